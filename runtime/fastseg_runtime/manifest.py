@@ -1,0 +1,183 @@
+"""The manifest of a bundle as frozen dataclasses: one definition for reader and writer.
+
+docs/bundle.md describes every field. Unknown keys are kept out but tolerated (a newer writer
+may add some); missing or mistyped ones are a ManifestError that names the place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+
+SCHEMA = 1
+IGNORE_INDEX = 255
+T = TypeVar("T")
+
+
+class ManifestError(ValueError):
+    """The manifest is not one that this version can read."""
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """A class of pixels: its name and its colour in overlays, RGB."""
+
+    name: str
+    color: Tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Where the weights come from."""
+
+    variant: str
+    parameters: int
+    macs: int
+    checkpoint_sha256: str
+    trained_on: str = ""
+    data_licence: str = ""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the network takes: size in pixels, channel order, (x - mean) / std."""
+
+    width: int
+    height: int
+    color: str = "rgb"
+    mean: float = 128.0
+    std: float = 64.0
+    resize: str = "stretch"  # or "letterbox"
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the artifacts give: "classes" at the input's size / mask_stride, or "logits" at 1/8."""
+
+    kind: str = "classes"
+    mask_stride: int = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One member of the bundle with its size and hash."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One network file for one family of devices, with the evidence that it works."""
+
+    target: str
+    format: str
+    precision: str
+    entry: str
+    files: Tuple[FileEntry, ...]
+    io: Dict[str, Any] = field(default_factory=dict)
+    requires: Dict[str, Any] = field(default_factory=dict)
+    toolchain: Dict[str, str] = field(default_factory=dict)
+    attempts: Tuple[Dict[str, Any], ...] = ()
+    verification: Optional[Dict[str, Any]] = None
+    benchmarks: Tuple[Dict[str, Any], ...] = ()
+    extra: Dict[str, Any] = field(default_factory=dict)  # roofline bounds, layer ranking, ...
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that readers of a bundle may rely on."""
+
+    name: str
+    created: str
+    tool: str
+    model: ModelInfo
+    classes: Tuple[ClassInfo, ...]
+    input: InputSpec
+    output: OutputSpec
+    artifacts: Tuple[Artifact, ...] = ()
+    selftest: Tuple[FileEntry, ...] = ()
+    ignore_index: int = IGNORE_INDEX
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """Return the manifest as an indented JSON document with a stable key order."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Parse and check a manifest.
+
+        Raises:
+            ManifestError: not JSON, another schema, or a field that is missing or mistyped.
+        """
+        try:
+            table = json.loads(text)
+        except ValueError as error:
+            raise ManifestError(f"manifest.json is not JSON: {error}") from error
+        if not isinstance(table, dict) or table.get("schema") != SCHEMA:
+            found = table.get("schema") if isinstance(table, dict) else type(table).__name__
+            raise ManifestError(
+                f"manifest.json has schema {found!r}, this fastseg reads {SCHEMA}: "
+                "upgrade fastseg-runtime, or export the bundle again"
+            )
+        return _parse(cls, table, "manifest")
+
+
+# Fields that hold other records; everything else is checked by its simple type.
+_NESTED: Dict[str, Type[Any]] = {
+    "model": ModelInfo,
+    "input": InputSpec,
+    "output": OutputSpec,
+}
+_NESTED_LISTS: Dict[str, Type[Any]] = {
+    "classes": ClassInfo,
+    "artifacts": Artifact,
+    "files": FileEntry,
+    "selftest": FileEntry,
+}
+_SIMPLE: Dict[str, Tuple[Type[Any], ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "Dict": (dict,),
+    "Tuple": (list,),
+    "Optional": (dict, type(None)),
+}
+
+
+def _parse(record: Type[T], table: Any, place: str) -> T:
+    if not isinstance(table, Mapping):
+        raise ManifestError(f"{place}: expected an object, got {type(table).__name__}")
+    values: Dict[str, Any] = {}
+    for entry in dataclasses.fields(record):  # type: ignore[arg-type]
+        if entry.name in table:
+            here = f"{place}.{entry.name}"
+            values[entry.name] = _value(entry.name, str(entry.type), table[entry.name], here)
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            raise ManifestError(f"{place}: {entry.name} is missing")
+    return record(**values)
+
+
+def _value(name: str, annotation: str, value: Any, place: str) -> Any:
+    if name in _NESTED:
+        return _parse(_NESTED[name], value, place)
+    expected = _SIMPLE[annotation.split("[")[0]]
+    if not isinstance(value, expected) or isinstance(value, bool):
+        names = " or ".join(kind.__name__ for kind in expected)
+        raise ManifestError(f"{place}: expected {names}, got {value!r:.80}")
+    if name in _NESTED_LISTS:
+        record = _NESTED_LISTS[name]
+        return tuple(_parse(record, item, f"{place}[{i}]") for i, item in enumerate(value))
+    if name == "color" and isinstance(value, list):
+        return _color(value, place)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _color(value: List[Any], place: str) -> Tuple[int, ...]:
+    if len(value) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in value):
+        raise ManifestError(f"{place}: expected three integers 0 to 255, got {value!r:.80}")
+    return tuple(value)

@@ -1,0 +1,62 @@
+"""Segmentation metrics from one confusion matrix, in numpy alone.
+
+Shape letters: H, W pixels, K classes. Rows of a confusion matrix are the truth, columns the
+prediction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any] if hasattr(np.ndarray, "__class_getitem__") else np.ndarray
+
+
+def confusion_matrix(pred: Array, label: Array, num_classes: int, ignore_index: int = 255) -> Array:
+    """Count pixels by (truth, prediction).
+
+    Args:
+        pred: class ids of any shape.
+        label: class ids of the same shape; pixels with ignore_index do not count.
+        num_classes: K.
+        ignore_index: the label of pixels that nobody judged.
+
+    Returns:
+        (K, K) int64. Add up the matrices of all images before taking an IoU.
+
+    Raises:
+        ValueError: shapes differ, or an id is neither below K nor the ignored label.
+    """
+    if pred.shape != label.shape:
+        raise ValueError(f"prediction {pred.shape} and label {label.shape} differ in shape")
+    judged = label != ignore_index
+    truth, guess = label[judged].astype(np.int64), pred[judged].astype(np.int64)
+    for name, ids in (("label", truth), ("prediction", guess)):
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < num_classes:
+            raise ValueError(
+                f"{name} holds class id {int(ids.max())}; expected 0 to {num_classes - 1} "
+                f"or {ignore_index} (ignore)"
+            )
+    counts = np.bincount(truth * num_classes + guess, minlength=num_classes * num_classes)
+    return counts.reshape(num_classes, num_classes)
+
+
+def iou_per_class(confusion: Array) -> Array:
+    """Return the intersection over union of each class, (K,) float64; NaN where it is absent."""
+    hits = np.diag(confusion).astype(np.float64)
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
+    return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+
+
+def mean_iou(confusion: Array) -> float:
+    """Return the mean IoU over the classes that occur in truth or prediction; NaN if none does."""
+    ious = iou_per_class(confusion)
+    return float(np.nanmean(ious)) if np.isfinite(ious).any() else float("nan")
+
+
+def agreement(a: Array, b: Array) -> float:
+    """Return the fraction of pixels that two class maps give the same id."""
+    if a.shape != b.shape:
+        raise ValueError(f"class maps differ in shape: {a.shape} and {b.shape}")
+    return float(np.mean(a == b))
