@@ -65,7 +65,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return (N, stage.channels, H / stride, W / stride)."""
-        y_NCHW = self.project(self.expand(x_NCHW))
+        y_NCHW: Tensor = self.project(self.expand(x_NCHW))
         return x_NCHW + y_NCHW if self.residual else y_NCHW
 
 
@@ -85,7 +85,7 @@ class FusedInvertedResidual(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return (N, stage.channels, H / stride, W / stride)."""
-        y_NCHW = self.project(self.expand(x_NCHW))
+        y_NCHW: Tensor = self.project(self.expand(x_NCHW))
         return x_NCHW + y_NCHW if self.residual else y_NCHW
 
 
@@ -114,7 +114,8 @@ class ChannelGate(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return the input, each channel scaled by a factor in (0, 1)."""
-        return x_NCHW * torch.sigmoid(self.weigh(global_average(x_NCHW)))
+        weight_NC11 = torch.sigmoid(self.weigh(global_average(x_NCHW)))
+        return x_NCHW * weight_NC11
 
 
 class AttentionRefinement(nn.Module):
@@ -151,4 +152,5 @@ class FeatureFusion(nn.Module):
     def forward(self, detail_NCHW: Tensor, context_NCHW: Tensor) -> Tensor:
         """Fuse maps of equal size; return (N, channels, H, W)."""
         mixed_NCHW: Tensor = self.mix(torch.relu(self.skip(detail_NCHW) + context_NCHW))
-        return mixed_NCHW + self.gate(mixed_NCHW)
+        gated_NCHW: Tensor = self.gate(mixed_NCHW)
+        return mixed_NCHW + gated_NCHW

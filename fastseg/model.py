@@ -6,7 +6,6 @@ x_NCh8w8 is a map at 1/8 of the padded image.
 
 from typing import Literal, overload
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -112,11 +111,11 @@ class FastSegNet(nn.Module):
         height, width = image_N3HW.shape[-2:]
         padded_N3HW = pad_to_stride(image_N3HW)
         if not auxiliary:
-            return upsample(self.logits(padded_N3HW), LOGITS_STRIDE)[..., :height, :width]
+            return upsample_to(self.logits(padded_N3HW), LOGITS_STRIDE, height, width)
         maps = self.features(padded_N3HW)
         heads = [self.head, *self.auxiliary_heads]
         return [
-            upsample(head(x), LOGITS_STRIDE << level)[..., :height, :width]
+            upsample_to(head(x), LOGITS_STRIDE << level, height, width)
             for level, (head, x) in enumerate(zip(heads, maps, strict=False))
         ]
 
@@ -144,5 +143,13 @@ def pad_to_stride(image_N3HW: Tensor, stride: int = STRIDE) -> Tensor:
 
 def upsample(x_NCHW: Tensor, factor: int) -> Tensor:
     """Bilinear by a whole factor, half-pixel centres: the one resize that all engines share."""
-    size = (x_NCHW.shape[-2] * factor, x_NCHW.shape[-1] * factor)
-    return F.interpolate(x_NCHW, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(x_NCHW, scale_factor=float(factor), mode="bilinear", align_corners=False)
+
+
+def upsample_to(logits_NKhw: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """Upsample logits of a padded image to the image itself, (N, K, height, width).
+
+    What covers the padding alone is cut off before the upsampling, which then costs nothing.
+    """
+    rows, columns = -(-height // stride), -(-width // stride)
+    return upsample(logits_NKhw[..., :rows, :columns], stride)[..., :height, :width]

@@ -1,0 +1,207 @@
+"""Checkpoints: weights and everything needed to use them, in one safetensors file.
+
+The header's key "fastseg" holds a CheckpointInfo as JSON, so that classes, colours,
+normalisation and the data's licence travel with the weights. Auxiliary heads are left out:
+only training has a use for them.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fastseg.model import FastSegNet
+from fastseg.variants import VARIANTS
+
+HEADER_KEY = "fastseg"
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which people save weights
+
+
+class CheckpointError(ValueError):
+    """The file is no checkpoint of FastSegNet, or not the one that was asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointInfo:
+    """What the weights are for."""
+
+    variant: str
+    classes: tuple[ClassInfo, ...]
+    width: int = 480  # pixels: the size the network is meant to run at
+    height: int = 360
+    mean: float = 128.0
+    std: float = 64.0
+    ignore_index: int = IGNORE_INDEX
+    trained_on: str = ""
+    data_licence: str = ""
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: str | Path, model: FastSegNet, info: CheckpointInfo, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the checkpoint whole or not at all.
+
+    Args:
+        path: the file, *.safetensors by custom.
+        model: the network; its weights go to the CPU.
+        info: goes into the header.
+        dtype: torch.float16 halves the file.
+    """
+    weights = {
+        name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
+        for name, value in model.state_dict().items()
+        if not name.startswith("auxiliary_heads.")
+    }
+    temporary = Path(f"{path}.part")
+    try:
+        save_file(weights, temporary, {HEADER_KEY: json.dumps(dataclasses.asdict(info))})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(
+    path: str | Path, num_classes: int | None = None, variant: str | None = None
+) -> tuple[FastSegNet, CheckpointInfo]:
+    """Read a checkpoint: our safetensors, or a plain state dict (.pth, .pt).
+
+    Args:
+        path: the file.
+        num_classes: what the caller needs; another count in the file is an error.
+        variant: likewise.
+
+    Returns:
+        The network in eval mode, without auxiliary heads, and its description. A state dict
+        has none, so its classes are named class_0, class_1, ...
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: not a checkpoint, or for another variant or class count.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint {path}; train one with fastseg-train")
+    weights, header = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    info = _parse_header(header, path) if header else _guess_info(weights, path)
+    _check_wanted(info, num_classes, variant, path)
+    model = FastSegNet(len(info.classes), info.variant, auxiliary=False)
+    try:
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: weights do not fit FastSegNet-{info.variant} with {len(info.classes)} "
+            f"classes: {error}"
+        ) from error
+    return model.eval(), info
+
+
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix == ".safetensors"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return weights, (file.metadata() or {}).get(HEADER_KEY)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); train or copy it again"
+        ) from error
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a torch state dict without running any code that the file may hold.
+
+    Raises:
+        CheckpointError: not a torch file, or one that holds more than tensors.
+    """
+    if _is_safetensors(path):
+        return _read_safetensors(path)[0]
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a foreign file
+        raise CheckpointError(
+            f"{path} is not a state dict that loads safely: {str(error).splitlines()[0]} "
+            "Save it with torch.save(model.state_dict(), path)"
+        ) from error
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{path} holds {type(content).__name__}, expected a state dict")
+    tensors = {
+        str(name).removeprefix("module."): value  # DistributedDataParallel's prefix
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
+    if len(tensors) != len(content):
+        raise CheckpointError(f"{path}: {len(content) - len(tensors)} entries are not tensors")
+    return tensors
+
+
+def _read_torch(path: Path) -> tuple[dict[str, Tensor], None]:
+    weights = read_state_dict(path)
+    return {k: v for k, v in weights.items() if not k.startswith("auxiliary_heads.")}, None
+
+
+def _parse_header(header: str, path: Path) -> CheckpointInfo:
+    try:
+        table = json.loads(header)
+        classes = tuple(ClassInfo(c["name"], tuple(c["color"])) for c in table["classes"])
+        return CheckpointInfo(**{**table, "classes": classes})
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its fastseg header cannot be read: {error!r}") from error
+
+
+def _guess_info(weights: Mapping[str, Tensor], path: Path) -> CheckpointInfo:
+    classifier = weights.get("head.1.weight")
+    if classifier is not None:
+        shapes = {name: value.shape for name, value in weights.items()}
+        for variant in VARIANTS:
+            with torch.device("meta"):
+                model = FastSegNet(len(classifier), variant, auxiliary=False)
+            if shapes == {name: value.shape for name, value in model.state_dict().items()}:
+                return CheckpointInfo(variant, numbered_classes(len(classifier)))
+    raise CheckpointError(
+        f"{path} is no FastSegNet checkpoint; for a network of your own say "
+        f"package.module:factory with --weights {path}"
+    )
+
+
+def _check_wanted(
+    info: CheckpointInfo, num_classes: int | None, variant: str | None, path: Path
+) -> None:
+    if variant not in (None, info.variant):
+        raise CheckpointError(
+            f"{path} is a {info.variant} network, not {variant}: say so or retrain"
+        )
+    if num_classes not in (None, len(info.classes)):
+        raise CheckpointError(
+            f"{path} knows {len(info.classes)} classes, {num_classes} were asked for; "
+            "fastseg-train --init CHECKPOINT --classes FILE replaces its head"
+        )
+
+
+def numbered_classes(count: int) -> tuple[ClassInfo, ...]:
+    """Return classes class_0, class_1, ... in the colours of the PASCAL VOC colour map."""
+    return tuple(ClassInfo(f"class_{index}", _voc_color(index)) for index in range(count))
+
+
+def _voc_color(index: int) -> tuple[int, int, int]:
+    # VOC devkit's VOClabelcolormap.m: bits 0, 1, 2 of the index go to the high bits of R, G, B.
+    channels = [0, 0, 0]
+    for shift in range(7, -1, -1):
+        for channel in range(3):
+            channels[channel] |= (index >> channel & 1) << shift
+        index >>= 3
+    return channels[0], channels[1], channels[2]

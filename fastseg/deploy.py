@@ -1,0 +1,142 @@
+"""The deploy graph: camera bytes in, class ids out, as one module that every exporter uses.
+
+Shape letters: N batch, K classes, H and W pixels; h and w are the size of the logits.
+"""
+
+import copy
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fastseg.model import LOGITS_STRIDE, FastSegNet, pad_to_stride, upsample
+
+OutputKind = Literal["classes", "logits"]
+
+
+class DeployGraph(nn.Module):
+    """Normalise, segment, upsample and take the argmax, at one fixed size.
+
+    Args:
+        network: FastSegNet, or any module that gives logits (N, K, h, w) for normalised images
+            (N, 3, H, W). It is copied, set to eval mode, and its batch norms are folded.
+        width: W, pixels.
+        height: H, pixels.
+        mean: subtracted from the bytes.
+        std: then divided by.
+        output: "classes" for ids, "logits" for the network's own logits map.
+        mask_stride: 1, 2 or 4: ids at 1/mask_stride of the image.
+
+    Raises:
+        ValueError: unknown output or mask_stride, or a size below the stride.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        width: int,
+        height: int,
+        mean: float = 128.0,
+        std: float = 64.0,
+        output: OutputKind = "classes",
+        mask_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        if output not in ("classes", "logits"):
+            raise ValueError(f"output is {output!r}; choose 'classes' or 'logits'")
+        if mask_stride not in (1, 2, 4):
+            raise ValueError(f"mask_stride is {mask_stride}; choose 1, 2 or 4")
+        if width % mask_stride or height % mask_stride or min(width, height) < LOGITS_STRIDE:
+            raise ValueError(
+                f"cannot make masks of stride {mask_stride} for {width}x{height} images; "
+                f"choose a size that it divides, {LOGITS_STRIDE} pixels or more"
+            )
+        self.width, self.height, self.mean, self.std = width, height, mean, std
+        self.output, self.mask_stride = output, mask_stride
+        self.core = fold_batch_norms(logits_core(network))
+
+    def forward(self, image_NHW3: Tensor) -> Tensor:
+        """Segment RGB bytes.
+
+        Args:
+            image_NHW3: uint8 (N, H, W, 3).
+
+        Returns:
+            uint8 class ids (N, H / mask_stride, W / mask_stride), or float logits (N, K, h, w).
+        """
+        image_N3HW = self.normalise(image_NHW3).permute(0, 3, 1, 2)
+        logits_NKhw: Tensor = self.core(image_N3HW)
+        if self.output == "logits":
+            return logits_NKhw
+        return self.class_map(logits_NKhw)
+
+    def normalise(self, image_NHW3: Tensor) -> Tensor:
+        """Return (x - mean) / std as float32, still (N, H, W, 3)."""
+        return (image_NHW3.float() - self.mean) / self.std
+
+    def class_map(self, logits_NKhw: Tensor) -> Tensor:
+        """Return the ids of the largest upsampled logits, uint8 (N, H / stride, W / stride)."""
+        return self.upsample(logits_NKhw).argmax(dim=1).to(torch.uint8)
+
+    def upsample(self, logits_NKhw: Tensor) -> Tensor:
+        """Return logits at the size of the mask; whole factors where the network allows it."""
+        height, width = self.height // self.mask_stride, self.width // self.mask_stride
+        rows, columns = logits_NKhw.shape[-2:]
+        factor = -(-height // rows)
+        if factor == -(-width // columns) and factor > 1:
+            logits_NKhw = upsample(logits_NKhw, factor)[..., :height, :width]
+        elif (rows, columns) != (height, width):
+            logits_NKhw = F.interpolate(
+                logits_NKhw, size=(height, width), mode="bilinear", align_corners=False
+            )
+        return logits_NKhw
+
+
+class PaddedLogits(nn.Module):
+    """FastSegNet up to its logits at 1/8: padded to the stride, what covers padding cut off."""
+
+    def __init__(self, network: FastSegNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """Return logits (N, K, ceil(H / 8), ceil(W / 8))."""
+        height, width = image_N3HW.shape[-2:]
+        rows, columns = -(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE)
+        return self.network.logits(pad_to_stride(image_N3HW))[..., :rows, :columns]
+
+
+def logits_core(network: nn.Module) -> nn.Module:
+    """Return a copy in eval mode that gives the smallest logits map the network has."""
+    network = copy.deepcopy(network).cpu().float().eval()
+    if not isinstance(network, FastSegNet):
+        return network
+    network.auxiliary_heads = nn.ModuleList()
+    return PaddedLogits(network)
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Fold batch norms into the convolutions before them, where torch.fx can trace the network.
+
+    A network of one's own that it cannot trace is returned as it is: every exporter folds by
+    itself then, only less visibly.
+    """
+    try:
+        graph = fx.Tracer().trace(network)
+    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError):
+        return network
+    for node in graph.nodes:
+        if node.op == "call_module" and isinstance(node.args[0], fx.Node):
+            _fold_pair(network, conv=node.args[0], norm=node)
+    return network
+
+
+def _fold_pair(network: nn.Module, conv: fx.Node, norm: fx.Node) -> None:
+    if conv.op != "call_module" or len(conv.users) > 1:
+        return  # somebody else needs the convolution's own output
+    conv_layer, norm_layer = (network.get_submodule(str(n.target)) for n in (conv, norm))
+    if isinstance(conv_layer, nn.Conv2d) and isinstance(norm_layer, nn.BatchNorm2d):
+        network.set_submodule(str(conv.target), fuse_conv_bn_eval(conv_layer, norm_layer))
+        network.set_submodule(str(norm.target), nn.Identity())

@@ -1,0 +1,108 @@
+"""One way to name a network, for every command: a checkpoint, a shipped one, or one's own."""
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+from fastseg_runtime.manifest import ClassInfo
+from torch import Tensor, nn
+
+from fastseg import pretrained
+from fastseg.checkpoint import (
+    CheckpointError,
+    CheckpointInfo,
+    load_checkpoint,
+    read_state_dict,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network in eval mode with what is known of it."""
+
+    model: nn.Module
+    info: CheckpointInfo
+    name: str  # for files: "base-camvid"
+    sha256: str  # of the weights, as names, shapes and values: the identity of the network
+
+
+def open_network(
+    spec: str | Path,
+    classes: tuple[ClassInfo, ...] | None = None,
+    weights: Path | None = None,
+    size: tuple[int, int] | None = None,
+) -> Network:
+    """Open what a user names.
+
+    Args:
+        spec: a checkpoint file, the name of shipped weights ("base-camvid"), or
+            "package.module:factory", a callable that returns a torch module (normalised image
+            in, logits out). The current folder is searched for the module too.
+        classes: for one's own network: its classes; for a checkpoint: other names and colours.
+        weights: for one's own network: a state dict (.pth, .pt, .safetensors).
+        size: (width, height) to run at, instead of the checkpoint's.
+
+    Raises:
+        CheckpointError: the network cannot be had from this.
+    """
+    if _is_factory(spec):
+        model, info = _from_factory(str(spec), classes, weights)
+        name = str(spec).rsplit(":", 1)[1].lower()
+    else:
+        path = pretrained.find(str(spec)) or Path(spec)
+        model, info = load_checkpoint(path, None if classes is None else len(classes))
+        name = path.parent.name if path.stem == "model" else path.stem
+        if classes is not None:
+            info = dataclasses.replace(info, classes=classes)
+    if size is not None:
+        info = dataclasses.replace(info, width=size[0], height=size[1])
+    return Network(model.eval(), info, name, hash_weights(model.state_dict()))
+
+
+def hash_weights(weights: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _is_factory(spec: str | Path) -> bool:
+    module, _, name = str(spec).rpartition(":")
+    return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def _from_factory(
+    spec: str, classes: tuple[ClassInfo, ...] | None, weights: Path | None
+) -> tuple[nn.Module, CheckpointInfo]:
+    if classes is None:
+        raise CheckpointError(
+            f"{spec} is a network of your own: name its classes with --classes FILE"
+        )
+    model = _call_factory(spec, len(classes))
+    if weights is not None:
+        try:
+            model.load_state_dict(read_state_dict(weights))
+        except RuntimeError as error:
+            raise CheckpointError(f"{weights} does not fit {spec}: {error}") from error
+    return model, CheckpointInfo(variant=spec, classes=classes)
+
+
+def _call_factory(spec: str, num_classes: int) -> nn.Module:
+    module_name, _, name = spec.rpartition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"cannot import {spec} from {Path.cwd()}: {error}") from error
+    takes_classes = "num_classes" in inspect.signature(factory).parameters
+    model = factory(num_classes=num_classes) if takes_classes else factory()
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(f"{spec} returned {type(model).__name__}, expected a torch.nn.Module")
+    return model
