@@ -1,0 +1,146 @@
+"""What a data set is: pairs of an image and its class map, and the errors of broken ones.
+
+Shape letters: H, W pixels, K classes. Class ids are uint8, IGNORE_INDEX marks pixels that nobody
+judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+
+Array = np.ndarray[Any, np.dtype[Any]]
+MAX_CLASSES = IGNORE_INDEX
+SPLITS = ("train", "val", "test")
+
+
+class DataError(ValueError):
+    """A data set, or one of its files, is not what it should be; the message names the file."""
+
+
+class MissingSplitError(DataError):
+    """The data set has no such split."""
+
+
+class UnknownLabelError(DataError):
+    """A label file holds values or colours that the class list does not have.
+
+    Attributes:
+        pixels: pixel count by unknown value, e.g. {"13": 402} or {"(1, 2, 3)": 7}.
+    """
+
+    def __init__(self, message: str, pixels: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.pixels = dict(pixels)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture.
+
+    Attributes:
+        image_HW3: uint8, RGB.
+        label_HW: uint8 class ids, 255 where nobody judged.
+        name: the name within the split, e.g. the file's stem.
+        files: the source files; none for generated pictures.
+    """
+
+    image_HW3: Array
+    label_HW: Array
+    name: str
+    files: tuple[str, ...] = ()
+
+
+class Dataset(Protocol):
+    """One split of a data set. Opening reads no pixels; each access decodes and checks them."""
+
+    @property
+    def name(self) -> str:
+        """The kind of data, e.g. "camvid"."""
+
+    @property
+    def split(self) -> str:
+        """One of train, val, test, trainval."""
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The K classes in the order of their ids."""
+
+    @property
+    def licence(self) -> str:
+        """One line on who may use the data, "" when unknown."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample.
+
+        Raises:
+            IndexError: index is not below len(self).
+            DataError: a file is unreadable, or image and label do not fit together.
+        """
+
+
+@dataclass(frozen=True)
+class JoinedDataset:
+    """Several splits of one data set in a row, e.g. train + val."""
+
+    split: str
+    parts: tuple[Dataset, ...]
+
+    @property
+    def name(self) -> str:
+        """The kind of data of the parts."""
+        return self.parts[0].name
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The classes of the parts."""
+        return self.parts[0].classes
+
+    @property
+    def licence(self) -> str:
+        """The licence note of the parts."""
+        return self.parts[0].licence
+
+    def __len__(self) -> int:
+        """Return the number of samples of all parts."""
+        return sum(len(part) for part in self.parts)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample, counted through the parts."""
+        offset = check_index(index, len(self))
+        for part in self.parts:
+            if offset < len(part):
+                return part[offset]
+            offset -= len(part)
+        raise IndexError(index)
+
+
+def check_index(index: int, length: int) -> int:
+    """Return a possibly negative index as one from 0 to length - 1, else raise IndexError."""
+    if not -length <= index < length:
+        raise IndexError(f"sample {index} of {length}")
+    return index % length
+
+
+def samples(dataset: Dataset) -> Iterator[Sample]:
+    """Yield every sample once, in order."""
+    return (dataset[index] for index in range(len(dataset)))
+
+
+def class_frequencies(dataset: Dataset) -> Array:
+    """Count the labelled pixels of each class over the whole data set.
+
+    Returns:
+        (K,) float64. Ignored pixels are not in it.
+    """
+    counts = np.zeros(len(dataset.classes))
+    for sample in samples(dataset):
+        counts += np.bincount(sample.label_HW.ravel(), minlength=256)[: len(counts)]
+    return counts

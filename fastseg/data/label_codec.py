@@ -1,0 +1,80 @@
+"""Turn the stored values of a label file into class ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from fastseg_runtime.manifest import IGNORE_INDEX
+
+from fastseg.data.dataset import Array, UnknownLabelError
+
+Color = tuple[int, int, int]
+_SHOWN = 5  # unknown values named in an error
+
+
+@dataclass(frozen=True)
+class LabelCodec:
+    """The class id of each stored value and of each colour.
+
+    Attributes:
+        ids: class id by stored value, for index PNGs.
+        colors: class id by RGB colour, for colour masks.
+    """
+
+    ids: Mapping[int, int]
+    colors: Mapping[Color, int]
+
+    def decode(self, values: Array, place: str) -> Array:
+        """Return the class map of (H, W) stored values or of an (H, W, 3) colour mask.
+
+        Args:
+            values: what read_label_file gave.
+            place: the file's name, for errors.
+
+        Returns:
+            (H, W) uint8 class ids, 255 = ignore.
+
+        Raises:
+            UnknownLabelError: a value or a colour is not in the table.
+        """
+        if values.ndim == 2:
+            label_HW, unknown_HW = _look_up(values, self.ids)
+        else:
+            codes_HW = values.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+            codes = {(r << 16) + (g << 8) + b: i for (r, g, b), i in self.colors.items()}
+            label_HW, unknown_HW = _look_up(codes_HW, codes)
+        if unknown_HW.any():
+            raise self._unknown(values[unknown_HW], place)
+        return label_HW
+
+    def _unknown(self, values: Array, place: str) -> UnknownLabelError:
+        found, counts = np.unique(values, axis=0, return_counts=True)
+        pixels = {str(value): int(n) for value, n in zip(found.tolist(), counts, strict=True)}
+        shown = ", ".join(f"{value} ({n} px)" for value, n in list(pixels.items())[:_SHOWN])
+        more = f" and {len(pixels) - _SHOWN} more" if len(pixels) > _SHOWN else ""
+        kind, known = "value", _ranges(self.ids)
+        if values.ndim == 2:  # one row of R, G, B per pixel
+            kind, known = "colour", f"one of the {len(self.colors)} colours of the class list"
+        return UnknownLabelError(
+            f"{place}: unknown label {kind} {shown}{more}; expected {known}. Correct the file, "
+            f"or add the {kind} to the class list ({IGNORE_INDEX} means: ignore)",
+            pixels,
+        )
+
+
+def _look_up(values_HW: Array, ids: Mapping[int, int]) -> tuple[Array, Array]:
+    """Return the class ids and which pixels have none."""
+    known = np.array(sorted(ids))
+    mapped = np.array([ids[value] for value in known.tolist()], np.uint8)
+    place_HW = np.minimum(np.searchsorted(known, values_HW), len(known) - 1)
+    return mapped[place_HW], known[place_HW] != values_HW
+
+
+def _ranges(ids: Mapping[int, int]) -> str:
+    """Return stored values as text, e.g. "0 to 11 or 255"."""
+    starts = [value for value in sorted(ids) if value - 1 not in ids]
+    ends = [value for value in sorted(ids) if value + 1 not in ids]
+    pairs = zip(starts, ends, strict=True)
+    return " or ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in pairs)
