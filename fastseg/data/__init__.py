@@ -39,6 +39,7 @@ __all__ = [
 # kind of data -> function that takes what follows the colon of the spec, and the split
 LOADERS = {
     "camvid": "fastseg.data.camvid:open_camvid",
+    "synthetic": "fastseg.data.procedural:open_street",
 }
 
 

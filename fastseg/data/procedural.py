@@ -1,0 +1,101 @@
+"""Generated data sets: drawn on access, equal for equal seed, split and index.
+
+Spec: KIND, KIND:480x360, KIND:7 (the seed) or KIND:key=value,... with the keys of Options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from fastseg_runtime.manifest import ClassInfo
+
+from fastseg.data.camvid import CLASSES as STREET_CLASSES
+from fastseg.data.dataset import SPLITS, Array, DataError, Sample, check_index
+from fastseg.data.street import draw_street
+
+LICENCE = "none (generated)"
+_MIN_SIDE_PX = 32
+
+# Draws one picture: (rng, width, height) -> image (H, W, 3) uint8 RGB, class ids (H, W) uint8.
+Painter = Callable[[np.random.Generator, int, int], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a spec can set: the seed, pictures per split, and the size as WIDTHxHEIGHT."""
+
+    seed: int = 0
+    train: int = 400
+    val: int = 50
+    test: int = 50
+    size: str = "480x360"
+
+
+@dataclass(frozen=True)
+class ProceduralDataset:
+    """One split of generated pictures. See Dataset for the fields."""
+
+    name: str
+    split: str
+    classes: tuple[ClassInfo, ...]
+    paint: Painter
+    options: Options
+    licence: str = LICENCE
+
+    def __len__(self) -> int:
+        """Return the number of pictures in this split."""
+        return int(getattr(self.options, self.split))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Draw a picture. Splits differ because the split is part of the seed."""
+        index = check_index(index, len(self))
+        rng = np.random.default_rng((self.options.seed, SPLITS.index(self.split), index))
+        width, height = parse_size(self.options.size)
+        image_HW3, label_HW = self.paint(rng, width, height)
+        return Sample(image_HW3, label_HW, f"{self.split}_{index:05d}")
+
+
+def open_street(location: str, split: str) -> ProceduralDataset:
+    """Open generated street scenes with the classes and colours of CamVid."""
+    options = parse_options("synthetic", location)
+    return ProceduralDataset("synthetic", split, STREET_CLASSES, draw_street, options)
+
+
+def parse_options(kind: str, text: str) -> Options:
+    """Read what follows the colon of a spec.
+
+    Raises:
+        DataError: an unknown key, a value that is no number, or a size that is none.
+    """
+    values: dict[str, str | int] = {}
+    for part in filter(None, text.split(",")):
+        key, separator, value = part.partition("=")
+        if not separator:  # a bare size or a bare seed
+            key, value = ("size", part) if "x" in part else ("seed", part)
+        values[key] = value if key == "size" else _count(kind, key, value)
+    known = [field.name for field in fields(Options)]
+    if unknown := sorted(values.keys() - set(known)):
+        raise DataError(f"{kind}: no option {unknown[0]!r}; choose from {known}")
+    options = Options(**values)  # type: ignore[arg-type]  # checked above
+    parse_size(options.size)
+    return options
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return width and height of "480x360".
+
+    Raises:
+        DataError: not two numbers of at least 32.
+    """
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= _MIN_SIDE_PX for part in parts):
+        raise DataError(f"size {text!r}: expected WIDTHxHEIGHT of at least {_MIN_SIDE_PX} pixels")
+    return int(parts[0]), int(parts[1])
+
+
+def _count(kind: str, key: str, value: str) -> int:
+    if not value.isdecimal():
+        raise DataError(f"{kind}: {key}={value!r}; expected a number of 0 or more")
+    return int(value)

@@ -1,0 +1,151 @@
+"""Trees with leaves or without, bushes and hedges: outlines that noise makes ragged."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastseg.data.dataset import Array
+from fastseg.data.noise import noise_window
+from fastseg.data.street.canvas import Canvas, Class, Color, shade
+from fastseg.data.street.shapes import across
+
+LEAVES: tuple[Color, ...] = (
+    (62, 80, 40),
+    (84, 96, 52),
+    (48, 62, 38),
+    (104, 108, 60),
+    (120, 104, 56),
+    (70, 66, 44),
+)
+BARK: tuple[Color, ...] = ((58, 50, 44), (78, 70, 62), (44, 40, 38))
+_BRANCH_LEVELS = 6
+
+
+def draw_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+    """Draw a tree that stands at x, z: trunk, then a leafy or a bare crown."""
+    height = rng.uniform(4.5, 13.0)
+    bark = BARK[rng.integers(len(BARK))]
+    trunk_m = height * rng.uniform(0.015, 0.03)
+    bare = rng.random() < 0.5
+    crown_base = height * rng.uniform(0.15, 0.4)
+    trunk = across((x - trunk_m, x + trunk_m), z, (0.0, height * (0.5 if bare else 0.7)))
+    canvas.fill(trunk, bark, Class.TREE)
+    crown_m = (height * rng.uniform(0.22, 0.42), (height - crown_base) / 2)
+    middle = crown_base + crown_m[1]
+    if bare:
+        _draw_branches(canvas, rng, (x, z), height, bark)
+        _draw_twigs(canvas, rng, (x, middle, z), crown_m, bark)
+    else:
+        _draw_leaves(canvas, rng, (x, middle, z), crown_m)
+
+
+def draw_bush(
+    canvas: Canvas, rng: np.random.Generator, x: tuple[float, float], z: float, height: float
+) -> None:
+    """Draw a bush or a piece of hedge from x[0] to x[1]."""
+    center = ((x[0] + x[1]) / 2, height * 0.45, z)
+    _draw_leaves(canvas, rng, center, (abs(x[1] - x[0]) / 2, height * 0.55))
+
+
+def _draw_leaves(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    center: tuple[float, float, float],
+    radius_m: tuple[float, float],
+) -> None:
+    window = _Window(canvas, center, radius_m)
+    if window.empty:
+        return
+    cell_px = max(2.0, float(2 ** round(np.log2(max(window.scale * 0.5, 2)))))
+    rough = noise_window(rng, *window.shape, min(cell_px, 32.0))
+    crown = window.roundness() + 0.35 * rough > 0.15
+    leaf = LEAVES[rng.integers(len(LEAVES))]
+    fine = noise_window(rng, *window.shape, 2.0)
+    gain = 0.85 + 0.25 * rough + 0.25 * fine + 0.25 * window.upward()
+    color = canvas.faded(shade(leaf, 0.6 + 0.6 * canvas.light.on((0, 1, 0))), center[2])
+    window.paint(crown, np.clip(gain, 0.2, 1.8), color)
+    window.label(crown)
+
+
+def _draw_twigs(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    center: tuple[float, float, float],
+    radius_m: tuple[float, float],
+    bark: Color,
+) -> None:
+    window = _Window(canvas, center, radius_m)
+    if window.empty:
+        return
+    inside = window.roundness()
+    fine = noise_window(rng, *window.shape, 2.0)
+    twigs = (fine > 1.5 - 1.1 * inside) & (inside > 0)
+    window.paint(twigs, np.full(window.shape, 1.0, np.float32), canvas.faded(bark, center[2]))
+    window.label(inside + 0.3 * noise_window(rng, *window.shape, 8.0) > 0.2)
+
+
+def _draw_branches(
+    canvas: Canvas, rng: np.random.Generator, foot: tuple[float, float], height: float, bark: Color
+) -> None:
+    """Draw branches that fork level by level, as lines of falling width."""
+    x, z = foot
+    start_N2 = np.array([[x, height * 0.3]])
+    angle_N, length = np.array([np.pi / 2]), height * rng.uniform(0.16, 0.22)
+    width_px = canvas.pixels_per_m(z) * height * 0.03
+    color = canvas.faded(bark, z)
+    for _ in range(_BRANCH_LEVELS):
+        step_N2 = length * np.stack((np.cos(angle_N), np.sin(angle_N)), -1)
+        end_N2 = start_N2 + step_N2
+        path_N23 = np.stack((_at_depth(start_N2, z), _at_depth(end_N2, z)), axis=1)
+        canvas.lines(canvas.camera.project(path_N23), color, width_px, Class.TREE)
+        fork_N = rng.uniform(0.2, 0.7, len(angle_N))
+        angle_N = np.concatenate((angle_N - fork_N, angle_N + fork_N[::-1]))
+        start_N2 = np.concatenate((end_N2, end_N2))
+        length, width_px = length * 0.78, width_px * 0.6
+
+
+def _at_depth(points_N2: Array, z: float) -> Array:
+    return np.concatenate((points_N2, np.full((len(points_N2), 1), z)), axis=1)
+
+
+class _Window:
+    """The part of the picture around an ellipse, cut off at the picture's edges."""
+
+    def __init__(
+        self, canvas: Canvas, center: tuple[float, float, float], radius_m: tuple[float, float]
+    ) -> None:
+        self.scale = canvas.pixels_per_m(center[2])
+        column, row = canvas.camera.project(np.array(center))
+        self._center = (float(column), float(row))
+        self._radius = (max(radius_m[0] * self.scale, 1.0), max(radius_m[1] * self.scale, 1.0))
+        height, width = canvas.label_HW.shape
+        left, right = (round(self._center[0] + s * self._radius[0] * 1.25) for s in (-1, 1))
+        top, bottom = (round(self._center[1] + s * self._radius[1] * 1.25) for s in (-1, 1))
+        self._rows = slice(min(max(top, 0), height), min(max(bottom, 0), height))
+        self._columns = slice(min(max(left, 0), width), min(max(right, 0), width))
+        self._image = canvas.image_HW3[self._rows, self._columns]
+        self._label = canvas.label_HW[self._rows, self._columns]
+        self.shape: tuple[int, int] = self._label.shape
+        self.empty = 0 in self.shape
+
+    def roundness(self) -> Array:
+        """Return 1 at the ellipse's middle, 0 on its edge, below 0 outside."""
+        columns = (
+            np.arange(self._columns.start, self._columns.stop) - self._center[0]
+        ) / self._radius[0]
+        rows = (np.arange(self._rows.start, self._rows.stop) - self._center[1]) / self._radius[1]
+        return np.asarray(1.0 - rows[:, None] ** 2 - columns[None] ** 2, np.float32)
+
+    def upward(self) -> Array:
+        """Return 1 at the ellipse's top, -1 at its bottom, as a column."""
+        rows = (np.arange(self._rows.start, self._rows.stop) - self._center[1]) / self._radius[1]
+        return np.asarray(-rows[:, None], np.float32)
+
+    def paint(self, mask_HW: Array, gain_HW: Array, color: Color) -> None:
+        """Colour the pixels of a mask, each with its own brightness."""
+        colors_N3 = gain_HW[mask_HW][:, None] * np.array(color, np.float32)
+        self._image[mask_HW] = np.clip(colors_N3, 0, 255).astype(np.uint8)
+
+    def label(self, mask_HW: Array) -> None:
+        """Set the class of a mask to Tree."""
+        self._label[mask_HW] = Class.TREE

@@ -1,0 +1,175 @@
+"""Put a street together and take its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from fastseg.data.dataset import Array
+from fastseg.data.street import buildings, furniture, people, plants, vehicles
+from fastseg.data.street.canvas import Camera, Canvas, Color, Light
+from fastseg.data.street.ground import Street, draw_ground, random_street
+from fastseg.data.street.photo import photograph
+from fastseg.data.street.sky import draw_backdrop, draw_sky
+
+_FAR_M = 90.0
+Thing = tuple[float, Callable[[], None]]  # depth, how to draw it
+_HAZES: tuple[Color, ...] = ((214, 220, 226), (190, 196, 204), (226, 222, 214))
+
+
+def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Array, Array]:
+    """Draw one street scene.
+
+    Returns:
+        image (height, width, 3) uint8 RGB and class ids (height, width) uint8, CamVid's classes.
+    """
+    street = random_street(rng)
+    canvas = Canvas(
+        np.empty((height, width, 3), np.uint8),
+        np.empty((height, width), np.uint8),
+        _random_camera(rng, width, height),
+        _random_light(rng),
+    )
+    draw_sky(canvas, rng)
+    draw_backdrop(canvas, rng)
+    draw_ground(canvas, rng, street)
+    things = [*_plots(canvas, rng, street), *_traffic(canvas, rng, street)]
+    things += _furniture(canvas, rng, street)
+    things += _people(canvas, rng, street)
+    for _, draw in sorted(things, key=lambda thing: -thing[0]):
+        draw()
+    return photograph(rng, canvas.image_HW3, canvas.label_HW), canvas.label_HW
+
+
+def _random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
+    return Camera(
+        focal_px=width * rng.uniform(0.75, 1.25),
+        center_px=width * rng.uniform(0.35, 0.65),
+        horizon_px=height * rng.uniform(0.36, 0.6),
+        height_m=rng.uniform(1.15, 1.9),
+        roll=rng.normal(0.0, 0.015),
+        bend_per_m=rng.normal(0.0, 0.0012),
+    )
+
+
+def _random_light(rng: np.random.Generator) -> Light:
+    direction = np.array((rng.normal(), rng.uniform(0.3, 1.2), rng.normal()))
+    strength = max(rng.uniform(-0.4, 1.0), 0.0)  # 0 is overcast
+    x, y, z = direction / np.linalg.norm(direction) * strength
+    return Light(
+        sun=(float(x), float(y), float(z)),
+        ambient=rng.uniform(0.45, 0.75) if strength else 0.9,
+        haze=_HAZES[rng.integers(len(_HAZES))],
+        haze_m=rng.uniform(80, 400),
+    )
+
+
+def _plots(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+    """Yield houses, trees, hedges, fences and walls along both sides."""
+    for side in (-1, 1):
+        built = rng.choice((0.9, 0.6, 0.2))
+        edge = street.plot_edge(side)
+        z = rng.uniform(-6.0, 3.0)
+        while z < _FAR_M:
+            length = rng.uniform(5, 16)
+            end = z + length
+            if _in_side_road(street, side, z, end):
+                z = street.side_road[1] if street.side_road else end
+                continue
+            span = (max(z, 0.8), end - 0.2)
+            if end > 2.5:
+                if rng.random() < built:
+                    x = edge + side * max(rng.normal(0.5, 2.0), 0.0)
+                    yield end, _later(buildings.draw_building, canvas, rng, x, span)
+                else:
+                    yield from _garden(canvas, rng, edge, side, span)
+            z = end
+
+
+def _garden(
+    canvas: Canvas, rng: np.random.Generator, edge: float, side: int, z: tuple[float, float]
+) -> Iterator[Thing]:
+    """Yield a plot without a house: trees, and a hedge, a fence or a wall at the street."""
+    for _ in range(int(rng.integers(1, 5))):
+        tree_x, depth = edge + side * rng.uniform(1.0, 14.0), max(rng.uniform(*z), 3.0)
+        yield depth, _later(plants.draw_tree, canvas, rng, tree_x, depth)
+    kind = rng.choice(("hedge", "panels", "wall", "open"), p=(0.35, 0.2, 0.2, 0.25))
+    if kind == "hedge":
+        height = rng.uniform(0.8, 2.4)
+        for start in np.arange(max(z[0], 2.5), z[1], 1.5):
+            x = (edge, edge + side * 2.5)
+            yield start, _later(plants.draw_bush, canvas, rng, x, float(start), height)
+    elif kind == "panels":
+        yield z[0], _later(furniture.draw_panel_fence, canvas, rng, edge, z)
+    elif kind == "wall":
+        yield z[0], _later(furniture.draw_wall, canvas, rng, edge, z)
+
+
+def _traffic(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+    """Yield parked, following and oncoming vehicles, and bicyclists on the road."""
+    for side in (-1, 1):
+        x = street.kerb(side) - side * 1.1
+        if rng.random() < 0.45:
+            for z in np.arange(rng.uniform(5, 20), 70, rng.uniform(5.5, 14)):
+                turn = float(rng.choice((0.0, np.pi))) + rng.normal(0, 0.03)
+                yield float(z), _later(vehicles.draw_vehicle, canvas, rng, x, float(z), turn)
+    for _ in range(int(rng.integers(0, 4))):
+        z, x = rng.uniform(6, 60), rng.uniform(street.road[0] + 1.2, street.road[1] - 1.2)
+        heading = (0.0 if abs(x) < 1.8 else float(np.pi)) + rng.normal(0, 0.06)
+        if rng.random() < 0.1:
+            heading += np.pi / 2
+        yield z, _later(vehicles.draw_vehicle, canvas, rng, x, z, heading)
+    for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.45, 0.3, 0.15, 0.1)))):
+        z, x = rng.uniform(4, 35), rng.uniform(*street.road)
+        yield z, _later(people.draw_bicyclist, canvas, rng, x, z)
+
+
+def _furniture(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+    """Yield what stands on the pavements."""
+    kinds = (
+        (furniture.draw_lamp_post, 4),
+        (furniture.draw_sign, 4),
+        (furniture.draw_traffic_light, 3),
+        (furniture.draw_bollard, 6),
+        (furniture.draw_board, 2),
+    )
+    for side in (-1, 1):
+        for draw, most in kinds:
+            for _ in range(int(rng.integers(0, most + 1))):
+                x = street.kerb(side) + side * rng.uniform(0.3, 1.0)
+                z = rng.uniform(3.5, 50)
+                yield z, _later(draw, canvas, rng, x, z)
+        if rng.random() < 0.25:
+            start = rng.uniform(2, 25)
+            z_span = (start, start + rng.uniform(4, 25))
+            x = street.kerb(side) + side * 0.3
+            yield start, _later(furniture.draw_railing, canvas, rng, x, z_span)
+        if rng.random() < 0.25:
+            for z in np.arange(rng.uniform(4, 12), 60, rng.uniform(7, 16)):
+                x = street.kerb(side) + side * 0.8
+                yield float(z), _later(plants.draw_tree, canvas, rng, x, float(z))
+
+
+def _people(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+    """Yield pedestrians, alone and in groups, a few of them on the road."""
+    for _ in range(int(rng.integers(0, 8))):
+        side = int(rng.choice((-1, 1)))
+        width = abs(street.plot_edge(side) - street.kerb(side))
+        x = street.kerb(side) + side * rng.uniform(0.2, width)
+        if rng.random() < 0.15:
+            x = rng.uniform(*street.road)
+        z = rng.uniform(4, 40)
+        for _ in range(int(rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1)))):
+            yield z, _later(people.draw_pedestrian, canvas, rng, x, z)
+            x, z = x + rng.uniform(0.4, 0.8), z + rng.uniform(0.0, 0.6)
+
+
+def _in_side_road(street: Street, side: int, start: float, end: float) -> bool:
+    if street.side_road is None or street.side_road[2] != side:
+        return False
+    return start < street.side_road[1] - 0.01 and end > street.side_road[0]
+
+
+def _later(draw: Callable[..., None], *arguments: object) -> Callable[[], None]:
+    return lambda: draw(*arguments)
