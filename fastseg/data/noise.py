@@ -1,7 +1,7 @@
 """Noise textures for generated pictures: made once per process, cut out at random places.
 
-Drawing fresh Gaussian noise takes longer than drawing the picture it goes on, so each texture is
-one fixed square with wrap-around edges, and a random window of it is as good as new noise.
+Drawing fresh Gaussian noise takes longer than drawing the picture it goes on; a random window of
+one big texture is as good.
 """
 
 from __future__ import annotations
@@ -13,39 +13,34 @@ import numpy as np
 
 from fastseg.data.dataset import Array
 
-_SIDE = 1024
+_SIDE_PX = 1024
 
 
-@lru_cache(maxsize=8)
-def noise_bank(cell_px: float) -> Array:
-    """Return (1024, 1024) float32 noise of mean 0 and deviation 1 with blobs of about cell_px.
+@lru_cache(maxsize=16)
+def _bank(cell_px: int, height: int, width: int) -> Array:
+    """Return float32 noise of mean 0 and deviation 1 with blobs of about cell_px pixels."""
+    rng = np.random.default_rng(cell_px)
+    shape = (height // cell_px + 2, width // cell_px + 2)
+    cells_HW: Array = rng.standard_normal(shape, np.float32)
+    if cell_px > 1:
+        cells_HW = cv2.resize(cells_HW, None, fx=cell_px, fy=cell_px, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cells_HW / cells_HW.std())
 
-    Below 2 the noise is white.
+
+def noise_window(rng: np.random.Generator, height: int, width: int, cell_px: int = 1) -> Array:
+    """Return (height, width) float32 noise from a random place, to be read only.
+
+    Mean 0, deviation 1; cell_px is the size of its blobs, 1 is white noise.
     """
-    rng = np.random.default_rng(int(cell_px * 1000))
-    white_HW = rng.standard_normal((_SIDE, _SIDE)).astype(np.float32)
-    if cell_px < 2:
-        return white_HW
-    padded_HW = np.pad(white_HW, _SIDE // 4, mode="wrap")
-    smooth_HW = cv2.GaussianBlur(padded_HW, (0, 0), cell_px / 2)
-    inner_HW = smooth_HW[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4]
-    return np.asarray(inner_HW / inner_HW.std(), np.float32)
+    bank_HW = _bank(cell_px, max(_SIDE_PX, 2 * height), max(_SIDE_PX, 2 * width))
+    top = rng.integers(bank_HW.shape[0] - height)
+    left = rng.integers(bank_HW.shape[1] - width)
+    return bank_HW[top : top + height, left : left + width]
 
 
-def noise_window(rng: np.random.Generator, height: int, width: int, cell_px: float = 1.0) -> Array:
-    """Return (height, width) float32 noise of mean 0 and deviation 1 from a random place."""
-    top, left = (int(v) for v in rng.integers(0, _SIDE, 2))
-    bank_HW = noise_bank(cell_px)
-    if top + height <= _SIDE and left + width <= _SIDE:
-        return bank_HW[top : top + height, left : left + width]
-    rows = np.arange(top, top + height) % _SIDE
-    columns = np.arange(left, left + width) % _SIDE
-    return np.asarray(bank_HW[np.ix_(rows, columns)])
-
-
-def fractal_window(rng: np.random.Generator, height: int, width: int, cell_px: int = 64) -> Array:
-    """Return (height, width) float32 cloud-like noise: octaves from cell_px down to cell_px / 8."""
-    total_HW = np.zeros((height, width), np.float32)
-    for octave in range(4):
-        total_HW += noise_window(rng, height, width, cell_px / 2**octave) * np.float32(0.5**octave)
-    return total_HW
+def clouds(rng: np.random.Generator, height: int, width: int) -> Array:
+    """Return (height, width) float32 noise with blobs of all sizes, as clouds have."""
+    coarse = 4  # clouds are soft: a quarter of the resolution is enough
+    rows, columns = height // coarse + 1, width // coarse + 1
+    octaves = [noise_window(rng, rows, columns, 32 >> n) / 2**n for n in range(4)]
+    return np.asarray(cv2.resize(sum(octaves[1:], octaves[0]), (width, height)))

@@ -137,7 +137,7 @@ def _draw_windows(
     canvas: Canvas, rng: np.random.Generator, facade: Facade, windows_P43: Array, lit: float
 ) -> None:
     width_px = (
-        facade.window[0] * canvas.pixels_per_m(float(windows_P43[..., 2].mean() or 1e9))
+        facade.window[0] * canvas.camera.pixels_per_m(float(windows_P43[..., 2].mean() or 1e9))
         if len(windows_P43)
         else 0.0
     )
@@ -149,7 +149,7 @@ def _draw_windows(
     for group in range(3):
         if (groups == group).any():
             color = GLASS[rng.integers(len(GLASS))]
-            canvas.fill(windows_P43[groups == group], shade(color, 0.5 + 0.5 * lit), None)
+            canvas.fill(windows_P43[groups == group], shade(color, 0.5 + 0.5 * lit), Class.BUILDING)
 
 
 def _grown(polygons_PV3: Array, factor: float) -> Array:
@@ -172,4 +172,4 @@ def _draw_shop(
     glass = shade(GLASS[rng.integers(len(GLASS))], rng.uniform(0.5, 1.2))
     for start in np.arange(z[0] + 0.3, z[1] - pane_m, pane_m):
         pane = (max(start, 1.0), start + pane_m * 0.88)
-        canvas.fill(along(x, pane, (0.4, top * 0.74)), glass, None)
+        canvas.fill(along(x, pane, (0.4, top * 0.74)), glass, Class.BUILDING)

@@ -1,4 +1,6 @@
-"""The camera and the two pictures it fills: colours and class ids.
+"""The camera and the picture it fills, whose fourth channel is the class id.
+
+A call draws colour and class together, so the two cannot disagree by a pixel.
 
 World coordinates are metres: x to the right, y up from the road, z ahead of the camera.
 Shape letters: P polygons, V vertices, H/W pixels.
@@ -6,6 +8,7 @@ Shape letters: P polygons, V vertices, H/W pixels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,7 +19,8 @@ from fastseg.data.dataset import Array
 
 Color = tuple[float, float, float]  # RGB, 0 to 255
 _SUBPIXEL_BITS = 4
-_NEAREST_M = 0.6
+_SUBPIXELS = 1 << _SUBPIXEL_BITS
+_NEAREST_M = 0.6  # what is nearer, or behind, is drawn at this depth
 
 
 class Class(IntEnum):
@@ -35,41 +39,49 @@ class Class(IntEnum):
     BICYCLIST = 10
 
 
-@dataclass(frozen=True)
 class Camera:
-    """A pinhole camera above the road that bends along x = bend * z^2.
+    """A pinhole camera above a street that bends along x = bend * z^2."""
 
-    Attributes:
-        focal_px: focal length.
-        center_px, horizon_px: column of the direction ahead, row of the horizon.
-        height_m: above the road.
-        roll: tangent of the tilt to the side.
-        bend_per_m: curvature of the street.
-    """
+    def __init__(
+        self,
+        focal_px: float,
+        center_px: float,
+        horizon_px: float,
+        height_m: float,
+        roll: float,
+        bend_per_m: float,
+    ) -> None:
+        """Place the camera.
 
-    focal_px: float
-    center_px: float
-    horizon_px: float
-    height_m: float
-    roll: float
-    bend_per_m: float
+        Args:
+            focal_px: focal length.
+            center_px: column of the direction ahead.
+            horizon_px: row of the horizon in that column.
+            height_m: height above the road.
+            roll: tangent of the tilt to the side.
+            bend_per_m: curvature of the street.
+        """
+        self.focal_px, self.height_m, self.roll = focal_px, height_m, roll
+        self.center_px, self.horizon_px = center_px, horizon_px
+        # pixel = (point @ turn + lift) / depth + center + depth * bend, each for column and row
+        self._turn_32 = focal_px * np.array([(1.0, roll), (roll, -1.0), (0.0, 0.0)])
+        self._lift_2 = focal_px * height_m * np.array((-roll, 1.0))
+        self._center_2 = np.array((center_px, horizon_px))
+        self._bend_2 = focal_px * bend_per_m * np.array((1.0, roll))
 
     def project(self, points: Array) -> Array:
-        """Return pixel columns and rows (..., 2) of world points (..., 3); behind is clamped."""
-        depth = np.maximum(points[..., 2], _NEAREST_M)
-        across = self.focal_px * (points[..., 0] / depth + self.bend_per_m * depth)
-        down = self.focal_px * (self.height_m - points[..., 1]) / depth
-        return np.stack(
-            (
-                self.center_px + across - self.roll * down,
-                self.horizon_px + down + self.roll * across,
-            ),
-            axis=-1,
-        )
+        """Return pixel columns and rows (..., 2) of world points (..., 3)."""
+        depth = np.maximum(points[..., 2:], _NEAREST_M)
+        pixels = points @ self._turn_32
+        pixels += self._lift_2
+        pixels /= depth
+        pixels += self._center_2
+        pixels += depth * self._bend_2
+        return np.asarray(pixels)
 
-    def row(self, depth_m: float, height_m: float = 0.0) -> float:
-        """Return the row of a point straight ahead."""
-        return self.horizon_px + self.focal_px * (self.height_m - height_m) / depth_m
+    def pixels_per_m(self, depth_m: float) -> float:
+        """Return the scale of the picture at a distance."""
+        return self.focal_px / depth_m
 
 
 @dataclass(frozen=True)
@@ -94,63 +106,61 @@ class Light:
         return self.ambient + (1.0 - self.ambient) * max(cosine, 0.0)
 
 
-@dataclass(frozen=True)
 class Canvas:
-    """Colours and class ids that objects are drawn on, far ones first.
+    """The picture that objects are drawn on, far ones first.
 
     Attributes:
-        image_HW3: uint8 RGB.
-        label_HW: uint8 class ids.
+        pixels_HW4: uint8, red, green, blue and class id.
+        image_HW3, label_HW: views of its colours and its class ids.
         camera: how world points become pixels.
         light: the sun and the air.
     """
 
-    image_HW3: Array
-    label_HW: Array
-    camera: Camera
-    light: Light
+    def __init__(self, width: int, height: int, camera: Camera, light: Light) -> None:
+        self.pixels_HW4: Array = np.zeros((height, width, 4), np.uint8)
+        self.image_HW3, self.label_HW = self.pixels_HW4[..., :3], self.pixels_HW4[..., 3]
+        self.camera, self.light = camera, light
 
-    def fill(self, polygons_PV3: Array, color: Color, class_id: int | None) -> None:
-        """Draw polygons of world points; without a class only their colour."""
+    def fill(self, polygons_PV3: Array, color: Color, class_id: int) -> None:
+        """Draw polygons of world points (at least one), hazy by their distance."""
+        middle_V3 = polygons_PV3[len(polygons_PV3) // 2]
+        depth_m = (float(middle_V3[0, 2]) + float(middle_V3[2, 2])) / 2
         corners_PV2 = self.camera.project(polygons_PV3)
-        self.fill_pixels(
-            corners_PV2, self.faded(color, float(polygons_PV3[..., 2].mean())), class_id
+        self.fill_pixels(corners_PV2, self.faded(color, depth_m), class_id)
+
+    def fill_pixels(self, polygons_PV2: Array, color: Color, class_id: int) -> None:
+        """Draw polygons given in pixels."""
+        cv2.fillPoly(
+            self.pixels_HW4, _fixed_point(polygons_PV2), (*color, class_id), shift=_SUBPIXEL_BITS
         )
 
-    def fill_pixels(self, polygons_PV2: Array, color: Color, class_id: int | None) -> None:
-        """Draw polygons given in pixels."""
-        fixed = _fixed_point(polygons_PV2)
-        cv2.fillPoly(self.image_HW3, fixed, color, shift=_SUBPIXEL_BITS)
-        if class_id is not None:
-            cv2.fillPoly(self.label_HW, fixed, (class_id,), shift=_SUBPIXEL_BITS)
+    def lines(self, paths_PV3: Array, color: Color, width_m: float, class_id: int) -> None:
+        """Draw open paths of world points, at least one pixel wide."""
+        depth_m = float(paths_PV3[0, 0, 2])
+        thickness = max(1, round(width_m * self.camera.pixels_per_m(depth_m)))
+        cv2.polylines(
+            self.pixels_HW4,
+            _fixed_point(self.camera.project(paths_PV3)),
+            False,
+            (*self.faded(color, depth_m), class_id),
+            thickness,
+            shift=_SUBPIXEL_BITS,
+        )
 
     def mark(self, polygons_PV3: Array, class_id: int) -> None:
         """Set the class of polygons of world points and leave their colours."""
+        inside_HW: Array = np.zeros(self.label_HW.shape, np.uint8)
         fixed = _fixed_point(self.camera.project(polygons_PV3))
-        cv2.fillPoly(self.label_HW, fixed, (class_id,), shift=_SUBPIXEL_BITS)
-
-    def lines(
-        self, paths_PV2: Array, color: Color, width_px: float, class_id: int | None = None
-    ) -> None:
-        """Draw open paths given in pixels, at least one pixel wide."""
-        fixed, thickness = _fixed_point(paths_PV2), max(1, round(width_px))
-        cv2.polylines(self.image_HW3, fixed, False, color, thickness, shift=_SUBPIXEL_BITS)
-        if class_id is not None:
-            cv2.polylines(self.label_HW, fixed, False, (class_id,), thickness, shift=_SUBPIXEL_BITS)
+        cv2.fillPoly(inside_HW, fixed, (1,), shift=_SUBPIXEL_BITS)
+        self.label_HW[inside_HW > 0] = class_id
 
     def faded(self, color: Color, depth_m: float) -> Color:
         """Return a colour as it looks through the haze at a distance."""
-        gone = 1.0 - float(np.exp(-depth_m / self.light.haze_m))
-        return mix(color, self.light.haze, gone)
-
-    def pixels_per_m(self, depth_m: float) -> float:
-        """Return the scale of the picture at a distance."""
-        return self.camera.focal_px / depth_m
+        return mix(color, self.light.haze, 1.0 - math.exp(-depth_m / self.light.haze_m))
 
 
 def _fixed_point(points_PV2: Array) -> list[Array]:
-    limited = np.clip(points_PV2, -(1 << 14), 1 << 14)  # OpenCV's coordinates are 32 bits
-    return list(np.rint(limited * (1 << _SUBPIXEL_BITS)).astype(np.int32))
+    return list((points_PV2 * _SUBPIXELS).astype(np.int32))
 
 
 def mix(a: Color, b: Color, share_of_b: float) -> Color:

@@ -58,7 +58,7 @@ def draw_board(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> 
         text = across(
             (x - width * 0.38, x + width * rng.uniform(0.0, 0.38)), z, (y, y + 0.1 * height)
         )
-        canvas.fill(text, _front(canvas, ink), None)
+        canvas.fill(text, _front(canvas, ink), Class.SIGN)
 
 
 def draw_traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
@@ -71,7 +71,7 @@ def draw_traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: fl
     on = int(rng.integers(3))
     for index, lamp in enumerate(lamps):
         spot = outline(disc((0.0, height - 0.15 - 0.37 * index), 0.12), x, z)
-        canvas.fill(spot, lamp if index == on else shade(lamp, 0.2), None)
+        canvas.fill(spot, lamp if index == on else shade(lamp, 0.2), Class.SIGN)
 
 
 def draw_bollard(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
@@ -91,8 +91,7 @@ def draw_railing(
     bars = np.arange(z[0], z[1], rng.uniform(0.12, 0.3) * max(1.0, z[0] / 12))
     foot_N3 = np.stack((np.full_like(bars, x), np.zeros_like(bars), bars), axis=-1)
     path_N23 = np.stack((foot_N3, foot_N3 + np.array((0.0, height, 0.0))), axis=1)
-    width_px = 0.03 * canvas.pixels_per_m(z[0])
-    canvas.lines(canvas.camera.project(path_N23), canvas.faded(color, z[0]), width_px)
+    canvas.lines(path_N23, color, 0.03, Class.FENCE)
 
 
 def draw_panel_fence(
@@ -105,7 +104,7 @@ def draw_panel_fence(
     board_m = rng.uniform(0.6, 2.0)
     for start in np.arange(z[0], z[1] - 0.1, board_m):
         gap = (max(start, 0.8), start + 0.08)
-        canvas.fill(along(x, gap, (0.0, height)), shade(color, 0.6), None)
+        canvas.fill(along(x, gap, (0.0, height)), shade(color, 0.6), Class.FENCE)
 
 
 def draw_wall(canvas: Canvas, rng: np.random.Generator, x: float, z: tuple[float, float]) -> None:
@@ -122,11 +121,11 @@ def draw_wall(canvas: Canvas, rng: np.random.Generator, x: float, z: tuple[float
 def _draw_post(
     canvas: Canvas, x: float, z: float, height: float, radius: float, color: Color
 ) -> None:
-    half = max(radius, 0.6 / canvas.pixels_per_m(z))  # never thinner than a pixel
+    half = max(radius, 0.6 / canvas.camera.pixels_per_m(z))  # never thinner than a pixel
     canvas.fill(across((x - half, x + half), z, (0.0, height)), _front(canvas, color), Class.POLE)
-    if radius * canvas.pixels_per_m(z) > 1.5:
+    if radius * canvas.camera.pixels_per_m(z) > 1.5:
         bright = across((x - half, x - half * 0.2), z, (0.0, height))
-        canvas.fill(bright, shade(color, 1.35), None)
+        canvas.fill(bright, shade(color, 1.35), Class.POLE)
 
 
 def _draw_plate(
@@ -142,7 +141,7 @@ def _draw_plate(
     canvas.fill(outline(figure, center[0], z), _front(canvas, color), Class.SIGN)
     if rng.random() < 0.6:
         inner = (figure - (0.0, center[1])) * 0.68 + (0.0, center[1])
-        canvas.fill(outline(inner, center[0], z), _front(canvas, (232, 230, 224)), None)
+        canvas.fill(outline(inner, center[0], z), _front(canvas, (232, 230, 224)), Class.SIGN)
 
 
 def _front(canvas: Canvas, color: Color) -> Color:

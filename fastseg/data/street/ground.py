@@ -90,7 +90,7 @@ def _draw_slabs(
 ) -> None:
     """Draw joints across the pavement."""
     for z in np.arange(2.0, 16.0, rng.uniform(0.7, 1.6)):
-        canvas.fill(flat(walk, (z, z + 0.03), KERB_M), shade(stone, 0.86), None)
+        canvas.fill(flat(walk, (z, z + 0.03), KERB_M), shade(stone, 0.86), Class.PAVEMENT)
 
 
 def _draw_wear(canvas: Canvas, rng: np.random.Generator, street: Street, asphalt: Color) -> None:
@@ -99,11 +99,11 @@ def _draw_wear(canvas: Canvas, rng: np.random.Generator, street: Street, asphalt
         x, z = rng.uniform(*street.road), rng.uniform(2, 40)
         patch = flat((x, x + rng.uniform(0.5, 3.0)), (z, z + rng.uniform(0.5, 8.0)))
         patch[..., 0] = np.clip(patch[..., 0], *street.road)
-        canvas.fill(patch, shade(asphalt, rng.uniform(0.82, 1.14)), None)
+        canvas.fill(patch, shade(asphalt, rng.uniform(0.82, 1.14)), Class.ROAD)
     for _ in range(int(rng.integers(0, 3))):
         x = rng.uniform(*street.road)
         seam = strip((x, x + 0.06), np.geomspace(1.5, 60, 12))
-        canvas.fill(seam, shade(asphalt, rng.uniform(0.7, 0.9)), None)
+        canvas.fill(seam, shade(asphalt, rng.uniform(0.7, 0.9)), Class.ROAD)
 
 
 def _draw_markings(canvas: Canvas, rng: np.random.Generator, street: Street, z_N: Array) -> None:
@@ -114,17 +114,17 @@ def _draw_markings(canvas: Canvas, rng: np.random.Generator, street: Street, z_N
         dash, gap, width = rng.uniform(1.5, 4), rng.uniform(1.5, 6), rng.uniform(0.1, 0.16)
         start_m = np.arange(rng.uniform(1, 4), 70, dash + gap)
         dashes = [flat((middle, middle + width), (z, z + dash)) for z in start_m]
-        canvas.fill(np.concatenate(dashes), paint, None)
+        canvas.fill(np.concatenate(dashes), paint, Class.ROAD)
     edge = (_YELLOW, paint)[int(rng.random() < 0.4)]
     for side in (-1, 1):
         for inset in (0.3, 0.5)[: int(rng.choice((0, 1, 2), p=(0.35, 0.3, 0.35)))]:
             x = street.kerb(side) - side * inset
-            canvas.fill(strip((x, x + 0.09), z_N), edge, None)
+            canvas.fill(strip((x, x + 0.09), z_N), edge, Class.ROAD)
     if rng.random() < 0.25:
         _draw_zebra(canvas, rng, street, paint)
     if rng.random() < 0.25:
         z = rng.uniform(4, 25)
-        canvas.fill(flat((street.road[0], 0.0), (z, z + 0.35)), paint, None)
+        canvas.fill(flat((street.road[0], 0.0), (z, z + 0.35)), paint, Class.ROAD)
 
 
 def _draw_zebra(canvas: Canvas, rng: np.random.Generator, street: Street, paint: Color) -> None:
@@ -132,7 +132,7 @@ def _draw_zebra(canvas: Canvas, rng: np.random.Generator, street: Street, paint:
     stripe = rng.uniform(0.4, 0.65)
     start_m = np.arange(street.road[0] + 0.3, street.road[1] - stripe, 2 * stripe)
     stripes = [flat((x, x + stripe), (z, z + 2.6)) for x in start_m]
-    canvas.fill(np.concatenate(stripes), paint, None)
+    canvas.fill(np.concatenate(stripes), paint, Class.ROAD)
 
 
 def _draw_shadows(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
@@ -153,7 +153,7 @@ def _draw_shadows(canvas: Canvas, rng: np.random.Generator, street: Street) -> N
         cv2.fillPoly(shadow_HW, list(corners), (1,))
         z += length + rng.uniform(1, 15)
     if rng.random() < 0.4:  # sun through leaves
-        blotches = noise_window(rng, height, width, 32.0) > rng.uniform(0.2, 1.0)
+        blotches = noise_window(rng, height, width, 32) > rng.uniform(0.2, 1.0)
         shadow_HW[blotches] = 1
     shadow_HW[canvas.label_HW == Class.SKY] = 0
     dark = 1.0 - rng.uniform(0.3, 0.65) * strength

@@ -85,16 +85,15 @@ def _draw_from_end(canvas: Canvas, rng: np.random.Generator, x: float, z: float)
 def _draw_from_side(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
     way = 1.0 if rng.random() < 0.5 else -1.0
     coat, trousers = _clothes(canvas, rng), _clothes(canvas, rng)
-    width_px = max(1.0, 0.05 * canvas.pixels_per_m(z))
-    frame = canvas.faded(CLOTHES[rng.integers(len(CLOTHES))], z)
+    frame = CLOTHES[rng.integers(len(CLOTHES))]
     for hub in (-0.52, 0.52):
         rim = outline(disc((hub, _WHEEL_M), _WHEEL_M), x, z)
         canvas.mark(rim, Class.BICYCLIST)
         closed = np.concatenate((rim, rim[:, :1]), axis=1)
-        canvas.lines(canvas.camera.project(closed), canvas.faded((30, 30, 32), z), width_px)
+        canvas.lines(closed, (30, 30, 32), 0.05, Class.BICYCLIST)
     tubes = [(-0.52, 0.34), (-0.15, 0.85), (0.45, 0.85), (0.0, 0.34), (-0.15, 0.85), (0.52, 0.34)]
     path = outline(np.array(tubes) * (way, 1.0), x, z)
-    canvas.lines(canvas.camera.project(path), frame, width_px, Class.BICYCLIST)
+    canvas.lines(path, frame, 0.05, Class.BICYCLIST)
     leg = [(-0.22, 0.95), (0.0, 0.98), (0.22, 0.68), (0.08, 0.22), (-0.04, 0.26), (0.05, 0.66)]
     torso = [(-0.28, 0.92), (0.0, 0.9), (0.28, 1.32), (0.2, 1.48), (0.05, 1.46)]
     arm = [(0.16, 1.4), (0.28, 1.34), (0.5, 0.98), (0.42, 0.94)]
@@ -114,7 +113,7 @@ def _head(
     face: Array = disc((0.0, y), radius_m, 1.25)
     canvas.fill(outline(face, x, z), SKIN[rng.integers(len(SKIN))], class_id)
     hair = face[: len(face) // 2 + 1]  # the upper half
-    canvas.fill(outline(hair, x, z), HAIR[rng.integers(len(HAIR))], None)
+    canvas.fill(outline(hair, x, z), HAIR[rng.integers(len(HAIR))], class_id)
 
 
 def _clothes(canvas: Canvas, rng: np.random.Generator) -> Color:
@@ -123,4 +122,6 @@ def _clothes(canvas: Canvas, rng: np.random.Generator) -> Color:
 
 
 def _shadow(canvas: Canvas, x: float, z: float, radius_m: float) -> None:
-    canvas.fill(flat((x - radius_m, x + radius_m), (z - 0.15, z + 0.3), 0.01), (46, 46, 50), None)
+    canvas.fill(
+        flat((x - radius_m, x + radius_m), (z - 0.15, z + 0.3), 0.01), (46, 46, 50), Class.ROAD
+    )

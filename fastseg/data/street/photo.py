@@ -9,13 +9,13 @@ from fastseg.data.dataset import Array
 from fastseg.data.noise import noise_window
 from fastseg.data.street.canvas import Class
 
-# class -> strength of grain, of blotches; relative to brightness
+# class -> strength of grain and of blotches, relative to brightness
 TEXTURE = {
     Class.SKY: (0.0, 0.0),
     Class.BUILDING: (0.06, 0.06),
     Class.POLE: (0.03, 0.03),
-    Class.ROAD: (0.07, 0.05),
-    Class.PAVEMENT: (0.06, 0.06),
+    Class.ROAD: (0.05, 0.05),
+    Class.PAVEMENT: (0.05, 0.06),
     Class.TREE: (0.16, 0.12),
     Class.SIGN: (0.03, 0.03),
     Class.FENCE: (0.06, 0.05),
@@ -27,31 +27,35 @@ TEXTURE = {
 
 def photograph(rng: np.random.Generator, image_HW3: Array, label_HW: Array) -> Array:
     """Return the picture as a camera would take it, (H, W, 3) uint8."""
-    gain_HW = _surface(rng, label_HW) * _vignette(rng, *label_HW.shape)
-    balance_3 = rng.uniform(0.92, 1.08, 3).astype(np.float32)
-    photo_HW3 = image_HW3 * gain_HW[..., None] * balance_3
-    sigma_px = rng.uniform(0.0, 1.1) * label_HW.shape[0] / 360
+    height, width = label_HW.shape
+    gain_HW = _surface(rng, label_HW) * _vignette(rng, height, width)
+    gain_HW3 = cv2.merge([gain_HW * balance for balance in rng.uniform(0.93, 1.07, 3)])
+    photo_HW3 = cv2.multiply(image_HW3, gain_HW3, dtype=cv2.CV_8U)
+    sigma_px = rng.uniform(0.0, 1.1) * height / 360
     if sigma_px > 0.3:
         photo_HW3 = cv2.GaussianBlur(photo_HW3, (0, 0), sigma_px)
-    height, width = label_HW.shape
-    grain_HW3 = noise_window(rng, height, 3 * width).reshape(height, width, 3)
-    photo_HW3 += grain_HW3 * np.float32(rng.uniform(0.5, 6.0))
-    return cv2.LUT(np.clip(photo_HW3, 0, 255).astype(np.uint8), _tone_curve(rng))
+    photo_HW3 = cv2.LUT(photo_HW3, _tone_curve(rng))
+    strength = rng.uniform(0.5, 6.0)
+    grain_HW3 = cv2.merge([noise_window(rng, height, width) * strength for _ in range(3)])
+    return np.asarray(cv2.add(photo_HW3, grain_HW3, dtype=cv2.CV_8U))
 
 
 def _surface(rng: np.random.Generator, label_HW: Array) -> Array:
+    """Return the brightness of every point of the surfaces around 1."""
     height, width = label_HW.shape
-    strength = np.array([TEXTURE[class_id] for class_id in Class], np.float32)
-    grain_HW, blotch_HW = strength[label_HW, 0], strength[label_HW, 1]
-    grain_HW *= noise_window(rng, height, width, 2.0)
-    blotch_HW *= noise_window(rng, height, width, float(rng.choice((8.0, 16.0, 32.0))))
-    return np.asarray(np.maximum(1.0 + grain_HW + blotch_HW, np.float32(0.2)))
+    strength_2K = np.zeros((2, 256), np.float32)
+    strength_2K[:, : len(TEXTURE)] = np.transpose([TEXTURE[class_id] for class_id in Class])
+    grain_HW = cv2.LUT(label_HW, strength_2K[0]) * noise_window(rng, height, width, 2)
+    blotch_px = int(rng.choice((8, 16, 32)))
+    blotch_HW = cv2.LUT(label_HW, strength_2K[1]) * noise_window(rng, height, width, blotch_px)
+    return np.asarray(1 + grain_HW + blotch_HW)
 
 
 def _vignette(rng: np.random.Generator, height: int, width: int) -> Array:
-    rows, columns = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
+    rows_H1 = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    columns_1W = np.linspace(-1, 1, width, dtype=np.float32)[None]
     dark, slope = rng.uniform(0.0, 0.25), rng.uniform(-0.15, 0.15)
-    return np.asarray(1.0 + slope * rows - dark * (rows**2 + columns**2) / 2, np.float32)
+    return np.asarray((1 + slope * rows_H1 - dark / 2 * rows_H1**2) - dark / 2 * columns_1W**2)
 
 
 def _tone_curve(rng: np.random.Generator) -> Array:

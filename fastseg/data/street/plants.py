@@ -56,11 +56,11 @@ def _draw_leaves(
     window = _Window(canvas, center, radius_m)
     if window.empty:
         return
-    cell_px = max(2.0, float(2 ** round(np.log2(max(window.scale * 0.5, 2)))))
-    rough = noise_window(rng, *window.shape, min(cell_px, 32.0))
+    tuft_px = 2 ** round(float(np.clip(np.log2(window.scale / 2), 1, 5)))
+    rough = noise_window(rng, *window.shape, tuft_px)
     crown = window.roundness() + 0.35 * rough > 0.15
     leaf = LEAVES[rng.integers(len(LEAVES))]
-    fine = noise_window(rng, *window.shape, 2.0)
+    fine = noise_window(rng, *window.shape, 2)
     gain = 0.85 + 0.25 * rough + 0.25 * fine + 0.25 * window.upward()
     color = canvas.faded(shade(leaf, 0.6 + 0.6 * canvas.light.on((0, 1, 0))), center[2])
     window.paint(crown, np.clip(gain, 0.2, 1.8), color)
@@ -78,10 +78,10 @@ def _draw_twigs(
     if window.empty:
         return
     inside = window.roundness()
-    fine = noise_window(rng, *window.shape, 2.0)
+    fine = noise_window(rng, *window.shape, 2)
     twigs = (fine > 1.5 - 1.1 * inside) & (inside > 0)
     window.paint(twigs, np.full(window.shape, 1.0, np.float32), canvas.faded(bark, center[2]))
-    window.label(inside + 0.3 * noise_window(rng, *window.shape, 8.0) > 0.2)
+    window.label(inside + 0.3 * noise_window(rng, *window.shape, 8) > 0.2)
 
 
 def _draw_branches(
@@ -91,17 +91,16 @@ def _draw_branches(
     x, z = foot
     start_N2 = np.array([[x, height * 0.3]])
     angle_N, length = np.array([np.pi / 2]), height * rng.uniform(0.16, 0.22)
-    width_px = canvas.pixels_per_m(z) * height * 0.03
-    color = canvas.faded(bark, z)
+    width_m = height * 0.03
     for _ in range(_BRANCH_LEVELS):
         step_N2 = length * np.stack((np.cos(angle_N), np.sin(angle_N)), -1)
         end_N2 = start_N2 + step_N2
         path_N23 = np.stack((_at_depth(start_N2, z), _at_depth(end_N2, z)), axis=1)
-        canvas.lines(canvas.camera.project(path_N23), color, width_px, Class.TREE)
+        canvas.lines(path_N23, bark, width_m, Class.TREE)
         fork_N = rng.uniform(0.2, 0.7, len(angle_N))
         angle_N = np.concatenate((angle_N - fork_N, angle_N + fork_N[::-1]))
         start_N2 = np.concatenate((end_N2, end_N2))
-        length, width_px = length * 0.78, width_px * 0.6
+        length, width_m = length * 0.78, width_m * 0.6
 
 
 def _at_depth(points_N2: Array, z: float) -> Array:
@@ -114,7 +113,7 @@ class _Window:
     def __init__(
         self, canvas: Canvas, center: tuple[float, float, float], radius_m: tuple[float, float]
     ) -> None:
-        self.scale = canvas.pixels_per_m(center[2])
+        self.scale = canvas.camera.pixels_per_m(center[2])
         column, row = canvas.camera.project(np.array(center))
         self._center = (float(column), float(row))
         self._radius = (max(radius_m[0] * self.scale, 1.0), max(radius_m[1] * self.scale, 1.0))

@@ -25,12 +25,8 @@ def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Arra
         image (height, width, 3) uint8 RGB and class ids (height, width) uint8, CamVid's classes.
     """
     street = random_street(rng)
-    canvas = Canvas(
-        np.empty((height, width, 3), np.uint8),
-        np.empty((height, width), np.uint8),
-        _random_camera(rng, width, height),
-        _random_light(rng),
-    )
+    camera, light = _random_camera(rng, width, height), _random_light(rng)
+    canvas = Canvas(width, height, camera, light)
     draw_sky(canvas, rng)
     draw_backdrop(canvas, rng)
     draw_ground(canvas, rng, street)
@@ -39,7 +35,8 @@ def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Arra
     things += _people(canvas, rng, street)
     for _, draw in sorted(things, key=lambda thing: -thing[0]):
         draw()
-    return photograph(rng, canvas.image_HW3, canvas.label_HW), canvas.label_HW
+    label_HW = np.ascontiguousarray(canvas.label_HW)
+    return photograph(rng, canvas.image_HW3, label_HW), label_HW
 
 
 def _random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:

@@ -29,16 +29,13 @@ def strip(x: tuple[float, float], z_N: Array, y: float = 0.0) -> Array:
     return np.concatenate((left, right[::-1]))[None]
 
 
-def rectangles(x0_P: Array, x1_P: Array, y0_P: Array, y1_P: Array, z: float) -> Array:
-    """Return rectangles that face the camera at one depth, (P, 4, 3)."""
-    corners = ((x0_P, y0_P), (x0_P, y1_P), (x1_P, y1_P), (x1_P, y0_P))
-    return np.stack([np.stack((x, y, np.full_like(x, z)), -1) for x, y in corners], axis=1)
-
-
 def outline(points: Array, x: float, z: float) -> Array:
     """Return a flat figure of (V, 2) points (sideways, up) that stands at x, z, as (1, V, 3)."""
-    figure = np.asarray(points, np.float64)
-    return np.stack((figure[:, 0] + x, figure[:, 1], np.full(len(figure), z)), axis=-1)[None]
+    figure_1V3 = np.empty((1, len(points), 3))
+    figure_1V3[0, :, :2] = points
+    figure_1V3[..., 0] += x
+    figure_1V3[..., 2] = z
+    return figure_1V3
 
 
 def disc(center: tuple[float, float], radius_m: float, stretch: float = 1.0) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastseg.data.noise import fractal_window, noise_window
+from fastseg.data.noise import clouds, noise_window
 from fastseg.data.street.buildings import WALLS
 from fastseg.data.street.canvas import Canvas, Class, Color, mix, shade
 from fastseg.data.street.plants import LEAVES
@@ -27,7 +27,7 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     zenith, horizon = ZENITHS[rng.integers(len(ZENITHS))], HORIZONS[rng.integers(len(HORIZONS))]
     up_H1 = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None]
     cover = rng.uniform(-1.0, 1.2)
-    cloud_HW = fractal_window(rng, height, width, 128) * np.float32(0.5) + np.float32(cover)
+    cloud_HW = clouds(rng, height, width) / 2 + np.float32(cover)
     cloud_HW = np.clip(cloud_HW, 0.0, 1.0) * np.float32(rng.uniform(0.2, 1.0))
     white = rng.uniform(170, 255)
     for channel in range(3):
@@ -40,10 +40,10 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
 def draw_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
     """Draw a far row of houses or trees along the horizon."""
     width = canvas.label_HW.shape[1]
-    horizon_px = canvas.camera.row(_BACKDROP_M)
+    horizon_px = canvas.camera.horizon_px
     wooded = bool(rng.random() < 0.5)
     step_px = rng.uniform(0.02, 0.12) * width
-    scale = canvas.pixels_per_m(_BACKDROP_M)
+    scale = canvas.camera.pixels_per_m(_BACKDROP_M)
     left = -step_px * 2
     while left < width:
         right = left + step_px * rng.uniform(0.4, 1.8)
@@ -66,7 +66,7 @@ def _roughen(canvas: Canvas, rng: np.random.Generator, horizon_px: int) -> None:
     if bottom <= top:
         return
     tree = canvas.label_HW[top:bottom] == Class.TREE
-    ragged = noise_window(rng, bottom - top, width, 8.0) > 0.9
+    ragged = noise_window(rng, bottom - top, width, 8) > 0.9
     upper = tree & ragged
     sky: Color = mix(canvas.light.haze, (255, 255, 255), 0.2)
     canvas.image_HW3[top:bottom][upper] = sky

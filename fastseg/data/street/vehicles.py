@@ -5,6 +5,7 @@ Local coordinates: z from the rear bumper to the front, y up, x across, in metre
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ PAINTS: tuple[Color, ...] = (
     (70, 96, 130),
 )
 _GLASS: Color = (40, 46, 54)
+Point = tuple[float, float, float]
 _TYRE: Color = (24, 24, 26)
 
 
@@ -127,7 +129,7 @@ def draw_vehicle(
     shadow = flat(
         (-body.width / 2 - 0.1, body.width / 2 + 0.1), (-0.15, body.profile[-1][0] + 0.15), 0.01
     )
-    canvas.fill(pose.place(shadow), (28, 28, 32), None)
+    canvas.fill(pose.place(shadow), (28, 28, 32), Class.ROAD)
     for quad_143, color, normal in sorted(_strips(body, paint), key=lambda s: -pose.depth(s[0])):
         if pose.faces_camera(quad_143, normal, canvas.camera.height_m):
             canvas.fill(
@@ -142,39 +144,33 @@ class _Pose:
     """Turns and moves a body from its own coordinates into the street."""
 
     def __init__(self, body: Body, x: float, z: float, heading: float) -> None:
-        self._sin, self._cos = float(np.sin(heading)), float(np.cos(heading))
-        self._middle = body.profile[-1][0] / 2
-        reach = abs(self._cos) * self._middle + abs(self._sin) * body.width / 2
-        self._x, self._z = x, z + reach
+        sin, cos = math.sin(heading), math.cos(heading)
+        middle = body.profile[-1][0] / 2
+        reach = abs(cos) * middle + abs(sin) * body.width / 2
+        self._turn_33 = np.array([(cos, 0.0, -sin), (0.0, 1.0, 0.0), (sin, 0.0, cos)])
+        self._shift_3 = (x, 0.0, z + reach) - np.array((0.0, 0.0, middle)) @ self._turn_33
 
-    def turn(self, normal: tuple[float, float, float]) -> tuple[float, float, float]:
-        x, y, z = normal
-        return (self._cos * x + self._sin * z, y, self._cos * z - self._sin * x)
+    def turn(self, normal: Point) -> Point:
+        x, y, z = (normal @ self._turn_33).tolist()
+        return (x, y, z)
 
     def place(self, local_PV3: Array) -> Array:
-        x, y, z = local_PV3[..., 0], local_PV3[..., 1], local_PV3[..., 2] - self._middle
-        turned = (
-            self._x + self._cos * x + self._sin * z,
-            y,
-            self._z + self._cos * z - self._sin * x,
-        )
-        return np.stack(turned, axis=-1)
+        return np.asarray(local_PV3 @ self._turn_33 + self._shift_3)
 
     def depth(self, local_PV3: Array) -> float:
-        return float(self.place(local_PV3)[..., 2].mean())
+        return float(self.place(local_PV3[0].mean(axis=0))[2])
 
-    def faces_camera(
-        self, local_PV3: Array, normal: tuple[float, float, float], eye_m: float
-    ) -> bool:
-        towards = np.array((0.0, eye_m, 0.0)) - self.place(local_PV3).reshape(-1, 3).mean(axis=0)
-        return float(towards @ np.array(self.turn(normal))) > 0
+    def faces_camera(self, local_PV3: Array, normal: Point, eye_m: float) -> bool:
+        x, y, z = self.place(local_PV3[0, 0]).tolist()
+        across, up, ahead = self.turn(normal)
+        return bool(-x * across + (eye_m - y) * up - z * ahead > 0)
 
 
-def _lit(canvas: Canvas, normal: tuple[float, float, float]) -> float:
+def _lit(canvas: Canvas, normal: Point) -> float:
     return 0.35 + 0.75 * canvas.light.on(normal)
 
 
-def _strips(body: Body, paint: Color) -> list[tuple[Array, Color, tuple[float, float, float]]]:
+def _strips(body: Body, paint: Color) -> list[tuple[Array, Color, Point]]:
     """Return quad, colour and outward normal of each strip over the vehicle's width."""
     strips = []
     half = body.width / 2
@@ -193,12 +189,12 @@ def _draw_side(canvas: Canvas, body: Body, pose: _Pose, side: float, paint: Colo
         return
     lit = _lit(canvas, pose.turn((side, 0, 0)))
     canvas.fill(pose.place(panel), shade(paint, lit), Class.CAR)
-    canvas.fill(pose.place(_in_plane(body.side_glass, x)), shade(_GLASS, lit), None)
+    canvas.fill(pose.place(_in_plane(body.side_glass, x)), shade(_GLASS, lit), Class.CAR)
     for axle in body.wheels:
         wheel = disc((axle, body.wheel_radius), body.wheel_radius)
         canvas.fill(pose.place(_in_plane(wheel, x)), _TYRE, Class.CAR)
         hub = disc((axle, body.wheel_radius), body.wheel_radius * 0.55)
-        canvas.fill(pose.place(_in_plane(hub, x)), shade((150, 150, 152), lit), None)
+        canvas.fill(pose.place(_in_plane(hub, x)), shade((150, 150, 152), lit), Class.CAR)
 
 
 def _draw_ends(canvas: Canvas, rng: np.random.Generator, body: Body, pose: _Pose) -> None:
@@ -218,9 +214,11 @@ def _draw_ends(canvas: Canvas, rng: np.random.Generator, body: Body, pose: _Pose
         for side in (-1, 1):
             lamp_x = (side * half * 0.68, side * half * 0.97)
             canvas.fill(
-                pose.place(_end_quad(lamp_x, lamp_y, z)), shade(lamp, rng.uniform(0.7, 1.3)), None
+                pose.place(_end_quad(lamp_x, lamp_y, z)),
+                shade(lamp, rng.uniform(0.7, 1.3)),
+                Class.CAR,
             )
-        canvas.fill(pose.place(plate_143), plate, None)
+        canvas.fill(pose.place(plate_143), plate, Class.CAR)
 
 
 def _in_plane(corners: Array | tuple[tuple[float, float], ...], x: float) -> Array:
