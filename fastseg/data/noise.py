@@ -14,6 +14,7 @@ import numpy as np
 from fastseg.data.dataset import Array
 
 _SIDE_PX = 1024
+_GRAIN_UNIT = 32  # grey levels of one deviation in the grain bank
 
 
 @lru_cache(maxsize=16)
@@ -44,3 +45,20 @@ def clouds(rng: np.random.Generator, height: int, width: int) -> Array:
     rows, columns = height // coarse + 1, width // coarse + 1
     octaves = [noise_window(rng, rows, columns, 32 >> n) / 2**n for n in range(4)]
     return np.asarray(cv2.resize(sum(octaves[1:], octaves[0]), (width, height)))
+
+
+@lru_cache(maxsize=2)
+def _grain_bank(height: int, width: int) -> Array:
+    """Return (height, width, 3) uint8 white noise around 128, deviation _GRAIN_UNIT."""
+    white_HW3: Array = np.random.default_rng(0).standard_normal((height, width, 3), np.float32)
+    return np.asarray(np.clip(white_HW3 * _GRAIN_UNIT + 128, 0, 255), np.uint8)
+
+
+def add_grain(rng: np.random.Generator, image_HW3: Array, deviation: float) -> Array:
+    """Return a uint8 image with white noise of a deviation in grey levels on every channel."""
+    height, width, _ = image_HW3.shape
+    bank_HW3 = _grain_bank(max(_SIDE_PX, 2 * height), max(_SIDE_PX, 2 * width))
+    top, left = rng.integers(bank_HW3.shape[0] - height), rng.integers(bank_HW3.shape[1] - width)
+    grain_HW3 = bank_HW3[top : top + height, left : left + width]
+    gain = deviation / _GRAIN_UNIT
+    return np.asarray(cv2.addWeighted(image_HW3, 1.0, grain_HW3, gain, -128 * gain))

@@ -91,7 +91,7 @@ class Light:
     Attributes:
         sun: direction towards the sun (x, y, z), length 0 (overcast) to 1.
         ambient: light that reaches every side.
-        haze: colour that far things fade to.
+        haze: colour of the sky at the horizon, to which far things fade.
         haze_m: distance at which 63 % of a colour is gone.
     """
 
@@ -120,47 +120,51 @@ class Canvas:
         self.pixels_HW4: Array = np.zeros((height, width, 4), np.uint8)
         self.image_HW3, self.label_HW = self.pixels_HW4[..., :3], self.pixels_HW4[..., 3]
         self.camera, self.light = camera, light
+        self._waiting: list[tuple[Array, tuple[float, ...], int]] = []  # shape, colour, line width
 
     def fill(self, polygons_PV3: Array, color: Color, class_id: int) -> None:
         """Draw polygons of world points (at least one), hazy by their distance."""
         middle_V3 = polygons_PV3[len(polygons_PV3) // 2]
         depth_m = (float(middle_V3[0, 2]) + float(middle_V3[2, 2])) / 2
-        corners_PV2 = self.camera.project(polygons_PV3)
-        self.fill_pixels(corners_PV2, self.faded(color, depth_m), class_id)
-
-    def fill_pixels(self, polygons_PV2: Array, color: Color, class_id: int) -> None:
-        """Draw polygons given in pixels."""
-        cv2.fillPoly(
-            self.pixels_HW4, _fixed_point(polygons_PV2), (*color, class_id), shift=_SUBPIXEL_BITS
-        )
+        self._waiting.append((polygons_PV3, (*self.faded(color, depth_m), class_id), 0))
 
     def lines(self, paths_PV3: Array, color: Color, width_m: float, class_id: int) -> None:
         """Draw open paths of world points, at least one pixel wide."""
         depth_m = float(paths_PV3[0, 0, 2])
-        thickness = max(1, round(width_m * self.camera.pixels_per_m(depth_m)))
-        cv2.polylines(
-            self.pixels_HW4,
-            _fixed_point(self.camera.project(paths_PV3)),
-            False,
-            (*self.faded(color, depth_m), class_id),
-            thickness,
-            shift=_SUBPIXEL_BITS,
-        )
+        width_px = max(1, round(width_m * self.camera.pixels_per_m(depth_m)))
+        self._waiting.append((paths_PV3, (*self.faded(color, depth_m), class_id), width_px))
+
+    def flush(self) -> None:
+        """Draw what fill() and lines() were given; to be called before pixels are touched.
+
+        Projecting all shapes at once takes a tenth of the time of one after the other.
+        """
+        if not self._waiting:
+            return
+        points_N3 = np.concatenate([shape.reshape(-1, 3) for shape, _, _ in self._waiting])
+        fixed_N2 = (self.camera.project(points_N3) * _SUBPIXELS).astype(np.int32)
+        start = 0
+        for shape, color, width_px in self._waiting:
+            count, corners, _ = shape.shape
+            paths = list(fixed_N2[start : start + count * corners].reshape(count, corners, 2))
+            start += count * corners
+            if width_px:
+                cv2.polylines(self.pixels_HW4, paths, False, color, width_px, 8, _SUBPIXEL_BITS)
+            else:
+                cv2.fillPoly(self.pixels_HW4, paths, color, 8, _SUBPIXEL_BITS)
+        self._waiting.clear()
 
     def mark(self, polygons_PV3: Array, class_id: int) -> None:
         """Set the class of polygons of world points and leave their colours."""
+        self.flush()
         inside_HW: Array = np.zeros(self.label_HW.shape, np.uint8)
-        fixed = _fixed_point(self.camera.project(polygons_PV3))
-        cv2.fillPoly(inside_HW, fixed, (1,), shift=_SUBPIXEL_BITS)
+        fixed_PV2 = (self.camera.project(polygons_PV3) * _SUBPIXELS).astype(np.int32)
+        cv2.fillPoly(inside_HW, list(fixed_PV2), (1,), shift=_SUBPIXEL_BITS)
         self.label_HW[inside_HW > 0] = class_id
 
     def faded(self, color: Color, depth_m: float) -> Color:
         """Return a colour as it looks through the haze at a distance."""
         return mix(color, self.light.haze, 1.0 - math.exp(-depth_m / self.light.haze_m))
-
-
-def _fixed_point(points_PV2: Array) -> list[Array]:
-    return list((points_PV2 * _SUBPIXELS).astype(np.int32))
 
 
 def mix(a: Color, b: Color, share_of_b: float) -> Color:

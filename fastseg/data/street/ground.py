@@ -61,6 +61,7 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> Non
     z_N = np.geomspace(1.0, _FAR_M, 20)
     stone = shade((128, 126, 122), rng.uniform(0.7, 1.3))
     asphalt = shade((92, 93, 96), rng.uniform(0.55, 1.25))
+    canvas.fill(strip((-90.0, 90.0), z_N), asphalt, Class.ROAD)
     for side in (-1, 1):
         grassy = street.verge[0 if side < 0 else 1]
         land: Color = shade((92, 104, 58), rng.uniform(0.6, 1.1)) if grassy else shade(stone, 0.92)
@@ -141,6 +142,7 @@ def _draw_shadows(canvas: Canvas, rng: np.random.Generator, street: Street) -> N
     strength = float(np.linalg.norm(sun))
     if strength < 0.2:
         return
+    canvas.flush()
     height, width = canvas.image_HW3.shape[:2]
     shadow_HW = np.zeros((height, width), np.uint8)
     side = 1 if sun[0] > 0 else -1
@@ -150,12 +152,12 @@ def _draw_shadows(canvas: Canvas, rng: np.random.Generator, street: Street) -> N
         length = rng.uniform(6, 40)
         block = flat(_ordered(street.plot_edge(side), edge), (max(z, 0.8), max(z + length, 0.9)))
         corners = np.rint(canvas.camera.project(block)).astype(np.int32)
-        cv2.fillPoly(shadow_HW, list(corners), (1,))
+        cv2.fillPoly(shadow_HW, list(corners), (255,))
         z += length + rng.uniform(1, 15)
     if rng.random() < 0.4:  # sun through leaves
         blotches = noise_window(rng, height, width, 32) > rng.uniform(0.2, 1.0)
-        shadow_HW[blotches] = 1
+        shadow_HW[blotches] = 255
     shadow_HW[canvas.label_HW == Class.SKY] = 0
-    dark = 1.0 - rng.uniform(0.3, 0.65) * strength
-    soft_HW = cv2.GaussianBlur(np.where(shadow_HW, np.float32(dark), np.float32(1)), (5, 5), 0)
-    canvas.image_HW3[:] = canvas.image_HW3 * soft_HW[..., None]
+    light_HW = 1 - cv2.blur(shadow_HW, (3, 3)) * np.float32(rng.uniform(0.3, 0.65) * strength / 255)
+    gain_HW4 = cv2.merge([light_HW, light_HW, light_HW, np.ones_like(light_HW)])
+    canvas.pixels_HW4[:] = cv2.multiply(canvas.pixels_HW4, gain_HW4, dtype=cv2.CV_8U)

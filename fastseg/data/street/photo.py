@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.noise import noise_window
+from fastseg.data.noise import add_grain, noise_window
 from fastseg.data.street.canvas import Class
 
 # class -> strength of grain and of blotches, relative to brightness
@@ -24,20 +24,20 @@ TEXTURE = {
     Class.BICYCLIST: (0.08, 0.08),
 }
 
+_GAIN_UNIT = 100  # brightness 1 as a byte
+
 
 def photograph(rng: np.random.Generator, image_HW3: Array, label_HW: Array) -> Array:
     """Return the picture as a camera would take it, (H, W, 3) uint8."""
     height, width = label_HW.shape
     gain_HW = _surface(rng, label_HW) * _vignette(rng, height, width)
-    gain_HW3 = cv2.merge([gain_HW * balance for balance in rng.uniform(0.93, 1.07, 3)])
-    photo_HW3 = cv2.multiply(image_HW3, gain_HW3, dtype=cv2.CV_8U)
+    gain_HW3 = cv2.cvtColor(cv2.convertScaleAbs(gain_HW, alpha=_GAIN_UNIT), cv2.COLOR_GRAY2RGB)
+    photo_HW3 = cv2.multiply(image_HW3, gain_HW3, scale=1 / _GAIN_UNIT)
     sigma_px = rng.uniform(0.0, 1.1) * height / 360
     if sigma_px > 0.3:
         photo_HW3 = cv2.GaussianBlur(photo_HW3, (0, 0), sigma_px)
-    photo_HW3 = cv2.LUT(photo_HW3, _tone_curve(rng))
-    strength = rng.uniform(0.5, 6.0)
-    grain_HW3 = cv2.merge([noise_window(rng, height, width) * strength for _ in range(3)])
-    return np.asarray(cv2.add(photo_HW3, grain_HW3, dtype=cv2.CV_8U))
+    photo_HW3 = cv2.LUT(photo_HW3, _tone_curves(rng))
+    return add_grain(rng, photo_HW3, rng.uniform(0.5, 6.0))
 
 
 def _surface(rng: np.random.Generator, label_HW: Array) -> Array:
@@ -58,10 +58,10 @@ def _vignette(rng: np.random.Generator, height: int, width: int) -> Array:
     return np.asarray((1 + slope * rows_H1 - dark / 2 * rows_H1**2) - dark / 2 * columns_1W**2)
 
 
-def _tone_curve(rng: np.random.Generator) -> Array:
-    """Return exposure, contrast and gamma as a table of 256 values."""
-    exposure, gamma = rng.uniform(0.65, 1.3), rng.uniform(0.75, 1.35)
-    black = rng.uniform(0.0, 0.06)
-    light = np.linspace(0, 1, 256)
-    curve = black + (1 - black) * np.clip(exposure * light, 0, 1) ** gamma
-    return np.rint(curve * 255).astype(np.uint8)
+def _tone_curves(rng: np.random.Generator) -> Array:
+    """Return exposure, contrast, gamma and white balance as (256, 1, 3) uint8."""
+    exposure_3 = rng.uniform(0.65, 1.3) * rng.uniform(0.93, 1.07, 3)
+    gamma, black = rng.uniform(0.75, 1.35), rng.uniform(0.0, 0.06)
+    light_K13 = np.linspace(0, 1, 256)[:, None, None] * exposure_3
+    curve_K13 = black + (1 - black) * np.clip(light_K13, 0, 1) ** gamma
+    return np.rint(curve_K13 * 255).astype(np.uint8)

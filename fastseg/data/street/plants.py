@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from fastseg.data.dataset import Array
@@ -18,7 +19,7 @@ LEAVES: tuple[Color, ...] = (
     (70, 66, 44),
 )
 BARK: tuple[Color, ...] = ((58, 50, 44), (78, 70, 62), (44, 40, 38))
-_BRANCH_LEVELS = 6
+_SMALLEST_TWIG_PX = 3.0
 
 
 def draw_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
@@ -63,8 +64,7 @@ def _draw_leaves(
     fine = noise_window(rng, *window.shape, 2)
     gain = 0.85 + 0.25 * rough + 0.25 * fine + 0.25 * window.upward()
     color = canvas.faded(shade(leaf, 0.6 + 0.6 * canvas.light.on((0, 1, 0))), center[2])
-    window.paint(crown, np.clip(gain, 0.2, 1.8), color)
-    window.label(crown)
+    window.paint(crown, np.maximum(gain, 0.2), color)
 
 
 def _draw_twigs(
@@ -92,7 +92,7 @@ def _draw_branches(
     start_N2 = np.array([[x, height * 0.3]])
     angle_N, length = np.array([np.pi / 2]), height * rng.uniform(0.16, 0.22)
     width_m = height * 0.03
-    for _ in range(_BRANCH_LEVELS):
+    while length * canvas.camera.pixels_per_m(z) > _SMALLEST_TWIG_PX and len(angle_N) < 64:
         step_N2 = length * np.stack((np.cos(angle_N), np.sin(angle_N)), -1)
         end_N2 = start_N2 + step_N2
         path_N23 = np.stack((_at_depth(start_N2, z), _at_depth(end_N2, z)), axis=1)
@@ -113,6 +113,7 @@ class _Window:
     def __init__(
         self, canvas: Canvas, center: tuple[float, float, float], radius_m: tuple[float, float]
     ) -> None:
+        canvas.flush()
         self.scale = canvas.camera.pixels_per_m(center[2])
         column, row = canvas.camera.project(np.array(center))
         self._center = (float(column), float(row))
@@ -122,9 +123,8 @@ class _Window:
         top, bottom = (round(self._center[1] + s * self._radius[1] * 1.25) for s in (-1, 1))
         self._rows = slice(min(max(top, 0), height), min(max(bottom, 0), height))
         self._columns = slice(min(max(left, 0), width), min(max(right, 0), width))
-        self._image = canvas.image_HW3[self._rows, self._columns]
-        self._label = canvas.label_HW[self._rows, self._columns]
-        self.shape: tuple[int, int] = self._label.shape
+        self._pixels = canvas.pixels_HW4[self._rows, self._columns]
+        self.shape = (self._pixels.shape[0], self._pixels.shape[1])
         self.empty = 0 in self.shape
 
     def roundness(self) -> Array:
@@ -141,10 +141,11 @@ class _Window:
         return np.asarray(-rows[:, None], np.float32)
 
     def paint(self, mask_HW: Array, gain_HW: Array, color: Color) -> None:
-        """Colour the pixels of a mask, each with its own brightness."""
-        colors_N3 = gain_HW[mask_HW][:, None] * np.array(color, np.float32)
-        self._image[mask_HW] = np.clip(colors_N3, 0, 255).astype(np.uint8)
+        """Colour the pixels of a mask, each with its own brightness, and make them Tree."""
+        planes = [cv2.convertScaleAbs(gain_HW, alpha=value) for value in color]
+        tile_HW4 = cv2.merge([*planes, np.full_like(planes[0], Class.TREE)])
+        cv2.copyTo(tile_HW4, mask_HW.view(np.uint8), self._pixels)
 
     def label(self, mask_HW: Array) -> None:
         """Set the class of a mask to Tree."""
-        self._label[mask_HW] = Class.TREE
+        self._pixels[..., 3][mask_HW] = Class.TREE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 
 from fastseg.data.dataset import Array
@@ -13,9 +14,14 @@ from fastseg.data.street.ground import Street, draw_ground, random_street
 from fastseg.data.street.photo import photograph
 from fastseg.data.street.sky import draw_backdrop, draw_sky
 
-_FAR_M = 90.0
+_FAR_M = 65.0
 Thing = tuple[float, Callable[[], None]]  # depth, how to draw it
-_HAZES: tuple[Color, ...] = ((214, 220, 226), (190, 196, 204), (226, 222, 214))
+_HORIZONS: tuple[Color, ...] = (
+    (244, 246, 248),
+    (220, 226, 230),
+    (206, 204, 198),
+    (180, 190, 204),
+)
 
 
 def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Array, Array]:
@@ -35,8 +41,9 @@ def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Arra
     things += _people(canvas, rng, street)
     for _, draw in sorted(things, key=lambda thing: -thing[0]):
         draw()
-    label_HW = np.ascontiguousarray(canvas.label_HW)
-    return photograph(rng, canvas.image_HW3, label_HW), label_HW
+    canvas.flush()
+    label_HW = cv2.extractChannel(canvas.pixels_HW4, 3)
+    return photograph(rng, cv2.cvtColor(canvas.pixels_HW4, cv2.COLOR_RGBA2RGB), label_HW), label_HW
 
 
 def _random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
@@ -57,7 +64,7 @@ def _random_light(rng: np.random.Generator) -> Light:
     return Light(
         sun=(float(x), float(y), float(z)),
         ambient=rng.uniform(0.45, 0.75) if strength else 0.9,
-        haze=_HAZES[rng.integers(len(_HAZES))],
+        haze=_HORIZONS[rng.integers(len(_HORIZONS))],
         haze_m=rng.uniform(80, 400),
     )
 
@@ -69,7 +76,7 @@ def _plots(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator
         edge = street.plot_edge(side)
         z = rng.uniform(-6.0, 3.0)
         while z < _FAR_M:
-            length = rng.uniform(5, 16)
+            length = rng.uniform(5, 16) * (1 + max(z, 0.0) / 40)  # far plots are drawn coarser
             end = z + length
             if _in_side_road(street, side, z, end):
                 z = street.side_road[1] if street.side_road else end
@@ -88,14 +95,14 @@ def _garden(
     canvas: Canvas, rng: np.random.Generator, edge: float, side: int, z: tuple[float, float]
 ) -> Iterator[Thing]:
     """Yield a plot without a house: trees, and a hedge, a fence or a wall at the street."""
-    for _ in range(int(rng.integers(1, 5))):
+    for _ in range(int(rng.integers(1, 4))):
         tree_x, depth = edge + side * rng.uniform(1.0, 14.0), max(rng.uniform(*z), 3.0)
         yield depth, _later(plants.draw_tree, canvas, rng, tree_x, depth)
     kind = rng.choice(("hedge", "panels", "wall", "open"), p=(0.35, 0.2, 0.2, 0.25))
     if kind == "hedge":
         height = rng.uniform(0.8, 2.4)
-        for start in np.arange(max(z[0], 2.5), z[1], 1.5):
-            x = (edge, edge + side * 2.5)
+        for start in np.arange(max(z[0], 2.5), z[1], 1.5 + z[0] / 8):
+            x = (edge, edge + side * (2.5 + z[0] / 8))
             yield start, _later(plants.draw_bush, canvas, rng, x, float(start), height)
     elif kind == "panels":
         yield z[0], _later(furniture.draw_panel_fence, canvas, rng, edge, z)
@@ -108,11 +115,11 @@ def _traffic(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterat
     for side in (-1, 1):
         x = street.kerb(side) - side * 1.1
         if rng.random() < 0.45:
-            for z in np.arange(rng.uniform(5, 20), 70, rng.uniform(5.5, 14)):
+            for z in np.arange(rng.uniform(5, 20), 50, rng.uniform(5.5, 14)):
                 turn = float(rng.choice((0.0, np.pi))) + rng.normal(0, 0.03)
                 yield float(z), _later(vehicles.draw_vehicle, canvas, rng, x, float(z), turn)
     for _ in range(int(rng.integers(0, 4))):
-        z, x = rng.uniform(6, 60), rng.uniform(street.road[0] + 1.2, street.road[1] - 1.2)
+        z, x = rng.uniform(6, 50), rng.uniform(street.road[0] + 1.2, street.road[1] - 1.2)
         heading = (0.0 if abs(x) < 1.8 else float(np.pi)) + rng.normal(0, 0.06)
         if rng.random() < 0.1:
             heading += np.pi / 2
@@ -143,7 +150,7 @@ def _furniture(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iter
             x = street.kerb(side) + side * 0.3
             yield start, _later(furniture.draw_railing, canvas, rng, x, z_span)
         if rng.random() < 0.25:
-            for z in np.arange(rng.uniform(4, 12), 60, rng.uniform(7, 16)):
+            for z in np.arange(rng.uniform(4, 12), 45, rng.uniform(8, 18)):
                 x = street.kerb(side) + side * 0.8
                 yield float(z), _later(plants.draw_tree, canvas, rng, x, float(z))
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from fastseg.data.dataset import Array
 
+_ANGLE_12 = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+_CIRCLE_12_2 = np.stack((np.cos(_ANGLE_12), np.sin(_ANGLE_12)), axis=-1)
+
 
 def along(x: float, z: tuple[float, float], y: tuple[float, float]) -> Array:
     """Return a wall that runs along the street, (1, 4, 3)."""
@@ -40,11 +43,4 @@ def outline(points: Array, x: float, z: float) -> Array:
 
 def disc(center: tuple[float, float], radius_m: float, stretch: float = 1.0) -> Array:
     """Return a 12-cornered circle as (12, 2) points; stretch makes it higher than wide."""
-    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    return np.stack(
-        (
-            center[0] + radius_m * np.cos(angle),
-            center[1] + radius_m * stretch * np.sin(angle),
-        ),
-        axis=-1,
-    )
+    return np.asarray(center + _CIRCLE_12_2 * (radius_m, radius_m * stretch))

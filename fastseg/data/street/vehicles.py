@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +29,6 @@ PAINTS: tuple[Color, ...] = (
     (70, 96, 130),
 )
 _GLASS: Color = (40, 46, 54)
-Point = tuple[float, float, float]
 _TYRE: Color = (24, 24, 26)
 
 
@@ -36,6 +37,7 @@ class Body:
     """A kind of vehicle.
 
     Attributes:
+        share: how much of the traffic it is.
         width: metres.
         profile: (z, y) corners from the rear bumper's foot over the roof to the front's foot.
         glass: which of the strips between those corners are windows.
@@ -43,6 +45,7 @@ class Body:
         wheels: z of the axles.
     """
 
+    share: float
     width: float
     profile: tuple[tuple[float, float], ...]
     glass: tuple[int, ...]
@@ -51,8 +54,9 @@ class Body:
     wheel_radius: float = 0.32
 
 
-BODIES = {
-    "hatchback": Body(
+BODIES = (
+    Body(  # hatchback
+        0.46,
         1.7,
         (
             (0, 0.28),
@@ -68,7 +72,8 @@ BODIES = {
         ((0.5, 0.98), (0.75, 1.35), (2.05, 1.37), (2.7, 0.98)),
         (0.7, 3.2),
     ),
-    "saloon": Body(
+    Body(  # saloon
+        0.26,
         1.75,
         (
             (0, 0.28),
@@ -84,14 +89,16 @@ BODIES = {
         ((1.0, 0.98), (1.35, 1.32), (2.55, 1.34), (3.1, 0.98)),
         (0.85, 3.6),
     ),
-    "van": Body(
+    Body(  # van
+        0.14,
         1.95,
         ((0, 0.35), (0, 1.1), (0.05, 2.2), (3.6, 2.2), (4.3, 1.2), (5.0, 1.0), (5.1, 0.35)),
         (3,),
         ((3.1, 1.2), (3.1, 1.85), (3.7, 1.85), (4.1, 1.2)),
         (0.9, 4.1),
     ),
-    "bus": Body(
+    Body(  # bus
+        0.07,
         2.5,
         ((0, 0.4), (0, 1.2), (0, 2.4), (0.1, 3.0), (9.6, 3.0), (9.8, 1.1), (9.8, 0.4)),
         (1, 4),
@@ -99,7 +106,8 @@ BODIES = {
         (2.4, 7.6),
         0.48,
     ),
-    "lorry": Body(
+    Body(  # lorry
+        0.07,
         2.4,
         ((0, 0.6), (0, 3.3), (5.6, 3.3), (5.7, 2.6), (6.6, 2.5), (7.1, 1.4), (7.2, 0.5)),
         (4,),
@@ -107,8 +115,7 @@ BODIES = {
         (1.3, 6.0),
         0.46,
     ),
-}
-_SHARES = (0.46, 0.26, 0.14, 0.07, 0.07)
+)
 
 
 def draw_vehicle(
@@ -123,18 +130,13 @@ def draw_vehicle(
         z: its nearest end.
         heading: radians from driving away; pi comes towards the camera, pi/2 crosses.
     """
-    body = BODIES[str(rng.choice(list(BODIES), p=_SHARES))]
+    body = BODIES[rng.choice(len(BODIES), p=[body.share for body in BODIES])]
     paint = shade(PAINTS[rng.integers(len(PAINTS))], rng.uniform(0.8, 1.1))
-    pose = _Pose(body, x, z, heading)
-    shadow = flat(
-        (-body.width / 2 - 0.1, body.width / 2 + 0.1), (-0.15, body.profile[-1][0] + 0.15), 0.01
-    )
+    pose = _Pose(body, x, z, heading, canvas.camera.height_m)
+    half, length = body.width / 2 + 0.1, body.profile[-1][0]
+    shadow = flat((-half, half), (-0.15, length + 0.15), 0.01)
     canvas.fill(pose.place(shadow), (28, 28, 32), Class.ROAD)
-    for quad_143, color, normal in sorted(_strips(body, paint), key=lambda s: -pose.depth(s[0])):
-        if pose.faces_camera(quad_143, normal, canvas.camera.height_m):
-            canvas.fill(
-                pose.place(quad_143), shade(color, _lit(canvas, pose.turn(normal))), Class.CAR
-            )
+    _draw_strips(canvas, body, pose, paint)
     for side in (-1.0, 1.0):
         _draw_side(canvas, body, pose, side, paint)
     _draw_ends(canvas, rng, body, pose)
@@ -143,51 +145,62 @@ def draw_vehicle(
 class _Pose:
     """Turns and moves a body from its own coordinates into the street."""
 
-    def __init__(self, body: Body, x: float, z: float, heading: float) -> None:
+    def __init__(self, body: Body, x: float, z: float, heading: float, eye_m: float) -> None:
         sin, cos = math.sin(heading), math.cos(heading)
         middle = body.profile[-1][0] / 2
         reach = abs(cos) * middle + abs(sin) * body.width / 2
         self._turn_33 = np.array([(cos, 0.0, -sin), (0.0, 1.0, 0.0), (sin, 0.0, cos)])
         self._shift_3 = (x, 0.0, z + reach) - np.array((0.0, 0.0, middle)) @ self._turn_33
+        self._eye_3 = np.array((0.0, eye_m, 0.0))
 
-    def turn(self, normal: Point) -> Point:
-        x, y, z = (normal @ self._turn_33).tolist()
-        return (x, y, z)
+    def turn(self, normals: Array) -> Array:
+        return np.asarray(normals @ self._turn_33)
 
-    def place(self, local_PV3: Array) -> Array:
-        return np.asarray(local_PV3 @ self._turn_33 + self._shift_3)
+    def place(self, local: Array) -> Array:
+        return np.asarray(local @ self._turn_33 + self._shift_3)
 
-    def depth(self, local_PV3: Array) -> float:
-        return float(self.place(local_PV3[0].mean(axis=0))[2])
-
-    def faces_camera(self, local_PV3: Array, normal: Point, eye_m: float) -> bool:
-        x, y, z = self.place(local_PV3[0, 0]).tolist()
-        across, up, ahead = self.turn(normal)
-        return bool(-x * across + (eye_m - y) * up - z * ahead > 0)
+    def sees(self, local_P3: Array, normals_P3: Array) -> Array:
+        """Return which surfaces, each given by a point and its normal, face the camera."""
+        towards_P3 = self._eye_3 - self.place(local_P3)
+        return np.asarray((towards_P3 * self.turn(normals_P3)).sum(axis=-1) > 0)
 
 
-def _lit(canvas: Canvas, normal: Point) -> float:
-    return 0.35 + 0.75 * canvas.light.on(normal)
+def _draw_strips(canvas: Canvas, body: Body, pose: _Pose, paint: Color) -> None:
+    """Draw tail, roof, windscreen and so on, far ones first."""
+    corners_P43, normals_P3 = _strips(body)
+    visible_P = pose.sees(corners_P43[:, 0], normals_P3)
+    placed_P43, turned_P3 = pose.place(corners_P43), pose.turn(normals_P3)
+    for index in np.argsort(-placed_P43[..., 2].mean(axis=1)):
+        if visible_P[index]:
+            color = _GLASS if index in body.glass else paint
+            lit = _lit(canvas, turned_P3[index])
+            canvas.fill(placed_P43[index][None], shade(color, lit), Class.CAR)
 
 
-def _strips(body: Body, paint: Color) -> list[tuple[Array, Color, Point]]:
-    """Return quad, colour and outward normal of each strip over the vehicle's width."""
-    strips = []
+def _lit(canvas: Canvas, normal_3: Array) -> float:
+    x, y, z = normal_3.tolist()
+    return 0.35 + 0.75 * canvas.light.on((x, y, z))
+
+
+@lru_cache
+def _strips(body: Body) -> tuple[Array, Array]:
+    """Return the strips over a vehicle's width, (P, 4, 3), and their outward normals, (P, 3)."""
     half = body.width / 2
-    for index, ((z0, y0), (z1, y1)) in enumerate(zip(body.profile, body.profile[1:], strict=False)):
-        quad_143 = np.array([[(-half, y0, z0), (half, y0, z0), (half, y1, z1), (-half, y1, z1)]])
-        length = float(np.hypot(z1 - z0, y1 - y0))
-        normal = (0.0, (z1 - z0) / length, -(y1 - y0) / length)
-        strips.append((quad_143, _GLASS if index in body.glass else paint, normal))
-    return strips
+    corners, normals = [], []
+    for (z0, y0), (z1, y1) in pairwise(body.profile):
+        corners.append([(-half, y0, z0), (half, y0, z0), (half, y1, z1), (-half, y1, z1)])
+        length = math.hypot(z1 - z0, y1 - y0)
+        normals.append((0.0, (z1 - z0) / length, -(y1 - y0) / length))
+    return np.array(corners), np.array(normals)
 
 
 def _draw_side(canvas: Canvas, body: Body, pose: _Pose, side: float, paint: Color) -> None:
     x = side * body.width / 2
     panel = _in_plane(body.profile, x)
-    if not pose.faces_camera(panel, (side, 0, 0), canvas.camera.height_m):
+    normal_3 = np.array((side, 0.0, 0.0))
+    if not pose.sees(panel[0, 0], normal_3):
         return
-    lit = _lit(canvas, pose.turn((side, 0, 0)))
+    lit = _lit(canvas, pose.turn(normal_3))
     canvas.fill(pose.place(panel), shade(paint, lit), Class.CAR)
     canvas.fill(pose.place(_in_plane(body.side_glass, x)), shade(_GLASS, lit), Class.CAR)
     for axle in body.wheels:
@@ -208,7 +221,7 @@ def _draw_ends(canvas: Canvas, rng: np.random.Generator, body: Body, pose: _Pose
     low = body.profile[0][1] + 0.12
     for z, direction, lamp, plate in ends:
         plate_143 = _end_quad((-0.26, 0.26), (low, low + 0.14), z)
-        if not pose.faces_camera(plate_143, (0, 0, direction), canvas.camera.height_m):
+        if not pose.sees(plate_143[0, 0], np.array((0.0, 0.0, direction))):
             continue
         lamp_y = (min(top, 0.9) - 0.24, min(top, 0.9) - 0.04)
         for side in (-1, 1):
