@@ -131,7 +131,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign file
         raise CheckpointError(
-            f"{path} is not a state dict that loads safely: {str(error).splitlines()[0]} "
+            f"{path} is not a state dict that loads safely ({_first_line(error)}). "
             "Save it with torch.save(model.state_dict(), path)"
         ) from error
     for key in _WRAPPERS:
@@ -147,6 +147,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if len(tensors) != len(content):
         raise CheckpointError(f"{path}: {len(content) - len(tensors)} entries are not tensors")
     return tensors
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], None]:
@@ -182,9 +186,7 @@ def _check_wanted(
     info: CheckpointInfo, num_classes: int | None, variant: str | None, path: Path
 ) -> None:
     if variant not in (None, info.variant):
-        raise CheckpointError(
-            f"{path} is a {info.variant} network, not {variant}: say so or retrain"
-        )
+        raise CheckpointError(f"{path} is a {info.variant} network; {variant} was asked for")
     if num_classes not in (None, len(info.classes)):
         raise CheckpointError(
             f"{path} knows {len(info.classes)} classes, {num_classes} were asked for; "

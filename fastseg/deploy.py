@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fastseg.model import LOGITS_STRIDE, FastSegNet, pad_to_stride, upsample
+from fastseg.model import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
 
 OutputKind = Literal["classes", "logits"]
 
@@ -55,7 +55,7 @@ class DeployGraph(nn.Module):
             )
         self.width, self.height, self.mean, self.std = width, height, mean, std
         self.output, self.mask_stride = output, mask_stride
-        self.core = fold_batch_norms(logits_core(network))
+        self.core = fold_batch_norms(logits_core(network, width, height))
 
     def forward(self, image_NHW3: Tensor) -> Tensor:
         """Segment RGB bytes.
@@ -95,26 +95,32 @@ class DeployGraph(nn.Module):
 
 
 class PaddedLogits(nn.Module):
-    """FastSegNet up to its logits at 1/8: padded to the stride, what covers padding cut off."""
+    """FastSegNet up to its logits at 1/8: padded to the stride, what covers padding cut off.
 
-    def __init__(self, network: FastSegNet) -> None:
+    The size is fixed, so that the exported graph holds no arithmetic on shapes.
+    """
+
+    def __init__(self, network: FastSegNet, width: int, height: int) -> None:
         super().__init__()
         self.network = network
+        self.padding = (0, -width % STRIDE, 0, -height % STRIDE)
+        self.columns, self.rows = -(-width // LOGITS_STRIDE), -(-height // LOGITS_STRIDE)
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """Return logits (N, K, ceil(H / 8), ceil(W / 8))."""
-        height, width = image_N3HW.shape[-2:]
-        rows, columns = -(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE)
-        return self.network.logits(pad_to_stride(image_N3HW))[..., :rows, :columns]
+        if not any(self.padding):
+            return self.network.logits(image_N3HW)
+        logits_NKhw = self.network.logits(F.pad(image_N3HW, self.padding))
+        return logits_NKhw[..., : self.rows, : self.columns]
 
 
-def logits_core(network: nn.Module) -> nn.Module:
+def logits_core(network: nn.Module, width: int, height: int) -> nn.Module:
     """Return a copy in eval mode that gives the smallest logits map the network has."""
     network = copy.deepcopy(network).cpu().float().eval()
     if not isinstance(network, FastSegNet):
         return network
     network.auxiliary_heads = nn.ModuleList()
-    return PaddedLogits(network)
+    return PaddedLogits(network, width, height)
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

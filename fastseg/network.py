@@ -81,9 +81,7 @@ def _from_factory(
     spec: str, classes: tuple[ClassInfo, ...] | None, weights: Path | None
 ) -> tuple[nn.Module, CheckpointInfo]:
     if classes is None:
-        raise CheckpointError(
-            f"{spec} is a network of your own: name its classes with --classes FILE"
-        )
+        raise CheckpointError(f"{spec} needs the names of its classes: --classes FILE")
     model = _call_factory(spec, len(classes))
     if weights is not None:
         try:
