@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from fastseg_runtime.manifest import ClassInfo
+from safetensors.torch import save_file
+
+from fastseg import (
+    CheckpointError,
+    CheckpointInfo,
+    FastSegNet,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+CLASSES = (ClassInfo("road", (128, 64, 128)), ClassInfo("sky", (70, 130, 180)))
+INFO = CheckpointInfo(
+    "nano", CLASSES, 96, 64, trained_on="synthetic train", data_licence="none", training={"seed": 1}
+)
+
+
+@pytest.fixture
+def model() -> FastSegNet:
+    torch.manual_seed(0)
+    return FastSegNet(2, "nano").eval()
+
+
+def test_a_checkpoint_comes_back_with_weights_and_description(
+    model: FastSegNet, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", model, INFO)
+    loaded, info = load_checkpoint(tmp_path / "a.safetensors")
+    image = torch.randn(1, 3, 64, 96)
+    assert info == INFO
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(image), model(image))
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(
+    model: FastSegNet, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", model, INFO)
+    save_checkpoint(tmp_path / "h.safetensors", model, INFO, dtype=torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in "ah"]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded, _ = load_checkpoint(tmp_path / "h.safetensors")
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_a_plain_state_dict_tells_its_variant_and_class_count(
+    model: FastSegNet, tmp_path: Path, wrap: bool
+) -> None:
+    weights = model.state_dict()
+    torch.save({"model_state_dict": weights} if wrap else weights, tmp_path / "best_model.pth")
+    loaded, info = load_checkpoint(tmp_path / "best_model.pth")
+    assert (loaded.variant, [c.name for c in info.classes]) == ("nano", ["class_0", "class_1"])
+
+
+def test_another_class_count_says_how_to_replace_the_head(
+    model: FastSegNet, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", model, INFO)
+    with pytest.raises(CheckpointError, match="knows 2 classes, 19 were asked for.*--classes"):
+        load_checkpoint(tmp_path / "a.safetensors", num_classes=19)
+
+
+def test_another_variant_is_refused(model: FastSegNet, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", model, INFO)
+    with pytest.raises(CheckpointError, match="is a nano network; base was asked for"):
+        load_checkpoint(tmp_path / "a.safetensors", variant="base")
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("code ran while loading",))
+
+
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"weights": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match="not a state dict that loads safely"):
+        load_checkpoint(tmp_path / "evil.pth")
+    assert "code ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x08\0\0\0\0\0\0\0{}"])
+def test_a_foreign_file_is_refused_by_name(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"foreign{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="foreign"):
+        load_checkpoint(path)
+
+
+def test_a_truncated_checkpoint_is_refused(model: FastSegNet, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, model, INFO)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_checkpoint(path)
+
+
+def test_weights_of_another_network_point_to_the_factory_form(tmp_path: Path) -> None:
+    save_file({"layer.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="package.module:factory"):
+        load_checkpoint(tmp_path / "other.safetensors")
+
+
+def test_a_broken_header_is_refused(model: FastSegNet, tmp_path: Path) -> None:
+    header = {"fastseg": json.dumps({"variant": "nano"})}
+    save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors", header)
+    with pytest.raises(CheckpointError, match="header cannot be read"):
+        load_checkpoint(tmp_path / "b.safetensors")
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(model: FastSegNet, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, model, INFO)
+    before = path.read_bytes()
+    (tmp_path / "a.safetensors.part").mkdir()  # stands in for a disk that cannot be written
+    with pytest.raises(OSError):
+        save_checkpoint(path, model, INFO)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_checkpoint_says_how_to_train_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="fastseg-train"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+def test_old_code_that_loads_a_state_dict_into_the_network_still_works(
+    model: FastSegNet, tmp_path: Path
+) -> None:
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    other = FastSegNet(num_classes=2, variant="nano")
+    other.load_state_dict(torch.load(tmp_path / "model.pth"))

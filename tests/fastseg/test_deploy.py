@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fastseg import DeployGraph, FastSegNet
+
+
+class ForeignNet(nn.Module):
+    """A small network that is not ours: batch norms as attributes, logits at 1/4."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, num_classes, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.conv2(torch.relu(self.bn1(self.conv1(x))))
+        return logits
+
+
+def reference(network: nn.Module, image_NHW3: Tensor) -> Tensor:
+    image_N3HW = ((image_NHW3.float() - 128) / 64).permute(0, 3, 1, 2)
+    return network(image_N3HW).argmax(dim=1)
+
+
+def with_statistics(network: nn.Module) -> nn.Module:
+    """Give batch norms running statistics that folding must respect."""
+    torch.manual_seed(0)
+    network.train()
+    for _ in range(3):
+        network(torch.randn(2, 3, 64, 64))
+    return network.eval()
+
+
+@pytest.mark.parametrize("size", [(96, 64), (60, 44), (480, 360)])
+def test_it_gives_the_ids_that_the_network_gives(size: tuple[int, int]) -> None:
+    network = with_statistics(FastSegNet(7, "nano"))
+    image = torch.randint(0, 256, (1, size[1], size[0], 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        classes = DeployGraph(network, *size)(image)
+        expected = reference(network, image)
+    assert classes.dtype == torch.uint8
+    assert classes.shape == expected.shape
+    assert (classes == expected).float().mean() > 0.9995
+
+
+def test_all_batch_norms_of_ours_are_folded_and_the_network_itself_is_left_alone() -> None:
+    network = FastSegNet(7, "nano").train()
+    graph = DeployGraph(network, 64, 64)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in graph.modules())
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    assert network.training
+
+
+def test_a_foreign_network_gets_the_same_graph() -> None:
+    network = with_statistics(ForeignNet(5))
+    graph = DeployGraph(network, 64, 48)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in graph.modules())
+    image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        classes, logits = graph(image), network(((image.float() - 128) / 64).permute(0, 3, 1, 2))
+        upsampled = nn.functional.interpolate(logits, size=(48, 64), mode="bilinear")
+    assert (classes == upsampled.argmax(1)).float().mean() > 0.999
+
+
+def test_a_smaller_mask_is_the_argmax_of_less_upsampled_logits() -> None:
+    network = with_statistics(FastSegNet(7, "nano"))
+    image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert DeployGraph(network, 96, 64, mask_stride=4)(image).shape == (1, 16, 24)
+
+
+def test_logits_can_be_had_instead() -> None:
+    image = torch.zeros(1, 64, 96, 3, dtype=torch.uint8)
+    graph = DeployGraph(FastSegNet(7, "nano"), 96, 64, output="logits")
+    assert graph(image).shape == (1, 7, 8, 12)
+    assert graph(image).dtype == torch.float32
+
+
+def test_a_mask_stride_that_does_not_divide_the_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="choose a size that it divides"):
+        DeployGraph(FastSegNet(7, "nano"), 98, 64, mask_stride=4)

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
+from fastseg.checkpoint import numbered_classes
+
+FACTORY = """
+import torch
+
+def small_net(num_classes):
+    return torch.nn.Conv2d(3, num_classes, 3, padding=1)
+
+def no_net():
+    return 7
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "their_nets.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_factory_of_the_current_folder_gives_a_network_with_its_weights(project: Path) -> None:
+    weights = nn.Conv2d(3, 4, 3).state_dict()
+    torch.save(weights, project / "w.pth")
+    network = open_network(
+        "their_nets:small_net", numbered_classes(4), project / "w.pth", size=(64, 48)
+    )
+    torch.testing.assert_close(network.model.state_dict()["weight"], weights["weight"])
+    assert (network.info.width, network.info.height) == (64, 48)
+    assert network.name == "small_net"
+
+
+def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
+    with pytest.raises(CheckpointError, match="--classes FILE"):
+        open_network("their_nets:small_net")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("their_nets:absent", "cannot import their_nets:absent"),
+        ("absent.module:f", "cannot import absent.module:f"),
+        ("their_nets:no_net", "returned int, expected a torch.nn.Module"),
+    ],
+)
+def test_a_factory_that_cannot_serve_is_refused(project: Path, spec: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        open_network(spec, numbered_classes(2))
+
+
+def test_weights_that_do_not_fit_are_refused(project: Path) -> None:
+    torch.save(nn.Conv2d(3, 5, 3).state_dict(), project / "w.pth")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        open_network("their_nets:small_net", numbered_classes(4), project / "w.pth")
+
+
+def test_a_run_is_named_after_its_folder_and_hashed_by_its_weights(tmp_path: Path) -> None:
+    model = FastSegNet(2, "nano")
+    info = CheckpointInfo("nano", numbered_classes(2))
+    for run in ("street", "copy"):
+        (tmp_path / run).mkdir()
+        save_checkpoint(tmp_path / run / "model.safetensors", model, info)
+    street, copy = (
+        open_network(tmp_path / run / "model.safetensors") for run in ("street", "copy")
+    )
+    assert street.name == "street"
+    assert street.sha256 == copy.sha256
+    with torch.no_grad():
+        model.head[1].bias.add_(1)
+    save_checkpoint(tmp_path / "copy/model.safetensors", model, info)
+    assert open_network(tmp_path / "copy/model.safetensors").sha256 != street.sha256
