@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := fastseg targets exporters runtime training tools tests
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+VERSION_CHECK := import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"fastseg needs Python 3.11 or newer, this is {v[0]}.{v[1]} ({sys.executable}); try: make PYTHON=python3.11")
 
 .PHONY: help demo test test-slow test-arm64 test-gpu lint format bench dist clean
 
@@ -10,27 +11,32 @@ help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/ready: requirements-dev.txt constraints.txt pyproject.toml runtime/pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"fastseg needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.11") if v < (3, 11) else None'
+	@$(PYTHON) -c '$(VERSION_CHECK)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# The converters of phones weigh another gigabyte: only what needs them installs them.
+.venv/ready-converters: .venv/ready
+	$(PIP) -e ./runtime -e '.[dev,tflite,coreml]'
 	@touch $@
 
 demo: .venv/ready ## train, export and run a small network on synthetic scenes; writes demo/report.html
-	$(BIN)/python -m fastseg_exporters.demo
+	$(BIN)/python tools/demo/make_demo.py
 
 test: .venv/ready ## the fast tests
 	$(BIN)/python -m pytest -q
 
-test-slow: .venv/ready ## the rest: training, converters, sshd, browser
-	$(BIN)/python -m pytest -q -m "slow"
+test-slow: .venv/ready-converters ## the rest: training, converters, sshd, browser
+	$(BIN)/python -m pytest -q -m slow
 
-test-arm64: .venv/ready ## on an emulated arm64 board (root, qemu-user-static)
-	$(BIN)/python -m pytest -q -m "arm64"
+test-arm64: .venv/ready-converters ## on an emulated arm64 board (root, qemu-user-static)
+	$(BIN)/python -m pytest -q -m arm64
 
 test-gpu: .venv/ready ## what needs an NVIDIA GPU
-	$(BIN)/python -m pytest -q -m "gpu"
+	$(BIN)/python -m pytest -q -m gpu
 
-lint: .venv/ready ## ruff and mypy --strict
+lint: .venv/ready-converters ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -39,11 +45,13 @@ format: .venv/ready ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready ## the tables and pictures of README
+bench: .venv/ready-converters ## the tables and pictures of README
 	$(BIN)/python -m compare_models
 
 dist: .venv/ready ## both wheels, into dist/
-	$(BIN)/python -m hatchling build -t wheel -d ../dist 2>/dev/null || true
+	$(PIP) hatchling
+	cd runtime && ../$(BIN)/python -m hatchling build -t wheel -d ../dist
+	$(BIN)/python -m hatchling build -t wheel -d dist
 
 clean: ## remove what the commands made
 	rm -rf .venv dist demo runs
