@@ -1,0 +1,111 @@
+"""What can be read from a board: files, tools, and nothing written.
+
+Every path is absolute as on the board; `root` puts another folder in front of it, so that a tree
+of made files can stand in for a board.
+"""
+
+import glob
+import os
+import shutil
+import signal
+import subprocess
+from typing import Dict, List, NamedTuple, Optional
+
+MOST_BYTES = 64 * 1024  # of a file or of a tool's output; sysfs and procfs have far less
+_FOLDERS = ("usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "opt/vc/bin")
+
+
+class Outcome(NamedTuple):
+    """How a tool ended. status is None where it did not start or did not end in time."""
+
+    status: Optional[int]
+    output: str
+    errors: str
+
+
+class Board:
+    """A board's file tree and tools, read-only."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root
+
+    def path(self, absolute: str) -> str:
+        """Return where a path of the board lies in this system."""
+        return os.path.join(self.root, absolute.lstrip("/"))
+
+    def text(self, absolute: str) -> Optional[str]:
+        """Return a file's text without NULs and outer spaces; None where it cannot be read."""
+        try:
+            with open(self.path(absolute), "rb") as file:
+                content = file.read(MOST_BYTES)
+        except OSError:  # absent, denied, or EAGAIN of a sensor that is off
+            return None
+        return content.replace(b"\0", b"").decode("utf-8", "replace").strip()
+
+    def texts(self, absolute: str) -> List[str]:
+        """Return the NUL-separated texts of a device-tree file; empty where it cannot be read."""
+        try:
+            with open(self.path(absolute), "rb") as file:
+                content = file.read(MOST_BYTES)
+        except OSError:
+            return []
+        return [part.decode("utf-8", "replace") for part in content.split(b"\0") if part]
+
+    def number(self, absolute: str) -> Optional[int]:
+        """Return a file's integer; None where it cannot be read or holds something else."""
+        try:
+            return int(self.text(absolute) or "")
+        except ValueError:
+            return None
+
+    def glob(self, pattern: str) -> List[str]:
+        """Return the paths of the board that match, sorted."""
+        root = self.root.rstrip("/")
+        found = glob.glob(glob.escape(root) + pattern)
+        return sorted(path[len(root) :] for path in found)
+
+    def tool(self, name: str) -> Optional[str]:
+        """Return where a program lies in this system; None where the board has none."""
+        folders = [self.path(folder) for folder in _FOLDERS]
+        if self.root == "/":
+            folders.append(os.environ.get("PATH", ""))
+        return shutil.which(name, path=os.pathsep.join(folders))
+
+    def run(self, command: List[str], timeout_s: float = 10) -> Outcome:
+        """Run a tool by name in the C locale, without input; never raises, never hangs."""
+        program = self.tool(command[0])
+        if program is None:
+            return Outcome(None, "", f"{command[0]} is not on this board")
+        return run([program, *command[1:]], timeout_s)
+
+
+def run(command: List[str], timeout_s: float) -> Outcome:
+    """Run a command in the C locale and a group of its own, which ends when time is over."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=plain_environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Outcome(None, "", str(error))
+    try:
+        output, errors = process.communicate(timeout=timeout_s)
+        status: Optional[int] = process.returncode
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+        status, errors = None, errors + b"\nno end within %d s" % timeout_s
+    return Outcome(status, _short(output), _short(errors))
+
+
+def plain_environment() -> Dict[str, str]:
+    """Return the environment with the C locale, so that tools print plain decimals."""
+    return dict(os.environ, LC_ALL="C", LANG="C")
+
+
+def _short(content: bytes) -> str:
+    return content[:MOST_BYTES].decode("utf-8", "replace")

@@ -1,0 +1,102 @@
+"""Temperatures, clocks, and what throttled: read once a second beside the power rails."""
+
+import re
+from typing import Any, Dict, List, Optional
+
+from .board import Board
+
+_GATED_C = -256.0  # what a sensor of a rail-gated unit reads, in degrees
+_MOST_ENTRIES = 64
+
+
+class Environment:
+    """Finds the files once and reads them many times."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._zones = _named(board, "/sys/class/thermal/thermal_zone*/type", "temp")
+        self._clocks = _cpu_clocks(board)
+        self._clocks.update(_gpu_clocks(board))
+        self._alerts = _named(board, "/sys/class/thermal/cooling_device*/type", "cur_state")
+        self._counters = _counter_files(board)
+        self._is_pi = board.tool("vcgencmd") is not None
+
+    def read(self) -> Dict[str, Any]:
+        """Return {"celsius", "mhz", "alerts"} with one value a sensor, None where it is off."""
+        return {
+            "celsius": {name: self._celsius(path) for name, path in self._zones.items()},
+            "mhz": {name: self._mhz(path) for name, path in self._clocks.items()},
+            "alerts": self.alerts(),
+        }
+
+    def alerts(self) -> List[str]:
+        """Return the names of the throttle alerts that are active now."""
+        names = [name for name in self._alerts if "throttle" in name]
+        return [name for name in names if (self._board.number(self._alerts[name]) or 0) > 0]
+
+    def counters(self) -> Dict[str, Optional[int]]:
+        """Return counters since boot: over-current events, thermal throttling, Pi's flags."""
+        counts = {name: self._board.number(path) for name, path in self._counters.items()}
+        if self._is_pi:
+            counts["vcgencmd.throttled"] = read_pi_throttled(self._board)
+        return counts
+
+    def _celsius(self, path: str) -> Optional[float]:
+        millidegrees = self._board.number(path)
+        if millidegrees is None or millidegrees / 1e3 <= _GATED_C:
+            return None
+        return millidegrees / 1e3
+
+    def _mhz(self, path: str) -> Optional[float]:
+        number = self._board.number(path)
+        if number is None:
+            return None
+        return number / 1e3 if "cpufreq" in path else number / 1e6  # kHz; devfreq has Hz
+
+
+def read_pi_throttled(board: Board) -> Optional[int]:
+    """Return the bits of `vcgencmd get_throttled`: 0-3 now, 16-19 since boot."""
+    found = re.search(r"0x([0-9a-fA-F]{1,8})", board.run(["vcgencmd", "get_throttled"], 2).output)
+    return int(found.group(1), 16) if found else None
+
+
+def _named(board: Board, pattern: str, value_file: str) -> Dict[str, str]:
+    files: Dict[str, str] = {}
+    for type_file in board.glob(pattern)[:_MOST_ENTRIES]:
+        folder = type_file.rpartition("/")[0]
+        name = board.text(type_file) or folder.rpartition("/")[2]
+        if name.upper().startswith("PMIC"):  # a constant, not a temperature
+            continue
+        if name in files:
+            name = "{} ({})".format(name, folder.rpartition("/")[2])
+        files[name] = folder + "/" + value_file
+    return files
+
+
+def _cpu_clocks(board: Board) -> Dict[str, str]:
+    clocks: Dict[str, str] = {}
+    for folder in board.glob("/sys/devices/system/cpu/cpufreq/policy*")[:_MOST_ENTRIES]:
+        policy = folder.rpartition("/")[2]
+        clocks[f"cpu.{policy}.requested"] = folder + "/scaling_cur_freq"
+        real = folder + "/cpuinfo_cur_freq"  # what the core runs at; root only
+        if board.number(real) is not None:
+            clocks[f"cpu.{policy}.real"] = real
+    return clocks
+
+
+def _gpu_clocks(board: Board) -> Dict[str, str]:
+    names = re.compile(r"gpu|gp10b|gv11b|ga10b|gm20b")
+    folders = [f for f in board.glob("/sys/class/devfreq/*") if names.search(f)]
+    return {"gpu.{}".format(f.rpartition("/")[2]): f + "/cur_freq" for f in folders}
+
+
+def _counter_files(board: Board) -> Dict[str, str]:
+    files: Dict[str, str] = {}
+    for name_file in board.glob("/sys/class/hwmon/hwmon*/name"):
+        if board.text(name_file) == "soctherm_oc":
+            for path in board.glob(name_file[: -len("name")] + "oc*_event_cnt"):
+                files["soctherm." + path.rpartition("/")[2]] = path
+    pattern = "/sys/devices/system/cpu/cpu*/thermal_throttle/package_throttle_count"
+    for path in board.glob(pattern)[:1]:
+        files["cpu.package_throttle_count"] = path
+    return files

@@ -1,0 +1,139 @@
+"""A read-only fingerprint of the board, and what can be measured on it with and without root."""
+
+import hashlib
+import os
+import platform
+import re
+import socket
+import time
+from typing import Any, Dict, List, Optional
+
+from . import VERSION
+from .board import Board
+from .environment import Environment
+from .jetpack import read_l4t
+from .power_mode import mode_ids, read_power_mode
+from .process import memory_kb
+from .settings import read_settings
+from .software import read_packages, read_python
+from .sources import ina_sources, other_sources
+from .tegrastats_feed import first_line
+
+_TOOLS = ("tegrastats", "nvpmodel", "jetson_clocks", "vcgencmd", "sudo", "nvidia-smi", "trtexec")
+
+
+def probe(board: Board) -> Dict[str, Any]:
+    """Return the fingerprint; every value that cannot be had is None."""
+    sources = ina_sources(board) + other_sources(board)
+    environment = Environment(board)
+    data: Dict[str, Any] = {
+        "schema": VERSION,
+        "board": read_board(board),
+        "system": _system(board),
+        "cpu": _cpu(board),
+        "memory": _memory(board),
+        "jetson": read_l4t(board),
+        "python": read_python(),
+        "packages": read_packages(board),
+        "power_mode": read_power_mode(board),
+        "power_modes": mode_ids(board),
+        "settings": read_settings(board),
+        "environment": environment.read(),
+        "counters": environment.counters(),
+        "power_sources": [{"name": s.name, "unit": s.unit, "rails": s.rails} for s in sources],
+        "tegrastats": first_line(board),
+        "tools": {name: board.tool(name) for name in _TOOLS},
+        "sudo": board.run(["sudo", "-n", "true"], timeout_s=5).status == 0,
+    }
+    data["readable"] = readable(data)
+    return data
+
+
+def read_board(board: Board) -> Dict[str, Any]:
+    """Return model, compatible, module part number and hashed serial number."""
+    compatible = board.texts("/proc/device-tree/compatible")
+    compatible = compatible or board.texts("/sys/firmware/devicetree/base/compatible")
+    model = board.text("/proc/device-tree/model") or board.text(
+        "/sys/firmware/devicetree/base/model"
+    )
+    part = re.search(r"p[0-9]{4}-[0-9]{4}(?!.*p[0-9]{4}-)", " ".join(compatible))
+    serial = board.text("/proc/device-tree/serial-number")
+    return {
+        "model": model or board.text("/sys/class/dmi/id/product_name"),
+        "compatible": compatible,
+        "module": part.group(0) if part else None,
+        "serial_sha256": hashlib.sha256(serial.encode()).hexdigest() if serial else None,
+    }
+
+
+def _system(board: Board) -> Dict[str, Any]:
+    release = re.search(r'^PRETTY_NAME="?([^"\n]*)', board.text("/etc/os-release") or "", re.M)
+    return {
+        "hostname": socket.gethostname(),
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "boot_id": boot_id(board),
+        "distribution": release.group(1) if release else None,
+        "euid": os.geteuid(),
+        "wall_time_s": time.time(),
+        "monotonic_s": time.monotonic(),
+    }
+
+
+def boot_id(board: Board) -> Optional[str]:
+    """Return the kernel's id of this boot."""
+    return board.text("/proc/sys/kernel/random/boot_id")
+
+
+def _cpu(board: Board) -> Dict[str, Any]:
+    text = board.text("/proc/cpuinfo") or ""
+    model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.M)
+    features = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.M)
+    return {
+        "model": model.group(1) if model else None,
+        "count": os.cpu_count(),
+        "features": features.group(1).split() if features else [],
+    }
+
+
+def _memory(board: Board) -> Dict[str, Optional[int]]:
+    text = board.text("/proc/meminfo") or ""
+    numbers = {n: int(kb) for n, kb in re.findall(r"^(\w+):\s+([0-9]+) kB", text, re.M)}
+    names = {"total_kb": "MemTotal", "available_kb": "MemAvailable", "swap_kb": "SwapTotal"}
+    return {key: numbers.get(name) for key, name in names.items()}
+
+
+def readable(data: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Return what can be measured: [{"what", "ok", "detail", "fix"}]; fix is "" where it is ok."""
+    clocks, root = data["environment"]["mhz"], data["system"]["euid"] == 0
+    as_root = "" if root else "connect as root, or allow sudo without a password"
+    rails = [rail for source in data["power_sources"] for rail in source["rails"]]
+    line = data["tegrastats"] or ""
+    modules = data["python"]["modules"]
+    engines = [n for n in modules if n not in ("numpy", "cv2") and modules[n]]
+    is_jetson = data["jetson"] is not None
+    rows = [
+        ("power rails", rails or re.search(r" -?[0-9]+(mW)?/-?[0-9]+(mW)? ?", line), as_root),
+        ("temperatures", data["environment"]["celsius"], as_root),
+        ("GPU clock", [n for n in clocks if n.startswith("gpu.")], as_root),
+        ("real CPU clock", [n for n in clocks if n.endswith(".real")], as_root),
+        ("process memory (PSS)", memory_kb(os.getpid())["pss_kb"], "Linux 4.14 or newer"),
+        ("numpy", modules["numpy"], "remote_bench brings a wheel"),
+        ("an inference engine", engines, "remote_bench brings a wheel; TensorRT is JetPack's"),
+    ]
+    if is_jetson:
+        counters = [n for n in data["counters"] if n.startswith("soctherm.")]
+        change = root or data["sudo"]
+        rows.append(("power mode", data["power_mode"], "install nvidia-l4t-nvpmodel"))
+        rows.append(("change of the power mode", change, as_root))
+        rows.append(("over-current counters", counters, as_root))
+    return [
+        {"what": what, "ok": bool(found), "detail": _detail(found), "fix": "" if found else fix}
+        for what, found, fix in rows
+    ]
+
+
+def _detail(found: Any) -> str:
+    if isinstance(found, (list, dict)):
+        return ", ".join(str(name) for name in found)[:300]
+    return found if isinstance(found, str) else ""

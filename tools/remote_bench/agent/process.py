@@ -1,0 +1,57 @@
+"""What a process uses, from /proc: memory (PSS, peak) and CPU time."""
+
+import os
+import re
+from typing import Dict, Optional
+
+_KB = re.compile(r"^(\w+):\s+([0-9]+) kB", re.MULTILINE)
+_TICKS_PER_S = float(os.sysconf("SC_CLK_TCK"))
+
+
+def memory_kb(pid: int) -> Dict[str, Optional[int]]:
+    """Return {"pss_kb", "rss_kb", "peak_rss_kb"}; None where the kernel does not tell.
+
+    PSS counts a page that several processes share in parts; the peak is the kernel's VmHWM.
+    """
+    status = _fields(f"/proc/{pid}/status")
+    rollup = _fields(f"/proc/{pid}/smaps_rollup")  # Linux 4.14 and newer
+    return {
+        "pss_kb": rollup.get("Pss"),
+        "rss_kb": status.get("VmRSS"),
+        "peak_rss_kb": status.get("VmHWM"),
+    }
+
+
+def cpu_seconds(pid: int) -> Optional[float]:
+    """Return user and system time of a process and its ended children, in s; None if it is gone."""
+    text = _text(f"/proc/{pid}/stat")
+    fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+    if len(fields) < 15:
+        return None
+    return sum(int(field) for field in fields[11:15]) / _TICKS_PER_S
+
+
+def busy_cpu_seconds() -> Optional[float]:
+    """Return the time all CPUs together were busy since boot, in s, steal left out."""
+    fields = _text("/proc/stat").split("\n")[0].split()
+    if len(fields) < 8 or fields[0] != "cpu":
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields[1:8])
+    return (user + nice + system + irq + softirq) / _TICKS_PER_S
+
+
+def available_memory_kb() -> Optional[int]:
+    """Return MemAvailable of the whole system."""
+    return _fields("/proc/meminfo").get("MemAvailable")
+
+
+def _fields(path: str) -> Dict[str, int]:
+    return {name: int(value) for name, value in _KB.findall(_text(path))}
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8", "replace")
+    except OSError:  # gone, or not ours
+        return ""

@@ -1,0 +1,144 @@
+"""Samples power, temperatures, clocks and memory while the worker runs.
+
+A thread of the supervisor, not of the worker: the frames that are timed share no interpreter lock
+with it. It can be paused, which is how its own cost is measured.
+"""
+
+import threading
+import time
+from typing import Any, Dict, List, Optional
+
+from .board import Board
+from .environment import Environment
+from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_kb
+from .sources import Source, ina_sources, other_sources
+from .tegrastats_feed import TegrastatsFeed
+
+_ENVIRONMENT_S = 1.0
+_PROCESS_A_READING_S = 0.5  # a source that starts a process for each reading must be slow
+_PATIENCE_S = 3.0  # with a tegrastats that says nothing
+_MOST_SAMPLES = 200000
+
+
+class Series:
+    """The readings of one source."""
+
+    def __init__(self, source: Source, period_s: float) -> None:
+        self._source = source
+        self._period_s = _PROCESS_A_READING_S if source.name == "pmic" else period_s
+        self._due = 0.0
+        self._times: List[float] = []
+        self._values: List[List[Optional[float]]] = []
+
+    def sample(self) -> None:
+        """Read the source if it is due; the time is the middle of the reading."""
+        begin = time.monotonic()
+        if begin < self._due or len(self._times) >= _MOST_SAMPLES:
+            return
+        values = self._source.read()
+        self._times.append(round((begin + time.monotonic()) / 2, 4))
+        self._values.append(values)
+        self._due = max(self._due + self._period_s, begin)
+
+    def data(self) -> Dict[str, Any]:
+        """Return the readings as JSON: times in s, one row of values a time."""
+        return {
+            "source": self._source.name,
+            "unit": self._source.unit,
+            "rails": self._source.rails,
+            "wraps_at": self._source.wraps_at,
+            "t": self._times,
+            "values": self._values,
+        }
+
+
+class Sampler:
+    """Runs from start() to stop(), except between pause() and resume()."""
+
+    def __init__(self, board: Board, hz: float) -> None:
+        self._board, self._period_s = board, 1 / hz
+        self._environment = Environment(board)
+        self._feed = TegrastatsFeed(board, hz)
+        self._series = [Series(source, self._period_s) for source in other_sources(board)]
+        self._has_ina = False
+        self._samples: List[Dict[str, Any]] = []
+        self._stopping, self._running = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._sample_all, daemon=True)
+        self.pid: Optional[int] = None  # of the worker; set when it is there
+
+    def start(self) -> None:
+        """Start sampling."""
+        self._running.set()
+        if self._feed.failure:
+            self._add_ina()
+        else:
+            self._feed.start()
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Take no samples until resume()."""
+        self._running.clear()
+        self._feed.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._feed.resume()
+        self._running.set()
+
+    def stop(self) -> None:
+        """End the thread and tegrastats."""
+        self._stopping.set()
+        self._running.set()
+        self._feed.stop()
+        self._thread.join(5)
+
+    def counters(self) -> Dict[str, Optional[int]]:
+        """Return the throttle counters now."""
+        return self._environment.counters()
+
+    def celsius(self) -> Dict[str, Optional[float]]:
+        """Return the temperatures now."""
+        celsius: Dict[str, Optional[float]] = self._environment.read()["celsius"]
+        return celsius
+
+    def data(self) -> Dict[str, Any]:
+        """Return everything that was sampled, as JSON."""
+        feed = self._feed
+        return {
+            "power": [series.data() for series in self._series],
+            "tegrastats": {
+                "lines": feed.lines,
+                "events": feed.events,
+                "dropped": feed.dropped,
+                "failure": feed.failure,
+            },
+            "environment": self._samples,
+        }
+
+    def _sample_all(self) -> None:
+        begin = time.monotonic()
+        environment_due = begin
+        while not self._stopping.is_set():
+            self._running.wait()
+            now = time.monotonic()
+            silent = not self._feed.lines and now - begin > _PATIENCE_S
+            if not self._has_ina and (silent or self._feed.failure):
+                self._add_ina()
+            for series in self._series:
+                series.sample()
+            if now >= environment_due and len(self._samples) < _MOST_SAMPLES:
+                self._samples.append(self._sample_environment(now))
+                environment_due = now + _ENVIRONMENT_S
+            self._stopping.wait(max(0.001, now + self._period_s - time.monotonic()))
+
+    def _add_ina(self) -> None:
+        self._has_ina = True
+        self._series += [Series(source, self._period_s) for source in ina_sources(self._board)]
+
+    def _sample_environment(self, now: float) -> Dict[str, Any]:
+        sample = dict(self._environment.read(), t=round(now, 3))
+        sample["available_kb"] = available_memory_kb()
+        sample["busy_cpu_s"] = busy_cpu_seconds()
+        if self.pid is not None:
+            sample["worker"] = dict(memory_kb(self.pid), cpu_s=cpu_seconds(self.pid))
+        return sample

@@ -1,0 +1,286 @@
+"""One run on the board, phase by phase, with whatever happens cleaned up behind it.
+
+build, selftest, settle, idle_before, run (flat out, then with and without the sampler in turn,
+then paced where a rate was asked for), idle_after, restore.
+"""
+
+import json
+import os
+import threading
+import time
+from typing import Any, Dict, List, Optional
+
+from . import VERSION
+from .board import Board
+from .channel import Channel
+from .power_mode import Guard, PowerModeError, read_power_mode, set_power_mode
+from .probe import boot_id, probe
+from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_kb
+from .sampler import Sampler
+from .settings import inventory
+from .worker_client import Aborted, Worker, WorkerError
+
+BUILD_TIMEOUT_S = 3600.0  # a TensorRT engine on a small board takes many minutes
+ANSWER_TIMEOUT_S = 300.0
+_SETTLED_C = 0.5  # no zone moved more than so much...
+_SETTLED_S = 3.0  # ...in so long
+_OVERHEAD_SHARE, _OVERHEAD_MOST_S, _OVERHEAD_BLOCKS = 0.2, 20.0, 8
+_LEAST_FRAMES = 3
+
+
+class Supervisor:
+    """Runs one request. `abort` may be set from any thread: the run ends within a second."""
+
+    def __init__(self, request: Dict[str, Any], channel: Channel, abort: threading.Event) -> None:
+        self._request, self._channel, self._abort = request, channel, abort
+        self._board = Board(request.get("root") or "/")
+        self._work_dir = request["work_dir"]
+        self._worker: Optional[Worker] = None
+        self._sampler: Optional[Sampler] = None
+        self._guard: Optional[Guard] = None
+        self._phase = ""
+        self._result: Dict[str, Any] = {
+            "schema": VERSION,
+            "request": {key: value for key, value in request.items() if key != "token"},
+            "phases": [],
+            "frames": {},
+            "slices": [],
+            "memory": {},
+            "error": None,
+        }
+
+    def run(self) -> bool:
+        """Run all phases, restore the board and write result.json; return whether it went well.
+
+        Raises:
+            Aborted: it was called off; the board is restored and no result is written.
+        """
+        begin = {"wall_s": time.time(), "monotonic_s": time.monotonic()}
+        self._result["probe"] = probe(self._board)
+        self._result["inventory_before"] = inventory(self._board, self._work_dir)
+        try:
+            self._phases()
+        except (WorkerError, PowerModeError) as error:
+            self._fail(error)
+        finally:
+            self._restore()
+        self._result["clock"] = {
+            "begin": begin,
+            "end": {"wall_s": time.time(), "monotonic_s": time.monotonic()},
+        }
+        self._result["boot_id_after"] = boot_id(self._board)
+        self._write_result()
+        return self._result["error"] is None
+
+    def _phases(self) -> None:
+        self._set_power_mode()
+        self._enter("build")
+        self._build()
+        self._enter("selftest")
+        self._result["selftest"] = self._ask("selftest")
+        self._result["prepared"] = self._ask("prepare", folder=self._frames_folder())
+        self._start_sampler()
+        self._enter("settle")
+        self._settle()
+        self._enter("idle_before")
+        self._idle()
+        self._enter("run")
+        self._run_frames()
+        self._enter("idle_after")
+        self._idle()
+
+    # The phases, in their order.
+
+    def _set_power_mode(self) -> None:
+        wanted = self._request.get("power_mode")
+        before = read_power_mode(self._board)
+        if not wanted:
+            return
+        if before is None:
+            raise PowerModeError(f"this board has no power modes (nvpmodel): {wanted!r}")
+        self._guard = Guard(self._board, before["id"])
+        self._channel.note(power_mode_before=before)
+        self._result["power_mode_set"] = set_power_mode(self._board, str(wanted))
+
+    def _build(self) -> None:
+        self._start_worker()
+        first = self._open()
+        if first["info"].get("built"):  # measure memory and load without the builder's leftovers
+            self._stop_worker()
+            self._start_worker()
+            cold = self._open()
+        else:
+            cold = first
+        self._ask("close")
+        warm = self._open()
+        self._result["info"] = warm["info"]
+        self._result["load"] = {
+            "built": bool(first["info"].get("built")),
+            "first_ms": first["load_ms"],
+            "cold_ms": cold["load_ms"],
+            "warm_ms": warm["load_ms"],
+        }
+        self._note_memory("opened")
+
+    def _settle(self) -> None:
+        idle_s = float(self._request["idle_s"])
+        limit, steady_since = time.monotonic() + 2 * idle_s, time.monotonic()
+        last = self._celsius()
+        while time.monotonic() < limit and time.monotonic() - steady_since < _SETTLED_S:
+            self._wait(0.5)
+            now = self._celsius()
+            if any(abs(now[zone] - last[zone]) > _SETTLED_C for zone in now if zone in last):
+                last, steady_since = now, time.monotonic()
+
+    def _idle(self) -> None:
+        self._wait(float(self._request["idle_s"]))
+
+    def _run_frames(self) -> None:
+        seconds, fps = float(self._request["seconds"]), self._request.get("fps")
+        self._result["counters_before"] = self._sampler_now().counters()
+        self._result["power_mode_before"] = read_power_mode(self._board)
+        self._slice("warmup", float(self._request["warmup_s"]))
+        self._note_memory("warmed_up")
+        self._slice("flat_out", seconds)
+        self._measure_overhead(min(_OVERHEAD_MOST_S, _OVERHEAD_SHARE * seconds))
+        if fps:
+            self._slice("paced", seconds, float(fps))
+        self._result["counters_after"] = self._sampler_now().counters()
+        self._result["power_mode_after"] = read_power_mode(self._board)
+        self._result["accuracy"] = self._ask("score")
+        self._note_memory("ran")
+
+    def _measure_overhead(self, seconds: float) -> None:
+        # With and without the sampler in turn, so that a drift of the board falls on both.
+        for number in range(_OVERHEAD_BLOCKS):
+            sampled = number % 2 == 1
+            if not sampled:
+                self._sampler_now().pause()
+            try:
+                name = "with_sampler" if sampled else "without_sampler"
+                self._slice(name, seconds / _OVERHEAD_BLOCKS)
+            finally:
+                self._sampler_now().resume()
+
+    def _restore(self) -> None:
+        self._enter("restore")
+        if self._sampler is not None:
+            self._sampler.stop()
+            self._result["samples"] = self._sampler.data()
+        if self._worker is not None:
+            self._stop_worker()
+        if self._guard is not None:
+            self._result["power_mode_restored"] = self._guard.restore()
+        self._result["inventory_after"] = inventory(self._board, self._work_dir)
+        self._leave()
+
+    # What the phases are made of.
+
+    def _slice(self, name: str, seconds: float, fps: Optional[float] = None) -> None:
+        frames = self._result["frames"].setdefault(name, {})
+        before = self._cpu_now()
+
+        def keep(columns: Dict[str, List[Any]]) -> None:
+            for field, values in columns.items():
+                frames.setdefault(field, []).extend(values)
+            self._channel.note(slice=name, frames=columns)
+            span = columns["t"][-1] - columns["t"][0] + columns["total_ms"][-1] / 1e3
+            done = time.monotonic() - begin
+            rate = round(len(columns["t"]) / span, 3) if span > 0 else None
+            self._channel.emit("progress", slice=name, done=round(done, 1), total=seconds, fps=rate)
+
+        begin = time.monotonic()
+        answer = self._ask(
+            "run",
+            timeout_s=seconds + ANSWER_TIMEOUT_S,
+            on_frames=keep,
+            seconds=seconds,
+            fps=fps,
+            least=_LEAST_FRAMES,
+        )
+        cpu = {key: [before[key], value] for key, value in self._cpu_now().items()}
+        self._result["slices"].append(dict(answer, name=name, fps=fps, cpu_s=cpu))
+
+    def _cpu_now(self) -> Dict[str, Optional[float]]:
+        worker = cpu_seconds(self._worker.pid) if self._worker else None
+        return {
+            "busy": busy_cpu_seconds(),
+            "worker": worker,
+            "supervisor": cpu_seconds(os.getpid()),
+        }
+
+    def _start_worker(self) -> None:
+        paths = [os.path.join(self._work_dir, path) for path in self._request["runtime_paths"]]
+        log = os.path.join(self._work_dir, "worker.log")
+        self._worker = Worker(paths, log, self._abort)
+        self._result["import"] = self._ask("hello")
+        self._note_memory("imported")
+
+    def _stop_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+
+    def _open(self) -> Dict[str, Any]:
+        return self._ask(
+            "open",
+            timeout_s=BUILD_TIMEOUT_S,
+            bundle=os.path.join(self._work_dir, self._request["bundle"]),
+            target=self._request.get("target"),
+            cache_dir=self._request.get("cache_dir"),
+        )
+
+    def _ask(
+        self, command: str, timeout_s: float = ANSWER_TIMEOUT_S, **arguments: Any
+    ) -> Dict[str, Any]:
+        assert self._worker is not None
+        return self._worker.ask(command, timeout_s, **arguments)
+
+    def _start_sampler(self) -> None:
+        self._sampler = Sampler(self._board, float(self._request["sampler_hz"]))
+        self._sampler.pid = self._worker.pid if self._worker else None
+        self._sampler.start()
+
+    def _sampler_now(self) -> Sampler:
+        assert self._sampler is not None
+        return self._sampler
+
+    def _note_memory(self, moment: str) -> None:
+        assert self._worker is not None
+        memory = dict(memory_kb(self._worker.pid), available_kb=available_memory_kb())
+        self._result["memory"][moment] = memory
+
+    def _celsius(self) -> Dict[str, float]:
+        readings = self._sampler_now().celsius()
+        return {zone: value for zone, value in readings.items() if value is not None}
+
+    def _frames_folder(self) -> Optional[str]:
+        name = self._request.get("frames")
+        return os.path.join(self._work_dir, name) if name else None
+
+    def _wait(self, seconds: float) -> None:
+        if self._abort.wait(seconds):
+            raise Aborted()
+
+    def _enter(self, name: str) -> None:
+        self._leave()
+        self._result["phases"].append({"name": name, "begin": time.monotonic(), "end": None})
+        self._channel.emit("phase", name=name)
+
+    def _leave(self) -> None:
+        if self._result["phases"] and self._result["phases"][-1]["end"] is None:
+            self._result["phases"][-1]["end"] = time.monotonic()
+
+    def _fail(self, error: Exception) -> None:
+        kind = error.kind if isinstance(error, WorkerError) else "power_mode"
+        self._result["error"] = {"kind": kind, "message": str(error)}
+        self._channel.emit("error", kind=kind, message=str(error))
+
+    def _write_result(self) -> None:
+        path = os.path.join(self._work_dir, "result.json")
+        part = f"{path}.part"
+        with open(part, "w", encoding="ascii") as file:
+            json.dump(self._result, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)

@@ -1,0 +1,163 @@
+"""The process that imports fastseg_runtime and runs the frames: `python3 -m agent.worker PATH...`.
+
+Commands come as JSON lines on stdin: open, selftest, prepare, run, score, close. Answers go out
+as JSON lines on what was stdout; anything that an engine prints goes to stderr, which is a log.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from .frames import Frame, folder_frames, score, selftest_frames
+from .timing import FrameLog, run_frames
+
+_PASS_AGREEMENT = 0.9  # of a self-test image; the bundle's own gate is far tighter
+
+
+class Failure(Exception):
+    """What the agent reports as an error event."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Bench:
+    """The network under test, its frames and its outputs."""
+
+    def __init__(self, send: Callable[[Dict[str, Any]], None]) -> None:
+        self._send = send
+        self._net: Any = None
+        self._frames: List[Frame] = []
+        self._outputs: List[Any] = []
+        self._ran: List[bool] = []
+
+    def hello(self) -> Dict[str, Any]:
+        """Import the runtime; the memory of this moment is the baseline."""
+        begin = time.monotonic()
+        self._import("numpy")
+        self._import("fastseg_runtime")
+        return {"import_ms": 1e3 * (time.monotonic() - begin)}
+
+    def open(self, bundle: str, target: Optional[str], cache_dir: Optional[str]) -> Dict[str, Any]:
+        """Open the bundle, building the engine where there is none; answer what it took."""
+        runtime = self._import("fastseg_runtime")
+        begin = time.monotonic()
+        self._net = runtime.RealtimeSegmentation(bundle, target=target, cache_dir=cache_dir)
+        return {"load_ms": 1e3 * (time.monotonic() - begin), "info": plain(self._net.info)}
+
+    def close(self) -> Dict[str, Any]:
+        """Close the network, so that it can be opened again."""
+        self._net.close()
+        self._net = None
+        return {}
+
+    def selftest(self) -> Dict[str, Any]:
+        """Run the bundle's self-test images once and compare with PyTorch's class maps."""
+        frames = selftest_frames(self._net.bundle)
+        outputs = [self._net.infer(frame.image_HW3).copy() for frame in frames]
+        result = self._score(frames, outputs)
+        agreement = result["agreement"]
+        if agreement is not None and agreement < _PASS_AGREEMENT:
+            raise Failure(
+                "selftest_failed",
+                f"the network on this board gives other classes than PyTorch: a self-test image "
+                f"agrees in {agreement:.1%} of its pixels, expected {_PASS_AGREEMENT:.0%} or more",
+            )
+        return result
+
+    def prepare(self, folder: Optional[str]) -> Dict[str, Any]:
+        """Load the frames of the run and set aside one output buffer for each."""
+        import numpy as np
+
+        self._frames = folder_frames(folder) if folder else selftest_frames(self._net.bundle)
+        if not self._frames:
+            raise Failure("no_frames", "the bundle has no self-test image and no frames were sent")
+        shapes = [frame.image_HW3.shape[:2] for frame in self._frames]
+        self._outputs = [np.empty(shape, dtype=np.uint8) for shape in shapes]
+        self._ran = [False] * len(self._frames)
+        return {"frames": len(shapes), "height_width": shapes[0]}
+
+    def run(self, seconds: float, fps: Optional[float], least: int) -> Dict[str, Any]:
+        """Time frames, over and over in their order."""
+        log = FrameLog(lambda columns: self._send({"frames": columns}))
+        return run_frames(self._infer, seconds, fps, log, least)
+
+    def score(self) -> Dict[str, Any]:
+        """Compare the last outputs of the timed run with what was expected."""
+        done = [out if ran else None for out, ran in zip(self._outputs, self._ran)]
+        return self._score(self._frames, done)
+
+    def _infer(self, number: int) -> Dict[str, float]:
+        at = number % len(self._frames)
+        self._net.infer(self._frames[at].image_HW3, out=self._outputs[at])
+        self._ran[at] = True
+        timing: Dict[str, float] = self._net.timing
+        return timing
+
+    def _score(self, frames: List[Frame], outputs: List[Any]) -> Dict[str, Any]:
+        metrics = self._import("fastseg_runtime.metrics")
+        return score(metrics, frames, outputs, len(self._net.classes))
+
+    @staticmethod
+    def _import(name: str) -> Any:
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            kind = "no_numpy" if "numpy" in str(error) else "no_runtime"
+            raise Failure(kind, f"{name} cannot be imported here: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of nested values that JSON can hold; anything else becomes its text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def answer(bench: Bench, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Do one command; a failure is an answer too."""
+    command = request.pop("command")
+    try:
+        result: Dict[str, Any] = getattr(bench, command)(**request)
+    except Failure as failure:
+        return {"error": failure.kind, "message": str(failure)}
+    except MemoryError as error:
+        return {"error": "oom", "message": f"out of memory: {error}"}
+    except Exception as error:
+        return {"error": kind_of(command, error), "message": f"{type(error).__name__}: {error}"}
+    return result
+
+
+def kind_of(command: str, error: Exception) -> str:
+    """Return the kind of an error that came out of the runtime or the engine."""
+    if isinstance(error, ImportError):
+        return "no_numpy" if error.name == "numpy" else "no_engine"
+    return {"open": "build_failed", "selftest": "selftest_failed"}.get(command, "run_failed")
+
+
+def main() -> None:
+    """Answer commands until stdin ends."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what engines print must not get between the answers
+    sys.path[:0] = sys.argv[1:]
+
+    def send(message: Dict[str, Any]) -> None:
+        line = json.dumps(message).encode("ascii") + b"\n"
+        while line:
+            line = line[os.write(answers, line) :]
+
+    bench = Bench(send)
+    for line in sys.stdin:
+        send(answer(bench, json.loads(line)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The supervisor's hold of the worker process: commands go in, answers and frames come out."""
+
+import json
+import os
+import select
+import subprocess
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from .launch import module_command, module_environment, start
+
+_SAID_BYTES = 2000  # of the worker's log in an error
+
+
+class Aborted(Exception):
+    """The run was called off: the connection died, or a signal came."""
+
+
+class WorkerError(Exception):
+    """The worker failed; kind is one of the error kinds of the events."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Worker:
+    """One worker process. Every wait ends when `abort` is set or the time is over."""
+
+    def __init__(self, paths: List[str], log: str, abort: threading.Event) -> None:
+        self._abort, self._log = abort, log
+        self._rest = b""
+        self._lines: List[bytes] = []
+        with open(log, "ab") as errors:
+            self._process = start(
+                [*module_command("worker"), *paths],
+                env=module_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        self.pid = self._process.pid
+
+    def ask(
+        self,
+        command: str,
+        timeout_s: float,
+        on_frames: Optional[Callable[[Dict[str, Any]], None]] = None,
+        **arguments: Any,
+    ) -> Dict[str, Any]:
+        """Send one command and return its answer; frames on the way go to on_frames.
+
+        Raises:
+            WorkerError: it failed, died or did not answer in time.
+            Aborted: the run was called off meanwhile.
+        """
+        self._send(dict(arguments, command=command))
+        end = time.monotonic() + timeout_s
+        while True:
+            message = self._message(end)
+            if "error" in message:
+                raise WorkerError(str(message["error"]), str(message.get("message", "")))
+            if "frames" in message:
+                if on_frames is not None:
+                    on_frames(message["frames"])
+                continue
+            return message
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _send(self, table: Dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            os.write(self._process.stdin.fileno(), json.dumps(table).encode("ascii") + b"\n")
+        except OSError as error:
+            raise self._death() from error
+
+    def _message(self, end: float) -> Dict[str, Any]:
+        while not self._lines:
+            if self._abort.is_set():
+                raise Aborted()
+            if time.monotonic() > end:
+                raise WorkerError("timeout", "the worker gave no answer in time" + self._said())
+            self._receive()
+        message: Dict[str, Any] = json.loads(self._lines.pop(0).decode("utf-8"))
+        return message
+
+    def _receive(self) -> None:
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        if not select.select([pipe], [], [], 0.1)[0]:
+            return
+        chunk = os.read(pipe, 1 << 16)
+        if not chunk:
+            raise self._death()
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        self._lines += whole
+
+    def _death(self) -> WorkerError:
+        status = self._process.wait()
+        if status in (-9, 137):
+            return WorkerError(
+                "oom",
+                "the worker was killed, probably because the board ran out of memory; free some, "
+                "add swap, or take a smaller network" + self._said(),
+            )
+        return WorkerError("worker_died", f"the worker ended with status {status}" + self._said())
+
+    def _said(self) -> str:
+        try:
+            with open(self._log, "rb") as file:
+                file.seek(max(0, os.path.getsize(self._log) - _SAID_BYTES))
+                text = file.read().decode("utf-8", "replace").strip()
+        except OSError:
+            text = ""
+        return f"; it said: {text}" if text else ""
