@@ -3,24 +3,19 @@
 A new data set is one file with an `open_...(location, split)` function and one line in LOADERS.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from importlib import import_module
-from typing import cast
-
+from fastseg.data.check import DatasetReport, check_dataset
+from fastseg.data.check_report import render_report
 from fastseg.data.dataset import (
     SPLITS,
     Array,
     DataError,
     Dataset,
-    JoinedDataset,
     MissingSplitError,
     Sample,
     UnknownLabelError,
     class_frequencies,
 )
-from fastseg.data.file_dataset import FileDataset
+from fastseg.data.loaders import LOADERS, open_dataset
 
 __all__ = [
     "LOADERS",
@@ -28,58 +23,12 @@ __all__ = [
     "Array",
     "DataError",
     "Dataset",
+    "DatasetReport",
     "MissingSplitError",
     "Sample",
     "UnknownLabelError",
+    "check_dataset",
     "class_frequencies",
-    "load_split",
     "open_dataset",
+    "render_report",
 ]
-
-# kind of data -> function that takes what follows the colon of the spec, and the split
-LOADERS = {
-    "camvid": "fastseg.data.camvid:open_camvid",
-    "synthetic": "fastseg.data.procedural:open_street",
-}
-
-
-def open_dataset(spec: str, split: str) -> Dataset:
-    """Open one split of a data set and refuse it if a file has no partner.
-
-    Args:
-        spec: kind:path, e.g. "camvid:data/camvid", or kind or kind:options for generated data,
-            e.g. "synthetic", "synthetic:480x360", "synthetic:seed=3,train=400".
-        split: "train", "val", "test" or "trainval" (train, then val).
-
-    Raises:
-        DataError: an unknown kind, a path with no such data, or files without a partner.
-        MissingSplitError: the data set has no such split.
-    """
-    if split == "trainval":
-        return JoinedDataset(split, (open_dataset(spec, "train"), open_dataset(spec, "val")))
-    dataset = load_split(spec, split)
-    problems = dataset.problems if isinstance(dataset, FileDataset) else ()
-    if problems:
-        shown = "\n".join(f"  {problem.file}: {problem.message}" for problem in problems[:5])
-        raise DataError(
-            f"{spec}: {len(problems)} problems with the files of split {split}, the first are\n"
-            f"{shown}\nAdd the missing files or remove their partners; `fastseg-train --check "
-            f"{spec}` lists all"
-        )
-    if not len(dataset):
-        raise DataError(f"{spec}: split {split} is empty; expected at least one pair of files")
-    return dataset
-
-
-def load_split(spec: str, split: str) -> Dataset:
-    """Open one split as its loader gives it: files without a partner are listed, not refused."""
-    kind, _, location = spec.partition(":")
-    if kind not in LOADERS:
-        raise DataError(
-            f"no data set kind {kind!r} in {spec!r}; write KIND:PATH with one of {sorted(LOADERS)}"
-        )
-    if split not in SPLITS:
-        raise DataError(f"no split {split!r}; choose one of {[*SPLITS, 'trainval']}")
-    module, _, function = LOADERS[kind].partition(":")
-    opener = cast(Callable[[str, str], Dataset], getattr(import_module(module), function))
-    return opener(location, split)

@@ -130,7 +130,9 @@ def _pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[Problem, ...
         images, labels = (root / folder.format(split=split) for folder in layout[:2])
         if images.is_dir() and labels.is_dir():
             return pair_files(
-                list_files(images, IMAGE_SUFFIXES), list_files(labels, LABEL_SUFFIXES), layout[2]
+                list_files(images, IMAGE_SUFFIXES),
+                list_files(labels, LABEL_SUFFIXES),
+                label_ending=layout[2],
             )
     if (root / RAW_IMAGES).is_dir() and (root / RAW_LABELS).is_dir():
         return _listed_pairs(root, split)
@@ -152,7 +154,7 @@ def _listed_pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[Probl
     pairs, problems = pair_files(
         [file for file in images if file.stem in names],
         [file for file in labels if file.stem.removesuffix("_L") in names],
-        "_L",
+        label_ending="_L",
     )
     lost = sorted(names - {file.stem for file in images})
     missing = (Problem(str(root / f"{split}.txt"), f"lists {name}, no such image") for name in lost)

@@ -96,20 +96,24 @@ class FileDataset:
 
 
 def pair_files(
-    images: Iterable[Path], labels: Iterable[Path], label_ending: str = ""
+    images: Iterable[Path],
+    labels: Iterable[Path],
+    image_ending: str = "",
+    label_ending: str = "",
 ) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
     """Match images with labels by name.
 
     Args:
         images: image files.
-        labels: label files; the stem is an image's stem + label_ending.
-        label_ending: e.g. "_L" for CamVid's own label names.
+        labels: label files.
+        image_ending: what follows the name in an image's stem, e.g. "_leftImg8bit".
+        label_ending: what follows the name in a label's stem, e.g. "_L".
 
     Returns:
         The pairs in the order of their names, and the files without a partner.
     """
     problems: list[Problem] = []
-    image_by_name = _by_name(images, "", problems)
+    image_by_name = _by_name(images, image_ending, problems)
     label_by_name = _by_name(labels, label_ending, problems)
     for name in sorted(image_by_name.keys() - label_by_name.keys()):
         problems.append(

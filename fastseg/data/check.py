@@ -1,0 +1,229 @@
+"""Look at every file of a data set and report what is in it and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from fastseg_runtime.manifest import IGNORE_INDEX
+from rich.console import Console
+from rich.progress import track
+
+from fastseg.data.dataset import (
+    SPLITS,
+    Array,
+    DataError,
+    Dataset,
+    MissingSplitError,
+    UnknownLabelError,
+)
+from fastseg.data.file_dataset import FileDataset, Problem
+from fastseg.data.loaders import load_split
+
+_RARE_SHARE = 0.001
+_MOSTLY_IGNORED = 0.5
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How much of a split is of one class."""
+
+    name: str
+    pixel_share: float  # of the labelled pixels
+    images: int  # that hold it
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What one split holds.
+
+    Attributes:
+        pairs: image and label pairs.
+        readable: pairs that could be decoded; the counts below are theirs.
+        sizes: images by size, e.g. {"480x360": 367}.
+        ignored_share: share of all pixels that nobody judged.
+        unknown_labels: pixels by a stored value or colour that is not in the class list.
+        problems: by file.
+    """
+
+    split: str
+    pairs: int
+    readable: int
+    sizes: dict[str, int]
+    classes: tuple[ClassCount, ...]
+    ignored_share: float
+    unknown_labels: dict[str, int]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Samples that two splits share: the same name, or the same pixels under any name."""
+
+    splits: tuple[str, str]
+    kind: str  # "name" or "pixels"
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """The whole data set. dataclasses.asdict() makes it JSON."""
+
+    spec: str
+    licence: str
+    splits: tuple[SplitReport, ...]
+    overlaps: tuple[Overlap, ...]
+    problems: tuple[Problem, ...]  # with the set as a whole
+    warnings: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether training can start: no problem anywhere, no picture in two splits."""
+        broken = any(split.problems for split in self.splits) or bool(self.problems)
+        return not broken and not any(overlap.kind == "pixels" for overlap in self.overlaps)
+
+
+def check_dataset(spec: str, progress: bool = False) -> DatasetReport:
+    """Read every file of every split.
+
+    Args:
+        spec: see open_dataset.
+        progress: show a bar on stderr.
+
+    Returns:
+        The report; broken files are listed in it, not raised.
+    """
+    reports, digests, problems, licence = [], {}, [], ""
+    for split in SPLITS:
+        try:
+            dataset = load_split(spec, split)
+        except MissingSplitError:
+            continue
+        except DataError as error:
+            problems.append(_problem(error))
+            break  # the path, the kind or the class list: the same for every split
+        licence = dataset.licence
+        report, digests[split] = _check_split(dataset, progress)
+        reports.append(report)
+    if not reports and not problems:
+        problems.append(Problem(spec, f"has none of the splits {', '.join(SPLITS)}"))
+    overlaps = tuple(_overlaps(digests))
+    return DatasetReport(
+        spec,
+        licence,
+        tuple(reports),
+        overlaps,
+        tuple(problems),
+        tuple(_warnings(reports, overlaps)),
+    )
+
+
+def _check_split(dataset: Dataset, progress: bool) -> tuple[SplitReport, dict[str, str]]:
+    """Return the report of a split, and the digest of each readable image by name."""
+    tally = _Tally(len(dataset.classes))
+    problems = list(dataset.problems) if isinstance(dataset, FileDataset) else []
+    for index in _tracked(len(dataset), dataset.split, progress):
+        try:
+            sample = dataset[index]
+        except UnknownLabelError as error:
+            tally.unknown.update(error.pixels)
+            problems.append(_problem(error))
+        except DataError as error:
+            problems.append(_problem(error))
+        else:
+            tally.add(sample.image_HW3, sample.label_HW, sample.name)
+    return tally.report(dataset, tuple(problems)), tally.digests
+
+
+class _Tally:
+    """Running counts over the samples of a split."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.pixels_256 = np.zeros(256, np.int64)
+        self.holding_256 = np.zeros(256, np.int64)
+        self.sizes: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.digests: dict[str, str] = {}
+        self._num_classes = num_classes
+
+    def add(self, image_HW3: Array, label_HW: Array, name: str) -> None:
+        counts_256 = np.bincount(label_HW.ravel(), minlength=256)
+        self.pixels_256 += counts_256
+        self.holding_256 += counts_256 > 0
+        self.sizes[f"{image_HW3.shape[1]}x{image_HW3.shape[0]}"] += 1
+        self.digests[name] = hashlib.blake2b(image_HW3.tobytes(), digest_size=16).hexdigest()
+
+    def report(self, dataset: Dataset, problems: tuple[Problem, ...]) -> SplitReport:
+        labelled = int(self.pixels_256[: self._num_classes].sum())
+        ignored = int(self.pixels_256[IGNORE_INDEX])
+        classes = tuple(
+            ClassCount(info.name, int(pixels) / max(labelled, 1), int(images))
+            for info, pixels, images in zip(
+                dataset.classes, self.pixels_256, self.holding_256, strict=False
+            )
+        )
+        return SplitReport(
+            split=dataset.split,
+            pairs=len(dataset),
+            readable=len(self.digests),
+            sizes=dict(self.sizes),
+            classes=classes,
+            ignored_share=ignored / max(labelled + ignored, 1),
+            unknown_labels=dict(self.unknown),
+            problems=problems,
+        )
+
+
+def _problem(error: DataError) -> Problem:
+    """Split an error into the file, which every DataError begins with, and the rest."""
+    file, _, message = str(error).partition(": ")
+    return Problem(file, message)
+
+
+def _tracked(count: int, split: str, progress: bool) -> Iterable[int]:
+    if not progress:
+        return range(count)
+    return track(range(count), f"checking {split}", console=Console(stderr=True), transient=True)
+
+
+def _overlaps(digests: dict[str, dict[str, str]]) -> Iterable[Overlap]:
+    for first, second in combinations(digests, 2):
+        if names := sorted(digests[first].keys() & digests[second].keys()):
+            yield Overlap((first, second), "name", tuple(names))
+        seen = set(digests[first].values())
+        if names := sorted(name for name, digest in digests[second].items() if digest in seen):
+            yield Overlap((first, second), "pixels", tuple(names))
+
+
+def _warnings(reports: list[SplitReport], overlaps: Iterable[Overlap]) -> Iterable[str]:
+    present = {report.split for report in reports}
+    for split in SPLITS:
+        if reports and split not in present:
+            yield f"no split {split}"
+    for overlap in overlaps:
+        pair = " and ".join(overlap.splits)
+        what = "names" if overlap.kind == "name" else "pictures"
+        yield f"{pair} share {len(overlap.names)} {what}, e.g. {overlap.names[0]}"
+    for report in reports:
+        yield from _split_warnings(report)
+
+
+def _split_warnings(report: SplitReport) -> Iterable[str]:
+    if not report.pairs:
+        yield f"{report.split} is empty"
+    if len(report.sizes) > 1:
+        yield f"{report.split} has images of {len(report.sizes)} sizes"
+    if report.ignored_share > _MOSTLY_IGNORED:
+        yield (
+            f"{report.split}: {report.ignored_share:.0%} of the pixels are ignored; a mask that "
+            "stores 255 for its class has to store the class's index instead"
+        )
+    for entry in report.classes if report.readable else ():
+        if not entry.images:
+            yield f"{report.split} has no pixel of class {entry.name}"
+        elif entry.pixel_share < _RARE_SHARE:
+            yield f"{report.split}: class {entry.name} is only {entry.pixel_share:.3%} of the pixels"

@@ -1,0 +1,60 @@
+"""The table of data sets, and how a string becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from fastseg.data.dataset import SPLITS, DataError, Dataset, JoinedDataset
+from fastseg.data.file_dataset import FileDataset
+
+# kind of data -> function that takes what follows the colon of the spec, and the split
+LOADERS = {
+    "camvid": "fastseg.data.camvid:open_camvid",
+    "cityscapes": "fastseg.data.cityscapes:open_cityscapes",
+    "folder": "fastseg.data.folder:open_folder",
+    "synthetic": "fastseg.data.procedural:open_street",
+}
+
+
+def open_dataset(spec: str, split: str) -> Dataset:
+    """Open one split of a data set and refuse it if a file has no partner.
+
+    Args:
+        spec: kind:path, e.g. "camvid:data/camvid", or kind or kind:options for generated data,
+            e.g. "synthetic", "synthetic:480x360", "synthetic:seed=3,train=400".
+        split: "train", "val", "test" or "trainval" (train, then val).
+
+    Raises:
+        DataError: an unknown kind, a path with no such data, or files without a partner.
+        MissingSplitError: the data set has no such split.
+    """
+    if split == "trainval":
+        return JoinedDataset(split, (open_dataset(spec, "train"), open_dataset(spec, "val")))
+    dataset = load_split(spec, split)
+    problems = dataset.problems if isinstance(dataset, FileDataset) else ()
+    if problems:
+        shown = "\n".join(f"  {problem.file}: {problem.message}" for problem in problems[:5])
+        raise DataError(
+            f"{spec}: {len(problems)} problems with the files of split {split}, the first are\n"
+            f"{shown}\nAdd the missing files or remove their partners; `fastseg-train --check "
+            f"{spec}` lists all"
+        )
+    if not len(dataset):
+        raise DataError(f"{spec}: split {split} is empty; expected at least one pair of files")
+    return dataset
+
+
+def load_split(spec: str, split: str) -> Dataset:
+    """Open one split as its loader gives it: files without a partner are listed, not refused."""
+    kind, _, location = spec.partition(":")
+    if kind not in LOADERS:
+        raise DataError(
+            f"no data set kind {kind!r} in {spec!r}; write KIND:PATH with one of {sorted(LOADERS)}"
+        )
+    if split not in SPLITS:
+        raise DataError(f"no split {split!r}; choose one of {[*SPLITS, 'trainval']}")
+    module, _, function = LOADERS[kind].partition(":")
+    opener = cast(Callable[[str, str], Dataset], getattr(import_module(module), function))
+    return opener(location, split)
