@@ -1,0 +1,49 @@
+"""A lock between processes, and between threads, that the system frees when its holder dies."""
+
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Callable, Iterator
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[Any]) -> bool:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(file: IO[Any]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+POLL_S = 0.2
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of a file; the file stays, its content means nothing.
+
+    Args:
+        path: created if it is not there.
+        on_wait: called once if somebody else holds the lock.
+
+    Raises:
+        OSError: the file cannot be opened or locked here.
+    """
+    with path.open("ab") as file:
+        if not _try_lock(file):
+            on_wait()
+            while not _try_lock(file):
+                time.sleep(POLL_S)
+        yield  # closing the file frees the lock

@@ -1,0 +1,83 @@
+"""Get the engine of an artifact: from the cache, else by building it."""
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
+
+from fastseg_runtime.cuda import Cuda
+from fastseg_runtime.engine_cache import CachedEngine, EngineCache, EngineKey, engine_key
+from fastseg_runtime.tensorrt_builder import BuildRequest, build_engine
+from fastseg_runtime.tensorrt_errors import TensorRTError
+from fastseg_runtime.tensorrt_platform import Platform
+from fastseg_runtime.tensorrt_progress import Progress
+
+
+class EngineMissingError(TensorRTError):
+    """There is no engine for this artifact here, and building one was forbidden."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A serialized engine that came out of our own builder on this machine."""
+
+    key: EngineKey
+    plan: bytes
+    record: Dict[str, Any]
+    trusted: bool  # passed the self-test in an earlier session
+
+
+@dataclass(frozen=True)
+class EngineSource:
+    """What engines are built from and where: the same for all of a backend's calls."""
+
+    trt: Any  # the tensorrt module
+    cuda: Cuda
+    platform: Platform
+    cache: EngineCache
+    device: int = 0
+
+    def get(
+        self,
+        onnx: bytes,
+        onnx_sha256: str,
+        precision: str,
+        build: str = "auto",
+        progress: Optional[Progress] = None,
+    ) -> Engine:
+        """Return the engine of an ONNX model.
+
+        Args:
+            onnx: the model.
+            onnx_sha256: its hash.
+            precision: "fp32", "fp16" or "int8".
+            build: "auto": build it if need be, which takes minutes; "never": refuse instead.
+            progress: called about twice a second during a build.
+
+        Raises:
+            EngineMissingError: build is "never" and there is none.
+            TensorRTError: the build failed.
+        """
+        key = engine_key(onnx_sha256, precision, self.platform)
+        cached = self.cache.load(key)
+        if cached is not None:
+            return _from_cache(key, cached)
+        if build == "never":
+            raise EngineMissingError(
+                f"no TensorRT engine for this artifact ({precision}, TensorRT {key.tensorrt}, "
+                f"{key.gpu}) in {self.cache.folder}, and build is 'never'; "
+                "build it ahead with fastseg-run --prepare BUNDLE"
+            )
+        with self.cache.building(key):
+            cached = self.cache.load(key)  # somebody else may have built it meanwhile
+            return _from_cache(key, cached) if cached else self._build(key, onnx, progress)
+
+    def _build(self, key: EngineKey, onnx: bytes, progress: Optional[Progress]) -> Engine:
+        timing_cache = self.cache.load_timing_cache(key)
+        request = BuildRequest(onnx, key.precision, timing_cache, self.device)
+        built = build_engine(self.trt, self.cuda, request, progress)
+        self.cache.store_timing_cache(key, built.timing_cache)
+        self.cache.store(key, built.plan, built.record)
+        return Engine(key, built.plan, built.record, trusted=False)
+
+
+def _from_cache(key: EngineKey, cached: CachedEngine) -> Engine:
+    return Engine(key, cached.plan, cached.record, cached.trusted)
