@@ -1,4 +1,5 @@
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,107 @@ def tegrastats_lines():
         pytest.skip("FASTSEG_TEGRASTATS is unset: no captured tegrastats lines")
     lines = Path(path).read_text("utf-8").splitlines()
     return [line for line in lines if not line.startswith("#")]
+
+
+BOARDS = tomllib.loads(Path(__file__).with_name("boards.toml").read_text("utf-8"))
+CPU = "sys/devices/system/cpu/cpufreq/policy0"
+
+
+class MadeBoard:
+    """A file tree that looks like a board, with small scripts for its tools."""
+
+    def __init__(self, root: Path, facts: dict) -> None:
+        self.root, self.facts = root, facts
+        self._hwmons = 0
+        self.write("proc/device-tree/model", facts.get("model", "") + "\0")
+        compatible = "".join(part + "\0" for part in facts.get("compatible", []))
+        self.write("proc/device-tree/compatible", compatible)
+        self.write("proc/device-tree/serial-number", "1421921123456\0")
+        self.write("proc/sys/kernel/random/boot_id", "boot-1\n")
+        for name in ("scaling_governor", "scaling_min_freq", "scaling_max_freq"):
+            self.write(f"{CPU}/{name}", "schedutil\n" if "gov" in name else "1500000\n")
+        self.write(f"{CPU}/scaling_cur_freq", "1500000\n")
+        self._write_zones()
+        self._write_sensors()
+        self._write_tools()
+
+    def write(self, path: str, text: str) -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def tool(self, name: str, script: str) -> Path:
+        file = self.write(f"usr/bin/{name}", f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+        return file
+
+    def hwmon(self, name: str, rails: dict) -> None:
+        folder = f"sys/class/hwmon/hwmon{self._hwmons + 3}"
+        self._hwmons += 1
+        self.write(f"{folder}/name", name + "\n")
+        for number, (label, (mv, ma)) in enumerate(rails.items(), start=1):
+            self.write(f"{folder}/in{number}_label", label + "\n")
+            self.write(f"{folder}/in{number}_input", f"{mv}\n")
+            self.write(f"{folder}/curr{number}_input", f"{ma}\n")
+
+    def _write_zones(self) -> None:
+        for number, (zone, millidegrees) in enumerate(self.facts.get("zones", {}).items()):
+            self.write(f"sys/class/thermal/thermal_zone{number}/type", zone + "\n")
+            self.write(f"sys/class/thermal/thermal_zone{number}/temp", f"{millidegrees}\n")
+
+    def _write_sensors(self) -> None:
+        if release := self.facts.get("release"):
+            self.write("etc/nv_tegra_release", release + "\n")
+            self.hwmon("soctherm_oc", {})
+            self.write("sys/class/hwmon/hwmon3/oc1_event_cnt", "0\n")
+            self.write("sys/class/hwmon/hwmon3/oc3_event_cnt", "7\n")
+            self.write("sys/class/devfreq/17000000.gpu/cur_freq", "305000000\n")
+            self.write("sys/class/thermal/cooling_device0/type", "cpu-throttle-alert\n")
+            self.write("sys/class/thermal/cooling_device0/cur_state", "0\n")
+        for key in ("hwmon", "hwmon2"):
+            if key in self.facts:
+                self.hwmon("ina3221", self.facts[key])
+        if "ina238" in self.facts:
+            self.hwmon("ina238", self.facts["ina238"])
+        folder = "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0"
+        for number, (label, mw) in enumerate(self.facts.get("iio", {}).items()):
+            self.write(f"{folder}/rail_name_{number}", label + "\n")
+            self.write(f"{folder}/in_power{number}_input", f"{mw}\n")
+
+    def _write_tools(self) -> None:
+        if line := self.facts.get("tegrastats"):
+            self.tool("tegrastats", f"while :; do echo '{line}'; sleep 0.1; done")
+        if modes := self.facts.get("modes"):
+            self._write_nvpmodel(modes)
+        if pi := self.facts.get("vcgencmd"):
+            self.write("adc.txt", pi["adc"])
+            self.tool(
+                "vcgencmd",
+                f'case "$1" in get_throttled) echo throttled={pi["throttled"]};; '
+                f"pmic_read_adc) cat {self.root}/adc.txt;; esac",
+            )
+
+    def _write_nvpmodel(self, modes: dict) -> None:
+        lines = [f"< POWER_MODEL ID={number} NAME={name} >\n" for name, number in modes.items()]
+        self.write("etc/nvpmodel.conf", "".join(lines))
+        state = self.write("nvpmodel_state", f"{min(modes.values())}\n")
+        names = "".join(f"{number}) name={name};; " for name, number in modes.items())
+        self.tool(
+            "nvpmodel",
+            f'if [ "$1" = -m ]; then echo "$2" > {state}; exit; fi\n'
+            f"id=$(cat {state}); case $id in {names} esac\n"
+            'echo "NV Fan Mode:quiet"; echo "NV Power Mode: $name"; echo "$id"; '
+            'echo "NVPM ERROR: Error opening /sys/x: 13" >&2',
+        )
+        self.tool("sudo", 'shift; exec "$@"')
+
+
+@pytest.fixture
+def made_board(tmp_path):
+    """Make the tree of a board of boards.toml; further keys replace its facts."""
+
+    def make(name: str, **facts) -> MadeBoard:
+        return MadeBoard(tmp_path / f"root-{name}", {**BOARDS[name], **facts})
+
+    return make

@@ -83,7 +83,7 @@ class Bench:
 
     def run(self, seconds: float, fps: Optional[float], least: int) -> Dict[str, Any]:
         """Time frames, over and over in their order."""
-        log = FrameLog(lambda columns: self._send({"frames": columns}))
+        log = FrameLog(lambda columns: self._send({"log": columns}))
         return run_frames(self._infer, seconds, fps, log, least)
 
     def score(self) -> Dict[str, Any]:

@@ -61,9 +61,9 @@ class Worker:
             message = self._message(end)
             if "error" in message:
                 raise WorkerError(str(message["error"]), str(message.get("message", "")))
-            if "frames" in message:
+            if "log" in message:
                 if on_frames is not None:
-                    on_frames(message["frames"])
+                    on_frames(message["log"])
                 continue
             return message
 
