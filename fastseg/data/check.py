@@ -226,4 +226,4 @@ def _split_warnings(report: SplitReport) -> Iterable[str]:
         if not entry.images:
             yield f"{report.split} has no pixel of class {entry.name}"
         elif entry.pixel_share < _RARE_SHARE:
-            yield f"{report.split}: class {entry.name} is only {entry.pixel_share:.3%} of the pixels"
+            yield f"{report.split}: {entry.name} has only {entry.pixel_share:.3%} of pixels"

@@ -14,7 +14,10 @@ LOADERS = {
     "camvid": "fastseg.data.camvid:open_camvid",
     "cityscapes": "fastseg.data.cityscapes:open_cityscapes",
     "folder": "fastseg.data.folder:open_folder",
-    "synthetic": "fastseg.data.procedural:open_street",
+    "synthetic": "fastseg.data.street.scene:open_street",
+    "synthetic-lanes": "fastseg.data.lanes:open_lanes",
+    "synthetic-organ": "fastseg.data.organ:open_organ",
+    "synthetic-crops": "fastseg.data.crops:open_crops",
 }
 
 

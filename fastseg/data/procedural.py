@@ -11,9 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from fastseg_runtime.manifest import ClassInfo
 
-from fastseg.data.camvid import CLASSES as STREET_CLASSES
 from fastseg.data.dataset import SPLITS, Array, DataError, Sample, check_index
-from fastseg.data.street import draw_street
 
 LICENCE = "none (generated)"
 _MIN_SIDE_PX = 32
@@ -57,10 +55,15 @@ class ProceduralDataset:
         return Sample(image_HW3, label_HW, f"{self.split}_{index:05d}")
 
 
-def open_street(location: str, split: str) -> ProceduralDataset:
-    """Open generated street scenes with the classes and colours of CamVid."""
-    options = parse_options("synthetic", location)
-    return ProceduralDataset("synthetic", split, STREET_CLASSES, draw_street, options)
+def open_procedural(
+    name: str, location: str, split: str, classes: tuple[ClassInfo, ...], paint: Painter
+) -> ProceduralDataset:
+    """Open a kind of generated pictures; location is what follows the colon of the spec.
+
+    Raises:
+        DataError: options that cannot be read.
+    """
+    return ProceduralDataset(name, split, classes, paint, parse_options(name, location))
 
 
 def parse_options(kind: str, text: str) -> Options:

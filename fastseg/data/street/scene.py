@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
+from fastseg.data.camvid import CLASSES
 from fastseg.data.dataset import Array
+from fastseg.data.procedural import ProceduralDataset, open_procedural
 from fastseg.data.street import buildings, furniture, people, plants, vehicles
 from fastseg.data.street.canvas import Camera, Canvas, Color, Light
 from fastseg.data.street.ground import Street, draw_ground, random_street
@@ -24,6 +26,11 @@ _HORIZONS: tuple[Color, ...] = (
 )
 
 
+def open_street(location: str, split: str) -> ProceduralDataset:
+    """Open generated street scenes with the classes and colours of CamVid."""
+    return open_procedural("synthetic", location, split, CLASSES, draw_street)
+
+
 def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Array, Array]:
     """Draw one street scene.
 
@@ -31,7 +38,7 @@ def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Arra
         image (height, width, 3) uint8 RGB and class ids (height, width) uint8, CamVid's classes.
     """
     street = random_street(rng)
-    camera, light = _random_camera(rng, width, height), _random_light(rng)
+    camera, light = random_camera(rng, width, height), random_light(rng)
     canvas = Canvas(width, height, camera, light)
     draw_sky(canvas, rng)
     draw_backdrop(canvas, rng)
@@ -46,7 +53,8 @@ def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Arra
     return photograph(rng, cv2.cvtColor(canvas.pixels_HW4, cv2.COLOR_RGBA2RGB), label_HW), label_HW
 
 
-def _random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
+def random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
+    """Draw where the camera is and how it looks."""
     return Camera(
         focal_px=width * rng.uniform(0.75, 1.25),
         center_px=width * rng.uniform(0.35, 0.65),
@@ -57,7 +65,8 @@ def _random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
     )
 
 
-def _random_light(rng: np.random.Generator) -> Light:
+def random_light(rng: np.random.Generator) -> Light:
+    """Draw the weather."""
     direction = np.array((rng.normal(), rng.uniform(0.3, 1.2), rng.normal()))
     strength = max(rng.uniform(-0.4, 1.0), 0.0)  # 0 is overcast
     x, y, z = direction / np.linalg.norm(direction) * strength
