@@ -1,0 +1,61 @@
+"""What can go wrong, with the exit code of each; `remote_bench --help` lists them."""
+
+VALID = 0
+INVALID = 3  # measured, but invalid or a requirement missed
+INTERRUPTED = 130
+
+
+class BenchError(Exception):
+    """It failed; the message says what came, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(BenchError):
+    """What was asked for cannot be done."""
+
+    exit_code = 2
+
+
+class Unreachable(BenchError):
+    """No connection, no login, or a connection that broke."""
+
+    exit_code = 4
+
+
+class HostKeyRefused(BenchError):
+    """The host's key is unknown, changed or revoked."""
+
+    exit_code = 5
+
+
+class MissingRequirement(BenchError):
+    """The board lacks something that a measurement needs: Python, space, an engine."""
+
+    exit_code = 6
+
+
+class DeviceFailure(BenchError):
+    """The board failed during the measurement: out of memory, rebooted, the engine not built."""
+
+    exit_code = 7
+
+
+class BoardBusy(BenchError):
+    """Another measurement holds the board."""
+
+    exit_code = 8
+
+
+EXIT_CODES = {
+    VALID: "valid, or valid with notes",
+    BenchError.exit_code: "failed otherwise",
+    UsageError.exit_code: "wrong usage",
+    INVALID: "measured, but invalid or a requirement missed",
+    Unreachable.exit_code: "unreachable: no address, connection or login, or the connection broke",
+    HostKeyRefused.exit_code: "host key unknown, changed or revoked",
+    MissingRequirement.exit_code: "the board lacks a requirement: Python, disk space, an engine",
+    DeviceFailure.exit_code: "the board failed: out of memory, rebooted, engine or self-test",
+    BoardBusy.exit_code: "another measurement holds the board",
+    INTERRUPTED: "interrupted",
+}

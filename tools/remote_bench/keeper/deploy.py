@@ -1,0 +1,63 @@
+"""Leaves what was measured where an app opens it: runtime, bundle, engines, and the report."""
+
+import json
+import os
+import shutil
+import tempfile
+from typing import Any, Dict
+
+from .refusal import Refusal
+from .store import hash_file
+
+RECORD = "deployed.json"
+
+
+def deploy(folder: str, sources: Dict[str, str], report: Dict[str, Any]) -> Dict[str, Any]:
+    """Copy files and folders into `folder` and write deployed.json; each appears as a whole.
+
+    Args:
+        folder: of the user's choice; made where it is missing.
+        sources: name in the folder -> path of what is copied.
+        report: of the measurement; goes into the record with the hash of every file.
+
+    Returns:
+        {"folder", "files": {path in the folder: SHA-256}}.
+
+    Raises:
+        Refusal: a name is taken, and not by an earlier deployment.
+    """
+    folder = os.path.realpath(os.path.expanduser(folder))
+    os.makedirs(folder, exist_ok=True)
+    taken = [name for name in sources if os.path.lexists(os.path.join(folder, name))]
+    if taken and not os.path.exists(os.path.join(folder, RECORD)):
+        raise Refusal("exists", f"{folder} holds {taken} of somebody else; choose another folder")
+    half = tempfile.mkdtemp(prefix=".deploy-", dir=folder)
+    try:
+        for name, source in sources.items():
+            _copy(source, os.path.join(half, name))
+        files = _hashes(half)
+        with open(os.path.join(half, RECORD), "w") as file:
+            json.dump({"files": files, "report": report}, file, indent=1)
+        for name in [*sources, RECORD]:
+            _swap(os.path.join(half, name), os.path.join(folder, name), half)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return {"folder": folder, "files": files}
+
+
+def _copy(source: str, target: str) -> None:
+    if os.path.isdir(source):
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.lock"))
+    else:
+        shutil.copyfile(source, target)
+
+
+def _swap(new: str, target: str, half: str) -> None:
+    if os.path.isdir(target) and not os.path.islink(target):
+        os.rename(target, os.path.join(half, "old-" + os.path.basename(target)))
+    os.replace(new, target)
+
+
+def _hashes(folder: str) -> Dict[str, str]:
+    paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    return {os.path.relpath(path, folder): hash_file(path) for path in sorted(paths)}

@@ -1,0 +1,71 @@
+"""One measurement a board: a lock that all users of it share.
+
+It is an flock on a fixed file, so the kernel drops it when its holder dies; a live one is never
+broken. The file itself goes away with the lock.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+from typing import Any, Optional
+
+from .refusal import Refusal
+
+NAME = "remote_bench.lock"
+
+
+class BoardLock:
+    """Held from construction to release()."""
+
+    def __init__(self, **holder: Any) -> None:
+        self._path = os.path.join(tempfile.gettempdir(), NAME)
+        self._file: Optional[int] = None
+        while self._file is None:
+            self._file = self._try()
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, json.dumps(holder).encode("ascii"), 0)
+
+    def _try(self) -> Optional[int]:
+        file = self._open()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(file, 4096, 0).decode("utf-8", "replace")
+            os.close(file)
+            message = f"another run holds this board: {holder}"
+            raise Refusal("busy", message, holder=holder) from error
+        if self._is_still_there(file):
+            return file
+        os.close(file)  # its last holder deleted it while we waited
+        return None
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags)
+        except FileNotFoundError:
+            pass
+        try:
+            file = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return self._open()
+        os.fchmod(file, 0o666)  # other users of the board must be able to take it
+        return file
+
+    def _is_still_there(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(file))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Give the board to the next one."""
+        if self._file is None:
+            return
+        try:
+            os.unlink(self._path)  # before the unlock, so that nobody locks a deleted file
+        except OSError:  # another user's file in a sticky folder: it stays, empty and free
+            os.ftruncate(self._file, 0)
+        os.close(self._file)
+        self._file = None

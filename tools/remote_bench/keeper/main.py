@@ -1,0 +1,244 @@
+"""The keeper: one operation after another until the workstation says "finish" or is gone."""
+
+import base64
+import os
+import platform
+import signal
+import threading
+from typing import Any, Callable, Dict, List, Optional
+
+from .child import Child
+from .deploy import deploy
+from .detached import Detached
+from .folder import RunFolder, inside, keep_or_remove, our_folder, remove_if_empty, sweep
+from .inventory import difference, take
+from .lock import BoardLock
+from .refusal import Refusal, of_os_error
+from .store import Store
+from .wire import Gone, Wire
+
+_ALIVE_S = 1.0
+_GET_CHUNK = 3 << 14  # a multiple of three: base64 without padding inside
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_PLACES = ["/tmp", "/var/tmp", "~", "~/.cache"]
+
+
+class Keeper:
+    """What one connection holds on the board."""
+
+    def __init__(self, wire: Wire, settings: Dict[str, Any]) -> None:
+        self._wire, self._root = wire, settings.get("root") or "/"
+        self._places = _PLACES + [settings[key] for key in ("base",) if settings.get(key)]
+        self._before = take(self._places)
+        self._ours = our_folder(settings.get("base"))
+        self._swept = sweep(self._ours)
+        self._folder = RunFolder(self._ours, boot_id=self._boot_id(), who=settings.get("who"))
+        self._store = Store(self._ours)
+        self._engines = os.path.join(self._ours, "engines")
+        self._keep = bool(settings.get("keep"))
+        self._lock: Optional[BoardLock] = None
+        self._child: Optional[Child] = None
+        self._detached: Optional[Detached] = None
+        self._stays = False  # the run goes on without the workstation
+        self._finished = False
+        self._who = settings.get("who")
+
+    def serve(self) -> None:
+        """Answer frames; afterwards nothing of the run is left unless it was detached."""
+        threading.Thread(target=self._beat, daemon=True).start()
+        try:
+            self._hello()
+            while not self._finished:
+                self._answer(self._wire.frame())
+        except Gone:
+            self._wait_detached()
+        finally:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            self._give_up()
+
+    def _wait_detached(self) -> None:
+        try:
+            if self._stays and self._child is not None:
+                self._child.wait()
+        except Gone:  # called off by a signal
+            return
+
+    def called_off(self, number: int, frame: Any) -> None:
+        """End, as a signal asks; a detached run too."""
+        self._stays = False
+        raise Gone("called off")
+
+    def _beat(self) -> None:
+        while not self._wire.wait_gone(_ALIVE_S):
+            self._wire.emit("alive")
+
+    def _hello(self) -> None:
+        self._wire.emit(
+            "hello",
+            run=self._folder.run,
+            work_dir=self._folder.path,
+            cache_dir=self._engines,
+            boot_id=self._boot_id(),
+            swept=self._swept,
+            python=platform.python_version(),
+        )
+
+    def _answer(self, frame: Dict[str, Any]) -> None:
+        operation = str(frame.pop("op"))
+        if operation == "ping":
+            return
+        try:
+            reply = _OPERATIONS[operation](self, **frame) or {}
+        except Refusal as refusal:
+            reply = refusal.reply()
+        except OSError as error:
+            reply = of_os_error(error).reply()
+        if operation != "data" or not reply.get("ok", True):
+            self._wire.emit("reply", **dict({"ok": True}, **reply))
+
+    def _boot_id(self) -> Optional[str]:
+        try:
+            with open(os.path.join(self._root, "proc/sys/kernel/random/boot_id")) as file:
+                return file.read().strip()
+        except OSError:
+            return None
+
+    # Operations. Each returns the fields of its reply.
+
+    def lock(self) -> None:
+        """Take the board for this run."""
+        self._lock = BoardLock(who=self._who, pid=os.getpid(), run=self._folder.run)
+
+    def offer(self, sha256: str, size: int) -> Dict[str, Any]:
+        """Begin or resume the upload of a file."""
+        return self._store.offer(sha256, size)
+
+    def restart(self, sha256: str) -> None:
+        """Begin an upload again."""
+        self._store.restart(sha256)
+
+    def data(self, bytes: int) -> Optional[Dict[str, Any]]:  # the frame's word
+        """Take a piece of an upload; only a failure is answered, at the commit."""
+        chunks = self._wire.body(bytes)
+        try:
+            self._store.write(chunks)
+        finally:
+            for _ in chunks:  # what was sent must be read even where it cannot be kept
+                continue
+        return None
+
+    def commit(self, sha256: str) -> None:
+        """End an upload."""
+        self._store.commit(sha256)
+
+    def place(self, sha256: str, name: str) -> None:
+        """Give a stored file a name in the work folder."""
+        self._store.place(sha256, self._folder.inside(name))
+
+    def unpack(self, sha256: str, name: str) -> None:
+        """Unpack a stored zip into a folder of the work folder."""
+        target = self._folder.path if name == "." else self._folder.inside(name)
+        self._store.unpack(sha256, target)
+
+    def site(self, wheels: List[str]) -> Dict[str, Any]:
+        """Unpack stored wheels side by side."""
+        return {"path": self._store.site(wheels)}
+
+    def agent(self, mode: str, request: Dict[str, Any]) -> None:
+        """Start the agent; its events and then an "ended" event follow."""
+        paths = {"work_dir": self._folder.path, "root": self._root}
+        self._child = Child(self._wire, self._folder.path, mode, dict(request, **paths))
+
+    def stop(self) -> None:
+        """End the agent."""
+        if self._child is not None:
+            self._child.stop()
+
+    def detach(self) -> None:
+        """Let the run go on when the workstation is gone, its folder waiting to be fetched."""
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._folder.note(detached=True)
+        self._stays = True
+
+    def attach(self, run: str) -> Dict[str, Any]:
+        """Follow a detached run: its events so far, those to come, and its end."""
+        self._detached = Detached(self._wire, self._ours, run)
+        return {"work_dir": self._detached.path, "facts": self._detached.facts}
+
+    def get(self, name: str, most: int) -> Dict[str, Any]:
+        """Send a file of the work folder (or of the attached run) as "chunk" events."""
+        folder = self._detached.path if self._detached else self._folder.path
+        path = inside(folder, name)
+        if os.path.getsize(path) > most:
+            raise Refusal("too_big", f"{name} has {os.path.getsize(path)} bytes, at most {most}")
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(_GET_CHUNK), b""):
+                self._wire.emit("chunk", data=base64.b64encode(chunk).decode("ascii"))
+        return {"bytes": os.path.getsize(path)}
+
+    def deploy(self, folder: str, names: List[str], report: Dict[str, Any]) -> Dict[str, Any]:
+        """Copy parts of the work folder, and the engines, to where an app opens them."""
+        sources = {os.path.basename(name): self._folder.inside(name) for name in names}
+        if os.path.isdir(self._engines):
+            sources["cache"] = self._engines
+        return deploy(folder, sources, report)
+
+    def finish(self) -> Dict[str, Any]:
+        """Give everything up and say what stays."""
+        self._finished = True
+        if self._detached is not None:
+            self._detached.remove()
+        self._give_up()
+        return {"inventory": difference(self._before, take(self._places))}
+
+    def _give_up(self) -> None:
+        # End the agent, delete the folder, free the lock. Of a run that never came to its agent
+        # the uploads stay a day, so that the next one goes on from there.
+        if self._child is not None and not self._stays:
+            self._child.stop()
+        self._store.close()
+        if not self._stays and os.path.isdir(self._folder.path):
+            self._folder.remove()
+        if self._lock is not None:
+            if self._child is not None or self._finished:
+                keep_or_remove(self._ours, self._keep)
+            self._lock.release()
+        remove_if_empty(self._ours)
+
+
+_OPERATIONS: Dict[str, Callable[..., Optional[Dict[str, Any]]]] = {
+    "agent": Keeper.agent,
+    "attach": Keeper.attach,
+    "commit": Keeper.commit,
+    "data": Keeper.data,
+    "deploy": Keeper.deploy,
+    "detach": Keeper.detach,
+    "finish": Keeper.finish,
+    "get": Keeper.get,
+    "lock": Keeper.lock,
+    "offer": Keeper.offer,
+    "place": Keeper.place,
+    "restart": Keeper.restart,
+    "site": Keeper.site,
+    "stop": Keeper.stop,
+    "unpack": Keeper.unpack,
+}
+
+
+def main(settings: Dict[str, Any]) -> None:
+    """Keep until the workstation is done or gone.
+
+    Args:
+        settings: "token"; and "base", "keep", "root", "who", each of which may be missing.
+    """
+    os.umask(0o077)
+    wire = Wire(settings["token"])
+    try:
+        keeper = Keeper(wire, settings)
+    except Refusal as refusal:
+        wire.emit("reply", **refusal.reply())
+        return
+    for number in _SIGNALS:
+        signal.signal(number, keeper.called_off)
+    keeper.serve()

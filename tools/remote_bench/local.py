@@ -1,0 +1,82 @@
+"""This machine as a host: the same code path without SSH."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+_TAIL_BYTES = 1 << 14
+
+
+class LocalHost:
+    """Starts commands here, with this Python first in PATH."""
+
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        self.name = self.address = "localhost"
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        self._environment = {**os.environ, "PATH": path, **(environment or {})}
+        self._streams: list[LocalStream] = []
+
+    def start(self, command: str) -> "LocalStream":
+        """Start a command line in a session of its own: a Ctrl-C here is not one there."""
+        self._streams.append(LocalStream(command, self._environment))
+        return self._streams[-1]
+
+    def close(self) -> None:
+        """Break all connections."""
+        for stream in self._streams:
+            stream.close()
+
+
+class LocalStream:
+    """A child process."""
+
+    def __init__(self, command: str, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._tail = b""
+        self._drainer = threading.Thread(target=self._drain, daemon=True)
+        self._drainer.start()
+
+    def _drain(self) -> None:
+        assert self._process.stderr is not None
+        errors = self._process.stderr.fileno()
+        for chunk in iter(lambda: os.read(errors, 4096), b""):
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+
+    def send(self, data: bytes) -> None:
+        """Write to its stdin."""
+        assert self._process.stdin is not None
+        view = memoryview(data)
+        while view:
+            view = view[self._process.stdin.write(view) :]
+
+    def receive(self) -> bytes:
+        """Return the next bytes of its stdout."""
+        assert self._process.stdout is not None
+        return os.read(self._process.stdout.fileno(), 1 << 16)
+
+    def errors(self) -> str:
+        """Return the end of its stderr."""
+        self._drainer.join(1)
+        return self._tail.decode("utf-8", "replace")
+
+    def status(self, timeout_s: float) -> int | None:
+        """Wait for its exit status."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """End its stdin."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()

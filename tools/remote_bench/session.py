@@ -1,0 +1,245 @@
+"""The workstation's end of a connection to a keeper.
+
+One thread reads, one pings, one watches: a peer that gives no sign of life for SILENT_S is given up
+by breaking the connection, which wakes whoever waits in a send or a receive.
+"""
+
+import base64
+import contextlib
+import getpass
+import json
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Self
+
+from remote_bench import preflight
+from remote_bench.errors import (
+    BenchError,
+    BoardBusy,
+    DeviceFailure,
+    MissingRequirement,
+    Unreachable,
+    UsageError,
+)
+from remote_bench.host import Host
+from remote_bench.lines import EventLines
+
+SILENT_S = 12.0  # the keeper and the agent send something every second
+HELLO_S = 15.0
+_REPLY_S = 900.0  # unpacking wheels on an SD card takes minutes; silence is noticed long before
+_PING_S = 2.0
+_LOOK_S = 0.5
+_STATUS_S = 2.0
+_REFUSALS: dict[str, type[BenchError]] = {  # by the kind that the keeper gives
+    "busy": BoardBusy,
+    "disk_full": MissingRequirement,
+    "no_folder": MissingRequirement,
+    "read_only": MissingRequirement,
+    "denied": MissingRequirement,
+    "exists": UsageError,
+    "no_run": UsageError,
+}
+_Events = queue.Queue[dict[str, Any] | None]  # None: there will be no more
+
+
+class Session:
+    """A keeper on a board. A context manager: leaving it ends the keeper and all that it holds."""
+
+    def __init__(self, host: Host, token: str | None = None, **settings: Any) -> None:
+        """Start a keeper.
+
+        Args:
+            host: where.
+            token: marks the lines of this run; that of a detached one when it is resumed.
+            settings: "base", "keep" and "root" of the keeper.
+
+        Raises:
+            Unreachable: the connection broke or gave no answer in time.
+            MissingRequirement: no Python, or no place for a work folder.
+        """
+        self.host, self.token = host, token or secrets.token_hex(8)
+        self.hello: dict[str, Any] = {}
+        self._replies, self._agent = _Events(), _Events()
+        self._lines = EventLines(self.token)
+        self._heard = time.monotonic()
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        self._why_lost = ""
+        self._stream = host.start(preflight.COMMAND)
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            who = f"{getpass.getuser()}@{socket.gethostname()}"
+            self._send(preflight.program({"token": self.token, "who": who, **settings}))
+            self.hello = self._take(HELLO_S)
+        except BaseException:
+            self.close()
+            raise
+        for target in (self._watch, self._ping):
+            threading.Thread(target=target, daemon=True).start()
+
+    def request(self, operation: str, **fields: Any) -> dict[str, Any]:
+        """Ask the keeper for one operation and return its reply.
+
+        Raises:
+            Unreachable: the connection broke.
+            BenchError: the keeper refuses; the class tells the exit code.
+        """
+        self.send_frame(operation, **fields)
+        return self._take(_REPLY_S)
+
+    def send_frame(self, operation: str, body: bytes = b"", **fields: Any) -> None:
+        """Send one frame, and raise the refusal of an earlier one that had no reply yet."""
+        if not self._replies.empty():
+            self._take(_REPLY_S)
+        self._send(json.dumps({**fields, "op": operation}).encode("ascii") + b"\n" + body)
+
+    def get(self, name: str, most_bytes: int) -> bytes:
+        """Return a file of the work folder.
+
+        Raises:
+            BenchError: it is not there, or bigger than most_bytes.
+        """
+        self.send_frame("get", name=name, most=most_bytes)
+        content = bytearray()
+        while (event := self._take(_REPLY_S))["event"] == "chunk":
+            content += base64.b64decode(event["data"])
+            if len(content) > most_bytes:
+                raise DeviceFailure(f"{self.host.name}: {name} is bigger than it said; not taken")
+        return bytes(content)
+
+    def agent_events(self, silent_s: float = SILENT_S) -> Iterator[dict[str, Any] | None]:
+        """Yield the agent's events up to "ended", and None now and then meanwhile.
+
+        Raises:
+            Unreachable: the connection broke.
+            DeviceFailure: the agent itself fell silent.
+        """
+        heard, event = time.monotonic(), None
+        while event is None or event["event"] != "ended":
+            event = self._next(self._agent, _LOOK_S)
+            if event is not None:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > silent_s:
+                raise DeviceFailure(
+                    f"{self.host.name}: the agent gave no sign of life for {silent_s:.0f} s"
+                )
+            yield event
+
+    def finish(self) -> dict[str, Any]:
+        """Have the keeper give everything up; return what the board has before and after."""
+        inventory: dict[str, Any] = self.request("finish")["inventory"]
+        self._closed.set()
+        return inventory
+
+    def close(self) -> None:
+        """Break the connection: the keeper cleans up by itself."""
+        self._closed.set()
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the keeper in good order where the connection still lives."""
+        try:
+            if not self._closed.is_set():
+                with contextlib.suppress(BenchError):
+                    self.finish()
+        finally:
+            self.close()
+
+    def _take(self, timeout_s: float) -> dict[str, Any]:
+        event = self._next(self._replies, timeout_s)
+        if event is None:
+            said = f"; it said: {self._lines.noise}" if self._lines.noise else ""
+            raise Unreachable(f"{self.host.name}: no answer within {timeout_s:.0f} s{said}")
+        if not event.get("ok", True):
+            error = _REFUSALS.get(event.get("kind", ""), DeviceFailure)
+            raise error(f"{self.host.name}: {event.get('message')}")
+        return event
+
+    def _next(self, events: _Events, timeout_s: float) -> dict[str, Any] | None:
+        try:
+            event = events.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if event is None:
+            events.put(None)  # for whoever asks next
+            raise self._lost()
+        return event
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            try:
+                self._stream.send(data)
+            except (OSError, ValueError) as error:  # broken, or closed by our watcher
+                raise self._lost() from error
+
+    def _lost(self) -> BenchError:
+        # Why the stream ended, from what there is: our watcher, the exit status, what it said.
+        self._closed.set()
+        name = self.host.name
+        if self._why_lost:
+            return Unreachable(f"{name}: {self._why_lost}: the board or the connection hangs")
+        status = self._stream.status(_STATUS_S)
+        said = " / ".join(filter(None, (self._stream.errors().strip(), self._lines.noise)))
+        if status is None:
+            return Unreachable(f"{name}: the connection broke")
+        if status == preflight.NO_PYTHON:
+            return MissingRequirement(
+                f"{name} has no Python 3.6 or newer ({said}); install it on the board, for "
+                "instance with: sudo apt-get install python3"
+            )
+        if not self.hello:
+            return Unreachable(
+                f"{name}: its login shell ended with status {status} before our program began, "
+                f"and said: {said or 'nothing'}. Expected an account whose shell runs /bin/sh, "
+                "and no forced command"
+            )
+        killed = "killed, probably for lack of memory; " if status in (-9, -1, 137) else ""
+        return DeviceFailure(
+            f"{name}: our program on the board ended with status {status}: {killed}{said}"
+        )
+
+    # Threads.
+
+    def _read(self) -> None:
+        while chunk := self._receive():
+            self._heard = time.monotonic()
+            for event in self._lines.feed(chunk):
+                if event["event"] in ("hello", "reply", "chunk"):
+                    self._replies.put(event)
+                elif event["event"] != "alive":
+                    self._agent.put(event)
+        for events in (self._replies, self._agent):
+            events.put(None)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._stream.receive()
+        except (OSError, ValueError):  # broken, or closed by us
+            return b""
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_LOOK_S):
+            if time.monotonic() - self._heard > SILENT_S:
+                self._why_lost = f"no sign of life for {SILENT_S:.0f} s"
+                self._stream.close()
+                for events in (self._replies, self._agent):
+                    events.put(None)
+                return
+
+    def _ping(self) -> None:
+        while not self._closed.wait(_PING_S):
+            if self._sending.acquire(blocking=False):  # else data is on its way, which will do
+                try:
+                    self._stream.send(b'{"op": "ping"}\n')
+                except (OSError, ValueError):
+                    return
+                finally:
+                    self._sending.release()
