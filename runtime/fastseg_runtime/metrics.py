@@ -6,11 +6,14 @@ prediction.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any] if hasattr(np.ndarray, "__class_getitem__") else np.ndarray
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, Any]
+else:
+    Array = np.ndarray  # numpy for Python 3.8 cannot be subscripted
 
 
 def confusion_matrix(pred: Array, label: Array, num_classes: int, ignore_index: int = 255) -> Array:
@@ -38,7 +41,7 @@ def confusion_matrix(pred: Array, label: Array, num_classes: int, ignore_index: 
                 f"{name} holds class id {int(ids.max())}; expected 0 to {num_classes - 1} "
                 f"or {ignore_index} (ignore)"
             )
-    counts = np.bincount(truth * num_classes + guess, minlength=num_classes * num_classes)
+    counts: Array = np.bincount(truth * num_classes + guess, minlength=num_classes * num_classes)
     return counts.reshape(num_classes, num_classes)
 
 

@@ -1,0 +1,115 @@
+"""ONNX Runtime: ONNX artifacts on any CPU; on NVIDIA GPUs through its providers if asked to."""
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+import onnxruntime
+
+from fastseg_runtime.backend import ModelSource
+from fastseg_runtime.metrics import Array
+
+# device -> execution providers, first choice first. The CPU also takes what the others cannot.
+PROVIDERS: Dict[str, Tuple[str, ...]] = {
+    "auto": ("CPUExecutionProvider",),
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": (
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "CPUExecutionProvider",
+    ),
+}
+_TYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(float)": np.float32,
+}
+
+
+class OnnxRuntimeBackend:
+    """A session whose input and output are bound to numpy buffers: no copy, no allocation."""
+
+    def __init__(self) -> None:
+        self._session: Optional[Any] = None
+        self._binding: Any = None
+        self._bound: Optional[Array] = None
+        self._output: Any = None
+
+    def open(self, source: ModelSource) -> None:
+        """Load the model; `device` is "cpu", "cuda" or "tensorrt".
+
+        Raises:
+            ValueError: an unknown device, or one that this onnxruntime was not built for; or a
+                graph with other inputs or outputs than fastseg's.
+        """
+        providers = _providers(source.device)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; warnings of graphs that work are noise
+        # Spinning threads win 2 % at most and take the cores that capture and drawing need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if source.threads:
+            options.intra_op_num_threads = source.threads
+        many = len(source.artifact.files) > 1  # weights may lie beside the graph
+        model = str(source.locate()) if many else source.read(source.artifact.entry)
+        self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+        self._bind(self._session, source)
+
+    def infer(self, image_1HW3: Array) -> Array:
+        """Run the network; see Backend.infer."""
+        if self._session is None:
+            raise RuntimeError("the session is closed; open the model again")
+        if image_1HW3 is not self._bound:
+            self._binding.bind_cpu_input(self._input_name, image_1HW3)
+            self._bound = image_1HW3  # the binding holds an address: keep the array alive
+        self._session.run_with_iobinding(self._binding)
+        output: Array = self._output
+        return output
+
+    def close(self) -> None:
+        """Free the session."""
+        self._binding = self._bound = self._session = None
+
+    def _bind(self, session: Any, source: ModelSource) -> None:
+        (image,), (output,) = session.get_inputs(), session.get_outputs()
+        expected = [1, source.input.height, source.input.width, 3]
+        if image.type != "tensor(uint8)" or list(image.shape) != expected:
+            raise ValueError(
+                f"expected an ONNX graph with one input of tensor(uint8) {expected}, got "
+                f"{image.type} {image.shape}; export it with fastseg-export"
+            )
+        if output.type not in _TYPES:
+            raise ValueError(f"expected class ids or float logits, the graph gives {output.type}")
+        self._input_name = image.name
+        self._binding = session.io_binding()
+        self._output = np.empty(_shape(session, output, image), _TYPES[output.type])
+        self._binding.bind_output(
+            output.name,
+            "cpu",
+            0,
+            self._output.dtype.type,
+            self._output.shape,
+            self._output.ctypes.data,
+        )
+
+
+def _providers(device: str) -> List[str]:
+    if device not in PROVIDERS:
+        raise ValueError(f"onnxruntime: no device {device!r}; choose one of {sorted(PROVIDERS)}")
+    wanted, there = PROVIDERS[device], onnxruntime.get_available_providers()
+    if wanted[0] not in there:
+        raise ValueError(
+            f"device {device!r} needs {wanted[0]}, this onnxruntime has {', '.join(there)}: "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+        )
+    return list(wanted)
+
+
+def _shape(session: Any, output: Any, image: Any) -> Tuple[int, ...]:
+    if all(isinstance(side, int) for side in output.shape):
+        return tuple(output.shape)
+    # A graph whose output size is not written down: run it once to see.
+    blank = np.zeros(image.shape, np.uint8)
+    (result,) = session.run([output.name], {image.name: blank})
+    shape: Tuple[int, ...] = result.shape
+    return shape
