@@ -19,7 +19,10 @@ SPLITS = ("train", "val", "test")
 
 
 class DataError(ValueError):
-    """A data set, or one of its files, is not what it should be; the message names the file."""
+    """A data set or one of its files is not what it should be.
+
+    The message is "PLACE: what is wrong", where PLACE is the file, the folder or the spec.
+    """
 
 
 class MissingSplitError(DataError):

@@ -54,10 +54,10 @@ def load_split(spec: str, split: str) -> Dataset:
     kind, _, location = spec.partition(":")
     if kind not in LOADERS:
         raise DataError(
-            f"no data set kind {kind!r} in {spec!r}; write KIND:PATH with one of {sorted(LOADERS)}"
+            f"{spec}: no data set kind {kind!r}; write KIND:PATH with one of {sorted(LOADERS)}"
         )
     if split not in SPLITS:
-        raise DataError(f"no split {split!r}; choose one of {[*SPLITS, 'trainval']}")
+        raise DataError(f"{spec}: no split {split!r}; choose one of {[*SPLITS, 'trainval']}")
     module, _, function = LOADERS[kind].partition(":")
     opener = cast(Callable[[str, str], Dataset], getattr(import_module(module), function))
     return opener(location, split)

@@ -94,7 +94,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     parts = text.split("x")
     if len(parts) != 2 or not all(part.isdecimal() and int(part) >= _MIN_SIDE_PX for part in parts):
-        raise DataError(f"size {text!r}: expected WIDTHxHEIGHT of at least {_MIN_SIDE_PX} pixels")
+        raise DataError(f"{text}: expected a size WIDTHxHEIGHT of at least {_MIN_SIDE_PX} pixels")
     return int(parts[0]), int(parts[1])
 
 

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastseg.data import DataError
+from fastseg.data.class_list import generated_color, read_classes
+
+
+def _classes(folder: Path, text: str) -> Path:
+    path = folder / "classes.txt"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_lines_give_value_name_and_colour(tmp_path: Path) -> None:
+    text = "# comment\n7 road 128 64 128\n\n21 traffic light 250 170 30  # two words\n"
+    classes, codec = read_classes(_classes(tmp_path, text))
+    assert [(info.name, info.color) for info in classes] == [
+        ("road", (128, 64, 128)),
+        ("traffic light", (250, 170, 30)),
+    ]
+    assert codec.ids == {7: 0, 21: 1, 255: 255}
+    assert codec.colors == {(128, 64, 128): 0, (250, 170, 30): 1}
+
+
+def test_void_is_ignored_and_no_class(tmp_path: Path) -> None:
+    classes, codec = read_classes(_classes(tmp_path, "0 Road 9 9 9\n1 Void 0 0 0\n2 Sky 1 2 3\n"))
+    assert [info.name for info in classes] == ["Road", "Sky"]
+    assert codec.ids == {0: 0, 1: 255, 2: 1, 255: 255}
+    assert codec.colors[(0, 0, 0)] == 255
+
+
+def test_plain_names_are_numbered_and_get_colours(tmp_path: Path) -> None:
+    classes, codec = read_classes(_classes(tmp_path, "background\nliver\n"))
+    assert [info.name for info in classes] == ["background", "liver"]
+    assert codec.ids == {0: 0, 1: 1, 255: 255}
+    assert classes[0].color != classes[1].color
+
+
+def test_generated_colours_are_those_of_pascal_voc() -> None:
+    colors = [generated_color(index) for index in range(7)]
+    assert colors[:3] == [(128, 0, 0), (0, 128, 0), (128, 128, 0)]
+    assert colors[6] == (128, 128, 128)  # differs from (64, 0, 0) of number 8
+    assert len({generated_color(index) for index in range(255)}) == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "0 classes"),
+        ("0 Void 0 0 0\n", "0 classes"),
+        ("0 a 1 1 1\n0 b 2 2 2\n", "two classes have the index 0"),
+        ("0 a 1 1 1\n1 b 1 1 1\n", "two classes have the colour"),
+        ("0 a 1 1 1\n1 a 2 2 2\n", "two classes have the name a"),
+        ("0 a 1 1 300\n", "cannot read the line"),
+        ("0 a 1 1 1\nb 2 2 2\n", "cannot read the line"),
+        ("0\n1\n", "cannot read the line"),
+        ("256 a 1 1 1\n", "cannot read the line"),
+    ],
+)
+def test_lists_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"classes\.txt: .*{message}"):
+        read_classes(_classes(tmp_path, text))
+
+
+def test_a_missing_list_says_what_it_should_hold(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected lines 'index name R G B'"):
+        read_classes(tmp_path / "classes.txt")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "classes.txt"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        classes, codec = read_classes(path)
+    except DataError:
+        return
+    assert set(codec.ids.values()) == {*range(len(classes)), 255}

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastseg.data import DataError
+from fastseg.data.image_file import read_image, read_label_file
+
+PIL = pytest.importorskip("PIL.Image", reason="Pillow writes the odd files of these tests")
+INDICES = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def test_pictures_of_every_kind_become_rgb_bytes(tmp_path: Path, picture: np.ndarray) -> None:
+    grey = picture[..., 0]
+    files = {
+        "rgb.png": PIL.fromarray(picture),
+        "grey.png": PIL.fromarray(grey),
+        "rgba.png": PIL.fromarray(np.dstack((picture, grey))),
+        "cmyk.jpg": PIL.fromarray(picture).convert("CMYK"),
+        "sixteen.png": PIL.fromarray(grey.astype(np.uint16) * 257),
+        "one_pixel.png": PIL.fromarray(picture[:1, :1]),
+    }
+    for name, image in files.items():
+        image.save(tmp_path / name)
+        read = read_image(tmp_path / name)
+        assert read.dtype == np.uint8, name
+        assert read.shape == (image.height, image.width, 3), name
+    assert (read_image(tmp_path / "rgb.png") == picture).all()
+    assert (read_image(tmp_path / "rgba.png") == picture).all()
+    assert (read_image(tmp_path / "sixteen.png")[..., 0] == grey).all()
+
+
+def test_a_camera_s_rotation_mark_turns_the_picture_upright(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
+    exif = PIL.Exif()
+    exif[0x0112] = 6  # EXIF orientation: turn clockwise to view
+    PIL.fromarray(picture).save(tmp_path / "turned.jpg", exif=exif, quality=98, subsampling=0)
+    upright = read_image(tmp_path / "turned.jpg")
+    expected = np.rot90(picture, -1)
+    assert upright.shape == expected.shape
+    assert np.abs(upright.astype(int) - expected).mean() < 4
+
+
+def test_names_in_any_script_can_be_read(tmp_path: Path, picture: np.ndarray) -> None:
+    path = tmp_path / "Straße_通り_улица.png"
+    path.write_bytes(_png(picture[..., ::-1]))
+    assert (read_image(path) == picture).all()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_palette_labels_give_their_indices_not_their_colours(tmp_path: Path, bits: int) -> None:
+    image = PIL.fromarray(INDICES)
+    image.putpalette([value for index in range(12) for value in (200, 7, index * 9)])
+    image.save(tmp_path / "label.png", bits=bits)
+    assert (read_label_file(tmp_path / "label.png") == INDICES).all()
+
+
+def test_one_bit_labels_are_zero_and_one(tmp_path: Path) -> None:
+    mask = INDICES > 5
+    PIL.fromarray(mask).save(tmp_path / "mask.png")
+    assert (read_label_file(tmp_path / "mask.png") == mask).all()
+
+
+def test_colour_masks_come_as_rgb_without_alpha(tmp_path: Path, picture: np.ndarray) -> None:
+    alpha = np.full(picture.shape[:2], 9, np.uint8)
+    PIL.fromarray(np.dstack((picture, alpha))).save(tmp_path / "mask.png")
+    assert (read_label_file(tmp_path / "mask.png") == picture).all()
+
+
+def test_sixteen_bit_labels_keep_their_values(tmp_path: Path) -> None:
+    PIL.fromarray(INDICES.astype(np.uint16) * 300).save(tmp_path / "label.png")
+    assert read_label_file(tmp_path / "label.png").max() == 3300
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(content)
+    for read in (read_image, read_label_file):
+        with pytest.raises(DataError, match=r"broken\.png: "):
+            read(path)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.png: cannot be read"):
+        read_image(tmp_path / "absent.png")
+
+
+@given(st.floats(0, 0.999))
+def test_a_truncated_png_never_reads(
+    tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    data = _png(np.random.default_rng(1).integers(0, 255, (20, 30, 3), dtype=np.uint8))
+    path = tmp_path_factory.getbasetemp() / "cut.png"
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(DataError):
+        read_image(path)
+
+
+@given(st.floats(0.3, 0.98))
+def test_a_truncated_jpeg_never_reads(
+    tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    data = cv2.imencode(".jpg", pixels)[1].tobytes()
+    path = tmp_path_factory.getbasetemp() / "cut.jpg"
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(DataError):
+        read_image(path)
+
+
+@given(st.integers(8, 200), st.integers(1, 255))
+def test_a_flipped_byte_in_a_png_is_an_error_or_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, position: int, flip: int
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 4, (20, 30), dtype=np.uint8)
+    data = bytearray(_png(pixels))
+    data[position] ^= flip
+    path = tmp_path_factory.getbasetemp() / "flipped.png"
+    path.write_bytes(data)
+    try:
+        read = read_label_file(path)
+    except DataError:
+        return
+    assert (read == pixels).all()
