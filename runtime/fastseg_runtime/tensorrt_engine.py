@@ -1,18 +1,15 @@
 """Get the engine of an artifact: from the cache, else by building it."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
+from fastseg_runtime.backend import BuildRefusedError
 from fastseg_runtime.cuda import Cuda
 from fastseg_runtime.engine_cache import CachedEngine, EngineCache, EngineKey, engine_key
 from fastseg_runtime.tensorrt_builder import BuildRequest, build_engine
-from fastseg_runtime.tensorrt_errors import TensorRTError
 from fastseg_runtime.tensorrt_platform import Platform
 from fastseg_runtime.tensorrt_progress import Progress
-
-
-class EngineMissingError(TensorRTError):
-    """There is no engine for this artifact here, and building one was forbidden."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,6 @@ class EngineSource:
     def get(
         self,
         onnx: bytes,
-        onnx_sha256: str,
         precision: str,
         build: str = "auto",
         progress: Optional[Progress] = None,
@@ -47,21 +43,20 @@ class EngineSource:
 
         Args:
             onnx: the model.
-            onnx_sha256: its hash.
             precision: "fp32", "fp16" or "int8".
             build: "auto": build it if need be, which takes minutes; "never": refuse instead.
             progress: called about twice a second during a build.
 
         Raises:
-            EngineMissingError: build is "never" and there is none.
+            BuildRefusedError: build is "never" and there is none.
             TensorRTError: the build failed.
         """
-        key = engine_key(onnx_sha256, precision, self.platform)
+        key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, self.platform)
         cached = self.cache.load(key)
         if cached is not None:
             return _from_cache(key, cached)
         if build == "never":
-            raise EngineMissingError(
+            raise BuildRefusedError(
                 f"no TensorRT engine for this artifact ({precision}, TensorRT {key.tensorrt}, "
                 f"{key.gpu}) in {self.cache.folder}, and build is 'never'; "
                 "build it ahead with fastseg-run --prepare BUNDLE"

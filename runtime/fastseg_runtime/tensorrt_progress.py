@@ -28,7 +28,7 @@ class BuildStatus:
     def __str__(self) -> str:
         """Return the phases under way, outermost first: "Building Engine 1/3, Tactics 40/97"."""
         parts = [f"{name} {done}/{total}" for name, (done, total) in list(self.phases.items())]
-        return ", ".join(parts) or "working (this TensorRT reports no steps)"
+        return ", ".join(parts) or "working"
 
 
 Progress = Callable[[BuildStatus], None]
