@@ -59,16 +59,23 @@ def run_frames(
     """
     begin = time.monotonic()
     late = number = 0
-    while number < least or time.monotonic() - begin < seconds:
+    while number < least or _elapsed(begin, number, fps) < seconds:
         if fps is not None:
             late += _wait_until(begin + number / fps)
         start = time.monotonic()
         timing = infer(number)
         log.add(start, time.monotonic(), timing)
         number += 1
+    if fps is not None:
+        _wait_until(begin + number / fps)  # the last frame has its period like the others
     end = time.monotonic()
     log.flush()
     return {"begin": begin, "end": end, "frames": number, "late": late}
+
+
+def _elapsed(begin: float, number: int, fps: Optional[float]) -> float:
+    # A paced run is as long as its frames' periods, a flat-out one as its wall time.
+    return time.monotonic() - begin if fps is None else number / fps
 
 
 def _wait_until(due: float) -> int:
