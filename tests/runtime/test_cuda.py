@@ -151,6 +151,7 @@ def test_arrays_in_cpu_memory_are_told_from_gpu_arrays() -> None:
     assert not on_gpu(np.zeros(3))
 
 
+@pytest.mark.slow  # imports torch
 def test_torch_tensors_in_cpu_memory_are_not_on_the_gpu() -> None:
     torch = pytest.importorskip("torch")
     assert not on_gpu(torch.zeros(3))
