@@ -1,0 +1,282 @@
+"""What the operations of a Core ML program compute, in torch: one function per MIL type.
+
+The functions' parameters carry MIL's own names and defaults, so an operation is called with its
+inputs as they stand, and an input that a function does not know is an error. Shape letters: N
+batch, C channels, H and W pixels. Tensors are float32 whatever the program stores.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Ints = tuple[int, ...]
+Masks = tuple[bool, ...]
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "real_div": lambda x, y: x / y,
+    "identity": lambda x: x,
+    "relu": lambda x: x.relu(),
+    "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
+    "prelu": lambda x, alpha: F.prelu(x, alpha),
+    "relu6": lambda x: x.clamp(0, 6),
+    "clip": lambda x, alpha, beta: x.clamp(alpha, beta),
+    "sigmoid": lambda x: x.sigmoid(),
+    "sigmoid_hard": lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
+    "silu": lambda x: F.silu(x),
+    "tanh": lambda x: x.tanh(),
+    "softmax": lambda x, axis=-1: x.softmax(axis),
+    "cast": lambda x, dtype: x,  # the result is stored in its type, whatever the operation
+    "concat": lambda values, axis, interleave=False: torch.cat(values, axis),
+    "transpose": lambda x, perm: x.permute(perm),
+    "reshape": lambda x, shape: x.reshape(shape),
+    "expand_dims": lambda x, axes: x.reshape(_expanded(x.shape, axes)),
+    "squeeze": lambda x, axes: x.squeeze(axes),
+    "reduce_mean": lambda x, axes, keep_dims=False: x.mean(axes, keep_dims),
+    "reduce_argmax": lambda x, axis=-1, keep_dims=False: x.argmax(axis, keep_dims),
+}
+
+
+def operation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Enter a function into OPERATIONS under its name, which is the MIL type."""
+    OPERATIONS[function.__name__] = function
+    return function
+
+
+def _expanded(shape: Ints, axes: Ints) -> list[int]:
+    sides, rank = iter(shape), len(shape) + len(axes)
+    new = {axis % rank for axis in axes}
+    return [1 if axis in new else next(sides) for axis in range(rank)]
+
+
+def _padding(
+    sides: Ints,
+    window: Ints,
+    strides: Ints,
+    pad_type: str,
+    pad: Ints,
+) -> list[int]:
+    """Return the padding as F.pad takes it: left, right, top, bottom."""
+    if pad_type == "valid":
+        return [0, 0, 0, 0]
+    if pad_type == "custom":
+        top, bottom, left, right = pad
+        return [left, right, top, bottom]
+    if pad_type != "same":
+        raise ValueError(f"pad_type {pad_type!r}; expected valid, custom or same")
+    (top, bottom), (left, right) = (
+        _same(side, k, stride) for side, k, stride in zip(sides, window, strides, strict=True)
+    )
+    return [left, right, top, bottom]
+
+
+def _same(side: int, window: int, stride: int) -> tuple[int, int]:
+    total = max((-(-side // stride) - 1) * stride + window - side, 0)
+    return total // 2, total - total // 2
+
+
+@operation
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Ints = (1, 1),
+    pad_type: str = "valid",
+    pad: Ints = (0, 0, 0, 0),
+    dilations: Ints = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Convolve; weights are (C_out, C_in / groups, KH, KW)."""
+    window = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True))
+    padded = F.pad(x, _padding(x.shape[2:], window, strides, pad_type, pad))
+    return F.conv2d(padded, weight, bias, strides, 0, dilations, groups)
+
+
+@operation
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Ints = (1, 1),
+    pad_type: str = "valid",
+    pad: Ints = (0, 0, 0, 0),
+    dilations: Ints = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Convolve transposed, then cut `pad` off; weights are (C_in, C_out / groups, KH, KW)."""
+    whole = F.conv_transpose2d(x, weight, bias, strides, 0, 0, groups, dilations)
+    if pad_type == "same":
+        raise ValueError("conv_transpose with pad_type 'same'; expected valid or custom")
+    return F.pad(whole, [-p for p in _padding((), (), (), pad_type, pad)])
+
+
+@operation
+def batch_norm(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Normalise with constant statistics, (C,) each."""
+    return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
+
+
+@operation
+def max_pool(
+    x: Tensor,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints = (1, 1),
+    pad: Ints = (0, 0, 0, 0),
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Take the largest value of each window."""
+    padding = _padding(x.shape[2:], kernel_sizes, strides, pad_type, pad)
+    padded = F.pad(x, padding, value=-math.inf)
+    return F.max_pool2d(padded, kernel_sizes, strides, ceil_mode=ceil_mode)
+
+
+@operation
+def avg_pool(
+    x: Tensor,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints = (1, 1),
+    pad: Ints = (0, 0, 0, 0),
+    exclude_padding_from_average: bool = False,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Take the mean of each window; windows that reach past the padding are not supported."""
+    if ceil_mode:
+        raise ValueError("avg_pool with ceil_mode; expected whole windows")
+    padding = _padding(x.shape[2:], kernel_sizes, strides, pad_type, pad)
+    mean = F.avg_pool2d(F.pad(x, padding), kernel_sizes, strides)
+    if not exclude_padding_from_average:
+        return mean
+    inside = F.pad(torch.ones_like(x), padding)
+    return mean / F.avg_pool2d(inside, kernel_sizes, strides)
+
+
+@operation
+def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
+    """Pad the last axes; `pad` lists before and after of each, the first axis first."""
+    pairs = [pad[i : i + 2] for i in range(0, len(pad), 2)]
+    while len(pairs) > 2 and mode != "constant" and not any(pairs[0]):
+        del pairs[0]  # torch wants the padded axes alone here
+    amounts = [amount for pair in reversed(pairs) for amount in pair]
+    if mode == "constant":
+        return F.pad(x, amounts, value=constant_val)
+    return F.pad(x, amounts, mode={"reflect": "reflect", "replicate": "replicate"}[mode])
+
+
+@operation
+def crop(x: Tensor, crop_height: Ints, crop_width: Ints) -> Tensor:
+    """Cut rows off top and bottom, columns off left and right."""
+    return F.pad(x, [-amount for amount in (*crop_width, *crop_height)])
+
+
+@operation
+def slice_by_index(
+    x: Tensor,
+    begin: Ints,
+    end: Ints,
+    stride: Ints | None = None,
+    begin_mask: Masks | None = None,
+    end_mask: Masks | None = None,
+    squeeze_mask: Masks | None = None,
+) -> Tensor:
+    """Index as x[begin:end:stride] on every axis; a mask means "from the start", "to the end"."""
+    none = (False,) * x.ndim
+    begin_mask, end_mask, squeeze_mask = (m or none for m in (begin_mask, end_mask, squeeze_mask))
+    index: list[int | slice] = []
+    for axis, step in enumerate(stride or (1,) * x.ndim):
+        first = None if begin_mask[axis] else begin[axis]
+        last = None if end_mask[axis] else end[axis]
+        index.append(begin[axis] if squeeze_mask[axis] else slice(first, last, step))
+    return x[tuple(index)]
+
+
+@operation
+def split(x: Tensor, axis: int, num_splits: int = 0, split_sizes: Ints = ()) -> Any:
+    """Cut into several tensors along an axis."""
+    sizes = list(split_sizes) or x.shape[axis] // num_splits
+    return torch.split(x, sizes, axis)
+
+
+@operation
+def upsample_bilinear(
+    x: Tensor,
+    scale_factor_height: float = 1,
+    scale_factor_width: float = 1,
+    align_corners: bool = True,
+    half_pixel_centers: bool | None = None,
+) -> Tensor:
+    """Upsample; without align_corners pixel centres are mapped, as torch does."""
+    if half_pixel_centers not in (None, not align_corners):
+        raise ValueError("upsample_bilinear that maps corners; expected pixel centres")
+    size = _scaled(x, scale_factor_height, scale_factor_width)
+    return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+
+
+@operation
+def upsample_nearest_neighbor(
+    x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1
+) -> Tensor:
+    """Repeat pixels."""
+    return F.interpolate(x, _scaled(x, scale_factor_height, scale_factor_width), mode="nearest")
+
+
+def _scaled(x: Tensor, factor_height: float, factor_width: float) -> tuple[int, int]:
+    # Factors are stored as float32: 45 -> 360 must not become 359.
+    return (
+        math.floor(x.shape[2] * factor_height + 1e-3),
+        math.floor(x.shape[3] * factor_width + 1e-3),
+    )
+
+
+@operation
+def resize_bilinear(
+    x: Tensor,
+    target_size_height: int,
+    target_size_width: int,
+    sampling_mode: str = "DEFAULT",
+) -> Tensor:
+    """Resize to a size; the sampling modes that torch has no words for are errors."""
+    align_corners = {"UNALIGN_CORNERS": False, "STRICT_ALIGN_CORNERS": True}
+    if sampling_mode not in align_corners:
+        raise ValueError(f"resize_bilinear with {sampling_mode}; expected {sorted(align_corners)}")
+    return F.interpolate(
+        x,
+        (target_size_height, target_size_width),
+        mode="bilinear",
+        align_corners=align_corners[sampling_mode],
+    )
+
+
+@operation
+def constexpr_affine_dequantize(
+    quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int
+) -> Tensor:
+    """Return scale * (data - zero point); both may differ along the axis."""
+    shape = [-1 if i == axis else 1 for i in range(quantized_data.ndim)]
+    return (quantized_data.float() - zero_point.reshape(shape).float()) * scale.reshape(shape)
+
+
+@operation
+def constexpr_lut_to_dense(indices: Tensor, lut: Tensor, shape: Ints) -> Tensor:
+    """Look indices up in a palette; they are packed in bytes, the least significant bit first."""
+    bits_per_index = int(math.log2(len(lut)))
+    bits = np.unpackbits(
+        indices.numpy(), count=math.prod(shape) * bits_per_index, bitorder="little"
+    )
+    index = bits.reshape(-1, bits_per_index) @ (1 << np.arange(bits_per_index))
+    return lut[torch.from_numpy(index)].reshape(shape)
