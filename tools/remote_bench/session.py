@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from remote_bench import preflight
@@ -33,6 +33,7 @@ HELLO_S = 15.0
 _REPLY_S = 900.0  # unpacking wheels on an SD card takes minutes; silence is noticed long before
 _PING_S = 2.0
 _LOOK_S = 0.5
+_TICK_S = 0.05
 _STATUS_S = 2.0
 _REFUSALS: dict[str, type[BenchError]] = {  # by the kind that the keeper gives
     "busy": BoardBusy,
@@ -63,6 +64,7 @@ class Session:
         """
         self.host, self.token = host, token or secrets.token_hex(8)
         self.hello: dict[str, Any] = {}
+        self.received = 0  # bytes of uploads that the board said it has
         self._replies, self._agent = _Events(), _Events()
         self._lines = EventLines(self.token)
         self._heard = time.monotonic()
@@ -81,14 +83,25 @@ class Session:
         for target in (self._watch, self._ping):
             threading.Thread(target=target, daemon=True).start()
 
-    def request(self, operation: str, **fields: Any) -> dict[str, Any]:
+    def request(
+        self, operation: str, on_wait: Callable[[], None] | None = None, **fields: Any
+    ) -> dict[str, Any]:
         """Ask the keeper for one operation and return its reply.
+
+        Args:
+            operation: the name of one of the keeper's operations.
+            on_wait: called now and then until the reply comes.
+            fields: arguments of the operation.
 
         Raises:
             Unreachable: the connection broke.
             BenchError: the keeper refuses; the class tells the exit code.
         """
         self.send_frame(operation, **fields)
+        end = time.monotonic() + _REPLY_S
+        while on_wait and self._replies.empty() and time.monotonic() < end:
+            on_wait()
+            time.sleep(_TICK_S)
         return self._take(_REPLY_S)
 
     def send_frame(self, operation: str, body: bytes = b"", **fields: Any) -> None:
@@ -214,6 +227,8 @@ class Session:
             for event in self._lines.feed(chunk):
                 if event["event"] in ("hello", "reply", "chunk"):
                     self._replies.put(event)
+                elif event["event"] == "received":
+                    self.received += int(event["bytes"])
                 elif event["event"] != "alive":
                     self._agent.put(event)
         for events in (self._replies, self._agent):

@@ -123,6 +123,7 @@ class Keeper:
         chunks = self._wire.body(bytes)
         try:
             self._store.write(chunks)
+            self._wire.emit("received", bytes=bytes)
         finally:
             for _ in chunks:  # what was sent must be read even where it cannot be kept
                 continue
