@@ -13,11 +13,13 @@ from fastseg.data.file_dataset import FileDataset
 LOADERS = {
     "camvid": "fastseg.data.camvid:open_camvid",
     "cityscapes": "fastseg.data.cityscapes:open_cityscapes",
+    "coco": "fastseg.data.coco:open_coco",
     "folder": "fastseg.data.folder:open_folder",
     "synthetic": "fastseg.data.street.scene:open_street",
     "synthetic-lanes": "fastseg.data.lanes:open_lanes",
     "synthetic-organ": "fastseg.data.organ:open_organ",
     "synthetic-crops": "fastseg.data.crops:open_crops",
+    "yolo": "fastseg.data.yolo:open_yolo",
 }
 
 

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastseg.data import DataError, MissingSplitError, check_dataset, open_dataset
+
+Writer = Callable[..., Path]
+CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 2, "name": "person"}]  # person 1, dog 2
+BIG_BOX = [[2, 2, 22, 2, 22, 14, 2, 14]]
+SMALL_BOX = [[8, 6, 12, 6, 12, 10, 8, 10]]
+
+
+def _object(category: int, segmentation: Any, area: float = 1, **more: Any) -> dict[str, Any]:
+    entry = {"id": 5, "image_id": 1, "category_id": category, "area": area}
+    return entry | {"segmentation": segmentation, "iscrowd": 0} | more
+
+
+@pytest.fixture
+def write_coco(tmp_path: Path, write_picture: Writer, picture: np.ndarray) -> Writer:
+    def write(objects: list[dict[str, Any]], **more: Any) -> Path:
+        write_picture(tmp_path / "train2017" / "000001.png", picture)
+        table = {
+            "images": [{"id": 1, "file_name": "000001.png", "width": 24, "height": 16}],
+            "categories": CATEGORIES,
+            "annotations": objects,
+        }
+        path = tmp_path / "annotations" / "instances_train2017.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(table | more))
+        return tmp_path
+
+    return write
+
+
+def test_polygons_become_classes_and_the_rest_background(write_coco: Writer) -> None:
+    dataset = open_dataset(f"coco:{write_coco([_object(7, BIG_BOX)])}", "train")
+    assert [info.name for info in dataset.classes] == ["background", "person", "dog"]
+    sample = dataset[0]
+    assert sample.name == "000001"
+    assert (sample.label_HW[3:13, 3:21] == 2).all()
+    assert (sample.label_HW[:1] == 0).all()
+    assert (sample.label_HW[:, :1] == 0).all()
+    assert set(np.unique(sample.label_HW)) == {0, 2}
+
+
+def test_smaller_objects_lie_on_top_whatever_their_order(write_coco: Writer) -> None:
+    objects = [_object(2, SMALL_BOX, area=16), _object(7, BIG_BOX, area=240)]
+    label = open_dataset(f"coco:{write_coco(objects)}", "train")[0].label_HW
+    assert label[8, 10] == 1
+    assert label[4, 4] == 2
+
+
+def test_run_lengths_and_crowds_become_classes(write_coco: Writer) -> None:
+    mask = {"size": [16, 24], "counts": [16 * 4, 16 * 3, 16 * 17]}
+    root = write_coco([_object(2, mask, iscrowd=1)])
+    label = open_dataset(f"coco:{root}", "train")[0].label_HW
+    assert (label[:, 4:7] == 1).all()
+    assert (label == 1).sum() == 16 * 3
+
+
+def test_an_image_without_objects_is_background(write_coco: Writer) -> None:
+    assert not open_dataset(f"coco:{write_coco([])}", "train")[0].label_HW.any()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (_object(99, BIG_BOX), r"99.* expected a listed category_id"),
+        (_object(2, [[1, 1, 2, 2]]), "polygon of 2 corners"),
+        (_object(2, [[1, 1, 2]]), "000001"),
+        (_object(2, {"size": [4, 4], "counts": [16]}), "run lengths of size"),
+        (_object(2, {"size": [16, 24], "counts": [1, 2]}), "add up to"),
+        (_object(2, {"size": [16, 24], "counts": "\t"}), "not in the code"),
+        (_object(2, None), "in its fields"),
+    ],
+)
+def test_annotations_that_make_no_sense_are_refused_by_number(
+    write_coco: Writer, entry: dict[str, Any], message: str
+) -> None:
+    dataset = open_dataset(f"coco:{write_coco([entry])}", "train")
+    with pytest.raises(DataError, match=rf"instances_train2017\.json: annotation 5.*{message}"):
+        dataset[0]
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(
+    write_coco: Writer, write_picture: Writer
+) -> None:
+    root = write_coco([])
+    write_picture(root / "train2017" / "000001.png", np.zeros((9, 24, 3), np.uint8))
+    with pytest.raises(DataError, match=r"000001\.png: image is 24x9.*\(24, 16\)"):
+        open_dataset(f"coco:{root}", "train")[0]
+
+
+def test_missing_images_and_stray_annotations_are_problems(write_coco: Writer) -> None:
+    root = write_coco(
+        [_object(2, BIG_BOX), _object(2, BIG_BOX, image_id=44)],
+        images=[{"id": 1, "file_name": "000001.png"}, {"id": 3, "file_name": "000003.png"}],
+    )
+    with pytest.raises(DataError, match=r"000003\.png: listed in instances_train2017\.json"):
+        open_dataset(f"coco:{root}", "train")
+    train = check_dataset(f"coco:{root}").splits[0]
+    assert (train.pairs, train.readable, len(train.problems)) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"images": 3, "categories": []}', "\x80"])
+def test_a_file_that_is_not_coco_s_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "_annotations.coco.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"_annotations\.coco\.json: "):
+        open_dataset(f"coco:{tmp_path}", "train")
+
+
+def test_a_missing_split_says_which_files_it_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(MissingSplitError, match=r"annotations/instances_val\*\.json"):
+        open_dataset(f"coco:{tmp_path}", "val")
+
+
+def test_roboflow_s_export_is_read_with_its_valid_folder(
+    tmp_path: Path, write_picture: Writer, picture: np.ndarray
+) -> None:
+    write_picture(tmp_path / "valid" / "a.png", picture)
+    table = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": CATEGORIES,
+        "annotations": [_object(2, BIG_BOX)],
+    }
+    (tmp_path / "valid" / "_annotations.coco.json").write_text(json.dumps(table))
+    assert open_dataset(f"coco:{tmp_path}", "val")[0].label_HW[8, 8] == 1
+
+
+@pytest.fixture
+def panoptic_root(tmp_path: Path, write_picture: Writer, picture: np.ndarray) -> Path:
+    segments = np.zeros((16, 24, 3), np.uint8)
+    segments[:8], segments[8:12] = (10, 1, 0), (3, 0, 2)  # 10 + 256, 3 + 2 * 256^2
+    write_picture(tmp_path / "val2017" / "000001.jpg", picture)
+    write_picture(tmp_path / "annotations" / "panoptic_val2017" / "000001.png", segments)
+    table = {
+        "images": [{"id": 1, "file_name": "000001.jpg"}],
+        "categories": CATEGORIES,
+        "annotations": [
+            {
+                "image_id": 1,
+                "file_name": "000001.png",
+                "segments_info": [
+                    {"id": 266, "category_id": 7},
+                    {"id": 3 + 2 * 65536, "category_id": 2},
+                ],
+            }
+        ],
+    }
+    (tmp_path / "annotations" / "panoptic_val2017.json").write_text(json.dumps(table))
+    return tmp_path
+
+
+def test_panoptic_segments_become_classes(panoptic_root: Path) -> None:
+    label = open_dataset(f"coco:{panoptic_root}", "val")[0].label_HW
+    assert (label[:8] == 2).all()
+    assert (label[8:12] == 1).all()
+    assert (label[12:] == 0).all()
+
+
+def test_a_segment_that_is_not_listed_is_refused(
+    panoptic_root: Path, write_picture: Writer
+) -> None:
+    label = panoptic_root / "annotations" / "panoptic_val2017" / "000001.png"
+    write_picture(label, np.full((16, 24, 3), 77, np.uint8))
+    with pytest.raises(DataError, match=r"000001\.png: unknown label colour \[77, 77, 77\]"):
+        open_dataset(f"coco:{panoptic_root}", "val")[0]
+
+
+def test_a_missing_panoptic_label_is_a_problem(panoptic_root: Path) -> None:
+    (panoptic_root / "annotations" / "panoptic_val2017" / "000001.png").unlink()
+    with pytest.raises(DataError, match=r"000001\.png: listed in .*no such label"):
+        open_dataset(f"coco:{panoptic_root}", "val")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastseg.data import DataError, MissingSplitError, open_dataset
+
+Writer = Callable[..., Path]
+BOX = "1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n"
+
+
+@pytest.fixture
+def write_yolo(tmp_path: Path, write_picture: Writer, picture: np.ndarray) -> Writer:
+    def write(lines: str | None, names: str = "cat\ndog\n", file: str = "classes.txt") -> Path:
+        write_picture(tmp_path / "images" / "train" / "a.png", picture)
+        (tmp_path / "labels" / "train").mkdir(parents=True)
+        (tmp_path / file).write_text(names)
+        if lines is not None:
+            (tmp_path / "labels" / "train" / "a.txt").write_text(lines)
+        return tmp_path
+
+    return write
+
+
+def test_polygons_become_classes_and_the_rest_background(write_yolo: Writer) -> None:
+    dataset = open_dataset(f"yolo:{write_yolo(BOX)}", "train")
+    assert [info.name for info in dataset.classes] == ["background", "cat", "dog"]
+    label = dataset[0].label_HW
+    assert (label[5:11, 7:17] == 2).all()
+    assert set(np.unique(label)) == {0, 2}
+    assert (label == 2).mean() == pytest.approx(0.25, abs=0.08)
+
+
+def test_later_objects_lie_on_top(write_yolo: Writer) -> None:
+    label = open_dataset(f"yolo:{write_yolo(BOX + BOX.replace('1', '0', 1))}", "train")[0].label_HW
+    assert label[8, 12] == 1
+
+
+@pytest.mark.parametrize("lines", [None, "", "\n\n"])
+def test_an_image_without_objects_is_background(write_yolo: Writer, lines: str | None) -> None:
+    assert not open_dataset(f"yolo:{write_yolo(lines)}", "train")[0].label_HW.any()
+
+
+@pytest.mark.parametrize("names", ["names: [cat, dog]\n", "names:\n  0: cat\n  1: dog\n"])
+def test_data_yaml_gives_the_names(write_yolo: Writer, names: str) -> None:
+    pytest.importorskip("yaml")
+    dataset = open_dataset(f"yolo:{write_yolo(BOX, names, 'data.yaml')}", "train")
+    assert [info.name for info in dataset.classes] == ["background", "cat", "dog"]
+
+
+@pytest.mark.parametrize("names", ["nc: 2\n", "names: 3\n", "names: {1: a}\n", "names: [a\n", ""])
+def test_a_data_yaml_without_names_is_refused(write_yolo: Writer, names: str) -> None:
+    pytest.importorskip("yaml")
+    with pytest.raises(DataError, match=r"data\.yaml: cannot read the class names"):
+        open_dataset(f"yolo:{write_yolo(BOX, names, 'data.yaml')}", "train")
+
+
+def test_without_pyyaml_the_error_names_two_ways_out(
+    write_yolo: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_yolo(BOX, "names: [a]\n", "data.yaml")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(DataError, match=r"pip install pyyaml.*classes\.txt"):
+        open_dataset(f"yolo:{root}", "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.2 0.2", "is a box"),
+        ("2 0 0 1 0 1 1", "with a known class"),
+        ("-1 0 0 1 0 1 1", "with a known class"),
+        ("0 0 0 1 0 1", "cannot be read"),
+        ("0 0 0 1 0", "is a box"),
+        ("0 0 0", "x1 y1"),
+        ("0 0 0 99 0 1 1", "fractions from 0 to 1"),
+        ("0 0 0 nan 0 1 1", "fractions from 0 to 1"),
+        ("cat 0 0 1 0 1 1", "cannot be read"),
+    ],
+)
+def test_lines_that_are_no_polygon_are_refused_by_number(
+    write_yolo: Writer, line: str, message: str
+) -> None:
+    dataset = open_dataset(f"yolo:{write_yolo(BOX + line)}", "train")
+    with pytest.raises(DataError, match=rf"a\.txt: line 2 .*{message}"):
+        dataset[0]
+
+
+def test_a_label_without_image_is_refused(write_yolo: Writer) -> None:
+    root = write_yolo(BOX)
+    (root / "labels" / "train" / "b.txt").write_text(BOX)
+    with pytest.raises(DataError, match=r"b\.txt: label has no image b"):
+        open_dataset(f"yolo:{root}", "train")
+
+
+def test_missing_splits_and_names_are_named(write_yolo: Writer) -> None:
+    root = write_yolo(BOX)
+    with pytest.raises(MissingSplitError, match="expected the folders images/val"):
+        open_dataset(f"yolo:{root}", "val")
+    (root / "classes.txt").write_text("a\na\n")
+    with pytest.raises(DataError, match="different names"):
+        open_dataset(f"yolo:{root}", "train")
