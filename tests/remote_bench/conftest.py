@@ -117,3 +117,110 @@ def made_board(tmp_path):
         return MadeBoard(tmp_path / f"root-{name}", {**BOARDS[name], **facts})
 
     return make
+
+
+def made_probe(device: str) -> dict:
+    facts = BOARDS.get(device, {"model": "PC", "compatible": []})
+    return {
+        "board": {
+            "model": facts["model"],
+            "compatible": facts["compatible"],
+            "module": None,
+            "serial_sha256": None,
+        },
+        "system": {
+            "machine": "aarch64",
+            "kernel": "5.15",
+            "distribution": None,
+            "boot_id": "boot-1",
+            "euid": 1000,
+        },
+        "cpu": {"model": None, "count": 6},
+        "memory": {"total_kb": 8000000, "available_kb": 6000000},
+        "jetson": {"l4t": "36.4.3", "jetpack": "6.2"},
+        "python": {"version": "3.10.12", "modules": {"numpy": "1.26"}},
+        "packages": {"libnvinfer10": "10.3.0"},
+        "power_mode": {"id": 0, "name": "15W", "fan": None},
+        "settings": {"/sys/x": "schedutil"},
+        "tools": {"tegrastats": "/usr/bin/tegrastats"},
+        "power_sources": [],
+        "tegrastats": None,
+        "readable": [],
+    }
+
+
+def made_frames(begin: float, seconds: float, latency_ms) -> dict:
+    """Frames back to back; latency_ms(t) is what a frame takes that begins t s into the slice."""
+    columns: dict[str, list] = {n: [] for n in ("t", "total_ms", "pre_ms", "infer_ms", "post_ms")}
+    t = 0.0
+    while t < seconds:
+        total = latency_ms(t)
+        row = (begin + t, total, 0.1 * total, 0.8 * total, 0.1 * total)
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(value)
+        t += total / 1e3
+    return columns
+
+
+@pytest.fixture
+def made_result():
+    """Make what an agent would have written: idle, a run, idle, with a power of watts(t)."""
+
+    def make(
+        device="orin-nano", seconds=20.0, idle_s=5.0, latency_ms=lambda t: 10.0, watts=None, **keys
+    ) -> dict:
+        begin, zero = 100.0 + idle_s, 100.0
+        end = begin + seconds
+        frames = made_frames(begin, seconds, latency_ms)
+        watts = watts or (lambda t: 10.0 if begin <= t <= end else 4.0)
+        times = [zero + 0.1 * i for i in range(int(10 * (seconds + 2 * idle_s)) + 1)]
+        lines = [(t, f"VDD_IN {round(1e3 * watts(t))}mW/1mW VDD_SOC 500mW/500mW") for t in times]
+        environment = [
+            {"t": t, "celsius": {"tj": 50.0, "cv0": None}, "mhz": {"gpu.x": 612.0}, "alerts": [],
+             "available_kb": 5000000, "busy_cpu_s": t,
+             "worker": {"pss_kb": 204800, "rss_kb": 1, "peak_rss_kb": 307200, "cpu_s": t}}
+            for t in times[::10]
+        ]  # fmt: skip
+        moment = {"pss_kb": 102400, "rss_kb": 1, "peak_rss_kb": 153600, "available_kb": 5500000}
+        cpu = {"busy": [0, 20.0], "worker": [0, 19.0], "supervisor": [0, 0.5]}
+        inventory = {
+            "power_mode": {"id": 0, "name": "15W"},
+            "settings": {"/sys/x": "schedutil"},
+            "processes": [],
+        }
+        result = {
+            "schema": 1,
+            "request": {"sampler_hz": 10},
+            "probe": made_probe(device),
+            "phases": [
+                {"name": "idle_before", "begin": zero, "end": begin},
+                {"name": "idle_after", "begin": end, "end": end + idle_s},
+            ],
+            "frames": {"flat_out": frames},
+            "slices": [
+                {"name": "flat_out", "begin": begin, "end": end, "fps": None, "late": 0,
+                 "frames": len(frames["t"]), "cpu_s": cpu}
+            ],
+            "memory": {"imported": moment},
+            "error": None,
+            "samples": {
+                "power": [],
+                "environment": environment,
+                "tegrastats": {"lines": lines, "events": [], "dropped": 0, "failure": ""},
+            },
+            "accuracy": {"images": 2, "agreement": 0.99, "miou": None, "labelled": 0},
+            "counters_before": {"soctherm.oc3_event_cnt": 7},
+            "counters_after": {"soctherm.oc3_event_cnt": 7},
+            "power_mode_before": {"id": 0, "name": "15W"},
+            "power_mode_after": {"id": 0, "name": "15W"},
+            "inventory_before": inventory,
+            "inventory_after": inventory,
+            "boot_id_after": "boot-1",
+            "clock": {
+                "begin": {"wall_s": 1e9, "monotonic_s": zero},
+                "end": {"wall_s": 1e9 + 30, "monotonic_s": zero + 30},
+            },
+        }  # fmt: skip
+        return {**result, **keys}
+
+    return make

@@ -18,6 +18,7 @@ from remote_bench.energy import EnergyCurve, curves
 from remote_bench.latency import frame_rate, latency_drift, sampler_overhead, summarise_latency
 from remote_bench.memory import summarise_memory
 from remote_bench.power import Span, measure_power
+from remote_bench.schema import SchemaError
 from remote_bench.series import plot_series
 from remote_bench.stats import Floats
 from remote_bench.verdict import judge
@@ -35,7 +36,11 @@ def summarise(raw: dict[str, Any], context: Mapping[str, Any] | None = None) -> 
             8601), "device" (a device's name; else it is recognised), "bundle" (an object:
             "name", "sha256", "target", "precision", "macs", "bytes_moved", ...), "flags", "board"
             (what the workstation found on the board before and after). They are copied as they are.
+
+    Raises:
+        SchemaError: columns that belong together differ in length.
     """
+    _check_columns(raw)
     context = dict(context or {})
     name = context.pop("device", None)
     device = load_device(name) if name else recognise(raw["probe"])
@@ -126,6 +131,19 @@ def describe_device(device: Device, probe: Mapping[str, Any]) -> dict[str, Any]:
         "power_mode": {key: mode.get(key) for key in ("id", "name", "fan")},
         "settings": probe["settings"],
     }
+
+
+def _check_columns(raw: dict[str, Any]) -> None:
+    for name, columns in raw["frames"].items():
+        if len({len(column) for column in columns.values()}) != 1 or not columns["t"]:
+            raise SchemaError(f"result.frames.{name}: its columns are empty or differ in length")
+    for part in raw["slices"]:
+        if part["name"] not in raw["frames"] or part["end"] <= part["begin"]:
+            raise SchemaError(f"result.slices: {part['name']!r} has no frames or no duration")
+    for series in (raw.get("samples") or {}).get("power") or []:
+        rows = {len(row) for row in series["values"]} | {len(series["wraps_at"])}
+        if len(series["values"]) != len(series["t"]) or rows - {len(series["rails"])}:
+            raise SchemaError(f"result.samples.power: {series['source']} has ragged rows")
 
 
 def _spans(raw: dict[str, Any], slices: dict[str, Any]) -> dict[str, Span]:
@@ -235,7 +253,7 @@ def _mode(mode: dict[str, Any] | None) -> str | None:
 
 def _not_restored(raw: dict[str, Any]) -> list[str]:
     before, after = raw.get("inventory_before") or {}, raw.get("inventory_after") or {}
-    if not after:
+    if not before or not after:
         return []
     found = [
         f"{path} was {value}, is {after['settings'].get(path)}"

@@ -1,8 +1,9 @@
 """JSON that comes from elsewhere, checked before it is used: a small part of JSON Schema.
 
-Known keywords: type, properties, required, additionalProperties, items, enum, maxItems, maxLength,
-minimum. The two published schemas lie beside this file: result.schema.json is what an agent writes
-on the board, report.schema.json is what remote_bench prints.
+Known keywords: type, properties, required, additionalProperties, items, prefixItems, enum,
+minItems, maxItems, maxLength, minimum, maximum. The two published schemas lie beside this file:
+result.schema.json is what an agent writes on the board, report.schema.json what remote_bench
+prints.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ def check(value: Any, schema: dict[str, Any], place: str) -> None:
         _check_array(value, schema, place)
     elif isinstance(value, str) and len(value) > schema.get("maxLength", len(value)):
         raise SchemaError(f"{place}: {len(value)} characters, at most {schema['maxLength']}")
-    elif isinstance(value, int | float) and value < schema.get("minimum", -math.inf):
-        raise SchemaError(f"{place}: expected at least {schema['minimum']}, got {value}")
+    elif isinstance(value, int | float):
+        _check_number(value, schema, place)
 
 
 def _is_kind(value: Any, kind: str) -> bool:
@@ -90,6 +91,12 @@ def _is_kind(value: Any, kind: str) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
     return isinstance(value, _KINDS[kind])
+
+
+def _check_number(value: float, schema: dict[str, Any], place: str) -> None:
+    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+    if not low <= value <= high:
+        raise SchemaError(f"{place}: expected {low} to {high}, got {value}")
 
 
 def _check_object(value: dict[str, Any], schema: dict[str, Any], place: str) -> None:
@@ -106,9 +113,9 @@ def _check_object(value: dict[str, Any], schema: dict[str, Any], place: str) -> 
 
 
 def _check_array(value: list[Any] | tuple[Any, ...], schema: dict[str, Any], place: str) -> None:
-    if len(value) > schema.get("maxItems", len(value)):
-        raise SchemaError(f"{place}: {len(value)} entries, expected at most {schema['maxItems']}")
-    items = schema.get("items")
-    if items:
-        for number, item in enumerate(value):
-            check(item, items, f"{place}[{number}]")
+    low, high = schema.get("minItems", 0), schema.get("maxItems", math.inf)
+    if not low <= len(value) <= high:
+        raise SchemaError(f"{place}: {len(value)} entries, expected {low} to {high}")
+    first, rest = schema.get("prefixItems", []), schema.get("items", {})
+    for number, item in enumerate(value):
+        check(item, first[number] if number < len(first) else rest, f"{place}[{number}]")
