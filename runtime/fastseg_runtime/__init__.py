@@ -1,3 +1,36 @@
 """fastseg_runtime: run fastseg bundles on a device, with numpy alone."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastseg_runtime.backend import BuildRefusedError
+    from fastseg_runtime.bundle import Bundle, BundleError, open_bundle
+    from fastseg_runtime.opening import NoBackendError
+    from fastseg_runtime.session import RealtimeSegmentation
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BuildRefusedError",
+    "Bundle",
+    "BundleError",
+    "NoBackendError",
+    "RealtimeSegmentation",
+    "open_bundle",
+]
+# Loaded when first used: a command that only prints its help does not wait for numpy.
+_HOMES = {
+    "BuildRefusedError": "backend",
+    "Bundle": "bundle",
+    "BundleError": "bundle",
+    "NoBackendError": "opening",
+    "RealtimeSegmentation": "session",
+    "open_bundle": "bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastseg_runtime' has no attribute {name!r}")
+    return getattr(import_module(f"fastseg_runtime.{_HOMES[name]}"), name)

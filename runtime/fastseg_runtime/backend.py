@@ -95,12 +95,23 @@ def load_backend(name: str) -> Callable[[], Backend]:
         ValueError: no backend of that name.
         ImportError: the engine's library is absent or broken.
     """
-    known = BACKENDS if name in BACKENDS else {**BACKENDS, **_other_backends()}
-    if name not in known:
-        raise ValueError(f"no backend {name!r}; choose one of {', '.join(sorted(known))}")
-    module, _, attribute = known[name].partition(":")
+    module, _, attribute = _location(name).partition(":")
     factory: Callable[[], Backend] = getattr(import_module(module), attribute)
     return factory
+
+
+def check_backend_name(name: str) -> None:
+    """Raise ValueError unless there is a backend of that name."""
+    _location(name)
+
+
+def _location(name: str) -> str:
+    if name in BACKENDS:
+        return BACKENDS[name]
+    known = {**BACKENDS, **_other_backends()}
+    if name not in known:
+        raise ValueError(f"no backend {name!r}; choose one of {', '.join(sorted(known))}")
+    return known[name]
 
 
 def _other_backends() -> Dict[str, str]:
@@ -108,9 +119,6 @@ def _other_backends() -> Dict[str, str]:
 
     found: Any = metadata.entry_points()
     # Python 3.10 replaced the dict of groups by select().
-    group = (
-        found.select(group=ENTRY_POINTS)
-        if hasattr(found, "select")
-        else found.get(ENTRY_POINTS, ())
-    )
+    is_dict = not hasattr(found, "select")
+    group = found.get(ENTRY_POINTS, ()) if is_dict else found.select(group=ENTRY_POINTS)
     return {point.name: point.value for point in group}

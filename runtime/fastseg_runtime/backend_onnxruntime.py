@@ -1,12 +1,17 @@
 """ONNX Runtime: ONNX artifacts on any CPU; on NVIDIA GPUs through its providers if asked to."""
 
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import onnxruntime
 
 from fastseg_runtime.backend import ModelSource
+from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.metrics import Array
+from fastseg_runtime.palette import numbered_classes
+
+METADATA_KEY = "fastseg"  # in metadata_props: the manifest as JSON, without artifacts
 
 # device -> execution providers, first choice first. The CPU also takes what the others cannot.
 PROVIDERS: Dict[str, Tuple[str, ...]] = {
@@ -19,6 +24,7 @@ PROVIDERS: Dict[str, Tuple[str, ...]] = {
         "CPUExecutionProvider",
     ),
 }
+MAX_CLASSES = 255  # a graph that gives ids does not say how many there are
 _TYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(int32)": np.int32,
@@ -91,6 +97,38 @@ class OnnxRuntimeBackend:
             self._output.shape,
             self._output.ctypes.data,
         )
+
+
+def describe(path: Path) -> Manifest:
+    """Read what a bare ONNX file says of itself.
+
+    Without fastseg's metadata the size comes from the graph, and the classes are numbered.
+
+    Raises:
+        ValueError: not an ONNX file, or one with other inputs or outputs than fastseg's.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS["cpu"])
+    except Exception as error:  # onnxruntime has a class of its own for each kind of damage
+        raise ValueError(f"{path} is no ONNX file that loads here: {error}") from error
+    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if metadata:
+        return Manifest.from_json(metadata)
+    image, output = session.get_inputs()[0], session.get_outputs()[0]
+    is_logits = output.type == "tensor(float)"
+    if len(image.shape) != 4 or not all(isinstance(side, int) for side in image.shape):
+        raise ValueError(f"{path}: expected an input (1, H, W, 3) of fixed size, got {image.shape}")
+    return Manifest(
+        name=path.stem,
+        created="",
+        tool="",
+        model=ModelInfo("unknown", parameters=0, macs=0, checkpoint_sha256=""),
+        classes=numbered_classes(output.shape[1] if is_logits else MAX_CLASSES),
+        input=InputSpec(width=image.shape[2], height=image.shape[1]),
+        output=OutputSpec("logits" if is_logits else "classes"),
+    )
 
 
 def _providers(device: str) -> List[str]:

@@ -134,7 +134,7 @@ class Bundle:
             BundleError: no such target, damaged, or a folder of that name is in the way.
         """
         artifact, directory = self.artifact(target), Path(directory)
-        names = {entry.path: _inner_name(entry.path) for entry in artifact.files}
+        names = {entry.path: inner_name(entry.path) for entry in artifact.files}
         directory.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".fastseg-", dir=directory))
         try:
@@ -148,13 +148,16 @@ class Bundle:
             shutil.rmtree(staging, ignore_errors=True)
         return [directory / name for name in names.values()]
 
-    def selftests(self) -> List[Scene]:
-        """Return the scenes of the self-test: image (H, W, 3) RGB, classes (H, W), both uint8.
+    def selftests(self, count: Optional[int] = None) -> List[Scene]:
+        """Return scenes of the self-test: image (H, W, 3) RGB, classes (H, W), both uint8.
+
+        Args:
+            count: the first so many; None: all.
 
         Raises:
             BundleError: damaged, or not such arrays.
         """
-        return [self._scene(entry.path) for entry in self.manifest.selftest]
+        return [self._scene(entry.path) for entry in self.manifest.selftest[:count]]
 
     def close(self) -> None:
         """Close the file."""
@@ -262,8 +265,8 @@ def _listed(manifest: Manifest) -> List[FileEntry]:
     return files + list(manifest.selftest)
 
 
-def _inner_name(member: str) -> str:
-    """Return "model.onnx" for "artifacts/cpu-int8/model.onnx"."""
+def inner_name(member: str) -> str:
+    """Return a member's path as extracted: "model.onnx" for "artifacts/cpu-int8/model.onnx"."""
     parts = PurePosixPath(member).parts
     return "/".join(parts[2:] if parts[0] == "artifacts" and len(parts) > 2 else parts)
 

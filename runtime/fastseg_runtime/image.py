@@ -42,6 +42,8 @@ def as_rgb_uint8(frame: Any) -> Array:
 
 
 def _advice(image: Array) -> str:
+    if image.ndim < 2:
+        return "give a picture as numpy array"
     if not image.size or max(image.shape) >= _MAX_SIDE:
         return f"sides are 1 to {_MAX_SIDE - 1} pixels"
     if image.ndim == 2:
@@ -89,7 +91,10 @@ def resize_nearest(
 
 def nearest_index(size_in: int, size_out: int) -> Array:
     """Return, for each output pixel, the input pixel that its centre falls into."""
-    return ((np.arange(size_out) + 0.5) * (size_in / size_out)).astype(np.intp)
+    index: Array = (
+        (2 * np.arange(size_out) + 1) * size_in // (2 * size_out)
+    )  # integers: no rounding
+    return index
 
 
 class BilinearResizer:
@@ -105,9 +110,9 @@ class BilinearResizer:
         self, size_in: Tuple[int, int], size_out: Tuple[int, int], swap: bool = False
     ) -> None:
         row_values, block = size_in[1] * 3, (_BLOCK_ROWS, size_out[1] * 3)
-        self._top, self._bottom, weight_h = _taps(size_in[0], size_out[0])
+        self._top, self._bottom, weight_h = taps(size_in[0], size_out[0], size_in[0] / size_out[0])
         self._weight_h1 = weight_h[:, None]
-        left, right, weight_w = _taps(size_in[1], size_out[1])
+        left, right, weight_w = taps(size_in[1], size_out[1], size_in[1] / size_out[1])
         channels = np.array([2, 1, 0] if swap else [0, 1, 2])
         self._left, self._right = ((x[:, None] * 3 + channels).ravel() for x in (left, right))
         self._weight_x = np.repeat(weight_w, 3)
@@ -162,10 +167,15 @@ def _rows_view(image_HW3: Array) -> Array:
     )
 
 
-def _taps(size_in: int, size_out: int) -> Tuple[Array, Array, Array]:
-    """Return the two neighbours of each output position and the weight of the second."""
-    position = (np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5
-    position = np.clip(position, 0, size_in - 1)
+def taps(size_in: int, size_out: int, scale: float) -> Tuple[Array, Array, Array]:
+    """Return the two input neighbours of each output position, and the weight of the second.
+
+    Args:
+        size_in: pixels along one axis of the input.
+        size_out: pixels along that axis of the output.
+        scale: input pixels per output pixel; size_in / size_out unless something is cut off.
+    """
+    position = np.clip((np.arange(size_out) + 0.5) * scale - 0.5, 0, size_in - 1)
     first = position.astype(np.intp)
     second = np.minimum(first + 1, size_in - 1)
     return first, second, (position - first).astype(np.float32)

@@ -41,15 +41,17 @@ def confusion_matrix(pred: Array, label: Array, num_classes: int, ignore_index: 
                 f"{name} holds class id {int(ids.max())}; expected 0 to {num_classes - 1} "
                 f"or {ignore_index} (ignore)"
             )
-    counts: Array = np.bincount(truth * num_classes + guess, minlength=num_classes * num_classes)
-    return counts.reshape(num_classes, num_classes)
+    counts = np.bincount(truth * num_classes + guess, minlength=num_classes * num_classes)
+    matrix: Array = counts.reshape(num_classes, num_classes)
+    return matrix
 
 
 def iou_per_class(confusion: Array) -> Array:
     """Return the intersection over union of each class, (K,) float64; NaN where it is absent."""
     hits = np.diag(confusion).astype(np.float64)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-    return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+    iou: Array = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+    return iou
 
 
 def mean_iou(confusion: Array) -> float:

@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.image import BilinearResizer, nearest_index, opencv, swap_channels
+from fastseg_runtime.image import BilinearResizer, opencv, swap_channels
 from fastseg_runtime.manifest import InputSpec
 from fastseg_runtime.metrics import Array
 
@@ -52,6 +52,7 @@ class FrameFit:
     def __init__(
         self, frame_size: Tuple[int, int], spec: InputSpec, mask_size: Tuple[int, int], swap: bool
     ) -> None:
+        self.key = (frame_size, swap)
         self.frame_size, self._swap = frame_size, swap
         self.placement = place(frame_size, spec)
         self.input_1HW3 = np.full((1, spec.height, spec.width, 3), round(spec.mean), np.uint8)
@@ -104,7 +105,6 @@ class FrameFit:
 
 def _mask_index(offset: int, covered: int, frame: int, whole: int, mask: int) -> Array:
     """Return the mask pixel under the centre of each pixel of the frame, along one axis."""
-    if covered == whole:
-        return nearest_index(mask, frame)
-    position = ((np.arange(frame) + 0.5) * (covered / frame) + offset) * (mask / whole)
-    return np.clip(position.astype(np.intp), 0, mask - 1)
+    twice_centre = (2 * np.arange(frame) + 1) * covered + 2 * frame * offset
+    index: Array = twice_centre * mask // (2 * frame * whole)  # integers: no rounding
+    return np.minimum(index, mask - 1)

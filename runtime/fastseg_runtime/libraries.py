@@ -1,0 +1,91 @@
+"""Which engine libraries this device has: usable, absent, or installed but broken."""
+
+import re
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Dict, Optional, Tuple
+
+from fastseg_runtime.backend import load_backend
+from fastseg_runtime.cuda import CudaError, open_cuda
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a backend needs."""
+
+    modules: Tuple[str, ...]  # any one of them
+    install: str  # the one command that brings it
+    platform: Optional[str] = None  # sys.platform, if it runs on one alone
+
+
+LIBRARIES: Dict[str, Library] = {
+    "tensorrt": Library(
+        ("tensorrt",),
+        "sudo apt install python3-libnvinfer (Jetson), or pip install tensorrt (PC)",
+    ),
+    "coreml": Library(("coremltools",), "pip install coremltools", platform="darwin"),
+    "litert": Library(("ai_edge_litert", "tflite_runtime"), "pip install ai-edge-litert"),
+    "onnxruntime": Library(("onnxruntime",), "pip install onnxruntime"),
+    "pytorch": Library(("torch",), "pip install -r requirements-dev.txt, in a checkout of fastseg"),
+}
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can be used here."""
+
+    backend: str
+    usable: bool
+    version: str = ""  # of the library
+    reason: str = ""  # why it cannot be used
+    fix: str = ""  # the command that changes that; empty: nothing does on this device
+
+
+def probe(backend: str) -> Availability:
+    """Say whether a backend can be used, importing its library if it is there."""
+    library = LIBRARIES.get(backend)
+    if library is None:
+        return _probe_import(backend, Library((), "reinstall the distribution that brings it"), "")
+    if library.platform not in (None, sys.platform):
+        return Availability(backend, False, reason=f"runs on {library.platform} alone")
+    if backend == "tensorrt":
+        try:
+            open_cuda()
+        except CudaError as error:
+            return Availability(backend, False, reason=str(error))
+    found = [name for name in library.modules if _is_installed(name)]
+    if not found:
+        reason = f"{' or '.join(library.modules)} is not installed"
+        return Availability(backend, False, reason=reason, fix=library.install)
+    return _probe_import(backend, library, found[0])
+
+
+def version_number(version: str) -> Tuple[int, ...]:
+    """Return "1.17.1rc2" as (1, 17, 1), to compare."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return module in sys.modules or find_spec(module) is not None
+    except (ImportError, ValueError):  # half-removed packages
+        return False
+
+
+def _probe_import(backend: str, library: Library, module: str) -> Availability:
+    try:
+        load_backend(backend)
+        version = getattr(import_module(module), "__version__", "") if module else ""
+    except Exception as error:  # a broken library may raise anything
+        name = module or backend
+        fix = f"{library.install} --force-reinstall" if "pip" in library.install else ""
+        reason = f"{name} is installed but does not load: {_first_line(error)}"
+        return Availability(backend, False, reason=reason, fix=fix or library.install)
+    return Availability(backend, True, version=str(version))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

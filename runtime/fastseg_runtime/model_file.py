@@ -1,0 +1,90 @@
+"""Whatever a user names as a model, opened: a bundle, or a bare .onnx, .safetensors or .pth."""
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Union
+
+from fastseg_runtime.bundle import SUFFIX, Bundle, Scene, inner_name, open_bundle
+from fastseg_runtime.manifest import Artifact, FileEntry, Manifest
+
+# Suffix of a bare file -> its format, and the backend that reads its description.
+BARE = {
+    ".onnx": ("onnx", "onnxruntime"),
+    ".safetensors": ("pytorch", "pytorch"),
+    ".pth": ("pytorch", "pytorch"),
+    ".pt": ("pytorch", "pytorch"),
+}
+
+
+class ModelFile:
+    """An opened model: its manifest, and its artifacts' bytes on demand."""
+
+    def __init__(self, path: Path, manifest: Manifest, bundle: Optional[Bundle]) -> None:
+        self.path, self.manifest = path, manifest
+        self._bundle = bundle
+        self._folder: Optional[Path] = None
+
+    def read(self, member: str) -> bytes:
+        """Return the bytes of one of an artifact's files."""
+        return Path(member).read_bytes() if self._bundle is None else self._bundle.read(member)
+
+    def locator(self, artifact: Artifact) -> Callable[[], Path]:
+        """Return a function that gives the path of an artifact's entry on disk."""
+
+        def locate() -> Path:
+            if self._bundle is None:
+                return Path(artifact.entry)
+            folder = self._temporary_folder() / artifact.target
+            if not folder.exists():
+                self._bundle.extract(artifact.target, folder)
+            return folder / inner_name(artifact.entry)
+
+        return locate
+
+    def selftests(self, count: Optional[int] = None) -> List[Scene]:
+        """Return the bundle's first self-test scenes; a bare file has none."""
+        return [] if self._bundle is None else self._bundle.selftests(count)
+
+    def close(self) -> None:
+        """Close the bundle and remove what was unpacked."""
+        if self._bundle is not None:
+            self._bundle.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _temporary_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="fastseg-"))
+        return self._folder
+
+
+def open_model(path: Union[str, Path]) -> ModelFile:
+    """Open a model by its suffix; anything that is not a bare file must be a bundle.
+
+    Raises:
+        FileNotFoundError: no such file.
+        BundleError: a damaged or foreign bundle.
+        ImportError: a bare file, and the library that reads it is absent.
+        ValueError: a bare file without what a session needs.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in BARE:
+        bundle = open_bundle(path)
+        return ModelFile(path, bundle.manifest, bundle)
+    if not path.is_file():
+        raise FileNotFoundError(f"no model {path}; expected *{SUFFIX}, {', *'.join(BARE)}")
+    file_format, backend = BARE[path.suffix.lower()]
+    describe = import_module(f"fastseg_runtime.backend_{backend}").describe
+    manifest: Manifest = describe(path)
+    return ModelFile(path, replace(manifest, artifacts=(_bare(path, file_format, backend),)), None)
+
+
+def _bare(path: Path, file_format: str, backend: str) -> Artifact:
+    content = path.read_bytes()
+    entry = FileEntry(str(path), len(content), hashlib.sha256(content).hexdigest())
+    requires: Dict[str, str] = {"backend": backend}
+    return Artifact(path.name, file_format, "as it is", str(path), (entry,), requires=requires)

@@ -1,0 +1,224 @@
+"""Open the best artifact of a model that runs here, and say why the better ones are not it."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, List, Optional, Sequence, Tuple, Union
+
+from fastseg_runtime.backend import (
+    Backend,
+    BuildRefusedError,
+    ModelSource,
+    check_backend_name,
+    load_backend,
+)
+from fastseg_runtime.frame_runner import FrameRunner
+from fastseg_runtime.libraries import Availability, probe, version_number
+from fastseg_runtime.manifest import Artifact, Manifest
+from fastseg_runtime.model_file import ModelFile, open_model
+from fastseg_runtime.selection import Candidate, Rejection, made_for, rank, this_processor
+from fastseg_runtime.selftest import SelfTest, run_selftest
+
+log = logging.getLogger("fastseg_runtime")
+
+
+class NoBackendError(RuntimeError):
+    """Nothing in the model runs on this device."""
+
+
+class SelfTestError(RuntimeError):
+    """An engine gives other class maps than PyTorch did where the model was exported."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller asks for; RealtimeSegmentation describes each."""
+
+    backend: str = "auto"
+    device: str = "auto"
+    threads: Optional[int] = None
+    build: str = "auto"
+    target: Optional[str] = None
+    selftest: bool = True
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What runs, and what was rejected before it."""
+
+    backend: str
+    version: str  # of the engine's library
+    target: str
+    precision: str
+    device: str
+    selftest_agreement: Optional[float]  # fraction of pixels; None: nothing was tried
+    rejected: Tuple[Rejection, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to run."""
+
+    manifest: Manifest
+    info: SessionInfo
+    runner: FrameRunner
+    close: Callable[[], None]
+
+
+def open_best(path: Union[str, Path], wish: Wish) -> Opened:
+    """Try the candidates of a model, best first, and return the first that works.
+
+    Raises:
+        FileNotFoundError, BundleError, ValueError: the file or the wish makes no sense.
+        BuildRefusedError: the best needs its engine built first, and wish.build is "never".
+        NoBackendError: nothing in it runs here; the message says why, and what would help.
+    """
+    model = open_model(path)
+    try:
+        return _first_that_works(model, wish)
+    except BaseException:
+        model.close()
+        raise
+
+
+def candidates(model: ModelFile, wish: Wish) -> List[Candidate]:
+    """Return what would be tried, best first.
+
+    Raises:
+        ValueError: no such backend or target.
+    """
+    if wish.backend != "auto":
+        check_backend_name(wish.backend)
+    targets = [artifact.target for artifact in model.manifest.artifacts]
+    if wish.target not in (None, *targets):
+        raise ValueError(f"no target {wish.target!r} in {model.path}; it has {', '.join(targets)}")
+    return rank(model.manifest, this_processor(), wish.backend, wish.target, wish.device)
+
+
+def reject_unavailable(candidate: Candidate, library: Availability) -> Optional[Rejection]:
+    """Return why a candidate cannot be opened with the libraries here; None if it can."""
+    target, backend = candidate.artifact.target, candidate.backend
+    if not library.usable:
+        return Rejection(target, backend, library.reason, library.fix)
+    minimum = str(candidate.artifact.requires.get("min_version", ""))
+    if backend != made_for(candidate.artifact) or not library.version:
+        return None
+    if version_number(library.version) >= version_number(minimum):
+        return None
+    reason = f"needs {backend} {minimum} or newer, here is {library.version}"
+    return Rejection(target, backend, reason, library.fix)
+
+
+def explain(model: ModelFile, rejected: Sequence[Rejection]) -> str:
+    """Return why nothing in a model runs, what it has, and what would help."""
+    lines = [f"nothing in {model.path} runs on this device:"]
+    lines += [f"  {item.target} with {item.backend}: {item.reason}" for item in rejected]
+    if not rejected:
+        held = ", ".join(f"{a.target} ({a.format})" for a in model.manifest.artifacts)
+        lines.append(
+            f"  it holds {held or 'no artifact'}, and no backend that was asked for opens it"
+        )
+    fixes = dict.fromkeys(item.fix for item in rejected if item.fix)
+    lines += [f"to change that: {fix}" for fix in fixes]
+    lines.append("or export another target: fastseg-export --list-targets")
+    return "\n".join(lines)
+
+
+def _first_that_works(model: ModelFile, wish: Wish) -> Opened:
+    rejected: List[Rejection] = []
+    for candidate in candidates(model, wish):
+        library = probe(candidate.backend)
+        rejection = reject_unavailable(candidate, library)
+        if rejection is None:
+            try:
+                return _open(model, candidate, library, wish, rejected)
+            except BuildRefusedError:
+                raise
+            except Exception as error:  # engines raise classes of their own
+                rejection = Rejection(candidate.artifact.target, candidate.backend, str(error))
+                log.warning("%s: %s failed: %s", rejection.target, rejection.backend, error)
+        rejected.append(rejection)
+    raise NoBackendError(explain(model, rejected))
+
+
+def _open(
+    model: ModelFile,
+    candidate: Candidate,
+    library: Availability,
+    wish: Wish,
+    rejected: Sequence[Rejection],
+) -> Opened:
+    manifest, artifact = model.manifest, candidate.artifact
+    backend = load_backend(candidate.backend)()
+    try:
+        backend.open(_source(model, artifact, wish))
+        runner = FrameRunner(backend, artifact, manifest.input, manifest.output)
+        tested = _selftest(model, backend, runner, artifact) if wish.selftest else None
+    except BaseException:
+        backend.close()
+        raise
+    info = SessionInfo(
+        backend=candidate.backend,
+        version=library.version,
+        target=artifact.target,
+        precision=artifact.precision,
+        device=wish.device,
+        selftest_agreement=tested.agreement if tested else None,
+        rejected=tuple(rejected),
+    )
+    _log_provenance(manifest, info)
+    return Opened(manifest, info, runner, lambda: _close(backend, model))
+
+
+def _source(model: ModelFile, artifact: Artifact, wish: Wish) -> ModelSource:
+    return ModelSource(
+        artifact=artifact,
+        input=model.manifest.input,
+        output=model.manifest.output,
+        num_classes=len(model.manifest.classes),
+        read=model.read,
+        locate=model.locator(artifact),
+        device=wish.device,
+        threads=wish.threads,
+        build=wish.build,
+    )
+
+
+def _selftest(
+    model: ModelFile, backend: Backend, runner: FrameRunner, artifact: Artifact
+) -> Optional[SelfTest]:
+    """Try one scene, unless this very engine passed in an earlier session."""
+    if getattr(backend, "trusted", False):
+        return None
+    scenes = model.selftests(1)
+    if not scenes:
+        return None
+    outcome = run_selftest(runner.infer_new, scenes, artifact)
+    note: Optional[Callable[[bool], None]] = getattr(backend, "note_selftest", None)
+    if note is not None:
+        note(outcome.passed)
+    if not outcome.passed:
+        raise SelfTestError(
+            f"its class map of the self-test agrees in {outcome.agreement:.1%} of the pixels, "
+            f"{outcome.required:.1%} are needed: the engine computes something else"
+        )
+    return outcome
+
+
+def _close(backend: Backend, model: ModelFile) -> None:
+    try:
+        backend.close()
+    finally:
+        model.close()
+
+
+def _log_provenance(manifest: Manifest, info: SessionInfo) -> None:
+    for item in info.rejected:
+        log.info("not used: %s with %s: %s", item.target, item.backend, item.reason)
+    log.info("running %s (%s) with %s %s", info.target, info.precision, info.backend, info.version)
+    if manifest.model.trained_on or manifest.model.data_licence:
+        log.info(
+            "weights trained on %s; licence of the data: %s",
+            manifest.model.trained_on or "unknown data",
+            manifest.model.data_licence or "not stated",
+        )

@@ -1,0 +1,243 @@
+"""RealtimeSegmentation: frames in, class ids out, on whatever this device runs best.
+
+Shape letters: N frames, H and W pixels of a frame, K classes; h and w are the size of what the
+engine gives.
+"""
+
+import threading
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple, Type, Union
+
+import numpy as np
+
+from fastseg_runtime.cuda_memory import on_gpu
+from fastseg_runtime.image import as_rgb_uint8
+from fastseg_runtime.manifest import ClassInfo, InputSpec, Manifest
+from fastseg_runtime.metrics import Array
+from fastseg_runtime.opening import SessionInfo, Wish, open_best
+from fastseg_runtime.palette import palette
+from fastseg_runtime.stats import StageTimes
+
+
+class RealtimeSegmentation:
+    """A network ready to run; safe from several threads, which take turns.
+
+    For more throughput than one engine call at a time gives, open one session per thread.
+
+    Args:
+        model_path: a bundle, or a bare .onnx, .safetensors or .pth.
+        backend: "auto" takes the best that this device runs, or a name from BACKENDS.
+        device: "auto", "cpu", or what the backend documents: "cuda", "cuda:1", "cpu_and_ne".
+        color: order of the frames' channels, "rgb" or "bgr" (OpenCV's).
+        threads: for the engine; None: its own default.
+        build: "auto" lets TensorRT build its engine now, which takes minutes; "never" raises
+            BuildRefusedError instead. `fastseg-run --prepare` builds ahead.
+        target: run this artifact of the bundle and no other.
+        selftest: try one scene of the bundle's self-test before trusting an engine.
+
+    Attributes:
+        classes: name and colour of each id.
+        input: size and normalisation of the network's input.
+        manifest: everything that the bundle says.
+        info: what runs, and what was rejected.
+
+    Raises:
+        FileNotFoundError: no such file.
+        BundleError: a damaged or foreign bundle.
+        NoBackendError: nothing in it runs here; the message says what would.
+    """
+
+    def __init__(
+        self,
+        model_path: Union[str, Path],
+        backend: str = "auto",
+        device: str = "auto",
+        color: str = "rgb",
+        threads: Optional[int] = None,
+        build: str = "auto",
+        target: Optional[str] = None,
+        selftest: bool = True,
+    ) -> None:
+        if color not in ("rgb", "bgr"):
+            raise ValueError(f"color is {color!r}; choose 'rgb' or 'bgr'")
+        if build not in ("auto", "never"):
+            raise ValueError(f"build is {build!r}; choose 'auto' or 'never'")
+        opened = open_best(model_path, Wish(backend, device, threads, build, target, selftest))
+        self.manifest: Manifest = opened.manifest
+        self.classes: Tuple[ClassInfo, ...] = opened.manifest.classes
+        self.input: InputSpec = opened.manifest.input
+        self.info: SessionInfo = opened.info
+        self.color = color
+        self._runner, self._close_engine = opened.runner, opened.close
+        self._runner.times = StageTimes()  # without the self-test
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def infer(self, image: Any, out: Optional[Any] = None) -> Any:
+        """Return the class id of every pixel.
+
+        Args:
+            image: a frame (H, W, 3) or a batch (N, H, W, 3), uint8, with any strides. With
+                TensorRT also a GPU array (torch, cupy, pycuda) of the input's size.
+            out: uint8 (H, W) or (N, H, W) to write to; no array is allocated then. With TensorRT
+                also a GPU array for the class map.
+
+        Returns:
+            `out`, or a new array.
+
+        Raises:
+            ValueError: an array of another shape or type; the message says how to convert it.
+            RuntimeError: the session is closed.
+        """
+        if on_gpu(image) or np.ndim(image) != 4:
+            return self._infer_one(image, out)
+        frames = [as_rgb_uint8(frame) for frame in image]
+        if not frames:
+            raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
+        out = _checked_out(out, (len(frames), *frames[0].shape[:2]))
+        for frame_HW3, classes_HW in zip(frames, out):
+            self._infer_one(frame_HW3, classes_HW)
+        return out
+
+    def logits(self, image: Any) -> Array:
+        """Return the scores of a frame, float32 (K, h, w), in the geometry of the input.
+
+        Raises:
+            ValueError: the artifact gives class ids; export with --output logits.
+        """
+        if not self._runner.gives_logits:
+            raise ValueError(
+                "this artifact gives class ids and keeps no scores; "
+                "export one with fastseg-export --output logits"
+            )
+        frame_HW3 = as_rgb_uint8(image)
+        with self._lock:
+            self._check_open()
+            return self._runner.logits(frame_HW3, swap=self.color == "bgr")
+
+    def overlay(self, frame: Array, classes: Array, alpha: float = 0.5) -> Array:
+        """Return the frame with its classes' colours over it, in the frame's channel order."""
+        from fastseg_runtime.draw import overlay
+
+        colors_K3 = palette(self.classes)
+        if self.color == "bgr":
+            colors_K3 = colors_K3[:, ::-1]
+        return overlay(frame, classes, colors_K3, alpha)
+
+    def legend(self) -> Array:
+        """Return a picture with the name and colour of each class, RGB."""
+        from fastseg_runtime.draw import legend
+
+        return legend(self.classes)
+
+    def infer_video(
+        self, src: Any, dst: Any, progress: Optional[Callable[[int, int], None]] = None
+    ) -> float:
+        """Write a video with its classes drawn over it; return frames per second of wall time."""
+        from fastseg_runtime.video import infer_video
+
+        return float(infer_video(self, src, dst, progress))
+
+    def stream(self, frames: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """Run frames through a pipeline that overlaps its stages; see stream.stream."""
+        from fastseg_runtime.stream import stream
+
+        return iter(stream(self, frames, **options))
+
+    def benchmark(self, iterations: int = 100, warmup: int = 10) -> Dict[str, Any]:
+        """Time infer() on a noise frame of the input's size.
+
+        Returns:
+            "fps" (frames over wall time), "avg_time_ms", "p50_ms", "p90_ms", "p99_ms" (None where
+            there were too few frames to say), "iterations", and "stages" as `timing` has them.
+        """
+        if iterations < 1:
+            raise ValueError(f"iterations is {iterations}; expected 1 or more")
+        frame = np.random.default_rng(0).integers(
+            0, 256, (self.input.height, self.input.width, 3), np.uint8
+        )
+        out = np.empty(frame.shape[:2], np.uint8)
+        for _ in range(warmup):
+            self.infer(frame, out)
+        times = StageTimes(iterations)
+        start = perf_counter()
+        for _ in range(iterations):
+            self.infer(frame, out)
+            times.add(self._runner.times.newest)
+        wall_s = perf_counter() - start
+        summary = times.summary()
+        return {
+            "fps": iterations / wall_s,
+            "avg_time_ms": wall_s / iterations * 1e3,
+            **{f"{name}_ms": value for name, value in summary["total"].items()},
+            "iterations": iterations,
+            "stages": {name: summary[name] for name in ("pre", "infer", "post")},
+        }
+
+    @property
+    def timing(self) -> Dict[str, Any]:
+        """Return p50, p90 and p99 of the stages of the last 1000 frames, in milliseconds."""
+        return self._runner.times.summary()
+
+    def close(self) -> None:
+        """Free the engine; the session cannot be used afterwards."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._close_engine()
+
+    def __enter__(self) -> "RealtimeSegmentation":
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        """Free the engine."""
+        self.close()
+
+    def _infer_one(self, image: Any, out: Optional[Any]) -> Any:
+        if on_gpu(image):
+            self._check_gpu_frame()
+            with self._lock:
+                self._check_open()
+                if out is None:
+                    out = np.empty((self.input.height, self.input.width), np.uint8)
+                self._runner.infer_on_gpu(image, out)
+            return out
+        frame_HW3 = as_rgb_uint8(image)
+        out = _checked_out(out, frame_HW3.shape[:2])
+        with self._lock:
+            self._check_open()
+            self._runner.infer(frame_HW3, out, swap=self.color == "bgr")
+        return out
+
+    def _check_gpu_frame(self) -> None:
+        if self.info.backend != "tensorrt" or self.color == "bgr":
+            raise ValueError(
+                f"frames in GPU memory need the tensorrt backend and RGB, this session has "
+                f"{self.info.backend} and {self.color}; give a numpy array, as frame.cpu().numpy()"
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this session is closed; open the model again")
+
+
+def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
+    """Return an array for the ids: the caller's, or a new one.
+
+    Raises:
+        ValueError: the caller's does not fit.
+    """
+    if out is None:
+        return np.empty(shape, np.uint8)
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.uint8:
+        found = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
+        raise ValueError(f"out must be a numpy array of uint8 {shape}, got {found}")
+    return out
