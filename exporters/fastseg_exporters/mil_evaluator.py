@@ -75,15 +75,15 @@ def _evaluate(operation: Operation, values: dict[str, Tensor]) -> dict[str, Tens
     inputs = {name: _resolve(operand, values) for name, operand in operation.inputs.items()}
     try:
         output = OPERATIONS[operation.type](**inputs)
-    except (TypeError, ValueError, KeyError) as error:
+        outputs = output if isinstance(output, tuple) else (output,)
+        return {
+            result.name: _stored_as(result.dtype, value)
+            for result, value in zip(operation.results, outputs, strict=True)
+        }
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise UnsupportedOperationError(
             f"cannot evaluate {operation.type} ({operation.results[0].name}): {error}"
         ) from error
-    outputs = output if isinstance(output, tuple) else (output,)
-    return {
-        result.name: _stored_as(result.dtype, value)
-        for result, value in zip(operation.results, outputs, strict=True)
-    }
 
 
 def _resolve(operand: Operand, values: dict[str, Tensor]) -> object:
