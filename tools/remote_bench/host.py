@@ -39,5 +39,12 @@ class Host(Protocol):
             Unreachable: no connection, or no answer in time.
         """
 
+    def reopen(self) -> None:
+        """Connect anew after the connection broke.
+
+        Raises:
+            Unreachable: it is still gone.
+        """
+
     def close(self) -> None:
         """Break all connections."""

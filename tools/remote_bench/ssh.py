@@ -44,8 +44,15 @@ class SshHost:
         self.notes: list[str] = []  # for the user
         self._ask, self._accept_key = ask, accept_key
         self._transports: list[paramiko.Transport] = []
+        self.address = ""
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Connect, or connect anew; see the class for the errors."""
+        self.close()
+        self._transports = []
         try:
-            self.address = self._connect(name, None)
+            self.address = self._connect(self.name, None)
         except BaseException:
             self.close()
             raise

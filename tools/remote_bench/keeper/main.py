@@ -35,6 +35,7 @@ class Keeper:
         self._folder = RunFolder(self._ours, boot_id=self._boot_id(), who=settings.get("who"))
         self._store = Store(self._ours)
         self._engines = os.path.join(self._ours, "engines")
+        self._site = ""
         self._keep = bool(settings.get("keep"))
         self._lock: Optional[BoardLock] = None
         self._child: Optional[Child] = None
@@ -77,8 +78,6 @@ class Keeper:
         self._wire.emit(
             "hello",
             run=self._folder.run,
-            work_dir=self._folder.path,
-            cache_dir=self._engines,
             boot_id=self._boot_id(),
             swept=self._swept,
             python=platform.python_version(),
@@ -144,12 +143,13 @@ class Keeper:
 
     def site(self, wheels: List[str]) -> Dict[str, Any]:
         """Unpack stored wheels side by side."""
-        return {"path": self._store.site(wheels)}
+        self._site = self._store.site(wheels)
+        return {"path": self._site}
 
     def agent(self, mode: str, request: Dict[str, Any]) -> None:
         """Start the agent; its events and then an "ended" event follow."""
-        paths = {"work_dir": self._folder.path, "root": self._root}
-        self._child = Child(self._wire, self._folder.path, mode, dict(request, **paths))
+        places = {"work_dir": self._folder.path, "cache_dir": self._engines, "root": self._root}
+        self._child = Child(self._wire, self._folder.path, mode, dict(request, **places))
 
     def stop(self) -> None:
         """End the agent."""
@@ -165,12 +165,11 @@ class Keeper:
     def attach(self, run: str) -> Dict[str, Any]:
         """Follow a detached run: its events so far, those to come, and its end."""
         self._detached = Detached(self._wire, self._ours, run)
-        return {"work_dir": self._detached.path, "facts": self._detached.facts}
+        return {"facts": self._detached.facts}
 
     def get(self, name: str, most: int) -> Dict[str, Any]:
         """Send a file of the work folder (or of the attached run) as "chunk" events."""
-        folder = self._detached.path if self._detached else self._folder.path
-        path = inside(folder, name)
+        path = inside(self._run_folder, name)
         if os.path.getsize(path) > most:
             raise Refusal("too_big", f"{name} has {os.path.getsize(path)} bytes, at most {most}")
         with open(path, "rb") as file:
@@ -180,10 +179,15 @@ class Keeper:
 
     def deploy(self, folder: str, names: List[str], report: Dict[str, Any]) -> Dict[str, Any]:
         """Copy parts of the work folder, and the engines, to where an app opens them."""
-        sources = {os.path.basename(name): self._folder.inside(name) for name in names}
-        if os.path.isdir(self._engines):
-            sources["cache"] = self._engines
+        sources = {os.path.basename(name): inside(self._run_folder, name) for name in names}
+        for name, source in (("cache", self._engines), ("site", self._site)):
+            if os.path.isdir(source):
+                sources[name] = source
         return deploy(folder, sources, report)
+
+    @property
+    def _run_folder(self) -> str:
+        return self._detached.path if self._detached else self._folder.path
 
     def finish(self) -> Dict[str, Any]:
         """Give everything up and say what stays."""

@@ -1,0 +1,67 @@
+"""The agent's events while it works, and what it leaves when it ends."""
+
+from typing import Any
+
+from remote_bench import schema
+from remote_bench.analysis import failed_result
+from remote_bench.errors import DeviceFailure
+from remote_bench.plan import Plan, Prepared
+from remote_bench.session import Session
+from remote_bench.watch import Cancel, Watch
+
+_PROBE_S = 60.0  # nvpmodel and tegrastats are slow on a busy board
+_MOST_RESULT_BYTES = 64 << 20
+_KILLED = (-9, 137)
+_SAID_CHARACTERS = 500
+
+
+def probe_board(session: Session, cancel: Cancel) -> dict[str, Any]:
+    """Have the agent look at the board, read-only, and return what it found.
+
+    Raises:
+        DeviceFailure: it gave no answer.
+    """
+    session.request("agent", mode="probe", request={"token": session.token})
+    data: dict[str, Any] | None = None
+    for event in session.agent_events(silent_s=_PROBE_S):
+        cancel.check()
+        if event is not None and event["event"] == "probe":
+            data = event["data"]
+        if event is not None and event["event"] == "ended" and data is None:
+            raise DeviceFailure(f"{session.host.name}: the probe failed: {event['stderr']}")
+    assert data is not None
+    return data
+
+
+def follow(session: Session, watch: Watch, cancel: Cancel) -> dict[str, Any]:
+    """Show the run's events until it ends; return "ended" with its status and stderr."""
+    for event in session.agent_events():
+        cancel.check()
+        if event is None:
+            continue
+        if event["event"] == "phase":
+            watch.phase(str(event["name"]))
+        elif event["event"] == "progress":
+            watch.progress(event["done"], event["total"], event["fps"])
+        elif event["event"] == "ended":
+            return event
+    raise AssertionError("agent_events() ends with ended")
+
+
+def fetch_result(
+    session: Session, ended: dict[str, Any], plan: Plan, prepared: Prepared
+) -> dict[str, Any]:
+    """Return the run's result, or one that says how the agent died."""
+    status = ended["status"]
+    if status in (0, 1):
+        content = session.get("result.json", _MOST_RESULT_BYTES)
+        return schema.parse(content, "result")
+    said = str(ended["stderr"]).strip()[-_SAID_CHARACTERS:]
+    kind, message = "agent_died", f"the agent on the board ended with status {status}: {said}"
+    if status in _KILLED:
+        kind = "oom"
+        message = (
+            "the agent on the board was killed, probably because memory ran out; free some, add "
+            "swap, or take a smaller network"
+        )
+    return failed_result(prepared.request(plan, ""), prepared.probe, kind, message)

@@ -1,0 +1,83 @@
+"""Brings to a locked board all that a run needs."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastseg_runtime.manifest import Manifest
+from fastseg_targets.device import recognise
+
+from remote_bench import payload
+from remote_bench.bundle_facts import candidates, read_manifest
+from remote_bench.default_bundle import choose_bundle
+from remote_bench.follow import probe_board
+from remote_bench.frame_files import frames_zip
+from remote_bench.plan import BUNDLE, Plan, Prepared
+from remote_bench.session import Session
+from remote_bench.upload import upload
+from remote_bench.watch import Cancel, Watch
+from remote_bench.wheels import fetch_wheels, missing_packages
+
+_FRAMES = "frames"
+
+
+class Preparation:
+    """Uploads for one session; what the board has already is not sent again."""
+
+    def __init__(self, session: Session, plan: Plan, watch: Watch, cancel: Cancel) -> None:
+        self._session, self._plan = session, plan
+        self._watch, self._cancel = watch, cancel
+
+    def prepare(self) -> Prepared:
+        """Send code, bundle, wheels and frames.
+
+        Raises:
+            BenchError: the board lacks something, or the connection broke.
+        """
+        plan = self._plan
+        self.send_code()
+        self._watch.phase("probe")
+        probe = probe_board(self._session, self._cancel)
+        device = recognise(probe)
+        bundle = choose_bundle(plan.bundle, plan.target, device, self._watch)
+        manifest = read_manifest(bundle, plan.target)
+        packages = missing_packages(probe, candidates(manifest, plan.target))
+        paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]
+        sha256 = self._upload(bundle)
+        self._session.request("place", sha256=sha256, name=BUNDLE)
+        frames = self._send_frames(manifest) if plan.frames else None
+        return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames)
+
+    def send_code(self) -> None:
+        """Send the agent and the runtime."""
+        with tempfile.NamedTemporaryFile() as code:
+            code.write(payload.code_zip())
+            code.flush()
+            sha256 = self._upload(Path(code.name))
+        self._session.request("unpack", sha256=sha256, name=".")
+
+    def _bring_wheels(self, probe: dict[str, Any], packages: list[str]) -> list[str]:
+        if not packages:
+            return []
+        self._watch.phase("wheels")
+        self._watch.note(f"the board has no {' and no '.join(packages)}: bringing it along")
+        hashes = [self._upload(wheel) for wheel in fetch_wheels(probe, packages)]
+        return [self._session.request("site", wheels=hashes)["path"]]
+
+    def _send_frames(self, manifest: Manifest) -> str:
+        assert self._plan.frames is not None
+        self._watch.phase("frames")
+        with tempfile.NamedTemporaryFile() as archive:
+            frames_zip(self._plan.frames, Path(archive.name), manifest)
+            sha256 = self._upload(Path(archive.name))
+        self._session.request("unpack", sha256=sha256, name=_FRAMES)
+        return _FRAMES
+
+    def _upload(self, file: Path) -> str:
+        self._watch.phase("upload")
+
+        def progress(done: int, total: int) -> None:
+            self._cancel.check()
+            self._watch.progress(done, total)
+
+        return upload(self._session, file, progress)
