@@ -81,6 +81,8 @@ def _problems(graph: _Graph, node: Any) -> list[str]:
         found += _quantizer_problems(graph, node)
     if node.op_type == "Resize" and node.input[-1] not in graph.constants:
         found.append("Resize scales must be an initializer!")
+    if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] not in graph.constants:
+        found.append("The bias tensor is required to be an initializer for the Conv operator")
     return found
 
 

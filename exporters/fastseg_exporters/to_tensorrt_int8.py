@@ -1,0 +1,122 @@
+"""Int8 for TensorRT: explicit Q/DQ nodes with ranges from calibration images.
+
+What TensorRT asks for, and other engines do not: symmetric int8 everywhere, zero points 0, one
+scale per output channel of a weight, weights in float behind a Q/DQ pair of their own, no Q/DQ
+on biases. Convolutions alone are quantized, at their inputs: where a residual skips a block,
+both then read the same quantized map, and TensorRT fuses convolution, addition and ReLU. The
+pooled vectors of channel gates stay in float, where int8 gains nothing and costs accuracy.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+try:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+except ImportError as error:
+    raise ImportError(
+        "int8 for TensorRT needs onnxruntime: pip install 'fastseg-edge[onnx]'"
+    ) from error
+
+EXACT_MEAN = 128.0  # (x - 128) / std as int8 at scale 1 / std is x - 128: every byte, exactly
+
+
+def quantize(
+    model: onnx.ModelProto,
+    images_1HW3: Iterable[NDArray[np.uint8]],
+    mean: float,
+    std: float,
+    keep_float: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Return the graph with Q/DQ nodes around its convolutions.
+
+    Args:
+        model: from tensorrt_graph.fit_for_tensorrt().
+        images_1HW3: calibration images, uint8 RGB of the input's size; read one at a time.
+        mean: of the graph's normalisation.
+        std: of the graph's normalisation.
+        keep_float: names of convolutions to leave alone.
+
+    Raises:
+        ValueError: no calibration image, or a name in keep_float that is no convolution.
+    """
+    convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
+    if unknown := sorted(set(keep_float) - convolutions):
+        raise ValueError(f"no convolutions {unknown}; the graph has {sorted(convolutions)}")
+    with tempfile.TemporaryDirectory() as folder:
+        source, path = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source)  # the quantizer changes a model that it is given in memory
+        logging.disable(logging.WARNING)  # advice to pre-process, which has been done
+        try:
+            quantize_static(
+                source,
+                path,
+                _Reader(model.graph.input[0].name, images_1HW3),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=[*keep_float, *_on_pooled_vectors(model)],
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={
+                    "ActivationSymmetric": True,
+                    "WeightSymmetric": True,
+                    "QuantizeBias": False,
+                    "AddQDQPairToWeight": True,
+                    "OpTypesToExcludeOutputQuantization": ["Conv"],
+                    "TensorQuantOverrides": _input_scale(model, mean, std),
+                },
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        return onnx.load(path)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Hands images to the calibrator."""
+
+    def __init__(self, name: str, images_1HW3: Iterable[NDArray[np.uint8]]) -> None:
+        self._name = name
+        self._images: Iterator[NDArray[np.uint8]] = iter(images_1HW3)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        image_1HW3 = next(self._images, None)
+        return None if image_1HW3 is None else {self._name: image_1HW3}
+
+
+def _input_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
+    """Pin the scale of the normalised image, where that loses nothing."""
+    if mean != EXACT_MEAN:
+        return {}
+    scale = np.array(1 / std, np.float32)
+    zero_point = np.array(0, np.int8)
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QInt8}
+    return {first.input[0]: [entry]}
+
+
+def _on_pooled_vectors(model: onnx.ModelProto) -> list[str]:
+    """Return the names of convolutions whose input is one pixel, (N, C, 1, 1)."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    pixels = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:]
+        for value in inferred.graph.value_info
+    }
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and pixels.get(node.input[0]) == [1, 1]
+    ]

@@ -1,0 +1,246 @@
+"""ONNX for TensorRT: what its parser asks for, and that the network is still the same one."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from fastseg_exporters.tensorrt_graph import fit_for_tensorrt
+from fastseg_exporters.to_tensorrt import to_half
+from fastseg_exporters.to_tensorrt_int8 import quantize
+from fastseg_runtime.cuda import Cuda
+from fastseg_runtime.tensorrt_builder import BuildRequest, build_engine
+from fastseg_runtime.tensorrt_runner import TensorRTRunner
+from onnx import TensorProto, numpy_helper
+
+from fastseg import DeployGraph, FastSegNet
+from tests.doubles.cudart_double import FakeCudart
+from tests.doubles.tensorrt_double import make_tensorrt, releases
+from tests.doubles.tensorrt_graph_rules import find_violations
+
+NO_RECORD = pytest.mark.skip(reason="FASTSEG_TENSORRT_API is not set")
+WIDTH, HEIGHT, CLASSES = 128, 64, 5
+
+
+def make_onnx(variant: str = "nano", opset: int = 17, **options: Any) -> onnx.ModelProto:
+    """Export the deploy graph of a network whose weights are noise."""
+    torch.manual_seed(0)
+    graph = DeployGraph(FastSegNet(CLASSES, variant), WIDTH, HEIGHT, **options).eval()
+    image = torch.zeros(1, HEIGHT, WIDTH, 3, dtype=torch.uint8)
+    file = io.BytesIO()
+    with warnings.catch_warnings():  # deprecated, but the exporter that keeps the opset
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (image,),
+            file,
+            input_names=["image"],
+            output_names=[graph.output],
+            opset_version=opset,
+            dynamo=False,
+        )
+    return onnx.load_from_string(file.getvalue())
+
+
+def make_images(count: int = 4) -> Iterator[Any]:
+    """Yield smooth coloured noise, uint8 (1, H, W, 3)."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        coarse = rng.integers(0, 256, (1, HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+        yield coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def run(model: onnx.ModelProto, image_1HW3: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"image": image_1HW3})[0]
+
+
+def agreement(one: onnx.ModelProto, other: onnx.ModelProto) -> float:
+    same = [(run(one, image) == run(other, image)).mean() for image in make_images()]
+    return float(np.mean(same))
+
+
+@pytest.fixture(scope="module")
+def plain() -> onnx.ModelProto:
+    return make_onnx()
+
+
+@pytest.fixture(scope="module")
+def fitted(plain: onnx.ModelProto) -> onnx.ModelProto:
+    return fit_for_tensorrt(plain)
+
+
+@pytest.fixture(scope="module")
+def int8(fitted: onnx.ModelProto) -> onnx.ModelProto:
+    return quantize(fitted, make_images(), mean=128, std=64)
+
+
+def constants(model: onnx.ModelProto) -> dict[str, Any]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def input_quantizer(model: onnx.ModelProto) -> Any:
+    """Return scale and zero point of the first convolution's input."""
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    makers = {name: node for node in model.graph.node for name in node.output}
+    pair = makers[makers[first.input[0]].input[0]]
+    table = constants(model)
+    return table[pair.input[1]], table[pair.input[2]]
+
+
+def test_the_parser_would_refuse_the_graph_as_torch_writes_it(plain: onnx.ModelProto) -> None:
+    texts = [violation.text for violation in find_violations(plain, 8)]
+    assert any("UINT8 must be cast from float" in text for text in texts)
+    assert any("Resize scales must be an initializer" in text for text in texts)
+    assert any("bias tensor is required to be an initializer" in text for text in texts)
+
+
+@pytest.mark.parametrize("variant", ["nano", "base"])
+def test_the_fitted_graph_is_one_that_every_release_parses(variant: str) -> None:
+    model = fit_for_tensorrt(make_onnx(variant))
+    for major in (8, 10, 11):
+        assert find_violations(model, major) == []
+        assert find_violations(to_half(model), major) == []
+
+
+def test_fitting_changes_no_class(plain: onnx.ModelProto, fitted: onnx.ModelProto) -> None:
+    assert agreement(plain, fitted) == 1.0
+    assert find_violations(plain, 8)  # fitting made a copy
+
+
+def test_logits_go_through_as_well() -> None:
+    model = fit_for_tensorrt(make_onnx(output="logits"))
+    assert find_violations(model, 8) == []
+    assert run(model, next(make_images())).dtype == np.float32
+
+
+def test_a_newer_opset_is_refused_with_the_cause() -> None:
+    with pytest.raises(ValueError, match="opset 18, TensorRT 8.6 reads 17.*dynamo=False"):
+        fit_for_tensorrt(make_onnx(opset=18))
+
+
+def test_the_typed_graph_is_half_as_large_and_gives_the_same_classes(
+    fitted: onnx.ModelProto,
+) -> None:
+    half = to_half(fitted)
+    assert half.ByteSize() < 0.6 * fitted.ByteSize()
+    assert agreement(fitted, half) > 0.98
+    kinds = {tensor.data_type for tensor in half.graph.initializer if tensor.name.endswith("bias")}
+    assert kinds == {TensorProto.FLOAT16}
+
+
+def test_the_typed_graph_has_no_float32_convolution(fitted: onnx.ModelProto) -> None:
+    half = to_half(fitted)
+    weights = constants(half)
+    types = {weights[n.input[1]].dtype for n in half.graph.node if n.op_type == "Conv"}
+    assert types == {np.dtype(np.float16)}
+
+
+def test_means_over_whole_maps_are_summed_in_float32(fitted: onnx.ModelProto) -> None:
+    half = onnx.shape_inference.infer_shapes(to_half(fitted))
+    types = {value.name: value.type.tensor_type.elem_type for value in half.graph.value_info}
+    means = [node for node in half.graph.node if node.op_type == "ReduceMean"]
+    assert means
+    assert {types[node.input[0]] for node in means} == {TensorProto.FLOAT}
+
+
+def test_the_int8_graph_is_one_that_every_release_parses(int8: onnx.ModelProto) -> None:
+    for major in (8, 10, 11):
+        assert find_violations(int8, major) == []
+
+
+def test_the_int8_input_holds_exactly_the_bytes_minus_128(int8: onnx.ModelProto) -> None:
+    scale, zero_point = input_quantizer(int8)
+    assert zero_point == 0
+    bytes_minus_128 = np.arange(256) - 128
+    assert ((bytes_minus_128 / 64).astype(np.float32) / scale == bytes_minus_128).all()
+
+
+def test_weights_have_a_scale_per_output_channel_and_biases_none(int8: onnx.ModelProto) -> None:
+    makers = {name: node for node in int8.graph.node for name in node.output}
+    table = constants(int8)
+    quantized = 0
+    for node in (node for node in int8.graph.node if node.op_type == "Conv"):
+        assert node.input[2] in table  # the bias: float, as it is
+        weight = makers.get(node.input[1])
+        if weight is not None:
+            pair = makers[weight.input[0]]
+            assert (weight.op_type, pair.op_type) == ("DequantizeLinear", "QuantizeLinear")
+            assert table[pair.input[1]].shape == table[pair.input[0]].shape[:1]
+            quantized += 1
+    assert quantized > 20
+
+
+def test_a_residual_and_its_block_read_the_same_quantized_map() -> None:
+    model = fit_for_tensorrt(make_onnx("base"))
+    int8 = quantize(model, make_images(1), mean=128, std=64)
+    makers = {name: node.op_type for node in int8.graph.node for name in node.output}
+    additions = [
+        sorted(makers[name] for name in node.input)
+        for node in int8.graph.node
+        if node.op_type == "Add" and "stage" in node.name
+    ]
+    assert additions and set(map(tuple, additions)) == {("Conv", "DequantizeLinear")}
+
+
+def test_gates_on_pooled_vectors_stay_in_float(int8: onnx.ModelProto) -> None:
+    makers = {name: node.op_type for node in int8.graph.node for name in node.output}
+    gates = [n for n in int8.graph.node if n.op_type == "Conv" and "gate/weigh" in n.name]
+    assert len(gates) == 3
+    assert {makers.get(node.input[1], "constant") for node in gates} == {"constant"}
+
+
+def test_int8_gives_nearly_the_same_classes(fitted: onnx.ModelProto, int8: onnx.ModelProto) -> None:
+    assert agreement(fitted, int8) > 0.9
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("release", releases() or [pytest.param("", marks=NO_RECORD)])
+def test_every_release_builds_an_engine_that_takes_the_precision(
+    release: str, precision: str, fitted: onnx.ModelProto, int8: onnx.ModelProto
+) -> None:
+    cudart = FakeCudart()
+    trt = make_tensorrt(release, cudart)
+    typed = to_half(fitted) if release.startswith("11") else fitted
+    model = int8 if precision == "int8" else typed
+    request = BuildRequest(model.SerializeToString(), precision)
+    built = build_engine(trt, Cuda(cudart), request)
+    counts = built.record["audit"]["counts"]
+    assert counts[precision] >= 0.9 * sum(counts.values())
+    runner = TensorRTRunner(trt, Cuda(cudart), built.plan)
+    image = next(make_images())
+    assert (runner.infer(image) == run(model, image)).all()
+
+
+def test_a_named_convolution_is_left_in_float(fitted: onnx.ModelProto) -> None:
+    last = [node.name for node in fitted.graph.node if node.op_type == "Conv"][-1]
+    int8 = quantize(fitted, make_images(1), mean=128, std=64, keep_float=[last])
+    node = next(node for node in int8.graph.node if node.name == last)
+    assert node.input[1] in constants(int8)
+
+
+def test_an_unknown_name_is_refused_with_the_choices(fitted: onnx.ModelProto) -> None:
+    with pytest.raises(ValueError, match=r"no convolutions \['nothing'\]; the graph has \['/core"):
+        quantize(fitted, make_images(1), mean=128, std=64, keep_float=["nothing"])
+
+
+def test_another_normalisation_is_calibrated_instead_of_pinned() -> None:
+    model = fit_for_tensorrt(make_onnx(mean=100.0, std=50.0))
+    int8 = quantize(model, make_images(), mean=100.0, std=50.0)
+    scale, _ = input_quantizer(int8)
+    assert float(scale) == pytest.approx(155 / 50 / 127, rel=0.05)
+    assert find_violations(int8, 8) == []
+
+
+def test_quantizing_twice_gives_the_same_bytes(fitted: onnx.ModelProto) -> None:
+    one, other = (quantize(fitted, make_images(2), mean=128, std=64) for _ in range(2))
+    assert one.SerializeToString() == other.SerializeToString()
