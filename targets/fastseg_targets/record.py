@@ -43,6 +43,8 @@ def _required(entry: dataclasses.Field[Any]) -> bool:
 
 
 def _value(hint: Any, value: Any, place: str) -> Any:
+    if hint is Any:
+        return value
     if isinstance(hint, types.UnionType):  # "float | None": a key that is there has a value
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if dataclasses.is_dataclass(hint):
