@@ -4,15 +4,25 @@ docs/bundle.md describes every field. Unknown keys are kept out but tolerated (a
 may add some); missing or mistyped ones are a ManifestError that names the place.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+from typing import (
+    Any,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    get_origin,
+)
 
 SCHEMA = 1
 IGNORE_INDEX = 255
+MAX_SIDE = 16384  # pixels: more is a damaged or hostile manifest
 T = TypeVar("T")
 
 
@@ -116,7 +126,7 @@ class Manifest:
         """
         try:
             table = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ManifestError(f"manifest.json is not JSON: {error}") from error
         if not isinstance(table, dict) or table.get("schema") != SCHEMA:
             found = table.get("schema") if isinstance(table, dict) else type(table).__name__
@@ -124,7 +134,11 @@ class Manifest:
                 f"manifest.json has schema {found!r}, this fastseg reads {SCHEMA}: "
                 "upgrade fastseg-runtime, or export the bundle again"
             )
-        return _parse(cls, table, "manifest")
+        manifest = _parse(cls, table, "manifest")
+        for place, value, valid in _limits(manifest):
+            if not valid:
+                raise ManifestError(f"manifest.{place}: {value!r} makes no sense here")
+        return manifest
 
 
 # Fields that hold other records; everything else is checked by its simple type.
@@ -139,14 +153,32 @@ _NESTED_LISTS: Dict[str, Type[Any]] = {
     "files": FileEntry,
     "selftest": FileEntry,
 }
-_SIMPLE: Dict[str, Tuple[Type[Any], ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "Dict": (dict,),
-    "Tuple": (list,),
-    "Optional": (dict, type(None)),
+# Type of a field -> the types that JSON may give.
+_SIMPLE: Dict[Any, Tuple[Type[Any], ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (int, float),
+    dict: (dict,),
+    tuple: (list,),
+    Union: (dict, type(None)),
 }
+
+
+def _limits(manifest: Manifest) -> List[Tuple[str, Any, bool]]:
+    """Return places, their values, and whether these can be."""
+    given, output = manifest.input, manifest.output
+    count = len(manifest.classes)
+    return [
+        ("classes", count, 1 <= count <= IGNORE_INDEX),
+        ("input.width", given.width, 1 <= given.width <= MAX_SIDE),
+        ("input.height", given.height, 1 <= given.height <= MAX_SIDE),
+        ("input.color", given.color, given.color == "rgb"),
+        ("input.std", given.std, given.std > 0),
+        ("input.mean", given.mean, 0 <= given.mean <= 255),
+        ("input.resize", given.resize, given.resize in ("stretch", "letterbox")),
+        ("output.kind", output.kind, output.kind in ("classes", "logits")),
+        ("output.mask_stride", output.mask_stride, output.mask_stride in (1, 2, 4)),
+    ]
 
 
 def _parse(record: Type[T], table: Any, place: str) -> T:
@@ -156,16 +188,16 @@ def _parse(record: Type[T], table: Any, place: str) -> T:
     for entry in dataclasses.fields(record):  # type: ignore[arg-type]
         if entry.name in table:
             here = f"{place}.{entry.name}"
-            values[entry.name] = _value(entry.name, str(entry.type), table[entry.name], here)
+            values[entry.name] = _value(entry.name, entry.type, table[entry.name], here)
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             raise ManifestError(f"{place}: {entry.name} is missing")
     return record(**values)
 
 
-def _value(name: str, annotation: str, value: Any, place: str) -> Any:
+def _value(name: str, annotation: Any, value: Any, place: str) -> Any:
     if name in _NESTED:
         return _parse(_NESTED[name], value, place)
-    expected = _SIMPLE[annotation.split("[")[0]]
+    expected = _SIMPLE[get_origin(annotation) or annotation]
     if not isinstance(value, expected) or isinstance(value, bool):
         names = " or ".join(kind.__name__ for kind in expected)
         raise ManifestError(f"{place}: expected {names}, got {value!r:.80}")
