@@ -13,6 +13,7 @@ from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.cuda import open_cuda
 from fastseg_runtime.cuda_context import current_device
 from fastseg_runtime.engine_cache import EngineCache
+from fastseg_runtime.tensorrt_builder import BuildRequest, BuiltEngine, build_engine
 from fastseg_runtime.tensorrt_engine import Engine, EngineSource
 from fastseg_runtime.tensorrt_platform import describe_platform
 from fastseg_runtime.tensorrt_progress import ProgressPrinter
@@ -56,11 +57,8 @@ class TensorRTBackend:
             platform = describe_platform(tensorrt, cuda, device)
             engines = EngineSource(tensorrt, cuda, platform, self._cache, device)
             onnx = source.read(onnx_member(source, platform.release.strongly_typed))
-            printer = ProgressPrinter()
-            try:
-                self._engine = engines.get(onnx, source.artifact.precision, source.build, printer)
-            finally:
-                printer.close()
+            with ProgressPrinter() as progress:
+                self._engine = engines.get(onnx, source.artifact.precision, source.build, progress)
             self._runner = TensorRTRunner(tensorrt, cuda, self._engine.plan, device)
 
     def infer(self, image_1HW3: Any, out: Any = None) -> Any:
@@ -93,6 +91,23 @@ class TensorRTBackend:
         runner, self._runner, self._engine = self._runner, None, None
         if runner is not None:
             runner.close()
+
+
+def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine:
+    """Build an engine on this machine, showing progress on stderr, and keep it nowhere.
+
+    Args:
+        onnx: the model.
+        precision: "fp32", "fp16" or "int8".
+        device: as in ModelSource.
+
+    Raises:
+        TensorRTError: it failed; the message says why and what to do.
+        CudaError: no GPU, no driver or no memory.
+    """
+    request = BuildRequest(onnx, precision, device=device_index(device))
+    with ProgressPrinter() as progress:
+        return build_engine(tensorrt, open_cuda(), request, progress)
 
 
 def device_index(device: str) -> int:

@@ -76,6 +76,10 @@ def build_engine(
         raise TensorRTError(
             f"no precision {request.precision!r}; choose one of {sorted(PRECISION_FLAGS)}"
         )
+    if request.precision == "int8" and b"QuantizeLinear" not in request.onnx:
+        raise TensorRTError(
+            "int8 needs a graph with Q/DQ nodes: export it with --target jetson-int8"
+        )
     status = BuildStatus()
 
     def work() -> BuiltEngine:

@@ -4,7 +4,8 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Generic, List, Optional, TextIO, Tuple, TypeVar
+from types import TracebackType
+from typing import Any, Callable, Dict, Generic, List, Optional, TextIO, Tuple, Type, TypeVar
 
 T = TypeVar("T")
 TICK_S = 0.5
@@ -101,11 +102,18 @@ def run_build(work: Callable[[], T], status: BuildStatus, progress: Optional[Pro
 
 
 class ProgressPrinter:
-    """Writes the status of a build to stderr: one line that is overwritten on a terminal."""
+    """Writes the status of a build to stderr: one line that is overwritten on a terminal.
+
+    A context manager: it leaves a clean line behind.
+    """
 
     def __init__(self, stream: Optional[TextIO] = None) -> None:
         self._stream = stream or sys.stderr
         self._next_line_s = 0.0
+
+    def __enter__(self) -> "ProgressPrinter":
+        """Return the printer itself."""
+        return self
 
     def __call__(self, status: BuildStatus) -> None:
         """Write a line, on a terminal over the last one, elsewhere now and then."""
@@ -117,8 +125,13 @@ class ProgressPrinter:
             self._next_line_s = status.seconds + PLAIN_LINE_S
             self._stream.write(text + "\n")
 
-    def close(self) -> None:
-        """Leave a clean line behind."""
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        """Clean the line."""
         if self._stream.isatty():
             self._stream.write("\r\x1b[2K")
             self._stream.flush()

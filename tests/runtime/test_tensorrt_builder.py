@@ -136,6 +136,11 @@ def test_an_int8_graph_made_for_another_engine_is_refused_with_the_target_to_use
         build(OLDEST, "int8", onnx=tiny_onnx("int8", zero_point=3))
 
 
+def test_int8_without_ranges_is_refused_before_the_build() -> None:
+    with pytest.raises(TensorRTError, match="needs a graph with Q/DQ.*--target jetson-int8"):
+        build(OLDEST, "int8", onnx=tiny_onnx("fp32"))
+
+
 def test_a_newer_opset_than_eight_six_reads_is_refused() -> None:
     with pytest.raises(TensorRTError, match="Unsupported opset 18"):
         build(OLDEST, "fp32", onnx=tiny_onnx(opset=18))
@@ -184,10 +189,9 @@ def test_progress_is_one_line_on_a_terminal_and_few_lines_elsewhere() -> None:
     status = BuildStatus(phases={"Building Engine": (1, 3), "Tactics": (40, 97)})
     for tty in (True, False):
         terminal = Terminal(tty)
-        printer = ProgressPrinter(terminal)  # type: ignore[arg-type]
-        for _ in range(3):
-            printer(status)
-        printer.close()
+        with ProgressPrinter(terminal) as printer:  # type: ignore[arg-type]
+            for _ in range(3):
+                printer(status)
         assert terminal.text.count("Building Engine 1/3, Tactics 40/97") == (3 if tty else 1)
         assert terminal.text.count("\n") == (0 if tty else 1)
 
