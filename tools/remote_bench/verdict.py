@@ -13,7 +13,7 @@ from typing import Any
 VALID, WITH_NOTES, INVALID = "valid", "valid_with_notes", "invalid"
 
 LIMITS = {
-    "agreement": 0.9,  # of the timed run's masks with PyTorch's
+    "agreement": 0.9,  # of the timed run's masks with PyTorch's, where the bundle says nothing
     "latency_drift": 0.05,  # of the median, over the run
     "celsius_per_min": 2.0,  # in the second half of the run
     "foreign_cpu": 0.1,  # of all cores
@@ -79,9 +79,11 @@ def _board_changed(report: dict[str, Any]) -> Iterator[Reason]:
 
 def _output(report: dict[str, Any]) -> Iterator[Reason]:
     accuracy = report["accuracy"] or {}
-    agreement = accuracy.get("agreement")
-    if agreement is not None and agreement < LIMITS["agreement"]:
-        text = f"the timed run's masks agree with PyTorch's in {agreement:.1%} of the pixels only"
+    agreement, required = accuracy.get("agreement"), accuracy.get("required")
+    required = LIMITS["agreement"] if required is None else required
+    if agreement is not None and agreement < required:
+        text = f"the timed run's masks agree with PyTorch's in {agreement:.1%} of the pixels, "
+        text += f"{required:.1%} are needed"
         yield Reason("wrong_output", "invalid", text)
     if report["fps"] is not None and agreement is None and accuracy.get("miou") is None:
         text = "nothing says whether the timed run's masks are right: no reference and no labels"

@@ -19,11 +19,6 @@ class Frame(NamedTuple):
     label_HW: Optional[Any]  # the truth
 
 
-def selftest_frames(bundle: Any) -> List[Frame]:
-    """Return the bundle's self-test images with the class maps that PyTorch gave."""
-    return [Frame(image, classes, None) for image, classes in bundle.selftests()]
-
-
 def folder_frames(folder: str) -> List[Frame]:
     """Return the frames of a prepared folder in the order of their names, 256 MB at most.
 
@@ -60,31 +55,45 @@ def _load(np: Any, path: str, dimensions: int) -> Any:
     return array
 
 
-def score(metrics: Any, frames: List[Frame], outputs: List[Any], classes: int) -> Dict[str, Any]:
+class Labelled(NamedTuple):
+    """What a comparison needs of fastseg_runtime."""
+
+    metrics: Any  # the module fastseg_runtime.metrics
+    resize_nearest: Any  # fastseg_runtime.image's
+    classes: int
+
+
+def score(judge: Labelled, frames: List[Frame], outputs: List[Any]) -> Dict[str, Any]:
     """Compare the outputs of a run with what was expected.
 
     Args:
-        metrics: the module fastseg_runtime.metrics.
+        judge: how to compare.
         frames: what was run.
         outputs: the class map of each frame, None for one that was not reached.
-        classes: how many there are.
 
     Returns:
-        {"images", "agreement", "miou"}: the least agreement of any self-test image, and mIoU over
-        all labelled frames; None where there is nothing to compare with.
+        {"images", "agreement", "miou", "labelled"}: the least agreement of any self-test image,
+        and mIoU over the labelled frames; None where there is nothing to compare with.
     """
     pairs = [(frame, out) for frame, out in zip(frames, outputs) if out is not None]
     agreements = [
-        metrics.agreement(out, f.reference_HW) for f, out in pairs if f.reference_HW is not None
+        judge.metrics.agreement(out, _fit(judge, f.reference_HW, out))
+        for f, out in pairs
+        if f.reference_HW is not None
     ]
     counts = [
-        metrics.confusion_matrix(out, f.label_HW, classes)
+        judge.metrics.confusion_matrix(out, _fit(judge, f.label_HW, out), judge.classes)
         for f, out in pairs
         if f.label_HW is not None
     ]
     return {
         "images": len(pairs),
         "agreement": min(agreements) if agreements else None,
-        "miou": metrics.mean_iou(sum(counts)) if counts else None,
+        "miou": judge.metrics.mean_iou(sum(counts)) if counts else None,
         "labelled": len(counts),
     }
+
+
+def _fit(judge: Labelled, classes_hw: Any, out_HW: Any) -> Any:
+    height, width = out_HW.shape
+    return judge.resize_nearest(classes_hw, width, height)

@@ -105,7 +105,7 @@ class Supervisor:
     def _build(self) -> None:
         self._start_worker()
         first = self._open()
-        if first["info"].get("built"):  # measure memory and load without the builder's leftovers
+        if first["built"]:  # measure memory and load without the builder's leftovers
             self._stop_worker()
             self._start_worker()
             cold = self._open()
@@ -113,9 +113,9 @@ class Supervisor:
             cold = first
         self._ask("close")
         warm = self._open()
-        self._result["info"] = warm["info"]
+        self._result["info"] = dict(warm["info"], engines=warm["engines"] or first["engines"])
         self._result["load"] = {
-            "built": bool(first["info"].get("built")),
+            "built": first["built"],
             "first_ms": first["load_ms"],
             "cold_ms": cold["load_ms"],
             "warm_ms": warm["load_ms"],

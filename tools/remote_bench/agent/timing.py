@@ -4,7 +4,7 @@ All times are CLOCK_MONOTONIC in s, the clock of the sampler, so power and frame
 """
 
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 _REPORT_S = 0.5
 FIELDS = ("t", "total_ms", "pre_ms", "infer_ms", "post_ms")
@@ -19,10 +19,9 @@ class FrameLog:
         self._sent = time.monotonic()
         self.count = 0
 
-    def add(self, begin: float, end: float, timing: Dict[str, float]) -> None:
+    def add(self, begin: float, end: float, stages_s: Sequence[float]) -> None:
         """Keep one frame: when it began and what its parts took."""
-        parts = [timing.get(name) for name in FIELDS[2:]]
-        rounded = [None if part is None else round(part, 4) for part in parts]
+        rounded = [round(1e3 * part, 4) for part in stages_s]
         self._rows.append([round(begin, 6), round(1e3 * (end - begin), 4), *rounded])
         self.count += 1
         if end - self._sent > _REPORT_S:
@@ -38,7 +37,7 @@ class FrameLog:
 
 
 def run_frames(
-    infer: Callable[[int], Dict[str, float]],
+    infer: Callable[[int], Sequence[float]],
     seconds: float,
     fps: Optional[float],
     log: FrameLog,
@@ -47,7 +46,8 @@ def run_frames(
     """Run frames for some seconds, flat out or paced.
 
     Args:
-        infer: takes the number of the frame and returns what its parts took, in ms.
+        infer: takes the number of the frame and returns the seconds in pre-processing, inference
+            and post-processing.
         seconds: how long.
         fps: None for flat out; else frames start at this rate, and a frame that is late starts at
             once (late frames are counted, and none is dropped).
@@ -63,8 +63,8 @@ def run_frames(
         if fps is not None:
             late += _wait_until(begin + number / fps)
         start = time.monotonic()
-        timing = infer(number)
-        log.add(start, time.monotonic(), timing)
+        stages_s = infer(number)
+        log.add(start, time.monotonic(), stages_s)
         number += 1
     if fps is not None:
         _wait_until(begin + number / fps)  # the last frame has its period like the others
