@@ -16,7 +16,7 @@ import torch
 from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastseg.model import FastSegNet
 from fastseg.variants import VARIANTS
@@ -46,7 +46,7 @@ class CheckpointInfo:
 
 
 def save_checkpoint(
-    path: str | Path, model: FastSegNet, info: CheckpointInfo, dtype: torch.dtype = torch.float32
+    path: str | Path, model: nn.Module, info: CheckpointInfo, dtype: torch.dtype = torch.float32
 ) -> None:
     """Write the checkpoint whole or not at all.
 

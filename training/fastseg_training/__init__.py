@@ -1,0 +1,14 @@
+"""fastseg_training: train, evaluate, distil and prune segmentation networks."""
+
+from fastseg_training.losses import CrossEntropyLoss, DiceLoss, FocalLoss, OHEMLoss
+from fastseg_training.recipe import Recipe
+from fastseg_training.trainer import SegmentationTrainer
+
+__all__ = [
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "OHEMLoss",
+    "Recipe",
+    "SegmentationTrainer",
+]

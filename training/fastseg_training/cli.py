@@ -1,0 +1,208 @@
+"""fastseg-train: train, evaluate and check from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import track
+from rich.table import Table
+
+import fastseg
+from fastseg import open_network
+from fastseg.data import check_dataset, open_dataset, render_report
+from fastseg.data.class_list import read_classes
+from fastseg_training import cli_options as options
+from fastseg_training.config import ConfigError, TrainConfig, dump_config, load_config, parse_size
+from fastseg_training.evaluate import EvaluationBatches, evaluate
+from fastseg_training.pictures import draw_confusion
+from fastseg_training.resident import ResizedDataset
+from fastseg_training.run_folder import RunError
+from fastseg_training.setup import build_trainer
+from fastseg_training.trainer import TrainingStoppedError
+
+RUNS = Path("runs")
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(
+    check: options.Check = None,
+    evaluate: options.Evaluate = None,
+    tta: options.Tta = False,
+    confusion: options.ConfusionPicture = None,
+    data: options.Data = None,
+    split: options.Split = None,
+    model: options.Model = None,
+    init: options.Init = None,
+    classes: options.Classes = None,
+    size: options.Size = None,
+    config: options.Config = None,
+    epochs: options.Epochs = None,
+    minutes: options.Minutes = None,
+    batch: options.BatchSize = None,
+    crop: options.Crop = None,
+    lr: options.LearningRate = None,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    device: options.Device = None,
+    name: options.Name = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+    version: options.Version = False,
+) -> None:
+    """Train a segmentation network on labelled images, offline, into runs/NAME.
+
+    The shortest way: fastseg-train --data synthetic --model nano --minutes 2
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C (go on with --resume).
+    """
+    given = {key: value for key, value in locals().items() if value is not None}
+    if version:
+        print(f"fastseg-train {fastseg.__version__}")
+    elif check is not None:
+        run_check(check, as_json)
+    elif evaluate is not None:
+        run_evaluation(evaluate, given, as_json)
+    else:
+        run_training(given, resume, force, as_json)
+
+
+def run_check(spec: str, as_json: bool) -> None:
+    """Print what is in a data set and what is wrong with it; exit with 1 if anything is."""
+    report = check_dataset(spec, progress=True)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report) | {"ok": report.ok}))
+    else:
+        Console().print(render_report(report))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
+    """Print the scores of a network on one split."""
+    if "data" not in given:
+        raise typer.BadParameter("--evaluate needs --data, e.g. --data camvid:PATH")
+    names = read_classes(Path(given["classes"]))[0] if "classes" in given else None
+    size = parse_size(given["size"]) if "size" in given else None
+    network = open_network(spec, names, size=size)
+    info = network.info
+    dataset = open_dataset(given["data"], given.get("split", "test"))
+    if len(dataset.classes) != len(info.classes):
+        raise ConfigError(
+            f"{spec} knows {len(info.classes)} classes, {given['data']} has {len(dataset.classes)}"
+        )
+    samples = ResizedDataset(dataset, None)
+    batches = EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
+    shown = track(batches, "evaluating", len(batches), console=Console(stderr=True), transient=True)
+    evaluation = evaluate(network.model, shown, len(info.classes), given["tta"])
+    if "confusion" in given:
+        draw_confusion(evaluation.confusion_KK, info.classes, given["confusion"])
+    report_scores(evaluation.scores(info.classes), as_json)
+
+
+def report_scores(scores: dict[str, Any], as_json: bool) -> None:
+    """Print scores as JSON or as a table."""
+    if as_json:
+        print(json.dumps(scores))
+        return
+    table = Table("class", "IoU", title=f"{scores['images']} images")
+    for name, iou in scores["iou"].items():
+        table.add_row(name, "-" if iou is None else f"{iou:.3f}")
+    table.add_section()
+    table.add_row("mean", f"{scores['miou']:.4f}")
+    table.add_row(
+        f"mean, {scores['boundary_pixels']} px around borders", f"{scores['boundary_miou']:.4f}"
+    )
+    Console().print(table)
+
+
+def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool) -> None:
+    """Train, or go on with a training, and print the final scores."""
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    chosen = {key: value for key, value in given.items() if key in fields}
+    config = load_config(given.get("config"), chosen)
+    folder = RUNS / given.get("name", default_name(config))
+    if resume:
+        config = saved_config(folder, chosen)
+    if not config.data:
+        raise typer.BadParameter("--data is missing, e.g. --data camvid:PATH or --data synthetic")
+    trainer = build_trainer(config, prepare_folder(folder, config, resume, force))
+    if resume:
+        trainer.resume()
+    try:
+        evaluation = trainer.train()
+    except TrainingStoppedError as error:
+        raise TrainingStoppedError(
+            f"{error}; go on with: fastseg-train --resume --name {folder.name}"
+        ) from error
+    print(f"trained {folder / 'model.safetensors'}", file=sys.stderr)
+    if evaluation is not None:
+        assert trainer.run is not None
+        report_scores(evaluation.scores(trainer.run.info.classes), as_json)
+
+
+def default_name(config: TrainConfig) -> str:
+    """Return DATA-MODEL, e.g. camvid-small."""
+    return f"{config.data.partition(':')[0]}-{config.model.rpartition(':')[2]}"
+
+
+def saved_config(folder: Path, chosen: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of a run; options that say otherwise are refused."""
+    path = folder / "config.toml"
+    if not path.is_file():
+        raise RunError(f"there is no run {folder} to resume; start it without --resume")
+    config = load_config(path, {})
+    for key, value in chosen.items():
+        if getattr(config, key) != value:
+            raise RunError(
+                f"{folder} was started with {key} = {getattr(config, key)!r}, not {value!r}"
+            )
+    return config
+
+
+def prepare_folder(folder: Path, config: TrainConfig, resume: bool, force: bool) -> Path:
+    """Make the run folder with its config.toml; an existing one is refused or replaced."""
+    if resume:
+        return folder
+    if folder.exists() and not force:
+        raise RunError(
+            f"{folder} exists; go on with --resume, replace it with --force, or --name another"
+        )
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(dump_config(config), "utf-8")
+    return folder
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend into one line on stderr and an exit code."""
+    try:
+        yield
+    except TrainingStoppedError as error:
+        print(error, file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run fastseg-train."""
+    console = Console(stderr=True)
+    handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    with one_line_errors():
+        app()

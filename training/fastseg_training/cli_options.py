@@ -1,0 +1,99 @@
+"""The options of fastseg-train, with the help that teaches them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODES = "Instead of training"
+WHAT = "What to train"
+HOW = "How to train"
+RUN = "The run"
+
+Check = Annotated[
+    str | None,
+    typer.Option(metavar="DATA", help="Look at a data set and stop.", rich_help_panel=MODES),
+]
+Evaluate = Annotated[
+    str | None,
+    typer.Option(metavar="CHECKPOINT", help="Score a network on --data.", rich_help_panel=MODES),
+]
+Tta = Annotated[
+    bool, typer.Option(help="--evaluate on mirror images and three scales.", rich_help_panel=MODES)
+]
+ConfusionPicture = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PNG", help="--evaluate: draw the confusion matrix.", rich_help_panel=MODES
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND:PATH",
+        help="camvid:PATH, cityscapes:PATH, folder:PATH or synthetic.",
+        rich_help_panel=WHAT,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="train or trainval; --evaluate: val or test [test].", rich_help_panel=WHAT),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="nano, small, base, large or package.module:factory. [base]", rich_help_panel=WHAT
+    ),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(metavar="CHECKPOINT", help="Start from these weights.", rich_help_panel=WHAT),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Other names and colours of the classes.", rich_help_panel=WHAT
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="Resize pictures. [their own size]", rich_help_panel=WHAT),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TOML", help="A file of all options; those given go first.", rich_help_panel=HOW
+    ),
+]
+Epochs = Annotated[
+    float | None, typer.Option(help="Passes over the data. [300]", rich_help_panel=HOW)
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="Stop by the clock instead.", rich_help_panel=HOW)
+]
+BatchSize = Annotated[int | None, typer.Option(help="Crops per step. [8]", rich_help_panel=HOW)]
+Crop = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="Of training crops. [288x288]", rich_help_panel=HOW),
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Peak learning rate. [0.003]", rich_help_panel=HOW)
+]
+Seed = Annotated[
+    int | None, typer.Option(help="Of weights, order, variation. [0]", rich_help_panel=HOW)
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads. [all]", rich_help_panel=HOW)]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]", rich_help_panel=HOW)
+]
+Name = Annotated[
+    str | None, typer.Option(help="Folder runs/NAME. [DATA-MODEL]", rich_help_panel=RUN)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run.", rich_help_panel=RUN)]
+Force = Annotated[bool, typer.Option("--force", help="Replace the run.", rich_help_panel=RUN)]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=RUN)
+]
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", rich_help_panel=RUN)]

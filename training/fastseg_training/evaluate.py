@@ -1,0 +1,177 @@
+"""Scores of a network on labelled images, all from one confusion matrix.
+
+Shape letters: N batch, K classes, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastseg_runtime.image import resize_bilinear, resize_nearest
+from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.metrics import confusion_matrix, iou_per_class, mean_iou
+from torch import Tensor, nn
+
+from fastseg.data import Array
+from fastseg_training.loader import normalise
+from fastseg_training.resident import Samples
+
+TRIMAP_PIXELS = 3  # half width of the band around borders that boundary mIoU looks at
+TTA_SCALES = (0.75, 1.0, 1.25)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts over a whole set.
+
+    Attributes:
+        confusion_KK: pixels by (truth, prediction).
+        boundary_KK: the same for pixels close to a border between classes (trimap of Kohli,
+            Ladicky, Torr, IJCV 2009).
+        images: number of images.
+    """
+
+    confusion_KK: Array
+    boundary_KK: Array
+    images: int
+
+    def scores(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
+        """Return what --json prints: fractions, None for a class that does not occur."""
+        return {
+            "miou": mean_iou(self.confusion_KK),
+            "iou": _by_name(classes, iou_per_class(self.confusion_KK)),
+            "images": self.images,
+            "pixel_accuracy": float(
+                np.diag(self.confusion_KK).sum() / max(self.confusion_KK.sum(), 1)
+            ),
+            "boundary_miou": mean_iou(self.boundary_KK),
+            "boundary_pixels": TRIMAP_PIXELS,
+        }
+
+
+def _by_name(classes: tuple[ClassInfo, ...], values_K: Array) -> dict[str, float | None]:
+    values = (None if math.isnan(value) else float(value) for value in values_K)
+    return {info.name: value for info, value in zip(classes, values, strict=True)}
+
+
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_classes: int, tta: bool = False
+) -> Evaluation:
+    """Count pixels by truth and prediction.
+
+    Args:
+        model: gives logits for normalised images; set to eval mode meanwhile.
+        batches: float images (N, 3, H, W) and class ids (N, H', W'); predictions are resized to
+            the labels where these are larger or smaller.
+        num_classes: K.
+        tta: average over mirror images and TTA_SCALES.
+    """
+    confusion_KK, boundary_KK = np.zeros((2, num_classes, num_classes), np.int64)
+    images = 0
+    for image_N3HW, label_NHW in batches:
+        classes_NHW = predict(model, image_N3HW, tta).cpu().numpy()
+        for classes_HW, label_HW in zip(classes_NHW, label_NHW.cpu().numpy(), strict=True):
+            height, width = label_HW.shape
+            if classes_HW.shape != label_HW.shape:
+                classes_HW = resize_nearest(classes_HW, width, height)
+            confusion_KK += confusion_matrix(classes_HW, label_HW, num_classes)
+            near_HW = np.where(boundary_band(label_HW), label_HW, IGNORE_INDEX)
+            boundary_KK += confusion_matrix(classes_HW, near_HW, num_classes)
+            images += 1
+    return Evaluation(confusion_KK, boundary_KK, images)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, image_N3HW: Tensor, tta: bool = False) -> Tensor:
+    """Return the class ids of normalised images, (N, H, W) uint8, in float32 arithmetic."""
+    device = next(model.parameters()).device
+    image_N3HW, training = image_N3HW.to(device), model.training
+    model.eval()
+    try:
+        chance = tta_probabilities if tta else full_size_logits
+        return chance(model, image_N3HW).argmax(1).to(torch.uint8)
+    finally:
+        model.train(training)
+
+
+def full_size_logits(model: nn.Module, image_N3HW: Tensor) -> Tensor:
+    """Return the main logits at the size of the images, (N, K, H, W)."""
+    logits_NKHW = main_logits(model(image_N3HW))
+    size = image_N3HW.shape[-2:]
+    if logits_NKHW.shape[-2:] == size:
+        return logits_NKHW
+    return F.interpolate(logits_NKHW, size=size, mode="bilinear", align_corners=False)
+
+
+def main_logits(output: Any) -> Tensor:
+    """Return the main logits of a network's output: a tensor, the first of several, or "out"."""
+    if isinstance(output, dict):
+        output = output["out"]
+    logits: Tensor = output[0] if isinstance(output, list | tuple) else output
+    return logits
+
+
+def tta_probabilities(model: nn.Module, image_N3HW: Tensor) -> Tensor:
+    """Return probabilities averaged over TTA_SCALES and mirror images, (N, K, H, W)."""
+    size = image_N3HW.shape[-2:]
+    total: Tensor | None = None
+    for scale in TTA_SCALES:
+        scaled = F.interpolate(
+            image_N3HW, size=[round(side * scale) for side in size], mode="bilinear"
+        )
+        for flip in (False, True):
+            logits = full_size_logits(model, scaled.flip(-1) if flip else scaled)
+            logits = F.interpolate(logits.flip(-1) if flip else logits, size=size, mode="bilinear")
+            total = logits.softmax(1) if total is None else total + logits.softmax(1)
+    assert total is not None
+    return total / (2 * len(TTA_SCALES))
+
+
+def boundary_band(label_HW: Array, pixels: int = TRIMAP_PIXELS) -> Array:
+    """Return which pixels have another class within `pixels` (Chebyshev distance), (H, W) bool."""
+    label_HW = label_HW.astype(np.uint8)
+    square = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
+    band_HW: Array = cv2.dilate(label_HW, square) != cv2.erode(label_HW, square)
+    return band_HW
+
+
+@dataclass(frozen=True)
+class EvaluationBatches:
+    """Single images at the network's size with labels at full size: what a device will see.
+
+    Attributes:
+        samples: a data set.
+        size: (width, height) that the network runs at.
+        mean: subtracted from the bytes.
+        std: then divided by.
+    """
+
+    samples: Samples
+    size: tuple[int, int]
+    mean: float
+    std: float
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all of them in order."""
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the normalised image (1, 3, H, W) and its class ids (1, H', W')."""
+        sample = self.samples[index]
+        image_HW3 = sample.image_HW3
+        if image_HW3.shape[1::-1] != self.size:
+            image_HW3 = resize_bilinear(image_HW3, *self.size)
+        image_1HW3 = torch.from_numpy(np.ascontiguousarray(image_HW3))[None]
+        label_1HW = torch.from_numpy(sample.label_HW)[None]
+        return normalise(image_1HW3, self.mean, self.std), label_1HW

@@ -1,0 +1,41 @@
+"""Start from the weights of another network, as far as they fit."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+
+from fastseg_training.config import ConfigError
+
+log = logging.getLogger("fastseg_training")
+CLASSIFIER = "head.1."  # the layer that knows the classes
+
+
+def copy_matching(source: nn.Module, target: nn.Module, same_classes: bool, name: str) -> None:
+    """Copy all tensors of equal name and shape, and say what was left out.
+
+    Args:
+        source: the network to take weights from.
+        target: the network to train.
+        same_classes: copy the classifier too; with other classes it starts anew.
+        name: of the source, for messages.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    wanted = target.state_dict()
+    found = {
+        key: value
+        for key, value in source.state_dict().items()
+        if key in wanted
+        and value.shape == wanted[key].shape
+        and (same_classes or not key.startswith(CLASSIFIER))
+    }
+    if not found:
+        raise ConfigError(f"no weight of {name} fits this network; is it of another kind?")
+    target.load_state_dict(found, strict=False)
+    new = [key for key in wanted if key not in found and not key.startswith("auxiliary_heads.")]
+    log.info(
+        "%s: %d tensors taken, %d start anew %s", name, len(found), len(new), ", ".join(new[:4])
+    )

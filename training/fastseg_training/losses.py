@@ -1,0 +1,205 @@
+"""Losses for segmentation: alone, or added up by a formula such as "ce+0.5*dice".
+
+All take logits (N, K, H, W) and labels (N, H, W), leave out ignored pixels, and give 0 (not NaN)
+for a batch in which every pixel is ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from fastseg_runtime.manifest import IGNORE_INDEX
+from torch import Tensor, nn
+
+TINY = 1e-6  # below any sum of weights of a single labelled pixel
+
+
+class CrossEntropyLoss(nn.Module):
+    """Mean cross entropy, each pixel weighted by its class."""
+
+    weight_K: Tensor | None
+
+    def __init__(self, weight_K: Tensor | None = None, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        self.register_buffer("weight_K", weight_K, persistent=False)
+        self.ignore_index = ignore_index
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        """Return the scalar that F.cross_entropy gives, but 0 where nothing is labelled."""
+        total = F.cross_entropy(
+            logits_NKHW, label_NHW, self.weight_K, ignore_index=self.ignore_index, reduction="sum"
+        )
+        judged_NHW = label_NHW != self.ignore_index
+        if self.weight_K is None:
+            return total / judged_NHW.sum().clamp(min=1)
+        weight_NHW = self.weight_K[label_NHW * judged_NHW] * judged_NHW
+        return total / weight_NHW.sum().clamp(min=TINY)
+
+
+class FocalLoss(nn.Module):
+    """Cross entropy times (1 - p)^gamma, mean over pixels (Lin et al. 2017, arXiv:1708.02002)."""
+
+    weight_K: Tensor | None
+
+    def __init__(
+        self, gamma: float = 2.0, weight_K: Tensor | None = None, ignore_index: int = IGNORE_INDEX
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight_K", weight_K, persistent=False)
+        self.gamma, self.ignore_index = gamma, ignore_index
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        """Return a scalar."""
+        entropy_NHW = pixel_cross_entropy(logits_NKHW, label_NHW, self.ignore_index)
+        loss_NHW = (1 - torch.exp(-entropy_NHW)) ** self.gamma * entropy_NHW
+        judged_NHW = label_NHW != self.ignore_index
+        if self.weight_K is not None:
+            loss_NHW = loss_NHW * self.weight_K[label_NHW * judged_NHW]
+        return loss_NHW.sum() / judged_NHW.sum().clamp(min=1)
+
+
+class DiceLoss(nn.Module):
+    """1 - mean soft Dice coefficient of the classes that occur (Milletari 2016, 1606.04797)."""
+
+    def __init__(self, smooth: float = 1.0, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        self.smooth, self.ignore_index = smooth, ignore_index
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        """Return a scalar between 0 and 1."""
+        classes = logits_NKHW.shape[1]
+        judged_NHW = label_NHW != self.ignore_index
+        truth_NHWK = F.one_hot(label_NHW * judged_NHW, classes) * judged_NHW[..., None]
+        chance_NHWK = logits_NKHW.softmax(1).movedim(1, -1) * judged_NHW[..., None]
+        pixels = (0, 1, 2)
+        both_K = (chance_NHWK * truth_NHWK).sum(pixels)
+        sizes_K = chance_NHWK.sum(pixels) + truth_NHWK.sum(pixels)
+        dice_K = (2 * both_K + self.smooth) / (sizes_K + self.smooth)
+        present_K = truth_NHWK.sum(pixels) > 0
+        return ((1 - dice_K) * present_K).sum() / present_K.sum().clamp(min=1)
+
+
+class OHEMLoss(nn.Module):
+    """Cross entropy over the hard pixels alone (Shrivastava et al. 2016, arXiv:1604.03540).
+
+    Args:
+        thresh: pixels whose true class has a lower probability than this are hard.
+        min_kept: if fewer are hard, the mean goes over this many hardest pixels of the batch.
+        ignore_index: the label of pixels that do not count.
+    """
+
+    def __init__(
+        self, thresh: float = 0.7, min_kept: int = 100_000, ignore_index: int = IGNORE_INDEX
+    ) -> None:
+        super().__init__()
+        if not 0 < thresh <= 1:
+            raise ValueError(f"thresh is {thresh}; expected a probability above 0, up to 1")
+        if min_kept < 1:
+            raise ValueError(f"min_kept is {min_kept}; expected 1 pixel or more")
+        self.hard_loss = -math.log(thresh)
+        self.min_kept, self.ignore_index = min_kept, ignore_index
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over hard pixels; logits (N, K, H, W) and labels (N, H, W)."""
+        entropy_NHW = pixel_cross_entropy(pred, target, self.ignore_index)
+        entropy = entropy_NHW[target != self.ignore_index]
+        if not entropy.numel():
+            return entropy_NHW.sum()
+        kept = min(self.min_kept, entropy.numel())
+        # The k-th hardest pixel sets the bar if it lies below that of `thresh`.
+        bar = entropy.detach().kthvalue(entropy.numel() - kept + 1).values
+        return entropy[entropy >= bar.clamp(max=self.hard_loss)].mean()
+
+
+class WeightedSum(nn.Module):
+    """Several losses, each times its factor."""
+
+    def __init__(self, terms: list[tuple[float, nn.Module]]) -> None:
+        super().__init__()
+        self.factors = [factor for factor, _ in terms]
+        self.losses = nn.ModuleList(loss for _, loss in terms)
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        """Return a scalar."""
+        values = [loss(logits_NKHW, label_NHW) for loss in self.losses]
+        return torch.stack([f * v for f, v in zip(self.factors, values, strict=True)]).sum()
+
+
+def pixel_cross_entropy(logits_NKHW: Tensor, label_NHW: Tensor, ignore_index: int) -> Tensor:
+    """Return the cross entropy of each pixel, (N, H, W); 0 where ignored."""
+    return F.cross_entropy(logits_NKHW, label_NHW, ignore_index=ignore_index, reduction="none")
+
+
+def enet_weights(pixels_K: Tensor, constant: float = 1.02) -> Tensor:
+    """Return class weights 1 / ln(c + p), (K,) float32 (ENet, Paszke et al. 2016, 1606.02147).
+
+    Args:
+        pixels_K: how many training pixels each class has.
+        constant: c; the closer to 1, the more rare classes weigh. At 1.02 up to 50 times.
+    """
+    return 1 / torch.log(constant + pixels_K / pixels_K.sum()).float()
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What to minimise.
+
+    Attributes:
+        formula: a sum of ce, focal, dice and ohem, e.g. "ce" or "ohem+0.5*dice".
+        class_weights: "enet" or "none"; for ce and focal.
+        enet_constant: see enet_weights.
+        ohem_thresh: see OHEMLoss.
+        ohem_share: share of the batch's pixels that OHEM keeps at the least.
+    """
+
+    formula: str = "ce"
+    class_weights: str = "enet"
+    enet_constant: float = 1.02
+    ohem_thresh: float = 0.7
+    ohem_share: float = 1 / 16
+
+
+def build_loss(options: LossOptions, pixels_K: Tensor, batch_pixels: int) -> nn.Module:
+    """Build the loss of a formula.
+
+    Args:
+        options: the formula and what its terms need.
+        pixels_K: how many training pixels each class has.
+        batch_pixels: labelled positions in a batch.
+
+    Raises:
+        ValueError: a term is unknown or its factor is no number.
+    """
+    if options.class_weights not in ("enet", "none"):
+        raise ValueError(f"class_weights is {options.class_weights!r}; choose 'enet' or 'none'")
+    weights = options.class_weights == "enet"
+    weight_K = enet_weights(pixels_K, options.enet_constant) if weights else None
+    min_kept = max(1, round(batch_pixels * options.ohem_share))
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "ce": lambda: CrossEntropyLoss(weight_K),
+        "focal": lambda: FocalLoss(weight_K=weight_K),
+        "dice": DiceLoss,
+        "ohem": lambda: OHEMLoss(options.ohem_thresh, min_kept),
+    }
+    terms = [
+        _parse_term(term, options.formula, sorted(makers)) for term in options.formula.split("+")
+    ]
+    return WeightedSum([(factor, makers[name]()) for factor, name in terms])
+
+
+def _parse_term(term: str, formula: str, names: list[str]) -> tuple[float, str]:
+    factor, star, name = term.strip().rpartition("*")
+    try:
+        value = float(factor) if star else 1.0
+    except ValueError:
+        value = math.nan
+    if name.strip() not in names or not math.isfinite(value):
+        raise ValueError(
+            f"loss {formula!r}: cannot read {term!r}; write a sum of {names} with factors, "
+            "e.g. ce+0.5*dice"
+        )
+    return value, name.strip()

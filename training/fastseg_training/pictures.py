@@ -1,0 +1,106 @@
+"""Pictures of a run: curves.png, predictions.png, confusion.png."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from fastseg_runtime.image import resize_nearest
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.palette import palette
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from fastseg import CheckpointInfo
+from fastseg.data import Array
+from fastseg_training.evaluate import predict
+
+ROWS = 4  # of predictions.png
+GAP = 4  # pixels between its pictures
+
+
+def draw_curves(metrics: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw loss and mIoU over epochs from the lines of metrics.jsonl."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set(xlabel="epoch", ylabel="loss")
+    axes.plot(
+        [e["epoch"] for e in metrics], [e["loss"] for e in metrics], color="tab:blue", label="loss"
+    )
+    scored = [entry for entry in metrics if "miou" in entry]
+    right = axes.twinx()
+    right.set(ylabel="mIoU on the validation split", ylim=(0, 1))
+    right.plot([e["epoch"] for e in scored], [e["miou"] for e in scored], "o-", color="tab:orange")
+    axes.plot([], [], "o-", color="tab:orange", label="mIoU")
+    axes.legend(loc="center right")
+    figure.savefig(path, dpi=100)
+
+
+def draw_predictions(
+    model: nn.Module, batches: Iterable[Any], info: CheckpointInfo, path: Path
+) -> None:
+    """Write image, truth and prediction side by side for a few images spread over a set.
+
+    Args:
+        model: the network.
+        batches: normalised images and labels; the first of each batch is looked at.
+        info: colours and normalisation.
+        path: a PNG.
+    """
+    chosen = list(batches)
+    chosen = chosen[:: max(1, len(chosen) // ROWS)][:ROWS]
+    rows = [_row(model, batch[0][:1], batch[1][0], info) for batch in chosen]
+    width = max(row.shape[1] for row in rows)
+    padded = [
+        np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
+    ]
+    write_png(path, np.concatenate(padded)[:-GAP])
+
+
+def _row(model: nn.Module, image_13HW: Tensor, label_HW: Tensor, info: CheckpointInfo) -> Array:
+    image_HW3 = (image_13HW[0].permute(1, 2, 0) * info.std + info.mean).cpu().numpy()
+    image_HW3 = np.ascontiguousarray(image_HW3.round().clip(0, 255).astype(np.uint8))
+    height, width = image_HW3.shape[:2]
+    truth_HW = resize_nearest(label_HW.cpu().numpy().astype(np.uint8), width, height)
+    classes_HW = predict(model, image_13HW)[0].cpu().numpy()
+    parts = [image_HW3, paint(truth_HW, info.classes), paint(classes_HW, info.classes)]
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    return np.concatenate(
+        list(itertools.chain.from_iterable((part, gap) for part in parts))[:-1], 1
+    )
+
+
+def paint(classes_HW: Array, classes: tuple[ClassInfo, ...]) -> Array:
+    """Return a class map in its colours, (H, W, 3) uint8; ignored pixels are black."""
+    painted_HW3: Array = palette(classes)[classes_HW]
+    return painted_HW3
+
+
+def draw_confusion(confusion_KK: Array, classes: tuple[ClassInfo, ...], path: Path) -> None:
+    """Draw which share of each true class (rows) went to which prediction (columns)."""
+    share_KK = confusion_KK / np.maximum(confusion_KK.sum(1, keepdims=True), 1)
+    names, inches = [info.name for info in classes], 2.5 + 0.5 * len(classes)
+    figure = Figure(figsize=(inches, inches), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.imshow(share_KK, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="prediction", ylabel="truth")
+    for (row, column), share in np.ndenumerate(share_KK):
+        if share >= 0.005:
+            color = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=color, size=7)
+    figure.savefig(path, dpi=100)
+
+
+def write_png(path: Path, image_HW3: Array) -> None:
+    """Write an RGB picture."""
+    data = cv2.imencode(".png", cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR))[1]
+    path.write_bytes(data.tobytes())

@@ -1,0 +1,81 @@
+"""Progress of a training on stderr: a bar on a terminal, a line per evaluation in a log file."""
+
+from __future__ import annotations
+
+import math
+import time
+from types import TracebackType
+
+from fastseg_runtime.metrics import mean_iou
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from fastseg_training.evaluate import Evaluation
+
+SMOOTHING = 0.05  # of the images per second
+
+
+class TrainingProgress:
+    """Shows loss, mIoU, images per second and the time that is left."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  mIoU {task.fields[miou]:.3f}"),
+            TextColumn("{task.fields[images_per_s]:.0f} images/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "training", total=1.0, loss=math.nan, miou=math.nan, images_per_s=0.0
+        )
+        self._images_per_s = 0.0
+        self._last = time.monotonic()
+
+    def __enter__(self) -> TrainingProgress:
+        """Start the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last state on the terminal."""
+        self._bar.stop()
+
+    def show(self, progress: float, loss: float, images: int) -> None:
+        """Note a step.
+
+        Args:
+            progress: 0 to 1.
+            loss: as it is to be shown.
+            images: how many the step has seen.
+        """
+        now = time.monotonic()
+        rate, self._last = images / (now - self._last), now
+        previous = self._images_per_s or rate
+        self._images_per_s = previous + SMOOTHING * (rate - previous)
+        self._bar.update(self._task, completed=progress, loss=loss, images_per_s=self._images_per_s)
+
+    def report(self, step: int, loss: float, evaluation: Evaluation | None) -> None:
+        """Show an evaluation."""
+        miou = math.nan if evaluation is None else mean_iou(evaluation.confusion_KK)
+        self._bar.update(self._task, miou=miou)
+        if not self._console.is_terminal:
+            self._console.print(
+                f"step {step}: loss {loss:.3f}, mIoU {miou:.4f}, {self._images_per_s:.0f} images/s"
+            )
+        self._last = time.monotonic()

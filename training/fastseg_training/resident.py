@@ -1,0 +1,74 @@
+"""A data set decoded once and kept in memory, or read again and again where it does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastseg_runtime.image import resize_bilinear, resize_nearest
+from rich.console import Console
+from rich.progress import track
+
+from fastseg.data import Sample
+
+MEMORY_SHARE = 0.5  # of what is free, for a resident data set
+
+
+class Samples(Protocol):
+    """Samples by index: a data set, or a list that holds one in memory."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Return a sample."""
+
+
+@dataclass(frozen=True)
+class ResizedDataset:
+    """Samples of a data set at one size: pictures bilinear, class maps nearest.
+
+    Attributes:
+        dataset: the samples.
+        size: (width, height), pixels; None keeps each sample's own.
+    """
+
+    dataset: Samples
+    size: tuple[int, int] | None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode and resize a sample."""
+        sample = self.dataset[index]
+        height, width = sample.label_HW.shape
+        if self.size in (None, (width, height)):
+            return sample
+        return dataclasses.replace(
+            sample,
+            image_HW3=resize_bilinear(sample.image_HW3, *self.size),
+            label_HW=resize_nearest(sample.label_HW, *self.size),
+        )
+
+
+def make_resident(samples: ResizedDataset, description: str) -> Samples:
+    """Decode all samples into memory if they fit; else return them as they are.
+
+    Args:
+        samples: the data set.
+        description: what the progress bar on stderr says.
+    """
+    bytes_each = samples[0].label_HW.size * 4  # three of colour, one of class
+    if bytes_each * len(samples) > free_memory_bytes() * MEMORY_SHARE:
+        return samples
+    indices = track(range(len(samples)), description, console=Console(stderr=True), transient=True)
+    return [samples[index] for index in indices]
+
+
+def free_memory_bytes() -> int:
+    """Return the physical memory that nobody uses."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,119 @@
+"""The folder of one training: runs/NAME with its weights, numbers and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastseg import CheckpointInfo, save_checkpoint
+
+
+class RunError(RuntimeError):
+    """A run folder cannot be used or written; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and files of a run. Every file is written whole or not at all.
+
+    Attributes:
+        path: the folder.
+        info: what goes into the header of the checkpoint.
+    """
+
+    path: Path
+    info: CheckpointInfo
+
+    @property
+    def model_path(self) -> Path:
+        """Averaged weights, for everything that runs the network."""
+        return self.path / "model.safetensors"
+
+    @property
+    def resume_path(self) -> Path:
+        """Weights, averages, optimizer and counters, for --resume."""
+        return self.path / "resume.pt"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl; a line that a kill cut short is left out."""
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_text("utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl that a resumed run will write again."""
+        kept = [entry for entry in self.metrics() if entry["step"] <= step]
+        temporary = self.metrics_path.with_suffix(".part")
+        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
+        os.replace(temporary, self.metrics_path)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Replace resume.pt.
+
+        Raises:
+            RunError: it cannot be written, e.g. the disk is full; the last one is kept.
+        """
+        temporary = self.resume_path.with_suffix(".part")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.resume_path)
+        except (OSError, RuntimeError) as error:  # torch wraps a short write in a RuntimeError
+            raise _unwritable(self.resume_path, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_state(self) -> dict[str, Any]:
+        """Read resume.pt without running any code that it may hold.
+
+        Raises:
+            RunError: there is none, or it is damaged.
+        """
+        if not self.resume_path.is_file():
+            raise RunError(f"{self.path} has no resume.pt to resume from; start anew with --force")
+        try:
+            state: dict[str, Any] = torch.load(self.resume_path, "cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a foreign file
+            raise RunError(f"{self.resume_path} is damaged; start anew with --force") from error
+        return state
+
+    def save_model(self, model: nn.Module, training: Mapping[str, Any]) -> None:
+        """Replace model.safetensors.
+
+        Args:
+            model: the averaged network.
+            training: added to the header's account of how the weights came about.
+        """
+        info = dataclasses.replace(self.info, training={**self.info.training, **training})
+        try:
+            save_checkpoint(self.model_path, model, info)
+        except (OSError, RuntimeError) as error:
+            raise _unwritable(self.model_path, error) from error
+
+
+def _unwritable(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"cannot write {path} ({error}); the last whole one is kept. Free some disk space, then "
+        "go on with --resume"
+    )

@@ -1,0 +1,81 @@
+"""From a network and a batch to the loss: every head against labels at the head's own scale.
+
+Full-size logits would cost as much time as the network itself, so heads are compared at a coarser
+stride, on label pixels of another phase every step: over s*s steps each label pixel has its say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastseg.model import STRIDE, FastSegNet
+
+AUXILIARY_STRIDE = 8
+
+
+def training_logits(model: nn.Module, image_N3HW: Tensor) -> list[Tensor]:
+    """Return the logits of all heads, the main one first, each as small as the network has it."""
+    if not isinstance(model, FastSegNet):
+        return _as_list(model(image_N3HW))
+    heads = [model.head, *model.auxiliary_heads]
+    return [head(x) for head, x in zip(heads, model.features(image_N3HW), strict=False)]
+
+
+def _as_list(output: Any) -> list[Tensor]:
+    if isinstance(output, dict):  # torchvision: {"out": ..., "aux": ...}
+        output = list(output.values())
+    return list(output) if isinstance(output, list | tuple) else [output]
+
+
+def pad_batch(image_N3HW: Tensor, label_NHW: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Pad right and bottom to multiples of the deepest stride; the padding is ignored."""
+    height, width = image_N3HW.shape[-2:]
+    padding = (0, -width % STRIDE, 0, -height % STRIDE)
+    if not any(padding):
+        return image_N3HW, label_NHW
+    return F.pad(image_N3HW, padding), F.pad(label_NHW, padding, value=ignore_index)
+
+
+def supervise(
+    logits: list[Tensor],
+    label_NHW: Tensor,
+    criterion: nn.Module,
+    step: int,
+    stride: int = 2,
+    auxiliary_weight: float = 0.4,
+) -> Tensor:
+    """Return the weighted sum of the losses of all heads.
+
+    Args:
+        logits: of each head, (N, K, h, w) at any stride; the main one first.
+        label_NHW: class ids.
+        criterion: takes logits and labels of equal size.
+        step: sets the phase at which labels are sampled.
+        stride: at which the main head is compared.
+        auxiliary_weight: factor of the other heads.
+    """
+    strides = [stride] + [max(stride, AUXILIARY_STRIDE)] * (len(logits) - 1)
+    losses = [
+        _compare(head_NKhw, label_NHW, criterion, step, head_stride)
+        for head_NKhw, head_stride in zip(logits, strides, strict=True)
+    ]
+    return (
+        losses[0] + auxiliary_weight * torch.stack([torch.zeros_like(losses[0]), *losses[1:]]).sum()
+    )
+
+
+def _compare(
+    logits_NKhw: Tensor, label_NHW: Tensor, criterion: nn.Module, step: int, stride: int
+) -> Tensor:
+    row, column = divmod(step % stride**2, stride)
+    label_Nhw = label_NHW[:, row::stride, column::stride]
+    logits_NKhw = logits_NKhw.float()
+    if logits_NKhw.shape[-2:] != label_Nhw.shape[-2:]:
+        size = label_Nhw.shape[-2:]
+        logits_NKhw = F.interpolate(logits_NKhw, size=size, mode="bilinear", align_corners=False)
+    loss: Tensor = criterion(logits_NKhw, label_Nhw)
+    return loss

@@ -1,0 +1,283 @@
+"""SegmentationTrainer: the training loop, one function to read from top to bottom.
+
+Shape letters: N batch, H and W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import torch
+from fastseg_runtime.manifest import IGNORE_INDEX
+from fastseg_runtime.metrics import mean_iou
+from torch import Tensor, nn
+
+from fastseg_training.ema import ModelEMA
+from fastseg_training.evaluate import Evaluation, evaluate
+from fastseg_training.latency import measure_latency_ms
+from fastseg_training.loader import Batch, BatchLoader
+from fastseg_training.losses import CrossEntropyLoss
+from fastseg_training.optimizer import make_optimizer
+from fastseg_training.pictures import draw_curves, draw_predictions
+from fastseg_training.precision import choose_device, choose_precision
+from fastseg_training.progress import TrainingProgress
+from fastseg_training.recipe import Recipe
+from fastseg_training.run_folder import RunError, RunFolder
+from fastseg_training.schedule import Budget, learning_rate_factor
+from fastseg_training.stop_request import StopRequest
+from fastseg_training.supervision import pad_batch, supervise, training_logits
+
+LOG_EVERY_STEPS = 50
+SAVE_EVERY_S = 60.0
+EVALUATION_SHARE = 0.1  # of the time in a training by the clock
+COUNTERS = ("step", "elapsed_s", "evaluation_s", "evaluations", "loss")
+SMOOTHING = 0.02  # of the loss that is shown
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss is NaN or infinite; the message names the step and the batch's files."""
+
+
+class TrainingStoppedError(RuntimeError):
+    """Ctrl-C or SIGTERM; what was learnt is saved if there is a run folder."""
+
+
+class SegmentationTrainer:
+    """Trains a network and leaves the averaged weights in it.
+
+    Args:
+        model: image in, logits out; FastSegNet or any other.
+        train_loader: an iterable of batches (float image_N3HW, int label_NHW), gone through again
+            and again. 255 in labels means "ignore".
+        val_loader: likewise, for mIoU; None for none.
+        num_classes: K.
+        learning_rate: the peak.
+        num_epochs: how often to go through train_loader.
+        minutes: instead of num_epochs: stop by the clock, with the learning rate following it.
+        recipe: everything else about optimisation.
+        criterion: the loss; plain cross entropy by default.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        run: where to log and save; nothing is written by default.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_loader: Iterable[Any],
+        val_loader: Iterable[Any] | None,
+        num_classes: int,
+        learning_rate: float = 1e-3,
+        num_epochs: float = 100,
+        *,
+        minutes: float | None = None,
+        recipe: Recipe | None = None,
+        criterion: nn.Module | None = None,
+        device: str = "auto",
+        run: RunFolder | None = None,
+    ) -> None:
+        self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
+        self.device = choose_device(device)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.epoch_steps = count_batches(train_loader)
+        steps = max(1, round(num_epochs * self.epoch_steps))
+        self.budget = Budget(steps, None if minutes is None else minutes * 60)
+        self.learning_rate = learning_rate
+        self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
+        self.precision = choose_precision(self.recipe.precision, self.device)
+        self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
+        self.optimizer = make_optimizer(
+            model, learning_rate, self.recipe.weight_decay, self.recipe.backbone_factor
+        )
+        self.ema = ModelEMA(self.model, self.recipe.ema_decay)
+        self.step, self.evaluations, self.loss = 0, 0, math.nan
+        self.elapsed_s = self.evaluation_s = 0.0
+
+    def train(self) -> Evaluation | None:
+        """Train to the end of the budget, evaluate, and load the averaged weights into the model.
+
+        Returns:
+            The last evaluation, None without a val_loader.
+
+        Raises:
+            NonFiniteLossError: nothing of that step was applied or saved.
+            TrainingStoppedError: Ctrl-C.
+        """
+        started = saved = time.monotonic() - self.elapsed_s
+        self.model.train()
+        with StopRequest() as stop, TrainingProgress() as bar:
+            for batch in self._batches():
+                self.elapsed_s = time.monotonic() - started
+                progress = self.budget.progress(self.step, self.elapsed_s)
+                if progress >= 1:
+                    break
+                self._set_learning_rate(progress)
+                loss = self._loss(batch)
+                self._check_finite(loss, batch)
+                self._update_weights(loss)
+                self.ema.update(self.step)
+                self.step += 1
+                bar.show(progress, self.loss, len(batch.image_N3HW))
+                if self.step % LOG_EVERY_STEPS == 0:
+                    self._log({"loss": self.loss, "learning_rate": self._learning_rate()})
+                if self._evaluation_is_due(progress):
+                    bar.report(self.step, self.loss, self._evaluate_and_save())
+                if stop.requested or time.monotonic() - saved > SAVE_EVERY_S:
+                    saved = time.monotonic()
+                    self._save_state()
+                if stop.requested:
+                    raise TrainingStoppedError(f"stopped at step {self.step}")
+        return self._finish()
+
+    def resume(self) -> None:
+        """Go on where the run folder's resume.pt was written.
+
+        Raises:
+            RunError: there is no run folder, no resume.pt, or it is of another network.
+        """
+        if self.run is None:
+            raise RunError("resume() needs a trainer with a run folder")
+        state = self.run.load_state()
+        try:
+            self.model.load_state_dict(state["model"])
+            self.ema.model.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            for name in COUNTERS:
+                setattr(self, name, state[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunError(f"{self.run.resume_path} is of another network: {error}") from error
+        torch.set_rng_state(state["rng"])
+        self.run.forget_after(self.step)
+
+    def _batches(self) -> Iterator[Batch]:
+        for batch in batches_from(self.train_loader, self.step):
+            image_N3HW, label_NHW = pad_batch(batch[0], batch[1], IGNORE_INDEX)
+            yield Batch(
+                image_N3HW.to(self.device, memory_format=torch.channels_last, non_blocking=True),
+                label_NHW.to(self.device, torch.long, non_blocking=True),
+                *batch[2:],
+            )
+
+    def _set_learning_rate(self, progress: float) -> None:
+        factor = learning_rate_factor(
+            self.recipe.decay, progress, self.step, self.recipe.warmup_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * factor * group["factor"]
+
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    def _loss(self, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, self.precision, self.precision is not None):
+            logits = training_logits(self.model, batch.image_N3HW)
+        return supervise(
+            logits,
+            batch.label_NHW,
+            self.criterion,
+            self.step,
+            self.recipe.loss_stride,
+            self.recipe.auxiliary_weight,
+        )
+
+    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
+        value = loss.item()
+        if not math.isfinite(value):
+            files = "\n".join(f"  {file}" for file in batch.files) or "  (the loader names none)"
+            raise NonFiniteLossError(
+                f"the loss is {value} at step {self.step}; the batch was made of\n{files}\n"
+                "Look at these, or lower --lr; the last checkpoint is good"
+            )
+        previous = value if math.isnan(self.loss) else self.loss
+        self.loss = previous + SMOOTHING * (value - previous)
+
+    def _update_weights(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _evaluate(self) -> Evaluation | None:
+        if self.val_loader is None:
+            return None
+        started = time.monotonic()
+        pairs = ((batch[0], batch[1]) for batch in self.val_loader)
+        evaluation = evaluate(self.ema.model, pairs, self.num_classes)
+        self.evaluation_s += time.monotonic() - started
+        return evaluation
+
+    def _evaluation_is_due(self, progress: float) -> bool:
+        if progress * self.recipe.evaluations < self.evaluations + 1:
+            return False
+        self.evaluations += 1
+        by_clock = self.budget.seconds is not None
+        return not by_clock or self.evaluation_s <= EVALUATION_SHARE * self.elapsed_s
+
+    def _evaluate_and_save(self, finished: bool = False) -> Evaluation | None:
+        evaluation = self._evaluate()
+        if self.run is None:
+            return evaluation
+        entry: dict[str, Any] = {"loss": self.loss, "latency_ms": self._latency_ms()}
+        if evaluation is not None:
+            entry["miou"] = mean_iou(evaluation.confusion_KK)
+        self._log(entry)
+        self.run.save_model(
+            self.ema.model, {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
+        )
+        self._save_state()
+        draw_curves(self.run.metrics(), self.run.path / "curves.png")
+        return evaluation
+
+    def _finish(self) -> Evaluation | None:
+        self.model.load_state_dict(self.ema.model.state_dict())
+        evaluation = self._evaluate_and_save(finished=True)
+        if self.run is not None and self.val_loader is not None:
+            draw_predictions(
+                self.model, self.val_loader, self.run.info, self.run.path / "predictions.png"
+            )
+        return evaluation
+
+    def _latency_ms(self) -> float:
+        assert self.run is not None
+        info = self.run.info
+        return measure_latency_ms(self.ema.model, info.width, info.height, info.mean, info.std)
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        if self.run is not None:
+            epoch = self.step / self.epoch_steps
+            counters = {"step": self.step, "epoch": epoch, "elapsed_s": self.elapsed_s}
+            self.run.log(counters | entry)
+
+    def _save_state(self) -> None:
+        if self.run is None:
+            return
+        self.run.save_state(
+            {
+                "model": self.model.state_dict(),
+                "ema": self.ema.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "rng": torch.get_rng_state(),
+                **{name: getattr(self, name) for name in COUNTERS},
+            }
+        )
+
+
+def count_batches(loader: Iterable[Any]) -> int:
+    """Return the number of batches of one pass; a loader without a length is gone through once."""
+    return len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader)
+
+
+def batches_from(loader: Iterable[Any], step: int) -> Iterator[Any]:
+    """Yield batches without end from that of a step on, going through the loader repeatedly."""
+    if isinstance(loader, BatchLoader):
+        return loader.batches_from(step)
+    passes = itertools.chain.from_iterable(itertools.repeat(loader))
+    return itertools.islice(passes, step, None)
