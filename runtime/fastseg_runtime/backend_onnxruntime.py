@@ -52,8 +52,8 @@ class OnnxRuntimeBackend:
         providers = _providers(source.device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; warnings of graphs that work are noise
-        # Spinning threads win 2 % at most and take the cores that capture and drawing need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Between frames the cores belong to capture and drawing, not to threads that spin.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if source.threads:
             options.intra_op_num_threads = source.threads
         many = len(source.artifact.files) > 1  # weights may lie beside the graph
