@@ -12,8 +12,7 @@ POLY_POWER = 0.9  # DeepLab, Chen et al. 2017, arXiv:1606.00915
 # Name -> factor of the learning rate at a progress between 0 and 1.
 DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
-    "poly": lambda progress: (1 - progress) ** WARMUP_SHARE = 0.1
-POLY_POWER,
+    "poly": lambda progress: (1 - progress) ** POLY_POWER,
     "constant": lambda progress: 1.0,
 }
 
