@@ -3,6 +3,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from remote_bench import payload
+
+from tests.boards.ssh_client import SshClient
+from tests.boards.sshd import SSHD, Sshd
+from tests.boards.stand_ins import make_bundle, make_runtime
 
 
 @pytest.fixture(scope="session")
@@ -224,3 +229,48 @@ def made_result():
         return {**result, **keys}
 
     return make
+
+
+@pytest.fixture
+def stub_runtime(tmp_path, monkeypatch):
+    """Send a stand-in of fastseg_runtime instead of it; the facts say how it behaves."""
+
+    def send(**facts):
+        folder = make_runtime(tmp_path / f"stub-{len(list(tmp_path.glob('stub-*')))}", **facts)
+        monkeypatch.setattr(payload, "RUNTIME", folder)
+
+    return send
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle that passes every check and that only the stand-in runtime runs."""
+    return make_bundle(tmp_path / "street.fastseg")
+
+
+@pytest.fixture
+def start_sshd(tmp_path):
+    """Start sshd servers that end with the test."""
+    if SSHD is None:
+        pytest.skip("no sshd here: apt-get install openssh-server")
+    servers: list[Sshd] = []
+
+    def start(**options) -> Sshd:
+        servers.append(Sshd(tmp_path / f"sshd-{len(servers)}", **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def sshd(start_sshd):
+    """One sshd."""
+    return start_sshd()
+
+
+@pytest.fixture
+def ssh_client(tmp_path, monkeypatch):
+    """A ~/.ssh/config of the test's own, and no agent."""
+    return SshClient(tmp_path / "client", monkeypatch)

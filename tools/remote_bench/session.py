@@ -35,6 +35,7 @@ _PING_S = 2.0
 _LOOK_S = 0.5
 _TICK_S = 0.05
 _STATUS_S = 2.0
+_END_S = 10.0
 _REFUSALS: dict[str, type[BenchError]] = {  # by the kind that the keeper gives
     "busy": BoardBusy,
     "disk_full": MissingRequirement,
@@ -146,6 +147,7 @@ class Session:
         """Have the keeper give everything up; return what the board has before and after."""
         inventory: dict[str, Any] = self.request("finish")["inventory"]
         self._closed.set()
+        self._stream.status(_END_S)  # then it is gone, too
         return inventory
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class SshHost:
         self.close()
         self._transports = []
         try:
-            self.address = self._connect(self.name, None)
+            self.address = self._connect(self.name)
         except BaseException:
             self.close()
             raise
@@ -73,14 +73,14 @@ class SshHost:
         for transport in reversed(self._transports):
             transport.close()
 
-    def _connect(self, name: str, gateway: paramiko.Transport | None) -> str:
+    def _connect(self, name: str, gateway: paramiko.Transport | None = None, depth: int = 0) -> str:
         # Returns the address. The first of several jumps may have jumps of its own.
-        if len(self._transports) > _MOST_JUMPS:
+        if depth > _MOST_JUMPS:
             raise UsageError(f"{self.name}: more than {_MOST_JUMPS} ProxyJumps, or a loop of them")
         settings = read_settings(name)
         if gateway is None:
             for jump in settings.jumps:
-                self._connect(jump, gateway)
+                self._connect(jump, gateway, depth + 1)
                 gateway = self._transports[-1]
         if gateway is None:
             sock, address = _dial(settings)
@@ -97,8 +97,7 @@ class SshHost:
         options = transport.get_security_options()
         options.key_types = preferred(known.types, options.key_types)
         with _bounded(transport, 2 * CONNECT_S):
-            _exchange_keys(name, transport)
-        key = transport.get_remote_server_key()
+            key = _exchange_keys(name, transport)
         note = known.check((key.get_name(), key.asbytes()), name, self._accept_key)
         if note:
             self.notes.append(f"{name}: {note}")
@@ -147,9 +146,10 @@ def _tunnel(gateway: paramiko.Transport, settings: SshSettings) -> paramiko.Chan
         ) from error
 
 
-def _exchange_keys(name: str, transport: paramiko.Transport) -> None:
+def _exchange_keys(name: str, transport: paramiko.Transport) -> paramiko.PKey:
     try:
-        transport.start_client(timeout=CONNECT_S)
+        transport.start_client(timeout=CONNECT_S)  # returns without a word when time is over
+        return transport.get_remote_server_key()
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise Unreachable(
             f"{name}: its sshd is too old for a safe connection ({error}); it must know ed25519, "

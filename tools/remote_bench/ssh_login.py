@@ -62,15 +62,9 @@ def _keys(settings: SshSettings, tried: list[str]) -> Iterator[tuple[str, parami
 def _load(file: Path, tried: list[str]) -> paramiko.PKey | None:
     try:
         return paramiko.PKey.from_path(file)
-    except paramiko.PasswordRequiredException:
+    except (paramiko.PasswordRequiredException, TypeError):  # TypeError: of PKey.from_path
         tried.append(f"{file}: encrypted; put it into your agent with ssh-add")
-    except (
-        paramiko.SSHException,
-        paramiko.UnknownKeyType,
-        ValueError,
-        TypeError,
-        OSError,
-    ) as error:
+    except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError, OSError) as error:
         tried.append(f"{file}: {error}")
     return None
 
