@@ -9,6 +9,7 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 OPSET = 17  # the newest that TensorRT 8.6 reads
+IMAGE = "image"  # what backends call the input
 
 
 def fit_for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,7 +24,8 @@ def fit_for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
     fitted = onnx.ModelProto()
     fitted.CopyFrom(model)
     _check_opset(fitted)
-    aliases = _fold_constants(fitted.graph)
+    aliases = {**_fold_constants(fitted.graph), fitted.graph.input[0].name: IMAGE}
+    fitted.graph.input[0].name = IMAGE
     nodes: list[NodeProto] = []
     for node in fitted.graph.node:
         node.input[:] = [aliases.get(name, name) for name in node.input]
@@ -33,6 +35,7 @@ def fit_for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.append(node)
     del fitted.graph.node[:]
     fitted.graph.node.extend(nodes)
+    del fitted.graph.value_info[:]  # tells types of what is an initializer now
     onnx.checker.check_model(fitted)
     return fitted
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from fastseg_runtime.metrics import Array
 
 try:
     from onnxruntime.quantization import (
@@ -35,7 +35,7 @@ EXACT_MEAN = 128.0  # (x - 128) / std as int8 at scale 1 / std is x - 128: every
 
 def quantize(
     model: onnx.ModelProto,
-    images_1HW3: Iterable[NDArray[np.uint8]],
+    images_1HW3: Iterable[Array],
     mean: float,
     std: float,
     keep_float: Sequence[str] = (),
@@ -52,9 +52,9 @@ def quantize(
     Raises:
         ValueError: no calibration image, or a name in keep_float that is no convolution.
     """
-    convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
-    if unknown := sorted(set(keep_float) - convolutions):
-        raise ValueError(f"no convolutions {unknown}; the graph has {sorted(convolutions)}")
+    layers = quantizable(model)
+    if unknown := sorted(set(keep_float) - set(layers)):
+        raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
     with tempfile.TemporaryDirectory() as folder:
         source, path = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)  # the quantizer changes a model that it is given in memory
@@ -65,8 +65,7 @@ def quantize(
                 path,
                 _Reader(model.graph.input[0].name, images_1HW3),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
-                nodes_to_exclude=[*keep_float, *_on_pooled_vectors(model)],
+                nodes_to_quantize=[name for name in layers if name not in keep_float],
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
@@ -85,14 +84,28 @@ def quantize(
         return onnx.load(path)
 
 
+def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of the convolutions over maps, in the order of the graph.
+
+    Those over one pixel, (N, C, 1, 1), are not among them.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model)
+    pixels = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:]
+        for value in inferred.graph.value_info
+    }
+    convolutions = (node for node in model.graph.node if node.op_type == "Conv")
+    return tuple(node.name for node in convolutions if pixels.get(node.input[0]) != [1, 1])
+
+
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Hands images to the calibrator."""
 
-    def __init__(self, name: str, images_1HW3: Iterable[NDArray[np.uint8]]) -> None:
+    def __init__(self, name: str, images_1HW3: Iterable[Array]) -> None:
         self._name = name
-        self._images: Iterator[NDArray[np.uint8]] = iter(images_1HW3)
+        self._images: Iterator[Array] = iter(images_1HW3)
 
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+    def get_next(self) -> dict[str, Array] | None:
         image_1HW3 = next(self._images, None)
         return None if image_1HW3 is None else {self._name: image_1HW3}
 
@@ -106,17 +119,3 @@ def _input_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, A
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QInt8}
     return {first.input[0]: [entry]}
-
-
-def _on_pooled_vectors(model: onnx.ModelProto) -> list[str]:
-    """Return the names of convolutions whose input is one pixel, (N, C, 1, 1)."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    pixels = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:]
-        for value in inferred.graph.value_info
-    }
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type == "Conv" and pixels.get(node.input[0]) == [1, 1]
-    ]

@@ -1,8 +1,8 @@
 """ONNX for TensorRT: what its parser asks for, and that the network is still the same one."""
 
-import io
-import warnings
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.exporter import Request
 from fastseg_exporters.tensorrt_graph import fit_for_tensorrt
-from fastseg_exporters.to_tensorrt import to_half
+from fastseg_exporters.to_onnx import to_onnx
+from fastseg_exporters.to_tensorrt import export, tensorrt_onnx, to_half
 from fastseg_exporters.to_tensorrt_int8 import quantize
 from fastseg_runtime.cuda import Cuda
+from fastseg_runtime.manifest import ClassInfo
 from fastseg_runtime.tensorrt_builder import BuildRequest, build_engine
 from fastseg_runtime.tensorrt_runner import TensorRTRunner
-from onnx import TensorProto, numpy_helper
+from fastseg_targets.profile import load_target
+from onnx import TensorProto, helper, numpy_helper
 
-from fastseg import DeployGraph, FastSegNet
+from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
 from tests.doubles.cudart_double import FakeCudart
 from tests.doubles.tensorrt_double import make_tensorrt, releases
 from tests.doubles.tensorrt_graph_rules import find_violations
@@ -27,24 +32,22 @@ NO_RECORD = pytest.mark.skip(reason="FASTSEG_TENSORRT_API is not set")
 WIDTH, HEIGHT, CLASSES = 128, 64, 5
 
 
-def make_onnx(variant: str = "nano", opset: int = 17, **options: Any) -> onnx.ModelProto:
-    """Export the deploy graph of a network whose weights are noise."""
+def make_graph(variant: str = "nano", **options: Any) -> DeployGraph:
+    """Return the deploy graph of a network whose weights are noise."""
     torch.manual_seed(0)
-    graph = DeployGraph(FastSegNet(CLASSES, variant), WIDTH, HEIGHT, **options).eval()
-    image = torch.zeros(1, HEIGHT, WIDTH, 3, dtype=torch.uint8)
-    file = io.BytesIO()
-    with warnings.catch_warnings():  # deprecated, but the exporter that keeps the opset
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph,
-            (image,),
-            file,
-            input_names=["image"],
-            output_names=[graph.output],
-            opset_version=opset,
-            dynamo=False,
-        )
-    return onnx.load_from_string(file.getvalue())
+    return DeployGraph(FastSegNet(CLASSES, variant), WIDTH, HEIGHT, **options).eval()
+
+
+def make_request(target: str, **options: Any) -> Request:
+    """Return what the command would ask of the exporter."""
+    torch.manual_seed(0)
+    classes = tuple(ClassInfo(f"class {index}", (index, 0, 0)) for index in range(CLASSES))
+    info = CheckpointInfo("nano", classes, width=WIDTH, height=HEIGHT)
+    network = Network(FastSegNet(CLASSES, "nano").eval(), info, "nano", "0" * 64)
+    profile = load_target(target)
+    return Request(
+        network, profile, profile.ladder[0], Calibration("synthetic", count=2), **options
+    )
 
 
 def make_images(count: int = 4) -> Iterator[Any]:
@@ -71,12 +74,12 @@ def agreement(one: onnx.ModelProto, other: onnx.ModelProto) -> float:
 
 @pytest.fixture(scope="module")
 def plain() -> onnx.ModelProto:
-    return make_onnx()
+    return to_onnx(make_graph(), torch.zeros(1, HEIGHT, WIDTH, 3, dtype=torch.uint8), make_graph())
 
 
 @pytest.fixture(scope="module")
-def fitted(plain: onnx.ModelProto) -> onnx.ModelProto:
-    return fit_for_tensorrt(plain)
+def fitted() -> onnx.ModelProto:
+    return tensorrt_onnx(make_graph())
 
 
 @pytest.fixture(scope="module")
@@ -101,31 +104,62 @@ def test_the_parser_would_refuse_the_graph_as_torch_writes_it(plain: onnx.ModelP
     texts = [violation.text for violation in find_violations(plain, 8)]
     assert any("UINT8 must be cast from float" in text for text in texts)
     assert any("Resize scales must be an initializer" in text for text in texts)
-    assert any("bias tensor is required to be an initializer" in text for text in texts)
 
 
 @pytest.mark.parametrize("variant", ["nano", "base"])
 def test_the_fitted_graph_is_one_that_every_release_parses(variant: str) -> None:
-    model = fit_for_tensorrt(make_onnx(variant))
+    model = tensorrt_onnx(make_graph(variant))
     for major in (8, 10, 11):
         assert find_violations(model, major) == []
         assert find_violations(to_half(model), major) == []
 
 
-def test_fitting_changes_no_class(plain: onnx.ModelProto, fitted: onnx.ModelProto) -> None:
-    assert agreement(plain, fitted) == 1.0
-    assert find_violations(plain, 8)  # fitting made a copy
+def test_the_graph_gives_the_classes_that_pytorch_gives(fitted: onnx.ModelProto) -> None:
+    graph = make_graph()
+    with torch.inference_mode():
+        same = [
+            (run(fitted, image) == graph(torch.from_numpy(image)).numpy()).mean()
+            for image in make_images()
+        ]
+    assert min(same) > 0.999
+
+
+def test_weights_behind_an_identity_become_initializers() -> None:
+    """As torch writes equal biases: once, and Identity nodes for the others."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Cast", ["bytes"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Identity", ["bias"], ["bias_copy"]),
+            helper.make_node("Conv", ["x", "weight", "bias_copy"], ["y"], "conv"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("bytes", TensorProto.UINT8, [1, 3, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 2, 2])],
+        [
+            numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "weight"),
+            numpy_helper.from_array(np.ones(3, np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (violation,) = find_violations(model, 8)
+    assert "bias tensor is required to be an initializer" in violation.text
+    fitted = fit_for_tensorrt(model)
+    assert find_violations(fitted, 8) == []
+    assert [value.name for value in fitted.graph.input] == ["image"]
 
 
 def test_logits_go_through_as_well() -> None:
-    model = fit_for_tensorrt(make_onnx(output="logits"))
-    assert find_violations(model, 8) == []
-    assert run(model, next(make_images())).dtype == np.float32
+    model = tensorrt_onnx(make_graph(output="logits"))
+    for graph in (model, to_half(model)):
+        assert find_violations(graph, 8) == []
+        assert run(graph, next(make_images())).dtype == np.float32
 
 
-def test_a_newer_opset_is_refused_with_the_cause() -> None:
+def test_a_newer_opset_is_refused_with_the_cause(plain: onnx.ModelProto) -> None:
+    newer = onnx.ModelProto.FromString(plain.SerializeToString())
+    newer.opset_import[0].version = 18
     with pytest.raises(ValueError, match="opset 18, TensorRT 8.6 reads 17.*dynamo=False"):
-        fit_for_tensorrt(make_onnx(opset=18))
+        fit_for_tensorrt(newer)
 
 
 def test_the_typed_graph_is_half_as_large_and_gives_the_same_classes(
@@ -181,7 +215,7 @@ def test_weights_have_a_scale_per_output_channel_and_biases_none(int8: onnx.Mode
 
 
 def test_a_residual_and_its_block_read_the_same_quantized_map() -> None:
-    model = fit_for_tensorrt(make_onnx("base"))
+    model = tensorrt_onnx(make_graph("base"))
     int8 = quantize(model, make_images(1), mean=128, std=64)
     makers = {name: node.op_type for node in int8.graph.node for name in node.output}
     additions = [
@@ -229,12 +263,12 @@ def test_a_named_convolution_is_left_in_float(fitted: onnx.ModelProto) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_choices(fitted: onnx.ModelProto) -> None:
-    with pytest.raises(ValueError, match=r"no convolutions \['nothing'\]; the graph has \['/core"):
+    with pytest.raises(ValueError, match=r"no convolutions \['nothing'\].*there are \('/core"):
         quantize(fitted, make_images(1), mean=128, std=64, keep_float=["nothing"])
 
 
 def test_another_normalisation_is_calibrated_instead_of_pinned() -> None:
-    model = fit_for_tensorrt(make_onnx(mean=100.0, std=50.0))
+    model = tensorrt_onnx(make_graph(mean=100.0, std=50.0))
     int8 = quantize(model, make_images(), mean=100.0, std=50.0)
     scale, _ = input_quantizer(int8)
     assert float(scale) == pytest.approx(155 / 50 / 127, rel=0.05)
@@ -244,3 +278,39 @@ def test_another_normalisation_is_calibrated_instead_of_pinned() -> None:
 def test_quantizing_twice_gives_the_same_bytes(fitted: onnx.ModelProto) -> None:
     one, other = (quantize(fitted, make_images(2), mean=128, std=64) for _ in range(2))
     assert one.SerializeToString() == other.SerializeToString()
+
+
+def test_fp16_ships_a_plain_and_a_typed_graph(tmp_path: Path) -> None:
+    artifact = export(make_request("jetson-fp16"), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-typed.onnx", "model.onnx"]
+    assert artifact.entry == "model.onnx"
+    assert artifact.io == {"image": "uint8 NHWC", "classes": "uint8"}
+    assert artifact.requires == {"backend": "tensorrt", "min_version": "8.5"}
+    for path in tmp_path.iterdir():
+        assert find_violations(onnx.load(path), 8) == []
+
+
+def test_int8_ships_one_graph_for_every_release_and_names_its_layers(tmp_path: Path) -> None:
+    artifact = export(make_request("jetson-int8"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    model = onnx.load(tmp_path / "model.onnx")
+    assert find_violations(model, 8) == []
+    assert set(artifact.layers) < {node.name for node in model.graph.node}
+    kept = artifact.layers[-1]
+    again = export(make_request("jetson-int8", keep_float=(kept,)), tmp_path)
+    assert again.layers == artifact.layers[:-1]
+
+
+def test_other_precisions_are_refused(tmp_path: Path) -> None:
+    request = dataclasses.replace(make_request("jetson-fp16"), precision="palettized")
+    with pytest.raises(ValueError, match="makes fp32, fp16 and int8, not palettized"):
+        export(request, tmp_path)
+
+
+def test_exporting_twice_gives_the_same_files(tmp_path: Path) -> None:
+    contents = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        export(make_request("jetson-fp16"), tmp_path / name)
+        contents.append([path.read_bytes() for path in sorted((tmp_path / name).iterdir())])
+    assert contents[0] == contents[1]
