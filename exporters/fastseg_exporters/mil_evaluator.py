@@ -60,10 +60,14 @@ class Evaluator:
         return values[self.program.output]
 
 
+def unknown_operations(program: Program) -> list[Operation]:
+    """Return the operations that the table lacks."""
+    return [o for o in program.operations if o.type not in OPERATIONS]
+
+
 def check_operations(program: Program) -> None:
     """Raise UnsupportedOperationError, naming all of them, if the table lacks operations."""
-    unknown = [o for o in program.operations if o.type not in OPERATIONS]
-    if unknown:
+    if unknown := unknown_operations(program):
         names = ", ".join(f"{o.type} ({o.results[0].name})" for o in unknown)
         raise UnsupportedOperationError(
             f"the Core ML program has operations that cannot be evaluated without macOS: {names}; "

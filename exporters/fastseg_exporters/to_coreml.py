@@ -1,16 +1,27 @@
-"""Core ML: an ML program for iOS 16 and macOS 13 that takes an RGB image and gives class ids."""
+"""Core ML: an ML program for iOS 16 and macOS 13 that takes an RGB image and gives class ids.
+
+Precisions: "fp16"; "int8-weights", one scale per output channel; "palettized", each weight an
+index into a palette of its layer. All compute in fp16. The same network and options give the
+same bytes.
+"""
 
 import logging
 import re
-from collections.abc import Callable
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from fastseg.deploy import DeployGraph
+from fastseg import DeployGraph, Network, __version__
+from fastseg_exporters.backend_mil import read_program
+from fastseg_exporters.coreml_package import PackageText, describe, save
+from fastseg_exporters.coreml_trace import ConversionError, describe_step, trace
+from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
+from fastseg_exporters.mil_evaluator import unknown_operations
+from fastseg_exporters.mil_program import Program
 
 try:
     import coremltools as ct
@@ -20,32 +31,46 @@ except ImportError as error:
         "exporting to Core ML needs coremltools: pip install 'fastseg-edge[coreml]'"
     ) from error
 
-_FAILED_NODE = re.compile(r"Unsupported fx node (\w+)|\(located at: '(\w+)'\)")
+ENTRY = "model.mlpackage"
+PALETTE_BITS = (1, 2, 4, 6, 8)  # what iOS 16 has
+_FAILED_STEP = re.compile(r"Unsupported fx node (\w+)|\(located at: '(\w+)'\)")
 
 
-class ConversionError(RuntimeError):
-    """The network has something that Core ML cannot take."""
+@dataclass(frozen=True)
+class Options:
+    """The table `options` of a target's file."""
+
+    palette_bits: int = 8
 
 
-class ImageGraph(nn.Module):
-    """The deploy graph behind its normalisation, which Core ML does as it reads the image."""
+def export(request: Request, out_dir: Path) -> ExportedArtifact:
+    """Write model.mlpackage into out_dir.
 
-    def __init__(self, graph: DeployGraph) -> None:
-        super().__init__()
-        self.core = graph.core
-        self._class_scores: Callable[[Tensor], Tensor] | None = (
-            graph.upsample if graph.output == "classes" else None
-        )
+    Raises:
+        ConversionError: an operation that Core ML, or the proof of it without macOS, cannot take.
+        ValueError: a precision or an option that does not exist.
+    """
+    options = parse_options(Options, request.target)
+    graph = request.graph()
+    traced = trace(graph)
+    model = compress(convert(traced, graph), request.precision, options, request.keep_float)
+    describe(model, package_text(request.network))
+    save(model, out_dir / ENTRY)
+    program = read_program(out_dir / ENTRY)
+    if sys.platform != "darwin":
+        check_provable(program, traced)
+    return ExportedArtifact(
+        format="coreml",
+        entry=ENTRY,
+        io={"image": "image"}
+        | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"}),
+        requires={"backend": "coreml", "min_version": "6.0"},
+        toolchain=versions("torch", "coremltools", "scikit-learn"),
+        layers=compressed_layers(program),
+    )
 
-    def forward(self, image_N3HW: Tensor) -> Tensor:
-        """Return ids (N, h, w) or logits (N, K, h, w) for a normalised image."""
-        logits_NKhw: Tensor = self.core(image_N3HW)
-        if self._class_scores is None:
-            return logits_NKhw
-        return self._class_scores(logits_NKhw).argmax(dim=1)
 
-
-def convert(graph: DeployGraph) -> Any:
+def convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
     """Convert to an ML program in fp16.
 
     Returns:
@@ -54,39 +79,20 @@ def convert(graph: DeployGraph) -> Any:
     Raises:
         ConversionError: an operation that Core ML lacks, with the module it came from.
     """
-    program = trace(graph)
     messages = _Messages()
     logger = logging.getLogger("coremltools")
     logger.addHandler(messages)
     try:
-        return _convert(program, graph)
+        return _convert(traced, graph)
     except Exception as error:  # converters of single operations raise anything
-        text = " ".join([*messages.texts, str(error)])
-        raise ConversionError(f"Core ML cannot take {_culprit(program, text)}: {error}") from error
+        found = _FAILED_STEP.findall(" ".join([*messages.texts, str(error)]))
+        step = describe_step(traced, {name for match in found for name in match if name})
+        raise ConversionError(f"Core ML cannot take {step}: {error}") from error
     finally:
         logger.removeHandler(messages)
 
 
-def trace(graph: DeployGraph) -> ExportedProgram:
-    """Export the graph with torch, ready for coremltools.
-
-    Raises:
-        ConversionError: torch.export cannot follow the network's Python.
-    """
-    example_13HW = torch.zeros(1, 3, graph.height, graph.width)
-    try:
-        exported = torch.export.export(ImageGraph(graph).eval(), (example_13HW,))
-        program: ExportedProgram = exported.run_decompositions({})
-    except Exception as error:  # torch raises many kinds, whatever the network's code does
-        raise ConversionError(f"torch.export cannot trace the network: {error}") from error
-    for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten.alias.default:  # slices that cut nothing off
-            node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
-    return program
-
-
-def _convert(program: ExportedProgram, graph: DeployGraph) -> Any:
+def _convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
     image = ct.ImageType(
         name="image",
         shape=(1, 3, graph.height, graph.width),
@@ -94,9 +100,10 @@ def _convert(program: ExportedProgram, graph: DeployGraph) -> Any:
         bias=[-graph.mean / graph.std] * 3,
         color_layout=ct.colorlayout.RGB,
     )
-    dtype = ct.converters.mil.mil.types.int32 if graph.output == "classes" else None
+    types = ct.converters.mil.mil.types
+    dtype = types.int32 if graph.output == "classes" else types.fp32
     return ct.convert(
-        program,
+        traced,
         inputs=[image],
         outputs=[ct.TensorType(name=graph.output, dtype=dtype)],
         convert_to="mlprogram",
@@ -117,32 +124,58 @@ class _Messages(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def _culprit(program: ExportedProgram, text: str) -> str:
-    names = {name for match in _FAILED_NODE.finditer(text) for name in match.groups()}
-    for node in program.graph.nodes:
-        if node.name in names:
-            return f"{node.target} in {module_of(node)}"
-    return "the network"
+def compress(model: Any, precision: str, options: Options, keep_float: tuple[str, ...]) -> Any:
+    """Return the model with its weights in another form.
 
-
-def module_of(node: fx.Node) -> str:
-    """Return the module that a traced operation came from, such as "decoder.up (net.UpBlock)"."""
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    if len(stack) < 2:
-        return "the network's last step"
-    path, kind = stack[-1]
-    name = path.removeprefix("core").removeprefix(".network").removeprefix(".")
-    return f"{name or 'the network itself'} ({getattr(kind, '__qualname__', kind)})"
-
-
-def compress_int8(model: Any) -> Any:
-    """Store weights as int8 with one scale per output channel; computing stays in fp16."""
-    config = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
-    return cto.linear_quantize_weights(model, cto.OptimizationConfig(config))
-
-
-def palettize(model: Any, bits: int) -> Any:
-    """Store weights as indices into a palette of 2 ** bits values per layer, found by k-means."""
-    config = cto.OpPalettizerConfig(mode="kmeans", nbits=bits)
+    Args:
+        model: an MLModel in fp16.
+        precision: "fp16", "int8-weights" or "palettized".
+        options: the palette's size.
+        keep_float: layers that stay in fp16.
+    """
+    kept: dict[str, None] = dict.fromkeys(keep_float)
+    if precision == "fp16":
+        return model
+    if precision == "int8-weights":
+        linear = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
+        return cto.linear_quantize_weights(model, cto.OptimizationConfig(linear, None, kept))
+    if precision != "palettized":
+        raise ValueError(f"no precision {precision!r}; choose fp16, int8-weights or palettized")
+    if options.palette_bits not in PALETTE_BITS:
+        raise ValueError(f"palette_bits is {options.palette_bits}; choose one of {PALETTE_BITS}")
+    palette = cto.OpPalettizerConfig(mode="kmeans", nbits=options.palette_bits)
     with threadpool_limits(1):  # the order of sums, and so the palette, depends on the threads
-        return cto.palettize_weights(model, cto.OptimizationConfig(config))
+        return cto.palettize_weights(model, cto.OptimizationConfig(palette, None, kept))
+
+
+def compressed_layers(program: Program) -> tuple[str, ...]:
+    """Return the layers whose weights are not stored as plain fp16, in the order of the graph."""
+    packed = {o.results[0].name for o in program.operations if o.type.startswith("constexpr_")}
+    return tuple(o.results[0].name for o in program.operations if packed & set(o.refs()))
+
+
+def check_provable(program: Program, traced: ExportedProgram) -> None:
+    """Raise ConversionError if the evaluator cannot run the program, naming modules."""
+    steps = [
+        f"{o.type}, from {describe_step(traced, [o.results[0].name])}"
+        for o in unknown_operations(program)
+    ]
+    if steps:
+        raise ConversionError(
+            "Core ML takes the network, but it cannot be proven without macOS for "
+            f"{'; '.join(steps)}. Export on a Mac, or add the operation to mil_ops.py"
+        )
+
+
+def package_text(network: Network) -> PackageText:
+    """Return what Xcode shows of the network."""
+    info = network.info
+    trained_on = f", trained on {info.trained_on}" if info.trained_on else ""
+    return PackageText(
+        description=f"Semantic segmentation into {len(info.classes)} classes: {network.name} "
+        f"({info.variant}), {info.width}x{info.height}{trained_on}",
+        author=f"fastseg-edge {__version__}",
+        licence=f"Weights: {info.data_licence or 'no licence stated in the checkpoint'}",
+        version=network.sha256[:12],
+        classes=info.classes,
+    )

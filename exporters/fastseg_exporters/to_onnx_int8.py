@@ -1,0 +1,153 @@
+"""Int8 for ONNX Runtime on CPUs: QDQ with ranges from calibration images, or weights alone."""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from fastseg_runtime.metrics import Array
+from onnx import helper, numpy_helper
+
+from fastseg_exporters.to_onnx import FLOAT_IMAGE
+
+try:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+except ImportError as error:
+    raise ImportError("int8 needs onnxruntime: pip install 'fastseg-edge[onnx]'") from error
+
+QUANTIZED_OPERATORS = ["Conv", "Add", "Mul"]  # ReLU joins the convolution before it
+EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
+
+
+def quantize(
+    model: onnx.ModelProto,
+    images: Iterable[Array],
+    mean: float,
+    std: float,
+    keep_float: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Return the graph with QDQ nodes: int8 weights per channel, uint8 activations.
+
+    Args:
+        model: takes the normalised float image.
+        images: calibration images, uint8 RGB (1, H, W, 3) of the input's size.
+        mean: of the normalisation.
+        std: of the normalisation.
+        keep_float: convolutions, by name, to leave in float.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        logging.disable(logging.WARNING)  # advice to pre-process, which onnxsim has done
+        try:
+            quantize_static(
+                model,
+                path,
+                _Images(images, mean, std),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=QUANTIZED_OPERATORS,
+                nodes_to_exclude=[*keep_float, *_kept_in_float(model)],
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"TensorQuantOverrides": _image_scale(mean, std)},
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        return onnx.load(path)
+
+
+def convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of the convolutions that quantize() quantizes, in graph order."""
+    kept = set(_kept_in_float(model))
+    return tuple(n.name for n in model.graph.node if n.op_type == "Conv" and n.name not in kept)
+
+
+def _image_scale(mean: float, std: float) -> dict[str, Any]:
+    """Pin the image's scale: (x - 128) / std at scale 1 / std and zero point 128 is x itself."""
+    if mean != EXACT_MEAN:
+        return {}
+    scale, zero_point = np.array(1 / std, np.float32), np.array(EXACT_MEAN, np.uint8)
+    entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QUInt8}
+    return {FLOAT_IMAGE: [entry]}
+
+
+def _kept_in_float(model: onnx.ModelProto) -> list[str]:
+    """Return the names of nodes that int8 would only harm.
+
+    The class map's convolution computes differences of logits; channel gates are vectors, where
+    int8 gains nothing.
+    """
+    shapes = onnx.shape_inference.infer_shapes(model).graph.value_info
+    vectors = {
+        value.name
+        for value in shapes
+        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:] == [1, 1]
+    }
+    return [
+        node.name
+        for node in model.graph.node
+        if node.name.startswith("/class_map")
+        or (node.op_type == "Conv" and node.input[0] in vectors)
+    ]
+
+
+def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with convolution weights as int8, one scale per output channel.
+
+    Symmetric: w is about scale * q. The arithmetic stays in float, so only the file is smaller.
+    """
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type == "Conv" and not node.name.startswith("/class_map"):
+            nodes.append(_as_int8(model.graph, weights[node.input[1]], node))
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _as_int8(
+    body: onnx.GraphProto, weight: onnx.TensorProto, conv: onnx.NodeProto
+) -> onnx.NodeProto:
+    """Replace a weight by int8 and scales; return the node that multiplies them."""
+    values = numpy_helper.to_array(weight)
+    scale = np.abs(values).max(axis=tuple(range(1, values.ndim))) / 127
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    quantized = np.round(values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
+    name = weight.name
+    weight.CopyFrom(numpy_helper.from_array(quantized, f"{name}_int8"))
+    body.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+    conv.input[1] = f"{name}_float"
+    inputs = [f"{name}_int8", f"{name}_scale"]
+    return helper.make_node(
+        "DequantizeLinear", inputs, [conv.input[1]], f"{name}_dequantize", axis=0
+    )
+
+
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """Normalises one image at a time: memory stays flat however many there are."""
+
+    def __init__(self, images: Iterable[Array], mean: float, std: float) -> None:
+        self._images: Iterator[Array] = iter(images)
+        self._mean, self._std = mean, std
+
+    def get_next(self) -> dict[str, Array] | None:
+        image_1HW3 = next(self._images, None)
+        if image_1HW3 is None:
+            return None
+        normalised = (image_1HW3.astype(np.float32) - self._mean) / self._std
+        return {FLOAT_IMAGE: np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))}
