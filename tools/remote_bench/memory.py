@@ -17,16 +17,13 @@ def summarise_memory(raw: dict[str, Any], unified: bool) -> dict[str, Any]:
     """
     moments: dict[str, Any] = raw.get("memory") or {}
     workers = [s["worker"] for s in raw["samples"]["environment"] if s.get("worker")]
-    sampled = [worker["pss_kb"] for worker in workers if worker["pss_kb"] is not None]
-    noted = [m["pss_kb"] for m in moments.values() if m["pss_kb"] is not None]
-    baseline = _kb(moments, "imported", "pss_kb")
-    pss = max([*sampled, *noted], default=None)
-    peaks = [m["peak_rss_kb"] for m in moments.values() if m["peak_rss_kb"] is not None]
+    readings = [*moments.values(), *workers]
+    baseline, pss = _kb(moments, "imported", "pss_kb"), _most(readings, "pss_kb")
     return {
         "scope": _SCOPE,
         "baseline_mb": _mb(baseline),
         "pss_mb": _mb(pss),
-        "peak_mb": _mb(max(peaks, default=None)),
+        "peak_mb": _mb(_most(readings, "peak_rss_kb")),
         "delta_mb": _mb(None if pss is None or baseline is None else pss - baseline),
         "system_delta_mb": _mb(_system_delta_kb(raw, moments)),
         "unified": unified,
@@ -38,6 +35,10 @@ def _system_delta_kb(raw: dict[str, Any], moments: dict[str, Any]) -> int | None
     samples = [s.get("available_kb") for s in raw["samples"]["environment"]]
     least = min((kb for kb in samples if kb is not None), default=None)
     return None if before is None or least is None else before - least
+
+
+def _most(readings: list[dict[str, Any]], name: str) -> int | None:
+    return max((r[name] for r in readings if r.get(name) is not None), default=None)
 
 
 def _kb(moments: dict[str, Any], moment: str, name: str) -> int | None:

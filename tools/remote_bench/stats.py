@@ -50,20 +50,32 @@ def bootstrap_ci95(
         statistic: takes a resampled series of the same shape.
         seed: the same seed gives the same interval.
     """
+    replicates = bootstrap(columns, statistic, seed)
+    return None if replicates is None else interval95(replicates)
+
+
+def interval95(replicates: Floats) -> Interval:
+    """Return the middle 95 % of bootstrap replicates."""
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bootstrap(
+    columns: Floats, statistic: Callable[[Floats], float], seed: int = 0
+) -> Floats | None:
+    """Return the statistic of 400 resampled series; None where the series is too short."""
     n = len(columns)
     length = max(1, round(math.sqrt(n)))
     if n < _LEAST_BLOCKS:
         return None
     rng = np.random.default_rng(seed)
-    starts_per_replicate = math.ceil(n / length)
     steps = np.arange(length)
     found = []
     for _ in range(_REPLICATES):
-        starts = rng.integers(0, n, starts_per_replicate)
+        starts = rng.integers(0, n, math.ceil(n / length))
         indices = (starts[:, None] + steps).ravel()[:n] % n
         found.append(statistic(columns[indices]))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
+    return np.array(found, dtype=np.float64)
 
 
 def slope(times: Floats, values: Floats) -> float:
