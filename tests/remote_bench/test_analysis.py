@@ -184,6 +184,10 @@ def test_cost_of_the_sampler_is_measured_by_blocks_with_and_without(made_result,
     assert found == ([wanted] if wanted else [])
 
 
+def test_share_of_the_cpu_that_the_sampler_used_is_reported(made_result):
+    assert judged(made_result())["sampler"]["cpu"] == pytest.approx(0.5 / 20 / 6)
+
+
 def test_network_that_is_faster_than_the_board_can_be_is_doubted(made_result):
     bundle = {"precision": "fp16", "macs": 10**12, "bytes_moved": 10**6}
     report = judged(made_result(), bundle=bundle)

@@ -145,6 +145,13 @@ def test_processor_and_gpu_of_a_pc_are_added_under_their_own_scope():
     assert power["flat_out"]["mean_w"] == pytest.approx(35)
 
 
+def test_run_that_outlasts_its_samples_by_a_little_loses_no_energy():
+    times = [t for t in TIMES if 90.3 < t < 129.8]
+    power, _ = measure(feed(lambda t: "VDD_IN 5000mW/1mW", times=times))
+    assert power["idle"]["before_w"] == pytest.approx(5)
+    assert power["idle"]["after_w"] == pytest.approx(5)
+
+
 def test_null_readings_are_left_out():
     rows = series("ina_hwmon", ["VDD_IN"], lambda t: [None if 103 < t < 103.5 else 5000])
     power, _ = measure({"tegrastats": {"lines": []}, "power": [rows]})

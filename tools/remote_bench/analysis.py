@@ -71,7 +71,7 @@ def summarise(raw: dict[str, Any], context: Mapping[str, Any] | None = None) -> 
         "bound_ms": _bound_ms(device, report["bundle"], raw.get("info") or {}),
         "device": describe_device(device, raw["probe"]),
         "conditions": _conditions(raw, slices, spans),
-        "sampler": _sampler(raw),
+        "sampler": _sampler(raw, slices),
         "changed": _changed(raw),
         "flags": raw["request"],
         "series": plot_series(raw, rails, device, spans),
@@ -219,12 +219,13 @@ def _conditions(
     }
 
 
-def _sampler(raw: dict[str, Any]) -> dict[str, Any]:
+def _sampler(raw: dict[str, Any], slices: dict[str, Any]) -> dict[str, Any]:
     feed = raw["samples"]["tegrastats"]
     failed = feed["failure"] if raw["probe"]["tools"].get("tegrastats") else ""
     return {
         "hz": raw["request"]["sampler_hz"],
         "overhead": sampler_overhead(raw["frames"]),
+        "cpu": conditions.sampler_cpu(raw, slices.get("flat_out")),
         "tegrastats_failure": failed,
         "tegrastats_events": feed["events"],
         "dropped_lines": feed["dropped"],

@@ -101,13 +101,33 @@ def _pi_alerts(before: int | None, after: int | None) -> list[str]:
 
 def foreign_load(raw: dict[str, Any], slice_: dict[str, Any], idle: Span | None) -> dict[str, Any]:
     """Return {"cpu", "idle_cpu", "idle_gpu"}: shares that others used; None where not known."""
-    cores = raw["probe"]["cpu"]["count"] or 1
     used = {name: _difference(pair) for name, pair in slice_["cpu_s"].items()}
-    seconds = (slice_["end"] - slice_["begin"]) * cores
     cpu = None
     if used["busy"] is not None and used["worker"] is not None:
-        cpu = max(0.0, used["busy"] - used["worker"] - (used["supervisor"] or 0)) / seconds
-    return {"cpu": cpu, "idle_cpu": _idle_cpu(raw, idle, cores), "idle_gpu": _idle_gpu(raw, idle)}
+        others_s = used["busy"] - used["worker"] - (used["supervisor"] or 0)
+        cpu = max(0.0, others_s) / _cpu_time_s(raw, slice_)
+    return {
+        "cpu": cpu,
+        "idle_cpu": _idle_cpu(raw, idle, _cores(raw)),
+        "idle_gpu": _idle_gpu(raw, idle),
+    }
+
+
+def sampler_cpu(raw: dict[str, Any], slice_: dict[str, Any] | None) -> float | None:
+    """Return the share of all CPU cores that supervisor and sampler used; tegrastats is extra.
+
+    Where blocks with and without the sampler differ by noise only, this bounds its cost.
+    """
+    used = _difference(slice_["cpu_s"]["supervisor"]) if slice_ else None
+    return None if slice_ is None or used is None else used / _cpu_time_s(raw, slice_)
+
+
+def _cores(raw: dict[str, Any]) -> int:
+    return int(raw["probe"]["cpu"]["count"] or 1)
+
+
+def _cpu_time_s(raw: dict[str, Any], slice_: dict[str, Any]) -> float:
+    return float(slice_["end"] - slice_["begin"]) * _cores(raw)
 
 
 def _difference(pair: Sequence[float | None]) -> float | None:

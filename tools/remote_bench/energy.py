@@ -15,6 +15,7 @@ from remote_bench.stats import Floats
 from remote_bench.tegrastats import parse_line
 
 _GAP_PERIODS, _GAP_LEAST_S = 5.0, 1.0
+_EDGE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,25 @@ class EnergyCurve:
     step_seen_mw: float | None = None  # the smallest difference between readings
 
     def energy_j(self, begin: float, end: float) -> float:
-        """Return the energy between two times that the curve covers."""
+        """Return the energy between two times.
+
+        Just before the first and after the last sample the power is taken to be that of the first
+        and last half second.
+        """
+        return self._joules_at(end) - self._joules_at(begin)
+
+    def _joules_at(self, time: float) -> float:
+        first, last = float(self.t[0]), float(self.t[-1])
+        if time < first:
+            return float(self.joules[0]) - (first - time) * self._edge_w(first, first + _EDGE_S)
+        if time > last:
+            return float(self.joules[-1]) + (time - last) * self._edge_w(last - _EDGE_S, last)
+        return float(np.interp(time, self.t, self.joules))
+
+    def _edge_w(self, begin: float, end: float) -> float:
+        begin, end = max(begin, float(self.t[0])), min(end, float(self.t[-1]))
         at = np.interp([begin, end], self.t, self.joules)
-        return float(at[1] - at[0])
+        return float(at[1] - at[0]) / (end - begin)
 
     def gaps(self, begin: float, end: float) -> list[tuple[float, float]]:
         """Return the parts of an interval without samples that are long for this sensor."""
@@ -64,7 +81,7 @@ def curves(samples: dict[str, Any]) -> list[EnergyCurve]:
             ]
             wraps_at = series["wraps_at"][column]
             found.append(_curve(series["source"], rail, rows, series["unit"], wraps_at))
-    return [curve for curve in found if len(curve.t) > 1]
+    return [curve for curve in found if len(curve.t) > 1 and curve.t[-1] > curve.t[0]]
 
 
 def _tegrastats_curves(feed: dict[str, Any]) -> list[EnergyCurve]:

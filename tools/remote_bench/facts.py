@@ -161,7 +161,10 @@ def _conditions(report: Report) -> Iterator[Row]:
         text = _with_interval(
             100 * overhead["fraction"], _scaled(overhead["ci95"], 100), "{:+.2f}", " %"
         )
-        yield Row("sampler's cost", text, "of the frame rate, at blocks with and without")
+        note = (
+            f"of the frame rate, by turns; it used {_share(report['sampler']['cpu'])} of all cores"
+        )
+        yield Row("sampler's cost", text, note)
 
 
 def _network(report: Report) -> Iterator[Row]:
