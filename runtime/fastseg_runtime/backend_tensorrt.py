@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.cuda import open_cuda
-from fastseg_runtime.cuda_context import current_device
+from fastseg_runtime.cuda_context import current_device, refuse_foreign_context
 from fastseg_runtime.engine_cache import EngineCache
 from fastseg_runtime.tensorrt_builder import BuildRequest, BuiltEngine, build_engine
 from fastseg_runtime.tensorrt_engine import Engine, EngineSource
@@ -53,6 +53,7 @@ class TensorRTBackend:
         """
         device = device_index(source.device)
         cuda = open_cuda()
+        refuse_foreign_context(device)
         with current_device(cuda, device):
             platform = describe_platform(tensorrt, cuda, device)
             engines = EngineSource(tensorrt, cuda, platform, self._cache, device)

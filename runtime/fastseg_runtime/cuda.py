@@ -61,6 +61,8 @@ FIXES = {
     2: "the GPU is out of memory: close other programs, or use a smaller --size",
     35: "there is no NVIDIA driver here, or one older than this libcudart: install or update it",
     100: "the driver sees no GPU: in a container, start it with --runtime nvidia (or --gpus all)",
+    400: "an array or stream of another CUDA context; with pycuda, import pycuda.autoprimaryctx "
+    "and not pycuda.autoinit",
     999: "often a driver that was updated without a reboot: reboot",
 }
 

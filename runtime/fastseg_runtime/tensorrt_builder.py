@@ -172,7 +172,7 @@ class _Build:
             "workspace_bytes": self.workspace_bytes,
             "seconds": round(self.status.seconds, 1),
             "audit": {"counts": audit.counts, "others": audit.others, "readable": audit.readable},
-            "warnings": self.messages.warnings[-20:],
+            "warnings": list(self.messages.warnings)[-20:],
             "engine_bytes": len(plan),
             "engine_sha256": hashlib.sha256(plan).hexdigest(),
         }

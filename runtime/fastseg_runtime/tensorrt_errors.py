@@ -1,8 +1,9 @@
 """What TensorRT writes when it fails, turned into a cause and something to do about it."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, List, Optional, Sequence
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Deque, Iterable, List, Optional
 
 
 class TensorRTError(RuntimeError):
@@ -25,6 +26,7 @@ MEMORY_FIX = (
 REBUILD = (
     "delete the cached engine (fastseg-run --cache clear); it is built again at the next start"
 )
+_KEPT = 100  # messages
 # The first that matches wins, so what names its cause comes before what may have many.
 DIAGNOSES = (
     Diagnosis(
@@ -80,12 +82,12 @@ DIAGNOSES = (
 )
 
 
-@dataclass
 class Messages:
-    """What TensorRT logged, oldest first."""
+    """The last things that TensorRT logged, oldest first; an engine may run for months."""
 
-    errors: List[str] = field(default_factory=list)
-    warnings: List[str] = field(default_factory=list)
+    def __init__(self, errors: Iterable[str] = (), warnings: Iterable[str] = ()) -> None:
+        self.errors: Deque[str] = deque(errors, maxlen=_KEPT)
+        self.warnings: Deque[str] = deque(warnings, maxlen=_KEPT)
 
 
 def explain(what: str, messages: Messages) -> TensorRTError:
@@ -95,7 +97,7 @@ def explain(what: str, messages: Messages) -> TensorRTError:
         what: "building the engine".
         messages: what TensorRT logged meanwhile.
     """
-    said = messages.errors or messages.warnings
+    said = list(messages.errors or messages.warnings)
     quoted = "\nTensorRT said: " + " | ".join(text.strip() for text in said[-4:]) if said else ""
     # Warnings come second: one about a tactic without memory explains no error that names a cause.
     diagnosis = diagnose(messages.errors) or diagnose(messages.warnings)
@@ -104,7 +106,7 @@ def explain(what: str, messages: Messages) -> TensorRTError:
     return TensorRTError(f"{what} failed: {diagnosis.cause}. To do: {diagnosis.fix}.{quoted}")
 
 
-def diagnose(texts: Sequence[str]) -> Optional[Diagnosis]:
+def diagnose(texts: Iterable[str]) -> Optional[Diagnosis]:
     """Return the first known failure that shows in some messages."""
     for diagnosis in DIAGNOSES:
         if any(re.search(diagnosis.pattern, text, re.IGNORECASE) for text in texts):

@@ -88,10 +88,12 @@ def run_build(work: Callable[[], T], status: BuildStatus, progress: Optional[Pro
     worker = _Worker(work)
     worker.start()
     try:
-        while worker.is_alive():
-            worker.join(TICK_S)
+        while True:
             if progress is not None:
                 progress(status)
+            worker.join(TICK_S)
+            if not worker.is_alive():
+                break
     except BaseException:
         status.cancelled = True
         worker.join(CANCEL_S)

@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from fastseg_runtime.cuda import Cuda, CudaError
-from fastseg_runtime.cuda_context import current_device, refuse_foreign_context
+from fastseg_runtime.cuda_context import current_device
 from fastseg_runtime.cuda_memory import DeviceArray, on_gpu, pinned_array, view_device_array
 from fastseg_runtime.cuda_stream import Graph, Stream
 from fastseg_runtime.tensorrt_builder import load_engine
@@ -50,7 +50,7 @@ class TensorRTRunner:
 
     Raises:
         TensorRTError: TensorRT refuses the engine.
-        CudaError: no memory, or a foreign CUDA context in this thread.
+        CudaError: no memory.
     """
 
     def __init__(self, trt: Any, cuda: Cuda, plan: bytes, device: int = 0) -> None:
@@ -58,7 +58,6 @@ class TensorRTRunner:
         self._lock = threading.Lock()
         self._messages = Messages()
         with current_device(cuda, device):
-            refuse_foreign_context(device)
             # The engine needs its runtime, the context its engine: all are kept.
             self._runtime = trt.Runtime(make_logger(trt, self._messages))
             self._engine = load_engine(self._runtime, plan, self._messages)

@@ -20,14 +20,15 @@ def tiny_onnx(precision: str = "fp32", seed: int = 0, **changes: Any) -> bytes:
     real = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
     dtype = np.float16 if precision == "fp16" else np.float32
     weights = np.random.default_rng(seed).standard_normal((CLASSES, 3, 1, 1)).astype(dtype)
-    constants = {"weights": weights, "scale": np.float32(1 / 64), "scale_w": np.float32(1 / 32)}
-    constants["zero"] = np.int8(changes.get("zero_point", 0))
+    constants: dict[str, Any] = {"weights": weights}
     nodes = [
         helper.make_node("Cast", ["image"], ["bytes"], "to_float", to=real),
         helper.make_node("Transpose", ["bytes"], ["x"], "to_nchw", perm=[0, 3, 1, 2]),
     ]
     inputs = ["x", "weights"]
     if precision == "int8":
+        constants |= {"scale": np.float32(1 / 64), "scale_w": np.float32(1 / 32)}
+        constants["zero"] = np.int8(changes.get("zero_point", 0))
         nodes += _pair("x", "scale") + _pair("weights", "scale_w")
         inputs = ["x_dq", "weights_dq"]
     nodes += [

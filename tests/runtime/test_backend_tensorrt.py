@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fastseg_runtime.backend import BuildRefusedError, ModelSource
+from fastseg_runtime.cuda import Cuda, CudaError
+from fastseg_runtime.cuda_memory import DeviceArray
 from fastseg_runtime.manifest import Artifact, FileEntry, InputSpec, OutputSpec
 from fastseg_runtime.tensorrt_errors import TensorRTError
 
@@ -55,12 +57,7 @@ class Device:
         monkeypatch.setitem(sys.modules, "tensorrt", self.trt)
         monkeypatch.delitem(sys.modules, MODULE, raising=False)
         self.module = importlib.import_module(MODULE)
-        monkeypatch.setattr(self.module, "open_cuda", lambda: self.module_cuda())
-
-    def module_cuda(self) -> Any:
-        from fastseg_runtime.cuda import Cuda
-
-        return Cuda(self.cudart)
+        monkeypatch.setattr(self.module, "open_cuda", lambda: Cuda(self.cudart))
 
     def open(self, **changes: Any) -> Any:
         backend = self.module.TensorRTBackend()
@@ -165,9 +162,6 @@ def test_updating_tensorrt_builds_a_new_engine(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_frames_on_the_gpu_pass_through(newest: Device) -> None:
-    from fastseg_runtime.cuda import Cuda
-    from fastseg_runtime.cuda_memory import DeviceArray
-
     backend, image = newest.open(), random_image()
     frame = DeviceArray(Cuda(newest.cudart), image.shape, np.uint8)
     np.frombuffer(newest.cudart.view(frame.address, frame.nbytes), np.uint8)[...] = image.ravel()
@@ -197,6 +191,18 @@ def test_the_second_gpu_is_used_and_the_threads_own_restored(newest: Device) -> 
     newest.open(device="cuda:1").infer(random_image())
     assert "cudaSetDevice" in newest.cudart.calls
     assert newest.cudart.device == 0
+
+
+def test_a_context_of_pycuda_autoinit_is_refused_before_anything_is_built(
+    newest: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(index: int) -> None:
+        raise CudaError("import pycuda.autoprimaryctx instead")
+
+    monkeypatch.setattr(newest.module, "refuse_foreign_context", refuse)
+    with pytest.raises(CudaError, match="autoprimaryctx"):
+        newest.open()
+    assert newest.trt.world.builds == 0
 
 
 def test_jetpack_4_is_declined_with_the_reason(newest: Device) -> None:
