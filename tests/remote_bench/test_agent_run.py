@@ -108,7 +108,7 @@ def start(tmp_path):
 
 def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
     board = made_board("orin-nano")
-    run = start({}, root=str(board.root), fps=20)
+    run = start({}, root=str(board.root), seconds=5, fps=20)
     assert run.end() == 0
     assert [event["name"] for event in run.named("phase")] == PHASES
     assert run.events[-1] == {"event": "result", "path": "result.json"}
@@ -118,7 +118,7 @@ def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
     flat_out = result["frames"]["flat_out"]
     assert min(flat_out["total_ms"]) >= 2 and flat_out["infer_ms"][0] > 0
     [paced] = [part for part in result["slices"] if part["name"] == "paced"]
-    assert paced["frames"] == pytest.approx(20, abs=2)
+    assert paced["frames"] == pytest.approx(100, abs=2)
     assert result["selftest"]["agreement"] == 1 and result["accuracy"]["images"] == 2
     assert {"flat_out", "with_sampler", "without_sampler", "paced"} <= set(result["frames"])
     assert result["memory"]["imported"]["pss_kb"] > 1000

@@ -7,6 +7,7 @@ from remote_bench.stats import (
     bootstrap_ci95,
     frames_needed,
     percentile,
+    percentile_ci95,
     slope,
     window_medians,
 )
@@ -37,6 +38,14 @@ def test_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says():
         low, high = bootstrap_ci95(rng.normal(10, 2, 100), lambda part: float(part.mean()))
         hits += low <= 10 <= high
     assert 170 <= hits <= 199
+
+
+def test_intervals_of_percentiles_hold_the_percentiles():
+    values = np.random.default_rng(3).exponential(size=2000)
+    intervals = percentile_ci95(values, [0.5, 0.9])
+    for (low, high), fraction in zip(intervals, (0.5, 0.9), strict=True):
+        assert low <= percentile(values, fraction) <= high
+    assert percentile_ci95(values[:5], [0.5]) == [None] and percentile_ci95(values, []) == []
 
 
 def test_interval_grows_with_autocorrelation():

@@ -12,6 +12,7 @@ from remote_bench.stats import (
     bootstrap_ci95,
     frames_needed,
     percentile,
+    percentile_ci95,
     slope,
     window_medians,
 )
@@ -31,22 +32,22 @@ def summarise_latency(frames: dict[str, list[Any]]) -> dict[str, Any]:
         percentile, "min", "max", "mean", "count", "parts" and "includes".
     """
     total = _column(frames, "total_ms")
-    result: dict[str, Any] = {"reasons": {}, "ci95": {}}
-    for name, fraction in PERCENTILES.items():
-        result[name] = None
-        if len(total) >= frames_needed(fraction):
-            result[name] = percentile(total, fraction)
-            result["ci95"][name] = _percentile_ci(total, fraction)
-        else:
-            result["reasons"][name] = f"needs {frames_needed(fraction)} frames, has {len(total)}"
+    supported = {n: f for n, f in PERCENTILES.items() if len(total) >= frames_needed(f)}
+    intervals = percentile_ci95(total, list(supported.values()))
+    result: dict[str, Any] = {
+        name: percentile(total, fraction) if name in supported else None
+        for name, fraction in PERCENTILES.items()
+    }
+    result["ci95"] = dict(zip(supported, intervals, strict=True))
+    result["reasons"] = {
+        name: f"needs {frames_needed(fraction)} frames, has {len(total)}"
+        for name, fraction in PERCENTILES.items()
+        if name not in supported
+    }
     result.update(min=float(total.min()), max=float(total.max()), mean=float(total.mean()))
     parts = {part: _column(frames, part) for part in _PARTS}
     medians = {part: float(np.median(v)) if len(v) else None for part, v in parts.items()}
     return dict(result, count=len(total), parts=medians, includes=INCLUDES)
-
-
-def _percentile_ci(values: Floats, fraction: float) -> tuple[float, float] | None:
-    return bootstrap_ci95(values, lambda part: percentile(part, fraction))
 
 
 def frame_rate(slice_: dict[str, Any], frames: dict[str, list[Any]]) -> dict[str, Any]:

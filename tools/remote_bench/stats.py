@@ -7,7 +7,7 @@ bootstrap (Politis and Romano, 1992) and not from formulas for independent sampl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -54,6 +54,19 @@ def bootstrap_ci95(
     return None if replicates is None else interval95(replicates)
 
 
+def percentile_ci95(values: Floats, fractions: Sequence[float]) -> list[Interval | None]:
+    """Return the 95 % interval of each percentile, from one bootstrap for all of them."""
+
+    def percentiles(part: Floats) -> Floats:
+        found: Floats = np.quantile(part, fractions, method="inverted_cdf")
+        return found
+
+    replicates = bootstrap(values, percentiles) if len(fractions) else None
+    if replicates is None:
+        return [None] * len(fractions)
+    return [interval95(column) for column in replicates.T]
+
+
 def interval95(replicates: Floats) -> Interval:
     """Return the middle 95 % of bootstrap replicates."""
     low, high = np.quantile(replicates, [0.025, 0.975])
@@ -61,9 +74,9 @@ def interval95(replicates: Floats) -> Interval:
 
 
 def bootstrap(
-    columns: Floats, statistic: Callable[[Floats], float], seed: int = 0
+    columns: Floats, statistic: Callable[[Floats], float | Floats], seed: int = 0
 ) -> Floats | None:
-    """Return the statistic of 400 resampled series; None where the series is too short."""
+    """Return the statistic of 400 resampled series, (400,) or (400, m); None if it is too short."""
     n = len(columns)
     length = max(1, round(math.sqrt(n)))
     if n < _LEAST_BLOCKS:

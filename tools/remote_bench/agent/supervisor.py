@@ -24,7 +24,8 @@ BUILD_TIMEOUT_S = 3600.0  # a TensorRT engine on a small board takes many minute
 ANSWER_TIMEOUT_S = 300.0
 _SETTLED_C = 0.5  # no zone moved more than so much...
 _SETTLED_S = 3.0  # ...in so long
-_OVERHEAD_SHARE, _OVERHEAD_MOST_S, _OVERHEAD_BLOCKS = 0.2, 20.0, 8
+_OVERHEAD_SHARE, _OVERHEAD_BLOCKS = 0.2, 8
+_OVERHEAD_LEAST_S, _OVERHEAD_MOST_S = 1.0, 20.0  # shorter blocks say nothing
 _LEAST_FRAMES = 3
 
 
@@ -152,6 +153,8 @@ class Supervisor:
 
     def _measure_overhead(self, seconds: float) -> None:
         # With and without the sampler in turn, so that a drift of the board falls on both.
+        if seconds < _OVERHEAD_LEAST_S:
+            return
         for number in range(_OVERHEAD_BLOCKS):
             sampled = number % 2 == 1
             if not sampled:
