@@ -33,6 +33,7 @@ SHOPS: tuple[Color, ...] = (
 )
 GLASS: tuple[Color, ...] = ((38, 44, 52), (62, 72, 82), (112, 124, 136), (170, 186, 198))
 _DETAIL_PX = 2.0  # windows narrower than this are not drawn
+_BARS_PX = 8.0  # windows narrower than this have no glazing bars
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def draw_building(
     _draw_windows(canvas, rng, facade, _front_grid(facade, (x, back), z[0]), lit_front)
     canvas.fill(along(x, z, walls), shade(facade.wall, lit_street), Class.BUILDING)
     _draw_windows(canvas, rng, facade, _street_grid(facade, x, z), lit_street)
-    ledge = (facade.height - 0.3, facade.height)
-    canvas.fill(along(x, z, ledge), shade(facade.trim, lit_street), Class.BUILDING)
+    _draw_relief(canvas, rng, facade, x, z, lit_street)
     if facade.shop:
         _draw_shop(canvas, rng, facade, x, z, lit_street)
 
@@ -105,6 +105,29 @@ def _draw_roof(
     chimney_z = rng.uniform(*z)
     stack = (ridge - 0.3, ridge + rng.uniform(0.6, 1.6))
     canvas.fill(across((middle - 0.5, middle + 0.5), chimney_z, stack), facade.wall, Class.BUILDING)
+
+
+def _draw_relief(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    facade: Facade,
+    x: float,
+    z: tuple[float, float],
+    lit: float,
+) -> None:
+    """Draw what sticks out of the street wall: eaves, courses at the floors, pipes, doors."""
+    ledges = [along(x, z, (facade.height - 0.3, facade.height))]
+    if rng.random() < 0.5:
+        floors = np.arange(facade.floor, facade.height - 0.5, facade.floor)
+        ledges += [along(x, z, (y - 0.15, y + 0.05)) for y in floors]
+    canvas.fill(np.concatenate(ledges), shade(facade.trim, lit), Class.BUILDING)
+    pipes = rng.uniform(*z, int(rng.integers(1, 4)))
+    walls = [along(x, (start, start + 0.12), (0.0, facade.height)) for start in pipes]
+    canvas.fill(np.concatenate(walls), shade(facade.wall, 0.55 * lit), Class.BUILDING)
+    doors = rng.uniform(*z, int(rng.integers(1, 3)))
+    panels = [along(x, (start, start + 1.0), (0.0, 2.1)) for start in doors]
+    color = shade(SHOPS[rng.integers(len(SHOPS))], 0.8 * lit)
+    canvas.fill(np.concatenate(panels), color, Class.BUILDING)
 
 
 def _street_grid(facade: Facade, x: float, z: tuple[float, float]) -> Array:
@@ -136,20 +159,24 @@ def _sills(facade: Facade) -> Array:
 def _draw_windows(
     canvas: Canvas, rng: np.random.Generator, facade: Facade, windows_P43: Array, lit: float
 ) -> None:
-    width_px = (
-        facade.window[0] * canvas.camera.pixels_per_m(float(windows_P43[..., 2].mean() or 1e9))
-        if len(windows_P43)
-        else 0.0
-    )
+    """Draw frames, panes in up to three tones and, where they are big enough, glazing bars."""
+    if not len(windows_P43):
+        return
+    depth_m = float(windows_P43[..., 2].mean())
+    width_px = facade.window[0] * canvas.camera.pixels_per_m(depth_m)
     if width_px < _DETAIL_PX:
         return
-    frame = _grown(windows_P43, 1.12)
-    canvas.fill(frame, shade(facade.trim, lit), Class.BUILDING)
+    trim = shade(facade.trim, lit)
+    canvas.fill(_grown(windows_P43, 1.12), trim, Class.BUILDING)
     groups = rng.integers(0, 3, len(windows_P43))
     for group in range(3):
         if (groups == group).any():
             color = GLASS[rng.integers(len(GLASS))]
             canvas.fill(windows_P43[groups == group], shade(color, 0.5 + 0.5 * lit), Class.BUILDING)
+    if width_px > _BARS_PX and rng.random() < 0.7:
+        middles_P43 = (windows_P43 + np.roll(windows_P43, -1, axis=1)) / 2  # of the four edges
+        canvas.lines(middles_P43[:, 0::2], trim, 0.06, Class.BUILDING)
+        canvas.lines(middles_P43[:, 1::2], trim, 0.06, Class.BUILDING)
 
 
 def _grown(polygons_PV3: Array, factor: float) -> Array:

@@ -12,19 +12,20 @@ from fastseg.data.street.canvas import Class
 # class -> strength of grain and of blotches, relative to brightness
 TEXTURE = {
     Class.SKY: (0.0, 0.0),
-    Class.BUILDING: (0.06, 0.06),
-    Class.POLE: (0.03, 0.03),
+    Class.BUILDING: (0.08, 0.08),
+    Class.POLE: (0.04, 0.04),
     Class.ROAD: (0.05, 0.05),
     Class.PAVEMENT: (0.05, 0.06),
     Class.TREE: (0.16, 0.12),
-    Class.SIGN: (0.03, 0.03),
+    Class.SIGN: (0.04, 0.04),
     Class.FENCE: (0.06, 0.05),
-    Class.CAR: (0.03, 0.06),
+    Class.CAR: (0.04, 0.08),
     Class.PEDESTRIAN: (0.08, 0.08),
     Class.BICYCLIST: (0.08, 0.08),
 }
 
 _GAIN_UNIT = 100  # brightness 1 as a byte
+_BACKLIGHT = (0.4, 1.15)  # brightness of everything but the sky
 
 
 def photograph(rng: np.random.Generator, image_HW3: Array, label_HW: Array) -> Array:
@@ -41,14 +42,17 @@ def photograph(rng: np.random.Generator, image_HW3: Array, label_HW: Array) -> A
 
 
 def _surface(rng: np.random.Generator, label_HW: Array) -> Array:
-    """Return the brightness of every point of the surfaces around 1."""
+    """Return the brightness of every point around 1: light from behind, grain, blotches."""
     height, width = label_HW.shape
+    light_K = np.full(256, rng.uniform(*_BACKLIGHT), np.float32)
+    light_K[Class.SKY] = 1
     strength_2K = np.zeros((2, 256), np.float32)
     strength_2K[:, : len(TEXTURE)] = np.transpose([TEXTURE[class_id] for class_id in Class])
+    strength_2K *= rng.uniform(0.3, 2.2, strength_2K.shape)  # so that texture is no give-away
     grain_HW = cv2.LUT(label_HW, strength_2K[0]) * noise_window(rng, height, width, 2)
     blotch_px = int(rng.choice((8, 16, 32)))
     blotch_HW = cv2.LUT(label_HW, strength_2K[1]) * noise_window(rng, height, width, blotch_px)
-    return np.asarray(1 + grain_HW + blotch_HW)
+    return np.asarray(cv2.LUT(label_HW, light_K) * (1 + grain_HW + blotch_HW))
 
 
 def _vignette(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -60,7 +64,7 @@ def _vignette(rng: np.random.Generator, height: int, width: int) -> Array:
 
 def _tone_curves(rng: np.random.Generator) -> Array:
     """Return exposure, contrast, gamma and white balance as (256, 1, 3) uint8."""
-    exposure_3 = rng.uniform(0.65, 1.3) * rng.uniform(0.93, 1.07, 3)
+    exposure_3 = rng.uniform(0.7, 1.5) * rng.uniform(0.93, 1.07, 3)
     gamma, black = rng.uniform(0.75, 1.35), rng.uniform(0.0, 0.06)
     light_K13 = np.linspace(0, 1, 256)[:, None, None] * exposure_3
     curve_K13 = black + (1 - black) * np.clip(light_K13, 0, 1) ** gamma

@@ -104,7 +104,7 @@ def _garden(
     canvas: Canvas, rng: np.random.Generator, edge: float, side: int, z: tuple[float, float]
 ) -> Iterator[Thing]:
     """Yield a plot without a house: trees, and a hedge, a fence or a wall at the street."""
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(1, 3))):
         tree_x, depth = edge + side * rng.uniform(1.0, 14.0), max(rng.uniform(*z), 3.0)
         yield depth, _later(plants.draw_tree, canvas, rng, tree_x, depth)
     kind = rng.choice(("hedge", "panels", "wall", "open"), p=(0.35, 0.2, 0.2, 0.25))
@@ -141,10 +141,10 @@ def _traffic(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterat
 def _furniture(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
     """Yield what stands on the pavements."""
     kinds = (
-        (furniture.draw_lamp_post, 4),
-        (furniture.draw_sign, 4),
-        (furniture.draw_traffic_light, 3),
-        (furniture.draw_bollard, 6),
+        (furniture.draw_lamp_post, 3),
+        (furniture.draw_sign, 3),
+        (furniture.draw_traffic_light, 2),
+        (furniture.draw_bollard, 4),
         (furniture.draw_board, 2),
     )
     for side in (-1, 1):
