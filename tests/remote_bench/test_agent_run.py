@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,10 @@ import fastseg_runtime
 import numpy as np
 import pytest
 import remote_bench.agent
+from remote_bench import schema
+from remote_bench.agent.board import Board
+from remote_bench.agent.tegrastats_feed import TegrastatsFeed
+from remote_bench.analysis import summarise
 
 from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
 
@@ -23,7 +28,15 @@ PHASES = ["build", "selftest", "settle", "idle_before", "run", "idle_after", "re
 class Run:
     """An agent on a made board; `events` fills while it runs."""
 
-    def __init__(self, folder: Path, faults: dict, stdout=subprocess.PIPE, **request) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        faults: dict,
+        stdout=subprocess.PIPE,
+        stderr=None,
+        largest_file=resource.RLIM_INFINITY,
+        **request,
+    ) -> None:
         self.folder = folder
         (folder / "agent").symlink_to(Path(remote_bench.agent.__file__).parent)
         runtime = folder / "runtime/fastseg_runtime"
@@ -36,7 +49,11 @@ class Run:
             [sys.executable, "-B", "-u", "-m", "agent", "run"],
             stdin=subprocess.PIPE,
             stdout=stdout,
+            stderr=stderr,
             cwd=folder,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY)
+            ),
         )
         table = {
             "token": "t0k", "work_dir": str(folder), "bundle": "net.fastseg", "target": None,
@@ -59,7 +76,7 @@ class Run:
     def end(self, timeout_s: float = 60) -> int:
         status = self.process.wait(timeout_s)
         self._reader.join(10)
-        for pipe in filter(None, (self.process.stdin, self.process.stdout)):
+        for pipe in filter(None, (self.process.stdin, self.process.stdout, self.process.stderr)):
             pipe.close()
         return status
 
@@ -260,6 +277,21 @@ def test_stalled_and_ended_tegrastats_are_recorded_and_sysfs_takes_over(start, m
     assert len(samples["power"][0]["t"]) > 10
 
 
+def test_tegrastats_that_stalls_is_started_again_and_half_a_line_is_left_out(made_board):
+    made = made_board("orin-nano")
+    made.tool("tegrastats", r"printf 'VDD_IN 1mW/1mW\nVDD_\377 2mW/1mW\nVDD_IN 99'; sleep 600")
+    feed = TegrastatsFeed(Board(str(made.root)), hz=10)
+    feed.start()
+    for _ in range(100):
+        if len(feed.lines) >= 4:
+            break
+        time.sleep(0.1)
+    feed.stop()
+    assert [text for _, text in feed.lines[:2]] == ["VDD_IN 1mW/1mW", "VDD_\ufffd 2mW/1mW"]
+    assert feed.events[0][1] == "stalled"
+    assert not any("99" in text for _, text in feed.lines)
+
+
 def test_flood_of_lines_is_bounded(start, made_board):
     board = made_board("orin-nano")
     board.tool("tegrastats", "exec yes 'VDD_IN 1mW/1mW'")
@@ -267,6 +299,37 @@ def test_flood_of_lines_is_bounded(start, made_board):
     assert run.end() == 0
     feed = run.result()["samples"]["tegrastats"]
     assert feed["dropped"] > 1000 and len(feed["lines"]) < 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "code", "severity"),
+    [
+        ("sys/class/thermal/cooling_device0/cur_state", "1", "throttled", "note"),
+        ("sys/class/hwmon/hwmon3/oc1_event_cnt", "9", "throttle_events", "info"),
+        ("nvpmodel_state", "2", "power_mode_changed", "invalid"),
+        ("proc/sys/kernel/random/boot_id", "boot-2", "rebooted", "invalid"),
+        ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "x", "not_restored", "note"),
+    ],
+)
+def test_what_changes_on_the_board_during_the_run_changes_the_verdict(
+    start, made_board, path, text, code, severity
+):
+    board = made_board("orin-nano")
+    run = start({}, root=str(board.root), seconds=4)
+    run.wait_for("progress", slice="flat_out")
+    board.write(path, text + "\n")
+    assert run.end() == 0
+    report = summarise(schema.parse((run.folder / "result.json").read_bytes(), "result"))
+    assert (code, severity) in [(r["code"], r["severity"]) for r in report["reasons"]]
+    assert report["fps"] > 0
+
+
+def test_folder_that_takes_no_result_is_one_clear_line(start):
+    run = start({}, largest_file=20000, stderr=subprocess.PIPE)
+    said = run.process.stderr.read()
+    assert run.end() == 4
+    assert said.startswith(b"agent: cannot write the work folder") and said.count(b"\n") == 1
+    assert not list(run.folder.glob("result.json*"))
 
 
 def test_frames_folder_with_labels_gives_the_miou_of_the_timed_run(start, tmp_path):

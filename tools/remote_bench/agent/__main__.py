@@ -3,7 +3,8 @@
 Events go to stdout as lines `@TOKEN {json}`. While the connection lives, stdin stays open: its end
 ends the run and everything it started, unless the request says "detach".
 
-Exit status: 0 done, 1 failed (an error event says why), 2 no readable request, 3 called off.
+Exit status: 0 done, 1 failed (an error event and result.json say why), 2 no readable request,
+3 called off, 4 the work folder cannot be written.
 """
 
 import json
@@ -53,7 +54,14 @@ def _probe(request: Dict[str, Any], token: str) -> int:
 
 
 def _run(request: Dict[str, Any], token: str) -> int:
-    leads = lead_group()
+    try:
+        return _supervise(request, token, lead_group())
+    except OSError as error:
+        print(f"agent: cannot write the work folder: {error}", file=sys.stderr)
+        return 4
+
+
+def _supervise(request: Dict[str, Any], token: str, leads: bool) -> int:
     abort = threading.Event()
     channel = Channel(token, os.path.join(request["work_dir"], "journal.jsonl"))
     _watch(request, abort)

@@ -282,8 +282,13 @@ class Supervisor:
     def _write_result(self) -> None:
         path = os.path.join(self._work_dir, "result.json")
         part = f"{path}.part"
-        with open(part, "w", encoding="ascii") as file:
-            json.dump(self._result, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            with open(part, "w", encoding="ascii") as file:
+                json.dump(self._result, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            if os.path.exists(part):
+                os.unlink(part)
+            raise

@@ -1,0 +1,58 @@
+import ctypes
+import shutil
+import subprocess
+
+import pytest
+from remote_bench.agent.nvml import Nvml
+
+COMPILER = shutil.which("cc")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a library with")
+
+# Two GPUs. NVML's functions return 0 for success, 3 for "not supported".
+SOURCE = """
+static unsigned long long energy_mj = 5000;
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
+  *handle = (void *)(long)(index + 1);
+  return index < 2 ? 0 : 6;
+}
+int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *mj) {
+  *mj = energy_mj += 10 * (long)handle;
+  return ENERGY_STATUS;
+}
+int nvmlDeviceGetPowerUsage(void *handle, unsigned *mw) {
+  *mw = 1000 * (long)handle;
+  return POWER_STATUS;
+}
+"""
+
+
+@pytest.fixture
+def library(tmp_path):
+    def make(energy_status, power_status=0):
+        path = tmp_path / f"libnvml{energy_status}{power_status}.so"
+        (tmp_path / "nvml.c").write_text(SOURCE)
+        flags = [f"-DENERGY_STATUS={energy_status}", f"-DPOWER_STATUS={power_status}"]
+        subprocess.run(
+            [COMPILER, "-shared", "-fPIC", *flags, "-o", path, tmp_path / "nvml.c"], check=True
+        )
+        ctypes.CDLL(str(path))  # it loads
+        return str(path)
+
+    return make
+
+
+def test_energy_counter_of_each_gpu_is_read_in_microjoules(library):
+    source = Nvml(library(energy_status=0))
+    assert source.rails == ["nvml-0", "nvml-1"] and source.unit == "uj"
+    first, second = source.read(), source.read()
+    assert all(later > sooner > 5e6 for sooner, later in zip(first, second, strict=True))
+
+
+def test_gpu_without_an_energy_counter_gives_its_power(library):
+    source = Nvml(library(energy_status=3))
+    assert source.unit == "mw" and source.read() == [1000.0, 2000.0]
+
+
+def test_gpu_that_tells_neither_has_no_rail(library):
+    assert Nvml(library(energy_status=3, power_status=3)).rails == []
