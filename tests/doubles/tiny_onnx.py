@@ -20,10 +20,12 @@ def tiny_onnx(precision: str = "fp32", seed: int = 0, **changes: Any) -> bytes:
     real = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
     dtype = np.float16 if precision == "fp16" else np.float32
     weights = np.random.default_rng(seed).standard_normal((CLASSES, 3, 1, 1)).astype(dtype)
-    constants: dict[str, Any] = {"weights": weights}
+    constants: dict[str, Any] = {"weights": weights, "mean": dtype(128), "std": dtype(64)}
     nodes = [
         helper.make_node("Cast", ["image"], ["bytes"], "to_float", to=real),
-        helper.make_node("Transpose", ["bytes"], ["x"], "to_nchw", perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["bytes", "mean"], ["centred"], "subtract_mean"),
+        helper.make_node("Div", ["centred", "std"], ["normalised"], "divide_by_std"),
+        helper.make_node("Transpose", ["normalised"], ["x"], "to_nchw", perm=[0, 3, 1, 2]),
     ]
     inputs = ["x", "weights"]
     if precision == "int8":
