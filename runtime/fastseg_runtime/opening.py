@@ -23,7 +23,15 @@ log = logging.getLogger("fastseg_runtime")
 
 
 class NoBackendError(RuntimeError):
-    """Nothing in the model runs on this device."""
+    """Nothing in the model runs on this device.
+
+    Attributes:
+        rejected: everything that was considered, and why it was not used.
+    """
+
+    def __init__(self, message: str, rejected: Sequence[Rejection]) -> None:
+        super().__init__(message)
+        self.rejected = tuple(rejected)
 
 
 class SelfTestError(RuntimeError):
@@ -135,10 +143,15 @@ def _first_that_works(model: ModelFile, wish: Wish) -> Opened:
             except BuildRefusedError:
                 raise
             except Exception as error:  # engines raise classes of their own
-                rejection = Rejection(candidate.artifact.target, candidate.backend, str(error))
+                rejection = _failed(candidate, error)
                 log.warning("%s: %s failed: %s", rejection.target, rejection.backend, error)
         rejected.append(rejection)
-    raise NoBackendError(explain(model, rejected))
+    raise NoBackendError(explain(model, rejected), rejected)
+
+
+def _failed(candidate: Candidate, error: Exception) -> Rejection:
+    reason = str(error) or type(error).__name__
+    return Rejection(candidate.artifact.target, candidate.backend, reason, failed=True)
 
 
 def _open(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from fastseg_runtime.backend import BACKENDS
 from fastseg_runtime.manifest import Artifact, Manifest
 
 # Format -> the backends that open it.
@@ -47,6 +48,7 @@ class Rejection:
     backend: str
     reason: str
     fix: str = ""  # the command that would change it
+    failed: bool = False  # it was tried and did not work; else it was never tried
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def _backends_for(artifact: Artifact, backend: str, any_backend: bool) -> List[s
     others = [name for name in FORMATS.get(artifact.format, ()) if name != preferred]
     if backend == "auto":
         return [preferred, *others] if any_backend else [preferred]
+    if backend not in BACKENDS:
+        return [backend]  # somebody else's: it knows itself what it opens
     return [name for name in (preferred, *others) if name == backend]
 
 

@@ -119,26 +119,43 @@ class RealtimeSegmentation:
 
     def overlay(self, frame: Array, classes: Array, alpha: float = 0.5) -> Array:
         """Return the frame with its classes' colours over it, in the frame's channel order."""
-        from fastseg_runtime.draw import overlay
+        from fastseg_runtime import draw
 
         colors_K3 = palette(self.classes)
         if self.color == "bgr":
             colors_K3 = colors_K3[:, ::-1]
-        return overlay(frame, classes, colors_K3, alpha)
+        image_HW3: Array = draw.overlay(frame, classes, colors_K3, alpha)
+        return image_HW3
 
     def legend(self) -> Array:
         """Return a picture with the name and colour of each class, RGB."""
-        from fastseg_runtime.draw import legend
+        from fastseg_runtime import draw
 
-        return legend(self.classes)
+        image_HW3: Array = draw.legend(self.classes)
+        return image_HW3
 
     def infer_video(
-        self, src: Any, dst: Any, progress: Optional[Callable[[int, int], None]] = None
+        self,
+        src: Any,
+        dst: Any,
+        progress: Optional[Callable[[int, int], None]] = None,
+        draw: Optional[Callable[[Array, Array], Array]] = None,
     ) -> float:
-        """Write a video with its classes drawn over it; return frames per second of wall time."""
+        """Write a video with its classes drawn over it.
+
+        Args:
+            src: a video file, or "camera:0".
+            dst: the file to write.
+            progress: called with the frames done and their total (0: unknown).
+            draw: (frame, classes) to the picture to write, both in `color` order and of any one
+                size; default: overlay().
+
+        Returns:
+            Frames per second of wall time, reading and writing included.
+        """
         from fastseg_runtime.video import infer_video
 
-        return float(infer_video(self, src, dst, progress))
+        return float(infer_video(self, src, dst, progress, draw or self.overlay))
 
     def stream(self, frames: Iterable[Any], **options: Any) -> Iterator[Any]:
         """Run frames through a pipeline that overlaps its stages; see stream.stream."""

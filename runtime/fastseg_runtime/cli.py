@@ -1,0 +1,108 @@
+"""fastseg-run: run a bundle on pictures, videos and cameras, and look into it."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Callable, Dict, Optional, Sequence
+
+from fastseg_runtime import __version__
+
+FAILED, INTERRUPTED = 1, 130
+EPILOG = """\
+examples:
+  fastseg-run street.fastseg photo.jpg photos/ -o out    overlays into out/
+  fastseg-run street.fastseg drive.mp4 -o drive-seg.mp4  a video with its classes drawn over it
+  fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
+  fastseg-run street.fastseg --inspect                   what it holds, and the evidence
+  fastseg-run street.fastseg --verify                    hashes, and the self-test on this device
+  fastseg-run street.fastseg --extract android-int8 -o app/assets
+  fastseg-run --doctor street.fastseg                    what would run here, and what is missing
+  fastseg-run --prepare street.fastseg                   build the TensorRT engine ahead of time
+
+exit codes: 0 done; 1 something failed (with several inputs: at least one, the others were run);
+2 wrong usage; 130 stopped by Ctrl-C.
+FASTSEG_CACHE names the folder of built engines (default ~/.cache/fastseg), FASTSEG_CACHE_MB its
+size limit."""
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the command line and exit."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    parser = make_parser()
+    try:
+        sys.exit(run(parser, parser.parse_intermixed_args(arguments)))
+    except KeyboardInterrupt:
+        print("fastseg-run: stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        print(f"fastseg-run: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="fastseg-run",
+        description="Segment pictures, videos and cameras with a bundle made by fastseg-export.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", nargs="?", help="a bundle, or a bare .onnx, .safetensors or .pth")
+    add("inputs", nargs="*", help="pictures, folders of pictures, videos, camera:0")
+    add("-o", "--output", type=Path, default=Path("segmented"), help="folder or file to write")
+    add("--save", choices=("overlay", "mask", "both"), default="overlay", help="what to write")
+    add("--target", help="use this artifact of the bundle")
+    add("--backend", default="auto", help="use this engine, as onnxruntime")
+    add("--device", default="auto", help="cpu, cuda, or another name that the engine knows")
+    add("--threads", type=_positive, help="of the engine; default: its own choice")
+    add("--json", action="store_true", help="print one JSON document on stdout")
+    add("--version", action="version", version=f"fastseg-runtime {__version__}")
+    actions = parser.add_mutually_exclusive_group()
+    action = actions.add_argument
+    action("--inspect", action="store_true", help="print what the bundle holds")
+    action("--verify", action="store_true", help="check hashes and run the self-test here")
+    action("--extract", metavar="TARGET", help="write the files of a target into the output folder")
+    action("--doctor", action="store_true", help="print what can run on this device")
+    action(
+        "--prepare", action="store_true", help="build and test the engine, so that starts are fast"
+    )
+    action("--cache", nargs="?", const="show", choices=("show", "clear"), help="the built engines")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
+    return int(text)
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Do what was asked and return the exit code."""
+    from fastseg_runtime import commands  # numpy and the rest: not for --help
+
+    if options.cache:
+        return commands.show_or_clear_cache(options)
+    if options.doctor:
+        return commands.examine_device(options)
+    if options.model is None:
+        parser.error("name a bundle; fastseg-run --help has examples")
+    actions: Dict[str, Callable[[argparse.Namespace], int]] = {
+        "inspect": commands.inspect_bundle,
+        "verify": commands.verify_bundle,
+        "extract": commands.extract_target,
+        "prepare": commands.prepare_engine,
+    }
+    for name, action in actions.items():
+        if getattr(options, name):
+            if options.inputs:
+                parser.error(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
+            return action(options)
+    if not options.inputs:
+        parser.error("name what to run: pictures, folders, a video or camera:0; or --inspect")
+    return commands.run_inputs(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What fastseg-run has to do: the inputs named on the command line, and where results go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Sequence
+
+from fastseg_runtime.image_files import SUFFIXES as IMAGE_SUFFIXES
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+CAMERA = "camera:"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, video or camera, and the file name of its result without suffix."""
+
+    source: str
+    kind: str  # "image", "video" or "camera"
+    output: Path
+
+
+class InputError(ValueError):
+    """An input does not exist, or holds nothing to run."""
+
+
+def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
+    """Turn inputs into jobs.
+
+    Args:
+        inputs: pictures, folders of pictures, videos, "camera:0".
+        output: a folder; or, for one picture or video alone, a file.
+
+    Raises:
+        InputError: a missing file, a folder without pictures, or an unknown kind of file.
+    """
+    sources = [source for name in inputs for source in _expand(name)]
+    as_file = output.suffix.lower() in (".png", *VIDEO_SUFFIXES) and not output.is_dir()
+    if as_file and len(sources) > 1:
+        raise InputError(f"{len(sources)} inputs do not fit into one file {output}; name a folder")
+    if as_file:
+        return [Job(sources[0], kind_of(sources[0]), output)]
+    names = [_result_name(source) for source in sources]
+    stems = [name.rpartition(".")[0] or name for name in names]
+    # "a.jpg" and "a.png" give results "a" unless both are there.
+    unique = [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names)]
+    if len(set(unique)) < len(unique):
+        unique = [f"{index:04d}-{name}" for index, name in enumerate(names)]
+    return [Job(s, kind_of(s), output / name) for s, name in zip(sources, unique)]
+
+
+def kind_of(source: str) -> str:
+    """Return "image", "video" or "camera".
+
+    Raises:
+        InputError: a file of another kind.
+    """
+    suffix = Path(source).suffix.lower()
+    if source.startswith(CAMERA):
+        return "camera"
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    raise InputError(
+        f"{source} is neither a picture ({', '.join(IMAGE_SUFFIXES)}) nor a video "
+        f"({', '.join(VIDEO_SUFFIXES)}); convert it, or give its folder"
+    )
+
+
+def _expand(name: str) -> List[str]:
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise InputError(f"no pictures in {name}; expected *{', *'.join(IMAGE_SUFFIXES)}")
+        return [str(file) for file in files]
+    kind = kind_of(name)
+    if kind != "camera" and not path.is_file():
+        raise InputError(f"no such file or folder: {name}")
+    return [name]
+
+
+def _result_name(source: str) -> str:
+    return source.replace(":", "") + ".mp4" if source.startswith(CAMERA) else Path(source).name
