@@ -52,7 +52,10 @@ def read_label_file(path: Path) -> Array:
         bit_depth = data[24]
         return values_HW if bit_depth >= 8 else values_HW // (255 // (2**bit_depth - 1))
     values = _decode(path, data, cv2.IMREAD_UNCHANGED)
-    return values if values.ndim == 2 else cv2.cvtColor(values[:, :, :3], cv2.COLOR_BGR2RGB)
+    if values.ndim == 2:
+        return values
+    colors_HW3 = cv2.cvtColor(values[:, :, :3], cv2.COLOR_BGR2RGB)
+    return colors_HW3 if colors_HW3.dtype == np.uint8 else (colors_HW3 // 257).astype(np.uint8)
 
 
 def _read(path: Path) -> bytes:

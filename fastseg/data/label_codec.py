@@ -54,12 +54,14 @@ class LabelCodec:
         pixels = {str(value): int(n) for value, n in zip(found.tolist(), counts, strict=True)}
         shown = ", ".join(f"{value} ({n} px)" for value, n in list(pixels.items())[:_SHOWN])
         more = f" and {len(pixels) - _SHOWN} more" if len(pixels) > _SHOWN else ""
-        kind, known = "value", _ranges(self.ids)
+        kind, known, hint = "value", _ranges(self.ids), ""
         if values.ndim == 2:  # one row of R, G, B per pixel
             kind, known = "colour", f"one of the {len(self.colors)} colours of the class list"
+            grey = (values == values[:, :1]).all()
+            hint = ". If these are class ids, save the label with one channel" if grey else ""
         return UnknownLabelError(
             f"{place}: unknown label {kind} {shown}{more}; expected {known}. Correct the file, "
-            f"or add the {kind} to the class list ({IGNORE_INDEX} means: ignore)",
+            f"or add the {kind} to the class list ({IGNORE_INDEX} means: ignore){hint}",
             pixels,
         )
 

@@ -28,12 +28,17 @@ def _bank(cell_px: int, height: int, width: int) -> Array:
     return np.asarray(cells_HW / cells_HW.std())
 
 
+def _bank_side(window_px: int) -> int:
+    """Return a side that leaves at least half of _SIDE_PX to choose a window's place from."""
+    return max(_SIDE_PX, window_px + _SIDE_PX // 2)
+
+
 def noise_window(rng: np.random.Generator, height: int, width: int, cell_px: int = 1) -> Array:
     """Return (height, width) float32 noise from a random place, to be read only.
 
     Mean 0, deviation 1; cell_px is the size of its blobs, 1 is white noise.
     """
-    bank_HW = _bank(cell_px, max(_SIDE_PX, 2 * height), max(_SIDE_PX, 2 * width))
+    bank_HW = _bank(cell_px, _bank_side(height), _bank_side(width))
     top = rng.integers(bank_HW.shape[0] - height)
     left = rng.integers(bank_HW.shape[1] - width)
     return bank_HW[top : top + height, left : left + width]
@@ -57,7 +62,7 @@ def _grain_bank(height: int, width: int) -> Array:
 def add_grain(rng: np.random.Generator, image_HW3: Array, deviation: float) -> Array:
     """Return a uint8 image with white noise of a deviation in grey levels on every channel."""
     height, width, _ = image_HW3.shape
-    bank_HW3 = _grain_bank(max(_SIDE_PX, 2 * height), max(_SIDE_PX, 2 * width))
+    bank_HW3 = _grain_bank(_bank_side(height), _bank_side(width))
     top, left = rng.integers(bank_HW3.shape[0] - height), rng.integers(bank_HW3.shape[1] - width)
     grain_HW3 = bank_HW3[top : top + height, left : left + width]
     gain = deviation / _GRAIN_UNIT

@@ -77,6 +77,18 @@ def test_colour_masks_come_as_rgb_without_alpha(tmp_path: Path, picture: np.ndar
     assert (read_label_file(tmp_path / "mask.png") == picture).all()
 
 
+def test_sixteen_bit_colour_masks_come_as_bytes(tmp_path: Path, picture: np.ndarray) -> None:
+    (tmp_path / "mask.png").write_bytes(_png(picture[..., ::-1].astype(np.uint16) * 257))
+    assert (read_label_file(tmp_path / "mask.png") == picture).all()
+
+
+def test_bytes_after_a_jpeg_s_end_do_no_harm(tmp_path: Path, picture: np.ndarray) -> None:
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    (tmp_path / "b.jpg").write_bytes(jpeg + b"what phones append" * 9)
+    assert (read_image(tmp_path / "a.jpg") == read_image(tmp_path / "b.jpg")).all()
+
+
 def test_sixteen_bit_labels_keep_their_values(tmp_path: Path) -> None:
     PIL.fromarray(INDICES.astype(np.uint16) * 300).save(tmp_path / "label.png")
     assert read_label_file(tmp_path / "label.png").max() == 3300

@@ -34,6 +34,11 @@ def test_unknown_colours_are_counted_and_named() -> None:
         CODEC.decode(mask, "a.png")
 
 
+def test_class_ids_in_three_channels_get_a_hint() -> None:
+    with pytest.raises(UnknownLabelError, match="save the label with one channel"):
+        CODEC.decode(np.array([[(1, 1, 1), (0, 0, 0), (4, 4, 4)]], np.uint8), "a.png")
+
+
 @given(st.dictionaries(st.integers(0, 255), st.integers(0, 255), min_size=1), st.integers(0, 999))
 def test_decoding_is_a_look_up_in_the_table(ids: dict[int, int], seed: int) -> None:
     values = np.random.default_rng(seed).choice(sorted(ids), (5, 7)).astype(np.uint8)
