@@ -8,6 +8,7 @@ same bytes.
 import logging
 import re
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
     try:
         return _convert(traced, graph)
     except Exception as error:  # converters of single operations raise anything
+        traceback.clear_frames(error.__traceback__)  # they hold the converter's temporary folder
         found = _FAILED_STEP.findall(" ".join([*messages.texts, str(error)]))
         step = describe_step(traced, {name for match in found for name in match if name})
         raise ConversionError(f"Core ML cannot take {step}: {error}") from error

@@ -1,0 +1,208 @@
+"""fastseg-export: a network in the formats of its devices, each proven, in one bundle."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from fastseg_runtime.bundle import BundleError, open_bundle
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_targets.profile import (
+    Target,
+    load_target,
+    parse_target,
+    select_targets,
+    target_names,
+)
+from rich.console import Console
+
+import fastseg
+from fastseg import CheckpointError
+from fastseg.data import DataError
+from fastseg.data.class_list import read_classes
+from fastseg.deploy import OutputKind
+from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.default_source import default_checkpoint
+from fastseg_exporters.export import Outcome, Plan, export_bundle
+from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.tables import (
+    artifact_table,
+    bound_lines,
+    slower_than_float,
+    summary,
+    target_rows,
+    target_table,
+)
+
+log = Console(stderr=True, highlight=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def export(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            help="A checkpoint, the name of shipped weights, or package.module:factory. "
+            "Default: the newest runs/*/model.safetensors, else the shipped network."
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="A target, a glob ('android-*') or all; may be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The bundle.")] = None,
+    size: Annotated[str | None, typer.Option(help="WxH of the input.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Images for int8: a data set, or a folder of images.")
+    ] = None,
+    calibration_images: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
+    verify: Annotated[
+        str | None, typer.Option(help="A labelled data set to verify on, its val split.")
+    ] = None,
+    verify_images: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    output: Annotated[str, typer.Option(help="classes or logits.")] = "classes",
+    mask_stride: Annotated[int, typer.Option(help="1, 2 or 4: a smaller class map.")] = 1,
+    classes: Annotated[Path | None, typer.Option(help="classes.txt of your own network.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="State dict of your own network.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop where a gate fails.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what the bundle has.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace another bundle.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for each conversion.")] = 900.0,
+    compare: Annotated[Path | None, typer.Option(help="Show a bundle's artifacts.")] = None,
+    list_targets: Annotated[bool, typer.Option("--list-targets", help="Show them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Export a network for devices, prove each artifact, and write one bundle.
+
+    fastseg-export runs/street/model.safetensors --target jetson-fp16 --target cpu-int8
+
+    Exit codes: 0 done, 1 a target failed (the others are in the bundle), 2 wrong usage,
+    130 stopped by Ctrl-C.
+    """
+    if version:
+        print(f"fastseg-export {fastseg.__version__}")
+    elif list_targets:
+        _list_targets(as_json)
+    elif compare is not None:
+        _show(compare, as_json)
+    else:
+        source = _source(network, classes, weights, size)
+        plan = Plan(
+            source=source,
+            targets=tuple(_targets(target or ["cpu-fp32"])),
+            out=out or Path(f"{_name(source.spec)}.fastseg"),
+            calibration=Calibration(calibration or "synthetic", calibration_images),
+            verify_data=verify,
+            verify_images=verify_images,
+            output=_output_kind(output),
+            mask_stride=mask_stride,
+            strict=strict,
+            resume=resume,
+            force=force,
+            timeout_s=timeout,
+        )
+        if calibration is None and any("int8" in t.ladder for t in plan.targets):
+            log.print("note: int8 ranges come from generated scenes; --calibration DATA is better")
+        with log.status("exporting", spinner="line"):
+            outcome = export_bundle(plan, lambda line: log.print(line, markup=False))
+        _report(plan, outcome, as_json)
+        raise typer.Exit(1 if outcome.failed else 0)
+
+
+def _output_kind(text: str) -> OutputKind:
+    kinds: dict[str, OutputKind] = {"classes": "classes", "logits": "logits"}
+    if text not in kinds:
+        raise typer.BadParameter(f"--output is {text!r}; choose classes or logits")
+    return kinds[text]
+
+
+def _targets(patterns: list[str]) -> list[Target]:
+    files = [pattern for pattern in patterns if pattern.endswith(".toml")]
+    names = [pattern for pattern in patterns if not pattern.endswith(".toml")]
+    return [*select_targets(names), *(_target_file(Path(file)) for file in files)]
+
+
+def _target_file(path: Path) -> Target:
+    return parse_target(path.stem, path.read_text("utf-8"))
+
+
+def _source(
+    network: str | None, classes: Path | None, weights: Path | None, size: str | None
+) -> NetworkSource:
+    if network is None:
+        network, origin = default_checkpoint(Path.cwd())
+        log.print(f"no network named: taking {network}, {origin}", markup=False)
+    named: tuple[ClassInfo, ...] | None = read_classes(classes)[0] if classes else None
+    return NetworkSource(network, named, str(weights) if weights else None, _size(size))
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"--size is {text!r}; expected WxH, such as 1024x512")
+    return int(width), int(height)
+
+
+def _name(spec: str) -> str:
+    if ":" in spec and not Path(spec).exists():
+        return spec.rpartition(":")[2]
+    path = Path(spec)
+    return path.resolve().parent.name if path.stem == "model" else path.stem
+
+
+def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
+    manifest = outcome.manifest
+    if as_json:
+        document = {
+            "bundle": str(plan.out) if manifest.artifacts else None,
+            "artifacts": [summary(artifact) for artifact in manifest.artifacts],
+            "failed": outcome.failed,
+            "skipped": outcome.skipped,
+        }
+        print(json.dumps(document, indent=1))
+        return
+    if manifest.artifacts:
+        Console().print(artifact_table(manifest))
+        for line in (*bound_lines(manifest), *slower_than_float(manifest)):
+            log.print(line, markup=False)
+        print(f"{plan.out} ({plan.out.stat().st_size / 1e6:.1f} MB)")
+    for name, why in outcome.failed.items():
+        log.print(f"failed: {name}: {why}", markup=False)
+
+
+def _list_targets(as_json: bool) -> None:
+    targets = [load_target(name) for name in target_names()]
+    if as_json:
+        print(json.dumps(target_rows(targets), indent=1))
+    else:
+        Console().print(target_table(targets))
+
+
+def _show(path: Path, as_json: bool) -> None:
+    with open_bundle(path) as bundle:
+        manifest = bundle.manifest
+    if as_json:
+        rows = [summary(artifact) for artifact in manifest.artifacts]
+        print(json.dumps({"bundle": str(path), "artifacts": rows}, indent=1))
+    else:
+        Console().print(artifact_table(manifest))
+
+
+def main() -> None:
+    """Run the command; every error is one line and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (CheckpointError, DataError, BundleError, ValueError, OSError) as error:
+        log.print(f"fastseg-export: {error}", markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
