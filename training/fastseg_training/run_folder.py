@@ -84,14 +84,14 @@ class RunFolder:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load_state(self) -> dict[str, Any]:
-        """Read resume.pt without running any code that it may hold.
+    def load_state(self) -> dict[str, Any] | None:
+        """Read resume.pt without running any code that it may hold; None if there is none yet.
 
         Raises:
-            RunError: there is none, or it is damaged.
+            RunError: it is damaged.
         """
         if not self.resume_path.is_file():
-            raise RunError(f"{self.path} has no resume.pt to resume from; start anew with --force")
+            return None
         try:
             state: dict[str, Any] = torch.load(self.resume_path, "cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a foreign file

@@ -107,7 +107,8 @@ class SegmentationTrainer:
             NonFiniteLossError: nothing of that step was applied or saved.
             TrainingStoppedError: Ctrl-C.
         """
-        started = saved = time.monotonic() - self.elapsed_s
+        saved = time.monotonic()
+        started = saved - self.elapsed_s
         self.model.train()
         with StopRequest() as stop, TrainingProgress() as bar:
             for batch in self._batches():
@@ -117,8 +118,9 @@ class SegmentationTrainer:
                     break
                 self._set_learning_rate(progress)
                 loss = self._loss(batch)
-                self._check_finite(loss, batch)
-                self._update_weights(loss)
+                gradient_norm = self._backward(loss)
+                self._check_finite(loss, gradient_norm, batch)
+                self._update_weights()
                 self.ema.update(self.step)
                 self.step += 1
                 bar.show(progress, self.loss, len(batch.image_N3HW))
@@ -134,14 +136,19 @@ class SegmentationTrainer:
         return self._finish()
 
     def resume(self) -> None:
-        """Go on where the run folder's resume.pt was written.
+        """Go on where the run folder's resume.pt was written; at the start if there is none yet.
 
         Raises:
-            RunError: there is no run folder, no resume.pt, or it is of another network.
+            RunError: there is no run folder, or its resume.pt is damaged or of another network.
         """
         if self.run is None:
             raise RunError("resume() needs a trainer with a run folder")
         state = self.run.load_state()
+        if state is not None:
+            self._restore(state, self.run)
+        self.run.forget_after(self.step)
+
+    def _restore(self, state: dict[str, Any], run: RunFolder) -> None:
         try:
             self.model.load_state_dict(state["model"])
             self.ema.model.load_state_dict(state["ema"])
@@ -150,9 +157,8 @@ class SegmentationTrainer:
             for name in COUNTERS:
                 setattr(self, name, state[name])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise RunError(f"{self.run.resume_path} is of another network: {error}") from error
+            raise RunError(f"{run.resume_path} is of another network: {error}") from error
         torch.set_rng_state(state["rng"])
-        self.run.forget_after(self.step)
 
     def _batches(self) -> Iterator[Batch]:
         for batch in batches_from(self.train_loader, self.step):
@@ -185,22 +191,26 @@ class SegmentationTrainer:
             self.recipe.auxiliary_weight,
         )
 
-    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
-        value = loss.item()
-        if not math.isfinite(value):
+    def _backward(self, loss: Tensor) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's
+        self.scaler.unscale_(self.optimizer)
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+
+    def _check_finite(self, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
+        value, norm = torch.stack([loss.detach(), gradient_norm]).tolist()
+        # Infinite gradients are how fp16's scaler finds its factor: it skips that step.
+        if not math.isfinite(value) or not (math.isfinite(norm) or self.scaler.is_enabled()):
             files = "\n".join(f"  {file}" for file in batch.files) or "  (the loader names none)"
             raise NonFiniteLossError(
-                f"the loss is {value} at step {self.step}; the batch was made of\n{files}\n"
-                "Look at these, or lower --lr; the last checkpoint is good"
+                f"the loss is {value}, its gradient's length {norm} at step {self.step}; the batch "
+                f"was made of\n{files}\nLook at these, or lower the learning rate; the last "
+                "checkpoint is good"
             )
         previous = value if math.isnan(self.loss) else self.loss
         self.loss = previous + SMOOTHING * (value - previous)
 
-    def _update_weights(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+    def _update_weights(self) -> None:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
