@@ -254,7 +254,7 @@ def test_what_an_engine_prints_does_not_get_between_the_events(start):
     run = start({"at_frame": "chatter"})
     assert run.end() == 0
     assert len(run.named("result")) == 1
-    assert "hello from the engine" in (run.folder / "worker.log").read_text()
+    assert "hello from the engine" in run.result()["log"]
 
 
 def test_engine_that_was_built_is_loaded_again_in_a_fresh_process(start):

@@ -44,6 +44,7 @@ def hostile_report(made_result, url):
         sample["celsius"] = {text: 40.0, "b": 41.0}
     raw["error"] = {"kind": text, "message": text}
     raw["samples"]["tegrastats"]["failure"] = text
+    raw["log"] = f"line\n{text}"
     raw["probe"]["python"]["version"] = text
     return summarise(raw, {"host": text, "bundle": {"name": text}, "run_id": text})
 

@@ -45,41 +45,49 @@ def summarise(raw: dict[str, Any], context: Mapping[str, Any] | None = None) -> 
     name = context.pop("device", None)
     device = load_device(name) if name else recognise(raw["probe"])
     raw = {**raw, "samples": raw.get("samples") or _NO_SAMPLES}
-    slices = {part["name"]: part for part in raw["slices"]}
-    spans = _spans(raw, slices)
-    report: dict[str, Any] = {
+    report = {**_identity(raw), **context, **_measured(raw, device)}
+    report["bound_ms"] = _bound_ms(device, report["bundle"], raw.get("info") or {})
+    report["verdict"], report["reasons"] = judge(report)
+    return report
+
+
+def _identity(raw: dict[str, Any]) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "verdict": "",
         "reasons": [],
-        "run_id": context.pop("run_id", None),
-        "host": context.pop("host", None),
-        "tool": context.pop("tool", None),
-        "created": context.pop("created", None) or _now(),
-        "bundle": context.pop("bundle", {}),
+        "run_id": None,
+        "host": None,
+        "tool": None,
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "bundle": {},
         "error": raw["error"],
+        "flags": raw["request"],
+        "log": raw.get("log") or "",
     }
-    report |= _speed(raw, slices)
+
+
+def _measured(raw: dict[str, Any], device: Device) -> dict[str, Any]:
+    slices = {part["name"]: part for part in raw["slices"]}
+    spans = _spans(raw, slices)
     rails = curves(raw["samples"])
     power, power_reason = _power(raw, rails, device, spans)
-    report |= {
+    circumstances = _conditions(raw, slices, spans)
+    return {
+        **_speed(raw, slices),
+        "steady": _steady(circumstances["temperatures"], raw, spans),
         "accuracy": raw.get("accuracy") or raw.get("selftest"),
         "load": raw.get("load"),
         "engine": raw.get("info"),
         "memory": summarise_memory(raw, device.unified_memory),
         "power": power,
         "power_reason": power_reason,
-        "bound_ms": _bound_ms(device, report["bundle"], raw.get("info") or {}),
         "device": describe_device(device, raw["probe"]),
-        "conditions": _conditions(raw, slices, spans),
+        "conditions": circumstances,
         "sampler": _sampler(raw, slices),
         "changed": _changed(raw),
-        "flags": raw["request"],
         "series": plot_series(raw, rails, device, spans),
-        **context,
     }
-    report["steady"] = _steady(report, raw, spans)
-    report["verdict"], report["reasons"] = judge(report)
-    return report
 
 
 def failed_result(
@@ -270,11 +278,10 @@ def _not_restored(raw: dict[str, Any]) -> list[str]:
 
 
 def _steady(
-    report: dict[str, Any], raw: dict[str, Any], spans: dict[str, Span]
+    zones: dict[str, Any] | None, raw: dict[str, Any], spans: dict[str, Span]
 ) -> dict[str, Any] | None:
-    if "flat_out" not in spans:
+    if "flat_out" not in spans or zones is None:
         return None
-    zones = report["conditions"]["temperatures"]
     hottest = max(zones, key=lambda zone: zones[zone]["max"], default=None)
     return {
         "latency_drift": latency_drift(raw["frames"]["flat_out"]),
@@ -285,7 +292,3 @@ def _steady(
 
 def _mb(kb: int | None) -> float | None:
     return None if kb is None else round(kb / 1024, 1)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -80,6 +80,7 @@ def _report(report: dict[str, Any]) -> str:
             _verdict(report),
             _plots(report),
             *(_section(section.title, section.rows) for section in sections(report)),
+            _log(report["log"]),
             f"<p>{escaped(report['created'])}, run {escaped(report['run_id'] or '-')}, "
             f"{escaped(report['tool'] or 'remote_bench')}</p>",
         ]
@@ -105,6 +106,11 @@ def _section(title: str, rows: Sequence[Any]) -> str:
         for row in rows
     )
     return f"<h3>{escaped(title)}</h3><table>{cells}</table>" if cells else ""
+
+
+def _log(log: str) -> str:
+    lines = "\n".join(escaped(line) for line in log.splitlines())
+    return f"<details><summary>log</summary><pre>{lines}</pre></details>" if lines else ""
 
 
 def _plots(report: dict[str, Any]) -> str:

@@ -8,25 +8,24 @@ import json
 import os
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from . import VERSION
 from .board import Board
 from .channel import Channel
+from .frame_runs import FrameRuns
 from .power_mode import Guard, PowerModeError, read_power_mode, set_power_mode
 from .probe import boot_id, probe
-from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_kb
+from .process import available_memory_kb, memory_kb
 from .sampler import Sampler
 from .settings import inventory
-from .worker_client import Aborted, Worker, WorkerError
+from .worker_client import Aborted, Worker, WorkerError, tail
 
 BUILD_TIMEOUT_S = 3600.0  # a TensorRT engine on a small board takes many minutes
 ANSWER_TIMEOUT_S = 300.0
 _SETTLED_C = 0.5  # no zone moved more than so much...
 _SETTLED_S = 3.0  # ...in so long
-_OVERHEAD_SHARE, _OVERHEAD_BLOCKS = 0.2, 8
-_OVERHEAD_LEAST_S, _OVERHEAD_MOST_S = 1.0, 20.0  # shorter blocks say nothing
-_LEAST_FRAMES = 3
+_LOG_BYTES = 16384  # of the worker's output in the result
 
 
 class Supervisor:
@@ -36,10 +35,10 @@ class Supervisor:
         self._request, self._channel, self._abort = request, channel, abort
         self._board = Board(request.get("root") or "/")
         self._work_dir = request["work_dir"]
+        self._log = os.path.join(self._work_dir, "worker.log")
         self._worker: Optional[Worker] = None
         self._sampler: Optional[Sampler] = None
         self._guard: Optional[Guard] = None
-        self._phase = ""
         self._result: Dict[str, Any] = {
             "schema": VERSION,
             "request": {key: value for key, value in request.items() if key != "token"},
@@ -140,30 +139,18 @@ class Supervisor:
         seconds, fps = float(self._request["seconds"]), self._request.get("fps")
         self._result["counters_before"] = self._sampler_now().counters()
         self._result["power_mode_before"] = read_power_mode(self._board)
-        self._slice("warmup", float(self._request["warmup_s"]))
+        assert self._worker is not None
+        runs = FrameRuns(self._worker, self._sampler_now(), self._channel, self._result)
+        runs.slice("warmup", float(self._request["warmup_s"]))
         self._note_memory("warmed_up")
-        self._slice("flat_out", seconds)
-        self._measure_overhead(min(_OVERHEAD_MOST_S, _OVERHEAD_SHARE * seconds))
+        runs.slice("flat_out", seconds)
+        runs.measure_overhead(seconds)
         if fps:
-            self._slice("paced", seconds, float(fps))
+            runs.slice("paced", seconds, float(fps))
         self._result["counters_after"] = self._sampler_now().counters()
         self._result["power_mode_after"] = read_power_mode(self._board)
         self._result["accuracy"] = self._ask("score")
         self._note_memory("ran")
-
-    def _measure_overhead(self, seconds: float) -> None:
-        # With and without the sampler in turn, so that a drift of the board falls on both.
-        if seconds < _OVERHEAD_LEAST_S:
-            return
-        for number in range(_OVERHEAD_BLOCKS):
-            sampled = number % 2 == 1
-            if not sampled:
-                self._sampler_now().pause()
-            try:
-                name = "with_sampler" if sampled else "without_sampler"
-                self._slice(name, seconds / _OVERHEAD_BLOCKS)
-            finally:
-                self._sampler_now().resume()
 
     def _restore(self) -> None:
         self._enter("restore")
@@ -172,6 +159,7 @@ class Supervisor:
             self._result["samples"] = self._sampler.data()
         if self._worker is not None:
             self._stop_worker()
+        self._result["log"] = tail(self._log, _LOG_BYTES)
         if self._guard is not None:
             self._result["power_mode_restored"] = self._guard.restore()
         self._result["inventory_after"] = inventory(self._board, self._work_dir)
@@ -179,43 +167,9 @@ class Supervisor:
 
     # What the phases are made of.
 
-    def _slice(self, name: str, seconds: float, fps: Optional[float] = None) -> None:
-        frames = self._result["frames"].setdefault(name, {})
-        before = self._cpu_now()
-
-        def keep(columns: Dict[str, List[Any]]) -> None:
-            for field, values in columns.items():
-                frames.setdefault(field, []).extend(values)
-            self._channel.note(slice=name, frames=columns)
-            span = columns["t"][-1] - columns["t"][0] + columns["total_ms"][-1] / 1e3
-            done = time.monotonic() - begin
-            rate = round(len(columns["t"]) / span, 3) if span > 0 else None
-            self._channel.emit("progress", slice=name, done=round(done, 1), total=seconds, fps=rate)
-
-        begin = time.monotonic()
-        answer = self._ask(
-            "run",
-            timeout_s=seconds + ANSWER_TIMEOUT_S,
-            on_frames=keep,
-            seconds=seconds,
-            fps=fps,
-            least=_LEAST_FRAMES,
-        )
-        cpu = {key: [before[key], value] for key, value in self._cpu_now().items()}
-        self._result["slices"].append(dict(answer, name=name, fps=fps, cpu_s=cpu))
-
-    def _cpu_now(self) -> Dict[str, Optional[float]]:
-        worker = cpu_seconds(self._worker.pid) if self._worker else None
-        return {
-            "busy": busy_cpu_seconds(),
-            "worker": worker,
-            "supervisor": cpu_seconds(os.getpid()),
-        }
-
     def _start_worker(self) -> None:
         paths = [os.path.join(self._work_dir, path) for path in self._request["runtime_paths"]]
-        log = os.path.join(self._work_dir, "worker.log")
-        self._worker = Worker(paths, log, self._abort)
+        self._worker = Worker(paths, self._log, self._abort)
         self._result["import"] = self._ask("hello")
         self._note_memory("imported")
 

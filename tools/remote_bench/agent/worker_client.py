@@ -114,10 +114,15 @@ class Worker:
         return WorkerError("worker_died", f"the worker ended with status {status}" + self._said())
 
     def _said(self) -> str:
-        try:
-            with open(self._log, "rb") as file:
-                file.seek(max(0, os.path.getsize(self._log) - _SAID_BYTES))
-                text = file.read().decode("utf-8", "replace").strip()
-        except OSError:
-            text = ""
+        text = tail(self._log, _SAID_BYTES)
         return f"; it said: {text}" if text else ""
+
+
+def tail(path: str, most_bytes: int) -> str:
+    """Return the end of a text file; empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - most_bytes))
+            return file.read().decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,74 @@
+"""The timed part of a run: warm-up, flat out, with and without the sampler in turn, paced."""
+
+import os
+import time
+from typing import Any, Dict, List, Optional
+
+from .channel import Channel
+from .process import busy_cpu_seconds, cpu_seconds
+from .sampler import Sampler
+from .worker_client import Worker
+
+_PATIENCE_S = 300.0  # beyond the time that was asked for
+_LEAST_FRAMES = 3
+_OVERHEAD_SHARE, _OVERHEAD_BLOCKS = 0.2, 8
+_OVERHEAD_LEAST_S, _OVERHEAD_MOST_S = 1.0, 20.0  # shorter blocks say nothing
+
+
+class FrameRuns:
+    """Has the worker run frames in slices, and keeps every frame in the result."""
+
+    def __init__(
+        self, worker: Worker, sampler: Sampler, channel: Channel, result: Dict[str, Any]
+    ) -> None:
+        self._worker, self._sampler = worker, sampler
+        self._channel, self._result = channel, result
+
+    def slice(self, name: str, seconds: float, fps: Optional[float] = None) -> None:
+        """Run frames for some seconds, flat out or at a rate."""
+        before, begin = self._cpu_now(), time.monotonic()
+
+        def keep(columns: Dict[str, List[Any]]) -> None:
+            self._keep(name, columns)
+            done = round(time.monotonic() - begin, 1)
+            rate = _rate(columns)
+            self._channel.emit("progress", slice=name, done=done, total=seconds, fps=rate)
+
+        answer = self._worker.ask(
+            "run", seconds + _PATIENCE_S, keep, seconds=seconds, fps=fps, least=_LEAST_FRAMES
+        )
+        cpu = {key: [before[key], value] for key, value in self._cpu_now().items()}
+        self._result["slices"].append(dict(answer, name=name, fps=fps, cpu_s=cpu))
+
+    def measure_overhead(self, run_s: float) -> None:
+        """Run blocks with and without the sampler in turn: a drift of the board falls on both."""
+        seconds = min(_OVERHEAD_MOST_S, _OVERHEAD_SHARE * run_s)
+        if seconds < _OVERHEAD_LEAST_S:
+            return
+        for number in range(_OVERHEAD_BLOCKS):
+            sampled = number % 2 == 1
+            if not sampled:
+                self._sampler.pause()
+            try:
+                name = "with_sampler" if sampled else "without_sampler"
+                self.slice(name, seconds / _OVERHEAD_BLOCKS)
+            finally:
+                self._sampler.resume()
+
+    def _keep(self, name: str, columns: Dict[str, List[Any]]) -> None:
+        frames = self._result["frames"].setdefault(name, {})
+        for field, values in columns.items():
+            frames.setdefault(field, []).extend(values)
+        self._channel.note(slice=name, frames=columns)
+
+    def _cpu_now(self) -> Dict[str, Optional[float]]:
+        return {
+            "busy": busy_cpu_seconds(),
+            "worker": cpu_seconds(self._worker.pid),
+            "supervisor": cpu_seconds(os.getpid()),
+        }
+
+
+def _rate(columns: Dict[str, List[Any]]) -> Optional[float]:
+    span = columns["t"][-1] - columns["t"][0] + columns["total_ms"][-1] / 1e3
+    return round(len(columns["t"]) / span, 3) if span > 0 else None
