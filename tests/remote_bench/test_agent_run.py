@@ -32,6 +32,7 @@ class Run:
         self,
         folder: Path,
         faults: dict,
+        python=sys.executable,
         stdout=subprocess.PIPE,
         stderr=None,
         largest_file=resource.RLIM_INFINITY,
@@ -46,7 +47,7 @@ class Run:
         plan.write(folder / "net.fastseg")
         (folder / "faults.json").write_text(json.dumps(faults))
         self.process = subprocess.Popen(
-            [sys.executable, "-B", "-u", "-m", "agent", "run"],
+            [python, "-B", "-u", "-m", "agent", "run"],
             stdin=subprocess.PIPE,
             stdout=stdout,
             stderr=stderr,
@@ -248,6 +249,20 @@ def test_failure_of_the_engine_is_named_and_the_board_restored(start, faults, ki
     assert run.result()["error"]["kind"] == kind
     assert run.named("phase")[-1]["name"] == "restore"
     assert run.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [("3.6", "old_python"), ("3.8", "no_numpy"), ("3.12", "no_numpy")]
+)
+def test_board_whose_python_lacks_something_is_told_what(start, version, kind):
+    found = list((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python3"))
+    if not found:
+        pytest.skip(f"no Python {version} here")
+    run = start({}, python=found[0])
+    assert run.end() == 1
+    [error] = run.named("error")
+    assert error["kind"] == kind
+    assert run.result()["error"]["kind"] == kind
 
 
 def test_what_an_engine_prints_does_not_get_between_the_events(start):

@@ -9,7 +9,9 @@ import os
 import shutil
 import signal
 import subprocess
-from typing import Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
+
+from .launch import start
 
 MOST_BYTES = 64 * 1024  # of a file or of a tool's output; sysfs and procfs have far less
 _FOLDERS = ("usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "opt/vc/bin")
@@ -82,13 +84,8 @@ class Board:
 def run(command: List[str], timeout_s: float) -> Outcome:
     """Run a command in the C locale and a group of its own, which ends when time is over."""
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=plain_environment(),
-            start_new_session=True,
+        process = start(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
     except OSError as error:
         return Outcome(None, "", str(error))
@@ -100,11 +97,6 @@ def run(command: List[str], timeout_s: float) -> Outcome:
         output, errors = process.communicate()
         status, errors = None, errors + b"\nno end within %d s" % timeout_s
     return Outcome(status, _short(output), _short(errors))
-
-
-def plain_environment() -> Dict[str, str]:
-    """Return the environment with the C locale, so that tools print plain decimals."""
-    return dict(os.environ, LC_ALL="C", LANG="C")
 
 
 def _short(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Starts another module of this package as a process, here and on the board alike."""
+"""Starts processes that do not outlive this one: tools, and other modules of this package."""
 
 import ctypes
 import os
@@ -7,10 +7,13 @@ import subprocess
 import sys
 from typing import Any, Dict, List
 
-from .board import plain_environment
-
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)  # loaded here: nothing may be loaded between fork and exec
+
+
+def plain_environment() -> Dict[str, str]:
+    """Return the environment with the C locale, so that tools print plain decimals."""
+    return dict(os.environ, LC_ALL="C", LANG="C")
 
 
 def module_command(module: str) -> List[str]:
