@@ -149,3 +149,11 @@ def test_module_prints_one_object_a_line_in_order_for_known_and_unknown_lines():
         ["\ufffd\ufffd", "no", "line", "at", "all"],
         ["#", "comment"],
     ]
+
+
+def test_module_ends_quietly_when_nobody_reads_on():
+    command = f"{sys.executable} -m remote_bench.tegrastats | head -n 1"
+    result = subprocess.run(
+        command, input=ORIN.encode() * 2000 + b"\n" * 5000, capture_output=True, shell=True
+    )
+    assert result.stdout.count(b"\n") == 1 and result.stderr == b""

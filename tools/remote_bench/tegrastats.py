@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -314,8 +315,14 @@ def _explain_nulls(line: Line) -> None:
 
 def main() -> None:
     """Print one JSON object for each line of stdin."""
-    for text in sys.stdin.buffer:
-        print(parse_line(text).to_json())
+    if len(sys.argv) > 1:
+        sys.exit(__doc__)
+    try:
+        for text in sys.stdin.buffer:
+            print(parse_line(text).to_json(), flush=True)
+    except (BrokenPipeError, KeyboardInterrupt):  # `| head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it at its end)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
