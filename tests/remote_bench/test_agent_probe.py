@@ -13,6 +13,7 @@ from remote_bench.agent.nvml import Nvml
 from remote_bench.agent.power_mode import PowerModeError, read_power_mode, set_power_mode
 from remote_bench.agent.probe import probe
 from remote_bench.agent.rails import InaHwmon, InaIio, Rapl, RaspberryPmic
+from remote_bench.schema import SchemaError, check_probe
 
 BOARDS = tomllib.loads(Path(__file__).with_name("boards.toml").read_text("utf-8"))
 JETSONS = [name for name in BOARDS if "release" in BOARDS[name]]
@@ -24,6 +25,7 @@ def test_probe_of_a_made_board_is_recognised_as_that_board(made_board, name):
     data = probe(Board(str(made_board(name).root)))
     assert recognise(data).name == name
     assert json.loads(json.dumps(data)) == data
+    check_probe(data)
     assert data["board"]["model"] == BOARDS[name]["model"]  # without the NUL at its end
     assert "1421921" not in json.dumps(data)  # the serial number is hashed
 
@@ -40,6 +42,13 @@ def test_probe_of_a_jetson_has_its_jetpack_its_mode_and_its_rails(made_board, na
     assert rails >= set(wanted)
     assert data["tegrastats"] == facts["tegrastats"]
     assert data["counters"]["soctherm.oc3_event_cnt"] == 7
+
+
+def test_probe_of_a_wrong_form_is_refused_and_says_where(made_board):
+    data = probe(Board(str(made_board("thor").root)))
+    data["board"]["compatible"] = {"a": 1}
+    with pytest.raises(SchemaError, match="probe.board.compatible: expected array"):
+        check_probe(data)
 
 
 def test_constants_and_gated_sensors_are_no_temperatures(made_board):

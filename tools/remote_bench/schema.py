@@ -51,6 +51,15 @@ def parse(text: str | bytes, schema_name: str) -> dict[str, Any]:
     return checked
 
 
+def check_probe(data: Any) -> None:
+    """Check what an agent's probe found, which comes before any result.
+
+    Raises:
+        SchemaError: it names the place.
+    """
+    check(data, load("result")["properties"]["probe"], "probe")
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
