@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from fastseg.model import FastSegNet
@@ -63,7 +63,8 @@ def save_checkpoint(
     }
     temporary = Path(f"{path}.part")
     try:
-        save_file(weights, temporary, {HEADER_KEY: json.dumps(dataclasses.asdict(info))})
+        # Not save_file(), which would make the file private to the user.
+        temporary.write_bytes(save(weights, {HEADER_KEY: json.dumps(dataclasses.asdict(info))}))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,18 @@
+"""fastseg_exporters: networks in the formats of their devices, each proven before it ships."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastseg_exporters.optimizer import ModelOptimizer
+    from fastseg_exporters.tensorrt_optimizer import TensorRTOptimizer
+
+__all__ = ["ModelOptimizer", "TensorRTOptimizer"]
+# Loaded when first used: importing the package loads no converter.
+_HOMES = {"ModelOptimizer": "optimizer", "TensorRTOptimizer": "tensorrt_optimizer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastseg_exporters' has no attribute {name!r}")
+    return getattr(import_module(f"fastseg_exporters.{_HOMES[name]}"), name)

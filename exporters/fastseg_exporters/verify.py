@@ -121,11 +121,8 @@ def failures(verification: Verification, gate: Gate, precision: str) -> list[str
     """Return why an artifact may not ship; empty if it may."""
     if verification.miou_drop is None or verification.worst_class_drop is None:
         required = MIN_AGREEMENT.get(precision, MIN_AGREEMENT_INT8)
-        if verification.agreement >= required:
-            return []
-        return [
-            f"agrees with PyTorch in {verification.agreement:.1%} of pixels, not {required:.0%}"
-        ]
+        found = verification.agreement
+        return [] if found >= required else [f"agreement {found:.3f}, limit {required:.3f}"]
     reasons = []
     if not verification.miou_drop <= gate.miou_drop:
         reasons.append(f"mIoU drops by {verification.miou_drop:.3f}, limit {gate.miou_drop:.3f}")

@@ -1,0 +1,86 @@
+"""ModelOptimizer: the names that users of older toolkits know, on top of the exporters."""
+
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import onnx
+import torch
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
+from torch import nn
+
+import fastseg
+from fastseg import CheckpointInfo, DeployGraph, FastSegNet, profile
+from fastseg.checkpoint import numbered_classes
+from fastseg.network import hash_weights
+from fastseg_exporters.to_onnx import float_graph, save, take_bytes
+from fastseg_exporters.to_onnx_int8 import quantize_weights
+
+METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts
+
+
+class ModelOptimizer:
+    """Exports, shrinks and times one network.
+
+    For artifacts that are proven before they ship, use fastseg-export.
+
+    Args:
+        model: FastSegNet, or any module that gives logits (N, K, h, w).
+        size: (width, height) of the input, pixels.
+    """
+
+    def __init__(self, model: nn.Module, size: tuple[int, int] = (1024, 512)) -> None:
+        self.model, self.size = model, size
+        self._weights_as_int8 = False
+
+    def export_to_onnx(self, path: str | Path) -> Path:
+        """Write one ONNX file, bytes in and class ids out, that RealtimeSegmentation opens."""
+        graph = DeployGraph(self.model, *self.size).eval()
+        model = float_graph(graph)
+        if self._weights_as_int8:
+            model = quantize_weights(model)
+        model = take_bytes(model, graph)
+        describe(model, self._manifest(graph))
+        save(model, Path(path))
+        return Path(path)
+
+    def quantize_dynamic(self) -> Self:
+        """Store weights as int8 from here on: a quarter of the bytes, no faster; returns itself."""
+        self._weights_as_int8 = True
+        return self
+
+    def benchmark(self, iterations: int = 100, warmup: int = 10) -> dict[str, Any]:
+        """Time the exported network with ONNX Runtime on this machine.
+
+        Returns:
+            "fps", "avg_time_ms" and more, as RealtimeSegmentation.benchmark() has them.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.export_to_onnx(Path(folder) / "model.onnx")
+            with RealtimeSegmentation(path) as session:
+                return session.benchmark(iterations, warmup)
+
+    def _manifest(self, graph: DeployGraph) -> Manifest:
+        with torch.inference_mode():
+            zeros = torch.zeros(1, 3, graph.height, graph.width)
+            num_classes = graph.core(zeros).shape[1]
+        variant = self.model.variant if isinstance(self.model, FastSegNet) else "foreign"
+        cost = profile(self.model, self.size)
+        info = CheckpointInfo(variant, numbered_classes(num_classes), *self.size)
+        return Manifest(
+            name=variant,
+            created="",
+            tool=f"fastseg-edge {fastseg.__version__}",
+            model=ModelInfo(
+                variant, cost.parameters, cost.macs, hash_weights(self.model.state_dict())
+            ),
+            classes=info.classes,
+            input=InputSpec(*self.size, mean=info.mean, std=info.std),
+            output=OutputSpec(),
+        )
+
+
+def describe(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Put a manifest into the file, so that it can be used without a bundle."""
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})

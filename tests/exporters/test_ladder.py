@@ -1,0 +1,66 @@
+"""The ladder, with a converter and a gate that are plain functions: what is tried, and when."""
+
+from pathlib import Path
+
+import pytest
+from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.exporter import ExportedArtifact
+from fastseg_exporters.job import Converted, Job
+from fastseg_exporters.ladder import GateError, Tools, climb_down
+from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.verify import Verification
+from fastseg_targets.profile import parse_target
+
+TARGET = parse_target(
+    "t", 'description = "d"\nexporter = "onnx"\nladder = ["int8", "fp16"]\nextra = "onnx"'
+)
+JOB = Job(NetworkSource("net"), TARGET, "int8", Calibration())
+LAYERS = tuple("abcdefgh")
+
+
+def tools(drops: dict[tuple[str, tuple[str, ...]], float], default: float = 0.5) -> Tools:
+    """Convert nothing; the drop of a precision with its float layers comes from a table."""
+
+    def convert(job: Job) -> Converted:
+        layers = LAYERS if job.precision == "int8" else ()
+        artifact = ExportedArtifact("onnx", "m.onnx", {}, {}, {}, layers)
+        key = f"{job.precision} {','.join(job.keep_float)}"
+        return Converted(artifact, Path("/nonexistent") / key, 1.0, 1.0)
+
+    def verify(job: Job, converted: Converted) -> Verification:
+        precision, _, kept = converted.folder.name.partition(" ")
+        layers = tuple(layer for layer in kept.split(",") if layer)
+        drop = drops.get((precision, layers), default)
+        return Verification("r", "d", 1, 1.0, 1.0, 1 - drop, 1.0, drop, (0, 0), "x", 0.0)
+
+    return Tools(convert, verify, verify, lambda line: None)
+
+
+def test_a_precision_that_passes_is_taken_as_it_is() -> None:
+    rung = climb_down(JOB, tools({("int8", ()): 0.001}))
+    assert (rung.precision, len(rung.attempts)) == ("int8", 1)
+
+
+def test_the_most_harmful_layers_go_back_to_float_first_and_no_more_than_needed() -> None:
+    drops = {("int8", ("c",)): 0.2, ("int8", ("f",)): 0.3, ("int8", ("c", "f")): 0.005}
+    rung = climb_down(JOB, tools(drops))
+    assert rung.precision == "int8"
+    assert rung.attempts[-1]["float_layers"] == ["c", "f"]
+    ranking = rung.attempts[0]["layer_ranking"]
+    assert [name for name, _ in ranking[:2]] == ["c", "f"]
+
+
+def test_when_int8_is_beyond_help_the_next_precision_is_taken_and_every_attempt_kept() -> None:
+    rung = climb_down(JOB, tools({("fp16", ()): 0.0}))
+    assert rung.precision == "fp16"
+    assert [len(a["float_layers"]) for a in rung.attempts] == [0, 1, 2, 4, 0]
+
+
+def test_strict_stops_with_the_numbers() -> None:
+    with pytest.raises(GateError, match=r"int8: mIoU drops by 0\.500, limit 0\.010"):
+        climb_down(JOB, tools({}), strict=True)
+
+
+def test_a_ladder_without_a_rung_that_holds_names_all_of_them() -> None:
+    with pytest.raises(GateError, match=r"(?s)int8: .*fp16: "):
+        climb_down(JOB, tools({}))
