@@ -140,6 +140,7 @@ def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
     assert result["selftest"]["agreement"] == 1 and result["accuracy"]["images"] == 2
     assert {"flat_out", "with_sampler", "without_sampler", "paced"} <= set(result["frames"])
     assert result["memory"]["imported"]["pss_kb"] > 1000
+    assert summarise(result)["sampler"]["cpu"] <= 0.01
     assert board.facts["tegrastats"] in [
         line for _, line in result["samples"]["tegrastats"]["lines"]
     ]
