@@ -25,6 +25,7 @@ except ImportError as error:
     ) from error
 
 ENTRY, TYPED = "model.onnx", "model-typed.onnx"
+PRECISIONS = ("fp32", "fp16", "int8")
 MIN_TENSORRT = "8.5"
 # A mean over a whole map sums thousands of values: fp16 ends at 65504.
 FLOAT_OPERATORS = ("ReduceMean", "GlobalAveragePool")
@@ -42,6 +43,8 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         ValueError: an operation that ONNX lacks, or a precision that this exporter does not have.
     """
     parse_options(Options, request.target)
+    if request.precision not in PRECISIONS:
+        raise ValueError(f"the tensorrt exporter makes {PRECISIONS}, not {request.precision}")
     graph = request.graph()
     model = tensorrt_onnx(graph)
     layers: tuple[str, ...] = ()
@@ -51,10 +54,6 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         model = to_tensorrt_int8.quantize(model, images, graph.mean, graph.std, request.keep_float)
     elif request.precision == "fp16":
         save(to_half(model), out_dir / TYPED)
-    elif request.precision != "fp32":
-        raise ValueError(
-            f"the tensorrt exporter makes fp32, fp16 and int8, not {request.precision}"
-        )
     save(model, out_dir / ENTRY)
     output = "uint8" if graph.output == "classes" else "float32 NCHW"
     return ExportedArtifact(
