@@ -1,0 +1,70 @@
+"""Class maps as pictures: overlays and legends, in numpy alone."""
+
+from typing import Optional, Sequence
+
+import numpy as np
+
+from fastseg_runtime.font import ADVANCE, HEIGHT, render
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.metrics import Array
+
+_SCALE, _MARGIN = 2, 6  # of a legend: pixels per dot, and around everything
+_SWATCH = HEIGHT * _SCALE
+
+
+def overlay(
+    frame_HW3: Array,
+    classes_HW: Array,
+    palette_K3: Array,
+    alpha: float = 0.5,
+    out: Optional[Array] = None,
+) -> Array:
+    """Return the frame with the classes' colours mixed in.
+
+    Args:
+        frame_HW3: uint8.
+        classes_HW: uint8 ids of the same size.
+        palette_K3: uint8 colours in the frame's channel order; an id beyond it (ignored pixels)
+            leaves the frame as it is.
+        alpha: share of the colour, 0 to 1.
+        out: uint8 (H, W, 3) to write to.
+
+    Raises:
+        ValueError: sizes differ, or alpha is outside 0 to 1.
+    """
+    if frame_HW3.shape[:2] != classes_HW.shape:
+        raise ValueError(
+            f"frame {frame_HW3.shape} and class map {classes_HW.shape} differ in size; "
+            "infer() gives a map of the frame's size"
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; expected 0 (frame) to 1 (colour)")
+    # In 256ths, so that it stays in integers; ids without a colour get a share of 0.
+    share = round(alpha * 256)
+    keep = np.full(256, 256, np.uint16)
+    keep[: len(palette_K3)] = 256 - share
+    tint = np.zeros((256, 3), np.uint16)
+    tint[: len(palette_K3)] = palette_K3.astype(np.uint16) * share
+    mixed_HW3 = frame_HW3 * keep[classes_HW][..., None]
+    mixed_HW3 += tint[classes_HW]
+    mixed_HW3 >>= 8
+    if out is None:
+        return mixed_HW3.astype(np.uint8)
+    np.copyto(out, mixed_HW3, casting="unsafe")
+    return out
+
+
+def legend(classes: Sequence[ClassInfo]) -> Array:
+    """Return a white picture with a swatch and the name of each class, RGB uint8 (H, W, 3)."""
+    longest = max((len(entry.name) for entry in classes), default=0)
+    width = 3 * _MARGIN + _SWATCH + longest * ADVANCE * _SCALE
+    line = _SWATCH + _MARGIN
+    picture_HW3 = np.full((line * len(classes) + _MARGIN, width, 3), 255, np.uint8)
+    for index, entry in enumerate(classes):
+        top = _MARGIN + index * line
+        picture_HW3[top : top + _SWATCH, _MARGIN : _MARGIN + _SWATCH] = entry.color
+        text = np.kron(render(entry.name), np.ones((_SCALE, _SCALE), bool))
+        left = 2 * _MARGIN + _SWATCH
+        area_HW3 = picture_HW3[top : top + text.shape[0], left : left + text.shape[1]]
+        area_HW3[text] = 0
+    return picture_HW3

@@ -1,0 +1,165 @@
+"""Videos and cameras by OpenCV: frames in, a video with classes drawn over it out."""
+
+import os
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Callable, Iterator, Optional
+
+import numpy as np
+
+from fastseg_runtime.metrics import Array
+from fastseg_runtime.stream import stream
+
+try:
+    import cv2
+except ImportError as error:
+    raise ImportError(
+        "videos need OpenCV: pip install 'fastseg-runtime[video]', or python3-opencv from your "
+        "distribution"
+    ) from error
+
+CAMERA = "camera:"
+_FALLBACK_FPS = 25.0  # of files and cameras that do not say
+
+
+class VideoError(OSError):
+    """A video cannot be read or written."""
+
+
+class FrameSource:
+    """The frames of a video file or a camera, RGB or BGR as asked.
+
+    Args:
+        source: a file, or "camera:0" for the first camera.
+        color: "rgb" or "bgr".
+
+    Raises:
+        VideoError: it cannot be opened.
+    """
+
+    def __init__(self, source: str, color: str = "rgb") -> None:
+        self.source, self._swap = source, color == "rgb"
+        self.is_camera = source.startswith(CAMERA)
+        number = source[len(CAMERA) :]
+        if self.is_camera and not number.isdecimal():
+            raise VideoError(f"{source}: expected a camera's number, such as camera:0")
+        self._capture = cv2.VideoCapture(int(number) if self.is_camera else source)
+        if not self._capture.isOpened():
+            raise VideoError(f"{source}: {self._why()}")
+        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # 0: unknown
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if 0 < fps < 1000 else _FALLBACK_FPS
+
+    def __iter__(self) -> Iterator[Array]:
+        """Yield frames (H, W, 3) uint8 until the end, or until the camera disappears."""
+        while True:
+            there, frame_HW3 = self._capture.read()
+            if not there:
+                if self.is_camera:
+                    raise VideoError(f"{self.source}: the camera gives no more frames")
+                return
+            yield cv2.cvtColor(frame_HW3, cv2.COLOR_BGR2RGB) if self._swap else frame_HW3
+
+    def close(self) -> None:
+        """Free the file or camera."""
+        self._capture.release()
+
+    def _why(self) -> str:
+        if self.is_camera:
+            return "no such camera, or another program has it"
+        if not Path(self.source).is_file():
+            return "no such file"
+        return "not a video that OpenCV can decode; convert it to H.264 in .mp4"
+
+
+class VideoWriter:
+    """Writes pictures as an .mp4, .avi or .mkv; the file appears under its name when complete.
+
+    Args:
+        path: the file.
+        fps: frames per second of playback.
+        color: order of the pictures' channels, "rgb" or "bgr".
+    """
+
+    def __init__(self, path: str, fps: float, color: str = "rgb") -> None:
+        self._path, self._fps, self._swap = Path(path), fps, color == "rgb"
+        self._partial = self._path.with_name(f"{self._path.stem}.part{self._path.suffix}")
+        self._writer: Optional[Any] = None
+
+    def write(self, picture_HW3: Array) -> None:
+        """Append a picture, uint8; all have the size of the first.
+
+        Raises:
+            VideoError: the file cannot be written.
+        """
+        height, width = picture_HW3.shape[:2]
+        if self._writer is None:
+            code = "MJPG" if self._path.suffix.lower() == ".avi" else "mp4v"
+            fourcc = cv2.VideoWriter.fourcc(*code)
+            self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, (width, height))
+            if not self._writer.isOpened():
+                raise VideoError(f"{self._path}: cannot be written; use a name that ends in .mp4")
+        pixels = picture_HW3[..., ::-1] if self._swap else picture_HW3
+        self._writer.write(np.ascontiguousarray(pixels))
+
+    def finish(self) -> None:
+        """Close the file and give it its name.
+
+        Raises:
+            VideoError: nothing was written.
+        """
+        if self._writer is None:
+            raise VideoError(f"{self._path}: no frame to write")
+        self._writer.release()
+        os.replace(str(self._partial), str(self._path))
+
+    def abandon(self) -> None:
+        """Remove what was written; does nothing after finish()."""
+        if self._writer is not None:
+            self._writer.release()
+        if self._partial.exists():
+            self._partial.unlink()
+
+
+def infer_video(
+    session: Any,
+    src: Any,
+    dst: Any,
+    progress: Optional[Callable[[int, int], None]] = None,
+    draw: Optional[Callable[[Array, Array], Array]] = None,
+) -> float:
+    """Segment a video and write it with its classes drawn over it.
+
+    Args:
+        session: RealtimeSegmentation.
+        src: a file, or "camera:0", which runs until Ctrl-C.
+        dst: the file to write.
+        progress: called with frames done and frames in all (0: unknown).
+        draw: (frame, classes) to picture; default session.overlay.
+
+    Returns:
+        Frames per second of wall time, reading, drawing and writing included.
+
+    Raises:
+        VideoError: the source cannot be read, has no frame, or the file cannot be written.
+    """
+    source = FrameSource(str(src), session.color)
+    writer = VideoWriter(str(dst), source.fps, session.color)
+    done, start = 0, perf_counter()
+    results = stream(session, source, draw or session.overlay, latest=source.is_camera)
+    try:
+        try:
+            for result in results:
+                writer.write(result.picture)
+                done += 1
+                if progress is not None:
+                    progress(done, source.count)
+        except KeyboardInterrupt:
+            if not source.is_camera:
+                raise
+        writer.finish()
+    finally:
+        results.close()
+        source.close()
+        writer.abandon()
+    return done / (perf_counter() - start)
