@@ -51,7 +51,7 @@ class OnnxRuntimeBackend:
         """
         providers = _providers(source.device)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; warnings of graphs that work are noise
+        options.log_severity_level = 4  # its errors come as exceptions, the rest is noise
         options.enable_mem_pattern = False  # a plan of its memory costs a sixth more of it
         # Between frames the cores belong to capture and drawing, not to threads that spin.
         options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -78,16 +78,20 @@ def _verify_artifact(
         tried = [item.reason for item in error.rejected if item.failed]
         reasons = tried or [item.reason for item in error.rejected]
         return {**row, "passed": False if tried else None, "reason": "; ".join(reasons)}
+    row["backend"] = session.info.backend
     with session:
-        outcome = run_selftest(session.infer, scenes, artifact)
-        return {
-            **row,
-            "backend": session.info.backend,
-            "agreement": outcome.agreement,
-            "required": outcome.required,
-            "passed": outcome.passed if scenes else None,
-            "reason": "" if scenes else "the bundle has no self-test scenes",
-        }
+        try:
+            outcome = run_selftest(session.infer, scenes, artifact)
+        except Exception as error:  # engines raise classes of their own
+            return {**row, "passed": False, "reason": " ".join(str(error).split())}
+    if not scenes:
+        return {**row, "reason": "the bundle has no self-test scenes"}
+    return {
+        **row,
+        "agreement": outcome.agreement,
+        "required": outcome.required,
+        "passed": outcome.passed,
+    }
 
 
 def describe_verification(report: Dict[str, Any]) -> str:
@@ -97,7 +101,9 @@ def describe_verification(report: Dict[str, Any]) -> str:
         words = {True: "passes", False: "FAILS", None: "not run here"}[row["passed"]]
         line = f"{row['target']}: {words}"
         if row["backend"]:
-            line += f" with {row['backend']}, agreement {100 * row['agreement']:.2f} %"
+            line += f" with {row['backend']}"
+        if "agreement" in row:
+            line += f", agreement {100 * row['agreement']:.2f} %"
             line += f", {100 * row['required']:.2f} % needed"
         lines.append(f"{line}: {row['reason']}" if row["reason"] else line)
     return "\n".join(lines)

@@ -144,13 +144,17 @@ def _first_that_works(model: ModelFile, wish: Wish) -> Opened:
                 raise
             except Exception as error:  # engines raise classes of their own
                 rejection = _failed(candidate, error)
-                log.warning("%s: %s failed: %s", rejection.target, rejection.backend, error)
+                log.warning("%s with %s failed: %s", *_columns(rejection))
         rejected.append(rejection)
     raise NoBackendError(explain(model, rejected), rejected)
 
 
+def _columns(rejection: Rejection) -> Tuple[str, str, str]:
+    return rejection.target, rejection.backend, rejection.reason
+
+
 def _failed(candidate: Candidate, error: Exception) -> Rejection:
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     return Rejection(candidate.artifact.target, candidate.backend, reason, failed=True)
 
 
@@ -227,7 +231,7 @@ def _close(backend: Backend, model: ModelFile) -> None:
 
 def _log_provenance(manifest: Manifest, info: SessionInfo) -> None:
     for item in info.rejected:
-        log.info("not used: %s with %s: %s", item.target, item.backend, item.reason)
+        log.info("not used: %s with %s: %s", *_columns(item))
     log.info("running %s (%s) with %s %s", info.target, info.precision, info.backend, info.version)
     if manifest.model.trained_on or manifest.model.data_licence:
         log.info(

@@ -72,7 +72,7 @@ class _Pipeline:
         self.dropped = 0
         self._depth, self._stop = depth, threading.Event()
         self._threads: List[threading.Thread] = []
-        self._output: queue.Queue[Any] = queue.Queue(depth)
+        self._output: queue.Queue[Any] = queue.Queue(depth)  # novm: not evaluated in a function
 
     @property
     def closed(self) -> bool:

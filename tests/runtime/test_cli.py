@@ -61,7 +61,6 @@ def test_masks_hold_the_class_ids(bundle_path: Path, tmp_path: Path) -> None:
 def test_overlays_are_pictures_of_the_frames_size(
     save: str, files: list[str], bundle_path: Path
 ) -> None:
-    pytest.importorskip("fastseg_runtime.draw")
     Path("a.png").write_bytes(encode_rgb(noise(60, 70)))
     assert run(bundle_path, "a.png", "-o", "out", "--save", save) == 0
     assert sorted(path.name for path in Path("out").iterdir()) == files
@@ -163,6 +162,15 @@ def test_verify_tells_what_cannot_be_run_here(capsys: pytest.CaptureFixture[str]
     assert run(plan.write(Path("two.fastseg")), "--verify", "--json") == 0
     rows = json.loads(capsys.readouterr().out)["artifacts"]
     assert [row["passed"] for row in rows] == [True, None]
+
+
+def test_verify_goes_on_after_an_engine_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = argmax_onnx(width=64)  # not the size that the manifest promises
+    plan = full_plan().with_artifact("cpu-int8", wide, precision="int8")
+    assert run(plan.write(Path("half.fastseg")), "--verify") == 1
+    out = capsys.readouterr().out
+    assert "cpu-fp32: passes" in out
+    assert "cpu-int8: FAILS: expected an ONNX graph" in out
 
 
 def test_verify_of_a_damaged_bundle_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

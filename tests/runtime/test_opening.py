@@ -81,13 +81,13 @@ def path(tmp_path: Path) -> Path:
 def test_an_engine_that_fails_to_open_falls_back_loudly(
     engine: type[FixedBackend], path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine.error = RuntimeError("out of memory")
+    engine.error = RuntimeError("out of\n memory\n")
     with RealtimeSegmentation(path) as session:
         assert session.info.target == "cpu-fp32"
         (rejected,) = session.info.rejected
     assert (rejected.target, rejected.reason) == ("jetson-fp16", "out of memory")
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert record.getMessage() == "jetson-fp16: tensorrt failed: out of memory"
+    assert record.getMessage() == "jetson-fp16 with tensorrt failed: out of memory"
     assert engine.closed == 1
 
 
