@@ -1,0 +1,116 @@
+"""The main job in a few minutes: train on generated streets, export, prove, run, report.
+
+Runs the three commands as a user would, in the folder demo/, then writes demo/report.html.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from demo_report import Row, Strip, write_report
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.draw import overlay
+from fastseg_runtime.palette import palette
+from rich.console import Console
+from rich.table import Table
+
+from fastseg.data import open_dataset
+
+DATA = "synthetic:size=320x240,train=400,val=40,test=40"
+TARGETS = ("cpu-fp32", "cpu-int8", "cpu-int8-weights")
+SCENES = 4
+BENCHMARK_FRAMES = 60
+SCRIPTS = Path(sys.executable).parent  # where pip put the commands of this environment
+log = Console(stderr=True, highlight=False)
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run one of our commands; its progress shows on stderr, its result is returned."""
+    log.print(f"$ {' '.join(command)}", markup=False, style="bold")
+    program = str(SCRIPTS / command[0])
+    done = subprocess.run([program, *command[1:]], cwd=folder, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{command[0]} failed with exit code {done.returncode}; see above")
+    return done.stdout
+
+
+def train(folder: Path, minutes: float) -> None:
+    """Train nano on generated street scenes."""
+    options = ["--data", DATA, "--model", "nano", "--crop", "256x192", "--minutes", str(minutes)]
+    run(folder, "fastseg-train", *options, "--name", "demo", "--force")
+
+
+def export(folder: Path) -> list[dict[str, Any]]:
+    """Export the ONNX targets and return what was measured of each."""
+    targets = [word for target in TARGETS for word in ("--target", target)]
+    options = ["-o", "demo.fastseg", "--calibration", DATA, "--verify", DATA, "--force", "--json"]
+    text = run(folder, "fastseg-export", "runs/demo/model.safetensors", *targets, *options)
+    artifacts: list[dict[str, Any]] = json.loads(text)["artifacts"]
+    return artifacts
+
+
+def run_artifact(bundle: Path, artifact: dict[str, Any]) -> Row:
+    """Time an artifact in the device's runtime."""
+    with RealtimeSegmentation(bundle, target=artifact["target"]) as session:
+        times = session.benchmark(BENCHMARK_FRAMES, warmup=5)
+    return Row(
+        target=artifact["target"],
+        precision=artifact["precision"],
+        megabytes=artifact["bytes"] / 1e6,
+        miou=artifact["miou"],
+        miou_drop=artifact["miou_drop"],
+        agreement=artifact["agreement"],
+        latency_ms=times["p50_ms"],
+        fps=times["fps"],
+    )
+
+
+def draw_scenes(bundle: Path) -> list[Strip]:
+    """Run unseen scenes: image, truth and prediction side by side."""
+    dataset = open_dataset(DATA, "test")
+    colors_K3 = palette(dataset.classes)
+    strips = []
+    with RealtimeSegmentation(bundle) as session:
+        for index in range(SCENES):
+            sample = dataset[index]
+            image_HW3, classes_HW = sample.image_HW3, session.infer(sample.image_HW3)
+            pictures = [
+                overlay(image_HW3, ids, colors_K3, 0.6) for ids in (sample.label_HW, classes_HW)
+            ]
+            strips.append(Strip(sample.name, [image_HW3, *pictures]))
+    return strips
+
+
+def show(rows: list[Row]) -> None:
+    """Print the table of the report."""
+    table = Table(title="the demo's artifacts, in the runtime on this machine")
+    for column in Row.HEADINGS:
+        table.add_column(column, justify="left" if column == "target" else "right")
+    for row in rows:
+        table.add_row(*row.cells())
+    Console().print(table)
+
+
+def main() -> None:
+    """Train, export, run and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0, help="of training [2]")
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="for all results [demo]")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    train(folder, arguments.minutes)
+    bundle = folder / "demo.fastseg"
+    rows = [run_artifact(bundle, artifact) for artifact in export(folder)]
+    curves = folder / "runs/demo/curves.png"
+    classes = open_dataset(DATA, "test").classes
+    write_report(folder / "report.html", rows, draw_scenes(bundle), curves, classes)
+    show(rows)
+    print(f"Open {folder / 'report.html'} in a browser; the bundle is {bundle}")
+
+
+if __name__ == "__main__":
+    main()
