@@ -27,6 +27,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
     "prelu": lambda x, alpha: F.prelu(x, alpha),
     "relu6": lambda x: x.clamp(0, 6),
+    "thresholded_relu": lambda x, alpha=1.0: torch.where(x >= alpha, x, 0.0),
     "clip": lambda x, alpha, beta: x.clamp(alpha, beta),
     "sigmoid": lambda x: x.sigmoid(),
     "sigmoid_hard": lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
@@ -109,12 +110,16 @@ def conv_transpose(
     pad: Ints = (0, 0, 0, 0),
     dilations: Ints = (1, 1),
     groups: int = 1,
+    output_shape: Ints | None = None,
 ) -> Tensor:
     """Convolve transposed, then cut `pad` off; weights are (C_in, C_out / groups, KH, KW)."""
-    whole = F.conv_transpose2d(x, weight, bias, strides, 0, 0, groups, dilations)
     if pad_type == "same":
         raise ValueError("conv_transpose with pad_type 'same'; expected valid or custom")
-    return F.pad(whole, [-p for p in _padding((), (), (), pad_type, pad)])
+    whole = F.conv_transpose2d(x, weight, bias, strides, 0, 0, groups, dilations)
+    y = F.pad(whole, [-p for p in _padding((), (), (), pad_type, pad)])
+    if output_shape not in (None, tuple(y.shape)):
+        raise ValueError(f"conv_transpose to {output_shape}; expected {tuple(y.shape)}")
+    return y
 
 
 @operation

@@ -32,7 +32,7 @@ class Result:
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors among the inputs have no single truth of equality
 class Operation:
     """One operation of a program."""
 

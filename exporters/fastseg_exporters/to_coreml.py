@@ -9,7 +9,9 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from fastseg_exporters.coreml_package import PackageText, describe, save
 from fastseg_exporters.coreml_trace import ConversionError, describe_step, trace
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.mil_evaluator import unknown_operations
-from fastseg_exporters.mil_program import Program
+from fastseg_exporters.mil_program import Operation, Program
 
 try:
     import coremltools as ct
@@ -88,7 +90,7 @@ def convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
     except Exception as error:  # converters of single operations raise anything
         traceback.clear_frames(error.__traceback__)  # they hold the converter's temporary folder
         found = _FAILED_STEP.findall(" ".join([*messages.texts, str(error)]))
-        step = describe_step(traced, {name for match in found for name in match if name})
+        step = describe_step(traced, filter(None, chain.from_iterable(found)))
         raise ConversionError(f"Core ML cannot take {step}: {error}") from error
     finally:
         logger.removeHandler(messages)
@@ -158,15 +160,19 @@ def compressed_layers(program: Program) -> tuple[str, ...]:
 
 def check_provable(program: Program, traced: ExportedProgram) -> None:
     """Raise ConversionError if the evaluator cannot run the program, naming modules."""
-    steps = [
-        f"{o.type}, from {describe_step(traced, [o.results[0].name])}"
-        for o in unknown_operations(program)
-    ]
+    unknown = unknown_operations(program)
+    steps = [f"{o.type}, from {describe_step(traced, _names_from(o, program))}" for o in unknown]
     if steps:
         raise ConversionError(
             "Core ML takes the network, but it cannot be proven without macOS for "
             f"{'; '.join(steps)}. Export on a Mac, or add the operation to mil_ops.py"
         )
+
+
+def _names_from(operation: Operation, program: Program) -> Iterator[str]:
+    # One step of torch becomes several operations; the last of them keeps its name.
+    for later in program.operations[program.operations.index(operation) :]:
+        yield later.results[0].name
 
 
 def package_text(network: Network) -> PackageText:

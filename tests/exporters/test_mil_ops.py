@@ -28,6 +28,15 @@ def test_an_unknown_pad_type_is_an_error_that_names_the_known_ones() -> None:
         OPERATIONS["conv"](X, torch.ones(1, 3, 2, 2), pad_type="same_lower")
 
 
+def test_a_transposed_convolution_crops_and_holds_to_the_shape_it_states() -> None:
+    weight = torch.ones(3, 2, 4, 4)
+    arguments = {"strides": (2, 2), "pad_type": "custom", "pad": (1, 1, 1, 1)}
+    y = OPERATIONS["conv_transpose"](X, weight, **arguments, output_shape=(1, 2, 8, 10))
+    assert torch.equal(y, F.conv_transpose2d(X, weight, stride=2, padding=1))
+    with pytest.raises(ValueError, match=r"\(1, 2, 9, 10\); expected \(1, 2, 8, 10\)"):
+        OPERATIONS["conv_transpose"](X, weight, **arguments, output_shape=(1, 2, 9, 10))
+
+
 def test_max_pool_never_picks_padding() -> None:
     y = OPERATIONS["max_pool"](-X - 1, (3, 3), "custom", strides=(2, 2), pad=(1, 1, 1, 1))
     assert torch.equal(y, F.max_pool2d(-X - 1, 3, 2, 1))
