@@ -182,7 +182,7 @@ class RealtimeSegmentation:
         start = perf_counter()
         for _ in range(iterations):
             self.infer(frame, out)
-            times.add(self._runner.times.newest)
+            times.add(self.newest_stages_s)
         wall_s = perf_counter() - start
         summary = times.summary()
         return {
@@ -197,6 +197,11 @@ class RealtimeSegmentation:
     def timing(self) -> Dict[str, Any]:
         """Return p50, p90 and p99 of the stages of the last 1000 frames, in milliseconds."""
         return self._runner.times.summary()
+
+    @property
+    def newest_stages_s(self) -> Tuple[float, ...]:
+        """Return the seconds that the newest frame spent in pre, infer and post."""
+        return self._runner.times.newest
 
     def close(self) -> None:
         """Free the engine; the session cannot be used afterwards."""

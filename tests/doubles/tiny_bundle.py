@@ -19,7 +19,7 @@ from fastseg_runtime.manifest import (
     ModelInfo,
     OutputSpec,
 )
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 WIDTH, HEIGHT = 48, 32
 CLASSES = (
@@ -61,6 +61,28 @@ def argmax_onnx(
     helper.set_model_props(model, metadata or {})
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def long_running_onnx(width: int, height: int) -> bytes:
+    """An ONNX file that keeps the engine busy for some tenths of a second at 512x256."""
+    weights = np.random.default_rng(0).standard_normal
+    constants = [
+        numpy_helper.from_array(weights((64, 3, 3, 3)).astype(np.float32), "w0"),
+        numpy_helper.from_array(weights((64, 64, 3, 3)).astype(np.float32), "w1"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["x"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["x", "w0"], ["y"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["y", "w1"], ["z"], pads=[1, 1, 1, 1]),
+        helper.make_node("ArgMax", ["z"], ["ids"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["ids"], ["classes"], to=TensorProto.UINT8),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])
+    output = helper.make_tensor_value_info("classes", TensorProto.UINT8, [1, height, width])
+    graph = helper.make_graph(nodes, "busy", [image], [output], constants)
+    opset = helper.make_opsetid("", 17)
+    return bytes(helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString())
 
 
 def scene_npz(image_HW3: Array, classes_HW: Array) -> bytes:

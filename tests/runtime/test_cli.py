@@ -1,10 +1,12 @@
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fastseg_runtime import __version__
@@ -294,3 +296,59 @@ def test_help_teaches_without_waiting_for_numpy() -> None:
     assert "camera:0" in out.stdout
     assert "exit codes" in out.stdout
     assert out.stdout.splitlines()[-1] == "False"
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A video of six frames, 64x48, in one colour."""
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    for _ in range(6):
+        writer.write(np.full((48, 64, 3), (0, 200, 0), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(("save", "width"), [("overlay", 64), ("mask", 64), ("both", 128)])
+def test_a_video_gives_a_video_with_shares_over_all_frames(
+    save: str, width: int, clip: Path, bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle_path, clip, "-o", "seg.mp4", "--save", save, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["inputs"]
+    assert result["output"] == "seg.mp4"
+    assert (result["width"], result["height"], result["frames"]) == (64, 48, 6)
+    assert result["class_shares"] == {"green": 1.0}
+    video = cv2.VideoCapture("seg.mp4")
+    assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == width
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    video.release()
+
+
+def test_a_file_that_is_no_video_is_named(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("broken.mp4").write_bytes(b"not a video")
+    assert run(bundle_path, "broken.mp4", "-o", "out") == 1
+    assert "broken.mp4" in capsys.readouterr().err
+    assert not list(Path("out").iterdir())
+
+
+@pytest.mark.slow
+def test_a_real_drive_runs_from_beginning_to_end(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = os.environ.get("FASTSEG_CLIPS")
+    if not clips:
+        pytest.skip("FASTSEG_CLIPS is not set: no real video here")
+    (source, *_) = sorted(Path(clips).glob("*.mp4"))
+    assert run(bundle_path, source, "-o", "out", "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["inputs"]
+    assert result["frames"] > 100
+
+
+@pytest.mark.slow
+def test_a_picture_of_48_megapixels_gives_a_mask_of_its_size(bundle_path: Path) -> None:
+    Image.new("RGB", (8000, 6000), (9, 8, 7)).save("large.jpg")
+    assert run(bundle_path, "large.jpg", "-o", "out", "--save", "both") == 0
+    with Image.open("out/large.mask.png") as mask:
+        assert mask.size == (8000, 6000)

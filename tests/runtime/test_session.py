@@ -19,6 +19,7 @@ from tests.doubles.tiny_bundle import (
     argmax_onnx,
     empty_plan,
     full_plan,
+    long_running_onnx,
     noise,
     strongest_channel,
 )
@@ -151,6 +152,27 @@ def test_several_threads_may_share_a_session(session: RealtimeSegmentation) -> N
     assert not wrong
 
 
+def test_other_threads_run_while_the_engine_does(tmp_path: Path) -> None:
+    plan = empty_plan(512, 256).with_artifact("cpu-fp32", long_running_onnx(512, 256))
+    done, ticks = threading.Event(), [0]
+
+    def tick() -> None:
+        while not done.wait(0.001):
+            ticks[0] += 1
+
+    with RealtimeSegmentation(plan.write(tmp_path / "busy.fastseg"), threads=1) as session:
+        frame, out = noise(256, 512), np.empty((256, 512), np.uint8)
+        session.infer(frame, out)
+        ticker = threading.Thread(target=tick)
+        ticker.start()
+        before = ticks[0]
+        session.infer(frame, out)
+        during = ticks[0] - before
+        done.set()
+        ticker.join()
+    assert during >= 3
+
+
 def test_a_closed_session_says_so_and_may_be_closed_again(bundle_path: Path) -> None:
     session = RealtimeSegmentation(bundle_path)
     session.close()
@@ -225,6 +247,8 @@ def test_timing_covers_the_last_frames_by_stage(session: RealtimeSegmentation) -
     stages = [timing[stage]["p50"] for stage in ("pre", "infer", "post")]
     assert all(stage > 0 for stage in stages)
     assert timing["total"]["p90"] is None
+    assert len(session.newest_stages_s) == 3
+    assert min(session.newest_stages_s) > 0
 
 
 def test_opening_logs_what_runs_and_the_licence_of_the_data(
