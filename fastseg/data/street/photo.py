@@ -14,8 +14,8 @@ TEXTURE = {
     Class.SKY: (0.0, 0.0),
     Class.BUILDING: (0.08, 0.08),
     Class.POLE: (0.04, 0.04),
-    Class.ROAD: (0.05, 0.05),
-    Class.PAVEMENT: (0.05, 0.06),
+    Class.ROAD: (0.04, 0.04),
+    Class.PAVEMENT: (0.04, 0.05),
     Class.TREE: (0.16, 0.12),
     Class.SIGN: (0.04, 0.04),
     Class.FENCE: (0.06, 0.05),
@@ -48,7 +48,7 @@ def _surface(rng: np.random.Generator, label_HW: Array) -> Array:
     light_K[Class.SKY] = 1
     strength_2K = np.zeros((2, 256), np.float32)
     strength_2K[:, : len(TEXTURE)] = np.transpose([TEXTURE[class_id] for class_id in Class])
-    strength_2K *= rng.uniform(0.3, 2.2, strength_2K.shape)  # so that texture is no give-away
+    strength_2K *= rng.uniform(0.3, 2.0, strength_2K.shape)  # so that texture is no give-away
     grain_HW = cv2.LUT(label_HW, strength_2K[0]) * noise_window(rng, height, width, 2)
     blotch_px = int(rng.choice((8, 16, 32)))
     blotch_HW = cv2.LUT(label_HW, strength_2K[1]) * noise_window(rng, height, width, blotch_px)
