@@ -1,9 +1,21 @@
 """Tiny pictures that a network learns in seconds."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from fastseg_runtime.manifest import ClassInfo
+from fastseg_training.augment import Augmentation
+from fastseg_training.evaluate import EvaluationBatches
+from fastseg_training.loader import BatchLoader
+from fastseg_training.recipe import Recipe
+from fastseg_training.run_folder import RunFolder
+from fastseg_training.trainer import SegmentationTrainer
 
+from fastseg import CheckpointInfo, FastSegNet
 from fastseg.data import Sample
 
 CLASSES = (
@@ -37,3 +49,36 @@ def samples() -> list[Sample]:
 @pytest.fixture(scope="session")
 def classes() -> tuple[ClassInfo, ...]:
     return CLASSES
+
+
+@pytest.fixture
+def make_trainer(
+    samples: list[Sample], classes: tuple[ClassInfo, ...]
+) -> Callable[..., SegmentationTrainer]:
+    """Returns a maker of trainers of FastSegNet-nano on small crops, float32, one thread."""
+
+    def make(run: RunFolder | None = None, steps: int = 6, **options: Any) -> SegmentationTrainer:
+        torch.manual_seed(0)
+        loader = BatchLoader(samples, 4, (64, 64), Augmentation(), 0, 128.0, 64.0)
+        recipe = options.pop("recipe", Recipe(precision="fp32", evaluations=2, warmup_steps=2))
+        model = options.pop("model", None) or FastSegNet(len(classes), "nano")
+        return SegmentationTrainer(
+            model,
+            options.pop("train_loader", loader),
+            options.pop("val_loader", EvaluationBatches(samples[:3], (96, 64), 128.0, 64.0)),
+            len(classes),
+            learning_rate=options.pop("learning_rate", 3e-3),
+            num_epochs=steps / len(loader),
+            recipe=recipe,
+            run=run,
+            **options,
+        )
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path, classes: tuple[ClassInfo, ...]) -> RunFolder:
+    (tmp_path / "run").mkdir()
+    info = CheckpointInfo("nano", classes, 96, 64, trained_on="tiny train")
+    return RunFolder(tmp_path / "run", info)

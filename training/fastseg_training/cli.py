@@ -132,14 +132,20 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     chosen = {key: value for key, value in given.items() if key in fields}
     config = load_config(given.get("config"), chosen)
-    folder = RUNS / given.get("name", default_name(config))
+    folder = run_path(given.get("name", default_name(config)))
     if resume:
         config = saved_config(folder, chosen)
+    elif folder.exists() and not force:
+        raise RunError(
+            f"{folder} exists; go on with --resume, replace it with --force, or --name another"
+        )
     if not config.data:
         raise typer.BadParameter("--data is missing, e.g. --data camvid:PATH or --data synthetic")
-    trainer = build_trainer(config, prepare_folder(folder, config, resume, force))
+    trainer = build_trainer(config, folder)
     if resume:
         trainer.resume()
+    else:
+        start_folder(folder, config)
     try:
         evaluation = trainer.train()
     except TrainingStoppedError as error:
@@ -157,6 +163,13 @@ def default_name(config: TrainConfig) -> str:
     return f"{config.data.partition(':')[0]}-{config.model.rpartition(':')[2]}"
 
 
+def run_path(name: str) -> Path:
+    """Return runs/NAME."""
+    if Path(name).name != name:
+        raise RunError(f"cannot name a run {name!r}; choose a plain folder name")
+    return RUNS / name
+
+
 def saved_config(folder: Path, chosen: dict[str, Any]) -> TrainConfig:
     """Return the configuration of a run; options that say otherwise are refused."""
     path = folder / "config.toml"
@@ -164,26 +177,17 @@ def saved_config(folder: Path, chosen: dict[str, Any]) -> TrainConfig:
         raise RunError(f"there is no run {folder} to resume; start it without --resume")
     config = load_config(path, {})
     for key, value in chosen.items():
-        if getattr(config, key) != value:
-            raise RunError(
-                f"{folder} was started with {key} = {getattr(config, key)!r}, not {value!r}"
-            )
+        if (old := getattr(config, key)) != value:
+            raise RunError(f"{folder} was started with {key} = {old!r}, not {value!r}")
     return config
 
 
-def prepare_folder(folder: Path, config: TrainConfig, resume: bool, force: bool) -> Path:
-    """Make the run folder with its config.toml; an existing one is refused or replaced."""
-    if resume:
-        return folder
-    if folder.exists() and not force:
-        raise RunError(
-            f"{folder} exists; go on with --resume, replace it with --force, or --name another"
-        )
+def start_folder(folder: Path, config: TrainConfig) -> None:
+    """Make the run folder, empty but for its config.toml."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(dump_config(config), "utf-8")
-    return folder
 
 
 @contextlib.contextmanager

@@ -71,22 +71,20 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
 
     def command(self) -> str:
-        """Return the fastseg-train command of this run, without where the data lies."""
-        kind, colon, _ = self.data.partition(":")
-        words = [
-            "fastseg-train",
-            "--data",
-            f"{kind}:PATH" if colon and "/" in self.data else self.data,
-        ]
-        plain = [f for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING]
-        for option in plain:
+        """Return the fastseg-train command of this run, without where its files lie."""
+        words = ["fastseg-train"]
+        for option in dataclasses.fields(self):
             value = getattr(self, option.name)
-            if option.name != "data" and value != option.default:
-                words += [
-                    f"--{option.name}",
-                    f"{value:g}" if isinstance(value, float) else str(value),
-                ]
+            if option.default not in (dataclasses.MISSING, value):
+                words += [f"--{option.name}", _without_folders(value)]
         return " ".join(words)
+
+
+def _without_folders(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    kind, colon, location = str(value).partition(":")
+    return f"{kind}:PATH" if colon and "/" in location else str(value).rpartition("/")[2]
 
 
 def parse_size(text: str) -> tuple[int, int]:

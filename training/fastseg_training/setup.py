@@ -30,7 +30,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
 
     Args:
         config: the configuration.
-        folder: the run folder, which exists.
+        folder: the run folder.
 
     Raises:
         ConfigError, DataError, CheckpointError: something in it cannot be used.

@@ -1,0 +1,203 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastseg_training.cli import main
+from safetensors.numpy import load_file
+
+from fastseg import load_checkpoint
+
+DATA = "synthetic:size=96x64,train=12,val=3,test=4"
+TINY = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4"]
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs fastseg-train in an empty folder and returns its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fastseg-train", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        code = stopped.value.code
+        out, err = capsys.readouterr()
+        return int(code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trains nano for one epoch by the command line; returns the folder that holds runs/."""
+    folder = tmp_path_factory.mktemp("trained")
+    start(folder, *TINY, "--epochs", "1", "--json").wait(timeout=300)
+    return folder
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fastseg_training", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True)
+
+
+@pytest.mark.slow
+def test_a_run_is_named_after_data_and_model_and_can_be_evaluated(trained: Path, cli: Cli) -> None:
+    run = trained / "runs" / "synthetic-nano"
+    assert {path.name for path in run.iterdir()} == {
+        "config.toml",
+        "curves.png",
+        "metrics.jsonl",
+        "model.safetensors",
+        "predictions.png",
+        "resume.pt",
+    }
+    checkpoint = str(run / "model.safetensors")
+    code, out, _ = cli("--evaluate", checkpoint, "--data", DATA, "--json")
+    scores = json.loads(out)
+    assert code == 0
+    assert scores["images"] == 4
+    assert 0 <= scores["miou"] <= 1
+    _, info = load_checkpoint(checkpoint)
+    assert list(scores["iou"]) == [entry.name for entry in info.classes]
+    known = [value for value in scores["iou"].values() if value is not None]
+    assert scores["miou"] == pytest.approx(np.mean(known))
+    assert info.training["command"].startswith("fastseg-train --data synthetic:size=96x64")
+    assert (info.width, info.height) == (96, 64)
+
+
+@pytest.mark.slow
+def test_evaluation_of_another_split_with_test_time_augmentation_and_a_picture(
+    trained: Path, cli: Cli, tmp_path: Path
+) -> None:
+    checkpoint = str(trained / "runs" / "synthetic-nano" / "model.safetensors")
+    options = ["--split", "val", "--tta", "--confusion", "confusion.png"]
+    code, out, _ = cli("--evaluate", checkpoint, "--data", DATA, *options)
+    assert code == 0
+    assert "3 images" in out and "mean" in out
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_training_starts_from_other_weights_and_replaces_a_head_of_other_classes(
+    trained: Path, cli: Cli
+) -> None:
+    checkpoint = str(trained / "runs" / "synthetic-nano" / "model.safetensors")
+    stub = ["--model", "nano", "--crop", "64x64", "--batch", "2", "--epochs", "0.1", "--name"]
+    code, _, err = cli("--data", DATA, "--init", checkpoint, *stub, "same")
+    assert code == 0 and "start anew" in err
+    lanes = "lanes:size=96x64,train=4,val=2"
+    code, _, err = cli("--data", lanes, "--init", checkpoint, *stub, "other")
+    assert code == 0 and "head.1.weight" in err
+
+
+def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "synthetic-nano").mkdir(parents=True)
+    code, _, err = cli(*TINY)
+    assert code == 1
+    assert "go on with --resume, replace it with --force" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "--data is missing"),
+        (["--data", "camvid:nowhere"], 1, "nowhere"),
+        (["--data", "imagenet:x"], 1, "no data set kind 'imagenet'"),
+        (["--data", DATA, "--model", "huge"], 1, "huge"),
+        (["--data", DATA, "--crop", "100x100"], 1, "multiples of 32"),
+        (["--data", DATA, "--name", "../x"], 1, "a plain folder name"),
+        (["--data", DATA, "--resume"], 1, "no run runs/synthetic-base to resume"),
+        (["--data", DATA, "--config", "no.toml"], 1, "no.toml"),
+        (["--data", DATA, "--init", "no.safetensors"], 1, "no.safetensors"),
+        (["--evaluate", "x.safetensors"], 2, "--evaluate needs --data"),
+        (["--evaluate", "x.safetensors", "--data", DATA], 1, "no checkpoint x.safetensors"),
+        (["--colour"], 2, "--colour"),
+    ],
+)
+def test_mistakes_get_one_clear_line_and_leave_no_run(
+    cli: Cli, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    got, out, err = cli(*arguments)
+    assert (got, out) == (code, "")
+    assert message in " ".join(err.replace("│", "").split())
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_check_reports_a_good_data_set(cli: Cli) -> None:
+    code, out, _ = cli("--check", DATA, "--json")
+    report = json.loads(out)
+    assert code == 0 and report["ok"]
+    assert [split["pairs"] for split in report["splits"]] == [12, 3, 4]
+
+
+def test_check_of_a_broken_data_set_fails(cli: Cli) -> None:
+    code, out, _ = cli("--check", "camvid:nowhere", "--json")
+    assert code == 1 and not json.loads(out)["ok"]
+
+
+def test_the_version_is_printed(cli: Cli) -> None:
+    code, out, _ = cli("--version")
+    assert (code, out.split()[0]) == (0, "fastseg-train")
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def final_weights(run: Path) -> dict[str, Any]:
+    weights: dict[str, Any] = load_file(run / "model.safetensors")
+    return weights
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    options = [*TINY, "--epochs", "16", "--threads", "1"]
+    start(tmp_path, *options, "--name", "whole").wait(timeout=300)
+    killed_run = tmp_path / "runs" / "killed"
+    process = start(tmp_path, *options, "--name", "killed")
+    wait_for(lambda: (killed_run / "resume.pt").exists())
+    process.kill()
+    process.wait()
+    assert not (killed_run / "predictions.png").exists(), "it finished before the kill"
+    assert start(tmp_path, "--resume", "--name", "killed").wait(timeout=300) == 0
+    whole = final_weights(tmp_path / "runs" / "whole")
+    killed = final_weights(killed_run)
+    assert whole.keys() == killed.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, killed[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_part_files(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastseg_training", *TINY, "--epochs", "1000", "--name", "x"]
+    process = subprocess.Popen(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE)
+    run = tmp_path / "runs" / "x"
+    wait_for(lambda: (run / "metrics.jsonl").exists())
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: fastseg-train --resume --name x" in err
+    assert (run / "resume.pt").exists()
+    assert not list(run.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_resuming_with_other_options_is_refused(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    code, _, err = cli(*TINY, "--resume", "--seed", "5")
+    assert code == 1 and "was started with seed = 0, not 5" in " ".join(err.split())

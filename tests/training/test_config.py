@@ -1,0 +1,78 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastseg_training.config import (
+    ConfigError,
+    TrainConfig,
+    dump_config,
+    load_config,
+    parse_size,
+)
+
+CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_options_go_before_the_file_and_the_file_before_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", 'model = "nano"\nepochs = 7\n[recipe]\nema_decay = 0.9\n')
+    config = load_config(path, {"model": "small"})
+    assert (config.model, config.epochs, config.batch) == ("small", 7.0, TrainConfig().batch)
+    assert config.recipe.ema_decay == 0.9
+    assert config.recipe.decay == "cosine"
+
+
+def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
+    config = dataclasses.replace(TrainConfig(), data="synthetic", lr=0.125, minutes=2.0)
+    path = write(tmp_path / "config.toml", dump_config(config))
+    assert load_config(path, {}) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", r"unknown keys \['epoch'\]; valid keys are .*'epochs'"),
+        ("[recipe]\nmomentum = 0.9", r"unknown keys \['momentum'\]"),
+        ('epochs = "ten"', "epochs is 'ten'; expected float"),
+        ("batch = 2.5", "batch is 2.5; expected int"),
+        ("batch = true", "batch is True; expected int"),
+        ("batch = 0", "batch is 0; expected more than 0"),
+        ('crop = "300x300"', "multiples of 32"),
+        ('crop = "big"', "write WxH"),
+        ('[recipe]\ndecay = "step"', "choose one of .*'cosine'"),
+        ("[recipe]\nloss_stride = 3", "choose 1, 2, 4 or 8"),
+        ("epochs = ", "cannot read the configuration"),
+    ],
+)
+def test_a_configuration_with_a_mistake_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path / "a.toml", text), {})
+
+
+def test_a_missing_configuration_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml"):
+        load_config(tmp_path / "nothing.toml", {})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_of_the_repository_loads(path: Path) -> None:
+    assert load_config(path, {}).data
+
+
+@pytest.mark.parametrize("text", ["", "480", "480x", "x360", "480x0", "-1x5", "4.5x3"])
+def test_sizes_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="write WxH"):
+        parse_size(text)
+
+
+def test_the_command_in_the_header_names_no_folder_of_this_machine() -> None:
+    options: dict[str, Any] = {"data": "camvid:/home/me/camvid", "model": "nano", "epochs": 50.0}
+    config = dataclasses.replace(TrainConfig(), **options, init="/home/me/a.safetensors")
+    assert config.command() == (
+        "fastseg-train --data camvid:PATH --model nano --init a.safetensors --epochs 50"
+    )

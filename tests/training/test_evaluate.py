@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_training.evaluate import (
+    EvaluationBatches,
+    boundary_band,
+    evaluate,
+    full_size_logits,
+    predict,
+)
+from torch import Tensor, nn
+
+from fastseg.data import Sample
+
+
+class Threshold(nn.Module):
+    """Class 1 where the image is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        bright_N1HW = image_N3HW.mean(1, keepdim=True) * self.scale
+        return torch.cat([-bright_N1HW, bright_N1HW], 1)
+
+
+def test_iou_comes_from_one_confusion_matrix_over_all_images() -> None:
+    truth = torch.tensor([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])
+    bright = torch.tensor([[[-1.0, 1, 1, 1]], [[1, 1, -1, 1]]])
+    pairs = [(bright[i : i + 1, None].repeat(1, 3, 1, 1), truth[i : i + 1]) for i in range(2)]
+    evaluation = evaluate(Threshold(), pairs, 2)
+    assert evaluation.confusion_KK.tolist() == [[1, 1], [1, 4]]
+    scores = evaluation.scores((ClassInfo("dark", (0, 0, 0)), ClassInfo("bright", (9, 9, 9))))
+    assert scores["iou"] == pytest.approx({"dark": 1 / 3, "bright": 4 / 6})
+    assert scores["miou"] == pytest.approx(0.5)
+    assert scores["images"] == 2
+    assert scores["pixel_accuracy"] == pytest.approx(5 / 7)
+
+
+def test_a_class_that_never_occurs_has_no_iou_and_does_not_lower_the_mean() -> None:
+    pair = (torch.full((1, 3, 2, 2), -1.0), torch.zeros(1, 2, 2, dtype=torch.long))
+    scores = evaluate(Threshold(), [pair], 2).scores(
+        (ClassInfo("dark", (0, 0, 0)), ClassInfo("bright", (9, 9, 9)))
+    )
+    assert scores["iou"] == {"dark": 1.0, "bright": None}
+    assert scores["miou"] == 1.0
+
+
+def test_predictions_are_compared_at_the_size_of_the_label(samples: list[Sample]) -> None:
+    batches = EvaluationBatches(samples[:2], (48, 32), 128.0, 64.0)
+    image_N3HW, label_NHW = batches[0]
+    assert image_N3HW.shape == (1, 3, 32, 48) and label_NHW.shape == (1, 64, 96)
+    evaluation = evaluate(Threshold(), [(batches[0][0], (batches[0][1] == 1).long())], 2)
+    assert evaluation.confusion_KK.sum() == 64 * 96
+
+
+def test_evaluation_goes_through_all_images_in_order(samples: list[Sample]) -> None:
+    batches = EvaluationBatches(samples, (96, 64), 128.0, 64.0)
+    labels = [label_NHW[0].numpy() for _, label_NHW in batches]
+    assert len(batches) == len(labels) == len(samples)
+    for label_HW, sample in zip(labels, samples, strict=True):
+        np.testing.assert_array_equal(label_HW, sample.label_HW)
+
+
+def test_evaluating_leaves_the_mode_of_the_network_alone() -> None:
+    model = Threshold().train()
+    predict(model, torch.zeros(1, 3, 8, 8))
+    assert model.training
+
+
+def test_test_time_augmentation_leaves_a_pixelwise_network_unchanged_away_from_borders() -> None:
+    image_N3HW = torch.ones(1, 3, 64, 64)
+    image_N3HW[..., 32:] = -1
+    plain, averaged = (predict(Threshold(), image_N3HW, tta) for tta in (False, True))
+    differs = (plain != averaged).nonzero()[:, 2]
+    assert ((differs - 32).abs() <= 2).all()
+
+
+def test_test_time_augmentation_averages_mirror_images() -> None:
+    class LeftIsOne(Threshold):
+        def forward(self, image_N3HW: Tensor) -> Tensor:
+            logits = torch.zeros(len(image_N3HW), 2, *image_N3HW.shape[-2:])
+            half = image_N3HW.shape[-1] // 2
+            logits[:, 1, :, :half] = 3
+            logits[:, 1, :, half:] = -1
+            return logits
+
+    assert (predict(LeftIsOne(), torch.zeros(1, 3, 32, 32), tta=True) == 1).float().mean() > 0.9
+    assert predict(LeftIsOne(), torch.zeros(1, 3, 32, 32)).float().mean() == 0.5
+
+
+def test_coarse_logits_are_upsampled_to_the_image() -> None:
+    class Coarse(Threshold):
+        def forward(self, image_N3HW: Tensor) -> Tensor:
+            return super().forward(image_N3HW)[..., ::4, ::4]
+
+    assert full_size_logits(Coarse(), torch.zeros(1, 3, 20, 36)).shape == (1, 2, 20, 36)
+
+
+def test_the_boundary_band_reaches_as_far_as_it_says() -> None:
+    label_HW = np.zeros((21, 40), np.uint8)
+    label_HW[:, 20:] = 1
+    band_HW = boundary_band(label_HW, pixels=3)
+    assert np.flatnonzero(band_HW[10]).tolist() == [17, 18, 19, 20, 21, 22]
+
+
+def test_boundary_scores_judge_pixels_near_borders_alone() -> None:
+    label = torch.zeros(1, 32, 64, dtype=torch.long)
+    label[..., 32:] = 1
+    image = torch.where(label == 1, 1.0, -1.0)[:, None].repeat(1, 3, 1, 1)
+    image[..., 28:32] = 1  # the prediction is four pixels off
+    evaluation = evaluate(Threshold(), [(image, label)], 2)
+    assert evaluation.boundary_KK.sum() == 32 * 6
+    assert evaluation.boundary_KK.tolist() == [[0, 96], [0, 96]]
+    assert evaluation.confusion_KK.tolist() == [[28 * 32, 4 * 32], [0, 32 * 32]]

@@ -1,0 +1,84 @@
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from fastseg_training.run_folder import RunError, RunFolder
+
+from fastseg import FastSegNet, load_checkpoint
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Makes writes beyond 64 kB of a file fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def allow_writes() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def test_a_state_comes_back(run: RunFolder) -> None:
+    run.save_state({"step": 3, "model": {"a": torch.arange(3)}})
+    state = run.load_state()
+    assert state is not None and state["step"] == 3
+    assert torch.equal(state["model"]["a"], torch.arange(3))
+
+
+def test_a_full_disk_keeps_the_last_good_state(run: RunFolder, small_disk: None) -> None:
+    run.save_state({"step": 1})
+    with pytest.raises(RunError, match=r"(?s)cannot write .*resume\.pt.*--resume"):
+        run.save_state({"step": 2, "model": torch.zeros(1 << 18)})
+    allow_writes()
+    assert run.load_state() == {"step": 1}
+    assert [path.name for path in run.path.iterdir()] == ["resume.pt"]
+
+
+def test_a_full_disk_keeps_the_last_good_model(run: RunFolder) -> None:
+    torch.manual_seed(0)
+    model = FastSegNet(3, "nano")
+    run.save_model(model, {"step": 1})
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(RunError, match=r"(?s)cannot write .*model\.safetensors.*--resume"):
+            run.save_model(model, {"step": 2})
+    finally:
+        allow_writes()
+    assert load_checkpoint(run.model_path)[1].training["step"] == 1
+    assert [path.name for path in run.path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_state_that_would_run_code_is_refused(run: RunFolder) -> None:
+    torch.save({"step": Path("x")}, run.resume_path)
+    with pytest.raises(RunError, match="is damaged; start anew with --force"):
+        run.load_state()
+
+
+def test_a_truncated_state_is_refused(run: RunFolder) -> None:
+    run.save_state({"step": 1})
+    run.resume_path.write_bytes(run.resume_path.read_bytes()[:-20])
+    with pytest.raises(RunError, match="is damaged"):
+        run.load_state()
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(run: RunFolder) -> None:
+    run.log({"step": 1, "loss": 2.0})
+    with run.metrics_path.open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert run.metrics() == [{"step": 1, "loss": 2.0}]
+    run.forget_after(5)
+    run.log({"step": 3})
+    assert [entry["step"] for entry in run.metrics()] == [1, 3]
+
+
+def test_lines_after_the_resumed_step_are_forgotten(run: RunFolder) -> None:
+    for step in (1, 2, 3):
+        run.log({"step": step})
+    run.forget_after(2)
+    assert [entry["step"] for entry in run.metrics()] == [1, 2]

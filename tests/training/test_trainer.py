@@ -1,0 +1,261 @@
+import math
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from fastseg_runtime.metrics import mean_iou
+from fastseg_training import SegmentationTrainer
+from fastseg_training.loader import Batch
+from fastseg_training.losses import CrossEntropyLoss
+from fastseg_training.recipe import Recipe
+from fastseg_training.run_folder import RunError, RunFolder
+from fastseg_training.trainer import NonFiniteLossError, TrainingStoppedError
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fastseg import FastSegNet, load_checkpoint
+
+MakeTrainer = Callable[..., SegmentationTrainer]
+
+
+def colour_pairs(count: int = 8) -> list[tuple[Tensor, Tensor]]:
+    """Images whose class is the sign of the first channel."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(count, 3, 4, 4, generator=generator)
+    images = nn.functional.interpolate(coarse, scale_factor=16)
+    return list(zip(images, (images[:, 0] > 0).long(), strict=True))
+
+
+def test_the_old_way_of_calling_it_works_on_any_loader() -> None:
+    model = FastSegNet(num_classes=2, variant="nano")
+    train_loader = DataLoader(colour_pairs(), batch_size=4)  # type: ignore[arg-type]
+    val_loader = DataLoader(colour_pairs(), batch_size=3)  # type: ignore[arg-type]
+    trainer = SegmentationTrainer(
+        model=model,
+        train_loader=train_loader,
+        val_loader=val_loader,
+        num_classes=2,
+        learning_rate=1e-3,
+        num_epochs=2,
+    )
+    evaluation = trainer.train()
+    assert trainer.step == 4
+    assert evaluation is not None and evaluation.images == 8
+
+
+def test_training_learns_what_colours_tell(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(steps=80)
+    evaluation = trainer.train()
+    assert evaluation is not None
+    assert mean_iou(evaluation.confusion_KK) > 0.6
+
+
+def test_the_model_ends_with_the_averaged_weights(make_trainer: MakeTrainer) -> None:
+    model = FastSegNet(3, "nano")
+    trainer = make_trainer(model=model)
+    trainer.train()
+    averaged = trainer.ema.model.state_dict()
+    assert all(torch.equal(value, averaged[name]) for name, value in model.state_dict().items())
+
+
+class RecordingLoss(CrossEntropyLoss):
+    """Keeps every value it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[float] = []
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        loss = super().forward(logits_NKHW, label_NHW)
+        self.values.append(loss.item())
+        return loss
+
+
+PINNED = [1.2818, 1.1714, 1.1040, 1.0795, 1.0479, 1.0527]
+
+
+def test_the_losses_of_a_tiny_run_are_pinned(make_trainer: MakeTrainer) -> None:
+    """Any change to the network, the augmentation, the order or the optimizer shows here."""
+    criterion = RecordingLoss()
+    make_trainer(criterion=criterion, val_loader=None).train()
+    of_main_head = criterion.values[::3]
+    assert of_main_head == pytest.approx(PINNED, rel=0.01)
+
+
+class TinyNet(nn.Module):
+    """A network of somebody else: logits at 1/2, and one more head."""
+
+    def __init__(self, num_classes: int = 2, heads: int = 1) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.heads = nn.ModuleList(nn.Conv2d(8, num_classes, 1) for _ in range(heads))
+
+    def forward(self, image: Tensor) -> Any:
+        features = torch.relu(self.encoder(image))
+        logits = [head(features) for head in self.heads]
+        return logits[0] if len(logits) == 1 else {"out": logits[0], "aux": logits[1]}
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_networks_of_ones_own_train_too(heads: int) -> None:
+    model = TinyNet(heads=heads)
+    loader = DataLoader(colour_pairs(), batch_size=4)  # type: ignore[arg-type]
+    trainer = SegmentationTrainer(model, loader, loader, 2, learning_rate=0.02, num_epochs=30)
+    evaluation = trainer.train()
+    assert evaluation is not None and mean_iou(evaluation.confusion_KK) > 0.9
+
+
+def test_images_of_any_size_train(make_trainer: MakeTrainer) -> None:
+    pairs = [(torch.randn(2, 3, 45, 71), torch.randint(0, 3, (2, 45, 71)))]
+    trainer = make_trainer(train_loader=pairs, val_loader=None, steps=2)
+    trainer.train()
+    assert math.isfinite(trainer.loss)
+
+
+def test_a_generator_function_without_a_length_is_counted() -> None:
+    class Batches:
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            return (
+                (image[None].repeat(2, 1, 1, 1), label[None].repeat(2, 1, 1))
+                for image, label in colour_pairs(3)
+            )
+
+    trainer = SegmentationTrainer(TinyNet(), Batches(), None, 2, num_epochs=2)
+    trainer.train()
+    assert trainer.step == 6
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_files(
+    make_trainer: MakeTrainer, run: RunFolder
+) -> None:
+    good = Batch(torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64).long(), ("good.png",))
+    bad = Batch(torch.full((2, 3, 64, 64), math.nan), good.label_NHW, ("a.png", "b.png"))
+    trainer = make_trainer(run, train_loader=[good, good, bad], steps=3)
+    with pytest.raises(NonFiniteLossError, match=r"(?s)step 2.*a\.png.*b\.png"):
+        trainer.train()
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_an_infinite_gradient_stops_before_it_reaches_the_weights(
+    make_trainer: MakeTrainer,
+) -> None:
+    class Steep(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+            return x.clone()
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+            return gradient * math.inf
+
+    class SteepLoss(CrossEntropyLoss):
+        def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+            return super().forward(Steep.apply(logits_NKHW), label_NHW)  # type: ignore[no-untyped-call]
+
+    trainer = make_trainer(criterion=SteepLoss())
+    with pytest.raises(NonFiniteLossError, match="at step 0"):
+        trainer.train()
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_a_run_folder_holds_everything(make_trainer: MakeTrainer, run: RunFolder) -> None:
+    make_trainer(run).train()
+    assert {path.name for path in run.path.iterdir()} == {
+        "curves.png",
+        "metrics.jsonl",
+        "model.safetensors",
+        "predictions.png",
+        "resume.pt",
+    }
+    entries = run.metrics()
+    assert entries[-1]["step"] == 6
+    assert {"loss", "miou", "latency_ms", "epoch"} <= entries[-1].keys()
+    assert entries[-1]["latency_ms"] > 0
+    _, info = load_checkpoint(run.model_path)
+    assert info.trained_on == "tiny train"
+    assert info.training["finished"] and info.training["step"] == 6
+
+
+def test_the_saved_model_is_the_trained_one(make_trainer: MakeTrainer, run: RunFolder) -> None:
+    model = FastSegNet(3, "nano")
+    make_trainer(run, model=model).train()
+    loaded, _ = load_checkpoint(run.model_path)
+    image = torch.randn(1, 3, 64, 96)
+    torch.testing.assert_close(loaded(image), model.eval()(image))
+
+
+def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    make_trainer: MakeTrainer, run: RunFolder
+) -> None:
+    whole = make_trainer(steps=9)
+    whole.train()
+    stopped = make_trainer(run, steps=9)
+    stop_at(stopped, step=4)
+    with pytest.raises(TrainingStoppedError):
+        stopped.train()
+    resumed = make_trainer(run, steps=9)
+    resumed.resume()
+    assert resumed.step == 4
+    resumed.train()
+    assert resumed.loss == whole.loss
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    steps = [entry["step"] for entry in run.metrics()]
+    assert steps == sorted(steps)
+
+
+def stop_at(trainer: SegmentationTrainer, step: int) -> None:
+    """Press Ctrl-C in the middle of a step."""
+    update = trainer.ema.update
+
+    def update_and_interrupt(count: int) -> None:
+        update(count)
+        if count == step - 1:
+            signal.raise_signal(signal.SIGINT)
+
+    trainer.ema.update = update_and_interrupt  # type: ignore[method-assign]
+
+
+def test_resuming_a_run_that_saved_nothing_yet_starts_it_anew(
+    make_trainer: MakeTrainer, run: RunFolder
+) -> None:
+    run.log({"step": 50, "loss": 1.0})
+    trainer = make_trainer(run)
+    trainer.resume()
+    assert trainer.step == 0 and run.metrics() == []
+
+
+def test_resuming_with_another_network_is_refused(
+    make_trainer: MakeTrainer, run: RunFolder
+) -> None:
+    make_trainer(run).train()
+    with pytest.raises(RunError, match="of another network"):
+        make_trainer(run, model=FastSegNet(3, "small")).resume()
+
+
+def test_ctrl_c_is_given_back_after_training(make_trainer: MakeTrainer) -> None:
+    make_trainer(steps=1, val_loader=None).train()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_training_by_the_clock_ends_with_the_learning_rate_at_zero(
+    make_trainer: MakeTrainer,
+) -> None:
+    trainer = make_trainer(minutes=1.5 / 60, val_loader=None)
+    trainer.train()
+    assert trainer.step >= 1
+    assert trainer.elapsed_s >= 1.5
+    assert trainer.budget.progress(trainer.step, trainer.elapsed_s) == 1
+
+
+def test_bf16_training_is_close_to_float32(make_trainer: MakeTrainer) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        recipe = Recipe(precision=precision, warmup_steps=2)
+        trainer = make_trainer(steps=20, recipe=recipe, val_loader=None)
+        trainer.train()
+        losses.append(trainer.loss)
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
