@@ -4,7 +4,8 @@
     python tools/runtime_figures/measure_runtime.py --soak-frames 20000
 
 An untrained FastSegNet takes the same time as a trained one. Ratios are medians of blocks that
-alternate between the two sides, so that other load on the machine falls on both.
+alternate between the two sides, so that other load on the machine falls on both. On a machine that
+is busy all the time, --cpu-time compares CPU seconds of one thread instead of wall time.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
+@dataclass(frozen=True)
+class Clock:
+    """How time is taken: seconds of the wall or of the CPU, and with how many threads."""
+
+    now: Callable[[], float]
+    threads: int | None
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -59,14 +69,16 @@ def main() -> None:
     )
     parser.add_argument("--variant", default="nano", help="of FastSegNet (default: nano)")
     parser.add_argument("--soak-frames", type=int, default=2000, help="at 128x64 (default: 2000)")
+    parser.add_argument("--cpu-time", action="store_true", help="for a machine that is busy")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    clock = Clock(process_time, threads=1) if options.cpu_time else Clock(perf_counter, None)
     with tempfile.TemporaryDirectory() as folder:
-        report = measure(options.variant, options.soak_frames, Path(folder))
+        report = measure(options.variant, options.soak_frames, Path(folder), clock)
     print(json.dumps(report, indent=1) if options.json else as_text(report))
 
 
-def measure(variant: str, soak_frames: int, folder: Path) -> dict[str, Any]:
+def measure(variant: str, soak_frames: int, folder: Path, clock: Clock) -> dict[str, Any]:
     """Return every figure by name."""
     large = export(variant, (WIDTH, HEIGHT), ["cpu-fp32", "android-fp32"], folder / "large.fastseg")
     small = export("nano", (128, 64), ["cpu-fp32"], folder / "small.fastseg")
@@ -74,8 +86,8 @@ def measure(variant: str, soak_frames: int, folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}",
         "network": f"{variant} {WIDTH}x{HEIGHT}",
-        "resize 1280x720 to 1024x512, numpy, ms": resize_ms(opencv=False),
-        "resize 1280x720 to 1024x512, OpenCV, ms": resize_ms(opencv=True),
+        "resize 1280x720 to 1024x512, numpy, ms": resize_ms(clock, opencv=False),
+        "resize 1280x720 to 1024x512, OpenCV, ms": resize_ms(clock, opencv=True),
         "import fastseg_runtime, s": fastest(IMPORT.format(what="fastseg_runtime")),
         "import fastseg_runtime.session, s": fastest(IMPORT.format(what="fastseg_runtime.session")),
         "import numpy, s": fastest(IMPORT.format(what="numpy")),
@@ -85,7 +97,7 @@ def measure(variant: str, soak_frames: int, folder: Path) -> dict[str, Any]:
     with open_bundle(large) as bundle:
         made = [artifact.target for artifact in bundle.manifest.artifacts]
     for target in made:
-        report[f"infer() / bare call, {target}"] = overhead(large, target)
+        report[f"infer() / bare call, {target}"] = overhead(large, target, clock)
     return {**report, **soak(small, soak_frames)}
 
 
@@ -107,29 +119,34 @@ def export(variant: str, size: tuple[int, int], targets: list[str], path: Path) 
     return path
 
 
-def overhead(bundle: Path, target: str) -> float:
+def overhead(bundle: Path, target: str, clock: Clock) -> float:
     """Return the time of infer() over that of the engine's own call on the same input."""
     frame = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     out = np.empty((HEIGHT, WIDTH), np.uint8)
-    with RealtimeSegmentation(bundle, target=target) as session, open_bundle(bundle) as files:
+    with open_bundle(bundle) as files:
         content = files.read(files.artifact(target).entry)
-        bare = BARE_CALLS[session.info.backend](content, frame[None])
-        return paired_ratio(lambda: session.infer(frame, out), bare)
+    with RealtimeSegmentation(bundle, target=target, threads=clock.threads) as session:
+        bare = BARE_CALLS[session.info.backend](content, frame[None], clock.threads)
+        return paired_ratio(lambda: session.infer(frame, out), bare, clock)
 
 
-def bare_onnxruntime(content: bytes, image_1HW3: Any) -> Callable[[], Any]:
+def bare_onnxruntime(content: bytes, image_1HW3: Any, threads: int | None) -> Callable[[], Any]:
     """Return a call of InferenceSession.run, as ONNX Runtime's documentation has it."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: its own choice
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"image": image_1HW3})
 
 
-def bare_litert(content: bytes, image_1HW3: Any) -> Callable[[], Any]:
+def bare_litert(content: bytes, image_1HW3: Any, threads: int | None) -> Callable[[], Any]:
     """Return set_tensor, invoke, get_tensor, as LiteRT's documentation has it."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=content, num_threads=min(4, os.cpu_count() or 1))
+    interpreter = Interpreter(
+        model_content=content, num_threads=threads or min(4, os.cpu_count() or 1)
+    )
     interpreter.allocate_tensors()
     (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
 
@@ -144,24 +161,24 @@ def bare_litert(content: bytes, image_1HW3: Any) -> Callable[[], Any]:
 BARE_CALLS = {"onnxruntime": bare_onnxruntime, "litert": bare_litert}
 
 
-def paired_ratio(ours: Callable[[], Any], bare: Callable[[], Any]) -> float:
+def paired_ratio(ours: Callable[[], Any], bare: Callable[[], Any], clock: Clock) -> float:
     """Return the median over blocks of our time divided by the bare call's."""
-    ratios = [block_s(ours) / block_s(bare) for _ in range(BLOCKS)]
+    ratios = [block_s(ours, clock) / block_s(bare, clock) for _ in range(BLOCKS)]
     return round(float(np.median(ratios[1:])), 4)  # the first block warms up
 
 
-def block_s(call: Callable[[], Any]) -> float:
+def block_s(call: Callable[[], Any], clock: Clock) -> float:
     """Return the median seconds of some calls; the first one lets the other side's threads rest."""
     call()
     times = []
     for _ in range(BLOCK_FRAMES):
-        start = perf_counter()
+        start = clock.now()
         call()
-        times.append(perf_counter() - start)
+        times.append(clock.now() - start)
     return float(np.median(times))
 
 
-def resize_ms(opencv: bool) -> float:
+def resize_ms(clock: Clock, opencv: bool) -> float:
     """Return the median time of bringing a camera's frame to the input's size, one thread."""
     frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
     out = np.empty((HEIGHT, WIDTH, 3), np.uint8)
@@ -173,7 +190,7 @@ def resize_ms(opencv: bool) -> float:
     else:
         resizer = BilinearResizer((720, 1280), (HEIGHT, WIDTH))
         call = lambda: resizer(frame, out)  # noqa: E731
-    return round(1e3 * float(np.median([block_s(call) for _ in range(5)])), 2)
+    return round(1e3 * float(np.median([block_s(call, clock) for _ in range(5)])), 2)
 
 
 def fastest(code: str, runs: int = 5) -> float:
