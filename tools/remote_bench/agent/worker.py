@@ -33,7 +33,6 @@ class Bench:
         self._send = send
         self._net: Any = None
         self._bundle = ""
-        self._times: Any = None
         self._frames: List[Frame] = []
         self._outputs: List[Any] = []
         self._ran: List[bool] = []
@@ -61,7 +60,6 @@ class Bench:
         self._net = runtime.RealtimeSegmentation(bundle, target=target)
         load_ms = 1e3 * (time.monotonic() - begin)
         self._bundle = bundle
-        self._times = self._net._runner.times  # `timing` is percentiles: too slow a frame
         engines = what_changed(before, read_records(cache_dir) if cache_dir else {})
         return dict(engines, load_ms=load_ms, info=plain(self._net.info))
 
@@ -111,7 +109,7 @@ class Bench:
         at = number % len(self._frames)
         self._net.infer(self._frames[at].image_HW3, out=self._outputs[at])
         self._ran[at] = True
-        stages_s: Sequence[float] = self._times.newest
+        stages_s: Sequence[float] = self._net.newest_stages_s
         return stages_s
 
     def _selftest_frames(self) -> List[Frame]:
