@@ -43,7 +43,7 @@ class OnnxRuntimeBackend:
         self._output: Any = None
 
     def open(self, source: ModelSource) -> None:
-        """Load the model; `device` is "cpu", "cuda" or "tensorrt".
+        """Load the model; `device` is "cpu", "cuda", "tensorrt" or one with an index, "cuda:1".
 
         Raises:
             ValueError: an unknown device, or one that this onnxruntime was not built for; or a
@@ -60,6 +60,7 @@ class OnnxRuntimeBackend:
         many = len(source.artifact.files) > 1  # weights may lie beside the graph
         model = str(source.locate()) if many else source.read(source.artifact.entry)
         self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+        _check_provider(self._session, source.device)
         self._bind(self._session, source)
 
     def infer(self, image_1HW3: Array) -> Array:
@@ -132,16 +133,28 @@ def describe(path: Path) -> Manifest:
     )
 
 
-def _providers(device: str) -> List[str]:
-    if device not in PROVIDERS:
+def _providers(device: str) -> List[Any]:
+    kind, _, index = device.partition(":")
+    if kind not in PROVIDERS or not (index or "0").isdigit():
         raise ValueError(f"onnxruntime: no device {device!r}; choose one of {sorted(PROVIDERS)}")
-    wanted, there = PROVIDERS[device], onnxruntime.get_available_providers()
+    wanted, there = PROVIDERS[kind], onnxruntime.get_available_providers()
     if wanted[0] not in there:
         raise ValueError(
             f"device {device!r} needs {wanted[0]}, this onnxruntime has {', '.join(there)}: "
             "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
         )
-    return list(wanted)
+    options = {"device_id": index} if index else {}
+    return [name if name in PROVIDERS["cpu"] else (name, options) for name in wanted]
+
+
+def _check_provider(session: Any, device: str) -> None:
+    """Raise if a provider's libraries did not load: onnxruntime then takes the CPU silently."""
+    wanted = PROVIDERS[device.partition(":")[0]][0]
+    if session.get_providers()[0] != wanted:
+        raise RuntimeError(
+            f"{wanted} does not load here, its CUDA or cuDNN libraries are missing or too old; "
+            "see onnxruntime.ai/docs/execution-providers for the versions it needs"
+        )
 
 
 def _shape(session: Any, output: Any, image: Any) -> Tuple[int, ...]:

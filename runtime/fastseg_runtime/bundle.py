@@ -83,6 +83,8 @@ class Bundle:
         self._entries = {entry.path: entry for entry in _listed(self.manifest)}
         for entry in self._entries.values():
             self._check_entry(entry)
+        for artifact in self.manifest.artifacts:
+            self._check_artifact(artifact)
 
     def read(self, member: str) -> bytes:
         """Return the bytes of a member that the manifest lists, verified by size and hash.
@@ -210,6 +212,17 @@ class Bundle:
                 f"{self.path}: {entry.path} has {info.file_size} bytes, its manifest says "
                 f"{entry.bytes}; {_COPY_AGAIN}"
             )
+
+    def _check_artifact(self, artifact: Artifact) -> None:
+        paths = [entry.path for entry in artifact.files]
+        # The entry of a Core ML package is the folder that its files are in.
+        if not any(f"{path}/".startswith(f"{artifact.entry}/") for path in paths):
+            raise BundleError(
+                f"{self.path}: the entry of {artifact.target}, {artifact.entry!r}, is none of its "
+                "files; export the bundle again"
+            )
+        if len({inner_name(path) for path in paths}) < len(set(paths)):
+            raise BundleError(f"{self.path}: files of {artifact.target} have the same name")
 
     def _scene(self, member: str) -> Scene:
         try:

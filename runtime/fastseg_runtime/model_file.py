@@ -38,9 +38,9 @@ class ModelFile:
         def locate() -> Path:
             if self._bundle is None:
                 return Path(artifact.entry)
-            folder = self._temporary_folder() / artifact.target
-            if not folder.exists():
-                self._bundle.extract(artifact.target, folder)
+            # A folder of its own: the target's name is whatever the bundle says.
+            folder = Path(tempfile.mkdtemp(dir=self._temporary_folder()))
+            self._bundle.extract(artifact.target, folder)
             return folder / inner_name(artifact.entry)
 
         return locate
@@ -86,5 +86,6 @@ def open_model(path: Union[str, Path]) -> ModelFile:
 def _bare(path: Path, file_format: str, backend: str) -> Artifact:
     content = path.read_bytes()
     entry = FileEntry(str(path), len(content), hashlib.sha256(content).hexdigest())
+    precision = "int8" if b"DequantizeLinear" in content else "fp32"
     requires: Dict[str, str] = {"backend": backend}
-    return Artifact(path.name, file_format, "as it is", str(path), (entry,), requires=requires)
+    return Artifact(path.name, file_format, precision, str(path), (entry,), requires=requires)

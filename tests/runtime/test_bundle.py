@@ -126,6 +126,28 @@ def test_reader_refuses_a_manifest_that_lists_a_path_outside(tmp_path: Path) -> 
         open_bundle(plan.write(tmp_path / "evil.fastseg"))
 
 
+@pytest.mark.parametrize("entry", ["../../etc/passwd", "artifacts/cpu-fp32/model", "", "selftest"])
+def test_reader_refuses_an_entry_that_is_none_of_the_artifacts_files(
+    entry: str, tmp_path: Path
+) -> None:
+    artifact = replace(WHOLE.manifest.artifacts[0], entry=entry)
+    plan = BundlePlan(replace(WHOLE.manifest, artifacts=(artifact,)), WHOLE.members)
+    with pytest.raises(BundleError, match="is none of its files"):
+        open_bundle(plan.write(tmp_path / "entry.fastseg"))
+
+
+def test_reader_refuses_files_that_would_overwrite_each_other_when_extracted(
+    tmp_path: Path,
+) -> None:
+    paths = ["artifacts/a/model.onnx", "artifacts/b/model.onnx"]
+    files = tuple(entry_of(path, b"x") for path in paths)
+    artifact = replace(WHOLE.manifest.artifacts[0], entry=paths[0], files=files)
+    manifest = replace(WHOLE.manifest, artifacts=(artifact,), selftest=())
+    path = BundlePlan(manifest, dict.fromkeys(paths, b"x")).write(tmp_path / "same.fastseg")
+    with pytest.raises(BundleError, match="have the same name"):
+        open_bundle(path)
+
+
 def test_reader_refuses_symbolic_links(tmp_path: Path) -> None:
     path = WHOLE.write(tmp_path / "link.fastseg")
     link = zipfile.ZipInfo("artifacts/link")

@@ -202,8 +202,10 @@ def test_unpacked_files_are_gone_after_the_session(
         sys.modules["fastseg_runtime.backend"].BACKENDS, "onnxruntime", "locating_backend:Backend"
     )
     plan = full_plan()
-    plan = replace(plan, manifest=replace(plan.manifest, selftest=()))
+    artifact = replace(plan.manifest.artifacts[0], target="../../../escape")
+    manifest = replace(plan.manifest, artifacts=(artifact,), selftest=())
+    plan = replace(plan, manifest=manifest)
     session = RealtimeSegmentation(plan.write(tmp_path / "b.fastseg"))
-    assert list(folder.iterdir())
+    assert folder in seen[0].parents
     session.close()
     assert not list(folder.iterdir())
