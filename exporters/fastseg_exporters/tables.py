@@ -35,8 +35,8 @@ def summary(artifact: Artifact) -> dict[str, Any]:
 def artifact_table(manifest: Manifest) -> Table:
     """Return one row per artifact; mIoU and its drop in percent."""
     table = Table(title=f"{manifest.name}, {manifest.input.width}x{manifest.input.height}")
-    table.add_column("target")
-    columns = ("precision", "MB", "mIoU", "drop", "worst class", "agreement", "ms here")
+    table.add_column("target", no_wrap=True)
+    columns = ("made", "MB", "mIoU", "drop", "worst class", "agree", "ms here")
     for column in columns:
         table.add_column(column, justify="right")
     for artifact in manifest.artifacts:
