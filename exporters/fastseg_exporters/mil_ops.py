@@ -22,7 +22,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,
     "real_div": lambda x, y: x / y,
-    "identity": lambda x: x,
     "relu": lambda x: x.relu(),
     "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
     "prelu": lambda x, alpha: F.prelu(x, alpha),
@@ -35,6 +34,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "tanh": lambda x: x.tanh(),
     "softmax": lambda x, axis=-1: x.softmax(axis),
     "cast": lambda x, dtype: x,  # the result is stored in its type, whatever the operation
+    "pixel_shuffle": lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor),
+    "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
     "concat": lambda values, axis, interleave=False: torch.cat(values, axis),
     "transpose": lambda x, perm: x.permute(perm),
     "reshape": lambda x, shape: x.reshape(shape),
@@ -245,25 +246,6 @@ def _scaled(x: Tensor, factor_height: float, factor_width: float) -> tuple[int, 
     return (
         math.floor(x.shape[2] * factor_height + 1e-3),
         math.floor(x.shape[3] * factor_width + 1e-3),
-    )
-
-
-@operation
-def resize_bilinear(
-    x: Tensor,
-    target_size_height: int,
-    target_size_width: int,
-    sampling_mode: str = "DEFAULT",
-) -> Tensor:
-    """Resize to a size; the sampling modes that torch has no words for are errors."""
-    align_corners = {"UNALIGN_CORNERS": False, "STRICT_ALIGN_CORNERS": True}
-    if sampling_mode not in align_corners:
-        raise ValueError(f"resize_bilinear with {sampling_mode}; expected {sorted(align_corners)}")
-    return F.interpolate(
-        x,
-        (target_size_height, target_size_width),
-        mode="bilinear",
-        align_corners=align_corners[sampling_mode],
     )
 
 
