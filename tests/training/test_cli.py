@@ -96,7 +96,7 @@ def test_training_starts_from_other_weights_and_replaces_a_head_of_other_classes
     stub = ["--model", "nano", "--crop", "64x64", "--batch", "2", "--epochs", "0.1", "--name"]
     code, _, err = cli("--data", DATA, "--init", checkpoint, *stub, "same")
     assert code == 0 and "start anew" in err
-    lanes = "lanes:size=96x64,train=4,val=2"
+    lanes = "synthetic-lanes:size=96x64,train=4,val=2"
     code, _, err = cli("--data", lanes, "--init", checkpoint, *stub, "other")
     assert code == 0 and "head.1.weight" in err
 

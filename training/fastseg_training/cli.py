@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import track
 from rich.table import Table
 
 import fastseg
@@ -26,6 +23,7 @@ from fastseg_training import cli_options as options
 from fastseg_training.config import ConfigError, TrainConfig, dump_config, load_config, parse_size
 from fastseg_training.evaluate import EvaluationBatches, evaluate
 from fastseg_training.pictures import draw_confusion
+from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
 from fastseg_training.run_folder import RunError
 from fastseg_training.setup import build_trainer
@@ -104,7 +102,7 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
         )
     samples = ResizedDataset(dataset, None)
     batches = EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
-    shown = track(batches, "evaluating", len(batches), console=Console(stderr=True), transient=True)
+    shown = show_progress(batches, "evaluating", len(batches))
     evaluation = evaluate(network.model, shown, len(info.classes), given["tta"])
     if "confusion" in given:
         draw_confusion(evaluation.confusion_KK, info.classes, given["confusion"])
@@ -205,8 +203,5 @@ def one_line_errors() -> Iterator[None]:
 
 def main() -> None:
     """Run fastseg-train."""
-    console = Console(stderr=True)
-    handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     with one_line_errors():
         app()

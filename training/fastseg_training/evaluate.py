@@ -42,10 +42,15 @@ class Evaluation:
     boundary_KK: Array
     images: int
 
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur."""
+        return mean_iou(self.confusion_KK)
+
     def scores(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
         """Return what --json prints: fractions, None for a class that does not occur."""
         return {
-            "miou": mean_iou(self.confusion_KK),
+            "miou": self.miou,
             "iou": _by_name(classes, iou_per_class(self.confusion_KK)),
             "images": self.images,
             "pixel_accuracy": float(

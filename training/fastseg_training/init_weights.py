@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-
 from torch import nn
 
 from fastseg_training.config import ConfigError
 
-log = logging.getLogger("fastseg_training")
 CLASSIFIER = "head.1."  # the layer that knows the classes
 
 
-def copy_matching(source: nn.Module, target: nn.Module, same_classes: bool, name: str) -> None:
-    """Copy all tensors of equal name and shape, and say what was left out.
+def copy_matching(source: nn.Module, target: nn.Module, same_classes: bool, name: str) -> str:
+    """Copy all tensors of equal name and shape.
 
     Args:
         source: the network to take weights from.
         target: the network to train.
         same_classes: copy the classifier too; with other classes it starts anew.
         name: of the source, for messages.
+
+    Returns:
+        What was taken and what starts anew, in one line.
 
     Raises:
         ConfigError: nothing fits.
@@ -36,6 +36,4 @@ def copy_matching(source: nn.Module, target: nn.Module, same_classes: bool, name
         raise ConfigError(f"no weight of {name} fits this network; is it of another kind?")
     target.load_state_dict(found, strict=False)
     new = [key for key in wanted if key not in found and not key.startswith("auxiliary_heads.")]
-    log.info(
-        "%s: %d tensors taken, %d start anew %s", name, len(found), len(new), ", ".join(new[:4])
-    )
+    return f"{name}: {len(found)} tensors taken, {len(new)} start anew {' '.join(new[:4])}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
-from fastseg_runtime.metrics import mean_iou
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,9 +17,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from fastseg_training.evaluate import Evaluation
-
+T = TypeVar("T")
 SMOOTHING = 0.05  # of the images per second
+
+
+def show_progress(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yield the items with a bar on stderr, if that is a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield from bar.track(items, total, description=description)
 
 
 class TrainingProgress:
@@ -70,12 +77,10 @@ class TrainingProgress:
         self._images_per_s = previous + SMOOTHING * (rate - previous)
         self._bar.update(self._task, completed=progress, loss=loss, images_per_s=self._images_per_s)
 
-    def report(self, step: int, loss: float, evaluation: Evaluation | None) -> None:
-        """Show an evaluation."""
-        miou = math.nan if evaluation is None else mean_iou(evaluation.confusion_KK)
+    def report(self, step: int, loss: float, miou: float) -> None:
+        """Show an evaluation; miou is NaN where there is none."""
         self._bar.update(self._task, miou=miou)
         if not self._console.is_terminal:
-            self._console.print(
-                f"step {step}: loss {loss:.3f}, mIoU {miou:.4f}, {self._images_per_s:.0f} images/s"
-            )
+            rate = f"{self._images_per_s:.0f} images/s"
+            self._console.print(f"step {step}: loss {loss:.3f}, mIoU {miou:.4f}, {rate}")
         self._last = time.monotonic()

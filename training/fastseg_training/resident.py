@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fastseg_runtime.image import resize_bilinear, resize_nearest
-from rich.console import Console
-from rich.progress import track
 
 from fastseg.data import Sample
+from fastseg_training.progress import show_progress
 
 MEMORY_SHARE = 0.5  # of what is free, for a resident data set
 
@@ -65,7 +64,7 @@ def make_resident(samples: ResizedDataset, description: str) -> Samples:
     bytes_each = samples[0].label_HW.size * 4  # three of colour, one of class
     if bytes_each * len(samples) > free_memory_bytes() * MEMORY_SHARE:
         return samples
-    indices = track(range(len(samples)), description, console=Console(stderr=True), transient=True)
+    indices = show_progress(range(len(samples)), description, len(samples))
     return [samples[index] for index in indices]
 
 

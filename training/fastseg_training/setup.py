@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -92,7 +93,7 @@ def build_network(config: TrainConfig, classes: tuple[ClassInfo, ...]) -> nn.Mod
     if config.init:
         source, source_info = load_checkpoint(Path(config.init))
         same_head = [c.name for c in source_info.classes] == [c.name for c in classes]
-        copy_matching(source, model, same_head, config.init)
+        print(copy_matching(source, model, same_head, config.init), file=sys.stderr)
     return model
 
 

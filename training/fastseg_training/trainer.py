@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from fastseg_runtime.manifest import IGNORE_INDEX
-from fastseg_runtime.metrics import mean_iou
 from torch import Tensor, nn
 
 from fastseg_training.ema import ModelEMA
@@ -127,7 +126,8 @@ class SegmentationTrainer:
                 if self.step % LOG_EVERY_STEPS == 0:
                     self._log({"loss": self.loss, "learning_rate": self._learning_rate()})
                 if self._evaluation_is_due(progress):
-                    bar.report(self.step, self.loss, self._evaluate_and_save())
+                    evaluation = self._evaluate_and_save()
+                    bar.report(self.step, self.loss, evaluation.miou if evaluation else math.nan)
                 if stop.requested or time.monotonic() - saved > SAVE_EVERY_S:
                     saved = time.monotonic()
                     self._save_state()
@@ -236,7 +236,7 @@ class SegmentationTrainer:
             return evaluation
         entry: dict[str, Any] = {"loss": self.loss, "latency_ms": self._latency_ms()}
         if evaluation is not None:
-            entry["miou"] = mean_iou(evaluation.confusion_KK)
+            entry["miou"] = evaluation.miou
         self._log(entry)
         self.run.save_model(
             self.ema.model, {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
