@@ -1,0 +1,157 @@
+"""TFLite with smaller numbers: weights in half precision, or weights and activations in int8.
+
+The int8 input has scale 1 / std and zero point mean - 128: it holds the camera's bytes minus 128
+exactly. All other ranges come from calibration images that run through the float file.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from fastseg_runtime.metrics import Array
+
+from fastseg import DeployGraph
+
+try:
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+    from ai_edge_litert.tools import flatbuffer_utils
+    from ai_edge_quantizer import quantizer, recipe, recipe_manager
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.calibrator import Calibrator
+    from ai_edge_quantizer.qtyping import QSV, TFLOperationName
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+except ImportError as error:
+    raise ImportError(
+        "exporting to TFLite needs ai-edge-quantizer and ai-edge-litert: "
+        "pip install 'fastseg-edge[tflite]'"
+    ) from error
+
+INPUT = "image"  # as in to_tflite
+_CONVOLUTIONS = (
+    BuiltinOperator.CONV_2D,
+    BuiltinOperator.DEPTHWISE_CONV_2D,
+    BuiltinOperator.TRANSPOSE_CONV,
+    BuiltinOperator.FULLY_CONNECTED,
+)
+
+
+def halve_weights(model: bytes) -> bytes:
+    """Return a float32 file with its weights stored as float16; it still computes in float32."""
+    halving = recipe_manager.RecipeManager()
+    halving.add_weight_only_config(
+        ".*", TFLOperationName.ALL_SUPPORTED, 16, algorithm_key=AlgorithmName.FLOAT_CASTING
+    )
+    return _apply(model, halving.get_quantization_recipe(), None)
+
+
+def convolutions(model: bytes) -> tuple[str, ...]:
+    """Return the layers with weights, by the tensor each gives, in the order of the graph."""
+    tflite = flatbuffer_utils.read_model_from_bytearray(model)
+    (graph,) = tflite.subgraphs
+    return tuple(
+        graph.tensors[op.outputs[0]].name.decode()
+        for op in graph.operators
+        if _kind(tflite, op) in _CONVOLUTIONS
+    )
+
+
+def quantize(
+    model: bytes, graph: DeployGraph, images: Iterable[Array], keep_float: tuple[str, ...] = ()
+) -> bytes:
+    """Return a file in int8 of one in float32 that takes the normalised image.
+
+    Args:
+        model: from to_tflite.convert(takes_bytes=False).
+        graph: what it was made of.
+        images: uint8 (1, H, W, 3), to find ranges on.
+        keep_float: layers that stay in float32, as convolutions() names them.
+
+    Raises:
+        ValueError: no image, or a mean that int8 cannot hold.
+    """
+    if graph.mean != int(graph.mean) or not 0 <= graph.mean <= 255:
+        raise ValueError(f"mean is {graph.mean}; the exporters take a whole number 0 to 255")
+    int8 = int8_recipe(keep_float)
+    ranges = calibrate(model, int8, ((x - graph.mean) / graph.std for x in images))
+    ranges[_input_name(model)] = {
+        "min": np.full((1, 1, 1, 1), (0 - graph.mean) / graph.std, np.float32),
+        "max": np.full((1, 1, 1, 1), (255 - graph.mean) / graph.std, np.float32),
+    }
+    return take_argmax_of_int8(_apply(model, int8, ranges))
+
+
+def int8_recipe(keep_float: tuple[str, ...]) -> Any:
+    """Return the quantizer's recipe: int8 but for some layers and the output, logits if any."""
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe.static_wi8_ai8())
+    none = AlgorithmName.NO_QUANTIZE
+    manager.add_quantization_config(".*", TFLOperationName.OUTPUT, algorithm_key=none)
+    for layer in keep_float:
+        exactly = f"^{re.escape(layer)};?$"
+        manager.add_quantization_config(exactly, TFLOperationName.ALL_SUPPORTED, algorithm_key=none)
+    return manager.get_quantization_recipe()
+
+
+def calibrate(model: bytes, int8: Any, images: Iterable[Array]) -> dict[str, QSV]:
+    """Return the smallest and largest value of each tensor over all images.
+
+    Args:
+        model: a float32 file.
+        int8: the recipe to find ranges for.
+        images: normalised (1, H, W, 3); one in memory at a time.
+
+    Raises:
+        ValueError: no image.
+    """
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(int8)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    calibrator = Calibrator(model, num_threads=threads, qsv_update_func=min_max_update)
+    (signature,) = calibrator.get_signature_list()
+    for image_1HW3 in images:
+        sample = {INPUT: image_1HW3.astype(np.float32)}
+        calibrator.calibrate({signature: [sample]}, manager)
+    ranges: dict[str, QSV] = calibrator.get_model_qsvs()
+    if not ranges:
+        raise ValueError("no image to calibrate int8 on")
+    return ranges
+
+
+def take_argmax_of_int8(model: bytes) -> bytes:
+    """Return the file with ArgMax working on int8, whose largest is the largest float too.
+
+    The quantizer does not know ArgMax and gives it floats, four times the memory.
+    """
+    tflite = flatbuffer_utils.read_model_from_bytearray(model)
+    (graph,) = tflite.subgraphs
+    source = {op.outputs[0]: op for op in graph.operators if _kind(tflite, op) == _DEQUANTIZE}
+    for op in graph.operators:
+        if _kind(tflite, op) == BuiltinOperator.ARG_MAX and op.inputs[0] in source:
+            before = source[op.inputs[0]]
+            op.inputs[0] = before.inputs[0]
+            graph.operators.remove(before)
+            break
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(tflite))
+
+
+_DEQUANTIZE = BuiltinOperator.DEQUANTIZE
+
+
+def _apply(model: bytes, instructions: Any, ranges: dict[str, QSV] | None) -> bytes:
+    made = quantizer.Quantizer(model, instructions).quantize(ranges, enable_progress_report=False)
+    return bytes(made.quantized_model)
+
+
+def _kind(tflite: Any, op: Any) -> int:
+    code: int = flatbuffer_utils.get_builtin_code_from_operator_code(
+        tflite.operatorCodes[op.opcodeIndex]
+    )
+    return code
+
+
+def _input_name(model: bytes) -> str:
+    (graph,) = flatbuffer_utils.read_model_from_bytearray(model).subgraphs
+    name: str = graph.tensors[graph.inputs[0]].name.decode()
+    return name
