@@ -1,0 +1,197 @@
+"""The programs in docs/platforms/examples against stand-ins of ROS 2 and of a CSI camera."""
+
+import runpy
+import sys
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from fastseg_runtime.manifest import ClassInfo
+
+from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
+
+EXAMPLES = Path(__file__).parents[2] / "docs/platforms/examples"
+Array = np.ndarray[Any, Any]
+Messages = list[Any]
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
+def test_an_example_fits_a_screen_and_says_that_it_was_not_run_on_hardware(file: Path) -> None:
+    text = file.read_text("utf-8")
+    assert len(text.splitlines()) <= 60
+    assert "not run on a" in text
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    classes = [ClassInfo(name, (0, 0, 0)) for name in ("Sky", "Road", "Car")]
+    return str(full_plan(classes=classes).write(tmp_path / "tiny.fastseg"))
+
+
+class Publisher:
+    """Keeps what is published, after the check that rclpy's setters make."""
+
+    def __init__(self) -> None:
+        self.sent: Messages = []
+
+    def publish(self, message: Any) -> None:
+        assert isinstance(message.data, array) and message.data.typecode == "B"
+        assert message.step * message.height == len(message.data)
+        self.sent.append(message)
+
+
+class Node:
+    """What the example uses of rclpy.node.Node."""
+
+    parameters: dict[str, str] = {}  # noqa: RUF012 (set by the fixture, as the command line does)
+
+    def __init__(self, name: str) -> None:
+        self.publisher_made, self.errors = Publisher(), list[str]()
+        self.callback: Callable[[Any], None] = lambda image: None
+
+    def declare_parameter(self, name: str, default: str) -> Any:
+        return SimpleNamespace(value=self.parameters.get(name, default))
+
+    def create_publisher(self, kind: type, topic: str, depth: int) -> Publisher:
+        return self.publisher_made
+
+    def create_subscription(self, kind: type, topic: str, callback: Any, qos: Any) -> None:
+        assert qos.depth == 1
+        self.callback = callback
+
+    def get_logger(self) -> Any:
+        return SimpleNamespace(error=lambda text, throttle_duration_sec: self.errors.append(text))
+
+
+def module(name: str, **names: Any) -> ModuleType:
+    made = ModuleType(name)
+    vars(made).update(names)
+    return made
+
+
+@pytest.fixture
+def ros2(monkeypatch: pytest.MonkeyPatch, bundle: str) -> dict[str, Any]:
+    """The names that the node's file defines."""
+
+    class ExternalShutdownException(Exception):
+        """rclpy's."""
+
+    stand_ins = [
+        module("rclpy"),
+        module("rclpy.node", Node=Node),
+        module("rclpy.executors", ExternalShutdownException=ExternalShutdownException),
+        module(
+            "rclpy.qos",
+            QoSProfile=SimpleNamespace,
+            ReliabilityPolicy=SimpleNamespace(BEST_EFFORT=2),
+        ),
+        module("sensor_msgs"),
+        module("sensor_msgs.msg", Image=SimpleNamespace),
+    ]
+    for stand_in in stand_ins:
+        monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    monkeypatch.setattr(Node, "parameters", {"bundle": bundle})
+    return runpy.run_path(str(EXAMPLES / "ros2_node.py"))
+
+
+def image_message(pixels: Array, encoding: str, padding: int = 0) -> Any:
+    """A sensor_msgs/Image."""
+    height, width, channels = pixels.shape
+    rows = np.zeros((height, width * channels + padding), np.uint8)
+    rows[:, : width * channels] = pixels.reshape(height, -1)
+    step, data = rows.shape[1], array("B", rows.tobytes())
+    header = SimpleNamespace(stamp=17, frame_id="front")
+    fields = {"height": height, "width": width, "encoding": encoding, "step": step}
+    return SimpleNamespace(header=header, data=data, **fields)
+
+
+@pytest.mark.parametrize("padding", [0, 13])
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
+def test_the_ros_node_answers_each_frame_with_its_class_map(
+    ros2: dict[str, Any], encoding: str, padding: int
+) -> None:
+    Node.parameters["encoding"] = encoding
+    node = ros2["Segmenter"]()
+    frame = noise(50, 70)
+    ordered = frame[..., ::-1] if encoding.startswith("bgr") else frame
+    alpha = np.full((50, 70, encoding.count("a")), 9, np.uint8)
+    image = image_message(np.concatenate([ordered, alpha], axis=2), encoding, padding)
+    np.testing.assert_array_equal(ros2["pixels"](image), ordered)
+    node.callback(image)
+    (answer,) = node.publisher_made.sent
+    assert (answer.encoding, answer.header) == ("mono8", image.header)
+    ids = np.frombuffer(answer.data, np.uint8).reshape(answer.height, answer.width)
+    np.testing.assert_array_equal(ids, node.seg.infer(np.ascontiguousarray(ordered)))
+
+
+def test_the_ros_node_makes_no_copy_of_a_frame(ros2: dict[str, Any]) -> None:
+    image = image_message(noise(), "rgb8", padding=4)
+    assert np.shares_memory(ros2["pixels"](image), np.frombuffer(image.data, np.uint8))
+
+
+def test_the_ros_node_says_how_to_start_it_for_other_frames(ros2: dict[str, Any]) -> None:
+    node = ros2["Segmenter"]()
+    node.callback(image_message(noise(), "bgr8"))
+    assert node.errors == ["frames are bgr8; start with -p encoding:=bgr8"]
+    assert not node.publisher_made.sent
+
+
+class Camera:
+    """Gives a few frames, then stops, as when the cable is pulled."""
+
+    opened: list[str] = []  # noqa: RUF012 (emptied by the fixture)
+    frames: Messages = []  # noqa: RUF012
+    released = 0
+
+    def __init__(self, pipeline: str, api: int) -> None:
+        assert api == cv2.CAP_GSTREAMER
+        self.opened.append(pipeline)
+        self.left = list(self.frames)
+
+    def isOpened(self) -> bool:
+        return bool(self.frames)
+
+    def read(self) -> tuple[bool, Any]:
+        return (True, self.left.pop(0)) if self.left else (False, None)
+
+    def release(self) -> None:
+        type(self).released += 1
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> type[Camera]:
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(Camera, "opened", [])
+    monkeypatch.setattr(Camera, "released", 0)
+    return Camera
+
+
+def test_the_csi_loop_says_where_the_road_is_and_frees_the_camera(
+    bundle: str,
+    camera: type[Camera],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    frame[..., 0] = 90  # blue: a car; the road is green, on the right half
+    frame[:, WIDTH // 2 :, 1] = 200
+    assert set(strongest_channel(frame[..., ::-1]).ravel().tolist()) == {1, 2}
+    monkeypatch.setattr(Camera, "frames", [frame])
+    with pytest.raises(SystemExit, match="no more frames"):
+        runpy.run_path(str(EXAMPLES / "csi_loop.py"))["main"](bundle)
+    assert capsys.readouterr().out == "frame 0: road at 0.75, 0 dropped\n"
+    assert camera.released == 1
+    assert f"width={WIDTH}, height={HEIGHT}, format=BGRx" in camera.opened[0]
+
+
+def test_the_csi_loop_says_what_to_look_at_where_no_camera_opens(
+    bundle: str, camera: type[Camera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Camera, "frames", [])
+    with pytest.raises(SystemExit, match="has this OpenCV GStreamer"):
+        runpy.run_path(str(EXAMPLES / "csi_loop.py"))["main"](bundle)
