@@ -16,6 +16,7 @@ from fastseg import DeployGraph
 from fastseg_exporters import to_tflite_quantized
 from fastseg_exporters.coreml_trace import describe_step
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
+from fastseg_exporters.to_tflite_graph import layer_names, shorten_names
 
 try:
     import litert_torch
@@ -60,7 +61,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     if request.precision == "fp16":
         model = to_tflite_quantized.halve_weights(model)
     elif request.precision == "int8":
-        layers = to_tflite_quantized.convolutions(model)
+        layers = layer_names(model)
         images = request.calibration.images(graph.width, graph.height)
         model = to_tflite_quantized.quantize(model, graph, images, request.keep_float)
     (out_dir / ENTRY).write_bytes(model)
@@ -134,7 +135,7 @@ def convert(graph: DeployGraph, takes_bytes: bool) -> bytes:
         step = failed_step(module, example_1HW3, str(error))
         reason = str(error).partition("\n\n")[0]
         raise ConversionError(f"TFLite cannot take {step}: {reason}") from error
-    return content
+    return shorten_names(content)
 
 
 def failed_step(module: nn.Module, example: Tensor, message: str) -> str:

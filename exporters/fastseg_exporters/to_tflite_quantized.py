@@ -13,10 +13,9 @@ import numpy as np
 from fastseg_runtime.metrics import Array
 
 from fastseg import DeployGraph
+from fastseg_exporters.to_tflite_graph import input_tensor, take_argmax_of_int8
 
 try:
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-    from ai_edge_litert.tools import flatbuffer_utils
     from ai_edge_quantizer import quantizer, recipe, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.calibrator import Calibrator
@@ -24,17 +23,10 @@ try:
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
 except ImportError as error:
     raise ImportError(
-        "exporting to TFLite needs ai-edge-quantizer and ai-edge-litert: "
-        "pip install 'fastseg-edge[tflite]'"
+        "exporting to TFLite needs ai-edge-quantizer: pip install 'fastseg-edge[tflite]'"
     ) from error
 
 INPUT = "image"  # as in to_tflite
-_CONVOLUTIONS = (
-    BuiltinOperator.CONV_2D,
-    BuiltinOperator.DEPTHWISE_CONV_2D,
-    BuiltinOperator.TRANSPOSE_CONV,
-    BuiltinOperator.FULLY_CONNECTED,
-)
 
 
 def halve_weights(model: bytes) -> bytes:
@@ -46,17 +38,6 @@ def halve_weights(model: bytes) -> bytes:
     return _apply(model, halving.get_quantization_recipe(), None)
 
 
-def convolutions(model: bytes) -> tuple[str, ...]:
-    """Return the layers with weights, by the tensor each gives, in the order of the graph."""
-    tflite = flatbuffer_utils.read_model_from_bytearray(model)
-    (graph,) = tflite.subgraphs
-    return tuple(
-        graph.tensors[op.outputs[0]].name.decode()
-        for op in graph.operators
-        if _kind(tflite, op) in _CONVOLUTIONS
-    )
-
-
 def quantize(
     model: bytes, graph: DeployGraph, images: Iterable[Array], keep_float: tuple[str, ...] = ()
 ) -> bytes:
@@ -66,7 +47,7 @@ def quantize(
         model: from to_tflite.convert(takes_bytes=False).
         graph: what it was made of.
         images: uint8 (1, H, W, 3), to find ranges on.
-        keep_float: layers that stay in float32, as convolutions() names them.
+        keep_float: layers that stay in float32, as layer_names() gives them.
 
     Raises:
         ValueError: no image, or a mean that int8 cannot hold.
@@ -75,7 +56,7 @@ def quantize(
         raise ValueError(f"mean is {graph.mean}; the exporters take a whole number 0 to 255")
     int8 = int8_recipe(keep_float)
     ranges = calibrate(model, int8, ((x - graph.mean) / graph.std for x in images))
-    ranges[_input_name(model)] = {
+    ranges[input_tensor(model)] = {
         "min": np.full((1, 1, 1, 1), (0 - graph.mean) / graph.std, np.float32),
         "max": np.full((1, 1, 1, 1), (255 - graph.mean) / graph.std, np.float32),
     }
@@ -119,39 +100,6 @@ def calibrate(model: bytes, int8: Any, images: Iterable[Array]) -> dict[str, QSV
     return ranges
 
 
-def take_argmax_of_int8(model: bytes) -> bytes:
-    """Return the file with ArgMax working on int8, whose largest is the largest float too.
-
-    The quantizer does not know ArgMax and gives it floats, four times the memory.
-    """
-    tflite = flatbuffer_utils.read_model_from_bytearray(model)
-    (graph,) = tflite.subgraphs
-    source = {op.outputs[0]: op for op in graph.operators if _kind(tflite, op) == _DEQUANTIZE}
-    for op in graph.operators:
-        if _kind(tflite, op) == BuiltinOperator.ARG_MAX and op.inputs[0] in source:
-            before = source[op.inputs[0]]
-            op.inputs[0] = before.inputs[0]
-            graph.operators.remove(before)
-            break
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(tflite))
-
-
-_DEQUANTIZE = BuiltinOperator.DEQUANTIZE
-
-
 def _apply(model: bytes, instructions: Any, ranges: dict[str, QSV] | None) -> bytes:
     made = quantizer.Quantizer(model, instructions).quantize(ranges, enable_progress_report=False)
     return bytes(made.quantized_model)
-
-
-def _kind(tflite: Any, op: Any) -> int:
-    code: int = flatbuffer_utils.get_builtin_code_from_operator_code(
-        tflite.operatorCodes[op.opcodeIndex]
-    )
-    return code
-
-
-def _input_name(model: bytes) -> str:
-    (graph,) = flatbuffer_utils.read_model_from_bytearray(model).subgraphs
-    name: str = graph.tensors[graph.inputs[0]].name.decode()
-    return name
