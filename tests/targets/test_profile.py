@@ -1,0 +1,67 @@
+import pytest
+from fastseg_targets.device import device_names
+from fastseg_targets.profile import (
+    PRECISIONS,
+    load_target,
+    parse_target,
+    select_targets,
+    target_names,
+)
+
+PROMISED = {
+    *("jetson-fp16", "jetson-int8", "cpu-fp32", "cpu-int8", "cpu-int8-weights", "pytorch"),
+    *("android-fp32", "android-fp16", "android-int8", "raspberrypi-int8"),
+    *("ios-fp16", "ios-int8", "ios-palettized"),
+}
+GOOD = 'description = "d"\nexporter = "onnx"\nladder = ["int8", "fp32"]\nextra = "onnx"\n'
+
+
+def test_every_promised_target_is_there() -> None:
+    assert set(target_names()) >= PROMISED
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_a_target_names_boards_that_exist_and_limits_that_can_fail(name: str) -> None:
+    target = load_target(name)
+    assert set(target.devices) <= set(device_names())
+    assert 0 < target.gate.miou_drop <= target.gate.class_drop < 0.1
+    assert len(set(target.ladder)) == len(target.ladder)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["jetson-*"], ["jetson-fp16", "jetson-int8"]),
+        (["cpu-int8", "cpu-*"], ["cpu-int8", "cpu-fp32", "cpu-int8-weights"]),
+        (["all"], target_names()),
+    ],
+)
+def test_globs_select_each_target_once(patterns: list[str], names: list[str]) -> None:
+    assert [target.name for target in select_targets(patterns)] == names
+
+
+def test_a_mistyped_target_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(ValueError, match="did you mean jetson-fp16"):
+        select_targets(["jetson-fp61"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "speed = 3", r"unknown keys \['speed'\]"),
+        (GOOD + "[gate]\nmiou = 0.01", r"unknown keys \['miou'\]"),
+        (GOOD.replace('extra = "onnx"', ""), r"missing keys \['extra'\]"),
+        (GOOD.replace('"int8", "fp32"', '"int4"'), "choose from"),
+        (GOOD.replace('"int8", "fp32"', ""), "choose from"),
+        (GOOD.replace('"d"', "3"), "expected str"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name_and_key(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"board\.toml.*{message}"):
+        parse_target("board", text)
+
+
+def test_an_int8_target_has_a_way_down_to_float() -> None:
+    for target in map(load_target, target_names()):
+        assert target.ladder[-1] in ("fp32", "fp16"), target.name
+        assert set(target.ladder) <= set(PRECISIONS)
