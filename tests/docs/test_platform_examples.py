@@ -1,5 +1,7 @@
-"""The programs in docs/platforms/examples against stand-ins of ROS 2 and of a CSI camera."""
+"""The programs in docs/platforms against stand-ins of ROS 2 and of cameras."""
 
+import ast
+import re
 import runpy
 import sys
 from array import array
@@ -15,14 +17,18 @@ from fastseg_runtime.manifest import ClassInfo
 
 from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
 
-EXAMPLES = Path(__file__).parents[2] / "docs/platforms/examples"
+PAGES = Path(__file__).parents[2] / "docs/platforms"
+EXAMPLES = PAGES / "examples"
 Array = np.ndarray[Any, Any]
 Messages = list[Any]
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
-def test_an_example_fits_a_screen_and_says_that_it_was_not_run_on_hardware(file: Path) -> None:
+def test_an_example_is_short_and_for_python_3_8_and_says_that_no_hardware_ran_it(
+    file: Path,
+) -> None:
     text = file.read_text("utf-8")
+    ast.parse(text, feature_version=(3, 8))
     assert len(text.splitlines()) <= 60
     assert "not run on a" in text
 
@@ -148,9 +154,9 @@ class Camera:
     frames: Messages = []  # noqa: RUF012
     released = 0
 
-    def __init__(self, pipeline: str, api: int) -> None:
-        assert api == cv2.CAP_GSTREAMER
-        self.opened.append(pipeline)
+    def __init__(self, source: "str | int", api: int = cv2.CAP_ANY) -> None:
+        assert isinstance(source, int) or api == cv2.CAP_GSTREAMER
+        self.opened.append(str(source))
         self.left = list(self.frames)
 
     def isOpened(self) -> bool:
@@ -195,3 +201,73 @@ def test_the_csi_loop_says_what_to_look_at_where_no_camera_opens(
     monkeypatch.setattr(Camera, "frames", [])
     with pytest.raises(SystemExit, match="has this OpenCV GStreamer"):
         runpy.run_path(str(EXAMPLES / "csi_loop.py"))["main"](bundle)
+
+
+def run_page(page: str, bundle: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the Python of a page in a folder with the bundle; return the names it made."""
+    monkeypatch.chdir(Path(bundle).parent)
+    Path(bundle).rename("street.fastseg")
+    names: dict[str, Any] = {}
+    for block in re.findall(
+        r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text("utf-8"), re.S
+    ):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", ["linux", "windows"])
+def test_the_code_for_a_computer_segments_what_the_camera_gives(
+    page: str, bundle: str, camera: type[Camera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = noise(40, 60)
+    monkeypatch.setattr(Camera, "frames", [frame, frame])
+    names = run_page(page, bundle, monkeypatch)
+    np.testing.assert_array_equal(names["classes"], names["seg"].infer(frame))
+    assert camera.opened == ["0"]
+
+
+@pytest.mark.parametrize("page", ["linux", "windows"])
+def test_the_code_for_a_computer_says_so_where_there_is_no_camera(
+    page: str, bundle: str, camera: type[Camera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Camera, "frames", [])
+    with pytest.raises(SystemExit, match="gives no frame"):
+        run_page(page, bundle, monkeypatch)
+
+
+class CameraGone(Exception):
+    """The ribbon cable was pulled."""
+
+
+class Picamera2:
+    """What the page uses of picamera2."""
+
+    frames: Messages = []  # noqa: RUF012 (set by the test)
+
+    def create_video_configuration(self, main: dict[str, Any]) -> dict[str, Any]:
+        assert main == {"size": (WIDTH, HEIGHT), "format": "RGB888"}
+        return main
+
+    def configure(self, configuration: dict[str, Any]) -> None:
+        self.left = list(self.frames)
+
+    def start(self) -> None:
+        assert self.left
+
+    def capture_array(self) -> Array:
+        if not self.left:
+            raise CameraGone
+        frame: Array = self.left.pop(0)
+        return frame
+
+
+def test_the_code_for_a_raspberry_pi_prints_the_road_until_the_camera_goes(
+    bundle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    frame[:, : WIDTH // 2, 1] = 200  # the road is green; the rest is black, the sky's id
+    monkeypatch.setattr(Picamera2, "frames", [frame])
+    monkeypatch.setitem(sys.modules, "picamera2", module("picamera2", Picamera2=Picamera2))
+    with pytest.raises(CameraGone):
+        run_page("raspberry-pi", bundle, monkeypatch)
+    assert capsys.readouterr().out == f"(0, {WIDTH // 2}) 0\n"
