@@ -26,7 +26,6 @@ class FaultProxy:
         self.delay_s = 0.0
         self.bytes_per_s: float | None = None
         self.bytes_from_client = 0
-        self.connections = 0
         self._target_port = target_port
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -37,9 +36,13 @@ class FaultProxy:
         with contextlib.suppress(OSError):  # closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target_port))
-                self.connections += 1
-                self._sockets += [client, server]
+                self._sockets.append(client)
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target_port))
+                except OSError:  # it is down, and so the client's end
+                    client.close()
+                    continue
+                self._sockets.append(server)
                 for source, target in ((client, server), (server, client)):
                     arguments = (source, target, source is client)
                     threading.Thread(target=self._forward, args=arguments, daemon=True).start()

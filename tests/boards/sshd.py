@@ -1,4 +1,4 @@
-"""A real sshd without privileges: own port, own keys, own folder, a made PATH and TMPDIR."""
+"""A real sshd without privileges: own port, own keys, a made PATH, HOME and TMPDIR."""
 
 import contextlib
 import os
@@ -55,11 +55,17 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nPidFile none\n"
             "UsePAM no\nStrictModes no\nPasswordAuthentication no\nPrintMotd no\n"
-            f'SetEnv "TMPDIR={self.board}" "PATH={self.path}"\n'
+            f'SetEnv "TMPDIR={self.board}" "PATH={self.path}" "HOME={self.folder}"\n'
             f"Subsystem sftp internal-sftp\n{self.config}\n"
         )
         log = self.folder / "sshd.log"
-        self.server = subprocess.Popen([SSHD, "-D", "-f", file, "-E", log], start_new_session=True)
+        self.server = subprocess.Popen(
+            [SSHD, "-D", "-f", file, "-E", log],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return

@@ -1,58 +1,35 @@
-"""A runtime with faults on demand and a bundle that passes for one, for tests of the transport."""
+"""The code that travels with faults on demand in it, and bundles of any size."""
 
-import hashlib
+import io
 import json
-import shutil
 import zipfile
 from pathlib import Path
 
-import fastseg_runtime.metrics
-from fastseg_runtime.manifest import (
-    Artifact,
-    ClassInfo,
-    FileEntry,
-    InputSpec,
-    Manifest,
-    ModelInfo,
-    OutputSpec,
-)
+import numpy as np
+from remote_bench import payload
+
+from tests.doubles.tiny_bundle import full_plan, noise, strongest_channel
 
 STUB = Path(__file__).parents[1] / "remote_bench/stub_runtime.py"
-_USE_FACTS = """
-from .stub import RealtimeSegmentation as _Stub
+_INIT = f"{payload.RUNTIME_PATH}/fastseg_runtime/__init__.py"
 
 
-class RealtimeSegmentation(_Stub):
-    def __init__(self, model_path, **options):
-        super().__init__(__file__.replace("__init__.py", "facts.json"), **options)
-"""
+def faulty_code(faults: dict[str, object]) -> bytes:
+    """Return payload.code_zip() with the runtime of stub_runtime.py, which describes the faults."""
+    content = io.BytesIO(payload.code_zip())
+    with zipfile.ZipFile(content) as good, zipfile.ZipFile(io.BytesIO(), "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, STUB.read_bytes() if name == _INIT else good.read(name))
+        bad.writestr("faults.json", json.dumps(faults))
+        file = bad.fp
+    assert isinstance(file, io.BytesIO)
+    return file.getvalue()
 
 
-def make_runtime(folder: Path, **facts: object) -> Path:
-    """Return a folder to send instead of fastseg_runtime; facts are those of stub_runtime.py."""
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text(_USE_FACTS)
-    (folder / "facts.json").write_text(json.dumps(facts))
-    shutil.copy(STUB, folder / "stub.py")
-    shutil.copy(fastseg_runtime.metrics.__file__, folder / "metrics.py")
-    return folder
-
-
-def make_bundle(path: Path, bytes_in_it: int = 100_000) -> Path:
-    """Write a bundle whose one artifact is zeros: whole for the reader, of use to nobody."""
-    content = bytes(bytes_in_it)
-    entry = FileEntry("artifacts/cpu/model.onnx", len(content), hashlib.sha256(content).hexdigest())
-    manifest = Manifest(
-        name=path.stem,
-        created="2026-01-01T00:00:00Z",
-        tool="a test",
-        model=ModelInfo("nano", 1000, 1_000_000, "0" * 64),
-        classes=(ClassInfo("road", (0, 0, 0)), ClassInfo("sky", (1, 1, 1))),
-        input=InputSpec(64, 32),
-        output=OutputSpec(),
-        artifacts=(Artifact("cpu", "onnx", "fp32", entry.path, (entry,)),),
-    )
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("manifest.json", manifest.to_json())
-        archive.writestr(entry.path, content)
-    return path
+def make_bundle(path: Path, more_bytes: int = 0) -> Path:
+    """Write a bundle with a network of one operator, and noise for an engine that nobody has."""
+    plan = full_plan().with_scene(noise(seed=1), strongest_channel(noise(seed=1)))
+    if more_bytes:
+        content = np.random.default_rng(0).bytes(more_bytes)
+        plan = plan.with_artifact("phone", content, "coreml", requires={"backend": "coreml"})
+    return plan.write(path)

@@ -7,7 +7,7 @@ from remote_bench import payload
 
 from tests.boards.ssh_client import SshClient
 from tests.boards.sshd import SSHD, Sshd
-from tests.boards.stand_ins import make_bundle, make_runtime
+from tests.boards.stand_ins import faulty_code, make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -232,19 +232,19 @@ def made_result():
 
 
 @pytest.fixture
-def stub_runtime(tmp_path, monkeypatch):
-    """Send a stand-in of fastseg_runtime instead of it; the facts say how it behaves."""
+def faults(monkeypatch):
+    """Send a runtime with faults; stub_runtime.py describes them."""
 
-    def send(**facts):
-        folder = make_runtime(tmp_path / f"stub-{len(list(tmp_path.glob('stub-*')))}", **facts)
-        monkeypatch.setattr(payload, "RUNTIME", folder)
+    def send(**faults):
+        code = faulty_code(faults)
+        monkeypatch.setattr(payload, "code_zip", lambda: code)
 
     return send
 
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A bundle that passes every check and that only the stand-in runtime runs."""
+    """A bundle with a network of one operator."""
     return make_bundle(tmp_path / "street.fastseg")
 
 

@@ -19,7 +19,6 @@ def explain(host: Host, plan: Plan, boot_id: str | None, why: Unreachable) -> tu
     end = time.monotonic() + _SEARCH_S
     while True:
         try:
-            host.reopen()
             with Session(host, base=plan.base, keep=plan.keep, root=plan.root) as session:
                 return _compare(session.hello["boot_id"], boot_id, why)
         except BenchError as error:

@@ -35,15 +35,10 @@ class Host(Protocol):
     def start(self, command: str) -> Stream:
         """Start a command line, which the login shell parses: give it no data.
 
+        Connects anew where the connection broke.
+
         Raises:
             Unreachable: no connection, or no answer in time.
-        """
-
-    def reopen(self) -> None:
-        """Connect anew after the connection broke.
-
-        Raises:
-            Unreachable: it is still gone.
         """
 
     def close(self) -> None:

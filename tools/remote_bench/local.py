@@ -23,9 +23,6 @@ class LocalHost:
         self._streams.append(LocalStream(command, self._environment))
         return self._streams[-1]
 
-    def reopen(self) -> None:
-        """Do nothing: this machine is there."""
-
     def close(self) -> None:
         """Break all connections."""
         for stream in self._streams:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import fastseg_runtime
 
-RUNTIME = Path(str(fastseg_runtime.__file__)).parent
-AGENT = Path(__file__).parent / "agent"
+_RUNTIME = Path(str(fastseg_runtime.__file__)).parent
+_AGENT = Path(__file__).parent / "agent"
 RUNTIME_PATH = "runtime"  # goes on sys.path on the board
 _SOMETIME = (2020, 1, 1, 0, 0, 0)  # the same content gives the same zip
 
@@ -23,7 +23,7 @@ def code_zip() -> bytes:
 
 
 def _files() -> Iterator[tuple[str, Path]]:
-    for folder, place in ((AGENT, "agent"), (RUNTIME, f"{RUNTIME_PATH}/fastseg_runtime")):
+    for folder, place in ((_AGENT, "agent"), (_RUNTIME, f"{RUNTIME_PATH}/fastseg_runtime")):
         for file in sorted(folder.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 yield f"{place}/{file.relative_to(folder).as_posix()}", file

@@ -28,7 +28,8 @@ from remote_bench.errors import (
 from remote_bench.host import Host
 from remote_bench.lines import EventLines
 
-SILENT_S = 12.0  # the keeper and the agent send something every second
+SILENT_S = 12.0  # the keeper sends something every second
+AGENT_SILENT_S = 14.0  # and so does the agent; more, so that a broken connection is named first
 HELLO_S = 15.0
 _REPLY_S = 900.0  # unpacking wheels on an SD card takes minutes; silence is noticed long before
 _PING_S = 2.0
@@ -109,7 +110,7 @@ class Session:
         """Send one frame, and raise the refusal of an earlier one that had no reply yet."""
         if not self._replies.empty():
             self._take(_REPLY_S)
-        self._send(json.dumps({**fields, "op": operation}).encode("ascii") + b"\n" + body)
+        self._send_frame(operation, body, **fields)
 
     def get(self, name: str, most_bytes: int) -> bytes:
         """Return a file of the work folder.
@@ -125,7 +126,7 @@ class Session:
                 raise DeviceFailure(f"{self.host.name}: {name} is bigger than it said; not taken")
         return bytes(content)
 
-    def agent_events(self, silent_s: float = SILENT_S) -> Iterator[dict[str, Any] | None]:
+    def agent_events(self, silent_s: float = AGENT_SILENT_S) -> Iterator[dict[str, Any] | None]:
         """Yield the agent's events up to "ended", and None now and then meanwhile.
 
         Raises:
@@ -145,7 +146,10 @@ class Session:
 
     def finish(self) -> dict[str, Any]:
         """Have the keeper give everything up; return what the board has before and after."""
-        inventory: dict[str, Any] = self.request("finish")["inventory"]
+        self._send_frame("finish")
+        inventory: dict[str, Any] | None = None
+        while inventory is None:  # replies that nobody waited for may come first
+            inventory = self._take_any(_REPLY_S).get("inventory")
         self._closed.set()
         self._stream.status(_END_S)  # then it is gone, too
         return inventory
@@ -168,11 +172,18 @@ class Session:
         finally:
             self.close()
 
-    def _take(self, timeout_s: float) -> dict[str, Any]:
+    def _send_frame(self, operation: str, body: bytes = b"", **fields: Any) -> None:
+        self._send(json.dumps({**fields, "op": operation}).encode("ascii") + b"\n" + body)
+
+    def _take_any(self, timeout_s: float) -> dict[str, Any]:
         event = self._next(self._replies, timeout_s)
         if event is None:
             said = f"; it said: {self._lines.noise}" if self._lines.noise else ""
             raise Unreachable(f"{self.host.name}: no answer within {timeout_s:.0f} s{said}")
+        return event
+
+    def _take(self, timeout_s: float) -> dict[str, Any]:
+        event = self._take_any(timeout_s)
         if not event.get("ok", True):
             error = _REFUSALS.get(event.get("kind", ""), DeviceFailure)
             raise error(f"{self.host.name}: {event.get('message')}")

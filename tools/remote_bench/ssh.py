@@ -45,10 +45,9 @@ class SshHost:
         self._ask, self._accept_key = ask, accept_key
         self._transports: list[paramiko.Transport] = []
         self.address = ""
-        self.reopen()
+        self._open_all()
 
-    def reopen(self) -> None:
-        """Connect, or connect anew; see the class for the errors."""
+    def _open_all(self) -> None:
         self.close()
         self._transports = []
         try:
@@ -58,7 +57,9 @@ class SshHost:
             raise
 
     def start(self, command: str) -> "SshStream":
-        """Start a command line, without a terminal."""
+        """Start a command line, without a terminal; connect anew where the connection broke."""
+        if not (self._transports and self._transports[-1].is_active()):
+            self._open_all()
         transport = self._transports[-1]
         try:
             with _bounded(transport, CONNECT_S):
@@ -72,6 +73,7 @@ class SshHost:
         """Break all connections, the board's first."""
         for transport in reversed(self._transports):
             transport.close()
+            transport.sock.close()  # which close() leaves open where the key exchange failed
 
     def _connect(self, name: str, gateway: paramiko.Transport | None = None, depth: int = 0) -> str:
         # Returns the address. The first of several jumps may have jumps of its own.

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -29,7 +30,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
-            env=dict(os.environ, LC_ALL="C", PYTHONDONTWRITEBYTECODE="1"),
+            env=own_environment(folder),
             start_new_session=True,
         )
         self._threads = [
@@ -102,6 +103,19 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         except OSError:  # nobody left
             return
+
+
+def own_environment(folder: str) -> Dict[str, str]:
+    """Return an environment in which whatever an engine writes lands in the run folder.
+
+    ONNX Runtime 1.32 keeps telemetry in the user's cache and temporary folder, and sends it.
+    """
+    places = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home/.cache"}
+    own = {name: os.path.join(folder, place) for name, place in places.items()}
+    for path in own.values():
+        os.makedirs(path, 0o700, exist_ok=True)
+    own["PYTHONUSERBASE"] = site.getuserbase()  # what the user installed stays in reach
+    return dict(os.environ, LC_ALL="C", ORT_DISABLE_TELEMETRY="1", **own)
 
 
 def read_log(folder: str) -> List[bytes]:

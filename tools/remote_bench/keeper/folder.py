@@ -165,13 +165,17 @@ def sweep(ours: str) -> List[str]:
 
     A finished detached run waits for its fetcher first.
     """
-    stale = [path for path in _paths(ours) if _is_stale_run(path)]
+    runs = [path for path in _paths(ours) if os.path.basename(path).startswith("run-")]
+    stale = [path for path in runs if _is_stale_run(path)]
     if not os.path.exists(os.path.join(ours, _KEEP)):
-        stale += [path for path in _paths(os.path.join(ours, "store")) if _age_s(path) > _PART_S]
+        stored = _paths(os.path.join(ours, "store"))
+        stale += [path for path in stored if _age_s(path) > _PART_S]
+        if stale == runs and any((read_marker(run) or {}).get("complete") for run in runs):
+            stale += [path for path in _paths(ours) if os.path.basename(path) in KEPT]
     for path in stale:
         if os.path.isdir(path):
             shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif os.path.exists(path):
             os.unlink(path)
     return [os.path.basename(path) for path in stale]
 
@@ -186,8 +190,7 @@ def _age_s(path: str) -> float:
 
 
 def _is_stale_run(path: str) -> bool:
-    is_run = os.path.basename(path).startswith("run-") and stat.S_ISDIR(os.lstat(path).st_mode)
-    if not is_run or is_alive(path):
+    if not stat.S_ISDIR(os.lstat(path).st_mode) or is_alive(path):
         return False
     marker = read_marker(path)
     if marker is None:

@@ -4,6 +4,7 @@ It is an flock on a fixed file, so the kernel drops it when its holder dies; a l
 broken. The file itself goes away with the lock.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -69,3 +70,9 @@ class BoardLock:
             os.ftruncate(self._file, 0)
         os.close(self._file)
         self._file = None
+
+
+def free_lock_of_the_dead() -> None:
+    """Delete the file of a lock whose holder died; a live one is left alone."""
+    with contextlib.suppress(Refusal):
+        BoardLock().release()

@@ -12,7 +12,7 @@ from .deploy import deploy
 from .detached import Detached
 from .folder import RunFolder, inside, keep_or_remove, our_folder, remove_if_empty, sweep
 from .inventory import difference, take
-from .lock import BoardLock
+from .lock import BoardLock, free_lock_of_the_dead
 from .refusal import Refusal, of_os_error
 from .store import Store
 from .wire import Gone, Wire
@@ -32,6 +32,8 @@ class Keeper:
         self._before = take(self._places)
         self._ours = our_folder(settings.get("base"))
         self._swept = sweep(self._ours)
+        if self._swept:
+            free_lock_of_the_dead()
         self._folder = RunFolder(self._ours, boot_id=self._boot_id(), who=settings.get("who"))
         self._store = Store(self._ours)
         self._engines = os.path.join(self._ours, "engines")
@@ -41,6 +43,7 @@ class Keeper:
         self._child: Optional[Child] = None
         self._detached: Optional[Detached] = None
         self._stays = False  # the run goes on without the workstation
+        self._complete = False  # all uploads are here: the run began
         self._finished = False
         self._who = settings.get("who")
 
@@ -118,7 +121,7 @@ class Keeper:
         self._store.restart(sha256)
 
     def data(self, bytes: int) -> Optional[Dict[str, Any]]:  # the frame's word
-        """Take a piece of an upload; only a failure is answered, at the commit."""
+        """Take a piece of an upload; only the first failure is answered."""
         chunks = self._wire.body(bytes)
         try:
             self._store.write(chunks)
@@ -148,6 +151,8 @@ class Keeper:
 
     def agent(self, mode: str, request: Dict[str, Any]) -> None:
         """Start the agent; its events and then an "ended" event follow."""
+        self._complete = mode == "run"
+        self._folder.note(complete=self._complete)
         places = {"work_dir": self._folder.path, "cache_dir": self._engines, "root": self._root}
         self._child = Child(self._wire, self._folder.path, mode, dict(request, **places))
 
@@ -198,15 +203,15 @@ class Keeper:
         return {"inventory": difference(self._before, take(self._places))}
 
     def _give_up(self) -> None:
-        # End the agent, delete the folder, free the lock. Of a run that never came to its agent
-        # the uploads stay a day, so that the next one goes on from there.
+        # End the agent, delete the folder, free the lock. When the connection breaks before all
+        # was uploaded, what came stays a day, so that the next one goes on from there.
         if self._child is not None and not self._stays:
             self._child.stop()
         self._store.close()
         if not self._stays and os.path.isdir(self._folder.path):
             self._folder.remove()
         if self._lock is not None:
-            if self._child is not None or self._finished:
+            if self._complete or self._finished:
                 keep_or_remove(self._ours, self._keep)
             self._lock.release()
         remove_if_empty(self._ours)

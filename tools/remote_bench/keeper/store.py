@@ -52,9 +52,9 @@ class Store:
         self._part = os.open(path + ".part", flags, 0o600)
 
     def write(self, chunks: Iterable[bytes]) -> None:
-        """Add bytes to the file that was offered."""
+        """Add bytes to the file that was offered; what follows a failure is dropped."""
         if self._part is None:
-            raise Refusal("order", "data before an offer")
+            return
         try:
             for chunk in chunks:
                 _write_all(self._part, chunk)

@@ -1,0 +1,411 @@
+"""The fault table: each fault injected into a real connection, and what must happen then.
+
+After each: the board has no process, file, lock or changed mode of ours.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from remote_bench.bench import measure
+from remote_bench.errors import (
+    BenchError,
+    BoardBusy,
+    DeviceFailure,
+    MissingRequirement,
+    Unreachable,
+)
+from remote_bench.plan import Plan
+from remote_bench.session import Session
+from remote_bench.ssh import SshHost
+from remote_bench.watch import Cancel
+
+from tests.boards.fault_proxy import FaultProxy
+from tests.boards.sshd import files_in
+from tests.boards.stand_ins import make_bundle
+
+pytestmark = pytest.mark.slow  # needs openssh-server; seconds each
+
+SHORT = {"seconds": 1.0, "warmup_s": 0.2, "idle_s": 0.3}
+NOTICED_S = 15  # a frozen peer
+
+
+class Watcher:
+    """Remembers what a measurement says; `at` calls a function when a phase begins."""
+
+    def __init__(self, **at) -> None:
+        self.phases: list[str] = []
+        self.fractions: list[float] = []
+        self.notes: list[str] = []
+        self._at = at
+
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
+        if name in self._at:
+            self._at.pop(name)()
+
+    def progress(self, done, total, fps=None) -> None:
+        self.fractions.append(done / total)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def connect(name: str) -> SshHost:
+    return SshHost(name, lambda prompt: None)
+
+
+def wait_until_clean(sshd, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while sshd.left() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert sshd.left() == []
+
+
+@pytest.fixture
+def proxy(sshd):
+    proxy = FaultProxy(sshd.port)
+    sshd.approve(sshd.port, proxy.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def host(sshd, proxy, ssh_client):
+    host = connect(ssh_client.add("board", sshd, port=proxy.port))
+    yield host
+    host.close()
+
+
+def run(host, watcher=None, **plan) -> dict:
+    return measure(host, Plan(**{**SHORT, **plan}), watcher or Watcher(), Cancel())
+
+
+def test_a_good_run_leaves_nothing(sshd, host, bundle):
+    before = files_in(sshd.folder)
+    report = run(host, bundle=bundle)
+    assert report["error"] is None and report["fps"] > 0
+    assert not [path for path in report["board"]["appeared"] if str(sshd.folder) in path]
+    assert files_in(sshd.folder) == before
+    assert sshd.left() == []
+
+
+def test_a_link_cut_in_the_middle_of_an_upload_leaves_a_part_and_the_retry_goes_on_from_there(
+    sshd, proxy, host, tmp_path
+):
+    bundle = make_bundle(tmp_path / "big.fastseg", 8_000_000)
+    proxy.cut_after = 5_000_000
+    with pytest.raises(Unreachable, match="the connection broke"):
+        run(host, bundle=bundle)
+    proxy.cut_after = None
+    [store] = [path for path in sshd.board.rglob("store")]
+    [part] = store.glob("*.part")
+    assert part.stat().st_size > 3_000_000
+    assert not any(path.stat().st_size > 8_000_000 for path in store.iterdir())
+    before = proxy.bytes_from_client
+    assert run(host, bundle=bundle)["error"] is None
+    assert proxy.bytes_from_client - before < 5_500_000
+    assert sshd.left() == []
+
+
+def test_a_half_upload_that_is_no_beginning_of_the_file_is_replaced(sshd, proxy, host, tmp_path):
+    bundle = make_bundle(tmp_path / "big.fastseg", 8_000_000)
+    proxy.cut_after = 5_000_000
+    with pytest.raises(Unreachable):
+        run(host, bundle=bundle)
+    proxy.cut_after = None
+    [part] = sshd.board.rglob("*.part")
+    part.write_bytes(b"x" * part.stat().st_size)
+    assert run(host, bundle=bundle)["error"] is None
+
+
+def test_a_peer_that_freezes_during_an_upload_is_noticed_in_time(sshd, proxy, host, tmp_path):
+    bundle = make_bundle(tmp_path / "big.fastseg", 40_000_000)
+    frozen_at = []
+
+    class Freezer(Watcher):
+        def progress(self, done, total, fps=None) -> None:
+            if total > 1e7 and done > 0.2 * total and not frozen_at:
+                sshd.signal_sessions(signal.SIGSTOP)
+                frozen_at.append(time.monotonic())
+
+    with pytest.raises(Unreachable, match="no sign of life for 12 s"):
+        run(host, Freezer(), bundle=bundle)
+    assert time.monotonic() - frozen_at[0] < NOTICED_S
+
+
+def test_a_board_that_freezes_in_the_middle_of_a_run_is_noticed_in_time(sshd, proxy, host, bundle):
+    frozen_at, lost_at = [], []
+
+    def freeze() -> None:
+        sshd.signal_sessions(signal.SIGSTOP)
+        frozen_at.append(time.monotonic())
+
+    watcher = Watcher(run=freeze, lost=lambda: lost_at.append(time.monotonic()))
+    report = run(host, watcher, bundle=bundle, seconds=60)
+    assert lost_at[0] - frozen_at[0] < NOTICED_S
+    assert report["error"]["kind"] == "connection_lost"
+    assert "no sign of life" in report["error"]["message"]
+    assert report["verdict"] == "invalid"
+    sshd.signal_sessions(signal.SIGCONT)
+    wait_until_clean(sshd)
+
+
+def test_a_network_that_swallows_everything_makes_the_board_stop_by_itself(
+    sshd, proxy, host, bundle
+):
+    """No end of the connection reaches the board: it must notice the silence."""
+    thread = threading.Thread(target=run, args=(host, Watcher(run=proxy.frozen.set)),
+                              kwargs={"bundle": bundle, "seconds": 90}, daemon=True)  # fmt: skip
+    thread.start()
+    assert proxy.frozen.wait(30)
+    wait_until_clean(sshd, 60)
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+from remote_bench.bench import measure
+from remote_bench.plan import Plan
+from remote_bench.ssh import SshHost
+from remote_bench.watch import Cancel
+
+
+class Printer:
+    def phase(self, name):
+        print(name, flush=True)
+
+    def progress(self, done, total, fps=None):
+        print("progress", flush=True)
+
+    def note(self, text):
+        pass
+
+
+host = SshHost("board", lambda prompt: None)
+plan = Plan(bundle=Path(sys.argv[1]), seconds=30.0, warmup_s=0.2, idle_s=0.3)
+measure(host, plan, Printer(), Cancel())
+"""
+
+
+@pytest.mark.parametrize("phase", ["connect", "upload", "probe", "build", "settle", "run"])
+def test_a_client_that_is_killed_at_any_time_leaves_nothing_but_what_a_retry_goes_on_from(
+    sshd, ssh_client, bundle, phase
+):
+    ssh_client.add("board", sshd)
+    command = [sys.executable, "-c", CLIENT, str(bundle)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        for line in client.stdout:
+            if line.strip() == phase:
+                break
+        client.kill()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        left = [name for name in sshd.left() if "store" not in name]
+        if left in ([], [f"remote_bench-{os.geteuid()}"]):
+            break
+        time.sleep(0.1)
+    assert left in ([], [f"remote_bench-{os.geteuid()}"])
+    if phase in ("build", "settle", "run"):
+        wait_until_clean(sshd, 5)
+
+
+def test_a_board_that_reboots_in_the_middle_of_a_run_is_said_to_have_rebooted(
+    sshd, proxy, host, bundle, made_board
+):
+    root = made_board("orin-nano").root
+
+    def reboot() -> None:
+        sshd.drop()
+        (root / "proc/sys/kernel/random/boot_id").write_text("another boot\n")
+        sshd.start()
+
+    report = run(host, Watcher(run=reboot), bundle=bundle, seconds=30, root=str(root))
+    assert report["error"]["kind"] == "rebooted"
+    assert report["verdict"] == "invalid" and report["fps"] is None
+    wait_until_clean(sshd)
+
+
+def test_a_board_that_is_off_after_the_link_broke_is_reported_within_a_bound(
+    sshd, proxy, host, bundle
+):
+    begin = time.monotonic()
+    report = run(host, Watcher(run=sshd.drop), bundle=bundle, seconds=30)
+    assert report["error"]["kind"] == "connection_lost"
+    assert "does not answer any more" in report["error"]["message"]
+    assert time.monotonic() - begin < 60
+    wait_until_clean(sshd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_noticed_before_the_upload_and_nothing_stays(sshd, host, tmp_path):
+    bundle = make_bundle(tmp_path / "big.fastseg", 8_000_000)
+    with small_disk(sshd.folder / "disk", "16m") as disk:
+        with pytest.raises(MissingRequirement, match=r"MB free, .* needed: free some"):
+            run(host, bundle=bundle, base=str(disk))
+        assert files_in(disk) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_fills_up_during_the_upload_is_a_clear_error_and_nothing_stays(
+    sshd, host, tmp_path
+):
+    bundle = make_bundle(tmp_path / "big.fastseg", 30_000_000)
+    with small_disk(sshd.folder / "disk", "40m") as disk:
+        fill = disk / "somebody-elses"
+
+        class Filler(Watcher):
+            def progress(self, done, total, fps=None) -> None:
+                if total > 1e7 and not fill.exists():
+                    fill.write_bytes(bytes(30_000_000))
+
+        with pytest.raises(MissingRequirement, match="No space left"):
+            run(host, Filler(), bundle=bundle, base=str(disk))
+        fill.unlink()
+        assert files_in(disk) == []
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str, options: str = ""):
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(folder)]
+    subprocess.run(command, check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize(
+    ("options", "said"), [(",ro", "Read-only file system"), (",noexec", "mounted noexec")]
+)
+def test_a_place_that_cannot_hold_the_work_folder_is_named_with_the_reason(
+    sshd, host, options, said
+):
+    refused = pytest.raises(MissingRequirement, match=f"no place for a work folder: .*{said}")
+    with small_disk(sshd.folder / "disk", "16m", options) as disk, refused:
+        Session(host, base=str(disk))
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "said"),
+    [
+        ({"at_frame": "oom"}, "oom", "probably because the board ran out of memory"),
+        ({"at_open": "exit"}, "worker_died", "cudaMalloc failed"),
+        ({"at_open": "error"}, "build_failed", "engine said no"),
+        ({"at_open": "no_engine"}, "no_engine", "no engine here"),
+        ({"wrong": 0.5}, "selftest_failed", "gives other classes"),
+    ],
+)
+def test_a_failure_on_the_board_is_an_invalid_report_with_its_kind(
+    sshd, host, faults, bundle, facts, kind, said
+):
+    faults(**facts)
+    report = run(host, bundle=bundle)
+    assert report["verdict"] == "invalid"
+    assert report["error"]["kind"] == kind and said in report["error"]["message"]
+    assert sshd.left() == []
+
+
+def test_an_agent_that_is_killed_is_reported_as_out_of_memory(sshd, host, bundle):
+
+    def kill_agent() -> None:
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                here = os.readlink(f"/proc/{pid}/cwd")
+                if b"agent" in command and b"run" in command and str(sshd.board) in here:
+                    os.kill(int(pid), signal.SIGKILL)
+
+    report = run(host, Watcher(run=kill_agent), bundle=bundle, seconds=30)
+    assert report["error"]["kind"] == "oom"
+    assert sshd.left() == []
+
+
+def test_a_keeper_that_is_killed_ends_the_run_and_the_next_connection_sweeps(sshd, host, bundle):
+
+    def kill_keeper() -> None:
+        for number in sshd.left():
+            if "sys.stdin.buffer" in number:
+                os.kill(int(number.split(":")[0]), signal.SIGKILL)
+
+    with pytest.raises(DeviceFailure, match="probably for lack of memory"):
+        run(host, Watcher(run=kill_keeper), bundle=bundle, seconds=30)
+    with Session(host) as session:
+        assert session.hello["swept"]
+    wait_until_clean(sshd)
+
+
+def test_a_slow_link_shows_progress_and_raises_no_false_alarm(sshd, proxy, host, tmp_path):
+    bundle = make_bundle(tmp_path / "street.fastseg", 1_000_000)
+    proxy.bytes_per_s, proxy.delay_s = 64_000, 0.5
+    watcher = Watcher()
+    report = run(host, watcher, bundle=bundle)
+    assert report["error"] is None
+    assert len({round(part, 1) for part in watcher.fractions}) > 8
+    assert sshd.left() == []
+
+
+def test_the_speed_of_the_link_does_not_change_what_is_measured(sshd, proxy, host, faults, bundle):
+    faults(infer_ms=10)
+    fast = run(host, bundle=bundle)
+    proxy.bytes_per_s, proxy.delay_s = 64_000, 0.5
+    slow = run(host, bundle=bundle)
+    ratio = slow["latency_ms"]["p50"] / fast["latency_ms"]["p50"]
+    assert 0.9 < ratio < 1.1
+
+
+def test_a_second_run_on_the_same_board_waits_for_nobody_and_says_who_has_it(
+    sshd, host, ssh_client, bundle
+):
+    with Session(host) as first:
+        first.request("lock")
+        second = connect(ssh_client.add("again", sshd))
+        with pytest.raises(BoardBusy, match=r"another run holds this board: .*who"):
+            run(second, bundle=bundle)
+        second.close()
+    assert run(host, bundle=bundle)["error"] is None
+    assert sshd.left() == []
+
+
+def test_a_stale_lock_file_does_not_keep_anybody_out(sshd, host, bundle):
+    (sshd.board / "remote_bench.lock").write_text(json.dumps({"who": "a dead one"}))
+    assert run(host, bundle=bundle)["error"] is None
+    assert sshd.left() == []
+
+
+def test_a_run_that_is_called_off_cleans_up_in_good_order(sshd, host, bundle):
+    cancel = Cancel()
+    plan = Plan(**{**SHORT, "seconds": 60.0}, bundle=bundle)
+    with pytest.raises(BenchError, match="interrupted"):
+        measure(host, plan, Watcher(run=cancel.set), cancel)
+    assert sshd.left() == []
+
+
+def test_a_power_mode_that_was_changed_is_given_back_when_the_client_is_killed(
+    sshd, ssh_client, proxy, host, bundle, made_board
+):
+    board = made_board("orin-nano")
+    state = board.root / "nvpmodel_state"
+    before = state.read_text()
+    seen = []
+
+    def cut() -> None:
+        seen.append(state.read_text())
+        proxy.cut_after = 0
+
+    other = next(name for name, number in board.facts["modes"].items() if f"{number}\n" != before)
+    report = run(host, Watcher(run=cut), bundle=bundle, seconds=60, root=str(board.root),
+                 power_mode=other)  # fmt: skip
+    assert report["error"]["kind"] == "connection_lost"
+    assert seen[0] != before
+    wait_until_clean(sshd)
+    assert state.read_text() == before
