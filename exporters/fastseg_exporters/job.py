@@ -25,7 +25,7 @@ from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.exporter import ExportedArtifact, Request, load_exporter
 from fastseg_exporters.source import NetworkSource
 
-LOG_LINES_SHOWN = 15
+LOG_LINES_SHOWN, LOG_LINE_WIDTH = 15, 500
 
 
 class ConversionError(RuntimeError):
@@ -114,7 +114,10 @@ def _ending(code: int) -> str:
 
 
 def _tail(folder: Path) -> str:
-    lines = (folder / "log.txt").read_text("utf-8", "replace").splitlines()
+    with (folder / "log.txt").open("rb") as log:
+        end = log.seek(0, os.SEEK_END)
+        log.seek(max(0, end - LOG_LINES_SHOWN * LOG_LINE_WIDTH))  # it may hold megabytes
+        lines = log.read().decode("utf-8", "replace").splitlines()
     last = [line for line in lines if line.strip()][-LOG_LINES_SHOWN:]
     return "\n  ".join(["It said:", *last]) if last else "It said nothing."
 
