@@ -16,7 +16,7 @@ from remote_bench.host import Host
 from remote_bench.payload import RUNTIME_PATH
 from remote_bench.plan import BUNDLE, TOOL, Plan, Prepared
 from remote_bench.prepare import Preparation
-from remote_bench.session import Session
+from remote_bench.session import AGENT_SILENT_S, Session
 from remote_bench.watch import Cancel, Watch
 
 
@@ -55,10 +55,15 @@ def prepare(session: Session, plan: Plan, watch: Watch, cancel: Cancel) -> Prepa
 
 
 def finish(
-    session: Session, plan: Plan, prepared: Prepared, watch: Watch, cancel: Cancel
+    session: Session,
+    plan: Plan,
+    prepared: Prepared,
+    watch: Watch,
+    cancel: Cancel,
+    silent_s: float = AGENT_SILENT_S,
 ) -> dict[str, Any]:
     """Follow a run to its end, fetch, deploy, clean up; return the report."""
-    ended = follow(session, watch, cancel)
+    ended = follow(session, watch, cancel, silent_s)
     watch.phase("fetch")
     raw = fetch_result(session, ended, plan, prepared)
     report = report_of(session, plan, prepared, raw)
@@ -80,7 +85,10 @@ def report_of(
         "address": session.host.address,
         "tool": TOOL,
         "device": prepared.device,
-        "bundle": describe(prepared.manifest, prepared.bundle_sha256, target),
+        "bundle": {
+            **describe(prepared.manifest, prepared.bundle_sha256, target),
+            "path": str(prepared.bundle),
+        },
     }
     return summarise(raw, context)
 

@@ -1,19 +1,81 @@
 """Which bundle is measured when none is named: the newest one here, else one of ours."""
 
+import importlib
 from pathlib import Path
 
 from fastseg_targets.device import Device
+from fastseg_targets.profile import Target, load_target, target_names
 
-from remote_bench.errors import UsageError
+from remote_bench.cache import cache_folder
+from remote_bench.errors import BenchError, UsageError
 from remote_bench.watch import Watch
+
+_ANYWHERE = "cpu-fp32"
 
 
 def choose_bundle(named: Path | None, target: str | None, device: Device, watch: Watch) -> Path:
-    """Return the bundle to measure and say which it is."""
+    """Return the bundle to measure and say which it is.
+
+    Raises:
+        UsageError: there is none and none can be made.
+    """
     if named is not None:
         return named
     here = sorted(Path.cwd().glob("*.fastseg"), key=lambda path: path.stat().st_mtime)
     if here:
         watch.note(f"bundle: {here[-1].name}, the newest in this folder")
         return here[-1]
-    raise UsageError("there is no *.fastseg in this folder; make one with fastseg-export")
+    watch.phase("export")
+    return _export(load_target(target) if target else target_for(device), watch)
+
+
+def target_for(device: Device) -> Target:
+    """Return the float target that names a board, else the one for any CPU."""
+    targets = [load_target(name) for name in target_names()]
+    fitting = [t for t in targets if device.name in t.devices and t.extra == "onnx"]
+    in_float = [target for target in fitting if target.ladder[0] in ("fp16", "fp32")]
+    return in_float[0] if in_float else load_target(_ANYWHERE)
+
+
+def _export(target: Target, watch: Watch) -> Path:
+    try:
+        from fastseg_exporters.default_source import default_checkpoint
+        from fastseg_exporters.source import NetworkSource
+
+        from fastseg import CheckpointError
+    except ImportError as error:
+        raise UsageError(
+            f"no *.fastseg in this folder, and the exporters are not installed ({error}): "
+            "name a bundle, or pip install 'fastseg-edge[train,onnx]'"
+        ) from error
+    try:
+        spec, origin = default_checkpoint(Path.cwd())
+        source = NetworkSource(spec)
+        network = source.open()
+    except CheckpointError as error:
+        raise UsageError(f"no *.fastseg in this folder, and no network for one: {error}") from error
+    name = f"{network.name}-{network.sha256[:12]}-{target.name}.fastseg"
+    bundle = cache_folder("bundles") / name
+    watch.note(f"bundle: {network.name}, {origin}, exported as {target.name} to {bundle}")
+    if not bundle.exists():
+        export(source, target, bundle, watch)
+    return bundle
+
+
+def export(source: object, target: Target, bundle: Path, watch: Watch) -> None:
+    """Export one network for one target.
+
+    Args:
+        source: a fastseg_exporters.source.NetworkSource.
+        target: of the bundle's one artifact.
+        bundle: the file to write.
+        watch: hears of it.
+
+    Raises:
+        BenchError: the export failed; the message says why.
+    """
+    exporting = importlib.import_module("fastseg_exporters.export")
+    plan = exporting.Plan(source=source, targets=(target,), out=bundle, force=True)
+    outcome = exporting.export_bundle(plan, watch.note)
+    if outcome.failed:
+        raise BenchError(f"the export failed: {outcome.failed[target.name]}")

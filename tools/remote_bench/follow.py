@@ -6,7 +6,7 @@ from remote_bench import schema
 from remote_bench.analysis import failed_result
 from remote_bench.errors import DeviceFailure
 from remote_bench.plan import Plan, Prepared
-from remote_bench.session import Session
+from remote_bench.session import AGENT_SILENT_S, Session
 from remote_bench.watch import Cancel, Watch
 
 _PROBE_S = 60.0  # nvpmodel and tegrastats are slow on a busy board
@@ -33,9 +33,11 @@ def probe_board(session: Session, cancel: Cancel) -> dict[str, Any]:
     return data
 
 
-def follow(session: Session, watch: Watch, cancel: Cancel) -> dict[str, Any]:
+def follow(
+    session: Session, watch: Watch, cancel: Cancel, silent_s: float = AGENT_SILENT_S
+) -> dict[str, Any]:
     """Show the run's events until it ends; return "ended" with its status and stderr."""
-    for event in session.agent_events():
+    for event in session.agent_events(silent_s):
         cancel.check()
         if event is None:
             continue

@@ -13,10 +13,25 @@ TOOL = f"fastseg-edge {importlib.metadata.version('fastseg-edge')}"
 
 
 @dataclass(frozen=True)
+class Untrained:
+    """A network of ours without weights, for --sweep."""
+
+    variant: str
+    width: int
+    height: int
+
+    @property
+    def name(self) -> str:
+        """Return a name for files and tables."""
+        return f"{self.variant}-{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to measure, the same for every board."""
 
-    bundle: Path | None = None
+    bundle: Path | None = None  # None: the newest here, or one of ours
+    untrained: Untrained | None = None  # instead of a bundle
     target: str | None = None
     seconds: float = 20.0
     warmup_s: float = 2.0

@@ -14,6 +14,7 @@ from remote_bench.follow import probe_board
 from remote_bench.frame_files import frames_zip
 from remote_bench.plan import BUNDLE, Plan, Prepared
 from remote_bench.session import Session
+from remote_bench.sweep import untrained_bundle
 from remote_bench.upload import upload
 from remote_bench.watch import Cancel, Watch
 from remote_bench.wheels import fetch_wheels, missing_packages
@@ -39,7 +40,10 @@ class Preparation:
         self._watch.phase("probe")
         probe = probe_board(self._session, self._cancel)
         device = recognise(probe)
-        bundle = choose_bundle(plan.bundle, plan.target, device, self._watch)
+        if plan.untrained:
+            bundle = untrained_bundle(plan.untrained, plan.target, device, self._watch)
+        else:
+            bundle = choose_bundle(plan.bundle, plan.target, device, self._watch)
         manifest = read_manifest(bundle, plan.target)
         packages = missing_packages(probe, candidates(manifest, plan.target))
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]

@@ -1,6 +1,7 @@
 """The keeper: one operation after another until the workstation says "finish" or is gone."""
 
 import base64
+import contextlib
 import os
 import platform
 import signal
@@ -199,6 +200,8 @@ class Keeper:
         self._finished = True
         if self._detached is not None:
             self._detached.remove()
+            with contextlib.suppress(Refusal):  # another run has the board, and the store
+                self.lock()
         self._give_up()
         return {"inventory": difference(self._before, take(self._places))}
 

@@ -1,0 +1,97 @@
+"""What a command prints and the code it exits with, from what came of each board."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from remote_bench.console import complain, log, out
+from remote_bench.errors import (
+    INVALID,
+    VALID,
+    BenchError,
+    DeviceFailure,
+    MissingRequirement,
+    Unreachable,
+)
+from remote_bench.record import record
+from remote_bench.report import write_html
+from remote_bench.requirements import Requirements
+from remote_bench.summary import render
+
+Outcome = dict[str, Any] | BenchError  # a report, or why there is none
+# Kind of a report's error -> the exception with its exit code; all others are a DeviceFailure.
+_CODES: dict[str, type[BenchError]] = {
+    "connection_lost": Unreachable,
+    "no_engine": MissingRequirement,
+    "no_numpy": MissingRequirement,
+    "no_runtime": MissingRequirement,
+    "power_mode": MissingRequirement,
+}
+
+
+def check_requirements(outcome: Outcome, requirements: Requirements | None) -> None:
+    """Add "requirements" to a report: each limit that it misses, in words."""
+    if requirements is not None and isinstance(outcome, dict):
+        outcome["requirements"] = {
+            "wanted": [term.text for term in requirements.terms],
+            "missed": [miss.message for miss in requirements.check(outcome)],
+        }
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return the exit code of one board's outcome."""
+    if isinstance(outcome, BenchError):
+        return outcome.exit_code
+    if outcome["error"]:
+        return _CODES.get(outcome["error"]["kind"], DeviceFailure).exit_code
+    missed = outcome.get("requirements", {}).get("missed")
+    return INVALID if missed or outcome["verdict"] == "invalid" else VALID
+
+
+def document(outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """Return the one JSON document: a report, or {"reports": [...]} of several boards."""
+    tables = [_table(host, outcome) for host, outcome in outcomes.items()]
+    return tables[0] if len(tables) == 1 else {"schema": 1, "reports": tables}
+
+
+def _table(host: str, outcome: Outcome) -> dict[str, Any]:
+    if not isinstance(outcome, BenchError):
+        return outcome
+    kind = type(outcome).__name__
+    return {
+        "schema": 1,
+        "host": host,
+        "verdict": "invalid",
+        "reasons": [{"code": kind, "severity": "invalid", "message": str(outcome)}],
+        "error": {"kind": kind, "message": str(outcome)},
+        "fps": None,
+    }
+
+
+def publish(outcomes: dict[str, Outcome], as_json: bool, html: Path | None) -> None:
+    """Print the outcomes, and write the page."""
+    reports = [outcome for outcome in outcomes.values() if isinstance(outcome, dict)]
+    for outcome in outcomes.values():
+        if isinstance(outcome, BenchError):
+            complain(outcome)
+        elif not as_json:
+            out.print(render(outcome))
+    if as_json:
+        print(json.dumps(document(outcomes), indent=1))
+    for report in reports:
+        for missed in report.get("requirements", {}).get("missed", []):
+            log.print(f"{report['host']}: requirement missed: {missed}", markup=False)
+    if html is not None and reports:
+        write_html(reports, html)
+        log.print(f"report: {html}", markup=False)
+
+
+def record_all(outcomes: dict[str, Outcome]) -> None:
+    """Write the figures of every run that is not invalid into its bundle."""
+    for outcome in outcomes.values():
+        if isinstance(outcome, BenchError) or outcome["verdict"] == "invalid":
+            log.print("not recorded: an invalid run is no proof")
+            continue
+        bundle = Path(outcome["bundle"]["path"])
+        record(bundle, outcome)
+        log.print(f"recorded in {bundle}", markup=False)

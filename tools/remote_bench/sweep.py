@@ -1,0 +1,114 @@
+"""`--sweep`: which of our networks a board is fast enough for, before anybody trains one.
+
+Untrained networks cost what trained ones cost. Each variant and size is exported and measured; the
+answer is the largest one that keeps --require.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from fastseg_targets.device import Device
+from fastseg_targets.profile import load_target
+from rich.table import Table
+from rich.text import Text
+
+from remote_bench.cache import cache_folder
+from remote_bench.default_bundle import export, target_for
+from remote_bench.errors import UsageError
+from remote_bench.plain import plain
+from remote_bench.plan import Untrained
+from remote_bench.requirements import Requirements
+from remote_bench.watch import Watch
+
+_CLASSES = 19  # as many as Cityscapes has
+
+
+def parse_sweep(variants: str, sizes: str) -> list[Untrained]:
+    """Return all combinations, for "nano,base" and "512x256,1024x512".
+
+    Raises:
+        UsageError: an unknown variant, or a size that is no WxH.
+    """
+    from fastseg.variants import VARIANTS
+
+    if unknown := [name for name in variants.split(",") if name not in VARIANTS]:
+        raise UsageError(f"--sweep: no variant {unknown}; choose from {', '.join(VARIANTS)}")
+    pairs = [_pixels(text) for text in sizes.split(",")]
+    return [Untrained(name, *pair) for name in variants.split(",") for pair in pairs]
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"--sizes: expected WxH such as 1024x512, got {text!r}")
+    return int(width), int(height)
+
+
+def untrained_bundle(size: Untrained, target: str | None, device: Device, watch: Watch) -> Path:
+    """Return a bundle of an untrained network, from the cache or else exported now."""
+    import torch
+    from fastseg_exporters.source import NetworkSource
+    from fastseg_runtime.manifest import ClassInfo
+
+    from fastseg import FastSegNet
+    from fastseg.checkpoint import CheckpointInfo, save_checkpoint
+
+    wanted = load_target(target) if target else target_for(device)
+    folder = cache_folder("sweep")
+    bundle = folder / f"{size.name}-{wanted.name}.fastseg"
+    if bundle.exists():
+        return bundle
+    watch.phase("export")
+    checkpoint = folder / f"{size.name}.safetensors"
+    torch.manual_seed(0)
+    classes = tuple(ClassInfo(f"class {i}", (i, i, i)) for i in range(_CLASSES))
+    info = CheckpointInfo(size.variant, classes, size.width, size.height)
+    save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
+    export(NetworkSource(str(checkpoint)), wanted, bundle, watch)
+    return bundle
+
+
+def summarise_sweep(
+    reports: list[dict[str, Any]], requirements: Requirements | None
+) -> dict[str, Any]:
+    """Return {"networks", "largest"}: a row a network, and the name of the largest that does.
+
+    Largest is by multiply-adds; without requirements any valid run does.
+    """
+    rows = [_row(report, requirements) for report in reports]
+    good = [row for row in rows if row["verdict"] != "invalid" and not row["missed"]]
+    largest = max(good, key=lambda row: int(row["macs"]), default=None)
+    return {"networks": rows, "largest": largest["network"] if largest else None}
+
+
+def _row(report: dict[str, Any], requirements: Requirements | None) -> dict[str, Any]:
+    bundle, latency = report["bundle"], report["latency_ms"] or {}
+    misses = requirements.check(report) if requirements else []
+    return {
+        "network": f"{bundle['variant']}-{bundle['width']}x{bundle['height']}",
+        "macs": bundle["macs"],
+        "parameters": bundle["parameters"],
+        "verdict": report["verdict"],
+        "fps": report["fps"],
+        "p50_ms": latency.get("p50"),
+        "p99_ms": latency.get("p99"),
+        "memory_mb": report["memory"]["peak_mb"],
+        "power_w": (report["power"] or {}).get("flat_out", {}).get("mean_w"),
+        "missed": [miss.message for miss in misses],
+    }
+
+
+def sweep_table(host: str, sweep: dict[str, Any]) -> Table:
+    """Return the rows of a sweep for the terminal."""
+    names = ("network", "GMACs", "FPS", "p50 ms", "p99 ms", "MB", "W", "verdict", "missed")
+    table = Table(*names, title=Text(plain(host)), title_justify="left")
+    for row in sweep["networks"]:
+        figures = ("fps", "p50_ms", "p99_ms", "memory_mb", "power_w")
+        table.add_row(
+            Text(row["network"], "bold" if row["network"] == sweep["largest"] else ""),
+            f"{row['macs'] / 1e9:.2f}",
+            *("-" if row[key] is None else f"{row[key]:.1f}" for key in figures),
+            row["verdict"],
+            Text(plain("; ".join(row["missed"]))),
+        )
+    return table
