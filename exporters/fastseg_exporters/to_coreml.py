@@ -43,7 +43,7 @@ _FAILED_STEP = re.compile(r"Unsupported fx node (\w+)|\(located at: '(\w+)'\)")
 class Options:
     """The table `options` of a target's file."""
 
-    palette_bits: int = 8
+    palette_bits: int = 6  # 64 values per layer
 
 
 def export(request: Request, out_dir: Path) -> ExportedArtifact:
@@ -69,7 +69,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"}),
         requires={"backend": "coreml", "min_version": "6.0"},
         toolchain=versions("torch", "coremltools", "scikit-learn"),
-        layers=compressed_layers(program),
+        layers=quantized_layers(program),
     )
 
 
@@ -135,26 +135,29 @@ def compress(model: Any, precision: str, options: Options, keep_float: tuple[str
         model: an MLModel in fp16.
         precision: "fp16", "int8-weights" or "palettized".
         options: the palette's size.
-        keep_float: layers that stay in fp16.
+        keep_float: layers that int8 leaves in fp16.
     """
-    kept: dict[str, None] = dict.fromkeys(keep_float)
     if precision == "fp16":
         return model
     if precision == "int8-weights":
         linear = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
-        return cto.linear_quantize_weights(model, cto.OptimizationConfig(linear, None, kept))
+        kept: dict[str, None] = dict.fromkeys(keep_float)
+        config = cto.OptimizationConfig(linear, op_name_configs=kept)
+        return cto.linear_quantize_weights(model, config)
     if precision != "palettized":
         raise ValueError(f"no precision {precision!r}; choose fp16, int8-weights or palettized")
     if options.palette_bits not in PALETTE_BITS:
         raise ValueError(f"palette_bits is {options.palette_bits}; choose one of {PALETTE_BITS}")
     palette = cto.OpPalettizerConfig(mode="kmeans", nbits=options.palette_bits)
     with threadpool_limits(1):  # the order of sums, and so the palette, depends on the threads
-        return cto.palettize_weights(model, cto.OptimizationConfig(palette, None, kept))
+        return cto.palettize_weights(model, cto.OptimizationConfig(palette))
 
 
-def compressed_layers(program: Program) -> tuple[str, ...]:
-    """Return the layers whose weights are not stored as plain fp16, in the order of the graph."""
-    packed = {o.results[0].name for o in program.operations if o.type.startswith("constexpr_")}
+def quantized_layers(program: Program) -> tuple[str, ...]:
+    """Return the layers whose weights are int8, in the order of the graph."""
+    packed = {
+        o.results[0].name for o in program.operations if o.type == "constexpr_affine_dequantize"
+    }
     return tuple(o.results[0].name for o in program.operations if packed & set(o.refs()))
 
 
