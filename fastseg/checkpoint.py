@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fastseg.model import FastSegNet
+from fastseg.narrow import narrow_to_weights
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
@@ -43,6 +44,7 @@ class CheckpointInfo:
     trained_on: str = ""
     data_licence: str = ""
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pruned: bool = False  # layers may be narrower than the variant's: the weights tell how wide
 
 
 def save_checkpoint(
@@ -95,6 +97,8 @@ def load_checkpoint(
     info = _parse_header(header, path) if header else _guess_info(weights, path)
     _check_wanted(info, num_classes, variant, path)
     model = FastSegNet(len(info.classes), info.variant, auxiliary=False)
+    if info.pruned:
+        narrow_to_weights(model, weights)
     try:
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:

@@ -10,7 +10,7 @@ import torch
 from fastseg_runtime.manifest import ClassInfo
 from fastseg_training.augment import Augmentation
 from fastseg_training.evaluate import EvaluationBatches
-from fastseg_training.loader import BatchLoader
+from fastseg_training.loader import BatchLoader, BatchPlan
 from fastseg_training.recipe import Recipe
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.trainer import SegmentationTrainer
@@ -59,7 +59,7 @@ def make_trainer(
 
     def make(run: RunFolder | None = None, steps: int = 6, **options: Any) -> SegmentationTrainer:
         torch.manual_seed(0)
-        loader = BatchLoader(samples, 4, (64, 64), Augmentation(), 0, 128.0, 64.0)
+        loader = BatchLoader(BatchPlan(samples, 4, (64, 64), Augmentation(), 0), 128.0, 64.0)
         recipe = options.pop("recipe", Recipe(precision="fp32", evaluations=2, warmup_steps=2))
         model = options.pop("model", None) or FastSegNet(len(classes), "nano")
         return SegmentationTrainer(

@@ -197,6 +197,35 @@ def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_part_files(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_a_student_learns_from_a_teacher_and_its_header_says_so(trained: Path, cli: Cli) -> None:
+    teacher = str(trained / "runs" / "synthetic-nano" / "model.safetensors")
+    code, _, err = cli(*TINY, "--teacher", teacher, "--epochs", "0.7", "--name", "student")
+    assert code == 0, err
+    _, info = load_checkpoint("runs/student/model.safetensors")
+    assert info.training["teacher"] == "model.safetensors"
+    lanes = ["--data", "synthetic-lanes:size=96x64,train=4", "--model", "nano"]
+    code, _, err = cli(*lanes, "--teacher", teacher, "--name", "lanes")
+    assert code == 1 and "they have to be the same" in " ".join(err.split())
+
+
+@pytest.mark.slow
+def test_a_network_is_pruned_fine_tuned_and_runs_like_any_other(trained: Path, cli: Cli) -> None:
+    pytest.importorskip("torch_pruning", reason="needs the extra prune")
+    whole = str(trained / "runs" / "synthetic-nano" / "model.safetensors")
+    options = ["--init", whole, "--prune", "0.3", "--finetune-epochs", "0.7", "--name", "pruned"]
+    code, _, err = cli(*TINY, *options)
+    assert code == 0, err
+    pruned = "runs/pruned/model.safetensors"
+    assert Path(pruned).stat().st_size < 0.9 * Path(whole).stat().st_size
+    code, out, _ = cli("--evaluate", pruned, "--data", DATA, "--json")
+    assert code == 0 and json.loads(out)["images"] == 4
+    code, _, err = cli("--resume", "--name", "pruned")
+    assert code == 0, err
+    code, _, err = cli(*TINY, "--prune", "0.3", "--name", "x")
+    assert code == 1 and "--prune needs --init" in err
+
+
+@pytest.mark.slow
 def test_resuming_with_other_options_is_refused(trained: Path, cli: Cli, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs", tmp_path / "runs")
     code, _, err = cli(*TINY, "--resume", "--seed", "5")

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 from fastseg_training.augment import Augmentation
-from fastseg_training.loader import BatchLoader
+from fastseg_training.loader import BatchLoader, BatchPlan
 
 from fastseg.data import DataError, Sample
 
@@ -11,12 +11,13 @@ PLAIN = Augmentation(1, 1, flip=0, brightness=0, contrast=0, saturation=0, tint=
 
 
 def make_loader(samples: list[Sample], batch_size: int = 4, workers: int = 1) -> BatchLoader:
-    return BatchLoader(samples, batch_size, (64, 32), Augmentation(), 3, 128.0, 64.0, workers)
+    plan = BatchPlan(samples, batch_size, (64, 32), Augmentation(), seed=3)
+    return BatchLoader(plan, 128.0, 64.0, workers)
 
 
 def test_batches_are_normalised_floats_and_integer_labels(samples: list[Sample]) -> None:
-    loader = BatchLoader(samples, 1, (96, 64), PLAIN, 0, 128.0, 64.0)
-    batch = next(iter(loader))
+    plan = BatchPlan(samples, 1, (96, 64), PLAIN, seed=0)
+    batch = BatchLoader(plan, 128.0, 64.0).make(0)
     source = next(s for s in samples if batch.files == s.files)
     image_HW3 = torch.from_numpy(source.image_HW3).float()
     torch.testing.assert_close(batch.image_N3HW[0], (image_HW3.permute(2, 0, 1) - 128) / 64)
@@ -54,9 +55,13 @@ def test_batches_from_a_step_are_those_of_a_run_from_the_start(
         assert batch.files == again.files
 
 
-def test_one_pass_has_as_many_batches_as_its_length_says(samples: list[Sample]) -> None:
-    loader = make_loader(samples, batch_size=5)
-    assert len(list(loader)) == len(loader) == 3
+def test_processes_share_the_batch_of_one(samples: list[Sample]) -> None:
+    def files(rank: int, world_size: int) -> tuple[str, ...]:
+        plan = BatchPlan(samples, 4, (64, 32), Augmentation(), 3, rank, world_size)
+        return BatchLoader(plan, 128.0, 64.0).make(5).files
+
+    whole, first, second = files(0, 1), files(0, 2), files(1, 2)
+    assert (whole[::2], whole[1::2]) == (first, second)
 
 
 def test_a_broken_file_is_reported_by_the_batch_that_needs_it(samples: list[Sample]) -> None:
@@ -65,4 +70,4 @@ def test_a_broken_file_is_reported_by_the_batch_that_needs_it(samples: list[Samp
             raise DataError("street.png: truncated")
 
     with pytest.raises(DataError, match=r"street\.png: truncated"):
-        next(iter(make_loader(Broken(samples))))
+        next(make_loader(Broken(samples)).batches_from(0))

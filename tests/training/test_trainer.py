@@ -73,13 +73,13 @@ class RecordingLoss(CrossEntropyLoss):
         return loss
 
 
-PINNED = [1.2818, 1.1714, 1.1040, 1.0795, 1.0479, 1.0527]
+PINNED = [1.2818, 1.2162, 1.2455, 1.2798, 1.2566, 1.2702]
 
 
 def test_the_losses_of_a_tiny_run_are_pinned(make_trainer: MakeTrainer) -> None:
     """Any change to the network, the augmentation, the order or the optimizer shows here."""
     criterion = RecordingLoss()
-    make_trainer(criterion=criterion, val_loader=None).train()
+    make_trainer(criterion=criterion, val_loader=None, learning_rate=2e-4).train()
     of_main_head = criterion.values[::3]
     assert of_main_head == pytest.approx(PINNED, rel=0.01)
 
@@ -108,7 +108,8 @@ def test_networks_of_ones_own_train_too(heads: int) -> None:
 
 
 def test_images_of_any_size_train(make_trainer: MakeTrainer) -> None:
-    pairs = [(torch.randn(2, 3, 45, 71), torch.randint(0, 3, (2, 45, 71)))]
+    sizes = [(2, 45, 71), (1, 64, 33)]
+    pairs = [(torch.randn(n, 3, h, w), torch.randint(0, 3, (n, h, w))) for n, h, w in sizes]
     trainer = make_trainer(train_loader=pairs, val_loader=None, steps=2)
     trainer.train()
     assert math.isfinite(trainer.loss)

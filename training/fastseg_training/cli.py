@@ -21,8 +21,10 @@ from fastseg.data import check_dataset, open_dataset, render_report
 from fastseg.data.class_list import read_classes
 from fastseg_training import cli_options as options
 from fastseg_training.config import ConfigError, TrainConfig, dump_config, load_config, parse_size
+from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.evaluate import EvaluationBatches, evaluate
 from fastseg_training.pictures import draw_confusion
+from fastseg_training.precision import choose_device
 from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
 from fastseg_training.run_folder import RunError
@@ -43,6 +45,8 @@ def command(
     split: options.Split = None,
     model: options.Model = None,
     init: options.Init = None,
+    teacher: options.Teacher = None,
+    prune: options.Prune = None,
     classes: options.Classes = None,
     size: options.Size = None,
     config: options.Config = None,
@@ -139,10 +143,16 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         )
     if not config.data:
         raise typer.BadParameter("--data is missing, e.g. --data camvid:PATH or --data synthetic")
+    with process_group(choose_device(local_device(config.device))):
+        train(config, folder, resume, as_json)
+
+
+def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> None:
+    """Train into a folder, in as many processes as torchrun started."""
     trainer = build_trainer(config, folder)
     if resume:
         trainer.resume()
-    else:
+    elif rank() == 0:
         start_folder(folder, config)
     try:
         evaluation = trainer.train()
@@ -150,6 +160,8 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         raise TrainingStoppedError(
             f"{error}; go on with: fastseg-train --resume --name {folder.name}"
         ) from error
+    if rank() > 0:
+        return
     print(f"trained {folder / 'model.safetensors'}", file=sys.stderr)
     if evaluation is not None:
         assert trainer.run is not None

@@ -51,6 +51,18 @@ Init = Annotated[
     str | None,
     typer.Option(metavar="CHECKPOINT", help="Start from these weights.", rich_help_panel=WHAT),
 ]
+Teacher = Annotated[
+    str | None,
+    typer.Option(metavar="CHECKPOINT", help="Imitate this network.", rich_help_panel=WHAT),
+]
+Prune = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Save this share of the MACs of --init by removing channels.",
+        rich_help_panel=WHAT,
+    ),
+]
 Classes = Annotated[
     str | None,
     typer.Option(
@@ -68,7 +80,13 @@ Config = Annotated[
     ),
 ]
 Epochs = Annotated[
-    float | None, typer.Option(help="Passes over the data. [300]", rich_help_panel=HOW)
+    float | None,
+    typer.Option(
+        "--epochs",
+        "--finetune-epochs",
+        help="Passes over the data. [300]",
+        rich_help_panel=HOW,
+    ),
 ]
 Minutes = Annotated[
     float | None, typer.Option(help="Stop by the clock instead.", rich_help_panel=HOW)

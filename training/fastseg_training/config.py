@@ -13,6 +13,7 @@ import tomlkit
 
 from fastseg.model import STRIDE
 from fastseg_training.augment import Augmentation
+from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
 from fastseg_training.recipe import Recipe
 
@@ -32,6 +33,8 @@ class TrainConfig:
         split: "train" or "trainval".
         model: a variant of FastSegNet, or "package.module:factory".
         init: a checkpoint to start from; "" for random weights.
+        teacher: a checkpoint of the same classes to imitate; "" for none.
+        prune: share of the multiply-adds of `init` to save by removing channels; 0 for none.
         classes: a classes.txt with other names and colours; "" for the data set's own.
         size: "WxH" that pictures are resized to and the network is meant for; "" for their own.
         crop: "WxH" of the training crops, multiples of 32.
@@ -48,6 +51,8 @@ class TrainConfig:
     split: str = "train"
     model: str = "base"
     init: str = ""
+    teacher: str = ""
+    prune: float = 0
     classes: str = ""
     size: str = ""
     crop: str = "288x288"
@@ -61,6 +66,7 @@ class TrainConfig:
     loss: LossOptions = field(default_factory=LossOptions)
     augmentation: Augmentation = field(default_factory=Augmentation)
     recipe: Recipe = field(default_factory=Recipe)
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

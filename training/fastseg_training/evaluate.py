@@ -20,6 +20,7 @@ from fastseg_runtime.metrics import confusion_matrix, iou_per_class, mean_iou
 from torch import Tensor, nn
 
 from fastseg.data import Array
+from fastseg_training import distributed
 from fastseg_training.loader import normalise
 from fastseg_training.resident import Samples
 
@@ -41,6 +42,12 @@ class Evaluation:
     confusion_KK: Array
     boundary_KK: Array
     images: int
+
+    def gathered(self, device: torch.device) -> Evaluation:
+        """Return the counts of all processes together."""
+        counts = (self.confusion_KK, self.boundary_KK, np.array(self.images))
+        confusion_KK, boundary_KK, images = (distributed.total(c, device) for c in counts)
+        return Evaluation(confusion_KK, boundary_KK, int(images))
 
     @property
     def miou(self) -> float:

@@ -1,24 +1,31 @@
 """Batches for training: each one is a function of the seed and the step, so any can be redone.
 
-Shape letters: N batch, H and W pixels, K classes.
+Shape letters: N batch, H and W pixels, h and w pixels of a crop.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastseg.data import Array, Sample
-from fastseg_training.augment import Augmentation, apply_variation, draw_variation
+from fastseg.data import Sample
+from fastseg_training.augment import (
+    Augmentation,
+    Variation,
+    apply_variation,
+    draw_variation,
+)
 from fastseg_training.resident import Samples
 
-QUEUE = 3  # batches made ahead by each worker
+QUEUE = 3  # batches made ahead by each thread
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -29,75 +36,108 @@ class Batch(NamedTuple):
     files: tuple[str, ...] = ()
 
 
-class BatchLoader:
-    """Augmented crops of a data set, made ahead by threads (OpenCV runs without the GIL).
+@runtime_checkable
+class StepLoader(Protocol):
+    """A loader that can start at any step."""
 
-    Args:
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+    def batches_from(self, step: int) -> Iterator[Batch]:
+        """Yield batch after batch without end, the first one that of a step."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which samples make up the batch of a step, and how each is varied.
+
+    Attributes:
         samples: a data set, best a resident one.
-        batch_size: N.
+        batch_size: samples per step, of all processes together.
         crop: (width, height) of the crops, pixels.
         augmentation: how pictures may vary.
-        seed: of order and augmentation.
-        mean: subtracted from the bytes.
-        std: then divided by.
-        workers: threads.
+        seed: of order and variation.
+        rank: of this process; it makes every world_size-th sample of a batch.
+        world_size: number of processes.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        batch_size: int,
-        crop: tuple[int, int],
-        augmentation: Augmentation,
-        seed: int,
-        mean: float,
-        std: float,
-        workers: int = 1,
-    ) -> None:
-        self.samples, self.batch_size, self.crop = samples, batch_size, crop
-        self.augmentation, self.seed, self.workers = augmentation, seed, workers
-        self.mean, self.std = mean, std
+    samples: Samples
+    batch_size: int
+    crop: tuple[int, int]
+    augmentation: Augmentation
+    seed: int
+    rank: int = 0
+    world_size: int = 1
 
     def __len__(self) -> int:
         """Return the number of batches that show every sample once, at the least."""
         return -(-len(self.samples) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield one epoch."""
-        return (batch for batch, _ in zip(self.batches_from(0), range(len(self)), strict=False))
+    def draw(self, step: int) -> list[tuple[int, Sample, Variation]]:
+        """Return (index, sample, variation) for each place in this process's part of a batch."""
+        first = step * self.batch_size
+        positions = range(first + self.rank, first + self.batch_size, self.world_size)
+        return [self._draw(position) for position in positions]
+
+    def _draw(self, position: int) -> tuple[int, Sample, Variation]:
+        epoch, place = divmod(position, len(self.samples))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
+        index = int(order[place])
+        sample = self.samples[index]
+        rng = np.random.default_rng((self.seed, position, 1))
+        return index, sample, draw_variation(rng, self.augmentation, sample.label_HW, self.crop)
+
+
+@dataclass(frozen=True)
+class BatchLoader:
+    """Augments in threads of the CPU (OpenCV runs without the GIL).
+
+    Attributes:
+        plan: what to load.
+        mean: subtracted from the bytes.
+        std: then divided by.
+        workers: threads.
+    """
+
+    plan: BatchPlan
+    mean: float
+    std: float
+    workers: int = 1
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return len(self.plan)
 
     def batches_from(self, step: int) -> Iterator[Batch]:
         """Yield batch after batch without end, the first one that of a step."""
-        with ThreadPoolExecutor(self.workers, "batches") as pool:
-            ahead = self.workers * QUEUE
-            futures = deque(pool.submit(self.make, step + index) for index in range(ahead))
-            step += ahead
-            try:
-                while True:
-                    yield futures.popleft().result()
-                    futures.append(pool.submit(self.make, step))
-                    step += 1
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return made_ahead(self.make, step, self.workers)
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step."""
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        samples = [self._sample(position) for position in positions]
-        images, labels = zip(*map(self._vary, positions, samples), strict=True)
+        drawn = self.plan.draw(step)
+        crops = (
+            apply_variation(variation, sample.image_HW3, sample.label_HW, self.plan.crop)
+            for _, sample, variation in drawn
+        )
+        images, labels = zip(*crops, strict=True)
         image_N3HW = normalise(torch.from_numpy(np.stack(images)), self.mean, self.std)
         label_NHW = torch.from_numpy(np.stack(labels)).long()
-        return Batch(image_N3HW, label_NHW, tuple(map(source, samples)))
+        return Batch(image_N3HW, label_NHW, tuple(source(sample) for _, sample, _ in drawn))
 
-    def _sample(self, position: int) -> Sample:
-        epoch, index = divmod(position, len(self.samples))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
-        return self.samples[int(order[index])]
 
-    def _vary(self, position: int, sample: Sample) -> tuple[Array, Array]:
-        rng = np.random.default_rng((self.seed, position, 1))
-        variation = draw_variation(rng, self.augmentation, sample.label_HW, self.crop)
-        return apply_variation(variation, sample.image_HW3, sample.label_HW, self.crop)
+def made_ahead(make: Callable[[int], T], step: int, workers: int) -> Iterator[T]:
+    """Yield make(step), make(step + 1), ... without end, in order, each made by a thread."""
+    with ThreadPoolExecutor(workers, "batches") as pool:
+        steps = range(step, step + workers * QUEUE)
+        futures = deque(pool.submit(make, ahead) for ahead in steps)
+        step = steps.stop
+        try:
+            while True:
+                yield futures.popleft().result()
+                futures.append(pool.submit(make, step))
+                step += 1
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def source(sample: Sample) -> str:

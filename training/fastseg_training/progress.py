@@ -29,10 +29,14 @@ def show_progress(items: Iterable[T], description: str, total: int) -> Iterator[
 
 
 class TrainingProgress:
-    """Shows loss, mIoU, images per second and the time that is left."""
+    """Shows loss, mIoU, images per second and the time that is left.
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    Args:
+        visible: False for the helpers of a training in several processes.
+    """
+
+    def __init__(self, visible: bool = True) -> None:
+        self._console = Console(stderr=True, quiet=not visible)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import sys
 from pathlib import Path
 
 import torch
 from fastseg_runtime.manifest import ClassInfo
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastseg import VARIANTS, CheckpointInfo, FastSegNet, load_checkpoint, open_network
+from fastseg import CheckpointInfo
 from fastseg.data import Dataset, MissingSplitError, Sample, open_dataset
 from fastseg.data.class_list import read_classes
+from fastseg_training import distributed
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
+from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
+from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches
-from fastseg_training.init_weights import copy_matching
-from fastseg_training.loader import BatchLoader
+from fastseg_training.loader import BatchLoader, BatchPlan
 from fastseg_training.losses import build_loss
+from fastseg_training.networks import build_network, is_pruned, open_teacher
 from fastseg_training.precision import choose_device
 from fastseg_training.resident import ResizedDataset, Samples, make_resident
 from fastseg_training.run_folder import RunFolder
@@ -41,34 +44,60 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     torch.manual_seed(config.seed)
     dataset = open_dataset(config.data, config.split)
     classes = choose_classes(config, dataset)
-    model = build_network(config, classes)
     size = parse_size(config.size) if config.size else None
+    info = describe(config, dataset, classes, size or image_size(dataset[0]))
+    model = build_network(config, classes, (info.width, info.height))
+    teacher = open_teacher(config, classes)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
-    info = describe(config, dataset, classes, size or image_size(train[0]))
-    crop = parse_size(config.crop)
-    batch_positions = config.batch * crop[0] * crop[1] // config.recipe.loss_stride**2
     return SegmentationTrainer(
         model,
-        BatchLoader(
-            train,
-            config.batch,
-            crop,
-            config.augmentation,
-            config.seed,
-            info.mean,
-            info.std,
-            workers=count_workers(config),
-        ),
+        open_loader(config, train, info),
         open_validation(config, info),
         len(classes),
         config.lr,
         config.epochs,
         minutes=config.minutes or None,
         recipe=config.recipe,
-        criterion=build_loss(config.loss, count_pixels(train, len(classes)), batch_positions),
+        criterion=build_loss(
+            config.loss, count_pixels(train, len(classes)), supervised_positions(config)
+        ),
+        teacher=teacher,
+        distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
     )
+
+
+def open_loader(
+    config: TrainConfig, samples: Samples, info: CheckpointInfo
+) -> BatchLoader | DeviceBatchLoader:
+    """Return batches made on the GPU where the data set fits there, else by threads."""
+    world_size = distributed.world_size()
+    if config.batch % world_size:
+        raise ConfigError(f"batch is {config.batch}; it has to divide by {world_size} processes")
+    plan = BatchPlan(
+        samples,
+        config.batch,
+        parse_size(config.crop),
+        config.augmentation,
+        config.seed,
+        distributed.rank(),
+        world_size,
+    )
+    device = choose_device(distributed.local_device(config.device))
+    if device.type == "cpu":  # one thread: the others train
+        return BatchLoader(plan, info.mean, info.std)
+    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    if isinstance(samples, list) and fits_on_device(samples, device):
+        return DeviceBatchLoader(plan, info.mean, info.std, device)
+    return BatchLoader(plan, info.mean, info.std, workers)
+
+
+def supervised_positions(config: TrainConfig) -> int:
+    """Return how many positions of a batch the main loss sees, in one process."""
+    width, height = parse_size(config.crop)
+    positions = config.batch * width * height // config.recipe.loss_stride**2
+    return positions // distributed.world_size()
 
 
 def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ...]:
@@ -82,19 +111,6 @@ def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ..
             f"{len(dataset.classes)}; they have to be the same ones in the same order"
         )
     return classes
-
-
-def build_network(config: TrainConfig, classes: tuple[ClassInfo, ...]) -> nn.Module:
-    """Return the network to train, with the weights of --init where they fit."""
-    if config.model in VARIANTS:
-        model: nn.Module = FastSegNet(len(classes), config.model)
-    else:
-        model = open_network(config.model, classes).model
-    if config.init:
-        source, source_info = load_checkpoint(Path(config.init))
-        same_head = [c.name for c in source_info.classes] == [c.name for c in classes]
-        print(copy_matching(source, model, same_head, config.init), file=sys.stderr)
-    return model
 
 
 def describe(
@@ -114,8 +130,10 @@ def describe(
             "minutes": config.minutes,
             "seed": config.seed,
             "init": Path(config.init).name,
+            "teacher": Path(config.teacher).name,
             "torch": torch.__version__,
         },
+        pruned=is_pruned(config),
     )
 
 
@@ -144,10 +162,3 @@ def image_size(sample: Sample) -> tuple[int, int]:
     """Return (width, height)."""
     height, width = sample.label_HW.shape
     return width, height
-
-
-def count_workers(config: TrainConfig) -> int:
-    """Return the number of threads that make batches: few where the CPU trains too."""
-    if choose_device(config.device).type == "cpu":
-        return 1
-    return min(MAX_WORKERS, os.cpu_count() or 1)

@@ -17,22 +17,38 @@ from fastseg.model import STRIDE, FastSegNet
 AUXILIARY_STRIDE = 8
 
 
-def training_logits(model: nn.Module, image_N3HW: Tensor) -> list[Tensor]:
-    """Return the logits of all heads, the main one first, each as small as the network has it."""
-    if not isinstance(model, FastSegNet):
-        return _as_list(model(image_N3HW))
-    heads = [model.head, *model.auxiliary_heads]
-    return [head(x) for head, x in zip(heads, model.features(image_N3HW), strict=False)]
+class AllHeads(nn.Module):
+    """A network as training sees it: one call gives the logits of all heads.
 
+    Args:
+        model: FastSegNet, or a network whose output is a tensor, a sequence of tensors or a
+            dictionary of them as in torchvision, {"out": ..., "aux": ...}.
+    """
 
-def _as_list(output: Any) -> list[Tensor]:
-    if isinstance(output, dict):  # torchvision: {"out": ..., "aux": ...}
-        output = list(output.values())
-    return list(output) if isinstance(output, list | tuple) else [output]
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image_N3HW: Tensor) -> list[Tensor]:
+        """Return logits, those of the main head first, each as small as the network has them."""
+        if isinstance(self.model, FastSegNet):
+            heads = [self.model.head, *self.model.auxiliary_heads]
+            maps = self.model.features(image_N3HW)
+            return [head(x) for head, x in zip(heads, maps, strict=False)]
+        output: Any = self.model(image_N3HW)
+        if isinstance(output, dict):
+            output = list(output.values())
+        return list(output) if isinstance(output, list | tuple) else [output]
 
 
 def pad_batch(image_N3HW: Tensor, label_NHW: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Pad right and bottom to multiples of the deepest stride; the padding is ignored."""
+    """Pad right and bottom to multiples of the deepest stride; the padding is ignored.
+
+    A lone image, as the last batch of a pass may be, is shown twice: the batch norm of a global
+    average has no variance to compute from one value.
+    """
+    if len(image_N3HW) == 1:
+        image_N3HW, label_NHW = (torch.cat([x, x]) for x in (image_N3HW, label_NHW))
     height, width = image_N3HW.shape[-2:]
     padding = (0, -width % STRIDE, 0, -height % STRIDE)
     if not any(padding):

@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from fastseg_runtime.manifest import IGNORE_INDEX
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from fastseg_training import distributed
+from fastseg_training.distill import DistillationLoss
 from fastseg_training.ema import ModelEMA
 from fastseg_training.evaluate import Evaluation, evaluate
 from fastseg_training.latency import measure_latency_ms
-from fastseg_training.loader import Batch, BatchLoader
+from fastseg_training.loader import Batch, StepLoader
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimizer import make_optimizer
 from fastseg_training.pictures import draw_curves, draw_predictions
@@ -28,13 +31,13 @@ from fastseg_training.recipe import Recipe
 from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.schedule import Budget, learning_rate_factor
 from fastseg_training.stop_request import StopRequest
-from fastseg_training.supervision import pad_batch, supervise, training_logits
+from fastseg_training.supervision import AllHeads, pad_batch, supervise
 
 LOG_EVERY_STEPS = 50
 SAVE_EVERY_S = 60.0
 EVALUATION_SHARE = 0.1  # of the time in a training by the clock
-COUNTERS = ("step", "elapsed_s", "evaluation_s", "evaluations", "loss")
 SMOOTHING = 0.02  # of the loss that is shown
+COUNTERS = ("step", "elapsed_s", "evaluation_s", "evaluations", "loss")
 
 
 class NonFiniteLossError(RuntimeError):
@@ -59,6 +62,8 @@ class SegmentationTrainer:
         minutes: instead of num_epochs: stop by the clock, with the learning rate following it.
         recipe: everything else about optimisation.
         criterion: the loss; plain cross entropy by default.
+        teacher: a trained network of the same classes to imitate.
+        distillation: how to imitate it.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         run: where to log and save; nothing is written by default.
     """
@@ -66,7 +71,7 @@ class SegmentationTrainer:
     def __init__(
         self,
         model: nn.Module,
-        train_loader: Iterable[Any],
+        train_loader: Iterable[Any] | StepLoader,
         val_loader: Iterable[Any] | None,
         num_classes: int,
         learning_rate: float = 1e-3,
@@ -75,19 +80,24 @@ class SegmentationTrainer:
         minutes: float | None = None,
         recipe: Recipe | None = None,
         criterion: nn.Module | None = None,
+        teacher: nn.Module | None = None,
+        distillation: DistillationLoss | None = None,
         device: str = "auto",
         run: RunFolder | None = None,
     ) -> None:
         self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
-        self.device = choose_device(device)
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learning_rate = learning_rate
         self.train_loader, self.val_loader = train_loader, val_loader
         self.epoch_steps = count_batches(train_loader)
         steps = max(1, round(num_epochs * self.epoch_steps))
         self.budget = Budget(steps, None if minutes is None else minutes * 60)
-        self.learning_rate = learning_rate
-        self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
+        self.device = choose_device(distributed.local_device(device))
         self.precision = choose_precision(self.recipe.precision, self.device)
+        self.model = self._to_device(model)
+        self.network = self._parallel(AllHeads(self.model))
+        self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
+        self.distillation = distillation or DistillationLoss()
+        self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
         self.optimizer = make_optimizer(
             model, learning_rate, self.recipe.weight_decay, self.recipe.backbone_factor
@@ -109,9 +119,13 @@ class SegmentationTrainer:
         saved = time.monotonic()
         started = saved - self.elapsed_s
         self.model.train()
-        with StopRequest() as stop, TrainingProgress() as bar:
+        with StopRequest() as stop, TrainingProgress(visible=self._leads) as bar:
             for batch in self._batches():
-                self.elapsed_s = time.monotonic() - started
+                elapsed_s = time.monotonic() - started
+                self.elapsed_s, stopping = self._agree(elapsed_s, stop.requested)
+                if stopping:
+                    self._save_state()
+                    raise TrainingStoppedError(f"stopped at step {self.step}")
                 progress = self.budget.progress(self.step, self.elapsed_s)
                 if progress >= 1:
                     break
@@ -122,17 +136,14 @@ class SegmentationTrainer:
                 self._update_weights()
                 self.ema.update(self.step)
                 self.step += 1
-                bar.show(progress, self.loss, len(batch.image_N3HW))
+                bar.show(progress, self.loss, len(batch.image_N3HW) * distributed.world_size())
                 if self.step % LOG_EVERY_STEPS == 0:
                     self._log({"loss": self.loss, "learning_rate": self._learning_rate()})
                 if self._evaluation_is_due(progress):
-                    evaluation = self._evaluate_and_save()
-                    bar.report(self.step, self.loss, evaluation.miou if evaluation else math.nan)
-                if stop.requested or time.monotonic() - saved > SAVE_EVERY_S:
+                    bar.report(self.step, self.loss, self._evaluate_and_save())
+                if time.monotonic() - saved > SAVE_EVERY_S:
                     saved = time.monotonic()
                     self._save_state()
-                if stop.requested:
-                    raise TrainingStoppedError(f"stopped at step {self.step}")
         return self._finish()
 
     def resume(self) -> None:
@@ -146,19 +157,21 @@ class SegmentationTrainer:
         state = self.run.load_state()
         if state is not None:
             self._restore(state, self.run)
-        self.run.forget_after(self.step)
+        if self._leads:
+            self.run.forget_after(self.step)
 
-    def _restore(self, state: dict[str, Any], run: RunFolder) -> None:
-        try:
-            self.model.load_state_dict(state["model"])
-            self.ema.model.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            for name in COUNTERS:
-                setattr(self, name, state[name])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise RunError(f"{run.resume_path} is of another network: {error}") from error
-        torch.set_rng_state(state["rng"])
+    @property
+    def _leads(self) -> bool:
+        return distributed.rank() == 0
+
+    def _to_device(self, model: nn.Module) -> nn.Module:
+        moved: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        return moved
+
+    def _parallel(self, network: nn.Module) -> nn.Module:
+        if distributed.world_size() == 1:
+            return network
+        return DistributedDataParallel(network)
 
     def _batches(self) -> Iterator[Batch]:
         for batch in batches_from(self.train_loader, self.step):
@@ -168,6 +181,10 @@ class SegmentationTrainer:
                 label_NHW.to(self.device, torch.long, non_blocking=True),
                 *batch[2:],
             )
+
+    def _agree(self, elapsed_s: float, stop: bool) -> tuple[float, bool]:
+        elapsed_s, stopping = distributed.largest((elapsed_s, stop), self.device)
+        return elapsed_s, bool(stopping)
 
     def _set_learning_rate(self, progress: float) -> None:
         factor = learning_rate_factor(
@@ -181,8 +198,10 @@ class SegmentationTrainer:
 
     def _loss(self, batch: Batch) -> Tensor:
         with torch.autocast(self.device.type, self.precision, self.precision is not None):
-            logits = training_logits(self.model, batch.image_N3HW)
-        return supervise(
+            logits = self.network(batch.image_N3HW)
+            with torch.no_grad():
+                wanted = None if self.teacher is None else self.teacher(batch.image_N3HW)
+        loss = supervise(
             logits,
             batch.label_NHW,
             self.criterion,
@@ -190,6 +209,7 @@ class SegmentationTrainer:
             self.recipe.loss_stride,
             self.recipe.auxiliary_weight,
         )
+        return loss if wanted is None else loss + self.distillation(logits[0], wanted[0])
 
     def _backward(self, loss: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
@@ -198,7 +218,7 @@ class SegmentationTrainer:
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
 
     def _check_finite(self, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
-        value, norm = torch.stack([loss.detach(), gradient_norm]).tolist()
+        value, norm = torch.stack([distributed.mean(loss), gradient_norm]).tolist()
         # Infinite gradients are how fp16's scaler finds its factor: it skips that step.
         if not math.isfinite(value) or not (math.isfinite(norm) or self.scaler.is_enabled()):
             files = "\n".join(f"  {file}" for file in batch.files) or "  (the loader names none)"
@@ -214,15 +234,6 @@ class SegmentationTrainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def _evaluate(self) -> Evaluation | None:
-        if self.val_loader is None:
-            return None
-        started = time.monotonic()
-        pairs = ((batch[0], batch[1]) for batch in self.val_loader)
-        evaluation = evaluate(self.ema.model, pairs, self.num_classes)
-        self.evaluation_s += time.monotonic() - started
-        return evaluation
-
     def _evaluation_is_due(self, progress: float) -> bool:
         if progress * self.recipe.evaluations < self.evaluations + 1:
             return False
@@ -230,64 +241,82 @@ class SegmentationTrainer:
         by_clock = self.budget.seconds is not None
         return not by_clock or self.evaluation_s <= EVALUATION_SHARE * self.elapsed_s
 
-    def _evaluate_and_save(self, finished: bool = False) -> Evaluation | None:
+    def _evaluate(self) -> Evaluation | None:
+        if self.val_loader is None:
+            return None
+        distributed.copy_from_first(self.ema.model.state_dict().values())
+        started = time.monotonic()
+        mine = itertools.islice(self.val_loader, distributed.rank(), None, distributed.world_size())
+        pairs = ((batch[0], batch[1]) for batch in mine)
+        evaluation = evaluate(self.ema.model, pairs, self.num_classes).gathered(self.device)
+        (seconds,) = distributed.largest([time.monotonic() - started], self.device)
+        self.evaluation_s += seconds
+        return evaluation
+
+    def _evaluate_and_save(self, finished: bool = False) -> float:
         evaluation = self._evaluate()
-        if self.run is None:
-            return evaluation
-        entry: dict[str, Any] = {"loss": self.loss, "latency_ms": self._latency_ms()}
-        if evaluation is not None:
-            entry["miou"] = evaluation.miou
-        self._log(entry)
-        self.run.save_model(
-            self.ema.model, {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
-        )
+        self.evaluation = evaluation
+        miou = math.nan if evaluation is None else evaluation.miou
+        if self.run is None or not self._leads:
+            return miou
+        entry = {"loss": self.loss, "latency_ms": self._latency_ms(self.run)}
+        self._log(entry | ({} if evaluation is None else {"miou": miou}))
+        progress = {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
+        self.run.save_model(self.ema.model, progress)
         self._save_state()
         draw_curves(self.run.metrics(), self.run.path / "curves.png")
-        return evaluation
+        return miou
 
     def _finish(self) -> Evaluation | None:
+        self._evaluate_and_save(finished=True)
         self.model.load_state_dict(self.ema.model.state_dict())
-        evaluation = self._evaluate_and_save(finished=True)
-        if self.run is not None and self.val_loader is not None:
-            draw_predictions(
-                self.model, self.val_loader, self.run.info, self.run.path / "predictions.png"
-            )
-        return evaluation
+        if self.run is not None and self.val_loader is not None and self._leads:
+            path = self.run.path / "predictions.png"
+            draw_predictions(self.model, self.val_loader, self.run.info, path)
+        return self.evaluation
 
-    def _latency_ms(self) -> float:
-        assert self.run is not None
-        info = self.run.info
+    def _latency_ms(self, run: RunFolder) -> float:
+        info = run.info
         return measure_latency_ms(self.ema.model, info.width, info.height, info.mean, info.std)
 
     def _log(self, entry: dict[str, Any]) -> None:
-        if self.run is not None:
+        if self.run is not None and self._leads:
             epoch = self.step / self.epoch_steps
-            counters = {"step": self.step, "epoch": epoch, "elapsed_s": self.elapsed_s}
-            self.run.log(counters | entry)
+            self.run.log({"step": self.step, "epoch": epoch, "elapsed_s": self.elapsed_s} | entry)
 
     def _save_state(self) -> None:
-        if self.run is None:
-            return
-        self.run.save_state(
-            {
-                "model": self.model.state_dict(),
-                "ema": self.ema.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "rng": torch.get_rng_state(),
-                **{name: getattr(self, name) for name in COUNTERS},
-            }
-        )
+        if self.run is not None and self._leads:
+            parts = {name: part.state_dict() for name, part in self._stateful().items()}
+            counters = {name: getattr(self, name) for name in COUNTERS}
+            self.run.save_state({**parts, **counters, "rng": torch.get_rng_state()})
+
+    def _restore(self, state: dict[str, Any], run: RunFolder) -> None:
+        try:
+            for name, part in self._stateful().items():
+                part.load_state_dict(state[name])
+            for name in COUNTERS:
+                setattr(self, name, state[name])
+            torch.set_rng_state(state["rng"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunError(f"{run.resume_path} is of another network: {error}") from error
+
+    def _stateful(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "ema": self.ema.model,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+        }
 
 
-def count_batches(loader: Iterable[Any]) -> int:
+def count_batches(loader: Iterable[Any] | StepLoader) -> int:
     """Return the number of batches of one pass; a loader without a length is gone through once."""
     return len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader)
 
 
-def batches_from(loader: Iterable[Any], step: int) -> Iterator[Any]:
+def batches_from(loader: Iterable[Any] | StepLoader, step: int) -> Iterator[Any]:
     """Yield batches without end from that of a step on, going through the loader repeatedly."""
-    if isinstance(loader, BatchLoader):
+    if isinstance(loader, StepLoader):
         return loader.batches_from(step)
     passes = itertools.chain.from_iterable(itertools.repeat(loader))
     return itertools.islice(passes, step, None)

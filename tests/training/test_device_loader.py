@@ -1,0 +1,49 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from fastseg_training.augment import Augmentation, apply_variation, draw_variation
+from fastseg_training.device_loader import DeviceBatchLoader, vary_batch
+from fastseg_training.loader import BatchLoader, BatchPlan
+
+from fastseg.data import Sample
+
+COLOURS = {"brightness": 0.2, "contrast": 0.3, "saturation": 0.3, "tint": 0.1}
+STILL = Augmentation(1, 1, flip=0, brightness=0, contrast=0, saturation=0, tint=0, blur=0)
+CASES = {
+    "zoom and crop": dataclasses.replace(STILL, scale_min=0.5, scale_max=2.0),
+    "flip": dataclasses.replace(STILL, flip=1.0),
+    "colour": dataclasses.replace(STILL, **COLOURS),
+    "blur": dataclasses.replace(STILL, blur=0.7),
+    "everything": Augmentation(),
+}
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES.keys())
+def test_a_batch_on_the_device_equals_opencv_picture_by_picture(
+    samples: list[Sample], options: Augmentation
+) -> None:
+    crop = (64, 48)
+    rng = np.random.default_rng(0)
+    drawn = [draw_variation(rng, options, sample.label_HW, crop) for sample in samples]
+    image_NHW3 = torch.from_numpy(np.stack([sample.image_HW3 for sample in samples]))
+    label_NHW = torch.from_numpy(np.stack([sample.label_HW for sample in samples]))
+    image_N3hw, label_Nhw = vary_batch(image_NHW3, label_NHW, drawn, crop)
+    for index, (sample, variation) in enumerate(zip(samples, drawn, strict=True)):
+        image_hw3, label_hw = apply_variation(variation, sample.image_HW3, sample.label_HW, crop)
+        same_hw = label_Nhw[index].numpy() == label_hw
+        assert same_hw.mean() > 0.985  # positions half way between two pixels round either way
+        difference = np.abs(image_N3hw[index].permute(1, 2, 0).numpy() - image_hw3)
+        assert np.median(difference) <= 1
+        assert (difference > 4).mean() < 0.02
+
+
+def test_both_loaders_show_the_same_batches(samples: list[Sample]) -> None:
+    plan = BatchPlan(samples, 4, (64, 32), Augmentation(), seed=3)
+    on_device = next(DeviceBatchLoader(plan, 128.0, 64.0, torch.device("cpu")).batches_from(7))
+    by_threads = next(BatchLoader(plan, 128.0, 64.0).batches_from(7))
+    assert on_device.files == by_threads.files
+    assert on_device.label_NHW.dtype == by_threads.label_NHW.dtype
+    assert (on_device.label_NHW == by_threads.label_NHW).float().mean() > 0.985
+    assert (on_device.image_N3HW - by_threads.image_N3HW).abs().median() <= 1 / 64

@@ -1,0 +1,137 @@
+"""Batches made on the accelerator: the data set lives in its memory, crops are cut there.
+
+Shape letters: N batch, M pictures of the data set, H and W pixels, h and w pixels of a crop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastseg_runtime.manifest import IGNORE_INDEX
+from torch import Tensor
+
+from fastseg.data import Array, Sample
+from fastseg_training.augment import MID_GREY, Variation
+from fastseg_training.loader import Batch, BatchPlan, made_ahead, source
+
+MEMORY_SHARE = 0.5  # of what is free on the device, for the data set
+BLUR_REACH = 3.0  # standard deviations
+
+
+class DeviceBatchLoader:
+    """Augments whole batches on a device; draws what BatchLoader draws.
+
+    Args:
+        plan: what to load; its samples have to be resident and of one size.
+        mean: subtracted from the bytes.
+        std: then divided by.
+        device: where pictures live and batches are made.
+        workers: threads that draw variations.
+    """
+
+    def __init__(
+        self, plan: BatchPlan, mean: float, std: float, device: torch.device, workers: int = 1
+    ) -> None:
+        self.plan, self.mean, self.std, self.workers = plan, mean, std, workers
+        samples = [plan.samples[index] for index in range(len(plan.samples))]
+        self.image_MHW3 = _upload([sample.image_HW3 for sample in samples], device)
+        self.label_MHW = _upload([sample.label_HW for sample in samples], device)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return len(self.plan)
+
+    def batches_from(self, step: int) -> Iterator[Batch]:
+        """Yield batch after batch without end, the first one that of a step."""
+        return map(self._cut, made_ahead(self.plan.draw, step, self.workers))
+
+    def _cut(self, drawn: list[tuple[int, Sample, Variation]]) -> Batch:
+        indices = torch.tensor([index for index, _, _ in drawn], device=self.image_MHW3.device)
+        image_NHW3, label_NHW = self.image_MHW3[indices], self.label_MHW[indices]
+        variations = [variation for _, _, variation in drawn]
+        image_N3hw, label_Nhw = vary_batch(image_NHW3, label_NHW, variations, self.plan.crop)
+        image_N3hw = (image_N3hw - self.mean).div_(self.std)
+        image_N3hw = image_N3hw.contiguous(memory_format=torch.channels_last)
+        return Batch(image_N3hw, label_Nhw, tuple(source(sample) for _, sample, _ in drawn))
+
+
+def fits_on_device(samples: Sequence[Sample], device: torch.device) -> bool:
+    """Return whether all samples have one size and would leave the device room to train."""
+    first_HW = samples[0].label_HW
+    if any(sample.label_HW.shape != first_HW.shape for sample in samples):
+        return False
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return len(samples) * first_HW.size * 4 <= free_bytes * MEMORY_SHARE
+
+
+def vary_batch(
+    image_NHW3: Tensor,
+    label_NHW: Tensor,
+    variations: Sequence[Variation],
+    crop: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """Apply one variation to each picture of a batch, as apply_variation does to one.
+
+    Returns:
+        float32 (N, 3, h, w) in bytes' units, unrounded, and int64 class ids (N, h, w).
+    """
+    device = image_NHW3.device
+    grid_Nhw2 = _sampling_grid(variations, crop, image_NHW3.shape[1:3], device)
+    # Offsets, because what lies outside of the picture is sampled as 0.
+    centred_N3HW = image_NHW3.permute(0, 3, 1, 2).float() - MID_GREY
+    judged_N1HW = label_NHW[:, None].float() - IGNORE_INDEX
+    image_N3hw = F.grid_sample(centred_N3HW, grid_Nhw2, align_corners=False) + MID_GREY
+    label_N1hw = F.grid_sample(judged_N1HW, grid_Nhw2, mode="nearest", align_corners=False)
+    image_N3hw = _blur(image_N3hw, [variation.blur_sigma for variation in variations])
+    color_N34 = _to_tensor([variation.color_34 for variation in variations], device)
+    image_N3hw = torch.einsum("nij,njhw->nihw", color_N34[..., :3], image_N3hw)
+    image_N3hw = (image_N3hw + color_N34[..., 3, None, None]).clamp_(0, 255)
+    return image_N3hw, (label_N1hw[:, 0] + IGNORE_INDEX).long()
+
+
+def _sampling_grid(
+    variations: Sequence[Variation],
+    crop: tuple[int, int],
+    size: torch.Size,
+    device: torch.device,
+) -> Tensor:
+    """Return where each crop pixel lies in its picture, (N, h, w, 2), -1 to 1 edge to edge."""
+    width, height = crop
+    y_hw, x_hw = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    crop_hw3 = torch.stack([x_hw, y_hw, torch.ones_like(x_hw)], dim=-1).float()
+    map_N23 = _to_tensor([variation.image_from_crop_23 for variation in variations], device)
+    pixel_Nhw2 = torch.einsum("nij,hwj->nhwi", map_N23, crop_hw3)
+    size_xy = torch.tensor([size[1], size[0]], device=device)
+    return (2 * pixel_Nhw2 + 1) / size_xy - 1
+
+
+def _blur(image_N3hw: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Blur each picture with a Gaussian of its own, first along rows, then along columns."""
+    reach = math.ceil(BLUR_REACH * max(sigmas))
+    if not reach:
+        return image_N3hw
+    offset_k = np.arange(-reach, reach + 1)
+    # A tiny sigma is no blur: only the middle of its kernel is not zero.
+    kernels = [np.exp(-0.5 * (offset_k / max(sigma, 1e-3)) ** 2) for sigma in sigmas]
+    kernel_Nk = _to_tensor([kernel / kernel.sum() for kernel in kernels], image_N3hw.device)
+    kernel_Ck = kernel_Nk.repeat_interleave(3, dim=0)
+    image_1Chw = image_N3hw.flatten(0, 1)[None]
+    channels = len(kernel_Ck)
+    padded_1Chw = F.pad(image_1Chw, (reach,) * 4, mode="reflect")
+    rows_1Chw = F.conv2d(padded_1Chw, kernel_Ck[:, None, None, :], groups=channels)
+    both_1Chw = F.conv2d(rows_1Chw, kernel_Ck[:, None, :, None], groups=channels)
+    return both_1Chw.view_as(image_N3hw)
+
+
+def _to_tensor(arrays: Sequence[Array], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.stack(arrays).astype(np.float32)).to(device, non_blocking=True)
+
+
+def _upload(arrays: Sequence[Array], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)).to(device)

@@ -1,0 +1,90 @@
+"""The network that a configuration asks for: new, from other weights, pruned; and its teacher."""
+
+from __future__ import annotations
+
+import sys
+
+from fastseg_runtime.manifest import ClassInfo
+from torch import nn
+
+from fastseg import VARIANTS, FastSegNet, open_network
+from fastseg.model import Head
+from fastseg.narrow import narrow_to_weights
+from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.init_weights import copy_matching
+
+Classes = tuple[ClassInfo, ...]
+CLASSIFIER = ("head.1.weight", "head.1.bias")
+
+
+def build_network(config: TrainConfig, classes: Classes, size: tuple[int, int]) -> nn.Module:
+    """Return the network to train.
+
+    Args:
+        config: the configuration.
+        classes: of the data.
+        size: (width, height) that the network is meant for.
+
+    Raises:
+        ConfigError, CheckpointError: --init, --prune or --model cannot be used.
+    """
+    if config.model not in VARIANTS:
+        return open_network(config.model, classes).model
+    model = FastSegNet(len(classes), config.model)
+    if config.init:
+        start_from(model, config.init, classes)
+    return pruned(model, config, size) if config.prune else model
+
+
+def start_from(model: FastSegNet, init: str, classes: Classes) -> None:
+    """Copy the weights of a checkpoint into a network, its widths too if it was pruned."""
+    source = open_network(init)
+    if source.info.pruned:
+        weights = source.model.state_dict()
+        narrow_to_weights(model, {k: v for k, v in weights.items() if k not in CLASSIFIER})
+        renew_auxiliary_heads(model)
+    same_classes = names(source.info.classes) == names(classes)
+    print(copy_matching(source.model, model, same_classes, init), file=sys.stderr)
+
+
+def renew_auxiliary_heads(model: FastSegNet) -> None:
+    """Replace the auxiliary heads by ones of the decoder's width."""
+    hidden, decoder = model.state_dict()["head.0.0.weight"].shape[:2]
+    heads = [Head(decoder, hidden, model.num_classes) for _ in model.auxiliary_heads]
+    model.auxiliary_heads = nn.ModuleList(heads)
+
+
+def pruned(model: FastSegNet, config: TrainConfig, size: tuple[int, int]) -> FastSegNet:
+    """Return the network without its least important channels."""
+    if not config.init:
+        raise ConfigError("--prune needs --init CHECKPOINT, the trained network to prune")
+    from fastseg_training.prune import prune  # an extra: torch-pruning
+
+    return prune(model, config.prune, size)
+
+
+def is_pruned(config: TrainConfig) -> bool:
+    """Return whether the network has other widths than its variant."""
+    return bool(config.prune) or bool(config.init and open_network(config.init).info.pruned)
+
+
+def open_teacher(config: TrainConfig, classes: Classes) -> nn.Module | None:
+    """Return the network to imitate, None if there is none.
+
+    Raises:
+        ConfigError: it knows other classes.
+    """
+    if not config.teacher:
+        return None
+    teacher = open_network(config.teacher)
+    if names(teacher.info.classes) != names(classes):
+        raise ConfigError(
+            f"the teacher {config.teacher} knows {names(teacher.info.classes)}, the data has "
+            f"{names(classes)}; they have to be the same"
+        )
+    return teacher.model
+
+
+def names(classes: Classes) -> list[str]:
+    """Return the names of classes."""
+    return [entry.name for entry in classes]
