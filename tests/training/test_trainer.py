@@ -45,6 +45,7 @@ def test_the_old_way_of_calling_it_works_on_any_loader() -> None:
     assert evaluation is not None and evaluation.images == 8
 
 
+@pytest.mark.slow
 def test_training_learns_what_colours_tell(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(steps=80)
     evaluation = trainer.train()
@@ -179,6 +180,7 @@ def test_a_run_folder_holds_everything(make_trainer: MakeTrainer, run: RunFolder
     assert info.training["finished"] and info.training["step"] == 6
 
 
+@pytest.mark.slow
 def test_the_saved_model_is_the_trained_one(make_trainer: MakeTrainer, run: RunFolder) -> None:
     model = FastSegNet(3, "nano")
     make_trainer(run, model=model).train()
@@ -187,6 +189,7 @@ def test_the_saved_model_is_the_trained_one(make_trainer: MakeTrainer, run: RunF
     torch.testing.assert_close(loaded(image), model.eval()(image))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     make_trainer: MakeTrainer, run: RunFolder
 ) -> None:
@@ -228,6 +231,7 @@ def test_resuming_a_run_that_saved_nothing_yet_starts_it_anew(
     assert trainer.step == 0 and run.metrics() == []
 
 
+@pytest.mark.slow
 def test_resuming_with_another_network_is_refused(
     make_trainer: MakeTrainer, run: RunFolder
 ) -> None:
@@ -252,6 +256,7 @@ def test_a_training_by_the_clock_ends_with_the_learning_rate_at_zero(
     assert trainer.budget.progress(trainer.step, trainer.elapsed_s) == 1
 
 
+@pytest.mark.slow
 def test_bf16_training_is_close_to_float32(make_trainer: MakeTrainer) -> None:
     losses = []
     for precision in ("fp32", "bf16"):
