@@ -1,0 +1,182 @@
+"""Exports end to end, on an untrained network: real converters, real runtime, real bundle."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.export import Plan, export_bundle
+from fastseg_exporters.source import NetworkSource
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.bundle import open_bundle
+from fastseg_runtime.manifest import Artifact, Manifest
+from fastseg_targets.profile import load_target, parse_target
+
+from fastseg.data.camvid import CLASSES
+
+pytestmark = pytest.mark.slow
+DATA = "synthetic:size=96x64,train=4,val=4,test=2"
+TARGETS = tuple(map(load_target, ("cpu-fp32", "cpu-int8", "cpu-int8-weights")))
+MEASURED = ("latency_ms", "seconds", "peak_memory_mb")
+
+
+def plan(source: NetworkSource, out: Path, **changes: Any) -> Plan:
+    return dataclasses.replace(
+        Plan(source, TARGETS[:1], out, Calibration(DATA, 4), DATA, 4), **changes
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Manifest, Plan]:
+    path = tmp_path_factory.mktemp("export") / "tiny.fastseg"
+    all_three = plan(NetworkSource(str(checkpoint)), path, targets=TARGETS)
+    outcome = export_bundle(all_three)
+    assert outcome.failed == {}
+    return path, outcome.manifest, all_three
+
+
+def named(manifest: Manifest, target: str) -> Artifact:
+    return next(artifact for artifact in manifest.artifacts if artifact.target == target)
+
+
+def test_every_artifact_carries_its_evidence(exported: tuple[Path, Manifest, Plan]) -> None:
+    for artifact in exported[1].artifacts:
+        assert artifact.verification is not None
+        assert artifact.verification["images"] == 4
+        assert artifact.verification["data"] == "synthetic val"
+        assert artifact.verification["runner"].startswith("onnxruntime")
+        assert artifact.attempts[-1]["failures"] == []
+        assert set(artifact.extra["bounds_ms"]) <= set(load_target(artifact.target).devices)
+
+
+def test_the_float_artifact_agrees_with_pytorch(exported: tuple[Path, Manifest, Plan]) -> None:
+    verification = named(exported[1], "cpu-fp32").verification or {}
+    assert verification["agreement"] >= 0.999
+    assert abs(verification["miou_drop"]) < 0.001
+
+
+def test_int8_weights_are_a_third_of_the_float_file(exported: tuple[Path, Manifest, Plan]) -> None:
+    full, small = (
+        sum(file.bytes for file in named(exported[1], name).files)
+        for name in ("cpu-fp32", "cpu-int8-weights")
+    )
+    assert small < full / 3
+
+
+def test_int8_reads_the_cameras_bytes_without_any_arithmetic(
+    exported: tuple[Path, Manifest, Plan], tmp_path: Path
+) -> None:
+    path, manifest, _ = exported
+    artifact = named(manifest, "cpu-int8")
+    if artifact.precision != "int8":
+        pytest.fail(f"int8 did not pass: {artifact.attempts}")
+    with open_bundle(path) as bundle:
+        graph = onnx.load_from_string(bundle.read(artifact.entry)).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    transpose = next(node for node in graph.node if "image" in node.input)
+    (first,) = (node for node in graph.node if transpose.output[0] in node.input)
+    assert (transpose.op_type, first.op_type) == ("Transpose", "DequantizeLinear")
+    assert [values[name].item() for name in first.input[1:]] == [1 / 64, 128]
+
+
+def test_the_runtime_opens_what_was_exported(exported: tuple[Path, Manifest, Plan]) -> None:
+    image_HW3 = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    for target in TARGETS:
+        with RealtimeSegmentation(exported[0], target=target.name) as session:
+            assert session.infer(image_HW3).shape == (50, 70)
+
+
+def test_resume_skips_what_is_there_and_makes_the_rest(
+    exported: tuple[Path, Manifest, Plan],
+) -> None:
+    outcome = export_bundle(dataclasses.replace(exported[2], resume=True))
+    assert outcome.skipped == [target.name for target in TARGETS]
+    assert outcome.manifest.to_json() == exported[1].to_json()
+
+
+def test_two_exports_differ_in_times_alone(
+    exported: tuple[Path, Manifest, Plan], tmp_path: Path
+) -> None:
+    again = export_bundle(dataclasses.replace(exported[2], out=tmp_path / exported[0].name))
+    first, second = (without_times(dataclasses.asdict(m)) for m in (exported[1], again.manifest))
+    assert first == second
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if k not in (*MEASURED, "created")}
+        return {key: without_times(item) for key, item in kept.items()}
+    return [without_times(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def test_a_bundle_of_another_network_is_kept_unless_forced(
+    exported: tuple[Path, Manifest, Plan], source: NetworkSource, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.fastseg"
+    path.write_bytes(exported[0].read_bytes())
+    other = plan(dataclasses.replace(source, size=(64, 64)), path)
+    with pytest.raises(ValueError, match="holds another network, size or output"):
+        export_bundle(other)
+    assert path.read_bytes() == exported[0].read_bytes()
+    forced = export_bundle(dataclasses.replace(other, force=True))
+    assert [artifact.target for artifact in forced.manifest.artifacts] == ["cpu-fp32"]
+
+
+@pytest.mark.parametrize("changes", [{"output": "logits"}, {"mask_stride": 4}])
+def test_other_outputs_run_too(
+    source: NetworkSource, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    path = tmp_path / "tiny.fastseg"
+    outcome = export_bundle(plan(source, path, **changes))
+    assert outcome.failed == {}
+    with RealtimeSegmentation(path) as session:
+        assert session.infer(np.zeros((64, 96, 3), np.uint8)).shape == (64, 96)
+
+
+def test_strict_stops_with_the_numbers_and_writes_nothing(
+    source: NetworkSource, tmp_path: Path
+) -> None:
+    text = (
+        'description = "d"\nexporter = "onnx"\nladder = ["int8", "fp32"]\nextra = "onnx"\n'
+        "[gate]\nmiou_drop = -1.0"
+    )
+    impossible = parse_target("impossible", text)
+    path = tmp_path / "tiny.fastseg"
+    outcome = export_bundle(plan(source, path, targets=(impossible,), strict=True))
+    assert "int8: mIoU drops by" in outcome.failed["impossible"]
+    assert "limit -1.000" in outcome.failed["impossible"]
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("outside_packages")
+def test_a_format_from_outside_is_exported_verified_and_run(
+    source: NetworkSource, tmp_path: Path
+) -> None:
+    text = 'description = "d"\nexporter = "pt2"\nladder = ["fp32"]\nextra = "train"'
+    path = tmp_path / "tiny.fastseg"
+    outcome = export_bundle(plan(source, path, targets=(parse_target("my-board", text),)))
+    assert outcome.failed == {}
+    assert (outcome.manifest.artifacts[0].verification or {})["agreement"] >= 0.999
+    with RealtimeSegmentation(path) as session:
+        assert session.info.backend == "pt2"
+
+
+def test_a_network_of_ones_own_is_exported_like_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n"
+        "def tiny(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8),\n"
+        "                         nn.ReLU(), nn.Conv2d(8, num_classes, 1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    source = NetworkSource("my_networks:tiny", CLASSES, None, (96, 64))
+    outcome = export_bundle(plan(source, tmp_path / "own.fastseg", targets=TARGETS[:2]))
+    assert outcome.failed == {}
+    assert outcome.manifest.model.variant == "my_networks:tiny"
