@@ -49,7 +49,7 @@ def quantize(
         logging.disable(logging.WARNING)  # advice to pre-process, which onnxsim has done
         try:
             quantize_static(
-                model,
+                onnx.ModelProto.FromString(model.SerializeToString()),  # it empties its input
                 path,
                 _Images(images, mean, std),
                 quant_format=QuantFormat.QDQ,
