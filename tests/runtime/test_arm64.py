@@ -89,17 +89,19 @@ def test_the_runtime_installs_offline_and_says_what_an_engine_would_need(
     assert "onnxruntime is not installed; to add it: pip install onnxruntime" in result.stdout
 
 
-def test_a_network_gives_the_same_class_maps_with_onnxruntime(
+def test_a_network_gives_the_same_class_maps_with_every_engine(
     board_with_engines: Arm64Tree, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     info = CheckpointInfo("nano", CLASSES, width=128, height=64)
     save_checkpoint(tmp_path / "net.safetensors", FastSegNet(len(CLASSES), "nano").eval(), info)
     command = [str(Path(sys.executable).with_name("fastseg-export")), "net.safetensors"]
-    command += ["--target=cpu-fp32", "--target=cpu-int8", "-o", "net.fastseg"]
+    targets = ["cpu-fp32", "cpu-int8", "raspberrypi-int8"]
+    command += [*(f"--target={target}" for target in targets), "-o", "net.fastseg"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     equal = same_class_maps(board_with_engines, tmp_path / "net.fastseg")
-    assert set(equal) == {"cpu-fp32", "cpu-int8"}
+    assert set(equal) == set(targets)
+    # Float sums differ in their last bits: two classes that are as likely may change places.
     assert min(equal.values()) >= 0.999
 
 
