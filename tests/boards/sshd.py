@@ -139,7 +139,12 @@ def name_of(pid: int) -> str:
 
 def files_in(folder: Path) -> list[str]:
     """Return what a folder holds, all levels."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    found = [
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, folders, files in os.walk(folder)  # what vanishes meanwhile is no error
+        for name in (*folders, *files)
+    ]
+    return sorted(found)
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ from remote_bench.lines import EventLines
 
 SILENT_S = 12.0  # the keeper sends something every second
 AGENT_SILENT_S = 14.0  # and so does the agent; more, so that a broken connection is named first
-HELLO_S = 15.0
+HELLO_S = 30.0  # an interpreter starts slowly on a busy board
 _REPLY_S = 900.0  # unpacking wheels on an SD card takes minutes; silence is noticed long before
 _PING_S = 2.0
 _LOOK_S = 0.5

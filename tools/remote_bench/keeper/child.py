@@ -1,5 +1,6 @@
 """The agent as a child process: its events go to the workstation and into a log."""
 
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,10 @@ class Child:
 
     def __init__(self, wire: Wire, folder: str, mode: str, request: Dict[str, Any]) -> None:
         self._wire, self._folder = wire, folder
-        self._log = os.open(os.path.join(folder, EVENTS), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+        self._log = os.open(os.path.join(folder, EVENTS), flags)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, STATUS))  # of an earlier agent
         self._errors = b""
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "agent", mode],

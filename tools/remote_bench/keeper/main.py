@@ -36,7 +36,7 @@ class Keeper:
         if self._swept:
             free_lock_of_the_dead()
         self._folder = RunFolder(self._ours, boot_id=self._boot_id(), who=settings.get("who"))
-        self._store = Store(self._ours)
+        self._store = Store(self._folder.path)  # of its own while it has no lock
         self._engines = os.path.join(self._ours, "engines")
         self._site = ""
         self._keep = bool(settings.get("keep"))
@@ -112,6 +112,7 @@ class Keeper:
     def lock(self) -> None:
         """Take the board for this run."""
         self._lock = BoardLock(who=self._who, pid=os.getpid(), run=self._folder.run)
+        self._store = Store(self._ours)
 
     def offer(self, sha256: str, size: int) -> Dict[str, Any]:
         """Begin or resume the upload of a file."""

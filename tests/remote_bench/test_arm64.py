@@ -1,0 +1,139 @@
+"""The whole tool against an emulated arm64 board that has nothing but python3."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from remote_bench.bench import measure
+from remote_bench.doctor import examine
+from remote_bench.plan import Plan
+from remote_bench.ssh import SshHost
+from remote_bench.watch import Cancel
+
+from tests.boards.arm64_board import ADDRESS, Arm64Board, missing
+
+pytestmark = [
+    pytest.mark.arm64,
+    pytest.mark.skipif(bool(missing()), reason=f"no emulated arm64 board: {missing()}"),
+]
+
+MV, MA = 5000, 1200  # of the made rail VDD_IN: 6 W
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """The board; FASTSEG_ARM64_ROOT names a folder that keeps its packages for the next time."""
+    kept = os.environ.get("FASTSEG_ARM64_ROOT")
+    board = Arm64Board(Path(kept) if kept else tmp_path_factory.mktemp("arm64"))
+    hwmon = "sys/class/hwmon/hwmon4"
+    for name, value in {"name": "ina3221", "in1_label": "VDD_IN"}.items():
+        board.write(f"{hwmon}/{name}", f"{value}\n")
+    board.write(f"{hwmon}/in1_input", f"{MV}\n")
+    board.write(f"{hwmon}/curr1_input", f"{MA}\n")
+    yield board
+    board.stop()
+
+
+@pytest.fixture
+def host(board, ssh_client):
+    alias = ssh_client.add("jetson", board, HostName=ADDRESS, User="jetson")
+    host = SshHost(alias, lambda prompt: None)
+    yield host
+    host.close()
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.began: dict[str, float] = {}
+
+    def phase(self, name: str) -> None:
+        self.began.setdefault(name, time.monotonic())
+
+    def progress(self, done, total, fps=None) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def wait_until_clean(board) -> None:
+    end = time.monotonic() + 60
+    while (board.left() or board.processes()) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert (board.left(), board.processes()) == ([], [])
+
+
+def test_doctor_recognises_the_board_and_says_what_it_lacks(board, host):
+    findings = examine(host, Plan(), Watcher(), Cancel())
+    assert findings["device"] == "orin-nano"
+    assert not findings["root"]
+    checks = {check["what"]: check for check in findings["checks"]}
+    assert checks["power rails"]["detail"] == "VDD_IN"
+    assert not checks["numpy"]["ok"] and "brings a wheel" in checks["numpy"]["fix"]
+    wait_until_clean(board)
+
+
+def test_a_bare_board_runs_a_network_with_wheels_that_travel_and_nothing_stays(board, host, bundle):
+    watcher = Watcher()
+    plan = Plan(bundle=bundle, seconds=10, idle_s=2, warmup_s=1)
+    report = measure(host, plan, watcher, Cancel())
+    assert report["error"] is None, report["error"]
+    assert any("no numpy and no onnxruntime" in note for note in watcher.notes)
+    assert report["device"]["machine"] == "aarch64"
+    assert report["engine"]["backend"] == "onnxruntime"
+    assert report["accuracy"]["agreement"] == 1.0
+    assert report["power"]["rails"] == ["VDD_IN"]
+    assert report["power"]["flat_out"]["mean_w"] == pytest.approx(MV * MA / 1e6)
+    assert report["power"]["scope"] == "module"
+    assert not [p for p in report["board"]["appeared"] if "remote_bench" in p]
+    wait_until_clean(board)
+
+
+def test_what_was_kept_is_not_sent_again(board, host, bundle):
+    plan = Plan(bundle=bundle, seconds=2, idle_s=0.5, warmup_s=0.5, keep=True)
+    waits = []
+    for one in (plan, Plan(bundle=bundle, seconds=2, idle_s=0.5, warmup_s=0.5)):
+        watcher = Watcher()
+        assert measure(host, one, watcher, Cancel())["error"] is None
+        waits.append(watcher.began["build"] - watcher.began["connect"])
+    assert waits[1] < waits[0]
+    wait_until_clean(board)
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+from remote_bench.bench import measure
+from remote_bench.plan import Plan
+from remote_bench.ssh import SshHost
+from remote_bench.watch import Cancel
+
+
+class Printer:
+    def phase(self, name):
+        print(name, flush=True)
+
+    def progress(self, done, total, fps=None):
+        pass
+
+    def note(self, text):
+        pass
+
+
+host = SshHost("jetson", lambda prompt: None)
+measure(host, Plan(bundle=Path(sys.argv[1]), seconds=120.0), Printer(), Cancel())
+"""
+
+
+def test_a_killed_client_leaves_a_clean_board(board, host, bundle):
+    command = [sys.executable, "-c", CLIENT, str(bundle)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        for line in client.stdout:
+            if line.strip() == "run":
+                break
+        client.kill()
+    wait_until_clean(board)
