@@ -11,7 +11,8 @@ from typing import Any
 
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.manifest import Artifact, InputSpec, Manifest, ModelInfo, OutputSpec
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.metrics import Array, agreement
+from fastseg_runtime.selftest import RECORDED
 from fastseg_targets.device import load_device
 from fastseg_targets.profile import Target
 
@@ -181,6 +182,7 @@ def _make(
     tell: Callable[[str], None],
 ) -> Rung:
     counter = iter(range(10_000))
+    selftests = selftest_scenes(network)
 
     def convert(job: Job) -> Converted:
         own = folder / str(next(counter))
@@ -189,7 +191,8 @@ def _make(
 
     def check(job: Job, converted: Converted, on: VerificationSet) -> Verification:
         with _session(manifest, job, converted, folder / "trial.fastseg") as session:
-            return verify(session, on)
+            selftest = min(agreement(session.infer(image), ids) for image, ids in selftests)
+            return dataclasses.replace(verify(session, on), selftest_agreement=selftest)
 
     quick = VerificationSet(
         plan.verify_data, QUICK_IMAGES, _runner(network), len(network.info.classes)
@@ -201,7 +204,13 @@ def _make(
         tell,
     )
     job = Job(
-        plan.source, target, target.ladder[0], plan.calibration, plan.output, plan.mask_stride
+        plan.source,
+        target,
+        target.ladder[0],
+        plan.calibration,
+        plan.output,
+        plan.mask_stride,
+        network_sha256=network.sha256,
     )
     rung = climb_down(job, tools, plan.strict)
     # The folder goes away: take the files along.
@@ -256,6 +265,7 @@ def _add(
     extra = {
         **artifact.extra,
         "options": options_of(plan),
+        RECORDED: rung.verification.selftest_agreement,
         "bounds_ms": bounds_ms(manifest, target, rung.precision, weights),
         "export": {
             "seconds": round(rung.converted.seconds, 1),

@@ -43,6 +43,7 @@ class Job:
     output: OutputKind = "classes"
     mask_stride: int = 1
     keep_float: tuple[str, ...] = ()
+    network_sha256: str = ""  # the child must open the very same weights; "": do not check
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,12 @@ def _read(folder: Path) -> Job:
 def main(folder: Path) -> int:
     """Be the child: convert, write result.json last."""
     job = _read(folder)
+    network = job.network.open()
+    if job.network_sha256 not in ("", network.sha256):
+        print(f"{job.network.spec} gives other weights each time: pass --weights", file=sys.stderr)
+        return 1
     request = Request(
-        job.network.open(),
+        network,
         job.target,
         job.precision,
         job.calibration,

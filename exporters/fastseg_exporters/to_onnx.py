@@ -26,7 +26,7 @@ except ImportError as error:
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
-MIN_ONNXRUNTIME = "1.16"
+MIN_ONNXRUNTIME = "1.17"  # 1.16 cannot run the int8 graph
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def test_the_table_has_every_artifact_and_says_where_the_report_is(demo: Path) -
 def test_the_report_is_one_file_that_refers_to_nothing_outside(demo: Path) -> None:
     page = (demo / "report.html").read_text("utf-8")
     assert page.count('src="data:image/png;base64,') == 1 + 4 * 3
-    assert not re.search(r"""(src|href)=["']?(?!data:)|url\(|https?://""", page)
+    assert not re.search(r"""(src|href)=["'](?!data:)|url\(|https?://""", page)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

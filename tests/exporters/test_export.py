@@ -1,12 +1,14 @@
 """Exports end to end, on an untrained network: real converters, real runtime, real bundle."""
 
 import dataclasses
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.source import NetworkSource
@@ -176,7 +178,11 @@ def test_a_network_of_ones_own_is_exported_like_ours(
         "                         nn.ReLU(), nn.Conv2d(8, num_classes, 1))\n"
     )
     monkeypatch.chdir(tmp_path)
-    source = NetworkSource("my_networks:tiny", CLASSES, None, (96, 64))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    torch.manual_seed(0)
+    network = importlib.import_module("my_networks").tiny(len(CLASSES))
+    torch.save(network.state_dict(), "w.pth")
+    source = NetworkSource("my_networks:tiny", CLASSES, "w.pth", (96, 64))
     outcome = export_bundle(plan(source, tmp_path / "own.fastseg", targets=TARGETS[:2]))
     assert outcome.failed == {}
     assert outcome.manifest.model.variant == "my_networks:tiny"

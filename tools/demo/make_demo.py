@@ -86,9 +86,10 @@ def draw_scenes(bundle: Path) -> list[Strip]:
 
 def show(rows: list[Row]) -> None:
     """Print the table of the report."""
-    table = Table(title="the demo's artifacts, in the runtime on this machine")
+    table = Table(title="the demo's artifacts, in the runtime on this machine", padding=(0, 0))
     for column in Row.HEADINGS:
-        table.add_column(column, justify="left" if column == "target" else "right")
+        justify = "left" if column == "target" else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*row.cells())
     Console().print(table)
