@@ -43,7 +43,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Implicitly cleaning up <Temporary:ResourceWarning"),
 ]
 CLASSES = 11
-TRAINING_SIZE = (160, 96)
+TRAINING_SIZE = (128, 64)
 AGREEMENT = 0.998
 
 
@@ -60,13 +60,13 @@ def trained() -> FastSegNet:
     anything does not, so that a difference means something.
     """
     torch.manual_seed(0)
-    images, labels = zip(*scenes(16, *TRAINING_SIZE), strict=True)
+    images, labels = zip(*scenes(8, *TRAINING_SIZE), strict=True)
     x_N3HW = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() - 128) / 64
     y_NHW = torch.from_numpy(np.stack(labels)).long()
     model = FastSegNet(CLASSES, "nano", auxiliary=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(60):
-        batch = slice(step % 4 * 4, step % 4 * 4 + 4)
+    for step in range(30):
+        batch = slice(step % 2 * 4, step % 2 * 4 + 4)
         loss = F.cross_entropy(model(x_N3HW[batch]), y_NHW[batch], ignore_index=255)
         optimizer.zero_grad()
         loss.backward()
@@ -247,7 +247,7 @@ def test_a_network_that_torch_cannot_trace_is_an_error_that_says_so(tmp_path: Pa
     ("precision", "target", "largest_share", "agreeing"),
     [
         ("int8-weights", "ios-int8", 0.6, 0.98),
-        ("palettized", "ios-palettized", 0.65, 0.98),
+        ("palettized", "ios-palettized", 0.5, 0.95),
     ],
 )
 def test_compressed_weights_are_smaller_and_nearly_as_good(
@@ -259,7 +259,7 @@ def test_compressed_weights_are_smaller_and_nearly_as_good(
     tmp_path: Path,
 ) -> None:
     to_coreml.export(request(trained), tmp_path / "fp16")
-    asked = request(trained, precision=precision, target=target)
+    asked = with_palette(request(trained, precision=precision, target=target), 6)
     assert measure(asked, tmp_path / "small") >= agreeing
     sizes = [sum(map(len, file_bytes(tmp_path / n).values())) for n in ("small", "fp16")]
     assert sizes[0] < largest_share * sizes[1]
