@@ -48,9 +48,10 @@ class LocalStream:
 
     def _drain(self) -> None:
         assert self._process.stderr is not None
-        errors = self._process.stderr.fileno()
-        for chunk in iter(lambda: os.read(errors, 4096), b""):
-            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+        with self._process.stderr as errors:
+            for chunk in iter(lambda: errors.read(4096), b""):
+                self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+        self._process.wait()
 
     def send(self, data: bytes) -> None:
         """Write to its stdin."""
@@ -62,7 +63,10 @@ class LocalStream:
     def receive(self) -> bytes:
         """Return the next bytes of its stdout."""
         assert self._process.stdout is not None
-        return os.read(self._process.stdout.fileno(), 1 << 16)
+        chunk = self._process.stdout.read(1 << 16)
+        if not chunk:
+            self._process.stdout.close()
+        return chunk
 
     def errors(self) -> str:
         """Return the end of its stderr."""
