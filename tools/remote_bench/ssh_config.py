@@ -15,7 +15,8 @@ from remote_bench.errors import UsageError
 
 _TIMEOUT_S = 20.0
 _HOST = re.compile(
-    r"(?:ssh://)?(?:(?P<user>[^@/]+)@)?(?P<host>\[[^\]]+\]|[^@/:\[\]]+)(?::(?P<port>[0-9]{1,5}))?/?"
+    r"(?:ssh://)?(?:(?P<user>[\w.+\\-]+)@)?"
+    r"(?P<host>\[[0-9a-fA-F:.]+(?:%\w+)?\]|[\w.%+-]+)(?::(?P<port>[0-9]{1,5}))?/?"
 )
 _KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
 

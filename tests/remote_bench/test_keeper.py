@@ -1,0 +1,238 @@
+"""The board's modules, each on its own; test_faults.py has them behind a real connection."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from remote_bench.keeper import lock as locking
+from remote_bench.keeper import store as storing
+from remote_bench.keeper.deploy import deploy
+from remote_bench.keeper.folder import (
+    MARKER,
+    RunFolder,
+    inside,
+    keep_or_remove,
+    our_folder,
+    remove_run,
+    sweep,
+)
+from remote_bench.keeper.inventory import difference, take
+from remote_bench.keeper.lock import BoardLock
+from remote_bench.keeper.refusal import Refusal
+from remote_bench.keeper.store import Store
+
+KEEPER = Path(storing.__file__).parent
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def put(store: Store, content: bytes) -> str:
+    store.offer(sha(content), len(content))
+    store.write([content])
+    store.commit(sha(content))
+    return sha(content)
+
+
+@pytest.fixture
+def ours(tmp_path):
+    return our_folder(str(tmp_path))
+
+
+def test_the_board_side_needs_no_more_than_python_3_6():
+    vermin = Path(sys.executable).with_name("vermin")
+    command = [str(vermin), "-t=3.6-", "--no-tips", str(KEEPER)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_damaged_upload_gets_no_name(ours):
+    store = Store(ours)
+    store.offer(sha(b"wanted"), 6)
+    store.write([b"damage"])
+    with pytest.raises(Refusal, match="arrived damaged"):
+        store.commit(sha(b"wanted"))
+    assert os.listdir(f"{ours}/store") == []
+
+
+@given(st.binary(max_size=300), st.data())
+def test_an_upload_cut_anywhere_goes_on_from_there(tmp_path_factory, content, data):
+    store = Store(str(tmp_path_factory.mktemp("ours")))
+    cut = data.draw(st.integers(0, len(content)))
+    store.offer(sha(content), len(content))
+    store.write([content[:cut]])
+    store.close()
+    offer = store.offer(sha(content), len(content))
+    assert (offer["have"], offer["prefix_sha256"]) == (cut, sha(content[:cut]))
+    store.write([content[cut:]])
+    store.commit(sha(content))
+    assert store.offer(sha(content), len(content))["have"] == len(content)
+
+
+def test_a_stored_file_that_was_damaged_later_is_not_offered_as_there(ours):
+    store = Store(ours)
+    name = put(store, b"content")
+    Path(ours, "store", name).write_bytes(b"another")
+    assert store.offer(name, 7)["have"] == 0
+
+
+def test_an_upload_that_the_disk_cannot_hold_is_refused_before_it_begins(ours):
+    with pytest.raises(Refusal, match="MB free, .* are needed"):
+        Store(ours).offer("0" * 64, 10**18)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "", ".", "..", "a/..", "x\0y"])
+def test_no_name_leaves_the_work_folder(ours, name):
+    folder = RunFolder(ours)
+    with pytest.raises(Refusal, match="leaves the work folder|expected a relative"):
+        folder.inside(name)
+
+
+def test_a_link_in_the_work_folder_does_not_lead_out_of_it(ours, tmp_path):
+    folder = RunFolder(ours)
+    os.symlink(tmp_path, f"{folder.path}/link")
+    with pytest.raises(Refusal, match="leaves"):
+        inside(folder.path, "link/x")
+
+
+def test_a_zip_that_wants_to_leave_its_folder_stays_inside(ours, tmp_path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("../../escaped", "x")
+        archive.writestr("/absolute", "x")
+    store = Store(ours)
+    store.unpack(put(store, content.getvalue()), f"{ours}/into")
+    assert sorted(os.listdir(f"{ours}/into")) == ["absolute", "escaped"]
+
+
+def test_only_run_folders_of_ours_are_deleted(ours, tmp_path):
+    os.mkdir(f"{ours}/run-unmarked")
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    os.symlink(precious, f"{ours}/run-link")
+    for name in ("run-unmarked", "run-link", "../precious", "store"):
+        with pytest.raises((Refusal, FileNotFoundError)):
+            remove_run(ours, name)
+    assert precious.exists()
+
+
+def dead_run(ours: str, age_s: float = 0, **facts) -> str:
+    """A run folder whose process is gone."""
+    name = f"run-dead{len(os.listdir(ours))}"
+    os.mkdir(f"{ours}/{name}")
+    Path(ours, name, MARKER).write_text(json.dumps(facts))
+    then = time.time() - age_s
+    os.utime(f"{ours}/{name}", (then, then))
+    return name
+
+
+def test_the_sweep_takes_what_the_dead_left_and_no_more(ours):
+    alive = RunFolder(ours)
+    dead = dead_run(ours)
+    waiting = dead_run(ours, detached=True)
+    forgotten = dead_run(ours, 8 * 86400, detached=True)
+    os.mkdir(f"{ours}/run-beingmade")
+    assert sweep(ours) == sorted([dead, forgotten])
+    assert {alive.run, waiting, "run-beingmade"} <= set(os.listdir(ours))
+
+
+def test_the_sweep_drops_uploads_of_a_run_that_was_killed_and_of_yesterday(ours):
+    store = Store(ours)
+    name = put(store, b"content")
+    assert sweep(ours) == []
+    then = time.time() - 2 * 86400
+    os.utime(f"{ours}/store/{name}", (then, then))
+    assert sweep(ours) == [name]
+    put(store, b"content")
+    dead = dead_run(ours, complete=True)
+    assert sweep(ours) == [dead, "store"]
+
+
+def test_what_is_kept_on_request_survives_the_sweep_until_a_run_without_the_request(ours):
+    name = put(Store(ours), b"content")
+    then = time.time() - 9 * 86400
+    os.utime(f"{ours}/store/{name}", (then, then))
+    keep_or_remove(ours, keep=True)
+    assert sweep(ours) == [] and os.path.exists(f"{ours}/store/{name}")
+    keep_or_remove(ours, keep=False)
+    assert os.listdir(ours) == []
+
+
+def test_a_folder_that_others_may_read_is_not_used(tmp_path):
+    os.mkdir(tmp_path / f"remote_bench-{os.geteuid()}")
+    os.chmod(tmp_path / f"remote_bench-{os.geteuid()}", 0o755)
+    with pytest.raises(Refusal, match="expected mode 700"):
+        our_folder(str(tmp_path))
+
+
+@pytest.fixture
+def lock_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(locking.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_lock_is_held_once_and_says_by_whom(lock_folder):
+    first = BoardLock(who="ann@laptop")
+    with pytest.raises(Refusal, match="another run holds this board: .*ann@laptop"):
+        BoardLock(who="bob@laptop")
+    first.release()
+    assert list(lock_folder.iterdir()) == []
+    BoardLock(who="bob@laptop").release()
+
+
+def test_a_lock_file_that_is_a_link_is_not_followed(lock_folder, tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (lock_folder / locking.NAME).symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"):
+        BoardLock(who="me")
+    assert target.read_text() == "precious"
+
+
+def test_a_deployment_appears_whole_and_replaces_only_an_earlier_one(tmp_path):
+    source = tmp_path / "net.fastseg"
+    source.write_bytes(b"one")
+    target = tmp_path / "app"
+    record = deploy(str(target), {"net.fastseg": str(source)}, {"fps": 30})
+    assert record["files"] == {"net.fastseg": sha(b"one")}
+    source.write_bytes(b"two")
+    deploy(str(target), {"net.fastseg": str(source)}, {"fps": 31})
+    assert (target / "net.fastseg").read_bytes() == b"two"
+    assert json.loads((target / "deployed.json").read_text())["report"] == {"fps": 31}
+    assert sorted(os.listdir(target)) == ["deployed.json", "net.fastseg"]
+
+
+def test_a_deployment_does_not_touch_what_somebody_else_put_there(tmp_path):
+    source = tmp_path / "net.fastseg"
+    source.write_bytes(b"one")
+    target = tmp_path / "app"
+    target.mkdir()
+    (target / "net.fastseg").write_bytes(b"theirs")
+    with pytest.raises(Refusal, match="of somebody else"):
+        deploy(str(target), {"net.fastseg": str(source)}, {})
+    assert (target / "net.fastseg").read_bytes() == b"theirs"
+    assert os.listdir(target) == ["net.fastseg"]
+
+
+def test_an_inventory_tells_what_came_and_went(tmp_path):
+    (tmp_path / "a").mkdir()
+    before = take([str(tmp_path), str(tmp_path / "absent")])
+    (tmp_path / "a").rmdir()
+    (tmp_path / "b").mkdir()
+    found = difference(before, take([str(tmp_path)]))
+    assert found == {
+        "before": 1,
+        "after": 1,
+        "appeared": [f"{tmp_path}/b"],
+        "disappeared": [f"{tmp_path}/a"],
+    }
