@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -231,8 +232,16 @@ def _session(
     artifact = _artifact(job.target, job.precision, converted, files)
     trial = dataclasses.replace(manifest, artifacts=(artifact,), selftest=())
     write_bundle(path, trial, dict(files))
-    with RealtimeSegmentation(path, target=job.target.name, selftest=False) as session:
+    with RealtimeSegmentation(
+        path, backend=_backend(artifact), target=job.target.name, selftest=False
+    ) as session:
         yield session
+
+
+def _backend(artifact: Artifact) -> str:
+    """Return the backend that proves an artifact here: Core ML itself runs on macOS alone."""
+    off_macos = artifact.format == "coreml" and sys.platform != "darwin"
+    return "mil" if off_macos else "auto"
 
 
 def _artifact(
