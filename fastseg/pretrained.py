@@ -1,4 +1,4 @@
-"""The weights that ship with the package; docs/models.md has a card for each."""
+"""The weights that ship with the package, by name: none so far."""
 
 from pathlib import Path
 
