@@ -38,7 +38,7 @@ class Augmentation:
     """
 
     scale_min: float = 0.5
-    scale_max: float = 1.5
+    scale_max: float = 2.0
     flip: float = 0.5
     brightness: float = 0.2
     contrast: float = 0.3

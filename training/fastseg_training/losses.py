@@ -134,12 +134,12 @@ def pixel_cross_entropy(logits_NKHW: Tensor, label_NHW: Tensor, ignore_index: in
     return F.cross_entropy(logits_NKHW, label_NHW, ignore_index=ignore_index, reduction="none")
 
 
-def enet_weights(pixels_K: Tensor, constant: float = 1.02) -> Tensor:
+def enet_weights(pixels_K: Tensor, constant: float = 1.10) -> Tensor:
     """Return class weights 1 / ln(c + p), (K,) float32 (ENet, Paszke et al. 2016, 1606.02147).
 
     Args:
         pixels_K: how many training pixels each class has.
-        constant: c; the closer to 1, the more rare classes weigh. At 1.02 up to 50 times.
+        constant: c; the closer to 1, the more rare classes weigh: up to 50 at 1.02, up to 10 at 1.10.
     """
     return 1 / torch.log(constant + pixels_K / pixels_K.sum()).float()
 
@@ -158,7 +158,7 @@ class LossOptions:
 
     formula: str = "ce"
     class_weights: str = "enet"
-    enet_constant: float = 1.02
+    enet_constant: float = 1.10
     ohem_thresh: float = 0.7
     ohem_share: float = 1 / 16
 
