@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 VERSION_CHECK := import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"fastseg needs Python 3.11 or newer, this is {v[0]}.{v[1]} ({sys.executable}); try: make PYTHON=python3.11")
 
-.PHONY: help demo test test-slow test-arm64 test-gpu lint format bench dist clean
+.PHONY: help demo test test-slow test-figures test-arm64 test-gpu lint format bench dist clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ test: .venv/ready ## the fast tests
 
 test-slow: .venv/ready-converters ## the rest: training, converters, sshd, browser
 	$(BIN)/python -m pytest -q -m slow
+
+test-figures: .venv/ready ## times and memory against their limits, on a quiet machine
+	$(BIN)/python -m pytest -q -m figures
 
 test-arm64: .venv/ready-converters ## on an emulated arm64 board (root, qemu-user-static)
 	$(BIN)/python -m pytest -q -m arm64

@@ -44,7 +44,7 @@ def test_a_network_whose_logits_have_the_images_size_keeps_the_plain_argmax() ->
     assert torch.equal(class_map_for(graph)(logits), graph.class_map(logits))
 
 
-@pytest.mark.slow
+@pytest.mark.figures
 @pytest.mark.parametrize("variant", ["small", "base"])
 @pytest.mark.parametrize("classes", [11, 19])
 def test_it_takes_at_most_15_percent_of_the_graph(

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "tools/runtime_figures/measure_runtime.py"
 NOISE = 0.02  # of such ratios on a machine with other work
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.figures
 
 
 @pytest.fixture(scope="module")
