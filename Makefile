@@ -48,8 +48,8 @@ format: .venv/ready ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready-converters ## the tables and pictures of README
-	$(BIN)/python -m compare_models
+bench: .venv/ready ## the runtime's own costs, as README has them
+	$(BIN)/python tools/runtime_figures/measure_runtime.py
 
 dist: .venv/ready ## both wheels, into dist/
 	$(PIP) hatchling
