@@ -139,7 +139,7 @@ def enet_weights(pixels_K: Tensor, constant: float = 1.10) -> Tensor:
 
     Args:
         pixels_K: how many training pixels each class has.
-        constant: c; the closer to 1, the more rare classes weigh: up to 50 at 1.02, up to 10 at 1.10.
+        constant: c; the closer to 1, the more rare classes weigh: up to 50 at 1.02, 10 at 1.10.
     """
     return 1 / torch.log(constant + pixels_K / pixels_K.sum()).float()
 
