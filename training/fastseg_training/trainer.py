@@ -25,7 +25,7 @@ from fastseg_training.loader import Batch, StepLoader
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimizer import make_optimizer
 from fastseg_training.pictures import draw_curves, draw_predictions
-from fastseg_training.precision import choose_device, choose_precision
+from fastseg_training.precision import choose_device, choose_precision, fast_depthwise
 from fastseg_training.progress import TrainingProgress
 from fastseg_training.recipe import Recipe
 from fastseg_training.run_folder import RunError, RunFolder
@@ -119,7 +119,11 @@ class SegmentationTrainer:
         saved = time.monotonic()
         started = saved - self.elapsed_s
         self.model.train()
-        with StopRequest() as stop, TrainingProgress(visible=self._leads) as bar:
+        with (
+            StopRequest() as stop,
+            TrainingProgress(visible=self._leads) as bar,
+            fast_depthwise(self.model, self.precision, self.device),
+        ):
             for batch in self._batches():
                 elapsed_s = time.monotonic() - started
                 self.elapsed_s, stopping = self._agree(elapsed_s, stop.requested)
