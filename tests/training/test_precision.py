@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 def test_depthwise_convolutions_in_float32_change_the_arithmetic_and_nothing_else() -> None:
     torch.manual_seed(0)
-    model = FastSegNet(3, "nano")
+    model = FastSegNet(3, "nano").eval()
     before, names = str(model), list(model.state_dict())
     image = torch.randn(2, 3, 64, 64)
     with torch.autocast("cpu", torch.bfloat16):
