@@ -25,6 +25,7 @@ class Job(threading.Thread, Generic[T]):
         self._work = work
         self.value: T | None = None
         self.error: BaseException | None = None
+        self.done = threading.Event()
 
     def run(self) -> None:
         """Do it."""
@@ -32,6 +33,8 @@ class Job(threading.Thread, Generic[T]):
             self.value = self._work()
         except BaseException as error:  # told in the main thread
             self.error = error
+        finally:
+            self.done.set()
 
     def outcome(self) -> T | BenchError:
         """Return what came of it; what is no BenchError is a mistake of ours, and raised."""
@@ -67,9 +70,10 @@ def run_side_by_side(
 
 
 def _wait(jobs: Mapping[str, Job[T]]) -> None:
+    # Not join(): a Ctrl-C in it makes Python 3.11 believe that the thread has ended.
     for job in jobs.values():
-        while job.is_alive():
-            job.join(_LOOK_S)
+        while not job.done.wait(_LOOK_S):
+            continue
 
 
 def on_hosts(

@@ -9,7 +9,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from fastseg_runtime.image_files import SUFFIXES, ImageError, read_image
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _Frame = tuple[Array, Array | None]  # image (H, W, 3) RGB, class ids (H, W); both uint8
 
 
-def frames_zip(source: Path, archive: Path, manifest: Manifest) -> None:
+def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> None:
     """Write NAME.npy and NAME.label.npy of up to 100 frames into a zip.
 
     Raises:

@@ -1,8 +1,9 @@
 """Brings to a locked board all that a run needs."""
 
+import io
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastseg_runtime.manifest import Manifest
 from fastseg_targets.device import recognise
@@ -47,17 +48,14 @@ class Preparation:
         manifest = read_manifest(bundle, plan.target)
         packages = missing_packages(probe, candidates(manifest, plan.target))
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]
-        sha256 = self._upload(bundle)
+        sha256 = self._upload_file(bundle)
         self._session.request("place", sha256=sha256, name=BUNDLE)
         frames = self._send_frames(manifest) if plan.frames else None
         return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames)
 
     def send_code(self) -> None:
         """Send the agent and the runtime."""
-        with tempfile.NamedTemporaryFile() as code:
-            code.write(payload.code_zip())
-            code.flush()
-            sha256 = self._upload(Path(code.name))
+        sha256 = self._upload(io.BytesIO(payload.code_zip()))
         self._session.request("unpack", sha256=sha256, name=".")
 
     def _bring_wheels(self, probe: dict[str, Any], packages: list[str]) -> list[str]:
@@ -65,19 +63,23 @@ class Preparation:
             return []
         self._watch.phase("wheels")
         self._watch.note(f"the board has no {' and no '.join(packages)}: bringing it along")
-        hashes = [self._upload(wheel) for wheel in fetch_wheels(probe, packages)]
+        hashes = [self._upload_file(wheel) for wheel in fetch_wheels(probe, packages)]
         return [self._session.request("site", wheels=hashes)["path"]]
 
     def _send_frames(self, manifest: Manifest) -> str:
         assert self._plan.frames is not None
         self._watch.phase("frames")
-        with tempfile.NamedTemporaryFile() as archive:
-            frames_zip(self._plan.frames, Path(archive.name), manifest)
-            sha256 = self._upload(Path(archive.name))
+        with tempfile.TemporaryFile() as archive:  # without a name: it cannot be left behind
+            frames_zip(self._plan.frames, archive, manifest)
+            sha256 = self._upload(archive)
         self._session.request("unpack", sha256=sha256, name=_FRAMES)
         return _FRAMES
 
-    def _upload(self, file: Path) -> str:
+    def _upload_file(self, file: Path) -> str:
+        with file.open("rb") as content:
+            return self._upload(content)
+
+    def _upload(self, file: BinaryIO) -> str:
         self._watch.phase("upload")
 
         def progress(done: int, total: int) -> None:

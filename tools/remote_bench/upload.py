@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from typing import BinaryIO
 
 from remote_bench.session import Session
 
@@ -10,7 +10,7 @@ Progress = Callable[[int, int], None]  # bytes there, bytes in all
 _CHUNK = 1 << 16
 
 
-def upload(session: Session, file: Path, progress: Progress) -> str:
+def upload(session: Session, file: BinaryIO, progress: Progress) -> str:
     """Bring a file into the board's store and return its SHA-256.
 
     It arrives under a temporary name, is hashed there, and only then gets its own; a half one that
@@ -20,33 +20,32 @@ def upload(session: Session, file: Path, progress: Progress) -> str:
         Unreachable: the connection broke; what arrived waits for the next attempt.
         MissingRequirement: the board's disk is full.
     """
-    sha256, size = hash_file(file), file.stat().st_size
+    size = file.seek(0, 2)
+    sha256 = hash_prefix(file, size)
     offer = session.request("offer", sha256=sha256, size=size)
     have = int(offer["have"])
     if have == size and offer["prefix_sha256"] == sha256:
         progress(size, size)
         return sha256
-    if offer["prefix_sha256"] != hash_file(file, have):
+    if offer["prefix_sha256"] != hash_prefix(file, have):
         session.request("restart", sha256=sha256)
         have = 0
-    with file.open("rb") as content:
-        content.seek(have)
-        session.received = 0
-        while chunk := content.read(_CHUNK):
-            session.send_frame("data", body=chunk, bytes=len(chunk))
-            progress(have + session.received, size)
+    file.seek(have)
+    session.received = 0
+    while chunk := file.read(_CHUNK):
+        session.send_frame("data", body=chunk, bytes=len(chunk))
+        progress(have + session.received, size)
     session.request(
         "commit", on_wait=lambda: progress(have + session.received, size), sha256=sha256
     )
     return sha256
 
 
-def hash_file(file: Path, first_bytes: int | None = None) -> str:
-    """Return the SHA-256 of a file, or of its first bytes, in hexadecimal digits."""
+def hash_prefix(file: BinaryIO, count: int) -> str:
+    """Return the SHA-256 of a file's first bytes in hexadecimal digits."""
     digest = hashlib.sha256()
-    left = file.stat().st_size if first_bytes is None else first_bytes
-    with file.open("rb") as content:
-        while left > 0 and (block := content.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
+    file.seek(0)
+    while count > 0 and (block := file.read(min(count, 1 << 20))):
+        digest.update(block)
+        count -= len(block)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ wheels.toml has version and hash by Python and CPU. pip downloads them here, int
 the board needs no network and gains no package: they are unpacked in the work folder.
 """
 
+import hashlib
 import re
 import shlex
 import subprocess
@@ -19,7 +20,6 @@ from fastseg_runtime.manifest import Artifact
 
 from remote_bench.cache import cache_folder
 from remote_bench.errors import MissingRequirement
-from remote_bench.upload import hash_file
 
 _DOWNLOAD_S = 900.0
 _OLDEST_PYTHON = (3, 8)  # of fastseg_runtime
@@ -105,7 +105,12 @@ def _version(text: str) -> tuple[int, int]:
 def _cached(name: str, version: str, sha256: str) -> Path | None:
     pattern = f"{name.replace('-', '_')}-{version}-*.whl"
     wheels = cache_folder("wheels").glob(pattern)
-    return next((wheel for wheel in wheels if hash_file(wheel) == sha256), None)
+    return next((wheel for wheel in wheels if _sha256(wheel) == sha256), None)
+
+
+def _sha256(wheel: Path) -> str:
+    with wheel.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(probe: Mapping[str, Any], pins: dict[str, tuple[str, str]]) -> None:
