@@ -77,6 +77,17 @@ def test_a_line_that_a_kill_cut_short_is_left_out(run: RunFolder) -> None:
     assert [entry["step"] for entry in run.metrics()] == [1, 3]
 
 
+def test_numbers_reach_tensorboard_where_it_is_installed(run: RunFolder) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for step, loss in ((50, 2.0), (100, 1.5)):
+        run.log({"step": step, "loss": loss})
+    events = EventAccumulator(str(run.path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(50, 2), (100, 1.5)]
+
+
 def test_lines_after_the_resumed_step_are_forgotten(run: RunFolder) -> None:
     for step in (1, 2, 3):
         run.log({"step": step})

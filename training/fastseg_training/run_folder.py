@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fastseg import CheckpointInfo, save_checkpoint
+from fastseg_training.tensorboard_events import write_events
 
 
 class RunError(RuntimeError):
@@ -48,9 +49,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, and to TensorBoard's events if that is installed."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+        write_events(self.path, entry)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a line that a kill cut short is left out."""
