@@ -22,12 +22,22 @@ class Sshd:
         path: PATH on the board; None is this Python and the system's.
         config: further lines of sshd_config.
         key_type: of the host key.
+        sftp: whether there is an SFTP subsystem.
+        environment: of whoever logs in.
     """
 
     def __init__(
-        self, folder: Path, path: str | None = None, config: str = "", key_type: str = "ed25519"
+        self,
+        folder: Path,
+        path: str | None = None,
+        config: str = "",
+        key_type: str = "ed25519",
+        sftp: bool = True,
+        environment: dict[str, str] | None = None,
     ) -> None:
-        self.folder, self.config = folder, config
+        self.folder = folder
+        self.config = config + ("\nSubsystem sftp internal-sftp" if sftp else "")
+        self._more = environment or {}
         self.board = folder / "board"
         self.board.mkdir(parents=True)
         self.path = path or f"{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -51,12 +61,14 @@ class Sshd:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd insists when root runs it
         file = self.folder / "sshd_config"
+        own = {"TMPDIR": self.board, "PATH": self.path, "HOME": self.folder, **self._more}
+        variables = " ".join(f'"{name}={value}"' for name, value in own.items())
         file.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nPidFile none\n"
             "UsePAM no\nStrictModes no\nPasswordAuthentication no\nPrintMotd no\n"
-            f'SetEnv "TMPDIR={self.board}" "PATH={self.path}" "HOME={self.folder}"\n'
-            f"Subsystem sftp internal-sftp\n{self.config}\n"
+            f"SetEnv {variables}\n"
+            f"{self.config}\n"
         )
         log = self.folder / "sshd.log"
         self.server = subprocess.Popen(
