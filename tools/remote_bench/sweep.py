@@ -54,17 +54,17 @@ def untrained_bundle(size: Untrained, target: str | None, device: Device, watch:
     from fastseg.checkpoint import CheckpointInfo, save_checkpoint
 
     wanted = load_target(target) if target else target_for(device)
-    folder = cache_folder("sweep")
-    bundle = folder / f"{size.name}-{wanted.name}.fastseg"
-    if bundle.exists():
-        return bundle
     watch.phase("export")
-    checkpoint = folder / f"{size.name}.safetensors"
+    checkpoint = cache_folder("sweep") / f"{size.name}.safetensors"
     torch.manual_seed(0)
     classes = tuple(ClassInfo(f"class {i}", (i, i, i)) for i in range(_CLASSES))
     info = CheckpointInfo(size.variant, classes, size.width, size.height)
     save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
-    export(NetworkSource(str(checkpoint)), wanted, bundle, watch)
+    source = NetworkSource(str(checkpoint))
+    name = f"{size.name}-{source.open().sha256[:12]}-{wanted.name}.fastseg"
+    bundle = checkpoint.with_name(name)
+    if not bundle.exists():
+        export(source, wanted, bundle, watch)
     return bundle
 
 
@@ -102,6 +102,7 @@ def sweep_table(host: str, sweep: dict[str, Any]) -> Table:
     """Return the rows of a sweep for the terminal."""
     names = ("network", "GMACs", "FPS", "p50 ms", "p99 ms", "MB", "W", "verdict", "missed")
     table = Table(*names, title=Text(plain(host)), title_justify="left")
+    table.columns[0].no_wrap = True
     for row in sweep["networks"]:
         figures = ("fps", "p50_ms", "p99_ms", "memory_mb", "power_w")
         table.add_row(

@@ -1,0 +1,148 @@
+import time
+
+import pytest
+from fastseg_runtime.bundle import open_bundle
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_targets.device import load_device
+from remote_bench.bench import measure
+from remote_bench.default_bundle import choose_bundle, target_for
+from remote_bench.errors import UsageError
+from remote_bench.plan import Plan, Untrained
+from remote_bench.ssh import SshHost
+from remote_bench.sweep import parse_sweep, summarise_sweep, untrained_bundle
+from remote_bench.watch import Cancel
+
+BOARD = load_device("generic-x86")
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.began: dict[str, float] = {}
+
+    def phase(self, name: str) -> None:
+        self.began.setdefault(name, time.monotonic())
+
+    def progress(self, done, total, fps=None) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, and a cache of the test's own."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("device", "target"),
+    [
+        ("orin-nano", "jetson-fp16"),
+        ("thor", "jetson-fp16"),
+        ("generic-x86", "cpu-fp32"),
+        ("raspberry-pi-5", "cpu-fp32"),
+        ("raspberry-pi-4", "cpu-fp32"),
+    ],
+)
+def test_a_board_gets_a_float_target_that_it_can_run(device, target):
+    assert target_for(load_device(device)).name == target
+
+
+def test_the_newest_bundle_of_the_folder_is_taken_and_named(folder):
+    for name in ("old", "new"):
+        (folder / f"{name}.fastseg").write_bytes(b"")
+        time.sleep(0.02)
+    watch = Notes()
+    assert choose_bundle(None, None, BOARD, watch).name == "new.fastseg"
+    assert watch.notes == ["bundle: new.fastseg, the newest in this folder"]
+
+
+def test_a_named_bundle_is_taken_as_it_is(folder):
+    assert choose_bundle(folder / "x.fastseg", None, BOARD, Notes()) == folder / "x.fastseg"
+
+
+@pytest.mark.slow
+def test_without_a_bundle_the_newest_run_is_exported_once_into_the_cache(folder):
+    from fastseg import FastSegNet
+    from fastseg.checkpoint import CheckpointInfo, save_checkpoint
+
+    (folder / "runs/street").mkdir(parents=True)
+    info = CheckpointInfo("nano", (ClassInfo("a", (0, 0, 0)), ClassInfo("b", (9, 9, 9))), 64, 32)
+    save_checkpoint(folder / "runs/street/model.safetensors", FastSegNet(2, "nano"), info)
+    watch = Notes()
+    bundle = choose_bundle(None, None, BOARD, watch)
+    assert "the newest run here, exported as cpu-fp32 to" in watch.notes[0]
+    with open_bundle(bundle) as opened:
+        opened.verify()
+        assert [artifact.target for artifact in opened.manifest.artifacts] == ["cpu-fp32"]
+    before = bundle.stat().st_mtime_ns
+    assert choose_bundle(None, None, BOARD, Notes()) == bundle
+    assert bundle.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_without_any_network_the_error_says_how_to_make_one(folder, monkeypatch):
+    from fastseg import pretrained
+
+    monkeypatch.setattr(pretrained, "names", lambda: [])
+    with pytest.raises(UsageError, match=r"no \*.fastseg in this folder, .*fastseg-train"):
+        choose_bundle(None, None, BOARD, Notes())
+
+
+@pytest.mark.slow
+def test_a_sweep_exports_each_network_once(folder):
+    sizes = parse_sweep("nano", "64x32,128x64")
+    assert sizes == [Untrained("nano", 64, 32), Untrained("nano", 128, 64)]
+    bundles = [untrained_bundle(size, None, BOARD, Notes()) for size in sizes]
+    again = Notes()
+    assert untrained_bundle(sizes[0], None, BOARD, again) == bundles[0]
+    assert again.notes == []
+
+
+def row(name: str, macs: int, verdict: str = "valid", fps: float = 40.0) -> dict:
+    variant, _, size = name.partition("-")
+    width, height = size.split("x")
+    return {
+        "bundle": {
+            "variant": variant, "width": int(width), "height": int(height), "macs": macs,
+            "parameters": 1,
+        },
+        "verdict": verdict, "fps": fps, "latency_ms": None, "power": None, "power_reason": "",
+        "memory": {"peak_mb": 1.0, "system_delta_mb": None, "unified": False},
+    }  # fmt: skip
+
+
+def test_the_largest_network_that_keeps_the_limits_is_found():
+    from remote_bench.requirements import parse
+
+    reports = [
+        row("nano-64x32", 1),
+        row("small-64x32", 2, fps=31.0),
+        row("base-64x32", 3, "invalid"),
+        row("large-64x32", 4, fps=29.0),
+    ]
+    found = summarise_sweep(reports, parse("fps>=30"))
+    assert found["largest"] == "small-64x32"
+    assert found["networks"][3]["missed"] == ["fps>=30: measured 29"]
+    assert summarise_sweep(reports[3:], parse("fps>=30"))["largest"] is None
+
+
+@pytest.mark.figures
+def test_a_second_run_begins_its_first_frame_within_five_seconds(folder, sshd, ssh_client):
+    """All is uploaded; settling and idle measurement are left aside, as the figure says."""
+    bundle = untrained_bundle(Untrained("base", 1024, 512), None, BOARD, Notes())
+    host = SshHost(ssh_client.add("board", sshd), lambda prompt: None)
+    plan = Plan(bundle=bundle, seconds=2, warmup_s=0.5, idle_s=0.5, keep=True)
+    waits = []
+    for _ in range(2):
+        watch = Notes()
+        assert measure(host, plan, watch, Cancel())["error"] is None
+        waits.append(watch.began["settle"] - watch.began["connect"])
+    host.close()
+    print(f"connect to first frame, settling and idle aside: {waits} s")
+    assert waits[1] < 5
