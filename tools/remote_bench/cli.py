@@ -12,7 +12,7 @@ from remote_bench import detach, options
 from remote_bench.bench import measure
 from remote_bench.commands import app as other_commands
 from remote_bench.connect import Connector
-from remote_bench.console import EXIT_CODE_HELP, complain, out, run_command
+from remote_bench.console import EXIT_CODE_HELP, complain, one_line_errors, out
 from remote_bench.errors import INVALID, VALID, BenchError, UsageError
 from remote_bench.fleet import on_hosts
 from remote_bench.host import Host
@@ -34,6 +34,7 @@ OTHERS = ("doctor", "compare")
 
 
 @app.command(epilog=EXIT_CODE_HELP)
+@one_line_errors
 def bench(
     names: Annotated[
         list[str] | None,
@@ -194,5 +195,7 @@ def _requirements(text: str | None) -> Requirements | None:
 
 def main() -> None:
     """Run the command."""
-    others = sys.argv[1:2] and sys.argv[1] in OTHERS
-    run_command(other_commands if others else app)
+    if sys.argv[1:2] and sys.argv[1] in OTHERS:
+        other_commands()
+    else:
+        app()

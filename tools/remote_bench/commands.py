@@ -10,7 +10,7 @@ from remote_bench import compare as comparing
 from remote_bench import doctor as doctoring
 from remote_bench import options, schema
 from remote_bench.connect import Connector
-from remote_bench.console import EXIT_CODE_HELP, log, out
+from remote_bench.console import EXIT_CODE_HELP, log, one_line_errors, out
 from remote_bench.errors import INVALID, UsageError
 from remote_bench.live import LiveView
 from remote_bench.plan import Plan
@@ -20,6 +20,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(epilog=EXIT_CODE_HELP)
+@one_line_errors
 def doctor(
     name: Annotated[str, typer.Argument(metavar="HOST", help="As ssh knows it, or localhost.")],
     folder: options.Folder = None,
@@ -45,6 +46,7 @@ def doctor(
 
 
 @app.command(epilog="Exit codes: 0 comparable; 2 no such report; 3 not comparable")
+@one_line_errors
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="A report, from --json.")],
     b: Annotated[Path, typer.Argument(metavar="B.json", help="Another.")],

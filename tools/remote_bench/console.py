@@ -1,35 +1,41 @@
 """The two consoles, and how an error ends a command."""
 
+import functools
 import signal
-import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn, ParamSpec
 
+import typer
 from rich.console import Console
 
 from remote_bench.errors import EXIT_CODES, INTERRUPTED, BenchError
 from remote_bench.plain import plain
 
+P = ParamSpec("P")
 log = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 EXIT_CODE_HELP = "Exit codes: " + "; ".join(f"{code} {what}" for code, what in EXIT_CODES.items())
 
 
-def run_command(command: Callable[[], Any]) -> NoReturn:
-    """Run a command; every error is one line and an exit code.
+def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Make every error of a command one line and an exit code.
 
     SIGTERM and SIGHUP end it as Ctrl-C does: the boards are cleaned up.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    try:
-        command()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BenchError as error:
-        complain(error)
-        sys.exit(error.exit_code)
-    sys.exit(0)
+
+    @functools.wraps(command)
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(INTERRUPTED) from error
+        except BenchError as error:
+            complain(error)
+            raise typer.Exit(error.exit_code) from error
+
+    return wrapped
 
 
 def complain(error: BenchError) -> None:
