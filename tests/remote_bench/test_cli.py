@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -281,3 +282,19 @@ def gone_soon(board: Path) -> list[str]:
     """What is left but for the uploads that a retry goes on from."""
     ours = f"remote_bench-{os.geteuid()}"
     return [name for name in left(board) if name != ours and not name.startswith(f"{ours}/store")]
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_while_connecting_exits_with_130(environment, ssh_client, sshd, tmp_path):
+    server = socket.create_server(("127.0.0.1", 0))  # accepts, and never says a word
+    ssh_client.add("orin", sshd, port=server.getsockname()[1])
+    environment["PATH"] = os.environ["PATH"]
+    with subprocess.Popen(
+        [*COMMAND, "orin"], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stderr.readline() == "orin: connect\n"
+        time.sleep(0.5)
+        client.send_signal(signal.SIGINT)
+        assert client.wait(30) == 130
+        assert "Traceback" not in client.stderr.read()
+    server.close()
