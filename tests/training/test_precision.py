@@ -2,9 +2,9 @@ import copy
 
 import pytest
 import torch
+from fastseg_training.precision import choose_precision, fast_depthwise
 
 from fastseg import FastSegNet
-from fastseg_training.precision import choose_precision, fast_depthwise
 
 CPU = torch.device("cpu")
 
