@@ -22,7 +22,7 @@ class PasswordServer(paramiko.ServerInterface):
         transport = paramiko.Transport(client)
         transport.add_server_key(self.key)
         self._transports.append(transport)
-        transport.start_server(server=self)
+        transport.start_server(threading.Event(), self)  # does not wait, nor raise in this thread
 
     def get_allowed_auths(self, username: str) -> str:
         return "password"

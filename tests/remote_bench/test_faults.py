@@ -28,7 +28,7 @@ from remote_bench.ssh import SshHost
 from remote_bench.watch import Cancel
 
 from tests.boards.fault_proxy import FaultProxy
-from tests.boards.sshd import files_in
+from tests.boards.sshd import files_in, processes_in
 from tests.boards.stand_ins import make_bundle
 
 pytestmark = pytest.mark.slow  # needs openssh-server; seconds each
@@ -69,6 +69,14 @@ def wait_until_clean(sshd, seconds: float = 60) -> None:
     assert sshd.left() == []
 
 
+def wait_until_over(sshd) -> None:
+    """Wait until the board's end of a broken connection has cleaned up."""
+    end = time.monotonic() + 30
+    while processes_in(sshd.board) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert processes_in(sshd.board) == []
+
+
 @pytest.fixture
 def proxy(sshd):
     proxy = FaultProxy(sshd.port)
@@ -105,6 +113,7 @@ def test_a_link_cut_in_the_middle_of_an_upload_leaves_a_part_and_the_retry_goes_
     with pytest.raises(Unreachable, match="the connection broke"):
         run(host, bundle=bundle)
     proxy.cut_after = None
+    wait_until_over(sshd)
     [store] = [path for path in sshd.board.rglob("store")]
     [part] = store.glob("*.part")
     assert part.stat().st_size > 3_000_000
@@ -121,6 +130,7 @@ def test_a_half_upload_that_is_no_beginning_of_the_file_is_replaced(sshd, proxy,
     with pytest.raises(Unreachable):
         run(host, bundle=bundle)
     proxy.cut_after = None
+    wait_until_over(sshd)
     [part] = sshd.board.rglob("*.part")
     part.write_bytes(b"x" * part.stat().st_size)
     assert run(host, bundle=bundle)["error"] is None
