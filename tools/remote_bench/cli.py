@@ -154,8 +154,7 @@ def _sweep(
     as_json: bool,
 ) -> int:
     def work(host: Host, watch: Watch, cancel: Cancel) -> dict[str, Any]:
-        plans = [dataclasses.replace(plan, untrained=network, keep=True) for network in networks]
-        plans[-1] = dataclasses.replace(plans[-1], keep=plan.keep)  # the last one tidies up
+        plans = [dataclasses.replace(plan, untrained=network) for network in networks]
         return summarise_sweep([measure(host, one, watch, cancel) for one in plans], wanted)
 
     outcomes = on_hosts(hosts, connector, work)

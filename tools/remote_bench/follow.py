@@ -1,5 +1,6 @@
 """The agent's events while it works, and what it leaves when it ends."""
 
+import math
 from typing import Any
 
 from remote_bench import schema
@@ -26,11 +27,20 @@ def probe_board(session: Session, cancel: Cancel) -> dict[str, Any]:
     for event in session.agent_events(silent_s=_PROBE_S):
         cancel.check()
         if event is not None and event["event"] == "probe":
-            data = event["data"]
+            data = event.get("data")
         if event is not None and event["event"] == "ended" and data is None:
             raise DeviceFailure(f"{session.host.name}: the probe failed: {event['stderr']}")
     assert data is not None
+    try:
+        schema.check(data, schema.load("result")["properties"]["probe"], "probe")
+    except schema.SchemaError as error:
+        raise DeviceFailure(f"{session.host.name}: the probe makes no sense: {error}") from error
     return data
+
+
+def _number(value: object) -> float:
+    """Return a number that a board sent, 0 for anything else."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
 
 
 def follow(
@@ -42,9 +52,9 @@ def follow(
         if event is None:
             continue
         if event["event"] == "phase":
-            watch.phase(str(event["name"]))
+            watch.phase(str(event.get("name")))
         elif event["event"] == "progress":
-            watch.progress(event["done"], event["total"], event["fps"])
+            watch.progress(*(_number(event.get(key)) for key in ("done", "total", "fps")))
         elif event["event"] == "ended":
             return event
     raise AssertionError("agent_events() ends with ended")
@@ -57,7 +67,10 @@ def fetch_result(
     status = ended["status"]
     if status in (0, 1):
         content = session.get("result.json", _MOST_RESULT_BYTES)
-        return schema.parse(content, "result")
+        try:
+            return schema.parse(content, "result")
+        except schema.SchemaError as error:
+            raise DeviceFailure(f"{session.host.name}: not a result: {error}") from error
     said = str(ended["stderr"]).strip()[-_SAID_CHARACTERS:]
     kind, message = "agent_died", f"the agent on the board ended with status {status}: {said}"
     if status in _KILLED:

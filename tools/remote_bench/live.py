@@ -71,9 +71,10 @@ class LiveView:
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for row in list(self.rows.values()):
+            # Text, never markup: what a board says may hold anything.
             bar = ProgressBar(total=row.total or 1.0, completed=row.done, width=30)
             seconds = f"{time.monotonic() - row.since:.0f} s"
             fps = f"{row.fps:.1f} FPS" if row.fps else ""
-            table.add_row(Text(plain(row.name), "bold"), row.step, seconds,
+            table.add_row(Text(plain(row.name), "bold"), Text(plain(row.step)), seconds,
                           bar if row.total else "", fps)  # fmt: skip
         return table

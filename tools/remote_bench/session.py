@@ -46,6 +46,7 @@ _REFUSALS: dict[str, type[BenchError]] = {  # by the kind that the keeper gives
     "exists": UsageError,
     "no_run": UsageError,
 }
+_MOST_WAITING = 10_000  # events; then the board has to wait
 _Events = queue.Queue[dict[str, Any] | None]  # None: there will be no more
 
 
@@ -67,7 +68,7 @@ class Session:
         self.host, self.token = host, token or secrets.token_hex(8)
         self.hello: dict[str, Any] = {}
         self.received = 0  # bytes of uploads that the board said it has
-        self._replies, self._agent = _Events(), _Events()
+        self._replies, self._agent = _Events(_MOST_WAITING), _Events(_MOST_WAITING)
         self._lines = EventLines(self.token)
         self._heard = time.monotonic()
         self._sending = threading.Lock()
@@ -241,7 +242,7 @@ class Session:
                 if event["event"] in ("hello", "reply", "chunk"):
                     self._replies.put(event)
                 elif event["event"] == "received":
-                    self.received += int(event["bytes"])
+                    self.received += int(event.get("bytes", 0))
                 elif event["event"] != "alive":
                     self._agent.put(event)
         for events in (self._replies, self._agent):
