@@ -75,7 +75,8 @@ class Session:
         self._closed = threading.Event()
         self._why_lost = ""
         self._stream = host.start(preflight.COMMAND)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         try:
             who = f"{getpass.getuser()}@{socket.gethostname()}"
             self._send(preflight.program({"token": self.token, "who": who, **settings}))
@@ -214,6 +215,7 @@ class Session:
         if self._why_lost:
             return Unreachable(f"{name}: {self._why_lost}: the board or the connection hangs")
         status = self._stream.status(_STATUS_S)
+        self._reader.join(_STATUS_S)  # what it said last is read too
         said = " / ".join(filter(None, (self._stream.errors().strip(), self._lines.noise)))
         if status is None:
             return Unreachable(f"{name}: the connection broke")
