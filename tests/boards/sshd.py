@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from remote_bench.agent.launch import start
+
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH')}:/usr/sbin:/sbin")
 KEYGEN = shutil.which("ssh-keygen")
 
@@ -71,9 +73,9 @@ class Sshd:
             f"{self.config}\n"
         )
         log = self.folder / "sshd.log"
-        self.server = subprocess.Popen(
-            [SSHD, "-D", "-f", file, "-E", log],
-            stdin=subprocess.DEVNULL,
+        self.server = start(  # and end with the tests, even when they are killed
+            [SSHD, "-D", "-f", str(file), "-E", str(log)],
+            env=dict(os.environ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
