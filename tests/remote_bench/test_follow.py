@@ -1,6 +1,5 @@
 """What a board sends is data: bounded, checked, and never trusted to be what was agreed."""
 
-
 import pytest
 from remote_bench.errors import DeviceFailure
 from remote_bench.follow import fetch_result, follow, probe_board
