@@ -73,6 +73,7 @@ def test_a_run_is_named_after_data_and_model_and_can_be_evaluated(trained: Path,
     known = [value for value in scores["iou"].values() if value is not None]
     assert scores["miou"] == pytest.approx(np.mean(known))
     assert info.training["command"].startswith("fastseg-train --data synthetic:size=96x64")
+    assert info.training["data"] == DATA
     assert (info.width, info.height) == (96, 64)
 
 

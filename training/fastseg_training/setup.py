@@ -126,6 +126,7 @@ def describe(
         data_licence=dataset.licence,
         training={
             "command": config.command(),
+            "data": config.data,  # where fastseg-export looks for images unless told otherwise
             "epochs": config.epochs,
             "minutes": config.minutes,
             "seed": config.seed,
