@@ -12,6 +12,7 @@ FAILED, INTERRUPTED = 1, 130
 EPILOG = """\
 examples:
   fastseg-run street.fastseg photo.jpg photos/ -o out    overlays into out/
+  fastseg-run photo.jpg                                  with a network that ships with fastseg
   fastseg-run street.fastseg drive.mp4 -o drive-seg.mp4  a video with its classes drawn over it
   fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
   fastseg-run street.fastseg --inspect                   what it holds, and the evidence
@@ -49,7 +50,12 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("model", nargs="?", help="a bundle, or a bare .onnx, .safetensors or .pth")
+    add(
+        "model",
+        nargs="?",
+        help="a bundle, a shipped network's name, or a bare .onnx, .safetensors or .pth; default: "
+        "a network that ships with fastseg-edge, where that is installed",
+    )
     add("inputs", nargs="*", help="pictures, folders of pictures, videos, camera:0")
     add("-o", "--output", type=Path, default=Path("segmented"), help="folder or file to write")
     add("--save", choices=("overlay", "mask", "both"), default="overlay", help="what to write")
@@ -99,6 +105,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             if options.inputs:
                 parser.error(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
             return action(options)
+    commands.name_network(options)
     if not options.inputs:
         parser.error("name what to run: pictures, folders, a video or camera:0; or --inspect")
     return commands.run_inputs(options)

@@ -10,13 +10,22 @@ from typing import Any, Dict, List
 from fastseg_runtime import bundle_report, doctor
 from fastseg_runtime.bundle import open_bundle
 from fastseg_runtime.engine_cache import EngineCache, cache_folder
-from fastseg_runtime.job import InputError, plan_jobs
+from fastseg_runtime.job import InputError, is_input, plan_jobs
 from fastseg_runtime.opening import Wish
 from fastseg_runtime.progress import ProgressLine
 from fastseg_runtime.run_jobs import Failure, Result, run_jobs
 from fastseg_runtime.session import RealtimeSegmentation
+from fastseg_runtime.shipped import find_shipped
 
 OK, FAILED, USAGE = 0, 1, 2
+
+
+def name_network(options: Namespace) -> None:
+    """Take the shipped network where the command line begins with an input."""
+    if is_input(options.model):
+        options.inputs.insert(0, options.model)
+        options.model = str(find_shipped())
+        print(f"no bundle named: taking {options.model}", file=sys.stderr)
 
 
 def run_inputs(options: Namespace) -> int:

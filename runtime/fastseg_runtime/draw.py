@@ -10,6 +10,7 @@ from fastseg_runtime.metrics import Array
 
 _SCALE, _MARGIN = 2, 6  # of a legend: pixels per dot, and around everything
 _SWATCH = HEIGHT * _SCALE
+_BLOCK_ROWS = 32  # rows at a time: what is mixed stays in the CPU's cache
 
 
 def overlay(
@@ -27,7 +28,7 @@ def overlay(
         palette_K3: uint8 colours in the frame's channel order; an id beyond it (ignored pixels)
             leaves the frame as it is.
         alpha: share of the colour, 0 to 1.
-        out: uint8 (H, W, 3) to write to.
+        out: uint8 (H, W, 3) to write to; not the frame itself.
 
     Raises:
         ValueError: sizes differ, or alpha is outside 0 to 1.
@@ -39,19 +40,22 @@ def overlay(
         )
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; expected 0 (frame) to 1 (colour)")
-    # In 256ths, so that it stays in integers; ids without a colour get a share of 0.
-    share = round(alpha * 256)
-    keep = np.full(256, 256, np.uint16)
-    keep[: len(palette_K3)] = 256 - share
-    tint = np.zeros((256, 3), np.uint16)
-    tint[: len(palette_K3)] = palette_K3.astype(np.uint16) * share
-    mixed_HW3 = frame_HW3 * keep[classes_HW][..., None]
-    mixed_HW3 += tint[classes_HW]
-    mixed_HW3 >>= 8
-    if out is None:
-        return mixed_HW3.astype(np.uint8)
-    np.copyto(out, mixed_HW3, casting="unsafe")
-    return out
+    share = round(alpha * 256)  # in 256ths, so that it stays in integers
+    tint_K3 = palette_K3.astype(np.uint16) * np.uint16(share)
+    result_HW3: Array = np.empty(frame_HW3.shape, np.uint8) if out is None else out
+    mixed_block, tint_block = np.empty((2, _BLOCK_ROWS, *frame_HW3.shape[1:]), np.uint16)
+    for top in range(0, len(frame_HW3), _BLOCK_ROWS):
+        rows = slice(top, min(top + _BLOCK_ROWS, len(frame_HW3)))
+        mixed, tint = mixed_block[: rows.stop - top], tint_block[: rows.stop - top]
+        np.multiply(frame_HW3[rows], np.uint16(256 - share), out=mixed, dtype=np.uint16)
+        np.take(tint_K3, classes_HW[rows], axis=0, out=tint, mode="clip")
+        mixed += tint
+        mixed >>= 8
+        np.copyto(result_HW3[rows], mixed, casting="unsafe")
+    if len(palette_K3) < 256:
+        beyond = classes_HW >= len(palette_K3)
+        result_HW3[beyond] = frame_HW3[beyond]
+    return result_HW3
 
 
 def legend(classes: Sequence[ClassInfo]) -> Array:

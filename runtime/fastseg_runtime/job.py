@@ -48,6 +48,16 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
     return [Job(s, kind_of(s), output / name) for s, name in zip(sources, unique)]
 
 
+def is_input(name: str) -> bool:
+    """Return whether a name is that of something to run, not of a model."""
+    suffix = Path(name).suffix.lower()
+    return (
+        name.startswith(CAMERA)
+        or suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+        or Path(name).is_dir()
+    )
+
+
 def kind_of(source: str) -> str:
     """Return "image", "video" or "camera".
 

@@ -1,4 +1,4 @@
-"""Whatever a user names as a model, opened: a bundle, or a bare .onnx, .safetensors or .pth."""
+"""Whatever a user names as a model, opened: a bundle, a shipped network, or a bare file."""
 
 import hashlib
 import shutil
@@ -10,6 +10,7 @@ from typing import Callable, Dict, List, Optional, Union
 
 from fastseg_runtime.bundle import SUFFIX, Bundle, Scene, inner_name, open_bundle
 from fastseg_runtime.manifest import Artifact, FileEntry, Manifest
+from fastseg_runtime.shipped import find_shipped
 
 # Suffix of a bare file -> its format, and the backend that reads its description.
 BARE = {
@@ -63,7 +64,7 @@ class ModelFile:
 
 
 def open_model(path: Union[str, Path]) -> ModelFile:
-    """Open a model by its suffix; anything that is not a bare file must be a bundle.
+    """Open a model by its suffix, or by its name if it ships; other files must be bundles.
 
     Raises:
         FileNotFoundError: no such file.
@@ -72,6 +73,8 @@ def open_model(path: Union[str, Path]) -> ModelFile:
         ValueError: a bare file without what a session needs.
     """
     path = Path(path)
+    if not path.suffix and not path.exists():
+        path = find_shipped(str(path))
     if path.suffix.lower() not in BARE:
         bundle = open_bundle(path)
         return ModelFile(path, bundle.manifest, bundle)

@@ -121,7 +121,7 @@ class RealtimeSegmentation:
         """Return the frame with its classes' colours over it, in the frame's channel order."""
         from fastseg_runtime import draw
 
-        colors_K3 = palette(self.classes)
+        colors_K3 = palette(self.classes)[: len(self.classes)]
         if self.color == "bgr":
             colors_K3 = colors_K3[:, ::-1]
         image_HW3: Array = draw.overlay(frame, classes, colors_K3, alpha)

@@ -99,8 +99,8 @@ class VideoWriter:
             self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, (width, height))
             if not self._writer.isOpened():
                 raise VideoError(f"{self._path}: cannot be written; use a name that ends in .mp4")
-        pixels = picture_HW3[..., ::-1] if self._swap else picture_HW3
-        self._writer.write(np.ascontiguousarray(pixels))
+        pixels = np.ascontiguousarray(picture_HW3)
+        self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if self._swap else pixels)
 
     def finish(self) -> None:
         """Close the file and give it its name.
