@@ -12,7 +12,7 @@ from torch import nn
 
 from fastseg import DeployGraph, FastSegNet
 
-MAX_SHARE = 0.15  # of the graph's time
+MAX_SHARE = 0.10  # of the graph's time
 RUNS = 6
 
 
@@ -27,6 +27,24 @@ def test_its_ids_are_those_of_the_deploy_graph(size: tuple[int, int], mask_strid
     assert isinstance(class_map, CellClassMap)
     same = (class_map(logits) == graph.class_map(logits)).float().mean()
     assert same > 0.9999  # sums in another order may decide a tie otherwise
+
+
+@pytest.mark.parametrize("scene", ["one class", "halves", "noise"])
+def test_onnx_runtime_gives_the_same_ids_for_any_share_of_mixed_cells(scene: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 19, 1))
+    graph = DeployGraph(network, 128, 96).eval()
+    model = take_bytes(float_graph(graph), graph).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    image_1HW3 = np.full((1, 96, 128, 3), 200, np.uint8)
+    if scene == "halves":
+        image_1HW3[:, :, 60:] = (0, 90, 10)
+    elif scene == "noise":
+        image_1HW3 = np.random.default_rng(0).integers(0, 256, image_1HW3.shape, np.uint8)
+    (ids_1HW,) = session.run(None, {"image": image_1HW3})
+    expected_1HW = graph(torch.from_numpy(image_1HW3)).numpy()
+    assert len(np.unique(expected_1HW)) >= {"one class": 1, "halves": 2, "noise": 3}[scene]
+    assert (ids_1HW == expected_1HW).mean() > 0.9999
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5])
@@ -47,7 +65,7 @@ def test_a_network_whose_logits_have_the_images_size_keeps_the_plain_argmax() ->
 @pytest.mark.figures
 @pytest.mark.parametrize("variant", ["small", "base"])
 @pytest.mark.parametrize("classes", [11, 19])
-def test_it_takes_at_most_15_percent_of_the_graph(
+def test_it_takes_at_most_10_percent_of_the_graph(
     variant: str, classes: int, tmp_path: Path
 ) -> None:
     graph = DeployGraph(FastSegNet(classes, variant), 1024, 512).eval()
