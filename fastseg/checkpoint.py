@@ -45,6 +45,7 @@ class CheckpointInfo:
     data_licence: str = ""
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     pruned: bool = False  # layers may be narrower than the variant's: the weights tell how wide
+    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)  # shipped weights: scores
 
 
 def save_checkpoint(

@@ -72,6 +72,20 @@ class FastSegNet(nn.Module):
             [Head(decoder, widths.head_channels, num_classes) for _ in range(2 * auxiliary)]
         )
 
+    @classmethod
+    def pretrained(cls, name: str) -> "FastSegNet":
+        """Return a network whose weights ship with the package, in eval mode.
+
+        Args:
+            name: such as "base-camvid"; docs/models.md lists them.
+
+        Raises:
+            CheckpointError: none of that name ships; the message lists those that do.
+        """
+        from fastseg.pretrained import load  # which imports this module
+
+        return load(name)[0]
+
     def features(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the decoder's maps at 1/8, 1/16 and 1/32, all of the decoder's width."""
         x_NCh8w8 = self.stage_8(self.stem(image_N3HW))

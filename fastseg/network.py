@@ -52,14 +52,19 @@ def open_network(
         model, info = _from_factory(str(spec), classes, weights)
         name = str(spec).rsplit(":", 1)[1].lower()
     else:
-        path = pretrained.find(str(spec)) or Path(spec)
-        model, info = load_checkpoint(path, None if classes is None else len(classes))
-        name = path.parent.name if path.stem == "model" else path.stem
+        name = name_of(spec)
+        model, info = _from_file(spec, None if classes is None else len(classes))
         if classes is not None:
             info = dataclasses.replace(info, classes=classes)
     if size is not None:
         info = dataclasses.replace(info, width=size[0], height=size[1])
     return Network(model.eval(), info, name, hash_weights(model.state_dict()))
+
+
+def name_of(spec: str | Path) -> str:
+    """Return the name of a checkpoint: its run's folder, or that of the file itself."""
+    path = Path(spec)
+    return path.absolute().parent.name if path.stem == "model" else path.stem
 
 
 def hash_weights(weights: dict[str, Tensor]) -> str:
@@ -75,6 +80,12 @@ def hash_weights(weights: dict[str, Tensor]) -> str:
 def _is_factory(spec: str | Path) -> bool:
     module, _, name = str(spec).rpartition(":")
     return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def _from_file(spec: str | Path, num_classes: int | None) -> tuple[nn.Module, CheckpointInfo]:
+    if Path(spec).suffix or Path(spec).exists():
+        return load_checkpoint(spec, num_classes)
+    return pretrained.load(str(spec), num_classes)
 
 
 def _from_factory(

@@ -1,6 +1,13 @@
-"""The weights that ship with the package, by name: none so far."""
+"""The weights that ship with the package, by name; docs/models.md is their model card."""
 
+import functools
+import sys
 from pathlib import Path
+
+from fastseg_runtime.shipped import PREFERRED
+
+from fastseg.checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
+from fastseg.model import FastSegNet
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -10,6 +17,40 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 
 
+def default() -> str | None:
+    """Return the name of the network that is taken where none is named, None if none ships."""
+    shipped = names()
+    return next((name for name in (*PREFERRED, *shipped) if name in shipped), None)
+
+
 def find(name: str) -> Path | None:
     """Return the file of shipped weights, or None if there are none of that name."""
     return FOLDER / f"{name}.safetensors" if name in names() else None
+
+
+def load(name: str, num_classes: int | None = None) -> tuple[FastSegNet, CheckpointInfo]:
+    """Open shipped weights and say on stderr, once, what they were trained on.
+
+    Args:
+        name: one of names().
+        num_classes: what the caller needs; another count is an error.
+
+    Returns:
+        The network in eval mode, float32, without auxiliary heads, and its description.
+
+    Raises:
+        CheckpointError: there are none of that name; the message lists those that ship.
+    """
+    path = find(name)
+    if path is None:
+        raise CheckpointError(
+            f"no shipped network {name!r}; choose one of {', '.join(names()) or '(none ships)'}"
+        )
+    model, info = load_checkpoint(path, num_classes)
+    _tell(f"{name}: trained on {info.trained_on}; licence of the data: {info.data_licence}")
+    return model, info
+
+
+@functools.cache
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -17,10 +17,9 @@ def default_checkpoint(folder: Path) -> tuple[str, str]:
     runs = sorted(folder.glob("runs/*/model.safetensors"), key=lambda path: path.stat().st_mtime)
     if runs:
         return str(runs[-1]), "the newest run here"
-    shipped = pretrained.names()
-    if shipped:
-        name = "base-camvid" if "base-camvid" in shipped else shipped[0]
-        return name, "shipped with fastseg"
+    shipped = pretrained.default()
+    if shipped is not None:
+        return shipped, "shipped with fastseg"
     raise CheckpointError(
         f"no runs/*/model.safetensors in {folder}, and no network ships yet; train one in two "
         "minutes: fastseg-train --data synthetic --model nano --minutes 2"

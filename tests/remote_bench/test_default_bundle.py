@@ -89,7 +89,7 @@ def test_without_a_bundle_the_newest_run_is_exported_once_into_the_cache(folder)
 def test_without_any_network_the_error_says_how_to_make_one(folder, monkeypatch):
     from fastseg import pretrained
 
-    monkeypatch.setattr(pretrained, "names", lambda: [])
+    monkeypatch.setattr(pretrained, "FOLDER", folder)
     with pytest.raises(UsageError, match=r"no \*.fastseg in this folder, .*fastseg-train"):
         choose_bundle(None, None, BOARD, Notes())
 
