@@ -71,6 +71,9 @@ def test_hosts_and_the_bundle_are_told_apart():
     [
         ((), 2, "expected a host"),
         (("localhost", "absent.fastseg"), 2, "no bundle absent.fastseg"),
+        (("localhost", "street.onnx"), 2, "neither a host nor a bundle"),
+        (("localhost", "--frames", "absent"), 2, "no such folder or video"),
+        (("localhost", "--report", "absent/page.html"), 2, "a folder that can be written"),
         (("localhost", "--require", "speed>1"), 2, "unknown metric"),
         (("localhost", "--accept-host-key", "abc"), 2, "expected SHA256"),
         (("localhost", "--sweep", "giant"), 2, "no variant"),
@@ -178,6 +181,7 @@ def test_what_is_deployed_is_opened_by_an_app_without_anything_else(call, board,
     done = call("localhost", bundle, *SHORT, "--deploy", app, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
+    assert "deployed; an app started with PYTHONPATH=" in done.stderr
     record = json.loads((app / "deployed.json").read_text())
     assert record["files"] == report["deployed"]["files"]
     assert record["report"]["run_id"] == report["run_id"]
@@ -191,6 +195,17 @@ def test_what_is_deployed_is_opened_by_an_app_without_anything_else(call, board,
         [sys.executable, "-c", code], cwd=app, env=environment, capture_output=True, text=True
     )
     assert str(app) in found.stdout and "(32, 48)" in found.stdout, found.stderr
+    assert left(board) == []
+
+
+@pytest.mark.slow
+def test_a_folder_that_takes_no_deployment_is_refused_before_anything_is_measured(
+    call, board, bundle, tmp_path
+):
+    (tmp_path / "bundle.fastseg").write_bytes(b"theirs")
+    done = call("localhost", bundle, *SHORT, "--deploy", tmp_path)
+    assert done.returncode == 2 and "of somebody else" in done.stderr
+    assert "localhost: build" not in done.stderr
     assert left(board) == []
 
 

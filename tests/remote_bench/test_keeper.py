@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from remote_bench.keeper import lock as locking
 from remote_bench.keeper import store as storing
-from remote_bench.keeper.deploy import deploy
+from remote_bench.keeper.deploy import deploy, require_room
 from remote_bench.keeper.folder import (
     MARKER,
     RunFolder,
@@ -222,6 +222,16 @@ def test_a_deployment_does_not_touch_what_somebody_else_put_there(tmp_path):
         deploy(str(target), {"net.fastseg": str(source)}, {})
     assert (target / "net.fastseg").read_bytes() == b"theirs"
     assert os.listdir(target) == ["net.fastseg"]
+
+
+def test_whether_a_deployment_can_work_is_known_before_anything_is_made(tmp_path):
+    require_room(str(tmp_path / "new/app"), ["net.fastseg"])
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "net.fastseg").write_bytes(b"theirs")
+    with pytest.raises(Refusal, match="of somebody else"):
+        require_room(str(tmp_path), ["net.fastseg"])
+    with pytest.raises(Refusal, match="cannot be made or written"):
+        require_room(str(tmp_path / "net.fastseg/app"), ["other"])
 
 
 def test_an_inventory_tells_what_came_and_went(tmp_path):

@@ -10,7 +10,7 @@ from remote_bench.errors import (
     UsageError,
 )
 from remote_bench.requirements import parse
-from remote_bench.results import check_requirements, document, exit_code
+from remote_bench.results import check_requirements, deployment, document, exit_code
 from remote_bench.watch import Interrupted
 
 ERRORS = [BenchError, UsageError, Unreachable, HostKeyRefused, MissingRequirement, DeviceFailure,
@@ -34,6 +34,7 @@ def test_every_kind_of_failure_has_an_exit_code_of_its_own_that_help_explains():
         ({**VALID, "error": {"kind": "rebooted"}}, 7),
         ({**VALID, "error": {"kind": "no_engine"}}, 6),
         ({**VALID, "error": {"kind": "connection_lost"}}, 4),
+        ({**VALID, "deployed": {"folder": "/app", "files": {}, "error": "no space"}}, 7),
         (BoardBusy("x"), 8),
     ],
 )
@@ -57,3 +58,13 @@ def test_one_board_gives_its_report_and_several_a_list_with_the_failed_ones_in_i
     assert both["reports"][0] is VALID
     assert both["reports"][1]["error"] == {"kind": "Unreachable", "message": "no way"}
     assert both["reports"][1]["verdict"] == "invalid"
+
+
+def test_a_deployment_says_how_an_app_opens_what_was_measured():
+    report = {**VALID, "bundle": {"target": "cpu-fp32"}}
+    files = {"bundle.fastseg": "ab", "site/numpy/core.py": "cd"}
+    said = deployment(report, {"folder": "/opt/my app", "files": files, "error": None})
+    assert "PYTHONPATH='/opt/my app:/opt/my app/site' opens" in said
+    assert "RealtimeSegmentation('/opt/my app/bundle.fastseg', target='cpu-fp32')" in said
+    failed = {"folder": "/opt", "files": {}, "error": "no space"}
+    assert deployment(report, failed) == "not deployed: no space"

@@ -10,7 +10,7 @@ from typing import Any
 from remote_bench import aftermath
 from remote_bench.analysis import failed_result, summarise
 from remote_bench.bundle_facts import describe
-from remote_bench.errors import Unreachable
+from remote_bench.errors import DeviceFailure, MissingRequirement, Unreachable, UsageError
 from remote_bench.follow import fetch_result, follow
 from remote_bench.host import Host
 from remote_bench.payload import RUNTIME_PATH
@@ -18,6 +18,8 @@ from remote_bench.plan import BUNDLE, TOOL, Plan, Prepared
 from remote_bench.prepare import Preparation
 from remote_bench.session import AGENT_SILENT_S, Session
 from remote_bench.watch import Cancel, Watch
+
+_DEPLOYED = (f"{RUNTIME_PATH}/fastseg_runtime", BUNDLE)
 
 
 def measure(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> dict[str, Any]:
@@ -51,6 +53,8 @@ def open_session(host: Host, plan: Plan, watch: Watch, token: str | None = None)
 def prepare(session: Session, plan: Plan, watch: Watch, cancel: Cancel) -> Prepared:
     """Lock the board and bring all that a run needs."""
     session.request("lock")
+    if plan.deploy:
+        session.request("may_deploy", folder=plan.deploy, names=_DEPLOYED)
     return Preparation(session, plan, watch, cancel).prepare()
 
 
@@ -68,7 +72,7 @@ def finish(
     raw = fetch_result(session, ended, plan, prepared)
     report = report_of(session, plan, prepared, raw)
     if plan.deploy and report["error"] is None:
-        report["deployed"] = _deploy(session, plan.deploy, report, prepared)
+        report["deployed"] = _deploy(session, plan.deploy, report)
     watch.phase("clean up")
     report["board"] = session.finish()
     return report
@@ -93,10 +97,11 @@ def report_of(
     return summarise(raw, context)
 
 
-def _deploy(
-    session: Session, folder: str, report: dict[str, Any], prepared: Prepared
-) -> dict[str, Any]:
+def _deploy(session: Session, folder: str, report: dict[str, Any]) -> dict[str, Any]:
+    # Returns {"folder", "files", "error"}: a deployment that fails takes no measurement with it.
     summary = {key: value for key, value in report.items() if key != "series"}
-    names = [f"{RUNTIME_PATH}/fastseg_runtime", BUNDLE]
-    reply = session.request("deploy", folder=folder, names=names, report=summary)
-    return {key: reply[key] for key in ("folder", "files")}
+    try:
+        reply = session.request("deploy", folder=folder, names=_DEPLOYED, report=summary)
+    except (DeviceFailure, MissingRequirement, UsageError) as error:
+        return {"folder": folder, "files": {}, "error": str(error)}
+    return {"folder": reply["folder"], "files": reply["files"], "error": None}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from remote_bench import detach, options
+from remote_bench import beforehand, detach, options
 from remote_bench.bench import measure
 from remote_bench.commands import app as other_commands
 from remote_bench.connect import Connector
@@ -101,6 +101,7 @@ def bench(
     wanted, connector = _requirements(require), Connector(accept_host_key, password_fd)
     if resume is None and not hosts:
         raise UsageError("expected a host, such as jetson.local or localhost")
+    beforehand.check(hosts, plan, report)
     if detached:
         raise typer.Exit(_detach(hosts, plan, connector, as_json))
     if sweep is not None:

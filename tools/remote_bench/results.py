@@ -1,6 +1,7 @@
 """What a command prints and the code it exits with, from what came of each board."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from remote_bench.errors import (
     MissingRequirement,
     Unreachable,
 )
+from remote_bench.plain import plain
 from remote_bench.record import record
 from remote_bench.report import write_html
 from remote_bench.requirements import Requirements
@@ -44,6 +46,8 @@ def exit_code(outcome: Outcome) -> int:
         return outcome.exit_code
     if outcome["error"]:
         return _CODES.get(outcome["error"]["kind"], DeviceFailure).exit_code
+    if outcome.get("deployed", {}).get("error"):
+        return DeviceFailure.exit_code
     missed = outcome.get("requirements", {}).get("missed")
     return INVALID if missed or outcome["verdict"] == "invalid" else VALID
 
@@ -80,18 +84,40 @@ def publish(outcomes: dict[str, Outcome], as_json: bool, html: Path | None) -> N
         print(json.dumps(document(outcomes), indent=1))
     for report in reports:
         for missed in report.get("requirements", {}).get("missed", []):
-            log.print(f"{report['host']}: requirement missed: {missed}", markup=False)
+            _say(f"{report['host']}: requirement missed: {missed}")
+        if deployed := report.get("deployed"):
+            _say(f"{report['host']}: {deployment(report, deployed)}")
     if html is not None and reports:
         write_html(reports, html)
-        log.print(f"report: {html}", markup=False)
+        _say(f"report: {html}")
+
+
+def _say(text: str) -> None:
+    log.print(plain(text), markup=False, soft_wrap=True)
+
+
+def deployment(report: dict[str, Any], deployed: dict[str, Any]) -> str:
+    """Return how an app opens what was measured, or why it was not deployed."""
+    if deployed["error"]:
+        return f"not deployed: {deployed['error']}"
+    folder, target = deployed["folder"], report["bundle"]["target"]
+    tops = {file.partition("/")[0] for file in deployed["files"]}
+    paths = [folder, f"{folder}/site"] if "site" in tops else [folder]
+    variables = [f"PYTHONPATH={shlex.quote(':'.join(paths))}"]
+    if "cache" in tops:
+        variables.append(f"FASTSEG_CACHE={shlex.quote(f'{folder}/cache')}")
+    return (
+        f"deployed; an app started with {' '.join(variables)} opens what was measured: "
+        f"RealtimeSegmentation({f'{folder}/bundle.fastseg'!r}, target={target!r})"
+    )
 
 
 def record_all(outcomes: dict[str, Outcome]) -> None:
     """Write the figures of every run that is not invalid into its bundle."""
     for outcome in outcomes.values():
         if isinstance(outcome, BenchError) or outcome["verdict"] == "invalid":
-            log.print("not recorded: an invalid run is no proof")
+            _say("not recorded: an invalid run is no proof")
             continue
         bundle = Path(outcome["bundle"]["path"])
         record(bundle, outcome)
-        log.print(f"recorded in {bundle}", markup=False)
+        _say(f"recorded in {bundle}")

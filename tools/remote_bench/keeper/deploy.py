@@ -4,12 +4,29 @@ import json
 import os
 import shutil
 import tempfile
-from typing import Any, Dict
+from typing import Any, Dict, Iterable
 
 from .refusal import Refusal
 from .store import hash_file
 
 RECORD = "deployed.json"
+
+
+def require_room(folder: str, names: Iterable[str]) -> None:
+    """Raise a Refusal where the names are taken or the folder cannot be written; change nothing."""
+    folder = _real(folder)
+    taken = [name for name in names if os.path.lexists(os.path.join(folder, name))]
+    if taken and not os.path.exists(os.path.join(folder, RECORD)):
+        raise Refusal("exists", f"{folder} holds {taken} of somebody else; choose another folder")
+    there = folder
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        raise Refusal("denied", f"{folder} cannot be made or written; choose another folder")
+
+
+def _real(folder: str) -> str:
+    return os.path.realpath(os.path.expanduser(folder))
 
 
 def deploy(folder: str, sources: Dict[str, str], report: Dict[str, Any]) -> Dict[str, Any]:
@@ -24,13 +41,11 @@ def deploy(folder: str, sources: Dict[str, str], report: Dict[str, Any]) -> Dict
         {"folder", "files": {path in the folder: SHA-256}}.
 
     Raises:
-        Refusal: a name is taken, and not by an earlier deployment.
+        Refusal: a name is taken, and not by an earlier deployment; or the folder cannot be written.
     """
-    folder = os.path.realpath(os.path.expanduser(folder))
+    require_room(folder, sources)
+    folder = _real(folder)
     os.makedirs(folder, exist_ok=True)
-    taken = [name for name in sources if os.path.lexists(os.path.join(folder, name))]
-    if taken and not os.path.exists(os.path.join(folder, RECORD)):
-        raise Refusal("exists", f"{folder} holds {taken} of somebody else; choose another folder")
     half = tempfile.mkdtemp(prefix=".deploy-", dir=folder)
     try:
         for name, source in sources.items():

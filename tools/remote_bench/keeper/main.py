@@ -9,7 +9,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional
 
 from .child import Child
-from .deploy import deploy
+from .deploy import deploy, require_room
 from .detached import Detached
 from .folder import RunFolder, inside, keep_or_remove, our_folder, remove_if_empty, sweep
 from .inventory import difference, take
@@ -21,6 +21,7 @@ from .wire import Gone, Wire
 _ALIVE_S = 1.0
 _GET_CHUNK = 3 << 14  # a multiple of three: base64 without padding inside
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_DEPLOYED_TOO = ("cache", "site")  # engines, and wheels that came along
 _PLACES = ["/tmp", "/var/tmp", "~", "~/.cache"]
 
 
@@ -184,10 +185,14 @@ class Keeper:
                 self._wire.emit("chunk", data=base64.b64encode(chunk).decode("ascii"))
         return {"bytes": os.path.getsize(path)}
 
+    def may_deploy(self, folder: str, names: List[str]) -> None:
+        """Say whether deploy() could work, before anything is measured for it."""
+        require_room(folder, [*map(os.path.basename, names), *_DEPLOYED_TOO])
+
     def deploy(self, folder: str, names: List[str], report: Dict[str, Any]) -> Dict[str, Any]:
         """Copy parts of the work folder, and the engines, to where an app opens them."""
         sources = {os.path.basename(name): inside(self._run_folder, name) for name in names}
-        for name, source in (("cache", self._engines), ("site", self._site)):
+        for name, source in zip(_DEPLOYED_TOO, (self._engines, self._site)):
             if os.path.isdir(source):
                 sources[name] = source
         return deploy(folder, sources, report)
@@ -231,6 +236,7 @@ _OPERATIONS: Dict[str, Callable[..., Optional[Dict[str, Any]]]] = {
     "finish": Keeper.finish,
     "get": Keeper.get,
     "lock": Keeper.lock,
+    "may_deploy": Keeper.may_deploy,
     "offer": Keeper.offer,
     "place": Keeper.place,
     "restart": Keeper.restart,
