@@ -42,6 +42,7 @@ def test_failed_run_shows_its_error_and_nothing_timed(made_result):
     report = summarise(raw)
     assert headline(report) == "nothing was timed"
     assert "killed, probably out of memory" in shown(report)
+    assert [part.title for part in sections(report)] == ["Board"]
 
 
 @pytest.mark.parametrize("width", [40, 80])

@@ -28,6 +28,10 @@ def examine(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> dict[str, A
         probe = probe_board(session, cancel)
         session.finish()
     device = recognise(probe)
+    for check in probe["readable"]:
+        if not check["ok"] and not check["fix"]:  # root, and nothing there
+            absent = device.power.missing if check["what"] == "power rails" else ""
+            check["detail"] = absent or "Linux shows none here"
     return {
         "host": host.name,
         "address": host.address,

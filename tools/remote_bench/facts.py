@@ -27,7 +27,10 @@ class Section:
 
 
 def sections(report: Report) -> list[Section]:
-    """Return everything that a reader wants to see, most wanted first."""
+    """Return everything that a reader wants to see, most wanted first.
+
+    Of a run in which nothing was timed, only what is there: its gaps have one reason.
+    """
     parts = (
         ("Speed", _speed),
         ("Power", _power),
@@ -38,7 +41,16 @@ def sections(report: Report) -> list[Section]:
         ("Network", _network),
         ("Board", _board),
     )
-    return [Section(title, tuple(rows(report))) for title, rows in parts]
+    whole = [Section(title, tuple(rows(report))) for title, rows in parts]
+    return whole if report["fps"] is not None else _without_gaps(whole)
+
+
+def _without_gaps(found: list[Section]) -> list[Section]:
+    filled = (
+        Section(part.title, tuple(row for row in part.rows if row.value.strip("-, ")))
+        for part in found
+    )
+    return [part for part in filled if part.rows]
 
 
 def headline(report: Report) -> str:

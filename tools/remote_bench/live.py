@@ -61,7 +61,7 @@ class LiveView:
     def say(self, text: str) -> None:
         """Print a line above the table."""
         with self._lock:
-            self._console.print(Text(plain(text)))
+            self._console.print(Text(plain(text)), soft_wrap=True)
 
     def stepped(self, row: Row) -> None:
         """Print a step where there is no live table."""
