@@ -62,7 +62,7 @@ def open_network(
 
 
 def name_of(spec: str | Path) -> str:
-    """Return the name of a checkpoint: its run's folder, or that of the file itself."""
+    """Return the name of a checkpoint: its run's folder, or that of the file itself; "" for ""."""
     path = Path(spec)
     return path.absolute().parent.name if path.stem == "model" else path.stem
 

@@ -203,7 +203,7 @@ def test_a_student_learns_from_a_teacher_and_its_header_says_so(trained: Path, c
     code, _, err = cli(*TINY, "--teacher", teacher, "--epochs", "0.7", "--name", "student")
     assert code == 0, err
     _, info = load_checkpoint("runs/student/model.safetensors")
-    assert info.training["teacher"] == "model.safetensors"
+    assert info.training["teacher"] == "synthetic-nano"
     lanes = ["--data", "synthetic-lanes:size=96x64,train=4", "--model", "nano"]
     code, _, err = cli(*lanes, "--teacher", teacher, "--name", "lanes")
     assert code == 1 and "they have to be the same" in " ".join(err.split())

@@ -17,17 +17,15 @@ from rich.table import Table
 
 import fastseg
 from fastseg import open_network
-from fastseg.data import check_dataset, open_dataset, render_report
+from fastseg.data import check_dataset, render_report
 from fastseg.data.class_list import read_classes
 from fastseg_training import cli_options as options
-from fastseg_training.config import ConfigError, TrainConfig, dump_config, load_config, parse_size
+from fastseg_training.config import TrainConfig, dump_config, load_config, parse_size
 from fastseg_training.distributed import local_device, process_group, rank
-from fastseg_training.evaluate import EvaluationBatches, evaluate
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
-from fastseg_training.progress import show_progress
-from fastseg_training.resident import ResizedDataset
 from fastseg_training.run_folder import RunError
+from fastseg_training.scoring import score_network
 from fastseg_training.setup import build_trainer
 from fastseg_training.trainer import TrainingStoppedError
 
@@ -98,19 +96,10 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
     names = read_classes(Path(given["classes"]))[0] if "classes" in given else None
     size = parse_size(given["size"]) if "size" in given else None
     network = open_network(spec, names, size=size)
-    info = network.info
-    dataset = open_dataset(given["data"], given.get("split", "test"))
-    if len(dataset.classes) != len(info.classes):
-        raise ConfigError(
-            f"{spec} knows {len(info.classes)} classes, {given['data']} has {len(dataset.classes)}"
-        )
-    samples = ResizedDataset(dataset, None)
-    batches = EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
-    shown = show_progress(batches, "evaluating", len(batches))
-    evaluation = evaluate(network.model, shown, len(info.classes), given["tta"])
+    evaluation = score_network(network, given["data"], given.get("split", "test"), given["tta"])
     if "confusion" in given:
-        draw_confusion(evaluation.confusion_KK, info.classes, given["confusion"])
-    report_scores(evaluation.scores(info.classes), as_json)
+        draw_confusion(evaluation.confusion_KK, network.info.classes, given["confusion"])
+    report_scores(evaluation.scores(network.info.classes), as_json)
 
 
 def report_scores(scores: dict[str, Any], as_json: bool) -> None:

@@ -90,7 +90,12 @@ def _without_folders(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     kind, colon, location = str(value).partition(":")
-    return f"{kind}:PATH" if colon and "/" in location else str(value).rpartition("/")[2]
+    if colon and "/" in location:
+        return f"{kind}:PATH"
+    path = Path(str(value))
+    if path.stem == "model" and path.parent.name:  # of a run
+        return f"runs/{path.parent.name}/{path.name}"
+    return path.name
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastseg import CheckpointInfo
 from fastseg.data import Dataset, MissingSplitError, Sample, open_dataset
 from fastseg.data.class_list import read_classes
+from fastseg.network import name_of
 from fastseg_training import distributed
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
@@ -130,8 +131,8 @@ def describe(
             "epochs": config.epochs,
             "minutes": config.minutes,
             "seed": config.seed,
-            "init": Path(config.init).name,
-            "teacher": Path(config.teacher).name,
+            "init": name_of(config.init),
+            "teacher": name_of(config.teacher),
             "torch": torch.__version__,
         },
         pruned=is_pruned(config),
