@@ -168,20 +168,36 @@ def made_paced():
     return make
 
 
+def with_blocks(raw: dict, cost: float, disturbed: int = 0) -> dict:
+    """Add twelve blocks, with the sampler and without in turn; `disturbed` of them take twice."""
+    rng = random.Random(0)
+    for number in range(12):
+        name = "with_sampler" if number % 4 in (1, 2) else "without_sampler"
+        factor = cost if name == "with_sampler" else 1.0
+        seconds = factor * rng.gauss(1, 0.002) * (2 if number < disturbed else 1)
+        begin = 200.0 + 3 * number
+        cpu = {"busy": [0, 1], "worker": [0, 1], "supervisor": [0, 0]}
+        raw["slices"].append(
+            {"name": name, "begin": begin, "end": begin + seconds, "frames": 100, "fps": None,
+             "late": 0, "cpu_s": cpu}
+        )  # fmt: skip
+        raw["frames"][name] = raw["frames"]["flat_out"]
+    return raw
+
+
 @pytest.mark.parametrize(("cost", "wanted"), [(1.05, "note"), (1.0, None)])
 def test_cost_of_the_sampler_is_measured_by_blocks_with_and_without(made_result, cost, wanted):
-    raw = made_result()
-    rng = random.Random(0)
-    for name, factor in (("with_sampler", cost), ("without_sampler", 1.0)):
-        total = [10 * factor + rng.gauss(0, 0.05) for _ in range(300)]
-        raw["frames"][name] = {
-            "t": [200 + i for i in range(300)], "total_ms": total, "pre_ms": total,
-            "infer_ms": total, "post_ms": total,
-        }  # fmt: skip
-    report = judged(raw)
+    report = judged(with_blocks(made_result(), cost))
     assert report["sampler"]["overhead"]["fraction"] == pytest.approx(cost - 1, abs=0.005)
     found = [r["severity"] for r in report["reasons"] if r["code"] == "sampler_overhead"]
     assert found == ([wanted] if wanted else [])
+
+
+def test_load_of_somebody_else_in_one_block_is_no_cost_of_the_sampler(made_result):
+    overhead = judged(with_blocks(made_result(), 1.0, disturbed=1))["sampler"]["overhead"]
+    assert overhead["fraction"] == pytest.approx(0, abs=0.005)
+    low, high = overhead["ci95"]
+    assert low < -0.4 and high == pytest.approx(0, abs=0.01)
 
 
 def test_share_of_the_cpu_that_the_sampler_used_is_reported(made_result):

@@ -6,6 +6,7 @@ from remote_bench.stats import (
     PERCENTILES,
     bootstrap_ci95,
     frames_needed,
+    median_ci95,
     percentile,
     percentile_ci95,
     slope,
@@ -58,6 +59,14 @@ def test_interval_grows_with_autocorrelation():
 
 def test_series_that_is_too_short_has_no_interval():
     assert bootstrap_ci95(np.ones(7), lambda part: 1.0) is None
+
+
+def test_interval_of_a_median_is_that_of_the_sign_test():
+    assert median_ci95(np.arange(5.0)) is None
+    assert median_ci95(np.arange(6.0)) == (0, 5)  # 1 - 2 / 2**6 = 96.9 %
+    assert median_ci95(np.arange(8.0)) == (0, 7)
+    assert median_ci95(np.arange(9.0)) == (1, 7)  # 1 - 2 * (1 + 9) / 2**9 = 96.1 %
+    assert median_ci95(np.arange(20.0)) == (5, 14)  # as tables of the sign test have it
 
 
 def test_slope_is_not_moved_by_an_outlier():

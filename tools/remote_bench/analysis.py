@@ -232,7 +232,7 @@ def _sampler(raw: dict[str, Any], slices: dict[str, Any]) -> dict[str, Any]:
     failed = feed["failure"] if raw["probe"]["tools"].get("tegrastats") else ""
     return {
         "hz": raw["request"]["sampler_hz"],
-        "overhead": sampler_overhead(raw["frames"]),
+        "overhead": sampler_overhead(raw["slices"]),
         "cpu": conditions.sampler_cpu(raw, slices.get("flat_out")),
         "tegrastats_failure": failed,
         "tegrastats_events": feed["events"],

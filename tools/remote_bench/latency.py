@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from remote_bench.stats import (
     Floats,
     bootstrap_ci95,
     frames_needed,
+    median_ci95,
     percentile,
     percentile_ci95,
     slope,
@@ -68,25 +70,32 @@ def latency_drift(frames: dict[str, list[Any]]) -> float:
     return slope(middle, medians) * float(t[-1] - t[0]) / float(np.median(total))
 
 
-def sampler_overhead(result_frames: dict[str, Any]) -> dict[str, Any] | None:
+def sampler_overhead(slices: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return what the sampler costs: {"fraction", "ci95", "frames"}; None where not measured.
 
-    Blocks of the run with and without the sampler took turns; the fraction is the ratio of their
-    mean frame times less one.
+    Blocks of the run with and without the sampler took turns. The fraction is the median, over
+    neighbours, of the ratio of their mean frame times, less one: a load of somebody else spoils the
+    pair that it falls on, not the median. Frames of one block share its circumstances, so the
+    interval comes from the pairs.
+
+    Args:
+        slices: of the whole run, in their order: "name", "begin", "end", "frames".
     """
-    with_, without = (
-        _column(result_frames.get(name) or {}, "total_ms")
-        for name in ("with_sampler", "without_sampler")
-    )
-    if len(with_) < 8 or len(without) < 8:
+    with_, without = (_blocks(slices, name) for name in ("with_sampler", "without_sampler"))
+    pairs = list(zip(with_, without, strict=False))
+    if not pairs:
         return None
-    count = min(len(with_), len(without))
-    pairs = np.column_stack([with_[:count], without[:count]])
+    ratios = np.array([_frame_s(a) / _frame_s(b) - 1 for a, b in pairs])
+    frames = sum(a["frames"] + b["frames"] for a, b in pairs)
+    return {"fraction": float(np.median(ratios)), "ci95": median_ci95(ratios), "frames": frames}
 
-    def ratio(part: Floats) -> float:
-        return float(np.mean(part[:, 0]) / np.mean(part[:, 1])) - 1
 
-    return {"fraction": ratio(pairs), "ci95": bootstrap_ci95(pairs, ratio), "frames": 2 * count}
+def _blocks(slices: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [part for part in slices if part["name"] == name and part["frames"]]
+
+
+def _frame_s(block: dict[str, Any]) -> float:
+    return float(block["end"] - block["begin"]) / int(block["frames"])
 
 
 def _column(frames: dict[str, list[Any]], name: str) -> Floats:

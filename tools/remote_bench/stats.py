@@ -91,6 +91,20 @@ def bootstrap(
     return np.array(found, dtype=np.float64)
 
 
+def median_ci95(values: Floats) -> Interval | None:
+    """Return an interval of at least 95 % for the median of independent values; None below six.
+
+    The order statistics of the sign test: no assumption about how the values are distributed.
+    """
+    n = len(values)
+    outside, k = 0.5**n, 0  # P(Binomial(n, 1/2) <= k)
+    while outside <= 0.025:
+        k += 1
+        outside += math.comb(n, k) * 0.5**n
+    ordered = np.sort(values)
+    return (float(ordered[k - 1]), float(ordered[n - k])) if k else None
+
+
 def slope(times: Floats, values: Floats) -> float:
     """Return the Theil-Sen slope: the median slope of all pairs; robust against a few outliers."""
     i, j = np.triu_indices(len(times), k=1)

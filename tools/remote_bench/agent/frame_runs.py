@@ -11,7 +11,7 @@ from .worker_client import Worker
 
 _PATIENCE_S = 300.0  # beyond the time that was asked for
 _LEAST_FRAMES = 3
-_OVERHEAD_SHARE, _OVERHEAD_BLOCKS = 0.2, 8
+_OVERHEAD_SHARE, _OVERHEAD_BLOCKS = 0.25, 12  # six pairs: the fewest whose median has an interval
 _OVERHEAD_LEAST_S, _OVERHEAD_MOST_S = 1.0, 20.0  # shorter blocks say nothing
 
 
@@ -41,12 +41,15 @@ class FrameRuns:
         self._result["slices"].append(dict(answer, name=name, fps=fps, cpu_s=cpu))
 
     def measure_overhead(self, run_s: float) -> None:
-        """Run blocks with and without the sampler in turn: a drift of the board falls on both."""
+        """Run blocks with and without the sampler in turn.
+
+        The order of a pair changes from one to the next, so that a drift of the board cancels out.
+        """
         seconds = min(_OVERHEAD_MOST_S, _OVERHEAD_SHARE * run_s)
         if seconds < _OVERHEAD_LEAST_S:
             return
         for number in range(_OVERHEAD_BLOCKS):
-            sampled = number % 2 == 1
+            sampled = number % 4 in (1, 2)
             if not sampled:
                 self._sampler.pause()
             try:
