@@ -29,7 +29,9 @@ from remote_bench.host import Host
 from remote_bench.lines import EventLines
 
 SILENT_S = 12.0  # the keeper sends something every second
-AGENT_SILENT_S = 14.0  # and so does the agent; more, so that a broken connection is named first
+AGENT_SILENT_S = (
+    30.0  # so does the agent; it starts slowly from an SD card, and while engines build
+)
 HELLO_S = 30.0  # an interpreter starts slowly on a busy board
 _REPLY_S = 900.0  # unpacking wheels on an SD card takes minutes; silence is noticed long before
 _PING_S = 2.0
