@@ -19,11 +19,12 @@ class Calibration:
     """Where calibration images come from.
 
     Attributes:
-        data: a data set ("camvid:PATH"), whose training split is used, or a folder of images.
+        data: a data set ("camvid:PATH"), whose training split is used, or a folder of images;
+            None: generated scenes.
         count: how many, spread evenly over what there is.
     """
 
-    data: str = "synthetic"
+    data: str | None = None
     count: int = 64
 
     def images(self, width: int, height: int) -> Iterator[Array]:
@@ -32,12 +33,13 @@ class Calibration:
         Raises:
             DataError: no image there, or one that cannot be read.
         """
-        folder = Path(self.data)
-        for image_HW3 in self._folder(folder) if folder.is_dir() else self._training_split():
+        data = self.data or "synthetic"
+        folder = Path(data)
+        for image_HW3 in self._folder(folder) if folder.is_dir() else self._training_split(data):
             yield np.ascontiguousarray(resize_bilinear(image_HW3, width, height))[None]
 
-    def _training_split(self) -> Iterator[Array]:
-        dataset = open_dataset(self.data, "train")
+    def _training_split(self, data: str) -> Iterator[Array]:
+        dataset = open_dataset(data, "train")
         for index in _spread(len(dataset), self.count):
             yield dataset[index].image_HW3
 

@@ -1,13 +1,14 @@
 """fastseg-export: a network in the formats of its devices, each proven, in one bundle."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from fastseg_runtime.bundle import BundleError, open_bundle
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle import BundleError
+from fastseg_runtime.opening import NoBackendError
 from fastseg_targets.profile import (
     Target,
     load_target,
@@ -23,12 +24,15 @@ from fastseg.data import DataError
 from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
 from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.compare import compare_bundle
 from fastseg_exporters.default_source import default_checkpoint
 from fastseg_exporters.export import Outcome, Plan, export_bundle
+from fastseg_exporters.progress import ExportProgress
 from fastseg_exporters.source import NetworkSource
 from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,
+    comparison_table,
     slower_than_float,
     summary,
     target_rows,
@@ -36,6 +40,9 @@ from fastseg_exporters.tables import (
 )
 
 log = Console(stderr=True, highlight=False)
+OUTPUTS: dict[str, OutputKind] = {"classes": "classes", "logits": "logits"}
+MASK_STRIDES = (1, 2, 4)
+DEFAULT_TARGET = "cpu-fp32"
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -50,7 +57,7 @@ def export(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="A target, a glob ('android-*') or all; may be repeated."),
+        typer.Option(help="A target, a glob ('android-*'), all, or a TOML file; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The bundle.")] = None,
     size: Annotated[str | None, typer.Option(help="WxH of the input.")] = None,
@@ -70,7 +77,10 @@ def export(
     resume: Annotated[bool, typer.Option("--resume", help="Skip what the bundle has.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace another bundle.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for each conversion.")] = 900.0,
-    compare: Annotated[Path | None, typer.Option(help="Show a bundle's artifacts.")] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Instead of exporting, measure all artifacts of a bundle here."),
+    ] = None,
     list_targets: Annotated[bool, typer.Option("--list-targets", help="Show them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -79,64 +89,74 @@ def export(
 
     fastseg-export runs/street/model.safetensors --target jetson-fp16 --target cpu-int8
 
+    Without --calibration and --verify it takes the images of the training, if the checkpoint
+    records them and they are still there.
+
     Exit codes: 0 done, 1 a target failed (the others are in the bundle), 2 wrong usage,
     130 stopped by Ctrl-C.
     """
     if version:
         print(f"fastseg-export {fastseg.__version__}")
-    elif list_targets:
+        return
+    if list_targets:
         _list_targets(as_json)
-    elif compare is not None:
-        _show(compare, as_json)
-    else:
-        source = _source(network, classes, weights, size)
-        plan = Plan(
-            source=source,
-            targets=tuple(_targets(target or ["cpu-fp32"])),
-            out=out or Path(f"{_name(source.spec)}.fastseg"),
-            calibration=Calibration(calibration or "synthetic", calibration_images),
-            verify_data=verify,
-            verify_images=verify_images,
-            output=_output_kind(output),
-            mask_stride=mask_stride,
-            strict=strict,
-            resume=resume,
-            force=force,
-            timeout_s=timeout,
-        )
-        if calibration is None and any("int8" in t.ladder for t in plan.targets):
-            log.print("note: int8 ranges come from generated scenes; --calibration DATA is better")
-        with log.status("exporting", spinner="line"):
-            outcome = export_bundle(plan, lambda line: log.print(line, markup=False))
-        _report(plan, outcome, as_json)
-        raise typer.Exit(1 if outcome.failed else 0)
+        return
+    _check_options(output, mask_stride, timeout)
+    size_wh = _size(size)
+    named = read_classes(classes)[0] if classes else None
+    if compare is not None:
+        source = NetworkSource(network, named, _text(weights), size_wh) if network else None
+        _compare(compare, source, verify, verify_images, as_json)
+        return
+    targets = _targets(target or [DEFAULT_TARGET])
+    source = NetworkSource(network or _default_network(), named, _text(weights), size_wh)
+    plan = Plan(
+        source=source,
+        targets=tuple(targets),
+        out=out or Path(f"{_name(source.spec)}.fastseg"),
+        calibration=Calibration(calibration, calibration_images),
+        verify_data=verify,
+        verify_images=verify_images,
+        output=OUTPUTS[output],
+        mask_stride=mask_stride,
+        strict=strict,
+        resume=resume,
+        force=force,
+        timeout_s=timeout,
+    )
+    with ExportProgress(log) as progress:
+        outcome = export_bundle(plan, progress.tell, progress.show)
+    _report(plan, outcome, as_json)
+    raise typer.Exit(1 if outcome.failed else 0)
 
 
-def _output_kind(text: str) -> OutputKind:
-    kinds: dict[str, OutputKind] = {"classes": "classes", "logits": "logits"}
-    if text not in kinds:
-        raise typer.BadParameter(f"--output is {text!r}; choose classes or logits")
-    return kinds[text]
+def _check_options(output: str, mask_stride: int, timeout_s: float) -> None:
+    if output not in OUTPUTS:
+        raise typer.BadParameter(f"--output is {output!r}; choose one of {', '.join(OUTPUTS)}")
+    if mask_stride not in MASK_STRIDES:
+        raise typer.BadParameter(f"--mask-stride is {mask_stride}; choose one of {MASK_STRIDES}")
+    if not timeout_s > 0:
+        raise typer.BadParameter(f"--timeout is {timeout_s}; expected seconds above 0")
 
 
 def _targets(patterns: list[str]) -> list[Target]:
-    files = [pattern for pattern in patterns if pattern.endswith(".toml")]
+    files = [Path(pattern) for pattern in patterns if pattern.endswith(".toml")]
     names = [pattern for pattern in patterns if not pattern.endswith(".toml")]
-    return [*select_targets(names), *(_target_file(Path(file)) for file in files)]
+    try:
+        mine = [parse_target(file.stem, file.read_text("utf-8")) for file in files]
+        return [*select_targets(names), *mine]
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
-def _target_file(path: Path) -> Target:
-    return parse_target(path.stem, path.read_text("utf-8"))
+def _default_network() -> str:
+    network, origin = default_checkpoint(Path.cwd())
+    log.print(f"no network named: taking {network}, {origin}", markup=False)
+    return network
 
 
-def _source(
-    network: str | None, classes: Path | None, weights: Path | None, size: str | None
-) -> NetworkSource:
-    if network is None:
-        network, origin = default_checkpoint(Path.cwd())
-        log.print(f"no network named: taking {network}, {origin}", markup=False)
-    named: tuple[ClassInfo, ...] | None = read_classes(classes)[0] if classes else None
-    return NetworkSource(network, named, str(weights) if weights else None, _size(size))
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -183,23 +203,26 @@ def _list_targets(as_json: bool) -> None:
         Console().print(target_table(targets))
 
 
-def _show(path: Path, as_json: bool) -> None:
-    with open_bundle(path) as bundle:
-        manifest = bundle.manifest
+def _compare(
+    bundle: Path, source: NetworkSource | None, data: str | None, images: int, as_json: bool
+) -> None:
+    network = source.open() if source else None
+    with ExportProgress(log) as progress:
+        found = compare_bundle(bundle, network, data, images, progress.tell, progress.show)
     if as_json:
-        rows = [summary(artifact) for artifact in manifest.artifacts]
-        print(json.dumps({"bundle": str(path), "artifacts": rows}, indent=1))
+        print(json.dumps(found.to_table(), indent=1))
     else:
-        Console().print(artifact_table(manifest))
+        Console().print(comparison_table(found))
 
 
 def main() -> None:
     """Run the command; every error is one line and an exit code."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # clean up too
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (CheckpointError, DataError, BundleError, ValueError, OSError) as error:
+    except (CheckpointError, DataError, BundleError, NoBackendError, ValueError, OSError) as error:
         log.print(f"fastseg-export: {error}", markup=False)
         sys.exit(1)
 

@@ -1,43 +1,38 @@
 """From a network and a list of targets to a bundle whose every artifact is proven."""
 
-import contextlib
 import dataclasses
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.manifest import Artifact, InputSpec, Manifest, ModelInfo, OutputSpec
-from fastseg_runtime.metrics import Array, agreement
+from fastseg_runtime.manifest import Manifest, OutputSpec
+from fastseg_runtime.metrics import Array
 from fastseg_runtime.selftest import RECORDED
-from fastseg_targets.device import load_device
 from fastseg_targets.profile import Target
 
-import fastseg
-from fastseg import DeployGraph, Network, profile
-from fastseg.data import open_dataset
+from fastseg import Network
 from fastseg.deploy import OutputKind
-from fastseg_exporters.bundle_writer import (
-    entry,
-    files_of,
-    pack_selftests,
-    read_members,
-    write_bundle,
-)
+from fastseg_exporters.artifact_record import bounds_ms, members, record
+from fastseg_exporters.bundle_writer import entry, pack_selftests, read_members, write_bundle
 from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.job import Converted, Job, run_job
+from fastseg_exporters.default_data import recorded_data, unseen_split
+from fastseg_exporters.first_manifest import (
+    describe_network,
+    now,
+    pytorch_runner,
+    selftest_scenes,
+)
+from fastseg_exporters.job import Converted, Job, run_job, run_variants
 from fastseg_exporters.ladder import GateError, Rung, Tools, climb_down
-from fastseg_exporters.reference import VerificationSet, reference_runner
+from fastseg_exporters.progress import Progressing, silent
+from fastseg_exporters.proof import Prover
+from fastseg_exporters.reference import VerificationSet
 from fastseg_exporters.source import NetworkSource
-from fastseg_exporters.verify import Verification, verify
 
-SELFTEST_SCENES = 2
-QUICK_IMAGES = 8  # to rank layers on
-RATE_OF = {"int8-weights": "fp16", "palettized": "fp16"}  # what they compute in
+FEW_SCENES = 8  # to rank layers on
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,9 @@ class Plan:
         source: the network.
         targets: in the order wanted.
         out: the bundle.
-        calibration: images for int8.
-        verify_data: a data set whose val split has labels; None: generated scenes, agreement only.
+        calibration: images for int8; without data, those of the training if they are here.
+        verify_data: a data set whose val split has labels; None: that of the training if it is
+            here, else generated scenes, agreement only.
         verify_images: how many of them.
         output: "classes" or "logits".
         mask_stride: 1, 2 or 4.
@@ -82,8 +78,15 @@ class Outcome:
     skipped: list[str] = dataclasses.field(default_factory=list)  # in the bundle already
 
 
-def export_bundle(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Outcome:
+def export_bundle(
+    plan: Plan, tell: Callable[[str], None] = lambda line: None, progress: Progressing = silent
+) -> Outcome:
     """Export, verify and write the bundle after each target, so that nothing done is lost.
+
+    Args:
+        plan: what to export.
+        tell: told what happens, one line at a time.
+        progress: told how far each step is.
 
     Raises:
         ValueError: the bundle is another network's, or data and network do not fit.
@@ -92,118 +95,103 @@ def export_bundle(plan: Plan, tell: Callable[[str], None] = lambda line: None) -
     network = plan.source.open()
     info = network.info
     tell(f"network {network.name}: {info.variant}, {info.width}x{info.height}")
-    manifest, members = _start(plan, network)
-    scenes = _scenes(plan, network, plan.verify_images)
+    plan = _with_data(plan, network, tell)
+    runner = pytorch_runner(network)
+    selftests = selftest_scenes(network, runner)
+    manifest, contents = _start(plan, network, selftests)
     outcome = Outcome(manifest)
+    scenes, few = (
+        VerificationSet(
+            plan.verify_data,
+            count,
+            runner.infer_new,
+            len(info.classes),
+            unseen_split(info.trained_on, plan.verify_data),
+        )
+        for count in (plan.verify_images, FEW_SCENES)
+    )
     for target in plan.targets:
         if plan.resume and _is_there(outcome.manifest, target, plan):
             tell(f"{target.name}: in {plan.out} already")
             outcome.skipped.append(target.name)
             continue
         tell(f"{target.name}: converting")
-        with tempfile.TemporaryDirectory(prefix="fastseg-") as folder:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="fastseg-") as name:
+            folder = Path(name)
+            prover = Prover(outcome.manifest, scenes, few, selftests, folder, progress)
             try:
-                rung = _make(plan, target, network, outcome.manifest, scenes, Path(folder), tell)
+                scenes.references(progress)
+                rung = _make(plan, target, network, prover, tell)
             except (GateError, RuntimeError) as error:
                 outcome.failed[target.name] = str(error)
                 tell(f"{target.name}: {error}")
                 continue
-            _add(outcome, members, plan, target, rung)
-            write_bundle(plan.out, outcome.manifest, members)
+            _add(outcome, contents, plan, target, rung, time.monotonic() - start)
+            write_bundle(plan.out, outcome.manifest, contents)
     return outcome
 
 
-def _start(plan: Plan, network: Network) -> tuple[Manifest, dict[str, bytes | Path]]:
+def _with_data(plan: Plan, network: Network, tell: Callable[[str], None]) -> Plan:
+    """Fill in the training's own data where the user named none."""
+    if plan.calibration.data is None or plan.verify_data is None:
+        found = recorded_data(network.info)
+        if found.note:
+            tell(found.note)
+        data = plan.calibration.data or found.spec
+        plan = dataclasses.replace(
+            plan,
+            calibration=dataclasses.replace(plan.calibration, data=data),
+            verify_data=plan.verify_data or found.spec,
+        )
+    if plan.calibration.data is None and any("int8" in target.ladder for target in plan.targets):
+        tell("int8 ranges come from generated scenes; --calibration DATA is better")
+    if plan.verify_data is None:
+        tell("no labelled images: artifacts need agree with PyTorch alone; --verify DATA is better")
+    return plan
+
+
+def _start(
+    plan: Plan, network: Network, selftests: list[tuple[Array, Array]]
+) -> tuple[Manifest, dict[str, bytes | Path]]:
     """Return the manifest and members to add to: those of the bundle there is, or new ones."""
-    fresh, selftests = _new_manifest(plan, network)
+    packed = pack_selftests(selftests)
+    output = OutputSpec(plan.output, plan.mask_stride)
+    fresh = dataclasses.replace(
+        describe_network(network, plan.out.stem, output, created=now()),
+        selftest=tuple(entry(name, data) for name, data in packed.items()),
+    )
     if not plan.out.exists() or plan.force:
-        return fresh, dict(selftests)
-    old, members = read_members(plan.out)
+        return fresh, dict(packed)
+    old, contents = read_members(plan.out)
     same = (old.model, old.input, old.output) == (fresh.model, fresh.input, fresh.output)
     if not same:
         raise ValueError(
             f"{plan.out} holds another network, size or output; "
             "choose another file with -o, or replace it with --force"
         )
-    return dataclasses.replace(old, tool=fresh.tool), dict(members)
-
-
-def _new_manifest(plan: Plan, network: Network) -> tuple[Manifest, dict[str, bytes]]:
-    info = network.info
-    cost = profile(network.model, (info.width, info.height))
-    scenes = selftest_scenes(network)
-    packed = pack_selftests(scenes)
-    manifest = Manifest(
-        name=plan.out.stem,
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        tool=f"fastseg-edge {fastseg.__version__}",
-        model=ModelInfo(
-            variant=info.variant,
-            parameters=cost.parameters,
-            macs=cost.macs,
-            checkpoint_sha256=network.sha256,
-            trained_on=info.trained_on,
-            data_licence=info.data_licence,
-        ),
-        classes=info.classes,
-        input=InputSpec(info.width, info.height, mean=info.mean, std=info.std),
-        output=OutputSpec(plan.output, plan.mask_stride),
-        selftest=tuple(entry(name, data) for name, data in packed.items()),
-    )
-    return manifest, packed
-
-
-def selftest_scenes(network: Network) -> list[tuple[Array, Array]]:
-    """Return generated scenes of the network's size with PyTorch's class maps."""
-    info = network.info
-    runner = _runner(network)
-    dataset = open_dataset(f"synthetic:{info.width}x{info.height}", "test")
-    images = [dataset[index].image_HW3 for index in range(SELFTEST_SCENES)]
-    return [(image_HW3, runner.infer_new(image_HW3)) for image_HW3 in images]
-
-
-def _runner(network: Network) -> Any:
-    info = network.info
-    graph = DeployGraph(network.model, info.width, info.height, info.mean, info.std).eval()
-    return reference_runner(graph, InputSpec(info.width, info.height))
-
-
-def _scenes(plan: Plan, network: Network, count: int) -> VerificationSet:
-    classes = len(network.info.classes)
-    return VerificationSet(plan.verify_data, count, _runner(network), classes)
+    return dataclasses.replace(old, tool=fresh.tool), dict(contents)
 
 
 def _make(
-    plan: Plan,
-    target: Target,
-    network: Network,
-    manifest: Manifest,
-    scenes: VerificationSet,
-    folder: Path,
-    tell: Callable[[str], None],
+    plan: Plan, target: Target, network: Network, prover: Prover, tell: Callable[[str], None]
 ) -> Rung:
-    counter = iter(range(10_000))
-    selftests = selftest_scenes(network)
+    def new_folder() -> Path:
+        return Path(tempfile.mkdtemp(dir=prover.folder))
 
     def convert(job: Job) -> Converted:
-        own = folder / str(next(counter))
-        own.mkdir()
-        return run_job(job, own, plan.timeout_s)
+        prover.progress(f"{target.name}: converting to {job.precision}", 0, 0)
+        return run_job(job, new_folder(), plan.timeout_s)
 
-    def check(job: Job, converted: Converted, on: VerificationSet) -> Verification:
-        with _session(manifest, job, converted, folder / "trial.fastseg") as session:
-            selftest = min(agreement(session.infer(image), ids) for image, ids in selftests)
-            return dataclasses.replace(verify(session, on), selftest_agreement=selftest)
+    def convert_each(job: Job, layers: tuple[str, ...]) -> list[Converted]:
+        what = f"{target.name}: converting with one layer in float"
+        alone = [(layer,) for layer in layers]
+        show = prover.progress
+        return run_variants(
+            job, alone, new_folder(), plan.timeout_s, lambda done: show(what, done, len(alone))
+        )
 
-    quick = VerificationSet(
-        plan.verify_data, QUICK_IMAGES, _runner(network), len(network.info.classes)
-    )
-    tools = Tools(
-        convert,
-        lambda job, converted: check(job, converted, scenes),
-        lambda job, converted: check(job, converted, quick),
-        tell,
-    )
+    tools = Tools(convert, convert_each, prover.verify, prover.likeness, tell, prover.progress)
     job = Job(
         plan.source,
         target,
@@ -215,69 +203,33 @@ def _make(
     )
     rung = climb_down(job, tools, plan.strict)
     # The folder goes away: take the files along.
-    contents = {name: file.read_bytes() for name, file in _members(target, rung.converted).items()}
+    contents = {name: file.read_bytes() for name, file in members(target, rung.converted).items()}
     return dataclasses.replace(rung, contents=contents)
 
 
-def _members(target: Target, converted: Converted) -> dict[str, Path]:
-    return files_of(converted.folder, f"artifacts/{target.name}")
-
-
-@contextlib.contextmanager
-def _session(
-    manifest: Manifest, job: Job, converted: Converted, path: Path
-) -> Iterator[RealtimeSegmentation]:
-    """Open an artifact as a device would: in a bundle, by the runtime."""
-    files = _members(job.target, converted)
-    artifact = _artifact(job.target, job.precision, converted, files)
-    trial = dataclasses.replace(manifest, artifacts=(artifact,), selftest=())
-    write_bundle(path, trial, dict(files))
-    with RealtimeSegmentation(
-        path, backend=_backend(artifact), target=job.target.name, selftest=False
-    ) as session:
-        yield session
-
-
-def _backend(artifact: Artifact) -> str:
-    """Return the backend that proves an artifact here: Core ML itself runs on macOS alone."""
-    off_macos = artifact.format == "coreml" and sys.platform != "darwin"
-    return "mil" if off_macos else "auto"
-
-
-def _artifact(
-    target: Target, precision: str, converted: Converted, files: dict[str, Path] | dict[str, bytes]
-) -> Artifact:
-    made = converted.artifact
-    return Artifact(
-        target=target.name,
-        format=made.format,
-        precision=precision,
-        entry=f"artifacts/{target.name}/{made.entry}",
-        files=tuple(entry(name, content) for name, content in files.items()),
-        io=made.io,
-        requires=made.requires,
-        toolchain=made.toolchain,
-        extra=made.extra,
-    )
-
-
 def _add(
-    outcome: Outcome, members: dict[str, bytes | Path], plan: Plan, target: Target, rung: Rung
+    outcome: Outcome,
+    contents: dict[str, bytes | Path],
+    plan: Plan,
+    target: Target,
+    rung: Rung,
+    seconds: float,
 ) -> None:
-    prefix = f"artifacts/{target.name}/"
-    for name in [name for name in members if name.startswith(prefix)]:
-        del members[name]
-    members.update(rung.contents)
+    """Put an artifact into the manifest and its files among the members, in place of older ones."""
+    for name in [name for name in contents if name.startswith(f"artifacts/{target.name}/")]:
+        del contents[name]
+    contents.update(rung.contents)
     manifest = outcome.manifest
-    artifact = _artifact(target, rung.precision, rung.converted, rung.contents)
-    weights = sum(file.bytes for file in artifact.files if file.path == artifact.entry)
+    artifact = record(target, rung.precision, rung.converted, rung.contents)
     extra = {
         **artifact.extra,
-        "options": options_of(plan),
+        "options": options_of(plan, target),
         RECORDED: rung.verification.selftest_agreement,
-        "bounds_ms": bounds_ms(manifest, target, rung.precision, weights),
+        "bounds_ms": bounds_ms(manifest, target, rung.precision),
+        "float_layers": list(rung.float_layers),
         "export": {
-            "seconds": round(rung.converted.seconds, 1),
+            "seconds": round(seconds, 1),
+            "conversion_seconds": round(rung.converted.seconds, 1),
             "peak_memory_mb": round(rung.converted.peak_memory_mb),
         },
     }
@@ -291,31 +243,20 @@ def _add(
     outcome.manifest = dataclasses.replace(manifest, artifacts=(*others, artifact))
 
 
-def options_of(plan: Plan) -> dict[str, Any]:
-    """Return what besides the network decides an artifact, for --resume to compare."""
+def options_of(plan: Plan, target: Target) -> dict[str, Any]:
+    """Return what besides the network decides an artifact, as JSON has it, for --resume."""
     return {
         "calibration": dataclasses.asdict(plan.calibration),
         "verify": plan.verify_data,
         "verify_images": plan.verify_images,
+        "ladder": list(target.ladder),
+        "gate": dataclasses.asdict(target.gate),
+        "exporter": target.options,
     }
 
 
 def _is_there(manifest: Manifest, target: Target, plan: Plan) -> bool:
     return any(
-        a.target == target.name and a.extra.get("options") == options_of(plan)
+        a.target == target.name and a.extra.get("options") == options_of(plan, target)
         for a in manifest.artifacts
     )
-
-
-def bounds_ms(
-    manifest: Manifest, target: Target, precision: str, weight_bytes: int
-) -> dict[str, float]:
-    """Return device -> roofline bound: no network of this size is faster there. No prediction."""
-    pixels = manifest.input.width * manifest.input.height
-    moved = weight_bytes + 4 * pixels  # bytes in, ids out, weights: each once
-    rate = RATE_OF.get(precision, precision)
-    bounds = {
-        name: load_device(name).bound_ms(manifest.model.macs, moved, rate)
-        for name in target.devices
-    }
-    return {name: round(bound, 3) for name, bound in bounds.items() if bound is not None}

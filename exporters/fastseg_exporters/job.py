@@ -1,7 +1,8 @@
 """One conversion in a child process: one that crashes, hangs or floods harms nothing else.
 
 The child is `python -m fastseg_exporters.job FOLDER`: it reads FOLDER/job.json, writes the
-artifact into FOLDER/artifact and, when done, FOLDER/result.json.
+artifact into FOLDER/0 (more conversions of one job: FOLDER/1 ...) and, when done,
+FOLDER/result.json.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from fastseg_exporters.exporter import ExportedArtifact, Request, load_exporter
 from fastseg_exporters.source import NetworkSource
 
 LOG_LINES_SHOWN, LOG_LINE_WIDTH = 15, 500
+POLL_S = 0.2
+MEASURED = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+VARIANTS = "keep_floats"  # in job.json, beside the fields of Job
 
 
 class ConversionError(RuntimeError):
@@ -57,18 +62,32 @@ class Converted:
 
 
 def run_job(job: Job, folder: Path, timeout_s: float) -> Converted:
-    """Convert in a child process.
+    """Convert in a child process; see run_variants for arguments and errors."""
+    (converted,) = run_variants(job, [job.keep_float], folder, timeout_s)
+    return converted
+
+
+def run_variants(
+    job: Job,
+    keep_floats: Sequence[tuple[str, ...]],
+    folder: Path,
+    timeout_s: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Converted]:
+    """Convert several times in one child process, each time with other layers left in float.
 
     Args:
-        job: what to convert.
+        job: what to convert; its own keep_float is not used.
+        keep_floats: one for each conversion.
         folder: a new, empty folder for this job.
-        timeout_s: the child and all its children are killed after it.
+        timeout_s: for each conversion; the child and all its children are killed after it.
+        progress: told how many conversions are done, a few times a second.
 
     Raises:
-        ConversionError: it failed, crashed or took too long.
+        ConversionError: one failed, crashed or took too long.
     """
-    (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)), "utf-8")
-    (folder / "artifact").mkdir()
+    table = {**dataclasses.asdict(job), VARIANTS: keep_floats}
+    (folder / "job.json").write_text(json.dumps(table), "utf-8")
     start = time.monotonic()
     with (folder / "log.txt").open("wb") as log:
         child = subprocess.Popen(
@@ -79,23 +98,49 @@ def run_job(job: Job, folder: Path, timeout_s: float) -> Converted:
             start_new_session=True,
         )
         try:
-            code = child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise ConversionError(
-                f"{_name(job)} took more than {timeout_s:.0f} s and was stopped; "
-                f"give it more with --timeout. {_tail(folder)}"
-            ) from None
+            code = _wait(child, folder, timeout_s, progress)
         finally:
             _kill_group(child)
+    if code is None:
+        raise ConversionError(
+            f"{_name(job)} took more than {timeout_s:.0f} s and was stopped; "
+            f"give it more with --timeout. {_tail(folder)}"
+        )
     result = folder / "result.json"
     if code != 0 or not result.is_file():
         raise ConversionError(f"{_name(job)} {_ending(code)}. {_tail(folder)}")
-    table = json.loads(result.read_text("utf-8"))
-    artifact = ExportedArtifact(
-        **{**table["artifact"], "layers": tuple(table["artifact"]["layers"])}
-    )
-    seconds = time.monotonic() - start
-    return Converted(artifact, folder / "artifact", seconds, table["peak_memory_mb"])
+    seconds = (time.monotonic() - start) / len(keep_floats)
+    return _converted(json.loads(result.read_text("utf-8")), folder, seconds)
+
+
+def _wait(
+    child: "subprocess.Popen[bytes]",
+    folder: Path,
+    timeout_s: float,
+    progress: Callable[[int], None],
+) -> int | None:
+    """Return the child's exit code, or None once a single conversion took too long."""
+    done, deadline = 0, time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(POLL_S)
+        finished = sum(1 for _ in folder.glob("[0-9]*")) - 1  # the newest is being written
+        if finished > done:
+            done, deadline = finished, time.monotonic() + timeout_s
+        progress(done)
+    return None
+
+
+def _converted(table: dict[str, Any], folder: Path, seconds: float) -> list[Converted]:
+    return [
+        Converted(
+            ExportedArtifact(**{**artifact, "layers": tuple(artifact["layers"])}),
+            folder / str(index),
+            seconds,
+            table["peak_memory_mb"],
+        )
+        for index, artifact in enumerate(table["artifacts"])
+    ]
 
 
 def _kill_group(child: "subprocess.Popen[bytes]") -> None:
@@ -123,15 +168,16 @@ def _tail(folder: Path) -> str:
     return "\n  ".join(["It said:", *last]) if last else "It said nothing."
 
 
-def _read(folder: Path) -> Job:
+def _read(folder: Path) -> tuple[Job, list[tuple[str, ...]]]:
     table: dict[str, Any] = json.loads((folder / "job.json").read_text("utf-8"))
+    keep_floats = [tuple(names) for names in table.pop(VARIANTS)]
     network, target = table["network"], table["target"]
     classes = network["classes"] and tuple(
         ClassInfo(c["name"], tuple(c["color"])) for c in network["classes"]
     )
     size = network["size"] and tuple(network["size"])
     lists = {"ladder": tuple(target["ladder"]), "devices": tuple(target["devices"])}
-    return Job(
+    job = Job(
         **{
             **table,
             "network": NetworkSource(**{**network, "classes": classes, "size": size}),
@@ -140,31 +186,39 @@ def _read(folder: Path) -> Job:
             "keep_float": tuple(table["keep_float"]),
         }
     )
+    return job, keep_floats
+
+
+def _export(job: Job, keep_floats: list[tuple[str, ...]], folder: Path) -> list[ExportedArtifact]:
+    network = job.network.open()
+    if job.network_sha256 not in ("", network.sha256):
+        raise ValueError(f"{job.network.spec} gives other weights each time: pass --weights")
+    export = load_exporter(job.target.exporter)
+    request = Request(
+        network, job.target, job.precision, job.calibration, job.output, job.mask_stride
+    )
+    artifacts = []
+    for index, names in enumerate(keep_floats):
+        out_dir = folder / str(index)
+        out_dir.mkdir()
+        artifacts.append(export(dataclasses.replace(request, keep_float=names), out_dir))
+    return artifacts
+
+
+def _peak_memory_mb() -> float:
+    peaks = (resource.getrusage(who).ru_maxrss for who in MEASURED)
+    return max(peaks) / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes or kilobytes
 
 
 def main(folder: Path) -> int:
     """Be the child: convert, write result.json last."""
-    job = _read(folder)
-    network = job.network.open()
-    if job.network_sha256 not in ("", network.sha256):
-        print(f"{job.network.spec} gives other weights each time: pass --weights", file=sys.stderr)
-        return 1
-    request = Request(
-        network,
-        job.target,
-        job.precision,
-        job.calibration,
-        job.output,
-        job.mask_stride,
-        job.keep_float,
-    )
     try:
-        artifact = load_exporter(job.target.exporter)(request, folder / "artifact")
+        artifacts = _export(*_read(folder), folder)
     except (ValueError, ImportError, RuntimeError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = {"artifact": dataclasses.asdict(artifact), "peak_memory_mb": kilobytes / 1024}
+    tables = [dataclasses.asdict(artifact) for artifact in artifacts]
+    result = {"artifacts": tables, "peak_memory_mb": _peak_memory_mb()}
     partial = folder / "result.json.part"
     partial.write_text(json.dumps(result), "utf-8")
     os.replace(partial, folder / "result.json")

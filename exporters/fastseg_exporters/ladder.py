@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastseg_exporters.job import Converted, Job
+from fastseg_exporters.progress import Progressing, silent
 from fastseg_exporters.verify import Verification, failures
 
+RANKING_IMAGES = 8  # to calibrate on while layers are ranked
 MAX_FLOAT_SHARE = 0.5  # int8 with more than half of its layers in float is not worth the name
 
 
@@ -26,15 +28,19 @@ class Tools:
 
     Attributes:
         convert: runs a job in a folder of its own. Raises ConversionError.
+        convert_each: the same once for each of the layers, which alone stays in float.
         verify: runs an artifact on all verification scenes.
-        verify_quickly: on a few of them, for ranking layers.
+        likeness: how alike to PyTorch an artifact is on a few of them, 1 being the same.
         tell: told what is happening, one line at a time.
+        progress: told how far it is.
     """
 
     convert: Callable[[Job], Converted]
+    convert_each: Callable[[Job, tuple[str, ...]], list[Converted]]
     verify: Callable[[Job, Converted], Verification]
-    verify_quickly: Callable[[Job, Converted], Verification]
+    likeness: Callable[[Job, Converted], float]
     tell: Callable[[str], None]
+    progress: Progressing = silent
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Rung:
     precision: str
     verification: Verification
     attempts: tuple[dict[str, Any], ...]
+    float_layers: tuple[str, ...] = ()  # of int8
     contents: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -97,7 +104,7 @@ def _attempt(job: Job, tools: Tools, attempts: list[dict[str, Any]]) -> Rung | C
         }
     )
     if not reasons:
-        return Rung(converted, job.precision, verification, tuple(attempts))
+        return Rung(converted, job.precision, verification, tuple(attempts), job.keep_float)
     tools.tell(f"{job.target.name}: {job.precision} fails its gate: {'; '.join(reasons)}")
     shutil.rmtree(converted.folder, ignore_errors=True)
     return converted
@@ -106,31 +113,49 @@ def _attempt(job: Job, tools: Tools, attempts: list[dict[str, Any]]) -> Rung | C
 def _keep_worst_in_float(
     job: Job, first: Converted, tools: Tools, attempts: list[dict[str, Any]]
 ) -> Rung | None:
-    """Give the most harmful layers back to float: one, two, four ... until the gate passes."""
+    """Give the most harmful layers back to float, and no more of them than the gate asks for.
+
+    One, two, four ... until the gate passes, then halving between the last two counts.
+    """
     ranking = rank_layers(job, first.artifact.layers, tools)
-    attempts[-1]["layer_ranking"] = ranking
-    names = [name for name, _ in ranking]
-    count = 1
-    while count <= len(names) * MAX_FLOAT_SHARE:
+    attempts[-1]["layer_ranking"] = [[name, round(likeness, 5)] for name, likeness in ranking]
+    names = tuple(name for name, _ in ranking)
+
+    def passes(count: int) -> Rung | None:
         tools.tell(f"{job.target.name}: int8 with {count} of {len(names)} layers in float")
-        kept = dataclasses.replace(job, keep_float=tuple(names[:count]))
+        kept = dataclasses.replace(job, keep_float=names[:count])
         rung = _attempt(kept, tools, attempts)
-        if isinstance(rung, Rung):
-            return rung
-        count *= 2
-    return None
+        return rung if isinstance(rung, Rung) else None
+
+    too_few, count, best = 0, 1, None
+    while best is None and count <= len(names) * MAX_FLOAT_SHARE:
+        best = passes(count)
+        if best is None:
+            too_few, count = count, 2 * count
+    if best is None:
+        return None
+    while count - too_few > 1:
+        middle = (too_few + count) // 2
+        rung = passes(middle)
+        if rung is None:
+            too_few = middle
+        else:
+            count, best = middle, rung
+    return dataclasses.replace(best, attempts=tuple(attempts))
 
 
 def rank_layers(job: Job, layers: tuple[str, ...], tools: Tools) -> list[tuple[str, float]]:
-    """Return the layers with what each gains when it alone stays in float, best first.
+    """Return each layer with how alike to PyTorch int8 is when it alone stays in float.
 
-    The gain is in mIoU where there are labels, else in agreement with PyTorch.
+    Best first: the layer whose rounding does most harm. All are converted in one child process,
+    with ranges from a few images, which are the same for all.
     """
-    gains = []
-    for done, layer in enumerate(layers):
-        tools.tell(f"{job.target.name}: layer {done + 1} of {len(layers)} alone in float")
-        converted = tools.convert(dataclasses.replace(job, keep_float=(layer,)))
-        found = tools.verify_quickly(job, converted)
-        gains.append((layer, found.agreement if found.miou is None else found.miou))
+    tools.tell(f"{job.target.name}: ranking {len(layers)} layers, each alone in float")
+    few = min(job.calibration.count, RANKING_IMAGES)
+    quick = dataclasses.replace(job, calibration=dataclasses.replace(job.calibration, count=few))
+    ranking = []
+    for done, converted in enumerate(tools.convert_each(quick, layers)):
+        tools.progress(f"{job.target.name}: ranking layers", done, len(layers))
+        ranking.append((layers[done], tools.likeness(job, converted)))
         shutil.rmtree(converted.folder, ignore_errors=True)
-    return sorted(gains, key=lambda gain: -gain[1])
+    return sorted(ranking, key=lambda entry: -entry[1])

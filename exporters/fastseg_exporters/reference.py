@@ -1,8 +1,7 @@
 """What PyTorch gives for the verification images: the truth that artifacts are held against."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,11 +12,12 @@ from fastseg_runtime.metrics import Array
 
 from fastseg import DeployGraph
 from fastseg.data import Dataset, open_dataset
+from fastseg_exporters.progress import Progressing, silent
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image with its label, where it has one, and PyTorch's class map."""
+    """An image with its label, where it has one, and its reference: PyTorch's class map."""
 
     image_HW3: Array
     label_HW: Array | None
@@ -56,12 +56,12 @@ def reference_runner(graph: DeployGraph, spec: InputSpec) -> FrameRunner:
 
 
 class VerificationSet:
-    """The images that artifacts are verified on, each with PyTorch's class map, made once.
+    """The images that artifacts are verified on, each with its reference, made once.
 
     Args:
         data: a data set's string, or None for generated scenes without labels.
         count: how many images, spread evenly over the split.
-        runner: from reference_runner().
+        infer: from reference_runner(); image (H, W, 3) in, PyTorch's class map (H, W) out.
         num_classes: of the network; a data set with another number has no usable labels.
         split: "val" of the data set, as training never sees it.
     """
@@ -70,7 +70,7 @@ class VerificationSet:
         self,
         data: str | None,
         count: int,
-        runner: FrameRunner,
+        infer: Callable[[Array], Array],
         num_classes: int,
         split: str = "val",
     ) -> None:
@@ -80,7 +80,8 @@ class VerificationSet:
                 f"the network has {num_classes} classes, {data} has "
                 f"{len(self._dataset.classes)}: verify on data with the network's classes"
             )
-        self._count, self._runner = min(count, len(self._dataset)), runner
+        self._count, self._infer = min(count, len(self._dataset)), infer
+        self._references: list[Array] | None = None
         self.labelled = data is not None
         self.name = f"{self._dataset.name} {split}" if self.labelled else "generated scenes"
 
@@ -88,9 +89,15 @@ class VerificationSet:
         """Return the number of images."""
         return self._count
 
-    @cached_property
-    def _references(self) -> list[Array]:
-        return [self._runner.infer_new(image) for image, _ in self._images()]
+    def references(self, progress: Progressing = silent) -> list[Array]:
+        """Return the reference of every image, computing them the first time."""
+        if self._references is None:
+            references = []
+            for done, (image_HW3, _) in enumerate(self._images()):
+                progress("running PyTorch", done, self._count)
+                references.append(self._infer(image_HW3))
+            self._references = references
+        return self._references
 
     def _images(self) -> Iterator[tuple[Array, Array]]:
         for position in range(self._count):
@@ -99,7 +106,6 @@ class VerificationSet:
 
     def __iter__(self) -> Iterator[Scene]:
         """Yield the scenes, reading images as they are needed."""
-        for (image_HW3, label_HW), reference_HW in zip(
-            self._images(), self._references, strict=True
-        ):
+        references = self.references()
+        for (image_HW3, label_HW), reference_HW in zip(self._images(), references, strict=True):
             yield Scene(image_HW3, label_HW if self.labelled else None, reference_HW)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,12 +10,22 @@ from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_targets.profile import Target
 from rich.table import Table
 
-# Extra of fastseg-edge -> a module that is there when the extra is installed.
-MODULE_OF_EXTRA = {
-    "onnx": "onnxruntime",
-    "tflite": "litert_torch",
-    "coreml": "coremltools",
-    "train": "torch",
+from fastseg_exporters.compare import Comparison, Row
+
+# Extra of fastseg-edge -> modules that are there when the extra is installed.
+MODULES_OF_EXTRA = {
+    "onnx": ("onnx", "onnxruntime", "onnxsim"),
+    "tflite": ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
+    "coreml": ("coremltools", "sklearn"),
+    "train": ("torch", "safetensors"),
+}
+# Exporter -> what proves its artifacts on a workstation.
+VERIFIED_BY = {
+    "onnx": "ONNX Runtime",
+    "tensorrt": "ONNX Runtime; TensorRT on the device",
+    "tflite": "LiteRT",
+    "coreml": "Core ML" if sys.platform == "darwin" else "torch, operation by operation",
+    "pytorch": "PyTorch",
 }
 
 
@@ -32,29 +43,54 @@ def summary(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+COLUMNS = ("made", "MB", "mIoU", "drop", "worst class", "agree", "ms here")
+
+
 def artifact_table(manifest: Manifest) -> Table:
-    """Return one row per artifact; mIoU and its drop in percent."""
-    table = Table(title=f"{manifest.name}, {manifest.input.width}x{manifest.input.height}")
-    table.add_column("target", no_wrap=True)
-    columns = ("made", "MB", "mIoU", "drop", "worst class", "agree", "ms here")
-    for column in columns:
-        table.add_column(column, justify="right")
+    """Return one row per artifact, as its export found it; mIoU and its drop in percent."""
+    table = _scores_table(f"{manifest.name}, {manifest.input.width}x{manifest.input.height}")
     for artifact in manifest.artifacts:
         row = summary(artifact)
-        worst = "-"
-        if row["worst_class_drop"] is not None:
-            worst = f"{row['worst_class']} {100 * row['worst_class_drop']:+.1f}"
-        table.add_row(
-            row["target"],
-            row["precision"],
-            f"{row['bytes'] / 1e6:.2f}",
-            _percent(row["miou"]),
-            _percent(row["miou_drop"], "+.2f"),
-            worst,
-            _percent(row["agreement"], ".2f"),
-            "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}",
-        )
+        table.add_row(*_scores(row), _milliseconds(row["latency_ms"]))
     return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return one row per artifact, as it does on this machine now."""
+    table = _scores_table(
+        f"{comparison.bundle.name}: {comparison.images} images of {comparison.data}, "
+        f"against {comparison.reference}"
+    )
+    for row in map(Row.to_table, comparison.rows):
+        table.add_row(*_scores(row), row["not_here"] or _milliseconds(row["latency_ms"]))
+    return table
+
+
+def _scores_table(title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("target", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _scores(row: dict[str, Any]) -> tuple[str, ...]:
+    worst = "-"
+    if row["worst_class_drop"] is not None:
+        worst = f"{row['worst_class']} {100 * row['worst_class_drop']:+.1f}"
+    return (
+        row["target"],
+        row["precision"],
+        f"{row['bytes'] / 1e6:.2f}",
+        _percent(row["miou"]),
+        _percent(row["miou_drop"], "+.2f"),
+        worst,
+        _percent(row["agreement"], ".2f"),
+    )
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _percent(value: float | None, form: str = ".1f") -> str:
@@ -88,11 +124,12 @@ def bound_lines(manifest: Manifest) -> list[str]:
 
 def is_installed(extra: str) -> bool:
     """Return whether what an extra brings is here."""
-    return importlib.util.find_spec(MODULE_OF_EXTRA.get(extra, extra)) is not None
+    modules = MODULES_OF_EXTRA.get(extra, (extra,))
+    return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 def target_rows(targets: Iterable[Target]) -> list[dict[str, str]]:
-    """Return each target with what it needs and whether this machine has it."""
+    """Return each target with what it needs, and whether this machine can make and prove it."""
     return [
         {
             "target": target.name,
@@ -100,6 +137,7 @@ def target_rows(targets: Iterable[Target]) -> list[dict[str, str]]:
             "ladder": " > ".join(target.ladder),
             "needs": f"pip install 'fastseg-edge[{target.extra}]'",
             "here": "yes" if is_installed(target.extra) else "no",
+            "verified_by": VERIFIED_BY.get(target.exporter, "its own backend"),
         }
         for target in targets
     ]
@@ -108,8 +146,9 @@ def target_rows(targets: Iterable[Target]) -> list[dict[str, str]]:
 def target_table(targets: Iterable[Target]) -> Table:
     """Return the list of targets as a table."""
     table = Table()
-    for column in ("target", "description", "precisions", "needs", "here"):
-        table.add_column(column)
+    for column in ("target", "description", "precisions", "needs", "here", "verified here by"):
+        table.add_column(column, overflow="fold")
     for row in target_rows(targets):
-        table.add_row(*row.values())
+        verified_by = row["verified_by"] if row["here"] == "yes" else "-"
+        table.add_row(*list(row.values())[:-1], verified_by)
     return table

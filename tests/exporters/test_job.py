@@ -46,7 +46,7 @@ def test_a_converter_that_hangs_is_stopped_with_all_its_children(
 ) -> None:
     with pytest.raises(ConversionError, match="more than 25 s and was stopped"):
         run_job(job_for("hang", source), tmp_path, timeout_s=25)
-    pid = (tmp_path / "artifact/child.pid").read_text()
+    pid = (tmp_path / "0/child.pid").read_text()
     deadline = time.monotonic() + 10
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)

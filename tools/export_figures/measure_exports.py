@@ -18,12 +18,12 @@ import onnxruntime
 import torch
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.reference import VerificationSet, reference_runner
+from fastseg_exporters.first_manifest import pytorch_runner
+from fastseg_exporters.reference import VerificationSet
 from fastseg_exporters.source import NetworkSource
 from fastseg_exporters.to_onnx import float_graph, save, take_bytes
 from fastseg_exporters.verify import Verification, verify
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.manifest import InputSpec
 from fastseg_targets.profile import select_targets
 from rich.console import Console
 
@@ -52,10 +52,8 @@ def export(source: NetworkSource, data: str, bundle: Path) -> str:
 def score(source: NetworkSource, data: str, bundle: Path) -> list[tuple[str, Verification]]:
     """Run every artifact over the whole test split."""
     network = source.open()
-    info = network.info
-    graph = DeployGraph(network.model, info.width, info.height, info.mean, info.std).eval()
-    runner = reference_runner(graph, InputSpec(info.width, info.height))
-    scenes = VerificationSet(data, 10**9, runner, len(info.classes), split="test")
+    infer = pytorch_runner(network).infer_new
+    scenes = VerificationSet(data, 10**9, infer, len(network.info.classes), split="test")
     rows = []
     for target in TARGETS:
         log.print(f"{target}: {len(scenes)} test images")
