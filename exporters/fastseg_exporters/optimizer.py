@@ -4,20 +4,16 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-import onnx
 import torch
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
+from fastseg_runtime.manifest import OutputSpec
 from torch import nn
 
-import fastseg
-from fastseg import CheckpointInfo, DeployGraph, FastSegNet, profile
+from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
 from fastseg.checkpoint import numbered_classes
 from fastseg.network import hash_weights
-from fastseg_exporters.to_onnx import float_graph, save, take_bytes
+from fastseg_exporters.to_onnx import describe, float_graph, save, take_bytes
 from fastseg_exporters.to_onnx_int8 import quantize_weights
-
-METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts
 
 
 class ModelOptimizer:
@@ -41,7 +37,7 @@ class ModelOptimizer:
         if self._weights_as_int8:
             model = quantize_weights(model)
         model = take_bytes(model, graph)
-        describe(model, self._manifest(graph))
+        describe(model, self._network(graph), OutputSpec())
         save(model, Path(path))
         return Path(path)
 
@@ -61,26 +57,10 @@ class ModelOptimizer:
             with RealtimeSegmentation(path) as session:
                 return session.benchmark(iterations, warmup)
 
-    def _manifest(self, graph: DeployGraph) -> Manifest:
+    def _network(self, graph: DeployGraph) -> Network:
         with torch.inference_mode():
             zeros = torch.zeros(1, 3, graph.height, graph.width)
             num_classes = graph.core(zeros).shape[1]
         variant = self.model.variant if isinstance(self.model, FastSegNet) else "foreign"
-        cost = profile(self.model, self.size)
         info = CheckpointInfo(variant, numbered_classes(num_classes), *self.size)
-        return Manifest(
-            name=variant,
-            created="",
-            tool=f"fastseg-edge {fastseg.__version__}",
-            model=ModelInfo(
-                variant, cost.parameters, cost.macs, hash_weights(self.model.state_dict())
-            ),
-            classes=info.classes,
-            input=InputSpec(*self.size, mean=info.mean, std=info.std),
-            output=OutputSpec(),
-        )
-
-
-def describe(model: onnx.ModelProto, manifest: Manifest) -> None:
-    """Put a manifest into the file, so that it can be used without a bundle."""
-    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+        return Network(self.model, info, variant, hash_weights(self.model.state_dict()))

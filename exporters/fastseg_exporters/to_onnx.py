@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from fastseg_runtime.manifest import OutputSpec
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from fastseg import DeployGraph
+from fastseg import DeployGraph, Network
 from fastseg_exporters.class_map_onnx import class_map_for
+from fastseg_exporters.coreml_trace import describe_step
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
+from fastseg_exporters.first_manifest import describe_network
 
 try:
     import onnxruntime  # noqa: F401  (what the artifact is made for; its quantizer is used too)
@@ -25,7 +29,9 @@ except ImportError as error:
     ) from error
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
+METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
+_OPERATOR = re.compile(r"operator '\w+::(\w+)'")
 MIN_ONNXRUNTIME = "1.17"  # 1.16 cannot run the int8 graph
 
 
@@ -56,7 +62,9 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         raise ValueError(
             f"the onnx exporter makes fp32, int8 and int8-weights, not {request.precision}"
         )
-    save(take_bytes(model, graph), out_dir / "model.onnx")
+    model = take_bytes(model, graph)
+    describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))
+    save(model, out_dir / "model.onnx")
     output = "uint8" if graph.output == "classes" else "float32 NCHW"
     return ExportedArtifact(
         format="onnx",
@@ -107,7 +115,8 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
                 output_names=[graph.output],
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        raise ValueError(f"ONNX cannot express the network: {short(error)}") from error
+        step = failed_step(module, example, str(error))
+        raise ValueError(f"ONNX cannot express {step}: {short(error)}") from error
     simplified, same = onnxsim.simplify(onnx.load_from_string(file.getvalue()))
     found = {entry.domain: entry.version for entry in simplified.opset_import}.get("")
     if not same or found != OPSET:
@@ -116,6 +125,16 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
         )
     model: onnx.ModelProto = simplified
     return model
+
+
+def failed_step(module: nn.Module, example: Tensor, message: str) -> str:
+    """Return which operation of which module the converter's message is about."""
+    operators = _OPERATOR.findall(message)
+    try:
+        program = torch.export.export(module, (example,))
+    except Exception:  # torch raises many kinds for what it cannot follow
+        return "the network"
+    return describe_step(program, operators)
 
 
 def short(error: Exception) -> str:
@@ -166,6 +185,18 @@ def _normalise(source: str, graph: DeployGraph, body: onnx.GraphProto) -> list[o
         inputs = [source, "image_scale", "image_zero_point"]
         return [helper.make_node("DequantizeLinear", inputs, [FLOAT_IMAGE], "normalise")]
     raise ValueError(f"mean is {graph.mean}; the exporters take a whole number 0 to 255")
+
+
+def describe(model: onnx.ModelProto, network: Network, output: OutputSpec) -> None:
+    """Put classes, normalisation and provenance into the file, so that it serves without a bundle.
+
+    Args:
+        model: changed in place.
+        network: what it was made of.
+        output: what it gives.
+    """
+    manifest = describe_network(network, network.name, output, created="")
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
