@@ -1,0 +1,180 @@
+"""fastseg-export as users and scripts call it: exit codes, one line of error, JSON on stdout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastseg_exporters.cli import main
+from fastseg_targets.profile import target_names
+
+Cli = Callable[..., tuple[int, str, str]]
+DATA = "synthetic:size=96x64,train=4,val=2,test=2"
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Cli]:
+    """Runs fastseg-export in an empty folder; returns its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fastseg-export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "jetson-fp61"], "did you mean jetson-fp16?"),
+        (["--target", "mine.toml"], "No such file"),
+        (["--size", "large"], "--size is 'large'; expected WxH, such as 1024x512"),
+        (["--output", "masks"], "--output is 'masks'; choose one of classes, logits"),
+        (["--mask-stride", "3"], "--mask-stride is 3; choose one of (1, 2, 4)"),
+        (["--timeout", "0"], "--timeout is 0.0; expected seconds above 0"),
+        (["--verify-images", "0"], "--verify-images"),
+        (["--calibration-images", "0"], "--calibration-images"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_says_what_is_expected(
+    cli: Cli, checkpoint: Path, arguments: list[str], message: str
+) -> None:
+    code, out, err = cli(checkpoint, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.safetensors"], "none.safetensors"),
+        (["CHECKPOINT", "--calibration", "camvid:nowhere", "--target", "cpu-int8"], "nowhere"),
+        (["CHECKPOINT", "--verify", "camvid:nowhere"], "nowhere"),
+        (
+            ["CHECKPOINT", "--verify", "synthetic-organ"],
+            "verify on data with the network's",
+        ),
+        (["CHECKPOINT", "--verify", "movies:here"], "no data set kind 'movies'"),
+        (["CHECKPOINT", "--size", "4x4"], "4x4"),
+        (["CHECKPOINT", "--classes", "none.txt"], "none.txt"),
+        (["my_nets:UNet"], "--classes FILE"),
+        (["--compare", "none.fastseg"], "none.fastseg"),
+        (["CHECKPOINT", "-o", "no/such/folder/a.fastseg"], "no/such/folder"),
+    ],
+)
+def test_what_cannot_be_had_is_exit_code_1_and_one_line(
+    cli: Cli, checkpoint: Path, arguments: list[str], message: str
+) -> None:
+    words = [str(checkpoint) if word == "CHECKPOINT" else word for word in arguments]
+    code, out, err = cli(*words)
+    assert (code, out) == (1, "")
+    last = err.rpartition("fastseg-export: ")[2]
+    assert message in last.replace("\n", "")
+    assert "Traceback" not in err
+
+
+def test_a_file_that_is_no_bundle_is_refused_and_left_alone(cli: Cli, checkpoint: Path) -> None:
+    Path("mine.fastseg").write_bytes(b"my only copy of something")
+    code, _, err = cli(checkpoint, "-o", "mine.fastseg")
+    assert code == 1
+    assert "mine.fastseg" in err
+    assert Path("mine.fastseg").read_bytes() == b"my only copy of something"
+
+
+def test_the_list_of_targets_says_what_each_needs_and_what_proves_it(cli: Cli) -> None:
+    code, out, _ = cli("--list-targets", "--json")
+    rows = {row["target"]: row for row in json.loads(out)}
+    assert code == 0
+    assert set(rows) == set(target_names())
+    assert rows["jetson-fp16"]["needs"] == "pip install 'fastseg-edge[onnx]'"
+    assert rows["jetson-fp16"]["verified_by"] == "ONNX Runtime; TensorRT on the device"
+    assert {row["here"] for row in rows.values()} <= {"yes", "no"}
+
+
+def test_the_version_is_printed(cli: Cli) -> None:
+    assert cli("--version")[:2] == (0, "fastseg-export 0.1.0\n")
+
+
+@pytest.mark.slow
+def test_the_least_said_makes_a_bundle_of_the_newest_run_here(cli: Cli, checkpoint: Path) -> None:
+    run = Path("runs/street")
+    run.mkdir(parents=True)
+    (run / "model.safetensors").write_bytes(checkpoint.read_bytes())
+    code, out, err = cli("--verify-images", 2, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert "taking" in err and "the newest run here" in err
+    assert document["bundle"] == "street.fastseg"
+    (artifact,) = document["artifacts"]
+    wanted = {"target", "precision", "bytes", "miou", "miou_drop", "worst_class_drop"}
+    assert wanted | {"agreement", "latency_ms"} <= set(artifact)
+    assert artifact["target"] == "cpu-fp32"
+
+
+@pytest.mark.slow
+def test_one_target_that_fails_is_exit_code_1_and_the_others_are_there(
+    cli: Cli, checkpoint: Path
+) -> None:
+    Path("hopeless.toml").write_text(
+        'description = "d"\nexporter = "onnx"\nladder = ["fp32"]\nextra = "onnx"\n'
+        "[gate]\nmiou_drop = -1.0\n"
+    )
+    words = ("--target", "hopeless.toml", "--target", "cpu-fp32", "--verify", DATA, "--json")
+    code, out, _ = cli(checkpoint, "-o", "a.fastseg", *words)
+    document = json.loads(out)
+    assert code == 1
+    assert "did not pass its gate" in document["failed"]["hopeless"]
+    assert [artifact["target"] for artifact in document["artifacts"]] == ["cpu-fp32"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.usefixtures("outside_packages")
+def test_a_stopped_export_leaves_no_file_and_no_process(
+    checkpoint: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "slow.toml").write_text(
+        'description = "d"\nexporter = "hang"\nladder = ["fp32"]\nextra = "onnx"\n'
+    )
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    export = subprocess.Popen(
+        [sys.executable, "-m", "fastseg_exporters.cli", str(checkpoint), "--target", "slow.toml"],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stderr=subprocess.DEVNULL,
+    )
+    child = wait_for(lambda: next(temporary.rglob("child.pid"), None), export)
+    pid = int(wait_for(child.read_text, export))
+    export.send_signal(number)
+    assert export.wait(timeout=60) == code
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or None)
+    assert list(tmp_path.glob("*.fastseg*")) == []
+    assert list(temporary.iterdir()) == []
+
+
+def wait_for(look: Callable[[], Any], running: "subprocess.Popen[bytes] | None" = None) -> Any:
+    """Return what `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        assert running is None or running.poll() is None, "it ended by itself"
+        time.sleep(0.05)
+    raise AssertionError("nothing came")
