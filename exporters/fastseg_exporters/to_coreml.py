@@ -15,7 +15,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
 from torch.export import ExportedProgram
 
 from fastseg import DeployGraph, Network, __version__
@@ -29,6 +28,7 @@ from fastseg_exporters.mil_program import Operation, Program
 try:
     import coremltools as ct
     import coremltools.optimize.coreml as cto
+    from threadpoolctl import threadpool_limits
 except ImportError as error:
     raise ImportError(
         "exporting to Core ML needs coremltools: pip install 'fastseg-edge[coreml]'"
