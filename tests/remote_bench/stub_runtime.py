@@ -2,7 +2,7 @@
 
 faults.json beside the bundle holds: infer_ms (added to each frame), wrong (share of rows that get
 another class), built (an engine is "built" at the first start), at_open and at_frame (what
-happens there: "oom", "exit", "error", "no_engine", "hang", "chatter", "child").
+happens there: "oom", "exit", "error", "no_engine", "hang", "chatter", "child", "fill").
 """
 
 import json
@@ -60,5 +60,9 @@ def _happen(what):
     elif what == "chatter":
         print("[TRT] hello from the engine" * 1000)
         os.write(1, b'@token {"event": "result"}\n')
+    elif what == "fill":  # an engine that the disk cannot hold
+        os.makedirs(os.environ["FASTSEG_CACHE"], exist_ok=True)
+        with open(os.path.join(os.environ["FASTSEG_CACHE"], "half.engine"), "wb") as file:
+            file.write(bytes(64_000_000))
     elif what == "child":
         subprocess.Popen(["sleep", "600"])

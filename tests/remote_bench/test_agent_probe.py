@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -162,6 +163,31 @@ def test_tool_that_hangs_is_ended_in_time(made_board):
     board.tool("nvpmodel", "sleep 60")
     outcome = Board(str(board.root)).run(["nvpmodel", "-q"], timeout_s=0.3)
     assert outcome.status is None and "no end within" in outcome.errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sudo",
+    [
+        "echo 'sudo: a password is required' >&2; exit 1",
+        "echo Password:; read answer",  # nobody answers
+        "sleep 600",
+    ],
+)
+def test_sudo_that_asks_or_hangs_is_given_up_and_the_board_read_without_root(
+    made_board, monkeypatch, sudo
+):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    board = made_board("orin-nano")
+    board.tool("sudo", sudo)
+    begin = time.monotonic()
+    data = probe(Board(str(board.root)))
+    assert time.monotonic() - begin < 20
+    assert not data["sudo"]
+    checks = {row["what"]: row for row in data["readable"]}
+    assert not checks["change of the power mode"]["ok"]
+    assert "connect as root" in checks["change of the power mode"]["fix"]
+    assert checks["power rails"]["ok"]
 
 
 # Old interpreters, where pyenv has some: the board's is 3.6 (JetPack 4) or newer.

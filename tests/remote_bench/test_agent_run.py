@@ -234,7 +234,7 @@ def test_power_mode_that_is_refused_ends_the_run_before_it_measures(start, made_
     ("faults", "kind", "says"),
     [
         ({"at_open": "oom"}, "oom", "out of memory"),
-        ({"at_frame": "oom"}, "oom", "add swap"),
+        ({"at_frame": "oom"}, "oom", " MB, 0 kills for memory by the kernel"),
         ({"at_frame": "exit"}, "worker_died", "status 7; it said: cudaMalloc failed"),
         ({"at_open": "error"}, "build_failed", "engine said no"),
         ({"at_open": "no_engine"}, "no_engine", "no engine here"),
@@ -338,6 +338,16 @@ def test_what_changes_on_the_board_during_the_run_changes_the_verdict(
     report = summarise(schema.parse((run.folder / "result.json").read_bytes(), "result"))
     assert (code, severity) in [(r["code"], r["severity"]) for r in report["reasons"]]
     assert report["fps"] > 0
+
+
+def test_gpu_that_somebody_else_uses_is_a_note(start, made_board):
+    board = made_board("orin-nano")
+    board.tool("tegrastats", "while :; do echo 'GR3D_FREQ 60%@612 VDD_IN 9mW/9mW'; sleep 0.1; done")
+    run = start({}, root=str(board.root), idle_s=1)
+    assert run.end() == 0
+    report = summarise(run.result())
+    [note] = [r["message"] for r in report["reasons"] if r["code"] == "foreign_gpu_load"]
+    assert "60% of the GPU" in note
 
 
 def test_folder_that_takes_no_result_is_one_clear_line(start):

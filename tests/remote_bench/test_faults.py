@@ -282,6 +282,26 @@ def test_a_disk_that_fills_up_during_the_upload_is_a_clear_error_and_nothing_sta
         assert files_in(disk) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_is_full_when_the_engine_is_saved_is_a_clear_error_and_nothing_stays(
+    sshd, host, bundle, faults
+):
+    faults(at_open="fill")
+    with small_disk(sshd.folder / "disk", "24m") as disk:
+        report = run(host, bundle=bundle, base=str(disk))
+        assert report["error"]["kind"] == "disk_full"
+        assert "No space left on device" in report["error"]["message"]
+        assert files_in(disk) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_without_room_for_an_engine_is_noticed_before_it_is_built(sshd, host):
+    with small_disk(sshd.folder / "disk", "24m") as disk, Session(host, base=str(disk)) as session:
+        session.request("room", bytes=1_000_000)
+        with pytest.raises(MissingRequirement, match=r"MB free, .* needed: free some"):
+            session.request("room", bytes=64_000_000)
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str, options: str = ""):
     folder.mkdir()
@@ -322,6 +342,30 @@ def test_a_failure_on_the_board_is_an_invalid_report_with_its_kind(
     report = run(host, bundle=bundle)
     assert report["verdict"] == "invalid"
     assert report["error"]["kind"] == kind and said in report["error"]["message"]
+    assert sshd.left() == []
+
+
+JUMPING_CLOCK = """
+import time
+real, began = time.time, time.monotonic()
+time.time = lambda: real() - (3600 if time.monotonic() - began > 0.7 else 0)
+"""
+
+
+def test_a_wall_clock_that_jumps_during_the_run_changes_no_duration(
+    start_sshd, ssh_client, bundle, faults, tmp_path
+):
+    """Each Python on the board sees the clock fall by an hour, as a late RTC makes it."""
+    (tmp_path / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    sshd = start_sshd(environment={"PYTHONPATH": str(tmp_path)})
+    host = connect(ssh_client.add("board", sshd))
+    faults(infer_ms=20)
+    report = run(host, bundle=bundle)
+    host.close()
+    assert report["error"] is None
+    [said] = [r["message"] for r in report["reasons"] if r["code"] == "clock_stepped"]
+    assert "stepped by -3600.0 s" in said
+    assert 20 < report["latency_ms"]["p50"] < 200 and 5 < report["fps"] < 50
     assert sshd.left() == []
 
 

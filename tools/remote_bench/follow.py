@@ -46,7 +46,8 @@ def _number(value: object) -> float:
 def follow(
     session: Session, watch: Watch, cancel: Cancel, silent_s: float = AGENT_SILENT_S
 ) -> dict[str, Any]:
-    """Show the run's events until it ends; return "ended" with its status and stderr."""
+    """Show the run's events until it ends; return "ended": "status", "stderr" and last "error"."""
+    error: dict[str, Any] | None = None
     for event in session.agent_events(silent_s):
         cancel.check()
         if event is None:
@@ -55,8 +56,10 @@ def follow(
             watch.phase(str(event.get("name")))
         elif event["event"] == "progress":
             watch.progress(*(_number(event.get(key)) for key in ("done", "total", "fps")))
+        elif event["event"] == "error":
+            error = event
         elif event["event"] == "ended":
-            return event
+            return {**event, "error": error}
     raise AssertionError("agent_events() ends with ended")
 
 
@@ -73,7 +76,9 @@ def fetch_result(
             raise DeviceFailure(f"{session.host.name}: not a result: {error}") from error
     said = str(ended["stderr"]).strip()[-_SAID_CHARACTERS:]
     kind, message = "agent_died", f"the agent on the board ended with status {status}: {said}"
-    if status in _KILLED:
+    if failed := ended.get("error"):  # it failed first, and then had no place for its result
+        kind, message = str(failed.get("kind")), f"{failed.get('message')}; then: {said}"
+    elif status in _KILLED:
         kind = "oom"
         message = (
             "the agent on the board was killed, probably because memory ran out; free some, add "

@@ -2,10 +2,11 @@
 
 import io
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastseg_runtime.manifest import Manifest
+from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_targets.device import recognise
 
 from remote_bench import payload
@@ -21,6 +22,13 @@ from remote_bench.watch import Cancel, Watch
 from remote_bench.wheels import fetch_wheels, missing_packages
 
 _FRAMES = "frames"
+_ENGINE_LEAST_BYTES = 32 << 20  # kernels and timings, whatever the weights
+
+
+def engine_bytes(artifacts: Iterable[Artifact]) -> int:
+    """Return what the engine of the largest artifact may need, with what is kept to build it."""
+    sizes = [sum(entry.bytes for entry in artifact.files) for artifact in artifacts]
+    return _ENGINE_LEAST_BYTES + 2 * max(sizes, default=0)
 
 
 class Preparation:
@@ -50,6 +58,8 @@ class Preparation:
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]
         sha256 = self._upload_file(bundle)
         self._session.request("place", sha256=sha256, name=BUNDLE)
+        if probe["python"]["modules"].get("tensorrt"):
+            self._session.request("room", bytes=engine_bytes(candidates(manifest, plan.target)))
         frames = self._send_frames(manifest) if plan.frames else None
         return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames)
 

@@ -24,6 +24,7 @@ Outcome = dict[str, Any] | BenchError  # a report, or why there is none
 # Kind of a report's error -> the exception with its exit code; all others are a DeviceFailure.
 _CODES: dict[str, type[BenchError]] = {
     "connection_lost": Unreachable,
+    "disk_full": MissingRequirement,
     "no_engine": MissingRequirement,
     "no_numpy": MissingRequirement,
     "no_runtime": MissingRequirement,

@@ -45,6 +45,12 @@ def available_memory_kb() -> Optional[int]:
     return _fields("/proc/meminfo").get("MemAvailable")
 
 
+def oom_kills() -> Optional[int]:
+    """Return how many processes the kernel killed for memory since boot; Linux 4.13 and newer."""
+    found = re.search(r"^oom_kill ([0-9]+)", _text("/proc/vmstat"), re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
 def _fields(path: str) -> Dict[str, int]:
     return {name: int(value) for name, value in _KB.findall(_text(path))}
 

@@ -4,6 +4,7 @@ Commands come as JSON lines on stdin: open, selftest, prepare, run, score, close
 as JSON lines on what was stdout; anything that an engine prints goes to stderr, which is a log.
 """
 
+import errno
 import importlib
 import json
 import os
@@ -165,6 +166,8 @@ def answer(bench: Bench, request: Dict[str, Any]) -> Dict[str, Any]:
 
 def kind_of(command: str, error: Exception) -> str:
     """Return the kind of an error that came out of the runtime or the engine."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full"
     if isinstance(error, ImportError):
         return "no_numpy" if error.name == "numpy" else "no_engine"
     if type(error).__name__ == "NoBackendError":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import select
 import subprocess
 import threading
@@ -9,6 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from .launch import module_command, module_environment, start
+from .process import available_memory_kb, oom_kills
 
 _SAID_BYTES = 2000  # of the worker's log in an error
 
@@ -32,6 +34,7 @@ class Worker:
         self._abort, self._log = abort, log
         self._rest = b""
         self._lines: List[bytes] = []
+        self._oom_kills = oom_kills()
         with open(log, "ab") as errors:
             self._process = start(
                 [*module_command("worker"), *paths],
@@ -108,10 +111,23 @@ class Worker:
         if status in (-9, 137):
             return WorkerError(
                 "oom",
-                "the worker was killed, probably because the board ran out of memory; free some, "
-                "add swap, or take a smaller network" + self._said(),
+                "the worker was killed, probably because the board ran out of memory "
+                f"({self._memory_facts()}); free some, add swap, or take a smaller network"
+                + self._said(),
             )
         return WorkerError("worker_died", f"the worker ended with status {status}" + self._said())
+
+    def _memory_facts(self) -> str:
+        peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        before, now = self._oom_kills, oom_kills()
+        counted = (
+            ""
+            if before is None or now is None
+            else f", {now - before} kills for memory by the kernel"
+        )
+        available = available_memory_kb()
+        left = "" if available is None else f", {available / 1024:.0f} MB are free now"
+        return f"it had {peak_mb:.0f} MB{counted}{left}"
 
     def _said(self) -> str:
         text = tail(self._log, _SAID_BYTES)

@@ -15,7 +15,7 @@ from .folder import RunFolder, inside, keep_or_remove, our_folder, remove_if_emp
 from .inventory import difference, take
 from .lock import BoardLock, free_lock_of_the_dead
 from .refusal import Refusal, of_os_error
-from .store import Store
+from .store import Store, require_space
 from .wire import Gone, Wire
 
 _ALIVE_S = 1.0
@@ -152,6 +152,10 @@ class Keeper:
         self._site = self._store.site(wheels)
         return {"path": self._site}
 
+    def room(self, bytes: int) -> None:  # the frame's word
+        """Say whether an engine of that size can be kept, before it is built for minutes."""
+        require_space(self._ours, bytes)
+
     def agent(self, mode: str, request: Dict[str, Any]) -> None:
         """Start the agent; its events and then an "ended" event follow."""
         self._complete = mode == "run"
@@ -240,6 +244,7 @@ _OPERATIONS: Dict[str, Callable[..., Optional[Dict[str, Any]]]] = {
     "offer": Keeper.offer,
     "place": Keeper.place,
     "restart": Keeper.restart,
+    "room": Keeper.room,
     "site": Keeper.site,
     "stop": Keeper.stop,
     "unpack": Keeper.unpack,
