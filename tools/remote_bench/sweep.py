@@ -109,7 +109,7 @@ def sweep_table(host: str, sweep: dict[str, Any]) -> Table:
             Text(row["network"], "bold" if row["network"] == sweep["largest"] else ""),
             f"{row['macs'] / 1e9:.2f}",
             *("-" if row[key] is None else f"{row[key]:.1f}" for key in figures),
-            row["verdict"],
+            row["verdict"].replace("_", " "),
             Text(plain("; ".join(row["missed"]))),
         )
     return table
