@@ -149,7 +149,7 @@ def _row(path: Path, artifact: Artifact, scenes: VerificationSet, progress: Prog
     try:
         session = _open(path, artifact)
     except NoBackendError as error:
-        reasons = dict.fromkeys(f"{item.reason} ({item.fix})" for item in error.rejected)
+        reasons = dict.fromkeys(" - ".join(filter(None, (r.reason, r.fix))) for r in error.rejected)
         return Row(artifact, not_here=f"not run here: {'; '.join(reasons) or error}")
     with session:
         name = f"{artifact.target}: comparing"
