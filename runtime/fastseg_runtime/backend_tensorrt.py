@@ -5,14 +5,14 @@ numpy arrays, anything with __cuda_array_interface__ (torch, cupy, pycuda), and 
 an array, the class map stays there too.
 """
 
+import hashlib
 import re
 from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from fastseg_runtime.backend import ModelSource
-from fastseg_runtime.cuda import open_cuda
-from fastseg_runtime.cuda_context import current_device, refuse_foreign_context
-from fastseg_runtime.engine_cache import EngineCache
+from fastseg_runtime.cuda import current_device, open_cuda, refuse_foreign_context
+from fastseg_runtime.engine_cache import EngineCache, engine_key
 from fastseg_runtime.tensorrt_builder import BuildRequest, BuiltEngine, build_engine
 from fastseg_runtime.tensorrt_engine import Engine, EngineSource
 from fastseg_runtime.tensorrt_platform import describe_platform
@@ -95,7 +95,9 @@ class TensorRTBackend:
 
 
 def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine:
-    """Build an engine on this machine, showing progress on stderr, and keep it nowhere.
+    """Build an engine on this machine, showing progress on stderr.
+
+    The engine is kept nowhere; what the builder measured is, since it saves the next build minutes.
 
     Args:
         onnx: the model.
@@ -106,9 +108,14 @@ def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine
         TensorRTError: it failed; the message says why and what to do.
         CudaError: no GPU, no driver or no memory.
     """
-    request = BuildRequest(onnx, precision, device=device_index(device))
+    index, cuda, cache = device_index(device), open_cuda(), EngineCache()
+    platform = describe_platform(tensorrt, cuda, index)
+    key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, platform)
+    request = BuildRequest(onnx, precision, cache.load_timing_cache(key), index)
     with ProgressPrinter() as progress:
-        return build_engine(tensorrt, open_cuda(), request, progress)
+        built = build_engine(tensorrt, cuda, request, progress)
+    cache.store_timing_cache(key, built.timing_cache)
+    return built
 
 
 def device_index(device: str) -> int:

@@ -23,9 +23,10 @@ MODULE = "fastseg_runtime.backend_tensorrt"
 
 @pytest.fixture(params=RELEASES)
 def device(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> tuple[Any, FakeCudart]:
     """Put a fake TensorRT where `import tensorrt` finds it."""
+    monkeypatch.setenv("FASTSEG_CACHE", str(tmp_path / "cache"))
     cudart = FakeCudart()
     trt = make_tensorrt(request.param, cudart)
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
@@ -54,6 +55,15 @@ def test_an_engine_in_half_precision_is_built_whatever_the_release(
     image = random_image()
     agreement = (runner.infer(image) == expected_classes(tiny_onnx("fp16"), image)).mean()
     assert agreement == 1.0
+
+
+def test_what_one_build_measured_serves_the_next(
+    device: tuple[Any, FakeCudart], onnx_path: Path
+) -> None:
+    for name in ("first.engine", "second.engine"):
+        TensorRTOptimizer(onnx_path).build_engine(onnx_path.parent / "out" / name)
+    first, second = device[0].world.timing_caches
+    assert first == b"" and second != b""
 
 
 def test_a_failed_build_leaves_no_file(device: tuple[Any, FakeCudart], onnx_path: Path) -> None:
