@@ -1,0 +1,1 @@
+"""compare_models: networks side by side, in one run on one machine."""

@@ -1,0 +1,63 @@
+"""Accuracy on equal work: every network trained by the same recipe for the same time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastseg_training.config import TrainConfig
+from fastseg_training.evaluate import EvaluationBatches, evaluate
+from fastseg_training.progress import show_progress
+from fastseg_training.resident import ResizedDataset
+from fastseg_training.setup import build_trainer
+
+from compare_models.candidate import Candidate
+from fastseg import VARIANTS
+from fastseg.data import Dataset, MissingSplitError, open_dataset
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The scores of one network."""
+
+    name: str
+    miou: float
+    split: str
+    images: int
+    steps: int
+
+
+def trainable(candidate: Candidate) -> bool:
+    """Return whether a candidate can be trained anew: a variant, or a factory."""
+    path = Path(candidate.spec)
+    return candidate.spec in VARIANTS or (candidate.graph is not None and not path.exists())
+
+
+def train_and_score(candidate: Candidate, data: str, minutes: float, folder: Path) -> Accuracy:
+    """Train a candidate from scratch and score it on the test split, else on val.
+
+    Args:
+        candidate: one that is trainable().
+        data: a data set.
+        minutes: of training; with the recipe's defaults otherwise.
+        folder: for the run.
+    """
+    config = TrainConfig(data=data, model=candidate.spec, minutes=minutes)
+    folder.mkdir(parents=True)
+    trainer = build_trainer(config, folder)
+    trainer.train()
+    split, dataset = _scored_split(data)
+    assert trainer.run is not None
+    info = trainer.run.info
+    samples = ResizedDataset(dataset, None)
+    batches = EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
+    shown = show_progress(batches, f"scoring {candidate.name}", len(batches))
+    miou = evaluate(trainer.model, shown, len(info.classes)).miou
+    return Accuracy(candidate.name, miou, split, len(dataset), trainer.step)
+
+
+def _scored_split(data: str) -> tuple[str, Dataset]:
+    try:
+        return "test", open_dataset(data, "test")
+    except MissingSplitError:
+        return "val", open_dataset(data, "val")

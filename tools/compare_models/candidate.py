@@ -1,0 +1,163 @@
+"""A network to compare, by any of its names, as one ONNX graph that gives a class map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from fastseg_exporters.to_onnx import float_graph, take_bytes, to_onnx
+from fastseg_runtime.metrics import Array
+from fastseg_runtime.palette import numbered_classes
+from fastseg_training.evaluate import main_logits
+from torch import Tensor, nn
+
+from compare_models.onnx_file import feed_for, read_onnx
+from compare_models.untrained import untrained
+from fastseg import VARIANTS, CheckpointError, DeployGraph, FastSegNet, open_network
+from fastseg.data import open_dataset
+from fastseg.deploy import PaddedLogits
+
+STREET = "synthetic:{width}x{height}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network at one size.
+
+    Attributes:
+        name: short, unlike the others'.
+        spec: as the user named it.
+        graph: the deploy graph of a torch module; None for an ONNX file.
+        model: float32 ONNX, class map out.
+        feed: an input for it.
+    """
+
+    name: str
+    spec: str
+    graph: DeployGraph | None
+    model: onnx.ModelProto
+    feed: dict[str, Array]
+
+    @property
+    def is_ours(self) -> bool:
+        """Return whether this is a FastSegNet."""
+        return self.graph is not None and isinstance(self.graph.core, PaddedLogits)
+
+
+class MainLogits(nn.Module):
+    """The main logits alone, of a network that gives others too."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """Return logits (N, K, h, w)."""
+        return main_logits(self.network(image_N3HW))
+
+
+class ResizeArgMax(nn.Module):
+    """The class map as everybody exports it: bilinear to full size, then argmax."""
+
+    def __init__(self, graph: DeployGraph) -> None:
+        super().__init__()
+        self.core, self.class_map = graph.core, _ClassMap(graph)
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """Return uint8 ids (N, H, W) of normalised images."""
+        ids_NHW: Tensor = self.class_map(self.core(image_N3HW))
+        return ids_NHW
+
+
+class _ClassMap(nn.Module):
+    def __init__(self, graph: DeployGraph) -> None:
+        super().__init__()
+        self.ids = graph.class_map
+
+    def forward(self, logits_NKhw: Tensor) -> Tensor:
+        return self.ids(logits_NKhw)
+
+
+def open_candidates(
+    specs: list[str], size: tuple[int, int], classes: int, fast_tail: bool = False
+) -> list[Candidate]:
+    """Open and export networks.
+
+    Args:
+        specs: variants of FastSegNet, checkpoints, package.module:factory, or .onnx files.
+        size: (width, height), pixels.
+        classes: K.
+        fast_tail: give the networks of others our class map too.
+
+    Raises:
+        CheckpointError, ValueError: one cannot be opened or exported.
+    """
+    image_1HW3 = street_image(size)
+    candidates: list[Candidate] = []
+    for spec in specs:
+        taken = {candidate.name for candidate in candidates}
+        name = _free_name(short_name(spec), taken)
+        if spec.endswith(".onnx"):
+            model = read_onnx(Path(spec), size)
+            candidates.append(Candidate(name, spec, None, model, feed_for(model, image_1HW3)))
+            continue
+        graph = DeployGraph(open_module(spec, size, classes), *size).eval()
+        candidates.append(
+            Candidate(name, spec, graph, export(graph, fast_tail), {"image": image_1HW3})
+        )
+    return candidates
+
+
+def open_module(spec: str, size: tuple[int, int], classes: int) -> nn.Module:
+    """Return a network as a torch module that gives the main logits."""
+    if spec in VARIANTS:
+        return untrained(classes, spec, street_image(size))
+    try:
+        model = open_network(spec, numbered_classes(classes), size=size).model
+    except CheckpointError as error:
+        raise CheckpointError(f"{spec}: {error}; variants are {', '.join(VARIANTS)}") from error
+    return model if isinstance(model, FastSegNet) else MainLogits(model)
+
+
+def export(graph: DeployGraph, fast_tail: bool = False) -> onnx.ModelProto:
+    """Convert to float32 ONNX, camera bytes in and class ids out.
+
+    Raises:
+        ValueError: ONNX cannot express the network.
+    """
+    return take_bytes(export_float(graph, fast_tail), graph)
+
+
+def export_float(graph: DeployGraph, fast_tail: bool = False) -> onnx.ModelProto:
+    """Convert to float32 ONNX that takes the normalised image."""
+    if fast_tail or isinstance(graph.core, PaddedLogits):
+        return float_graph(graph)
+    example = torch.zeros(1, 3, graph.height, graph.width)
+    return to_onnx(ResizeArgMax(graph).eval(), example, graph)
+
+
+def street_image(size: tuple[int, int]) -> Array:
+    """Return a generated street scene, uint8 (1, H, W, 3)."""
+    width, height = size
+    scene = open_dataset(STREET.format(width=max(32, width), height=max(32, height)), "test")[0]
+    return np.ascontiguousarray(scene.image_HW3[None, :height, :width])
+
+
+def short_name(spec: str) -> str:
+    """Return "ddrnet" of "rivals.nets:ddrnet", the folder of "runs/NAME/model.safetensors"."""
+    path = Path(spec)
+    if path.stem == "model":
+        return path.resolve().parent.name
+    return path.stem if path.suffix in (".onnx", ".safetensors", ".pth", ".pt") else _after(spec)
+
+
+def _after(spec: str) -> str:
+    return spec.rpartition(":")[2].rpartition("/")[2]
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    numbered = (name if index == 1 else f"{name}-{index}" for index in range(1, 1000))
+    return next(candidate for candidate in numbered if candidate not in taken)

@@ -1,0 +1,151 @@
+"""compare_models: networks of any origin beside FastSegNet, on this machine, in one run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from fastseg_training.config import parse_size
+from rich.console import Console
+from rich.table import Table
+
+import fastseg
+from compare_models.page import html_page
+from compare_models.pictures import pictures_of
+from compare_models.results import Results
+from compare_models.run import Plan, carry_out
+from compare_models.sheets import Sheet, sheets_of
+from fastseg import VARIANTS
+
+log = Console(stderr=True, highlight=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def command(
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="nano, small, base, large, a checkpoint, package.module:factory, or a .onnx file; "
+            "the first is the reference. Default: all four variants."
+        ),
+    ] = None,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Of the input.")] = "1024x512",
+    classes: Annotated[int, typer.Option(min=2, max=255, help="Number of classes.")] = 19,
+    threads: Annotated[int, typer.Option(min=1, help="Of ONNX Runtime.")] = 2,
+    rounds: Annotated[int, typer.Option(min=3, help="How often each network is timed.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="A folder for report.html and PNGs.")
+    ] = None,
+    fast_tail: Annotated[
+        bool, typer.Option("--fast-tail", help="Give other networks our class map too.")
+    ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="int8 against fp32.")] = False,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Shares of this machine's peak.")
+    ] = False,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="128x256 to 2048x1024, batches, threads 1 and 2.")
+    ] = False,
+    torch_device: Annotated[
+        str | None, typer.Option("--torch", help="Also by torch on cpu or cuda. [cuda if there]")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="KIND:PATH", help="Train each on this, --minutes long.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="Of training, each network.")] = 0,
+    train_speed: Annotated[
+        bool, typer.Option("--train-speed", help="Images/s against a plain DataLoader loop.")
+    ] = False,
+    export_cost: Annotated[
+        bool, typer.Option("--export-cost", help="Seconds and memory of every target's export.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Compare networks: same size, same export, class map out, timed in turn in one process.
+
+    compare_models rivals.nets:ddrnet_23_slim nano small base --int8 --roofline -o comparison
+
+    A factory is called with num_classes if it takes that; the current folder is searched for its
+    module. FastSegNet is exported with its own class map, others with bilinear upsampling and
+    argmax as their users do (--fast-tail: with ours).
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
+    """
+    if version:
+        print(f"compare_models {fastseg.__version__}")
+        return
+    if data is not None and not (minutes or train_speed):
+        raise typer.BadParameter("--data needs --minutes or --train-speed")
+    plan = Plan(
+        networks=networks or list(VARIANTS),
+        size=parse_size(size),
+        classes=classes,
+        threads=threads,
+        rounds=rounds,
+        fast_tail=fast_tail,
+        int8=int8,
+        roofline=roofline,
+        torch_device=torch_device or ("cuda" if torch.cuda.is_available() else ""),
+        data=data,
+        minutes=minutes,
+        scale=scale,
+        training=train_speed,
+        exports=export_cost,
+        command=" ".join(["compare_models", *sys.argv[1:]]),
+    )
+    results, ours = carry_out(plan, lambda line: log.print(line, markup=False))
+    if out is not None:
+        write_report(results, ours, out)
+    show(results, as_json)
+
+
+def show(results: Results, as_json: bool) -> None:
+    """Print the results."""
+    if as_json:
+        print(results.to_json())
+        return
+    console = Console()
+    for sheet in sheets_of(results):
+        console.print(_rich_table(sheet))
+
+
+def write_report(results: Results, ours: set[str], folder: Path) -> None:
+    """Write report.html, results.json and the pictures, each whole or not at all."""
+    pictures = pictures_of(results, ours)
+    files = {
+        "report.html": html_page(results, pictures).encode(),
+        "results.json": results.to_json().encode(),
+        **pictures,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        temporary = folder / f"{name}.part"
+        temporary.write_bytes(content)
+        os.replace(temporary, folder / name)
+    log.print(f"wrote {folder / 'report.html'}", markup=False)
+
+
+def _rich_table(sheet: Sheet) -> Table:
+    table = Table(title=sheet.title, caption=sheet.note, caption_justify="left")
+    for index, column in enumerate(sheet.columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in sheet.rows:
+        table.add_row(*row)
+    return table
+
+
+def main() -> None:
+    """Run the command; every error is one line and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, RuntimeError, OSError) as error:
+        log.print(f"compare_models: {error}", markup=False)
+        sys.exit(1)

@@ -1,0 +1,68 @@
+"""What an export costs: seconds and peak memory of each target's converter, in a child process."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.job import ConversionError, Job, run_job
+from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.tables import is_installed
+from fastseg_runtime.palette import numbered_classes
+from fastseg_targets.profile import Target, load_target, target_names
+from fastseg_training.progress import show_progress
+
+from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
+
+TIMEOUT_S = 600.0
+IMAGES = 8  # for int8 ranges
+
+
+@dataclass(frozen=True)
+class ExportCost:
+    """One conversion."""
+
+    network: str
+    target: str
+    precision: str
+    seconds: float  # from the start of the child process to its end
+    memory_mb: float  # peak of the child, MB of 2^20 bytes
+    error: str = ""
+
+
+def installed_targets() -> list[Target]:
+    """Return the targets whose converters are here."""
+    targets = (load_target(name) for name in target_names())
+    return [target for target in targets if is_installed(target.extra)]
+
+
+def measure_exports(
+    variants: list[str], targets: list[Target], size: tuple[int, int], classes: int
+) -> list[ExportCost]:
+    """Convert untrained variants of FastSegNet for targets, one after another."""
+    pairs = [(variant, target) for variant in variants for target in targets]
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            _measure(variant, target, size, classes, Path(folder) / str(index))
+            for index, (variant, target) in enumerate(show_progress(pairs, "exporting", len(pairs)))
+        ]
+
+
+def _measure(
+    variant: str, target: Target, size: tuple[int, int], classes: int, folder: Path
+) -> ExportCost:
+    folder.mkdir()
+    torch.manual_seed(0)
+    path = folder / f"{variant}.safetensors"
+    info = CheckpointInfo(variant, numbered_classes(classes), width=size[0], height=size[1])
+    save_checkpoint(path, FastSegNet(classes, variant).eval(), info)
+    precision = target.ladder[0]
+    job = Job(NetworkSource(str(path)), target, precision, Calibration(count=IMAGES))
+    try:
+        made = run_job(job, folder, TIMEOUT_S)
+    except ConversionError as error:
+        return ExportCost(variant, target.name, precision, float("nan"), float("nan"), str(error))
+    return ExportCost(variant, target.name, precision, made.seconds, made.peak_memory_mb)
