@@ -1,12 +1,12 @@
 """LiteRT (TensorFlow Lite): .tflite artifacts on any CPU, by XNNPACK's kernels."""
 
-import os
 from typing import Any, Optional
 
 import numpy as np
 
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.metrics import Array
+from fastseg_runtime.selection import cpu_count
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -34,7 +34,7 @@ class LiteRTBackend:
         """
         if source.device not in ("auto", "cpu"):
             raise ValueError(f"litert: no device {source.device!r}; choose cpu")
-        threads = source.threads or min(MAX_THREADS, _cpus())
+        threads = source.threads or min(MAX_THREADS, cpu_count())
         content = source.read(source.artifact.entry)
         interpreter = Interpreter(model_content=content, num_threads=threads)
         (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
@@ -79,10 +79,3 @@ def _check_input(image: Any, source: ModelSource) -> None:
             f"the manifest promises an input of {declared} {expected}, the model takes "
             f"{np.dtype(image['dtype']).name} {list(image['shape'])}; export it again"
         )
-
-
-def _cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

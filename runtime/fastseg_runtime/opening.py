@@ -1,6 +1,7 @@
 """Open the best artifact of a model that runs here, and say why the better ones are not it."""
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple, Union
@@ -16,7 +17,14 @@ from fastseg_runtime.frame_runner import FrameRunner
 from fastseg_runtime.libraries import Availability, probe, version_number
 from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_runtime.model_file import ModelFile, open_model
-from fastseg_runtime.selection import Candidate, Rejection, made_for, rank, this_processor
+from fastseg_runtime.selection import (
+    Candidate,
+    Rejection,
+    cpu_count,
+    made_for,
+    rank,
+    this_processor,
+)
 from fastseg_runtime.selftest import SelfTest, run_selftest
 
 log = logging.getLogger("fastseg_runtime")
@@ -48,6 +56,7 @@ class Wish:
     build: str = "auto"
     target: Optional[str] = None
     selftest: bool = True
+    engines: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Opened:
 
     manifest: Manifest
     info: SessionInfo
-    runner: FrameRunner
+    runners: Tuple[FrameRunner, ...]  # one an engine
     close: Callable[[], None]
 
 
@@ -166,13 +175,17 @@ def _open(
     rejected: Sequence[Rejection],
 ) -> Opened:
     manifest, artifact = model.manifest, candidate.artifact
-    backend = load_backend(candidate.backend)()
+    backends: List[Backend] = []
     try:
-        backend.open(_source(model, artifact, wish))
-        runner = FrameRunner(backend, artifact, manifest.input, manifest.output)
-        tested = _selftest(model, backend, runner, artifact) if wish.selftest else None
+        for _ in range(wish.engines):
+            backends.append(load_backend(candidate.backend)())
+            backends[-1].open(_source(model, artifact, wish))
+        runners = tuple(
+            FrameRunner(backend, artifact, manifest.input, manifest.output) for backend in backends
+        )
+        tested = _selftest(model, backends[0], runners[0], artifact) if wish.selftest else None
     except BaseException:
-        backend.close()
+        _close(backends)
         raise
     info = SessionInfo(
         backend=candidate.backend,
@@ -184,7 +197,7 @@ def _open(
         rejected=tuple(rejected),
     )
     _log_provenance(manifest, info)
-    return Opened(manifest, info, runner, lambda: _close(backend, model))
+    return Opened(manifest, info, runners, lambda: _close([*backends, model]))
 
 
 def _source(model: ModelFile, artifact: Artifact, wish: Wish) -> ModelSource:
@@ -196,7 +209,7 @@ def _source(model: ModelFile, artifact: Artifact, wish: Wish) -> ModelSource:
         read=model.read,
         locate=model.locator(artifact),
         device=wish.device,
-        threads=wish.threads,
+        threads=_threads_per_engine(wish),
         build=wish.build,
     )
 
@@ -222,11 +235,17 @@ def _selftest(
     return outcome
 
 
-def _close(backend: Backend, model: ModelFile) -> None:
-    try:
-        backend.close()
-    finally:
-        model.close()
+def _threads_per_engine(wish: Wish) -> Optional[int]:
+    """Return the wish; of several engines without one, each gets its share of the CPUs."""
+    if wish.threads or wish.engines == 1:
+        return wish.threads
+    return max(1, cpu_count() // wish.engines)
+
+
+def _close(parts: Sequence[Union[Backend, ModelFile]]) -> None:
+    with ExitStack() as stack:  # each is closed, whatever another raises
+        for part in parts:
+            stack.callback(part.close)
 
 
 def _log_provenance(manifest: Manifest, info: SessionInfo) -> None:

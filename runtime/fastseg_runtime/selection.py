@@ -1,5 +1,6 @@
 """Which artifact and engine to try first on this device."""
 
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -67,6 +68,13 @@ def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
     except OSError:  # macOS and Windows: every arm64 machine that runs them has dot products
         return Processor(arm, int8_dot_product=arm and sys.platform in ("darwin", "win32"))
     return Processor(arm, int8_dot_product=bool(words & _DOT_PRODUCT_FLAGS))
+
+
+def cpu_count() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def rank(

@@ -1,5 +1,6 @@
 """Statistics of frame times: percentiles that the count supports, and a window of stages."""
 
+import threading
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
@@ -26,6 +27,7 @@ class StageTimes:
     def __init__(self, window: int = 1000) -> None:
         self._times_ms = np.zeros((window, len(STAGES)))
         self.count = 0  # frames ever added
+        self._lock = threading.Lock()
 
     @property
     def newest(self) -> Tuple[float, ...]:
@@ -34,20 +36,15 @@ class StageTimes:
 
     def add(self, seconds: Sequence[float]) -> None:
         """Take note of one frame: seconds in each stage."""
-        row = self._times_ms[self.count % len(self._times_ms)]
-        for index, value in enumerate(seconds):
-            row[index] = value * 1e3
-        self.count += 1
+        with self._lock:
+            row = self._times_ms[self.count % len(self._times_ms)]
+            for index, value in enumerate(seconds):
+                row[index] = value * 1e3
+            self.count += 1
 
-    def last(self, frames: int) -> Array:
-        """Return up to `frames` of the newest rows, (n, stages), in no particular order."""
-        frames = min(frames, self.count, len(self._times_ms))
-        rows: Array = self._times_ms[(self.count - 1 - np.arange(frames)) % len(self._times_ms)]
-        return rows
-
-    def summary(self, frames: Optional[int] = None) -> Dict[str, Any]:
+    def summary(self) -> Dict[str, Any]:
         """Return {"frames": n, "pre": {"p50": ms, ...}}, also for "infer", "post" and "total"."""
-        rows = self.last(len(self._times_ms) if frames is None else frames)
+        rows = self._times_ms[: self.count]
         table: Dict[str, Any] = {"frames": len(rows)}
         for index, stage in enumerate(STAGES):
             table[stage] = percentiles(rows[:, index])

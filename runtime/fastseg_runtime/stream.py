@@ -1,11 +1,13 @@
 """Frames through a pipeline that overlaps reading, inference and drawing.
 
-Each stage is one thread, so the order is kept; the engine and OpenCV release the GIL. Between
-stages are short queues: a slow stage holds the fast ones back instead of filling the memory.
+Each stage is one thread, inference one per engine; the order is kept, and the engines, numpy and
+OpenCV release the GIL. Between stages are short queues: a slow stage holds the fast ones back
+instead of filling the memory.
 """
 
 import queue
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Callable, Generator, Iterable, Iterator, List, Optional
 
@@ -26,11 +28,6 @@ class StreamFrame:
     dropped: int  # frames dropped so far, in latest mode
 
 
-class _Failed:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 def stream(
     session: Any,
     frames: Iterable[Any],
@@ -41,7 +38,7 @@ def stream(
     """Yield every frame with its class map, in order.
 
     Args:
-        session: has infer(frame).
+        session: has infer(frame), which as many threads call as its `engines` says.
         frames: uint8 (H, W, 3); read in a thread of its own.
         draw: (frame, classes) to a picture, in a thread of its own.
         latest: for live cameras: a frame that waits while the engine is busy is replaced by a
@@ -54,7 +51,7 @@ def stream(
     """
     pipeline = _Pipeline(depth)
     pipeline.add(lambda put: _read(frames, put, pipeline, latest))
-    pipeline.add_map(lambda item: (*item, session.infer(item[1])))
+    pipeline.add_map(lambda item: (*item, session.infer(item[1])), session.engines)
     if draw is not None:
         pipeline.add_map(lambda item: (*item, draw(item[1], item[2])))
     try:
@@ -66,13 +63,14 @@ def stream(
 
 
 class _Pipeline:
-    """Threads joined by queues."""
+    """Threads joined by queues, which hold values, or futures that are to give them or an error."""
 
     def __init__(self, depth: int) -> None:
         self.dropped = 0
         self._depth, self._stop = depth, threading.Event()
         self._threads: List[threading.Thread] = []
         self._output: queue.Queue[Any] = queue.Queue(depth)  # novm: not evaluated in a function
+        self._first = self._output
 
     @property
     def closed(self) -> bool:
@@ -81,32 +79,53 @@ class _Pipeline:
 
     def add(self, produce: Callable[[Callable[[Any], None]], None]) -> None:
         """Start the first stage."""
-        self._start(produce, self._output)
+        output = self._output
 
-    def add_map(self, apply: Callable[[Any], Any]) -> None:
-        """Start a stage that makes one item of each."""
-        source, self._output = self._output, queue.Queue(self._depth)
+        def run() -> None:
+            try:
+                produce(lambda item: self._put(output, item))
+            except BaseException as error:  # raised again in the caller
+                failed: Future[Any] = Future()  # novm: not evaluated in a function
+                failed.set_exception(error)
+                self._put(output, failed)
+            self._put(output, _END)
 
-        def produce(put: Callable[[Any], None]) -> None:
-            for item in self._items(source):
-                put(apply(item))
+        self._start(run)
 
-        self._start(produce, self._output)
+    def add_map(self, apply: Callable[[Any], Any], threads: int = 1) -> None:
+        """Start a stage that makes one item of each, in the same order."""
+        items, turn = self._items(self._output), threading.Lock()
+        output = self._output = queue.Queue(max(self._depth, threads))
+
+        def run() -> None:
+            while True:
+                result: Future[Any] = Future()  # novm: not evaluated in a function
+                with turn:  # who takes an item queues its result at once, before it is there
+                    item = next(items, _END)
+                    self._put(output, _END if item is _END else result)
+                if item is _END:
+                    return
+                try:
+                    result.set_result(apply(_value(item)))
+                except BaseException as error:
+                    result.set_exception(error)
+
+        for _ in range(threads):
+            self._start(run)
 
     def results(self) -> Iterator[Any]:
-        """Yield what the last stage makes."""
-        return self._items(self._output)
+        """Yield what the last stage makes; raise what any stage raised."""
+        return map(_value, self._items(self._output))
 
     def offer(self, item: Any) -> None:
         """Put an item into the first queue in place of what waits there."""
-        first = self._first
         while not self._stop.is_set():
             try:
-                first.put_nowait(item)
+                self._first.put_nowait(item)
                 return
             except queue.Full:
                 try:
-                    first.get_nowait()
+                    self._first.get_nowait()
                     self.dropped += 1
                 except queue.Empty:
                     pass  # the engine took it meanwhile
@@ -117,19 +136,7 @@ class _Pipeline:
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def _start(
-        self, produce: Callable[[Callable[[Any], None]], None], output: "queue.Queue[Any]"
-    ) -> None:
-        if not self._threads:
-            self._first = output
-
-        def run() -> None:
-            try:
-                produce(lambda item: self._put(output, item))
-                self._put(output, _END)
-            except BaseException as error:  # raised again in the caller
-                self._put(output, _Failed(error))
-
+    def _start(self, run: Callable[[], None]) -> None:
         self._threads.append(threading.Thread(target=run, daemon=True))
         self._threads[-1].start()
 
@@ -149,9 +156,11 @@ class _Pipeline:
                 continue
             if item is _END:
                 return
-            if isinstance(item, _Failed):
-                raise item.error
             yield item
+
+
+def _value(item: Any) -> Any:
+    return item.result() if isinstance(item, Future) else item
 
 
 def _read(

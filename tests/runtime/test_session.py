@@ -1,6 +1,7 @@
 import logging
 import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,30 @@ def test_other_threads_run_while_the_engine_does(tmp_path: Path) -> None:
         done.set()
         ticker.join()
     assert during >= 3
+
+
+def test_several_engines_give_what_one_gives(bundle_path: Path) -> None:
+    frames = [noise(40, 70, seed=seed) for seed in range(24)]
+    with RealtimeSegmentation(bundle_path) as one:
+        expected = [one.infer(frame) for frame in frames]
+    with RealtimeSegmentation(bundle_path, engines=3) as several:
+        results = [result.classes for result in several.stream(frames)]
+        assert several.timing["frames"] == len(frames)
+    np.testing.assert_array_equal(results, expected)
+
+
+def test_closing_waits_for_the_frames_under_way(bundle_path: Path) -> None:
+    session = RealtimeSegmentation(bundle_path, engines=2)
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(session.infer, noise()) for _ in range(40)]
+        session.close()
+    errors = {str(result.exception()) for result in results} - {"None"}
+    assert errors <= {"this session is closed; open the model again"}
+
+
+def test_no_engine_at_all_is_refused(bundle_path: Path) -> None:
+    with pytest.raises(ValueError, match="engines is 0; expected 1 or more"):
+        RealtimeSegmentation(bundle_path, engines=0)
 
 
 def test_a_closed_session_says_so_and_may_be_closed_again(bundle_path: Path) -> None:

@@ -11,6 +11,8 @@ from fastseg_runtime.stream import stream
 class EchoSession:
     """Gives the frame's first channel as its class map."""
 
+    engines = 1
+
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
 
@@ -81,3 +83,40 @@ def test_leaving_the_loop_ends_all_threads() -> None:
     next(results)
     results.close()
     assert threading.active_count() == before
+
+
+class SlowFirstSession(EchoSession):
+    """Two engines, of which the one that got an even frame takes longer."""
+
+    engines = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = self.most_running = 0
+
+    def infer(self, frame: Any) -> Any:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        time.sleep(0.01 if frame[0, 0, 0] % 2 == 0 else 0.001)
+        self.running -= 1
+        return super().infer(frame)
+
+
+def test_several_engines_work_at_the_same_time_and_the_order_is_kept() -> None:
+    session = SlowFirstSession()
+    results = list(stream(session, frames(40), draw=lambda frame, classes: classes + 1))
+    assert [r.index for r in results] == list(range(40))
+    assert all(r.classes[0, 0] == r.index == r.picture[0, 0] - 1 for r in results)
+    assert session.most_running == 2
+
+
+def test_an_error_comes_after_all_frames_before_it() -> None:
+    def source() -> Iterator[Any]:
+        yield from frames(9)
+        raise OSError("the camera is gone")
+
+    seen = []
+    with pytest.raises(OSError, match="camera is gone"):
+        for result in stream(SlowFirstSession(), source()):
+            seen.append(result.index)
+    assert seen == list(range(9))

@@ -13,7 +13,7 @@ from fastseg_runtime.video import FrameSource, VideoError, infer_video  # noqa: 
 class BrightnessSession:
     """Class 1 where a pixel is bright."""
 
-    color = "rgb"
+    color, engines = "rgb", 1
 
     def infer(self, frame: Any) -> Any:
         return (frame.mean(axis=2) > 128).astype(np.uint8)
