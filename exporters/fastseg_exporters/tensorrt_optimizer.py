@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from fastseg_runtime.tensorrt_release import probe_release
+from fastseg_runtime.tensorrt_platform import probe_release
 from onnx import TensorProto
 
 

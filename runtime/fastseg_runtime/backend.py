@@ -17,7 +17,7 @@ A missing key means "uint8 NHWC" and "uint8".
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Optional, Protocol
 
 from fastseg_runtime.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.metrics import Array
@@ -52,7 +52,6 @@ class ModelSource:
         device: "auto", "cpu", or a name that the backend documents.
         threads: for the engine; None: its own default.
         build: "auto", or "never" to raise BuildRefusedError where an engine must be built.
-        selftest: scenes to try a new engine on: images (H, W, 3) and classes (H, W), uint8.
     """
 
     artifact: Artifact
@@ -64,7 +63,6 @@ class ModelSource:
     device: str = "auto"
     threads: Optional[int] = None
     build: str = "auto"
-    selftest: Tuple[Tuple[Array, Array], ...] = ()
 
 
 class Backend(Protocol):

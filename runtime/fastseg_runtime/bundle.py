@@ -13,8 +13,7 @@ import struct
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Dict, List, Optional, Tuple, Type, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -169,12 +168,7 @@ class Bundle:
         """Return the bundle itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the file."""
         self.close()
 

@@ -63,7 +63,7 @@ def probe(backend: str) -> Availability:
 
 
 def version_number(version: str) -> Tuple[int, ...]:
-    """Return "1.17.1rc2" as (1, 17, 1), to compare."""
+    """Return "1.17.1rc2" as (1, 17, 1) and "8.5.2+cuda11" as (8, 5, 2), to compare."""
     match = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 

@@ -2,51 +2,63 @@
 
 import sys
 import time
-from types import TracebackType
-from typing import Optional, TextIO, Type
+from typing import Optional, TextIO
 
-_TERMINAL_S, _PLAIN_S = 0.1, 10.0  # seconds between lines
+_TERMINAL_S = 0.1  # between texts that overwrite each other
+_CLEAR = "\r\x1b[2K"
 
 
-class ProgressLine:
-    """Shows how far a loop is; a context manager that leaves a clean line behind.
+class StatusLine:
+    """A text that changes; a context manager that leaves a clean line behind.
 
     Args:
-        what: name of what is counted, "frames".
+        plain_s: seconds between lines where the output is no terminal.
         stream: default: stderr.
     """
 
-    def __init__(self, what: str, stream: Optional[TextIO] = None) -> None:
-        self._what, self._stream = what, stream or sys.stderr
+    def __init__(self, plain_s: float, stream: Optional[TextIO] = None) -> None:
+        self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
-        self._start = time.monotonic()
-        self._next = self._start + (0 if self._terminal else _PLAIN_S)
+        self._pause_s = _TERMINAL_S if self._terminal else plain_s
+        self._next_s = time.monotonic()
 
-    def __call__(self, done: int, total: int = 0) -> None:
-        """Show `done` of `total`; a total of 0 means that nobody knows it."""
+    def show(self, text: str) -> None:
+        """Write a text unless the last one is too young."""
         now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (_TERMINAL_S if self._terminal else _PLAIN_S)
-        rate = done / max(now - self._start, 1e-9)
-        text = f"{done} {self._what}, {rate:.1f} a second"
-        if total:
-            text = f"{done}/{total} {self._what}, {rate:.1f} a second, "
-            text += f"{(total - done) / max(rate, 1e-9):.0f} s left"
-        self._stream.write(f"\r\x1b[2K{text}" if self._terminal else f"{text}\n")
+        if now >= self._next_s:
+            self._next_s = now + self._pause_s
+            self._write(f"{_CLEAR}{text[:100]}" if self._terminal else f"{text}\n")
+
+    def __exit__(self, *error: object) -> None:
+        """Clean the line."""
+        if self._terminal:
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
         self._stream.flush()
+
+
+class ProgressLine(StatusLine):
+    """Shows how far a loop is, and how fast.
+
+    Args:
+        what: name of what is counted, "frames".
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(plain_s=10.0)
+        self._what, self._start = what, time.monotonic()
 
     def __enter__(self) -> "ProgressLine":
         """Return the line itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """Clean the line."""
-        if self._terminal:
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
+    def __call__(self, done: int, total: int = 0) -> None:
+        """Show `done` of `total`; a total of 0 means that nobody knows it."""
+        rate = done / max(time.monotonic() - self._start, 1e-9)
+        text = f"{done} {self._what}, {rate:.1f} a second"
+        if total:
+            text = f"{done}/{total} {self._what}, {rate:.1f} a second, "
+            text += f"{(total - done) / max(rate, 1e-9):.0f} s left"
+        self.show(text)

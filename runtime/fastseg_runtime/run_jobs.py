@@ -15,7 +15,6 @@ from fastseg_runtime.palette import palette
 from fastseg_runtime.png import encode_class_map, encode_rgb
 from fastseg_runtime.session import RealtimeSegmentation
 
-SAVE = ("overlay", "mask", "both")
 Progress = Callable[[int, int], None]
 
 

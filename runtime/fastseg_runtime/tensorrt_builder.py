@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional
 
 import fastseg_runtime
-from fastseg_runtime.cuda import Cuda
-from fastseg_runtime.cuda_context import current_device
+from fastseg_runtime.cuda import Cuda, current_device
 from fastseg_runtime.tensorrt_audit import Audit, audit_engine
 from fastseg_runtime.tensorrt_errors import (
     MEMORY_FIX,

@@ -1,15 +1,60 @@
-"""What an engine fits: the TensorRT, the CUDA, the GPU, the board and its L4T."""
+"""What an engine fits: the TensorRT and how it takes a precision, the GPU, the board and its L4T.
+
+Asked of the tensorrt module, never assumed; it is an argument, so that only backends import it.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Tuple
 
 from fastseg_runtime.cuda import Cuda, Gpu
-from fastseg_runtime.tensorrt_release import Release, probe_release
+from fastseg_runtime.libraries import version_number
+from fastseg_runtime.tensorrt_errors import TensorRTError
 
+OLDEST = (8, 5)  # the first with set_tensor_address and execute_async_v3
+# Every call we make was checked against NVIDIA's binding modules of these, on no real device.
+CHECKED = ((8, 6), (10, 0), (10, 3), (10, 13), (10, 16), (11, 4))
 TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 BOARD_MODEL = Path("/proc/device-tree/model")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the builder needs to know of a TensorRT."""
+
+    version: str  # as the module says it, "10.3.0"
+    strongly_typed: bool  # precision comes with the graph; else with builder flags
+    checked: bool  # against the API record of this major.minor
+
+
+def probe_release(trt: Any) -> Release:
+    """Identify a tensorrt module.
+
+    Raises:
+        TensorRTError: it is too old; the message says what runs instead.
+    """
+    version = str(trt.__version__)
+    number = version_number(version)
+    if number < OLDEST:
+        raise TensorRTError(
+            f"TensorRT {version} is too old: fastseg needs {OLDEST[0]}.{OLDEST[1]} or newer. "
+            + _advice(number)
+        )
+    return Release(
+        version=version,
+        strongly_typed=not hasattr(trt.BuilderFlag, "FP16"),
+        checked=number[:2] in CHECKED,
+    )
+
+
+def _advice(number: Tuple[int, ...]) -> str:
+    if number < (8, 4):
+        return (
+            "JetPack 4 (Jetson Nano, TX2: TensorRT 8.2, Python 3.6) cannot run it; "
+            "use a cpu-int8 artifact on a newer Python, or a board with JetPack 5.1 or newer"
+        )
+    return "JetPack 5.1 brings TensorRT 8.5: update JetPack"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """A build takes minutes: run it aside, show how far it is, and stop it at Ctrl-C."""
 
-import sys
 import threading
 import time
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Callable, Dict, Generic, List, Optional, TextIO, Tuple, Type, TypeVar
+from typing import Any, Callable, Dict, Optional, TextIO, Tuple, TypeVar
+
+from fastseg_runtime.progress import StatusLine
 
 T = TypeVar("T")
 TICK_S = 0.5
@@ -60,22 +61,6 @@ def make_monitor(trt: Any, status: BuildStatus) -> Optional[Any]:
     return StatusMonitor()
 
 
-class _Worker(threading.Thread, Generic[T]):
-    """A daemon, so that a build that cannot be cancelled does not outlive the program."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        super().__init__(daemon=True, name="TensorRT build")
-        self._work = work
-        self.results: List[T] = []
-        self.error: Optional[BaseException] = None
-
-    def run(self) -> None:
-        try:
-            self.results.append(self._work())
-        except BaseException as error:
-            self.error = error
-
-
 def run_build(work: Callable[[], T], status: BuildStatus, progress: Optional[Progress]) -> T:
     """Run a build in a thread of its own, reporting every half second.
 
@@ -85,55 +70,38 @@ def run_build(work: Callable[[], T], status: BuildStatus, progress: Optional[Pro
     Raises:
         KeyboardInterrupt: at Ctrl-C, after the build has stopped if this TensorRT can stop.
     """
-    worker = _Worker(work)
-    worker.start()
+    result: Future[T] = Future()  # novm: not evaluated in a function
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    # A daemon: a build that cannot be cancelled must not outlive the program.
+    threading.Thread(target=run, daemon=True, name="TensorRT build").start()
     try:
         while True:
             if progress is not None:
                 progress(status)
-            worker.join(TICK_S)
-            if not worker.is_alive():
-                break
+            if wait([result], TICK_S).done:
+                return result.result()
     except BaseException:
         status.cancelled = True
-        worker.join(CANCEL_S)
+        wait([result], CANCEL_S)
         raise
-    if worker.error is not None:
-        raise worker.error
-    return worker.results[0]
 
 
-class ProgressPrinter:
-    """Writes the status of a build to stderr: one line that is overwritten on a terminal.
-
-    A context manager: it leaves a clean line behind.
-    """
+class ProgressPrinter(StatusLine):
+    """Writes the status of a build to stderr."""
 
     def __init__(self, stream: Optional[TextIO] = None) -> None:
-        self._stream = stream or sys.stderr
-        self._next_line_s = 0.0
+        super().__init__(PLAIN_LINE_S, stream)
 
     def __enter__(self) -> "ProgressPrinter":
         """Return the printer itself."""
         return self
 
     def __call__(self, status: BuildStatus) -> None:
-        """Write a line, on a terminal over the last one, elsewhere now and then."""
-        text = f"building the TensorRT engine: {status.seconds:.0f} s, {status}"
-        if self._stream.isatty():
-            self._stream.write(f"\r\x1b[2K{text[:100]}")
-            self._stream.flush()
-        elif status.seconds >= self._next_line_s:
-            self._next_line_s = status.seconds + PLAIN_LINE_S
-            self._stream.write(text + "\n")
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """Clean the line."""
-        if self._stream.isatty():
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
+        """Show it."""
+        self.show(f"building the TensorRT engine: {status.seconds:.0f} s, {status}")

@@ -7,8 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.cuda import Cuda, CudaError
-from fastseg_runtime.cuda_context import current_device
+from fastseg_runtime.cuda import Cuda, CudaError, current_device
 from fastseg_runtime.cuda_memory import DeviceArray, on_gpu, pinned_array, view_device_array
 from fastseg_runtime.cuda_stream import Graph, Stream
 from fastseg_runtime.tensorrt_builder import load_engine

@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterator, Optional
 
 import numpy as np
 
+from fastseg_runtime.job import CAMERA
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.stream import stream
 
@@ -18,7 +19,6 @@ except ImportError as error:
         "distribution"
     ) from error
 
-CAMERA = "camera:"
 _FALLBACK_FPS = 25.0  # of files and cameras that do not say
 
 

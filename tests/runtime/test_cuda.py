@@ -8,8 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_runtime.cuda import SIGNATURES, Cuda, CudaError, candidates, open_cuda
-from fastseg_runtime.cuda_context import current_device, refuse_foreign_context
+from fastseg_runtime.cuda import (
+    SIGNATURES,
+    Cuda,
+    CudaError,
+    candidates,
+    current_device,
+    open_cuda,
+    refuse_foreign_context,
+)
 from fastseg_runtime.cuda_memory import DeviceArray, on_gpu, pinned_array, view_device_array
 from fastseg_runtime.cuda_stream import Stream
 

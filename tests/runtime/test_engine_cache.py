@@ -21,8 +21,7 @@ from fastseg_runtime.engine_cache import (
     cache_limit_bytes,
     engine_key,
 )
-from fastseg_runtime.tensorrt_platform import Platform
-from fastseg_runtime.tensorrt_release import Release
+from fastseg_runtime.tensorrt_platform import Platform, Release
 
 PLATFORM = Platform(
     release=Release("10.3.0", strongly_typed=False, checked=True),

@@ -9,8 +9,7 @@ from fastseg_runtime.cuda import open_cuda
 from fastseg_runtime.engine_cache import EngineCache
 from fastseg_runtime.tensorrt_builder import BuildRequest, build_engine
 from fastseg_runtime.tensorrt_engine import EngineSource
-from fastseg_runtime.tensorrt_platform import describe_platform
-from fastseg_runtime.tensorrt_release import probe_release
+from fastseg_runtime.tensorrt_platform import describe_platform, probe_release
 from fastseg_runtime.tensorrt_runner import TensorRTRunner
 
 from tests.doubles.tiny_onnx import expected_classes, random_image, tiny_onnx
