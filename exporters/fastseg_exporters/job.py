@@ -88,10 +88,13 @@ def run_variants(
     """
     table = {**dataclasses.asdict(job), VARIANTS: keep_floats}
     (folder / "job.json").write_text(json.dumps(table), "utf-8")
+    own_temporary = folder / "tmp"  # what a killed converter leaves there goes with the folder
+    own_temporary.mkdir()
     start = time.monotonic()
     with (folder / "log.txt").open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "fastseg_exporters.job", str(folder)],
+            env={**os.environ, "TMPDIR": str(own_temporary)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

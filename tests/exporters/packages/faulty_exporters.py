@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ MEGABYTES_OF_OUTPUT = 8
 
 
 def crash(request: Request, out_dir: Path) -> ExportedArtifact:
-    """Die as native code does."""
+    """Die as native code does, a temporary file half written."""
+    tempfile.mkstemp()
     os.kill(os.getpid(), signal.SIGSEGV)
     raise AssertionError("not reached")
 
