@@ -4,13 +4,10 @@ import pytest
 from fastseg_runtime.bundle import open_bundle
 from fastseg_runtime.manifest import ClassInfo
 from fastseg_targets.device import load_device
-from remote_bench.bench import measure
 from remote_bench.default_bundle import choose_bundle, target_for
 from remote_bench.errors import UsageError
-from remote_bench.plan import Plan, Untrained
-from remote_bench.ssh import SshHost
+from remote_bench.plan import Untrained
 from remote_bench.sweep import parse_sweep, summarise_sweep, untrained_bundle
-from remote_bench.watch import Cancel
 
 BOARD = load_device("generic-x86")
 
@@ -130,19 +127,3 @@ def test_the_largest_network_that_keeps_the_limits_is_found():
     assert found["largest"] == "small-64x32"
     assert found["networks"][3]["missed"] == ["fps>=30: measured 29"]
     assert summarise_sweep(reports[3:], parse("fps>=30"))["largest"] is None
-
-
-@pytest.mark.figures
-def test_a_second_run_begins_its_first_frame_within_five_seconds(folder, sshd, ssh_client):
-    """All is uploaded; settling and idle measurement are left aside, as the figure says."""
-    bundle = untrained_bundle(Untrained("base", 1024, 512), None, BOARD, Notes())
-    host = SshHost(ssh_client.add("board", sshd), lambda prompt: None)
-    plan = Plan(bundle=bundle, seconds=2, warmup_s=0.5, idle_s=0.5, keep=True)
-    waits = []
-    for _ in range(2):
-        watch = Notes()
-        assert measure(host, plan, watch, Cancel())["error"] is None
-        waits.append(watch.began["settle"] - watch.began["connect"])
-    host.close()
-    print(f"connect to first frame, settling and idle aside: {waits} s")
-    assert waits[1] < 5

@@ -11,8 +11,10 @@ from .worker_client import Worker
 
 _PATIENCE_S = 300.0  # beyond the time that was asked for
 _LEAST_FRAMES = 3
-_OVERHEAD_SHARE, _OVERHEAD_BLOCKS = 0.25, 12  # six pairs: the fewest whose median has an interval
-_OVERHEAD_LEAST_S, _OVERHEAD_MOST_S = 1.0, 20.0  # shorter blocks say nothing
+_OVERHEAD_SHARE = 0.25  # of the run
+_OVERHEAD_LEAST_S, _OVERHEAD_MOST_S = 1.0, 20.0  # shorter says nothing
+_BLOCK_S, _BLOCK_FRAMES = 0.25, 5  # a block has at least that much: some samples, some frames
+_LEAST_BLOCKS, _MOST_BLOCKS = 12, 80  # six pairs: the fewest whose median has an interval
 
 
 class FrameRuns:
@@ -41,22 +43,28 @@ class FrameRuns:
         self._result["slices"].append(dict(answer, name=name, fps=fps, cpu_s=cpu))
 
     def measure_overhead(self, run_s: float) -> None:
-        """Run blocks with and without the sampler in turn.
+        """Run many short blocks with and without the sampler in turn.
 
         The order of a pair changes from one to the next, so that a drift of the board cancels out.
         """
         seconds = min(_OVERHEAD_MOST_S, _OVERHEAD_SHARE * run_s)
         if seconds < _OVERHEAD_LEAST_S:
             return
-        for number in range(_OVERHEAD_BLOCKS):
+        blocks = self._overhead_blocks(seconds)
+        for number in range(blocks):
             sampled = number % 4 in (1, 2)
             if not sampled:
                 self._sampler.pause()
             try:
-                name = "with_sampler" if sampled else "without_sampler"
-                self.slice(name, seconds / _OVERHEAD_BLOCKS)
+                self.slice("with_sampler" if sampled else "without_sampler", seconds / blocks)
             finally:
                 self._sampler.resume()
+
+    def _overhead_blocks(self, seconds: float) -> int:
+        flat_out = self._result["slices"][-1]
+        frame_s = (flat_out["end"] - flat_out["begin"]) / flat_out["frames"]
+        blocks = int(seconds / max(_BLOCK_S, _BLOCK_FRAMES * frame_s))
+        return 2 * (min(_MOST_BLOCKS, max(_LEAST_BLOCKS, blocks)) // 2)
 
     def _keep(self, name: str, columns: Dict[str, List[Any]]) -> None:
         frames = self._result["frames"].setdefault(name, {})
