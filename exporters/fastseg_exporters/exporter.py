@@ -55,6 +55,18 @@ class Request:
     output: OutputKind = "classes"
     mask_stride: int = 1
     keep_float: tuple[str, ...] = ()
+    _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """Return what `make` gives, made once for all conversions of one job.
+
+        Layers are ranked by converting once for each: what does not depend on keep_float need
+        not be made again. The caller must leave the thing as it is.
+        """
+        if what not in self._made:
+            self._made[what] = make()
+        made: T = self._made[what]
+        return made
 
     def graph(self) -> DeployGraph:
         """Return the deploy graph to convert, in eval mode."""
@@ -78,6 +90,8 @@ class ExportedArtifact:
         toolchain: versions of what made it.
         layers: quantized layers that Request.keep_float can name, in the order of the graph.
         extra: anything else worth keeping in the manifest.
+        proof: the file to verify here in place of `entry`, where the device makes of `entry`
+            what this file is already (fp16 by a flag); "": entry itself.
     """
 
     format: str
@@ -87,6 +101,7 @@ class ExportedArtifact:
     toolchain: dict[str, str]
     layers: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+    proof: str = ""
 
 
 Exporter = Callable[[Request, Path], ExportedArtifact]

@@ -65,6 +65,9 @@ class Prover:
     def _session(self, job: Job, converted: Converted) -> Iterator[RealtimeSegmentation]:
         path, files = self.folder / "trial.fastseg", members(job.target, converted)
         artifact = record(job.target, job.precision, converted, files)
+        if converted.artifact.proof:
+            entry = f"artifacts/{job.target.name}/{converted.artifact.proof}"
+            artifact = dataclasses.replace(artifact, entry=entry)
         trial = dataclasses.replace(self.manifest, artifacts=(artifact,), selftest=())
         write_bundle(path, trial, dict(files))
         backend = proving_backend(artifact)

@@ -50,7 +50,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
 
     parse_options(Options, request.target)
     graph = request.graph()
-    model = float_graph(graph)
+    model = request.once("float graph", lambda: float_graph(graph))
     layers: tuple[str, ...] = ()
     if request.precision == "int8":
         layers = to_onnx_int8.convolutions(model)

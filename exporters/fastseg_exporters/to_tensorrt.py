@@ -46,7 +46,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     if request.precision not in PRECISIONS:
         raise ValueError(f"the tensorrt exporter makes {PRECISIONS}, not {request.precision}")
     graph = request.graph()
-    model = tensorrt_onnx(graph)
+    model = request.once("float graph", lambda: tensorrt_onnx(graph))
     layers: tuple[str, ...] = ()
     if request.precision == "int8":
         layers = to_tensorrt_int8.quantizable(model)
@@ -63,6 +63,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         requires={"backend": "tensorrt", "min_version": MIN_TENSORRT},
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=tuple(name for name in layers if name not in request.keep_float),
+        proof=TYPED if request.precision == "fp16" else "",
     )
 
 

@@ -56,7 +56,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     if options.gpu_delegate:
         graph.output = "logits"
     image = image_type(request.precision, options)
-    model = convert(graph, takes_bytes=image.startswith("uint8"))
+    model = request.once("float file", lambda: convert(graph, image.startswith("uint8")))
     layers: tuple[str, ...] = ()
     if request.precision == "fp16":
         model = to_tflite_quantized.halve_weights(model)

@@ -1,0 +1,39 @@
+"""What is verified is what the device will compute, not a kinder file beside it."""
+
+from pathlib import Path
+
+import pytest
+from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.first_manifest import describe_network, pytorch_runner, selftest_scenes
+from fastseg_exporters.job import Job, run_job
+from fastseg_exporters.progress import silent
+from fastseg_exporters.proof import Prover
+from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.source import NetworkSource
+from fastseg_runtime.manifest import OutputSpec
+from fastseg_runtime.opening import NoBackendError
+from fastseg_targets.profile import load_target
+
+pytestmark = pytest.mark.slow
+DATA = "synthetic:size=96x64,train=2,val=2,test=1"
+
+
+def test_fp16_for_tensorrt_is_proven_on_the_graph_in_fp16(
+    source: NetworkSource, tmp_path: Path
+) -> None:
+    network = source.open()
+    runner = pytorch_runner(network)
+    scenes = VerificationSet(DATA, 2, runner.infer_new, len(network.info.classes))
+    manifest = describe_network(network, "tiny", OutputSpec(), created="")
+    selftests = selftest_scenes(network, runner)
+    prover = Prover(manifest, scenes, scenes, selftests, tmp_path, silent)
+    job = Job(source, load_target("jetson-fp16"), "fp16", Calibration())
+    (tmp_path / "job").mkdir()
+    converted = run_job(job, tmp_path / "job", timeout_s=600)
+
+    assert prover.verify(job, converted).agreement >= 0.97
+    assert 0.5 < prover.likeness(job, converted) <= 1.0
+
+    (converted.folder / "model-typed.onnx").write_bytes(b"no graph")
+    with pytest.raises(NoBackendError):
+        prover.verify(job, converted)
