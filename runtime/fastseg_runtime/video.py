@@ -85,21 +85,24 @@ class VideoWriter:
         self._path, self._fps, self._swap = Path(path), fps, color == "rgb"
         self._partial = self._path.with_name(f"{self._path.stem}.part{self._path.suffix}")
         self._writer: Optional[Any] = None
+        self._size = (0, 0)  # width, height
 
     def write(self, picture_HW3: Array) -> None:
-        """Append a picture, uint8; all have the size of the first.
+        """Append a picture, uint8; one of another size than the first is scaled to that.
 
         Raises:
             VideoError: the file cannot be written.
         """
-        height, width = picture_HW3.shape[:2]
         if self._writer is None:
+            self._size = (picture_HW3.shape[1], picture_HW3.shape[0])
             code = "MJPG" if self._path.suffix.lower() == ".avi" else "mp4v"
             fourcc = cv2.VideoWriter.fourcc(*code)
-            self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, (width, height))
+            self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, self._size)
             if not self._writer.isOpened():
                 raise VideoError(f"{self._path}: cannot be written; use a name that ends in .mp4")
         pixels = np.ascontiguousarray(picture_HW3)
+        if pixels.shape[1::-1] != self._size:  # OpenCV would leave it out without a word
+            pixels = cv2.resize(pixels, self._size)
         self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if self._swap else pixels)
 
     def finish(self) -> None:
@@ -141,7 +144,8 @@ def infer_video(
         Frames per second of wall time, reading, drawing and writing included.
 
     Raises:
-        VideoError: the source cannot be read, has no frame, or the file cannot be written.
+        VideoError: the source cannot be read, has no frame, or the file cannot be written; or a
+            camera disappeared: the file then holds the frames until then.
     """
     source = FrameSource(str(src), session.color)
     writer = VideoWriter(str(dst), source.fps, session.color)
@@ -157,6 +161,11 @@ def infer_video(
         except KeyboardInterrupt:
             if not source.is_camera:
                 raise
+        except VideoError as error:
+            if not (source.is_camera and done):
+                raise
+            writer.finish()
+            raise VideoError(f"{error}; what it gave until then is in {dst}") from error
         writer.finish()
     finally:
         results.close()

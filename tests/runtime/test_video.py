@@ -1,13 +1,14 @@
 import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from fastseg_runtime.draw import overlay
 
 cv2 = pytest.importorskip("cv2")
-from fastseg_runtime.video import FrameSource, VideoError, infer_video  # noqa: E402
+from fastseg_runtime.video import FrameSource, VideoError, VideoWriter, infer_video  # noqa: E402
 
 
 class BrightnessSession:
@@ -75,6 +76,67 @@ def test_an_error_in_the_middle_leaves_no_half_written_video(clip: Path, tmp_pat
     with pytest.raises(RuntimeError, match="engine lost"):
         infer_video(Failing(), clip, tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+class Camera:
+    """cv2.VideoCapture of a camera that gives some frames and is then unplugged."""
+
+    frames: ClassVar[list[Any]] = []
+    released = False
+
+    def __init__(self, number: int) -> None:
+        self._left = list(self.frames)
+
+    def isOpened(self) -> bool:
+        return True
+
+    def get(self, property: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, Any]:
+        time.sleep(0.01)  # a frame at a time, so that none is dropped
+        return (True, self._left.pop(0)) if self._left else (False, None)
+
+    def release(self) -> None:
+        type(self).released = True
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> type[Camera]:
+    class Plugged(Camera):
+        frames: ClassVar[list[Any]] = [np.full((48, 64, 3), 200, np.uint8)] * 8
+
+    monkeypatch.setattr(cv2, "VideoCapture", Plugged)
+    return Plugged
+
+
+def test_a_camera_that_disappears_is_told_and_what_it_gave_is_kept(
+    camera: type[Camera], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    target = tmp_path / "camera.mp4"
+    with pytest.raises(VideoError, match=r"camera:0: .* no more frames; .* in .*camera.mp4"):
+        infer_video(BrightnessSession(), "camera:0", target)
+    assert camera.released
+    monkeypatch.undo()
+    assert len(list(FrameSource(str(target)))) >= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["camera.mp4"]
+
+
+def test_a_camera_that_gives_nothing_leaves_no_file(camera: type[Camera], tmp_path: Path) -> None:
+    camera.frames = []
+    with pytest.raises(VideoError, match=r"camera:0: the camera gives no more frames$"):
+        infer_video(BrightnessSession(), "camera:0", tmp_path / "camera.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_change_their_size_are_all_written(tmp_path: Path) -> None:
+    writer = VideoWriter(str(tmp_path / "out.mp4"), 10)
+    for size in ((48, 64), (96, 128), (48, 64), (30, 30)):
+        writer.write(np.full((*size, 3), 200, np.uint8))
+    writer.finish()
+    frames = list(FrameSource(str(tmp_path / "out.mp4")))
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 4
+    assert min(frame.min() for frame in frames) > 150
 
 
 @pytest.mark.skipif("FASTSEG_CLIPS" not in os.environ, reason="FASTSEG_CLIPS is not set")
