@@ -62,7 +62,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--target", help="use this artifact of the bundle")
     add("--backend", default="auto", help="use this engine, as onnxruntime")
     add("--device", default="auto", help="cpu, cuda, or another name that the engine knows")
-    add("--threads", type=_positive, help="of the engine; default: its own choice")
+    add("--threads", type=_positive, help="of each engine; default: its own choice")
+    add(
+        "--engines",
+        type=_positive,
+        default=1,
+        help="frames to work on at the same time; on a CPU one per core is best for video files",
+    )
     add("--json", action="store_true", help="print one JSON document on stdout")
     add("--version", action="version", version=f"fastseg-runtime {__version__}")
     actions = parser.add_mutually_exclusive_group()

@@ -142,6 +142,7 @@ def _open_session(options: Namespace) -> RealtimeSegmentation:
         device=options.device,
         threads=options.threads,
         target=options.target,
+        engines=options.engines,
     )
 
 
