@@ -202,6 +202,16 @@ def test_using_an_engine_spares_it(tmp_path: Path) -> None:
     assert [entry.digest for entry in cache.entries()] == [other_key("b").digest, KEY.digest]
 
 
+def test_a_clock_that_was_set_back_does_not_cost_the_engine_that_was_just_built(
+    tmp_path: Path,
+) -> None:
+    cache = EngineCache(tmp_path, limit_bytes=len(PLAN))
+    cache.store(KEY, PLAN, RECORD)
+    os.utime(cache.folder / f"{KEY.digest}.json", (4e9, 4e9))  # used "in the future"
+    cache.store(other_key("b"), PLAN, RECORD)
+    assert cache.load(other_key("b")) is not None
+
+
 def test_entries_say_what_is_kept_and_clear_removes_it(cache: EngineCache) -> None:
     cache.store(KEY, PLAN, RECORD)
     cache.trust(KEY)

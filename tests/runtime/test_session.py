@@ -1,5 +1,7 @@
+import itertools
 import logging
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -196,6 +198,26 @@ def test_closing_waits_for_the_frames_under_way(bundle_path: Path) -> None:
 def test_no_engine_at_all_is_refused(bundle_path: Path) -> None:
     with pytest.raises(ValueError, match="engines is 0; expected 1 or more"):
         RealtimeSegmentation(bundle_path, engines=0)
+
+
+def test_frames_may_change_their_size_at_any_time(bundle_path: Path) -> None:
+    sizes = [(HEIGHT, WIDTH), (40, 70), (8, 8), (40, 70), (HEIGHT, WIDTH)] * 3
+    frames = [noise(*size, seed=seed) for seed, size in enumerate(sizes)]
+    with RealtimeSegmentation(bundle_path, engines=2) as session:
+        results = [result.classes for result in session.stream(frames)]
+        for frame, classes in zip(frames, results, strict=True):
+            np.testing.assert_array_equal(classes, session.infer(frame))
+
+
+def test_a_clock_that_jumps_changes_no_timing(
+    session: RealtimeSegmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = itertools.cycle([0.0, 4e9, -1e6, 1.7e9])  # a board without a battery finds the time
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    report = session.benchmark(iterations=70, warmup=1)
+    assert 0 < report["p50_ms"] <= report["p90_ms"] < 60_000
+    assert 0 < report["fps"] < 1e6
+    assert len(list(session.stream([noise()] * 5))) == 5
 
 
 def test_a_closed_session_says_so_and_may_be_closed_again(bundle_path: Path) -> None:
