@@ -1,0 +1,100 @@
+"""infer() against the engine's own call, and the resizing that it does before.
+
+Ratios are medians of blocks that alternate between the two sides, so that other load on the
+machine falls on both.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastseg_runtime import RealtimeSegmentation, open_bundle
+from fastseg_runtime.image import BilinearResizer
+
+BLOCKS, BLOCK_FRAMES = 15, 5
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How time is taken: seconds of the wall or of the CPU, and with how many threads."""
+
+    now: Callable[[], float]
+    threads: int | None
+
+
+def overhead(bundle: Path, target: str, clock: Clock) -> float:
+    """Return the time of infer() over that of the engine's own call on the same input."""
+    with open_bundle(bundle) as files:
+        content = files.read(files.artifact(target).entry)
+    with RealtimeSegmentation(bundle, target=target, threads=clock.threads) as session:
+        size = (session.input.height, session.input.width)
+        frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        out = np.empty(size, np.uint8)
+        bare = BARE_CALLS[session.info.backend](content, frame[None], clock.threads)
+        return paired_ratio(lambda: session.infer(frame, out), bare, clock)
+
+
+def bare_onnxruntime(content: bytes, image_1HW3: Any, threads: int | None) -> Callable[[], Any]:
+    """Return a call of InferenceSession.run, as ONNX Runtime's documentation has it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: its own choice
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"image": image_1HW3})
+
+
+def bare_litert(content: bytes, image_1HW3: Any, threads: int | None) -> Callable[[], Any]:
+    """Return set_tensor, invoke, get_tensor, as LiteRT's documentation has it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(
+        model_content=content, num_threads=threads or min(4, os.cpu_count() or 1)
+    )
+    interpreter.allocate_tensors()
+    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def call() -> Any:
+        interpreter.set_tensor(image["index"], image_1HW3)
+        interpreter.invoke()
+        return interpreter.get_tensor(output["index"])
+
+    return call
+
+
+BARE_CALLS = {"onnxruntime": bare_onnxruntime, "litert": bare_litert}
+
+
+def paired_ratio(ours: Callable[[], Any], bare: Callable[[], Any], clock: Clock) -> float:
+    """Return the median over blocks of our time divided by the bare call's."""
+    ratios = [block_s(ours, clock) / block_s(bare, clock) for _ in range(BLOCKS)]
+    return round(float(np.median(ratios[1:])), 4)  # the first block warms up
+
+
+def block_s(call: Callable[[], Any], clock: Clock) -> float:
+    """Return the median seconds of some calls; the first one lets the other side's threads rest."""
+    call()
+    times = []
+    for _ in range(BLOCK_FRAMES):
+        start = clock.now()
+        call()
+        times.append(clock.now() - start)
+    return float(np.median(times))
+
+
+def resize_ms(clock: Clock, opencv: bool) -> float:
+    """Return the median time of bringing 1280x720 to 1024x512 in one thread."""
+    frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    out = np.empty((512, 1024, 3), np.uint8)
+    if opencv:
+        import cv2
+
+        cv2.setNumThreads(1)
+        call: Callable[[], Any] = lambda: cv2.resize(frame, (1024, 512), dst=out)  # noqa: E731
+    else:
+        resizer = BilinearResizer((720, 1280), (512, 1024))
+        call = lambda: resizer(frame, out)  # noqa: E731
+    return round(1e3 * float(np.median([block_s(call, clock) for _ in range(5)])), 2)
