@@ -4,7 +4,7 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from fastseg_runtime.backend import (
     Backend,
@@ -129,7 +129,10 @@ def reject_unavailable(candidate: Candidate, library: Availability) -> Optional[
 def explain(model: ModelFile, rejected: Sequence[Rejection]) -> str:
     """Return why nothing in a model runs, what it has, and what would help."""
     lines = [f"nothing in {model.path} runs on this device:"]
-    lines += [f"  {item.target} with {item.backend}: {item.reason}" for item in rejected]
+    targets: Dict[str, List[str]] = {}
+    for item in rejected:
+        targets.setdefault(f"with {item.backend}: {item.reason}", []).append(item.target)
+    lines += [f"  {', '.join(names)} {reason}" for reason, names in targets.items()]
     if not rejected:
         held = ", ".join(f"{a.target} ({a.format})" for a in model.manifest.artifacts)
         lines.append(
@@ -250,8 +253,17 @@ def _close(parts: Sequence[Union[Backend, ModelFile]]) -> None:
 
 def _log_provenance(manifest: Manifest, info: SessionInfo) -> None:
     for item in info.rejected:
-        log.info("not used: %s with %s: %s", *_columns(item))
-    log.info("running %s (%s) with %s %s", info.target, info.precision, info.backend, info.version)
+        if not item.failed:  # that was said when it happened
+            log.info("not used: %s with %s: %s", *_columns(item))
+    fell_back = any(item.failed for item in info.rejected)
+    log.log(
+        logging.WARNING if fell_back else logging.INFO,
+        "running %s (%s) with %s %s",
+        info.target,
+        info.precision,
+        info.backend,
+        info.version,
+    )
     if manifest.model.trained_on or manifest.model.data_licence:
         log.info(
             "weights trained on %s; licence of the data: %s",

@@ -49,6 +49,8 @@ class ProgressLine(StatusLine):
     def __init__(self, what: str) -> None:
         super().__init__(plain_s=10.0)
         self._what, self._start = what, time.monotonic()
+        if not self._terminal:  # nothing of what is over soon
+            self._next_s += self._pause_s
 
     def __enter__(self) -> "ProgressLine":
         """Return the line itself."""
