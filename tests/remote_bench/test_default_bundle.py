@@ -1,4 +1,10 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from fastseg_runtime.bundle import open_bundle
@@ -63,14 +69,18 @@ def test_a_named_bundle_is_taken_as_it_is(folder):
     assert choose_bundle(folder / "x.fastseg", None, BOARD, Notes()) == folder / "x.fastseg"
 
 
-@pytest.mark.slow
-def test_without_a_bundle_the_newest_run_is_exported_once_into_the_cache(folder):
+def save_network(file: Path) -> None:
     from fastseg import FastSegNet
     from fastseg.checkpoint import CheckpointInfo, save_checkpoint
 
-    (folder / "runs/street").mkdir(parents=True)
+    file.parent.mkdir(parents=True)
     info = CheckpointInfo("nano", (ClassInfo("a", (0, 0, 0)), ClassInfo("b", (9, 9, 9))), 64, 32)
-    save_checkpoint(folder / "runs/street/model.safetensors", FastSegNet(2, "nano"), info)
+    save_checkpoint(file, FastSegNet(2, "nano"), info)
+
+
+@pytest.mark.slow
+def test_without_a_bundle_the_newest_run_is_exported_once_into_the_cache(folder):
+    save_network(folder / "runs/street/model.safetensors")
     watch = Notes()
     bundle = choose_bundle(None, None, BOARD, watch)
     assert "the newest run here, exported as cpu-fp32 to" in watch.notes[0]
@@ -80,6 +90,24 @@ def test_without_a_bundle_the_newest_run_is_exported_once_into_the_cache(folder)
     before = bundle.stat().st_mtime_ns
     assert choose_bundle(None, None, BOARD, Notes()) == bundle
     assert bundle.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_without_a_bundle_or_a_run_the_shipped_network_is_exported_and_measured(folder):
+    """Weights ship inside the package: a copy of it with weights comes first on the path."""
+    import fastseg
+
+    site = folder.parent / "site"
+    unwanted = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(Path(fastseg.__file__).parent, site / "fastseg", ignore=unwanted)
+    save_network(site / "fastseg/weights/base-camvid.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-m", "remote_bench", "localhost", "--seconds=1", "--idle=0.3", "--json"],
+        env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "base-camvid, shipped with fastseg, exported as cpu-fp32 to" in done.stderr
+    assert json.loads(done.stdout)["bundle"]["variant"] == "nano"
 
 
 @pytest.mark.slow

@@ -76,6 +76,9 @@ def export(source: object, target: Target, bundle: Path, watch: Watch) -> None:
     """
     exporting = importlib.import_module("fastseg_exporters.export")
     plan = exporting.Plan(source=source, targets=(target,), out=bundle, force=True)
-    outcome = exporting.export_bundle(plan, watch.note)
+    try:
+        outcome = exporting.export_bundle(plan, watch.note)
+    except ValueError as error:  # the network's, the data's, or of both together
+        raise BenchError(f"the export failed: {error}") from error
     if outcome.failed:
         raise BenchError(f"the export failed: {outcome.failed[target.name]}")
