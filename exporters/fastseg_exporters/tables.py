@@ -16,7 +16,7 @@ from fastseg_exporters.compare import Comparison, Row
 MODULES_OF_EXTRA = {
     "onnx": ("onnx", "onnxruntime", "onnxsim"),
     "tflite": ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
-    "coreml": ("coremltools", "sklearn"),
+    "coreml": ("coremltools",),
     "train": ("torch", "safetensors"),
 }
 # Exporter -> what proves its artifacts on a workstation.

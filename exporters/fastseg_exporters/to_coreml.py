@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch.export import ExportedProgram
 from fastseg import DeployGraph, Network, __version__
 from fastseg_exporters.backend_mil import read_program
 from fastseg_exporters.coreml_package import PackageText, describe, save
+from fastseg_exporters.coreml_palette import palettize
 from fastseg_exporters.coreml_trace import ConversionError, describe_step, trace
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.mil_evaluator import unknown_operations
@@ -28,7 +30,6 @@ from fastseg_exporters.mil_program import Operation, Program
 try:
     import coremltools as ct
     import coremltools.optimize.coreml as cto
-    from threadpoolctl import threadpool_limits
 except ImportError as error:
     raise ImportError(
         "exporting to Core ML needs coremltools: pip install 'fastseg-edge[coreml]'"
@@ -68,7 +69,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         io={"image": "image"}
         | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"}),
         requires={"backend": "coreml", "min_version": "6.0"},
-        toolchain=versions("torch", "coremltools", "scikit-learn"),
+        toolchain=versions("torch", "coremltools", "numpy"),
         layers=quantized_layers(program),
     )
 
@@ -148,9 +149,9 @@ def compress(model: Any, precision: str, options: Options, keep_float: tuple[str
         raise ValueError(f"no precision {precision!r}; choose fp16, int8-weights or palettized")
     if options.palette_bits not in PALETTE_BITS:
         raise ValueError(f"palette_bits is {options.palette_bits}; choose one of {PALETTE_BITS}")
-    palette = cto.OpPalettizerConfig(mode="kmeans", nbits=options.palette_bits)
-    with threadpool_limits(1):  # the order of sums, and so the palette, depends on the threads
-        return cto.palettize_weights(model, cto.OptimizationConfig(palette))
+    fit = partial(palettize, bits=options.palette_bits)
+    palette = cto.OpPalettizerConfig(mode="custom", lut_function=fit)
+    return cto.palettize_weights(model, cto.OptimizationConfig(palette))
 
 
 def quantized_layers(program: Program) -> tuple[str, ...]:
