@@ -41,6 +41,7 @@ class Availability:
     version: str = ""  # of the library
     reason: str = ""  # why it cannot be used
     fix: str = ""  # the command that changes that; empty: nothing does on this device
+    broken: bool = False  # it is there and does not load
 
 
 def probe(backend: str) -> Availability:
@@ -83,7 +84,7 @@ def _probe_import(backend: str, library: Library, module: str) -> Availability:
         name = module or backend
         fix = f"{library.install} --force-reinstall" if "pip" in library.install else ""
         reason = f"{name} is installed but does not load: {_first_line(error)}"
-        return Availability(backend, False, reason=reason, fix=fix or library.install)
+        return Availability(backend, False, reason=reason, fix=fix or library.install, broken=True)
     return Availability(backend, True, version=str(version))
 
 

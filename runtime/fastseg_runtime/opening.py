@@ -116,7 +116,7 @@ def reject_unavailable(candidate: Candidate, library: Availability) -> Optional[
     """Return why a candidate cannot be opened with the libraries here; None if it can."""
     target, backend = candidate.artifact.target, candidate.backend
     if not library.usable:
-        return Rejection(target, backend, library.reason, library.fix)
+        return Rejection(target, backend, library.reason, library.fix, library.broken)
     minimum = str(candidate.artifact.requires.get("min_version", ""))
     if backend != made_for(candidate.artifact) or not library.version:
         return None
@@ -156,7 +156,8 @@ def _first_that_works(model: ModelFile, wish: Wish) -> Opened:
                 raise
             except Exception as error:  # engines raise classes of their own
                 rejection = _failed(candidate, error)
-                log.warning("%s with %s failed: %s", *_columns(rejection))
+        if rejection.failed:
+            log.warning("%s with %s failed: %s", *_columns(rejection))
         rejected.append(rejection)
     raise NoBackendError(explain(model, rejected), rejected)
 

@@ -49,7 +49,7 @@ class Rejection:
     backend: str
     reason: str
     fix: str = ""  # the command that would change it
-    failed: bool = False  # it was tried and did not work; else it was never tried
+    failed: bool = False  # something that is there does not work; else there is nothing to try
 
 
 @dataclass(frozen=True)

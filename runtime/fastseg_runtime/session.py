@@ -67,8 +67,9 @@ class RealtimeSegmentation:
             raise ValueError(f"color is {color!r}; choose 'rgb' or 'bgr'")
         if build not in ("auto", "never"):
             raise ValueError(f"build is {build!r}; choose 'auto' or 'never'")
-        if engines < 1:
-            raise ValueError(f"engines is {engines}; expected 1 or more")
+        for name, count in (("threads", threads), ("engines", engines)):
+            if count is not None and not (isinstance(count, int) and count >= 1):
+                raise ValueError(f"{name} is {count!r}; expected 1 or more")
         wish = Wish(backend, device, threads, build, target, selftest, engines)
         opened = open_best(model_path, wish)
         self.manifest: Manifest = opened.manifest

@@ -51,7 +51,7 @@ def test_a_broken_library_is_told_apart_from_an_absent_one(
 ) -> None:
     (library / "their_engine.py").write_text(code)
     found = probe("theirs")
-    assert not found.usable
+    assert not found.usable and found.broken
     assert "their_engine is installed but does not load" in found.reason
     assert reason in found.reason
     assert found.fix == "pip install their-engine --force-reinstall"

@@ -92,6 +92,19 @@ def test_an_engine_that_fails_to_open_falls_back_loudly(
     assert engine.closed == 1
 
 
+def test_a_library_that_is_installed_but_broken_is_passed_over_loudly(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reason = "tensorrt is installed but does not load: libnvinfer.so.10: cannot open"
+    broken = Availability("tensorrt", False, reason=reason, broken=True)
+    real = libraries.probe
+    monkeypatch.setattr(opening, "probe", lambda name: broken if name == "tensorrt" else real(name))
+    with RealtimeSegmentation(path) as session:
+        assert session.info.target == "cpu-fp32"
+    failure, instead = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert reason in failure and "cpu-fp32" in instead
+
+
 def test_an_engine_that_fails_the_selftest_is_forgotten_and_not_used(
     engine: type[FixedBackend], path: Path
 ) -> None:

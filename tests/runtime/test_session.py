@@ -195,9 +195,11 @@ def test_closing_waits_for_the_frames_under_way(bundle_path: Path) -> None:
     assert errors <= {"this session is closed; open the model again"}
 
 
-def test_no_engine_at_all_is_refused(bundle_path: Path) -> None:
-    with pytest.raises(ValueError, match="engines is 0; expected 1 or more"):
-        RealtimeSegmentation(bundle_path, engines=0)
+@pytest.mark.parametrize("count", [{"engines": 0}, {"threads": -1}, {"engines": 1.5}])
+def test_a_count_below_one_is_refused(count: dict[str, Any], bundle_path: Path) -> None:
+    ((name, value),) = count.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected 1 or more"):
+        RealtimeSegmentation(bundle_path, **count)
 
 
 def test_frames_may_change_their_size_at_any_time(bundle_path: Path) -> None:
