@@ -1,0 +1,227 @@
+"""Train nano with one choice changed at a time, all by one recipe, and time each network.
+
+    python tools/ablations/run_ablations.py --data camvid:PATH --epochs 30 --out ablations
+    python tools/ablations/run_ablations.py --out ablations --docs    # table into docs/training.md
+
+Started again it goes on where it was stopped. OUT/ablations.json and OUT/ablations.md are written
+after every training; rows that are not trained yet are left out.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ablated_networks
+import torch
+from fastseg_training.config import TrainConfig, dump_config
+from fastseg_training.losses import LossOptions
+from fastseg_training.recipe import Recipe
+from fastseg_training.scoring import score_network
+from onnx_times import SIZE, time_networks
+from torch import nn
+
+from fastseg import CheckpointInfo, FastSegNet, Network, profile
+from fastseg.checkpoint import read_state_dict
+from fastseg.data import open_dataset
+
+HERE, DOCS = Path(__file__).parent, Path(__file__).parents[2] / "docs" / "training.md"
+BEGIN, END = "<!-- ablations: written by run_ablations.py -->", "<!-- end of ablations -->"
+HEAD = """\
+| nano with | mIoU | against nano | parameters | GMACs | ms, ONNX Runtime | against nano |
+|---|--:|--:|--:|--:|--:|--:|
+"""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One changed choice: a network, or an option of its training."""
+
+    name: str
+    changed: str  # in words, for the table
+    factory: str = "reference"  # in ablated_networks
+    loss: LossOptions = field(default_factory=LossOptions)
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+ABLATIONS = (
+    Ablation("reference", "nothing changed"),
+    Ablation("fused-at-8", "fused blocks at 1/8", "fused_at_8"),
+    Ablation("concat-fusion", "FFM: concatenation and 1x1, as in BiSeNet", "concat_fusion"),
+    Ablation("no-weights", "no class weights", loss=LossOptions(class_weights="none")),
+    Ablation("ohem", "OHEM, no class weights", loss=LossOptions("ohem", "none")),
+    Ablation("pyramid-pooling", "pyramid pooling for the ARM at 1/32", "pyramid_pooling"),
+    Ablation("no-ema", "no averaging of weights", recipe=Recipe(ema_decay=0.0)),
+    Ablation("dilated", "dilation instead of a stage at 1/32", "dilated"),
+    Ablation("quarter-skip", "a skip from 1/4, head at 1/4", "quarter_skip"),
+)
+NAMES = tuple(ablation.name for ablation in ABLATIONS)
+
+
+def configure(ablation: Ablation, data: str, options: argparse.Namespace) -> TrainConfig:
+    """Return the recipe that all share, with the one change."""
+    return TrainConfig(
+        data=data,
+        model=f"ablated_networks:{ablation.factory}",
+        epochs=options.epochs,
+        crop=options.crop,
+        batch=options.batch,
+        threads=options.threads,
+        seed=options.seed,
+        loss=ablation.loss,
+        recipe=dataclasses.replace(ablation.recipe, evaluations=1),
+    )
+
+
+def train(ablation: Ablation, config: TrainConfig, out: Path) -> Path:
+    """Train by fastseg-train, or go on with it, and return the weights' file."""
+    run = out / "runs" / ablation.name
+    file = out / f"{ablation.name}.toml"
+    file.write_text(dump_config(config), "utf-8")
+    words = ["--resume"] if (run / "resume.pt").exists() else ["--config", file.name, "--force"]
+    command = [sys.executable, "-m", "fastseg_training", "--threads", str(config.threads)]
+    paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*command, *words, "--name", ablation.name],
+        cwd=out,
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=sys.stderr,
+    )
+    if done.returncode:
+        sys.exit(done.returncode)
+    return run / "model.safetensors"
+
+
+def score(ablation: Ablation, weights: Path, data: str) -> dict[str, Any]:
+    """Return the scores on the test split."""
+    classes = open_dataset(data, "test").classes
+    model = build(ablation.factory, len(classes))
+    model.load_state_dict(read_state_dict(weights))
+    first = open_dataset(data, "test")[0].label_HW
+    info = CheckpointInfo(ablation.factory, classes, first.shape[1], first.shape[0])
+    network = Network(model.eval(), info, ablation.name, "")
+    return score_network(network, data, "test").scores(classes)
+
+
+def build(factory: str, num_classes: int) -> FastSegNet:
+    """Return a network without auxiliary heads."""
+    model: FastSegNet = getattr(ablated_networks, factory)(num_classes)
+    model.auxiliary_heads = nn.ModuleList()
+    return model
+
+
+def train_all(options: argparse.Namespace) -> None:
+    """Train and score what OUT/results lacks; the table is written after each."""
+    results = options.out / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    data = absolute(options.data)
+    for ablation in ABLATIONS:
+        file = results / f"{ablation.name}.json"
+        if file.exists() or ablation.name not in (options.only or NAMES):
+            continue
+        config = configure(ablation, data, options)
+        scores = score(ablation, train(ablation, config, options.out), data)
+        scores |= {"epochs": config.epochs, "seed": config.seed, "data": data.partition(":")[0]}
+        temporary = file.with_suffix(".part")
+        temporary.write_text(json.dumps(scores), "utf-8")
+        os.replace(temporary, file)
+        report(options)
+
+
+def absolute(data: str) -> str:
+    """Return a data set's name with an absolute path, if it has one."""
+    kind, colon, location = data.partition(":")
+    is_path = bool(colon) and Path(location).exists()
+    return f"{kind}:{Path(location).resolve()}" if is_path else data
+
+
+def report(options: argparse.Namespace) -> str:
+    """Write OUT/ablations.json and OUT/ablations.md from the trained rows; return the latter."""
+    rows = []
+    for ablation in ABLATIONS:
+        file = options.out / "results" / f"{ablation.name}.json"
+        if file.exists():
+            scores = json.loads(file.read_text("utf-8"))
+            rows.append({"name": ablation.name, "changed": ablation.changed,
+                         "factory": ablation.factory, **scores})  # fmt: skip
+    measure(rows)
+    text = render(rows)
+    (options.out / "ablations.json").write_text(json.dumps(rows, indent=1), "utf-8")
+    (options.out / "ablations.md").write_text(text, "utf-8")
+    return text
+
+
+def measure(rows: Sequence[dict[str, Any]]) -> None:
+    """Add parameters, multiply-adds and times; the times of one run, taken turn by turn."""
+    factories = sorted({row["factory"] for row in rows})
+    models = {name: build(name, len(rows[0]["iou"])) for name in factories}
+    times_ms = time_networks(models)
+    for row in rows:
+        cost = profile(models[row["factory"]], SIZE)
+        row |= {"parameters": cost.parameters, "macs": cost.macs}
+        row["latency_ms"] = times_ms[row["factory"]]
+
+
+def render(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the table in Markdown; differences are to the first row."""
+    if not rows:
+        return "No ablation is trained yet.\n"
+    first = rows[0]
+    lines = [
+        f"| {row['changed']} | {row['miou']:.3f} | {100 * (row['miou'] - first['miou']):+.1f} "
+        f"| {row['parameters'] / 1e6:.2f} M | {row['macs'] / 1e9:.2f} | {row['latency_ms']:.1f} "
+        f"| {row['latency_ms'] / first['latency_ms'] - 1:+.0%} |\n"
+        for row in rows
+    ]
+    epochs, images = f"{first['epochs']:g}", first["images"]
+    width, height = SIZE
+    note = (
+        f"\nOne run each, seed {first['seed']}, {epochs} epochs, {first['data']} test split "
+        f"({images} images): differences below a point are noise, and so short a schedule says "
+        f"less than a long one. Times at {width}x{height}, one thread, all networks turn by turn "
+        f"in one run; the changes of training alone leave the network's time as it is.\n"
+    )
+    return HEAD + "".join(lines) + note
+
+
+def write_docs(text: str) -> None:
+    """Replace what stands between the two marks of docs/training.md."""
+    page = DOCS.read_text("utf-8")
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    DOCS.write_text(f"{before}{BEGIN}\n{text}{END}{after}", "utf-8")
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="what to train on, e.g. camvid:PATH; none: only the table")
+    parser.add_argument("--out", type=Path, default=Path("ablations"))
+    parser.add_argument("--epochs", type=float, default=30)
+    parser.add_argument("--crop", default="288x288")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=NAMES, help="train these alone")
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/training.md")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out = options.out.resolve()
+    if options.data:
+        train_all(options)
+    text = report(options)
+    if options.docs:
+        write_docs(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
