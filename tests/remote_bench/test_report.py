@@ -94,6 +94,11 @@ def test_several_reports_share_a_page_with_a_table_on_top(made_result):
     assert page.index("<table>") < page.index("<h2>")
 
 
+def test_board_without_a_report_is_named_beside_the_others(made_result):
+    page = render_html([summarise(made_result())], {"<orin>": "another run holds this board"})
+    assert "<td>&lt;orin&gt;</td><td>no report</td><td>another run holds this board</td>" in page
+
+
 def test_file_is_written_whole_or_not_at_all(made_result, tmp_path):
     path = tmp_path / "report.html"
     write_html([summarise(made_result())], path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,18 @@ from remote_bench.svg import Line, Span, histogram, time_plot
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MOST_LINES = 8  # in one plot
+_NONE: Mapping[str, str] = {}
 
 
-def write_html(reports: Sequence[dict[str, Any]], path: Path) -> None:
+def write_html(
+    reports: Sequence[dict[str, Any]], path: Path, failures: Mapping[str, str] = _NONE
+) -> None:
     """Write the reports as one page; the file is there whole or not at all.
+
+    Args:
+        reports: one a board.
+        path: the file.
+        failures: boards without a report, and why there is none.
 
     Raises:
         ValueError: there is no report.
@@ -33,7 +41,7 @@ def write_html(reports: Sequence[dict[str, Any]], path: Path) -> None:
     """
     if not reports:
         raise ValueError("no report to write; expected at least one")
-    page = render_html(reports)
+    page = render_html(reports, failures)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -45,11 +53,11 @@ def write_html(reports: Sequence[dict[str, Any]], path: Path) -> None:
         raise
 
 
-def render_html(reports: Sequence[dict[str, Any]]) -> str:
+def render_html(reports: Sequence[dict[str, Any]], failures: Mapping[str, str] = _NONE) -> str:
     """Return the page."""
     style = resources.files("remote_bench").joinpath("report.css").read_text("utf-8")
     body = "".join(_report(report) for report in reports)
-    overview = _overview(reports) if len(reports) > 1 else ""
+    overview = _overview(reports, failures) if len(reports) + len(failures) > 1 else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -64,11 +72,11 @@ def _title(report: dict[str, Any]) -> str:
     return f"{host} · {report['bundle'].get('name', '')}".strip(" ·")
 
 
-def _overview(reports: Sequence[dict[str, Any]]) -> str:
+def _overview(reports: Sequence[dict[str, Any]], failures: Mapping[str, str]) -> str:
+    lines = [(_title(r), r["verdict"].replace("_", " "), headline(r)) for r in reports]
+    lines += [(host, "no report", why) for host, why in failures.items()]
     rows = "".join(
-        f"<tr><td>{escaped(_title(r))}</td><td>{escaped(r['verdict'].replace('_', ' '))}</td>"
-        f"<td>{escaped(headline(r))}</td></tr>"
-        for r in reports
+        f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in line)}</tr>" for line in lines
     )
     return f"<table><tr><th>run</th><th>verdict</th><th>result</th></tr>{rows}</table>"
 

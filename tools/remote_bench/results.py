@@ -89,7 +89,8 @@ def publish(outcomes: dict[str, Outcome], as_json: bool, html: Path | None) -> N
         if deployed := report.get("deployed"):
             _say(f"{report['host']}: {deployment(report, deployed)}")
     if html is not None and reports:
-        write_html(reports, html)
+        failures = {h: str(e) for h, e in outcomes.items() if isinstance(e, BenchError)}
+        write_html(reports, html, failures)
         _say(f"report: {html}")
 
 
