@@ -15,6 +15,7 @@ class FaultProxy:
 
     Attributes:
         cut_after: bytes from the client until both ends are closed.
+        cut_at: when that came to pass, s, monotonic.
         frozen: nothing is forwarded, and nothing is closed.
         delay_s: each way.
         bytes_per_s: each way.
@@ -22,6 +23,7 @@ class FaultProxy:
 
     def __init__(self, target_port: int) -> None:
         self.cut_after: int | None = None
+        self.cut_at = 0.0
         self.frozen = threading.Event()
         self.delay_s = 0.0
         self.bytes_per_s: float | None = None
@@ -60,6 +62,7 @@ class FaultProxy:
                 free_at = max(free_at, time.monotonic()) + took_s
                 waiting.put((free_at + self.delay_s, chunk))
                 if self.cut_after is not None and self.bytes_from_client >= self.cut_after:
+                    self.cut_at = time.monotonic()
                     break
         waiting.put((0.0, b""))
 

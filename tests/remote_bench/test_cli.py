@@ -255,20 +255,23 @@ def test_two_reports_of_one_board_are_compared(call, bundle, tmp_path):
     assert "differences" in result
 
 
+PHASES = ["upload", "build", "idle_before", "run", "fetch"]
+ONCE = (signal.SIGINT, None, {130})
+TWICE = (signal.SIGINT, signal.SIGINT, {130, -signal.SIGINT})  # the second may hit its very end
+KILLED = (signal.SIGKILL, None, {-9})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("first", "second", "codes"),
+    ("phase", "first", "second", "codes"),
     [
-        (signal.SIGINT, None, {130}),
-        (signal.SIGTERM, None, {130}),
-        (signal.SIGHUP, None, {130}),
-        (signal.SIGINT, signal.SIGINT, {130, -signal.SIGINT}),  # the second may hit its very end
-        (signal.SIGKILL, None, {-9}),
+        *((phase, *signals) for phase in PHASES for signals in (ONCE, TWICE, KILLED)),
+        ("build", signal.SIGTERM, None, {130}),  # handled as SIGINT is
+        ("run", signal.SIGHUP, None, {130}),
     ],
 )
-@pytest.mark.parametrize("phase", ["upload", "build", "idle_before", "run", "fetch"])
 def test_a_signal_at_any_point_leaves_a_clean_board(
-    environment, board, bundle, tmp_path, first, second, codes, phase
+    environment, board, bundle, tmp_path, phase, first, second, codes, record_property
 ):
     seconds = "1" if phase == "fetch" else "60"
     command = [*COMMAND, "localhost", str(bundle), "--seconds", seconds, "--idle", "0.5"]
@@ -279,6 +282,7 @@ def test_a_signal_at_any_point_leaves_a_clean_board(
         for line in client.stderr:
             if line.strip() == f"localhost: {phase}":
                 break
+        begin = time.monotonic()
         for number in filter(None, (first, second)):
             client.send_signal(number)
             time.sleep(0.05)
@@ -289,6 +293,7 @@ def test_a_signal_at_any_point_leaves_a_clean_board(
     while time.monotonic() < end and gone_soon(board):
         time.sleep(0.1)
     assert gone_soon(board) == []
+    record_property("board is clean", round(time.monotonic() - begin, 2))
     if phase != "upload":
         assert left(board) == []
 
