@@ -71,10 +71,6 @@ FIXES = {
 class CudaError(RuntimeError):
     """A CUDA call failed, or CUDA cannot be had; the message says why and what to do."""
 
-    def __init__(self, message: str, code: int = 0) -> None:
-        super().__init__(message)
-        self.code = code
-
 
 @dataclass(frozen=True)
 class Gpu:
@@ -105,7 +101,7 @@ class Cuda:
         code = getattr(self._library, name)(*arguments)
         if code:
             self._library.cudaGetLastError()
-            raise CudaError(self._explain(name, code), code)
+            raise CudaError(self._explain(name, code))
 
     def try_call(self, name: str, *arguments: Any) -> bool:
         """Call a function and return whether it succeeded; for clean-up, where nobody listens."""

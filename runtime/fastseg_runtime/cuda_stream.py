@@ -6,7 +6,7 @@ from typing import Any, Callable, Optional
 
 from fastseg_runtime.cuda import Cuda, CudaError
 
-_HOST_TO_DEVICE, _DEVICE_TO_HOST, _DEVICE_TO_DEVICE = 1, 2, 3  # cudaMemcpyKind
+_HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2  # cudaMemcpyKind
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: does not wait for other libraries' default stream
 _DISABLE_TIMING = 2  # cudaEventDisableTiming
 _THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: other threads may go on using CUDA
@@ -27,10 +27,6 @@ class Stream:
     def copy_to_host(self, host: Any, address: int) -> None:
         """Queue a copy of GPU memory into a (pinned) numpy array."""
         self._copy(host.ctypes.data, address, host.nbytes, _DEVICE_TO_HOST)
-
-    def copy_on_device(self, target: int, source: int, nbytes: int) -> None:
-        """Queue a copy from one address in GPU memory to another."""
-        self._copy(target, source, nbytes, _DEVICE_TO_DEVICE)
 
     def wait_for(self, producer: Optional[int]) -> None:
         """Make what is queued from here on wait for what another stream has queued so far."""

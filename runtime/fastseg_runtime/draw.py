@@ -1,6 +1,6 @@
 """Class maps as pictures: overlays and legends, in numpy alone."""
 
-from typing import Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -13,13 +13,7 @@ _SWATCH = HEIGHT * _SCALE
 _BLOCK_ROWS = 32  # rows at a time: what is mixed stays in the CPU's cache
 
 
-def overlay(
-    frame_HW3: Array,
-    classes_HW: Array,
-    palette_K3: Array,
-    alpha: float = 0.5,
-    out: Optional[Array] = None,
-) -> Array:
+def overlay(frame_HW3: Array, classes_HW: Array, palette_K3: Array, alpha: float = 0.5) -> Array:
     """Return the frame with the classes' colours mixed in.
 
     Args:
@@ -28,7 +22,6 @@ def overlay(
         palette_K3: uint8 colours in the frame's channel order; an id beyond it (ignored pixels)
             leaves the frame as it is.
         alpha: share of the colour, 0 to 1.
-        out: uint8 (H, W, 3) to write to; not the frame itself.
 
     Raises:
         ValueError: sizes differ, or alpha is outside 0 to 1.
@@ -42,7 +35,7 @@ def overlay(
         raise ValueError(f"alpha is {alpha}; expected 0 (frame) to 1 (colour)")
     share = round(alpha * 256)  # in 256ths, so that it stays in integers
     tint_K3 = palette_K3.astype(np.uint16) * np.uint16(share)
-    result_HW3: Array = np.empty(frame_HW3.shape, np.uint8) if out is None else out
+    result_HW3: Array = np.empty(frame_HW3.shape, np.uint8)
     mixed_block, tint_block = np.empty((2, _BLOCK_ROWS, *frame_HW3.shape[1:]), np.uint16)
     for top in range(0, len(frame_HW3), _BLOCK_ROWS):
         rows = slice(top, min(top + _BLOCK_ROWS, len(frame_HW3)))

@@ -59,19 +59,9 @@ def _advice(image: Array) -> str:
     return "a batch of frames is (N, H, W, 3)"
 
 
-def resize_bilinear(
-    image_HW3: Array, width: int, height: int, out: Optional[Array] = None
-) -> Array:
-    """Resize an image without anti-aliasing, with OpenCV if it is there.
-
-    Args:
-        image_HW3: uint8, any strides.
-        width: of the result, pixels.
-        height: of the result, pixels.
-        out: uint8 (height, width, 3) to write to, pixels of a row side by side.
-    """
-    if out is None:
-        out = np.empty((height, width, 3), np.uint8)
+def resize_bilinear(image_HW3: Array, width: int, height: int) -> Array:
+    """Resize an image, uint8 with any strides, without anti-aliasing; by OpenCV if it is there."""
+    out: Array = np.empty((height, width, 3), np.uint8)
     cv2 = opencv()
     if cv2 is None:
         BilinearResizer(image_HW3.shape[:2], (height, width))(image_HW3, out)
@@ -80,13 +70,12 @@ def resize_bilinear(
     return out
 
 
-def resize_nearest(
-    classes_HW: Array, width: int, height: int, out: Optional[Array] = None
-) -> Array:
+def resize_nearest(classes_HW: Array, width: int, height: int) -> Array:
     """Resize a class map: every pixel gets the id at its centre."""
     rows = np.take(classes_HW, nearest_index(classes_HW.shape[0], height), axis=0)
     columns = nearest_index(classes_HW.shape[1], width)
-    return np.take(rows, columns, axis=1, out=out, mode="clip")
+    resized: Array = np.take(rows, columns, axis=1)
+    return resized
 
 
 def nearest_index(size_in: int, size_out: int) -> Array:

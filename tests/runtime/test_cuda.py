@@ -265,6 +265,7 @@ def test_a_real_gpu_array_is_shared_with_other_libraries(library: str) -> None:
         result = other.asarray(ours)
     view = view_device_array(frame, (4, 6, 3))
     stream.wait_for(view.stream)
-    stream.copy_on_device(ours.address, view.address, ours.nbytes)
+    on_device = 3  # cudaMemcpyDeviceToDevice
+    cuda.call("cudaMemcpyAsync", ours.address, view.address, ours.nbytes, on_device, stream.handle)
     stream.synchronize()
     assert bool((result == frame).all())
