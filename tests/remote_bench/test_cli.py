@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -256,22 +257,24 @@ def test_two_reports_of_one_board_are_compared(call, bundle, tmp_path):
 
 
 PHASES = ["upload", "build", "idle_before", "run", "fetch"]
-ONCE = (signal.SIGINT, None, {130})
-TWICE = (signal.SIGINT, signal.SIGINT, {130, -signal.SIGINT})  # the second may hit its very end
-KILLED = (signal.SIGKILL, None, {-9})
+MOMENTS = [random.Random(seed).uniform(0, 5) for seed in range(4)]
+ONCE = ([signal.SIGINT], {130})
+TWICE = ([signal.SIGINT, signal.SIGINT], {130, -signal.SIGINT})  # the second may hit its very end
+KILLED = ([signal.SIGKILL], {-signal.SIGKILL})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("phase", "first", "second", "codes"),
+    ("phase", "delay_s", "signals", "codes"),
     [
-        *((phase, *signals) for phase in PHASES for signals in (ONCE, TWICE, KILLED)),
-        ("build", signal.SIGTERM, None, {130}),  # handled as SIGINT is
-        ("run", signal.SIGHUP, None, {130}),
+        *((phase, 0, *case) for phase in PHASES for case in (ONCE, TWICE, KILLED)),
+        *(("connect", moment_s, *KILLED) for moment_s in MOMENTS),
+        ("build", 0, [signal.SIGTERM], {130}),  # handled as SIGINT is
+        ("run", 0, [signal.SIGHUP], {130}),
     ],
 )
 def test_a_signal_at_any_point_leaves_a_clean_board(
-    environment, board, bundle, tmp_path, phase, first, second, codes, record_property
+    environment, board, bundle, tmp_path, phase, delay_s, signals, codes, record_property
 ):
     seconds = "1" if phase == "fetch" else "60"
     command = [*COMMAND, "localhost", str(bundle), "--seconds", seconds, "--idle", "0.5"]
@@ -282,8 +285,9 @@ def test_a_signal_at_any_point_leaves_a_clean_board(
         for line in client.stderr:
             if line.strip() == f"localhost: {phase}":
                 break
+        time.sleep(delay_s)
         begin = time.monotonic()
-        for number in filter(None, (first, second)):
+        for number in signals:
             client.send_signal(number)
             time.sleep(0.05)
         said = client.stderr.read()
@@ -294,7 +298,7 @@ def test_a_signal_at_any_point_leaves_a_clean_board(
         time.sleep(0.1)
     assert gone_soon(board) == []
     record_property("board is clean", round(time.monotonic() - begin, 2))
-    if phase != "upload":
+    if phase not in ("connect", "upload"):
         assert left(board) == []
 
 
