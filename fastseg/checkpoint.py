@@ -97,7 +97,7 @@ def load_checkpoint(
     weights, header = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     info = _parse_header(header, path) if header else _guess_info(weights, path)
     _check_wanted(info, num_classes, variant, path)
-    model = FastSegNet(len(info.classes), info.variant, auxiliary=False)
+    model = build_variant(info.variant, len(info.classes), auxiliary=False)
     if info.pruned:
         narrow_to_weights(model, weights)
     try:
@@ -108,6 +108,14 @@ def load_checkpoint(
             f"classes: {error}"
         ) from error
     return model.eval(), info
+
+
+def build_variant(variant: str, num_classes: int, auxiliary: bool = True) -> FastSegNet:
+    """Return a new network: a variant of FastSegNet, or one with a backbone of others."""
+    from fastseg.backbones import BACKBONES, BackboneNet  # it reads checkpoints too
+
+    kind = BackboneNet if variant in BACKBONES else FastSegNet
+    return kind(num_classes, variant, auxiliary)
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -44,8 +44,7 @@ class FastSegNet(nn.Module):
 
     def __init__(self, num_classes: int, variant: str = "base", auxiliary: bool = True) -> None:
         super().__init__()
-        if not 1 <= num_classes <= MAX_CLASSES:
-            raise ValueError(f"num_classes is {num_classes}; expected 1 to {MAX_CLASSES}")
+        check_classes(num_classes)
         if variant not in VARIANTS:
             raise ValueError(f"no variant {variant!r}; choose one of {sorted(VARIANTS)}")
         self.num_classes, self.variant = num_classes, variant
@@ -54,7 +53,6 @@ class FastSegNet(nn.Module):
         channels_8 = widths.stages_8[-1].channels
         channels_16 = widths.stages_16[-1].channels
         channels_32 = widths.stages_32[-1].channels
-        decoder = widths.decoder_channels
 
         self.stem = nn.Sequential(
             ConvBNReLU(3, widths.stem[0], kernel_size=3, stride=2),
@@ -63,13 +61,25 @@ class FastSegNet(nn.Module):
         self.stage_8 = make_stages(channels_4, widths.stages_8)
         self.stage_16 = make_stages(channels_8, widths.stages_16)
         self.stage_32 = make_stages(channels_16, widths.stages_32)
+        self.make_decoder(
+            (channels_8, channels_16, channels_32),
+            widths.decoder_channels,
+            widths.head_channels,
+            auxiliary,
+        )
+
+    def make_decoder(
+        self, channels: tuple[int, int, int], decoder: int, head: int, auxiliary: bool
+    ) -> None:
+        """Add all that follows the encoder, whose maps have these channels at 1/8, 1/16, 1/32."""
+        channels_8, channels_16, channels_32 = channels
         self.context = ConvBNReLU(channels_32, decoder, kernel_size=1)
         self.refine_32 = AttentionRefinement(channels_32, decoder)
         self.refine_16 = AttentionRefinement(channels_16, decoder)
         self.fuse = FeatureFusion(channels_8, decoder)
-        self.head = Head(decoder, widths.head_channels, num_classes)
+        self.head = Head(decoder, head, self.num_classes)
         self.auxiliary_heads = nn.ModuleList(
-            [Head(decoder, widths.head_channels, num_classes) for _ in range(2 * auxiliary)]
+            [Head(decoder, head, self.num_classes) for _ in range(2 * auxiliary)]
         )
 
     @classmethod
@@ -86,11 +96,15 @@ class FastSegNet(nn.Module):
 
         return load(name)[0]
 
-    def features(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the decoder's maps at 1/8, 1/16 and 1/32, all of the decoder's width."""
+    def encode(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the encoder's maps at 1/8, 1/16 and 1/32."""
         x_NCh8w8 = self.stage_8(self.stem(image_N3HW))
         x_NCh16w16 = self.stage_16(x_NCh8w8)
-        x_NCh32w32 = self.stage_32(x_NCh16w16)
+        return x_NCh8w8, x_NCh16w16, self.stage_32(x_NCh16w16)
+
+    def features(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the decoder's maps at 1/8, 1/16 and 1/32, all of the decoder's width."""
+        x_NCh8w8, x_NCh16w16, x_NCh32w32 = self.encode(image_N3HW)
         vector_NC11 = self.context(global_average(x_NCh32w32))
         y_NCh32w32 = self.refine_32(x_NCh32w32) + vector_NC11
         y_NCh16w16 = self.refine_16(x_NCh16w16) + upsample(y_NCh32w32, 2)
@@ -132,6 +146,12 @@ class FastSegNet(nn.Module):
             upsample_to(head(x), LOGITS_STRIDE << level, height, width)
             for level, (head, x) in enumerate(zip(heads, maps, strict=False))
         ]
+
+
+def check_classes(num_classes: int) -> None:
+    """Raise ValueError unless uint8 ids can tell so many classes from "ignore"."""
+    if not 1 <= num_classes <= MAX_CLASSES:
+        raise ValueError(f"num_classes is {num_classes}; expected 1 to {MAX_CLASSES}")
 
 
 def check_image(image_N3HW: Tensor) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fastseg_training.cli import main
 from safetensors.numpy import load_file
 
 from fastseg import load_checkpoint
+from fastseg.backbones import BackboneNet
 
 DATA = "synthetic:size=96x64,train=12,val=3,test=4"
 TINY = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4"]
@@ -231,3 +233,18 @@ def test_resuming_with_other_options_is_refused(trained: Path, cli: Cli, tmp_pat
     shutil.copytree(trained / "runs", tmp_path / "runs")
     code, _, err = cli(*TINY, "--resume", "--seed", "5")
     assert code == 1 and "was started with seed = 0, not 5" in " ".join(err.split())
+
+
+@pytest.mark.slow
+def test_a_backbone_of_others_is_trained_from_a_file_of_its_weights(
+    cli: Cli, tmp_path: Path
+) -> None:
+    weights = BackboneNet(2, "mobilenetv2").backbone.state_dict()
+    torch.save(weights, tmp_path / "imagenet.pth")
+    options = ["--model", "mobilenetv2", "--init", "imagenet.pth", "--epochs", "0.3"]
+    code, _, err = cli(*TINY, *options, "--name", "mobile")
+    assert code == 0, err
+    assert "tensors of mobilenetv2 taken; 0 start anew" in err
+    checkpoint = "runs/mobile/model.safetensors"
+    code, out, _ = cli("--evaluate", checkpoint, "--data", DATA, "--json")
+    assert code == 0 and json.loads(out)["images"] == 4

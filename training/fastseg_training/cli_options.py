@@ -44,7 +44,8 @@ Split = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="nano, small, base, large or package.module:factory. [base]", rich_help_panel=WHAT
+        help="nano, small, base, large, mobilenetv2 or package.module:factory. [base]",
+        rich_help_panel=WHAT,
     ),
 ]
 Init = Annotated[

@@ -31,8 +31,8 @@ class TrainConfig:
     Attributes:
         data: a data set, as for fastseg.data.open_dataset.
         split: "train" or "trainval".
-        model: a variant of FastSegNet, or "package.module:factory".
-        init: a checkpoint to start from; "" for random weights.
+        model: a variant of FastSegNet, a backbone of others, or "package.module:factory".
+        init: a checkpoint to start from, for a backbone a file of ImageNet weights; "" for none.
         teacher: a checkpoint of the same classes to imitate; "" for none.
         prune: share of the multiply-adds of `init` to save by removing channels; 0 for none.
         classes: a classes.txt with other names and colours; "" for the data set's own.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 
 from fastseg_training.config import ConfigError
 
 CLASSIFIER = "head.1."  # the layer that knows the classes
 
 
-def copy_matching(source: nn.Module, target: nn.Module, same_classes: bool, name: str) -> str:
+def copy_matching(
+    source: Mapping[str, Tensor], target: nn.Module, same_classes: bool, name: str
+) -> str:
     """Copy all tensors of equal name and shape.
 
     Args:
-        source: the network to take weights from.
+        source: the state dict to take weights from.
         target: the network to train.
         same_classes: copy the classifier too; with other classes it starts anew.
         name: of the source, for messages.
@@ -27,7 +31,7 @@ def copy_matching(source: nn.Module, target: nn.Module, same_classes: bool, name
     wanted = target.state_dict()
     found = {
         key: value
-        for key, value in source.state_dict().items()
+        for key, value in source.items()
         if key in wanted
         and value.shape == wanted[key].shape
         and (same_classes or not key.startswith(CLASSIFIER))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from fastseg_runtime.manifest import ClassInfo
 from torch import nn
 
 from fastseg import VARIANTS, FastSegNet, open_network
+from fastseg.backbones import BACKBONES, BackboneNet, load_backbone
+from fastseg.checkpoint import read_state_dict
 from fastseg.model import Head
 from fastseg.narrow import narrow_to_weights
 from fastseg_training.config import ConfigError, TrainConfig
@@ -28,12 +31,31 @@ def build_network(config: TrainConfig, classes: Classes, size: tuple[int, int]) 
     Raises:
         ConfigError, CheckpointError: --init, --prune or --model cannot be used.
     """
+    if config.model in BACKBONES:
+        return with_backbone(config, classes)
     if config.model not in VARIANTS:
-        return open_network(config.model, classes).model
+        return own_network(config, classes)
     model = FastSegNet(len(classes), config.model)
     if config.init:
         start_from(model, config.init, classes)
     return pruned(model, config, size) if config.prune else model
+
+
+def with_backbone(config: TrainConfig, classes: Classes) -> nn.Module:
+    """Return a network whose backbone starts from --init, a file of ImageNet weights."""
+    model = BackboneNet(len(classes), config.model)
+    if config.init:
+        print(load_backbone(model, Path(config.init)), file=sys.stderr)
+    return model
+
+
+def own_network(config: TrainConfig, classes: Classes) -> nn.Module:
+    """Return the user's own network; --init is a state dict, taken as far as it fits."""
+    model = open_network(config.model, classes).model
+    if config.init:
+        weights = read_state_dict(Path(config.init))
+        print(copy_matching(weights, model, True, config.init), file=sys.stderr)
+    return model
 
 
 def start_from(model: FastSegNet, init: str, classes: Classes) -> None:
@@ -44,7 +66,7 @@ def start_from(model: FastSegNet, init: str, classes: Classes) -> None:
         narrow_to_weights(model, {k: v for k, v in weights.items() if k not in CLASSIFIER})
         renew_auxiliary_heads(model)
     same_classes = names(source.info.classes) == names(classes)
-    print(copy_matching(source.model, model, same_classes, init), file=sys.stderr)
+    print(copy_matching(source.model.state_dict(), model, same_classes, init), file=sys.stderr)
 
 
 def renew_auxiliary_heads(model: FastSegNet) -> None:
@@ -65,7 +87,9 @@ def pruned(model: FastSegNet, config: TrainConfig, size: tuple[int, int]) -> Fas
 
 def is_pruned(config: TrainConfig) -> bool:
     """Return whether the network has other widths than its variant."""
-    return bool(config.prune) or bool(config.init and open_network(config.init).info.pruned)
+    if config.prune or not config.init or config.model not in VARIANTS:
+        return bool(config.prune)
+    return open_network(config.init).info.pruned
 
 
 def open_teacher(config: TrainConfig, classes: Classes) -> nn.Module | None:
