@@ -25,6 +25,9 @@ except ImportError as error:
     raise ImportError("int8 needs onnxruntime: pip install 'fastseg-edge[onnx]'") from error
 
 QUANTIZED_OPERATORS = ["Conv", "Add", "Mul"]  # ReLU joins the convolution before it
+# Ranges from the mean over images of each one's extremes, not from the extremes of all: a single
+# odd image would take resolution from every other (CamVid: 0.5 to 0.9 points of mIoU).
+MEAN_OF_EXTREMES = {"CalibMovingAverage": True}
 EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
 
 
@@ -60,7 +63,10 @@ def quantize(
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"TensorQuantOverrides": _image_scale(mean, std)},
+                extra_options={
+                    **MEAN_OF_EXTREMES,
+                    "TensorQuantOverrides": _image_scale(mean, std),
+                },
             )
         finally:
             logging.disable(logging.NOTSET)

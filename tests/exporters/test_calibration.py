@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from fastseg_exporters.calibration import Calibration
@@ -45,6 +46,27 @@ def test_a_folder_without_images_and_a_broken_image_are_named(tmp_path: Path) ->
     (tmp_path / "broken.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"broken\.png is not an image"):
         list(Calibration(str(tmp_path)).images(8, 8))
+
+
+def test_one_odd_image_does_not_cost_the_others_their_resolution() -> None:
+    torch.manual_seed(0)
+    model = float_graph(DeployGraph(FastSegNet(3, "nano"), 64, 32).eval())
+    plain = np.full((1, 32, 64, 3), 132, np.uint8)
+    odd = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (1, 32, 64, 3))
+    alone, among_others = (
+        scales(quantize(model, images, 128.0, 64.0)) for images in ([odd], [*[plain] * 7, odd])
+    )
+    assert among_others.keys() == alone.keys()
+    ratios = [among_others[name] / alone[name] for name in alone]
+    assert np.median(ratios) < 0.6
+
+
+def scales(model: onnx.ModelProto) -> dict[str, float]:
+    """Return the scale of every activation but the image's, which is pinned."""
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    names = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    found = {name: values[name] for name in names if values[name].size == 1}
+    return {name: float(scale) for name, scale in found.items() if scale != np.float32(1 / 64)}
 
 
 def test_int8_holds_one_image_at_a_time() -> None:
