@@ -1,5 +1,6 @@
 """How far an export is: a bar on a terminal, one line per event in a log file."""
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 
@@ -16,6 +17,8 @@ def silent(what: str, done: int, total: int) -> None:
 
 class ExportProgress:
     """A bar for the step that runs now, on stderr; lines scroll by above it.
+
+    Warnings that libraries log meanwhile are held back: they are about the libraries themselves.
 
     Args:
         console: on stderr; without a terminal the bar is left out.
@@ -36,6 +39,8 @@ class ExportProgress:
 
     def __enter__(self) -> "ExportProgress":
         """Start the bar."""
+        self._logging_before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
         self._bar.start()
         return self
 
@@ -47,6 +52,7 @@ class ExportProgress:
     ) -> None:
         """Take the bar off the terminal."""
         self._bar.stop()
+        logging.disable(self._logging_before)
 
     def tell(self, line: str) -> None:
         """Print a line."""
