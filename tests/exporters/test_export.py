@@ -15,7 +15,7 @@ from fastseg_exporters.source import NetworkSource
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle import open_bundle
 from fastseg_runtime.manifest import Artifact, Manifest
-from fastseg_targets.profile import load_target, parse_target
+from fastseg_targets.profile import Gate, load_target, parse_target
 
 from fastseg.data.camvid import CLASSES
 
@@ -91,6 +91,27 @@ def test_the_runtime_opens_what_was_exported(exported: tuple[Path, Manifest, Pla
     for target in TARGETS:
         with RealtimeSegmentation(exported[0], target=target.name) as session:
             assert session.infer(image_HW3).shape == (50, 70)
+
+
+def test_the_bare_onnx_file_of_a_bundle_knows_its_classes_and_normalisation(
+    exported: tuple[Path, Manifest, Plan], tmp_path: Path
+) -> None:
+    path, manifest, _ = exported
+    (tmp_path / "model.onnx").write_bytes(open_bundle(path).read(named(manifest, "cpu-int8").entry))
+    with RealtimeSegmentation(tmp_path / "model.onnx") as session:
+        assert session.classes == manifest.classes
+        assert session.input == manifest.input
+        assert session.manifest.model == manifest.model
+
+
+def test_resume_makes_again_what_was_made_in_another_way(
+    exported: tuple[Path, Manifest, Plan], tmp_path: Path
+) -> None:
+    path = tmp_path / exported[0].name
+    path.write_bytes(exported[0].read_bytes())
+    looser = dataclasses.replace(TARGETS[0], gate=Gate(0.02, 0.05))
+    again = dataclasses.replace(exported[2], out=path, resume=True, targets=(looser, TARGETS[1]))
+    assert export_bundle(again).skipped == ["cpu-int8"]
 
 
 def test_resume_skips_what_is_there_and_makes_the_rest(

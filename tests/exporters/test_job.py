@@ -1,13 +1,15 @@
 """Converters that go wrong, in a child process: what is told, and that nothing is left."""
 
+import dataclasses
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.job import ConversionError, Job, run_job
+from fastseg_exporters.job import ConversionError, Converted, Job, run_job, run_variants
 from fastseg_exporters.source import NetworkSource
-from fastseg_targets.profile import parse_target
+from fastseg_targets.profile import load_target, parse_target
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("outside_packages")]
 
@@ -51,6 +53,31 @@ def test_a_converter_that_hangs_is_stopped_with_all_its_children(
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running(pid)
+
+
+@pytest.mark.parametrize("target", ["cpu-int8", "jetson-int8", "android-int8"])
+def test_conversions_in_one_process_are_those_that_processes_of_their_own_give(
+    target: str, source: NetworkSource, tmp_path: Path
+) -> None:
+    data = Calibration("synthetic:size=96x64,train=2,val=1,test=1", 2)
+    job = Job(source, load_target(target), "int8", data)
+    told: list[int] = []
+    alone = run_job(job, new_folder(tmp_path), timeout_s=600)
+    names = [(), (alone.artifact.layers[-1],), (alone.artifact.layers[0],)]
+    together = run_variants(job, names, new_folder(tmp_path), 600, told.append)
+    last = dataclasses.replace(job, keep_float=names[-1])
+    last_alone = run_job(last, new_folder(tmp_path), timeout_s=600)
+    assert entry(together[0]) == entry(alone)
+    assert entry(together[2]) == entry(last_alone) != entry(alone)
+    assert told == sorted(told) and set(told) <= {0, 1, 2}
+
+
+def new_folder(parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=parent))
+
+
+def entry(converted: Converted) -> bytes:
+    return (converted.folder / converted.artifact.entry).read_bytes()
 
 
 def running(pid: str) -> bool:
