@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from fastseg_runtime.metrics import Array
 
-from compare_models.engine import open_session
+from compare_models.engine import open_session, pinned
 
 SUFFIX = "_kernel_time"
 CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "NhwcFusedConv", "ConvInteger")
@@ -59,8 +59,9 @@ def node_times(
     """Profile a graph; the first run, which allocates, is left out."""
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(model, threads, f"{folder}/profile")
-        for _ in range(runs + 1):
-            session.run(None, dict(feed))
+        with pinned():
+            for _ in range(runs + 1):
+                session.run(None, dict(feed))
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     times_us: dict[tuple[str, str], list[float]] = {}
     for event in events:

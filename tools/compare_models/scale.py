@@ -12,7 +12,7 @@ from fastseg_exporters.to_onnx import FLOAT_IMAGE, to_onnx
 from fastseg_training.progress import show_progress
 
 from compare_models.candidate import open_candidates, open_module
-from compare_models.engine import call_of
+from compare_models.engine import call_of, pinned
 from compare_models.memory import peak_memory_mb
 from compare_models.timing import time_rounds
 from fastseg import DeployGraph
@@ -54,7 +54,8 @@ def sweep_sizes(
         candidates = open_candidates(specs, (width, height), classes)
         for count in threads:
             calls = {c.name: call_of(c.model, c.feed, count) for c in candidates}
-            times_ms = time_rounds(calls, rounds)
+            with pinned():
+                times_ms = time_rounds(calls, rounds)
             for c in candidates:
                 latency_ms = float(np.median(times_ms[c.name]))
                 memory_mb = peak_memory_mb(c.model, c.feed, count)
@@ -80,7 +81,8 @@ def sweep_batches(
     points = []
     for count in show_progress(threads, "sweeping batches", len(threads)):
         calls = {str(n): call_of(models[n], feeds[n], count) for n in batches}
-        times_ms = time_rounds(calls, rounds)
+        with pinned():
+            times_ms = time_rounds(calls, rounds)
         for n in batches:
             memory_mb = peak_memory_mb(models[n], feeds[n], count)
             latency_ms = float(np.median(times_ms[str(n)]))

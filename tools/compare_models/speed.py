@@ -10,7 +10,7 @@ from fastseg_training.progress import show_progress
 
 from compare_models.candidate import Candidate
 from compare_models.cost import Cost, cost_of
-from compare_models.engine import call_of
+from compare_models.engine import call_of, pinned
 from compare_models.int8 import export_int8
 from compare_models.memory import peak_memory_mb
 from compare_models.node_times import node_times
@@ -28,12 +28,13 @@ class Row:
         cost: on paper.
         file_mb: size of the ONNX file, MB of 1e6 bytes.
         latency_ms: median; of this machine at this hour, unlike the ratios.
+        fastest_ms: of all rounds.
         speedup: the reference's time over this one's.
         over_fp32: for int8: the same network's fp32 time over this one's.
         memory_mb: peak of a process that runs it, above its start.
         tail_share: of the time, after the last convolution.
         convolution_share: of the time.
-        peak_share: of the machine's peak arithmetic over the whole graph; None unless measured.
+        peak_share: of the machine's peak arithmetic, fastest round; None: not measured.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     cost: Cost
     file_mb: float
     latency_ms: float
+    fastest_ms: float
     speedup: Ratio
     over_fp32: Ratio | None
     memory_mb: float
@@ -78,7 +80,8 @@ def compare(
             models[candidate.name, "int8"] = export_int8(candidate.graph)
     feeds = {candidate.name: candidate.feed for candidate in candidates}
     calls = {" ".join(key): call_of(model, feeds[key[0]], threads) for key, model in models.items()}
-    times_ms = time_rounds(calls, rounds)
+    with pinned():
+        times_ms = time_rounds(calls, rounds)
     calls.clear()  # their sessions hold memory
     reference_ms = times_ms[f"{candidates[0].name} fp32"]
     rows = []
@@ -94,12 +97,13 @@ def compare(
                 cost,
                 model.ByteSize() / 1e6,
                 float(np.median(mine_ms)),
+                float(mine_ms.min()),
                 ratio_to(reference_ms, mine_ms),
                 ratio_to(float_ms, mine_ms) if precision == "int8" else None,
                 peak_memory_mb(model, feeds[name], threads),
                 profile.tail_share,
                 profile.convolution_share,
-                _peak_share(peaks, cost, float(np.median(mine_ms))),
+                _peak_share(peaks, cost, float(mine_ms.min())),
             )
         )
     return rows
