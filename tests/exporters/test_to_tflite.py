@@ -1,6 +1,7 @@
 """TFLite files: what is in them, and that LiteRT computes with them what PyTorch does."""
 
 import dataclasses
+import os
 import subprocess
 import venv
 from collections.abc import Iterator
@@ -129,7 +130,7 @@ class Exported:
         backend.open(
             ModelSource(
                 Artifact("android", "tflite", "", self.artifact.entry, (), self.artifact.io),
-                InputSpec(WIDTH, HEIGHT, mean=info.mean, std=info.std),
+                InputSpec(info.width, info.height, mean=info.mean, std=info.std),
                 OutputSpec(),
                 CLASSES,
                 read=lambda _: self.path.read_bytes(),
@@ -183,6 +184,22 @@ def gpu(trained: FastSegNet, tmp_path_factory: pytest.TempPathFactory) -> Export
 def test_a_float_file_gives_pytorchs_class_maps(fp32: Exported) -> None:
     assert fp32.artifact.io == {"image": "uint8 NHWC", "classes": "uint8"}
     assert fp32.agreement() >= 0.998
+
+
+@pytest.mark.skipif("FASTSEG_CAMVID" not in os.environ, reason="FASTSEG_CAMVID is not set")
+def test_a_shipped_network_agrees_on_camvids_test_images(tmp_path: Path) -> None:
+    from fastseg import open_network, pretrained
+    from fastseg.data import open_dataset
+
+    names = [name for name in pretrained.names() if name.endswith("-camvid")]
+    if not names:
+        pytest.skip("no weights trained on CamVid are shipped")
+    network = open_network(names[0])
+    exported = export(dataclasses.replace(request(network.model), network=network), tmp_path)
+    dataset = open_dataset(f"camvid:{os.environ['FASTSEG_CAMVID']}", "test")
+    images = [dataset[index].image_HW3[None] for index in range(0, len(dataset), 20)]
+    same = [agreement(exported.infer(image), exported.expected(image)) for image in images]
+    assert np.mean(same) >= 0.998
 
 
 def test_an_int8_file_gives_nearly_pytorchs_class_maps(int8: Exported) -> None:
