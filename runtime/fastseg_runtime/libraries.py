@@ -26,7 +26,10 @@ LIBRARIES: Dict[str, Library] = {
         "sudo apt install python3-libnvinfer (Jetson), or pip install tensorrt (PC)",
     ),
     "coreml": Library(("coremltools",), "pip install coremltools", platform="darwin"),
-    "litert": Library(("ai_edge_litert", "tflite_runtime"), "pip install ai-edge-litert"),
+    "litert": Library(
+        ("ai_edge_litert", "tflite_runtime"),
+        "pip install " + ("ai-edge-litert" if sys.version_info >= (3, 9) else "tflite-runtime"),
+    ),
     "onnxruntime": Library(("onnxruntime",), "pip install onnxruntime"),
     "pytorch": Library(("torch",), "pip install -r requirements-dev.txt, in a checkout of fastseg"),
 }
