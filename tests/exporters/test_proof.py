@@ -1,5 +1,6 @@
 """What is verified is what the device will compute, not a kinder file beside it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,10 @@ from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.first_manifest import describe_network, pytorch_runner, selftest_scenes
 from fastseg_exporters.job import Job, run_job
 from fastseg_exporters.progress import silent
-from fastseg_exporters.proof import Prover
+from fastseg_exporters.proof import Prover, proving_backend
 from fastseg_exporters.reference import VerificationSet
 from fastseg_exporters.source import NetworkSource
-from fastseg_runtime.manifest import OutputSpec
+from fastseg_runtime.manifest import Artifact, OutputSpec
 from fastseg_runtime.opening import NoBackendError
 from fastseg_targets.profile import load_target
 
@@ -37,3 +38,14 @@ def test_fp16_for_tensorrt_is_proven_on_the_graph_in_fp16(
     (converted.folder / "model-typed.onnx").write_bytes(b"no graph")
     with pytest.raises(NoBackendError):
         prover.verify(job, converted)
+
+
+@pytest.mark.parametrize(
+    ("platform", "format_", "backend"),
+    [("darwin", "coreml", "auto"), ("linux", "coreml", "mil"), ("linux", "onnx", "auto")],
+)
+def test_core_ml_itself_proves_its_packages_on_macos_and_nowhere_else(
+    platform: str, format_: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert proving_backend(Artifact("ios", format_, "fp16", "model", ())) == backend
