@@ -1,9 +1,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from fastseg_exporters.export import Plan, export_bundle
+from fastseg_exporters.source import NetworkSource
+from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.manifest import ClassInfo
+from fastseg_targets.profile import load_target
 from fastseg_training import SegmentationTrainer
 from fastseg_training.networks import start_from
 
@@ -103,3 +108,18 @@ def test_a_pruned_network_trains_on_and_can_be_the_start_of_another_run(
     other = FastSegNet(2, "nano")
     start_from(other, str(path), classes[:2])
     assert other.eval()(image).shape == (1, 2, 64, 96)
+
+
+@pytest.mark.slow
+def test_a_pruned_checkpoint_is_exported_verified_and_run_like_any_other(
+    narrow: FastSegNet, classes: tuple[ClassInfo, ...], tmp_path: Path
+) -> None:
+    checkpoint = save(narrow, tmp_path / "narrow.safetensors", classes, pruned=True)
+    plan = Plan(NetworkSource(str(checkpoint)), (load_target("cpu-fp32"),), tmp_path / "n.fastseg")
+    outcome = export_bundle(plan)
+    assert not outcome.failed
+    (artifact,) = outcome.manifest.artifacts
+    assert artifact.verification["agreement"] > 0.999
+    frame = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+    with RealtimeSegmentation(plan.out) as exported, RealtimeSegmentation(checkpoint) as whole:
+        assert (exported.infer(frame) == whole.infer(frame)).mean() > 0.999
