@@ -1,6 +1,7 @@
 """Videos and cameras by OpenCV: frames in, a video with classes drawn over it out."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Callable, Iterator, Optional
@@ -151,7 +152,9 @@ def infer_video(
     writer = VideoWriter(str(dst), source.fps, session.color)
     done, start = 0, perf_counter()
     results = stream(session, source, draw or session.overlay, latest=source.is_camera)
-    try:
+    with ExitStack() as stack:  # a second Ctrl-C in the first does not keep the others from it
+        for clean_up in (writer.abandon, source.close, results.close):
+            stack.callback(clean_up)
         try:
             for result in results:
                 writer.write(result.picture)
@@ -167,8 +170,4 @@ def infer_video(
             writer.finish()
             raise VideoError(f"{error}; what it gave until then is in {dst}") from error
         writer.finish()
-    finally:
-        results.close()
-        source.close()
-        writer.abandon()
     return done / (perf_counter() - start)

@@ -78,6 +78,18 @@ def test_an_error_in_the_middle_leaves_no_half_written_video(clip: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
+def test_a_second_ctrl_c_while_cleaning_up_leaves_no_half_written_video_either(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FrameSource, "close", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        infer_video(BrightnessSession(), clip, tmp_path / "out.mp4", progress=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
 class Camera:
     """cv2.VideoCapture of a camera that gives some frames and is then unplugged."""
 
