@@ -40,15 +40,16 @@ def train_and_score(candidate: Candidate, data: str, minutes: float, folder: Pat
         candidate: one that is trainable().
         data: a data set.
         minutes: of training; with the recipe's defaults otherwise.
-        folder: for the run.
+        folder: for what the trainer would keep.
     """
     config = TrainConfig(data=data, model=candidate.spec, minutes=minutes)
     folder.mkdir(parents=True)
     trainer = build_trainer(config, folder)
-    trainer.train()
-    split, dataset = _scored_split(data)
     assert trainer.run is not None
     info = trainer.run.info
+    trainer.run = None  # nothing is kept: all of the time is for training
+    trainer.train()
+    split, dataset = _scored_split(data)
     samples = ResizedDataset(dataset, None)
     batches = EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
     shown = show_progress(batches, f"scoring {candidate.name}", len(batches))

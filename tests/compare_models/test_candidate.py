@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from compare_models.candidate import open_candidates, open_module, short_name, street_image
+from compare_models.engine import call_of
+from compare_models.int8 import export_int8
+from compare_models.onnx_file import read_onnx
+from compare_models.untrained import BORDER_SHARE, border_share
+from fastseg_exporters.to_onnx import to_onnx
+
+from fastseg import CheckpointError, DeployGraph
+
+SIZE = (128, 64)
+
+
+def test_every_candidate_takes_the_same_bytes_and_gives_torchs_class_map(rival: str) -> None:
+    candidates = open_candidates(["nano", rival], SIZE, classes=7)
+    assert [candidate.name for candidate in candidates] == ["nano", "tiny"]
+    assert [candidate.is_ours for candidate in candidates] == [True, False]
+    for candidate in candidates:
+        (ids,) = call_of(candidate.model, candidate.feed, threads=1)()
+        assert candidate.graph is not None
+        expected = candidate.graph(torch.from_numpy(street_image(SIZE))).numpy()
+        assert ids.shape == (1, 64, 128) and ids.dtype == np.uint8
+        assert (ids == expected).mean() > 0.999
+
+
+def test_others_get_resize_and_argmax_and_our_class_map_on_request(rival: str) -> None:
+    (plain,) = open_candidates([rival], SIZE, classes=7)
+    (fast,) = open_candidates([rival], SIZE, classes=7, fast_tail=True)
+    assert "NonZero" not in operators(plain.model) and "NonZero" in operators(fast.model)
+    ids = [call_of(candidate.model, candidate.feed, 1)()[0] for candidate in (plain, fast)]
+    assert (ids[0] == ids[1]).mean() > 0.999
+
+
+def test_an_onnx_file_that_gives_logits_gets_a_class_map(rival: str, tmp_path: Path) -> None:
+    network = open_module(rival, SIZE, 7).eval()
+    graph = DeployGraph(network, *SIZE)
+    onnx.save(to_onnx(network, torch.zeros(1, 3, 64, 128), graph), tmp_path / "net.onnx")
+    from_file, from_torch = open_candidates([str(tmp_path / "net.onnx"), rival], SIZE, classes=7)
+    assert from_file.name == "net" and from_file.graph is None
+    ids = [call_of(c.model, c.feed, 1)()[0] for c in (from_file, from_torch)]
+    assert ids[0].dtype == np.uint8
+    assert (ids[0] == ids[1]).mean() > 0.999
+
+
+def test_an_onnx_file_of_another_size_is_refused(rival: str, tmp_path: Path) -> None:
+    network = open_module(rival, SIZE, 7).eval()
+    model = to_onnx(network, torch.zeros(1, 3, 64, 128), DeployGraph(network, *SIZE))
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match="export it for this size"):
+        read_onnx(tmp_path / "net.onnx", (256, 64))
+
+
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"bad\.onnx"):
+        read_onnx(tmp_path / "bad.onnx", SIZE)
+
+
+def test_an_unknown_network_is_refused_with_what_there_is() -> None:
+    with pytest.raises(CheckpointError, match="variants are nano"):
+        open_candidates(["nanoo"], SIZE, classes=7)
+
+
+def test_equal_names_are_numbered() -> None:
+    names = [c.name for c in open_candidates(["nano", "nano"], SIZE, classes=3)]
+    assert names == ["nano", "nano-2"]
+
+
+def test_an_untrained_network_has_as_many_borders_as_a_trained_one() -> None:
+    network = open_module("nano", (256, 128), 19)
+    graph = DeployGraph(network, 256, 128).eval()
+    image_NHW3 = torch.from_numpy(street_image((256, 128)))
+    with torch.inference_mode():
+        logits = graph.core(graph.normalise(image_NHW3).permute(0, 3, 1, 2))
+    assert border_share(logits) == pytest.approx(BORDER_SHARE, abs=0.03)
+
+
+def test_names_are_short() -> None:
+    assert short_name("rivals.nets:ddrnet") == "ddrnet"
+    assert short_name("runs/camvid-small/model.safetensors") == "camvid-small"
+    assert short_name("files/net.onnx") == "net"
+
+
+def test_the_int8_form_holds_quantized_convolutions() -> None:
+    (candidate,) = open_candidates(["nano"], SIZE, classes=3)
+    assert candidate.graph is not None
+    model = export_int8(candidate.graph)
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators(model)
+    (ids,) = call_of(model, candidate.feed, threads=1)()
+    assert ids.shape == (1, 64, 128)
+
+
+def operators(model: onnx.ModelProto) -> set[str]:
+    return {node.op_type for node in model.graph.node}
