@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastseg import CheckpointInfo, Network, profile
+from fastseg import CheckpointInfo, Network, pretrained, profile
 
 HEAD = """\
 # The networks that ship
@@ -13,11 +13,11 @@ change the networks, not this page.
 
 A name works wherever a command takes a checkpoint:
 
-    fastseg-run base-camvid photo.jpg
-    fastseg-export base-camvid --target cpu-fp32
-    fastseg-train --evaluate base-camvid --data camvid:PATH
-    fastseg-train --init base-camvid --data folder:PATH
-    python -c "from fastseg import FastSegNet; network = FastSegNet.pretrained('base-camvid')"
+    fastseg-run {name} photo.jpg
+    fastseg-export {name} --target cpu-fp32
+    fastseg-train --evaluate {name} --data camvid:PATH
+    fastseg-train --init {name} --data folder:PATH
+    python -c "from fastseg import FastSegNet; network = FastSegNet.pretrained('{name}')"
 
 Weights are stored in half precision and computed with in float32 or what a target asks for. Scores
 are of the rounded weights, single scale, over the whole test split; nothing was selected on it.
@@ -44,10 +44,12 @@ def render_page(networks: Sequence[Network], folder: Path) -> str:
         networks: the shipped ones.
         folder: of their files.
     """
-    if not networks:
-        return HEAD + NONE
+    name = pretrained.default()
+    head = HEAD.format(name=name or "NAME")
+    if name is None:
+        return head + NONE
     cards = [render_card(network) for network in networks]
-    return "\n".join([HEAD, render_table(networks, folder), *cards])
+    return "\n".join([head, render_table(networks, folder), *cards])
 
 
 def render_table(networks: Sequence[Network], folder: Path) -> str:
