@@ -234,6 +234,7 @@ def test_frames_with_labels_give_the_miou_of_the_run(call, bundle, tmp_path):
     done = call("localhost", bundle, *SHORT, "--frames", tmp_path / "set", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["accuracy"]["miou"] == 1.0
+    assert "frames: 3, of which 3 have labels" in done.stderr
 
 
 @pytest.mark.slow

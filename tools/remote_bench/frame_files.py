@@ -2,7 +2,7 @@
 
 A folder of pictures, FOLDER/*.jpg or FOLDER/images/*.jpg; where labels/NAME.png lies beside images/
 the run's mIoU is measured too. A label is a picture of class ids, or of the classes' colours. Of a
-video and of many pictures, frames are taken evenly.
+video and of many pictures, 100 frames are taken evenly.
 """
 
 import io
@@ -24,23 +24,29 @@ _T = TypeVar("_T")
 _Frame = tuple[Array, Array | None]  # image (H, W, 3) RGB, class ids (H, W); both uint8
 
 
-def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> None:
-    """Write NAME.npy and NAME.label.npy of up to 100 frames into a zip.
+def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> tuple[int, int]:
+    """Write NAME.npy and NAME.label.npy of up to 100 frames, and 200 MB, into a zip.
+
+    Returns:
+        How many frames, and how many of them have labels.
 
     Raises:
         UsageError: no frame there, or one that cannot be read.
     """
-    held = 0
+    held = frames = labelled = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for number, (image_HW3, label_HW) in enumerate(_frames(source, manifest)):
             held += image_HW3.nbytes
-            if held > _MOST_BYTES:
+            if held > _MOST_BYTES and frames:
                 break
             file.writestr(f"{number:04}.npy", _npy(image_HW3))
+            frames += 1
             if label_HW is not None:
                 file.writestr(f"{number:04}.label.npy", _npy(label_HW))
-    if not held:
+                labelled += 1
+    if not frames:
         raise UsageError(f"--frames {source}: no frame there")
+    return frames, labelled
 
 
 def _frames(source: Path, manifest: Manifest) -> Iterator[_Frame]:

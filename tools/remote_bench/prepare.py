@@ -80,7 +80,8 @@ class Preparation:
         assert self._plan.frames is not None
         self._watch.phase("frames")
         with tempfile.TemporaryFile() as archive:  # without a name: it cannot be left behind
-            frames_zip(self._plan.frames, archive, manifest)
+            count, labelled = frames_zip(self._plan.frames, archive, manifest)
+            self._watch.note(f"frames: {count}, of which {labelled} have labels")
             sha256 = self._upload(archive)
         self._session.request("unpack", sha256=sha256, name=_FRAMES)
         return _FRAMES
