@@ -33,6 +33,7 @@ from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,
     comparison_table,
+    missing_lines,
     slower_than_float,
     summary,
     target_rows,
@@ -213,6 +214,8 @@ def _compare(
         print(json.dumps(found.to_table(), indent=1))
     else:
         Console().print(comparison_table(found))
+        for line in missing_lines(found):
+            print(line)
 
 
 def main() -> None:

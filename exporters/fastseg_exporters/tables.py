@@ -62,8 +62,14 @@ def comparison_table(comparison: Comparison) -> Table:
         f"against {comparison.reference}"
     )
     for row in map(Row.to_table, comparison.rows):
-        table.add_row(*_scores(row), row["not_here"] or _milliseconds(row["latency_ms"]))
+        table.add_row(*_scores(row), _milliseconds(row["latency_ms"]))
     return table
+
+
+def missing_lines(comparison: Comparison) -> list[str]:
+    """Return why artifacts have no score or no time here."""
+    rows = (row for row in comparison.rows if row.not_here)
+    return [f"{row.artifact.target}: {row.not_here}" for row in rows]
 
 
 def _scores_table(title: str) -> Table:
