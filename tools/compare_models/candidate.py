@@ -105,9 +105,11 @@ def open_candidates(
             candidates.append(Candidate(name, spec, None, model, feed_for(model, image_1HW3)))
             continue
         graph = DeployGraph(open_module(spec, size, classes), *size).eval()
-        candidates.append(
-            Candidate(name, spec, graph, export(graph, fast_tail), {"image": image_1HW3})
-        )
+        try:
+            model = export(graph, fast_tail)
+        except ValueError as error:
+            raise ValueError(f"{spec} cannot be compared: {error}") from error
+        candidates.append(Candidate(name, spec, graph, model, {"image": image_1HW3}))
     return candidates
 
 
