@@ -64,6 +64,26 @@ def test_a_foreign_network_gets_the_same_graph() -> None:
     assert (classes == upsampled.argmax(1)).float().mean() > 0.999
 
 
+class SlicingNet(nn.Module):
+    """One whose forward slices an nn.Sequential, at which torch.fx raises a NameError."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers[:2](x)
+        return logits
+
+
+def test_a_network_that_cannot_be_traced_keeps_its_batch_norms_and_works() -> None:
+    network = with_statistics(SlicingNet())
+    graph = DeployGraph(network, 32, 32)
+    image = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(graph(image)[0], reference(network, image)[0].byte())
+
+
 def test_a_smaller_mask_is_the_argmax_of_less_upsampled_logits() -> None:
     network = with_statistics(FastSegNet(7, "nano"))
     image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
