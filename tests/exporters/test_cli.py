@@ -159,8 +159,6 @@ def test_a_stopped_export_leaves_no_file_and_no_process(
         cwd=tmp_path,
         env=os.environ | {"TMPDIR": str(temporary)},
         stderr=subprocess.DEVNULL,
-        # A shell that starts the tests in the background has Ctrl-C ignored, children inherit it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     child = wait_for(lambda: next(temporary.rglob("child.pid"), None), export)
     pid = int(wait_for(child.read_text, export))
