@@ -79,8 +79,9 @@ def run_build(work: Callable[[], T], status: BuildStatus, progress: Optional[Pro
             result.set_exception(error)
 
     # A daemon: a build that cannot be cancelled must not outlive the program.
-    threading.Thread(target=run, daemon=True, name="TensorRT build").start()
+    thread = threading.Thread(target=run, daemon=True, name="TensorRT build")
     try:
+        thread.start()  # in here: Ctrl-C may come before it returns
         while True:
             if progress is not None:
                 progress(status)

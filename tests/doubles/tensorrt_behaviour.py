@@ -5,6 +5,7 @@ Class and method names are those of TensorRT. An "engine" is a JSON header and t
 
 import ctypes
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,7 +157,7 @@ class Builder(Behaviour):
 
     def _wait_for_cancel(self, monitor: Any, step: int) -> None:
         while monitor.step_complete("Selecting tactics", step):
-            pass
+            time.sleep(0.001)  # TensorRT holds no GIL between its steps
 
     def _plan(self, network: "INetworkDefinition", config: "IBuilderConfig") -> bytes:
         detailed = getattr(config.profiling_verbosity, "name", "") == "DETAILED"

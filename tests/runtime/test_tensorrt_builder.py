@@ -1,5 +1,6 @@
 """The builder on a fake of each TensorRT release that is on record."""
 
+import threading
 import types
 from typing import Any
 
@@ -167,6 +168,10 @@ def test_measurements_of_another_device_are_left_aside() -> None:
 def test_ctrl_c_stops_a_build_that_can_be_stopped(release: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         build(release, scenario=Scenario(interrupt_at_step=1))
+    for thread in threading.enumerate():
+        if thread.name == "TensorRT build":
+            thread.join(timeout=5)
+            assert not thread.is_alive()
 
 
 class Terminal:
