@@ -48,7 +48,8 @@ format: .venv/ready ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready ## the runtime's own costs, as README has them
+bench: .venv/ready ## the networks' speed (beside RIVALS="package.module:factory ...") and the runtime's costs
+	$(BIN)/compare_models $(RIVALS) nano small base large --int8 --roofline -o bench
 	$(BIN)/python tools/runtime_figures/measure_runtime.py
 
 dist: .venv/ready ## both wheels, into dist/
@@ -57,4 +58,4 @@ dist: .venv/ready ## both wheels, into dist/
 	$(BIN)/python -m hatchling build -t wheel -d dist
 
 clean: ## remove what the commands made
-	rm -rf .venv dist demo runs
+	rm -rf .venv dist demo runs bench
