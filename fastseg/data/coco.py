@@ -210,6 +210,8 @@ def _panoptic(
 def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
     """Draw one object: a list of polygons, or run lengths."""
     if isinstance(segmentation, list):
+        if not segmentation:
+            raise ValueError("it has no outline, a box at most")
         for numbers in segmentation:
             corners_V2 = np.asarray(numbers, np.float64).reshape(-1, 2)
             if len(corners_V2) < 3 or not np.isfinite(corners_V2).all():

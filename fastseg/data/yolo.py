@@ -11,6 +11,7 @@ are drawn on top. Format: docs.ultralytics.com, "Instance Segmentation Datasets"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,13 +72,22 @@ def open_yolo(location: str, split: str) -> FileDataset:
     images, labels = _folders(root, split)
     image_files = list_files(images, IMAGE_SUFFIXES)
     pairs = tuple(Pair(f.stem, f, labels / f"{f.stem}.txt") for f in image_files)
-    known = {pair.name for pair in pairs}
-    problems = tuple(
-        Problem(str(file), f"label has no image {file.stem}")
-        for file in list_files(labels, (".txt",))
-        if file.stem not in known
-    )
+    problems = _mismatches(pairs, list_files(labels, (".txt",)))
     return FileDataset("yolo", split, classes, "", pairs, SegmentReader(len(names)), problems)
+
+
+def _mismatches(pairs: Sequence[Pair], labels: Sequence[Path]) -> tuple[Problem, ...]:
+    """Return the labels without an image, and the images that share a label with another."""
+    known: dict[str, Path] = {}
+    problems = []
+    for pair in pairs:
+        if pair.name in known:
+            text = f"has the same name as {known[pair.name].name}"
+            problems.append(Problem(str(pair.image), text))
+        known.setdefault(pair.name, pair.image)
+    strays = (file for file in labels if file.stem not in known)
+    problems += [Problem(str(file), f"label has no image {file.stem}") for file in strays]
+    return tuple(problems)
 
 
 def _folders(root: Path, split: str) -> tuple[Path, Path]:

@@ -78,6 +78,7 @@ def test_an_image_without_objects_is_background(write_coco: Writer) -> None:
         (_object(2, {"size": [16, 24], "counts": [1, 2]}), "add up to"),
         (_object(2, {"size": [16, 24], "counts": "\t"}), "not in the code"),
         (_object(2, None), "in its fields"),
+        (_object(2, [], bbox=[1, 1, 9, 9]), "no outline, a box at most"),
     ],
 )
 def test_annotations_that_make_no_sense_are_refused_by_number(

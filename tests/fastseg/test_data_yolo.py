@@ -104,3 +104,12 @@ def test_missing_splits_and_names_are_named(write_yolo: Writer) -> None:
     (root / "classes.txt").write_text("a\na\n")
     with pytest.raises(DataError, match="different names"):
         open_dataset(f"yolo:{root}", "train")
+
+
+def test_two_images_with_one_label_are_refused(
+    write_yolo: Writer, write_picture: Writer, picture: np.ndarray
+) -> None:
+    root = write_yolo(BOX)
+    write_picture(root / "images" / "train" / "a.bmp", picture)
+    with pytest.raises(DataError, match=r"a\.png: has the same name as a\.bmp"):
+        open_dataset(f"yolo:{root}", "train")
