@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,13 @@ def test_boundary_scores_judge_pixels_near_borders_alone() -> None:
     assert evaluation.boundary_KK.sum() == 32 * 6
     assert evaluation.boundary_KK.tolist() == [[0, 96], [0, 96]]
     assert evaluation.confusion_KK.tolist() == [[28 * 32, 4 * 32], [0, 32 * 32]]
+
+
+def test_scores_of_pictures_without_a_border_or_a_judged_pixel_are_valid_json() -> None:
+    classes = (ClassInfo("dark", (0, 0, 0)), ClassInfo("bright", (9, 9, 9)))
+    image_13HW = torch.ones(1, 3, 8, 8)
+    plain = evaluate(Threshold(), [(image_13HW, torch.ones(1, 8, 8).int())], 2).scores(classes)
+    unjudged = evaluate(Threshold(), [(image_13HW, torch.full((1, 8, 8), 255))], 2).scores(classes)
+    assert (plain["miou"], plain["boundary_miou"]) == (1.0, None)
+    assert unjudged["miou"] is None
+    json.dumps([plain, unjudged], allow_nan=False)

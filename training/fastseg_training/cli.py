@@ -109,13 +109,17 @@ def report_scores(scores: dict[str, Any], as_json: bool) -> None:
         return
     table = Table("class", "IoU", title=f"{scores['images']} images")
     for name, iou in scores["iou"].items():
-        table.add_row(name, "-" if iou is None else f"{iou:.3f}")
+        table.add_row(name, shown(iou, 3))
     table.add_section()
-    table.add_row("mean", f"{scores['miou']:.4f}")
-    table.add_row(
-        f"mean, {scores['boundary_pixels']} px around borders", f"{scores['boundary_miou']:.4f}"
-    )
+    table.add_row("mean", shown(scores["miou"], 4))
+    around = f"mean, {scores['boundary_pixels']} px around borders"
+    table.add_row(around, shown(scores["boundary_miou"], 4))
     Console().print(table)
+
+
+def shown(fraction: float | None, digits: int) -> str:
+    """Return a score as text, "-" where there was nothing to judge."""
+    return "-" if fraction is None else f"{fraction:.{digits}f}"
 
 
 def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool) -> None:
@@ -164,7 +168,7 @@ def default_name(config: TrainConfig) -> str:
 
 def run_path(name: str) -> Path:
     """Return runs/NAME."""
-    if Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:  # --force removes what this names
         raise RunError(f"cannot name a run {name!r}; choose a plain folder name")
     return RUNS / name
 

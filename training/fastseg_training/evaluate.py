@@ -55,22 +55,25 @@ class Evaluation:
         return mean_iou(self.confusion_KK)
 
     def scores(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
-        """Return what --json prints: fractions, None for a class that does not occur."""
+        """Return what --json prints: fractions, None where no pixel was there to judge."""
         return {
-            "miou": self.miou,
+            "miou": _or_none(self.miou),
             "iou": _by_name(classes, iou_per_class(self.confusion_KK)),
             "images": self.images,
             "pixel_accuracy": float(
                 np.diag(self.confusion_KK).sum() / max(self.confusion_KK.sum(), 1)
             ),
-            "boundary_miou": mean_iou(self.boundary_KK),
+            "boundary_miou": _or_none(mean_iou(self.boundary_KK)),
             "boundary_pixels": TRIMAP_PIXELS,
         }
 
 
 def _by_name(classes: tuple[ClassInfo, ...], values_K: Array) -> dict[str, float | None]:
-    values = (None if math.isnan(value) else float(value) for value in values_K)
-    return {info.name: value for info, value in zip(classes, values, strict=True)}
+    return {info.name: _or_none(value) for info, value in zip(classes, values_K, strict=True)}
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)  # JSON has no NaN
 
 
 def evaluate(
@@ -147,7 +150,11 @@ def tta_probabilities(model: nn.Module, image_N3HW: Tensor) -> Tensor:
 
 
 def boundary_band(label_HW: Array, pixels: int = TRIMAP_PIXELS) -> Array:
-    """Return which pixels have another class within `pixels` (Chebyshev distance), (H, W) bool."""
+    """Return which pixels have another class within `pixels` (Chebyshev distance), (H, W) bool.
+
+    Pixels that nobody judged count as another class: hand-drawn labels leave them as seams
+    between classes.
+    """
     label_HW = label_HW.astype(np.uint8)
     square = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
     band_HW: Array = cv2.dilate(label_HW, square) != cv2.erode(label_HW, square)

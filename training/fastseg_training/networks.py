@@ -31,6 +31,10 @@ def build_network(config: TrainConfig, classes: Classes, size: tuple[int, int]) 
     Raises:
         ConfigError, CheckpointError: --init, --prune or --model cannot be used.
     """
+    if config.prune and config.model not in VARIANTS:
+        raise ConfigError(
+            f"--prune narrows {', '.join(VARIANTS)}, not {config.model}; leave it out"
+        )
     if config.model in BACKBONES:
         return with_backbone(config, classes)
     if config.model not in VARIANTS:
