@@ -39,6 +39,20 @@ def test_unmeasured_power_is_missed_with_its_reason(made_result):
     assert miss.value is None and "sensor" in miss.message
 
 
+def test_half_a_measurement_of_shared_memory_passes_no_limit(made_result):
+    raw = made_result()
+    for sample in raw["samples"]["environment"]:
+        sample["available_kb"] = None  # what the GPU holds cannot be told
+    report = summarise(raw)
+    assert report["memory"]["unified"] and report["memory"]["peak_mb"] > 0
+    [miss] = parse("memory<=100000MB").check(report)
+    assert miss.value is None
+    assert miss.message == (
+        "memory<=100000MB: not measured (CPU and GPU share the memory, and how much less the whole "
+        "board had is not known)"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

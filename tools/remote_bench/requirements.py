@@ -120,15 +120,18 @@ def value_of(report: dict[str, Any], metric: str) -> float | None:
 
 
 def _memory_mb(memory: dict[str, Any]) -> float | None:
-    # On a board whose GPU shares the memory, what the GPU holds is in no process's peak.
+    # On a board whose GPU shares the memory, what the GPU holds is in no process's peak: half of
+    # the measurement would pass a limit that the whole may miss.
     values = [memory["peak_mb"]]
     if memory["unified"]:
         values.append(memory["system_delta_mb"])
-    return max((float(value) for value in values if value is not None), default=None)
+    return None if None in values else max(map(float, values))
 
 
 def _why(report: dict[str, Any], metric: str) -> str:
     if metric in ("power", "energy", "paced_power", "paced_energy") and report["power_reason"]:
         return f" ({report['power_reason']})"
+    if metric == "memory" and report["memory"]["unified"]:
+        return " (CPU and GPU share the memory, and how much less the whole board had is not known)"
     reasons = (report["latency_ms"] or {}).get("reasons") or {}
     return f" ({reasons[metric]})" if metric in reasons else ""

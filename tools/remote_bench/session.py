@@ -108,7 +108,7 @@ class Session:
         while on_wait and self._replies.empty() and time.monotonic() < end:
             on_wait()
             time.sleep(_TICK_S)
-        return self._take(_REPLY_S)
+        return self._take(max(_TICK_S, end - time.monotonic()))
 
     def send_frame(self, operation: str, body: bytes = b"", **fields: Any) -> None:
         """Send one frame, and raise the refusal of an earlier one that had no reply yet."""
