@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from fastseg import DeployGraph, Network
+from fastseg_exporters import to_onnx_int8
 from fastseg_exporters.class_map_onnx import class_map_for
 from fastseg_exporters.coreml_trace import describe_step
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
@@ -46,8 +47,6 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     Raises:
         ValueError: a precision that this exporter does not have.
     """
-    from fastseg_exporters import to_onnx_int8  # it builds on this module
-
     parse_options(Options, request.target)
     graph = request.graph()
     model = request.once("float graph", lambda: float_graph(graph))

@@ -11,8 +11,6 @@ import onnx
 from fastseg_runtime.metrics import Array
 from onnx import helper, numpy_helper
 
-from fastseg_exporters.to_onnx import FLOAT_IMAGE
-
 try:
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -46,7 +44,14 @@ def quantize(
         mean: of the normalisation.
         std: of the normalisation.
         keep_float: convolutions, by name, to leave in float.
+
+    Raises:
+        ValueError: a name in keep_float that is no convolution.
     """
+    layers = convolutions(model)
+    if unknown := sorted(set(keep_float) - set(layers)):
+        raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
+    image = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         logging.disable(logging.WARNING)  # advice to pre-process, which onnxsim has done
@@ -54,7 +59,7 @@ def quantize(
             quantize_static(
                 onnx.ModelProto.FromString(model.SerializeToString()),  # it empties its input
                 path,
-                _Images(images, mean, std),
+                _Images(image, images, mean, std),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=QUANTIZED_OPERATORS,
                 nodes_to_exclude=[*keep_float, *_kept_in_float(model)],
@@ -65,7 +70,7 @@ def quantize(
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={
                     **MEAN_OF_EXTREMES,
-                    "TensorQuantOverrides": _image_scale(mean, std),
+                    "TensorQuantOverrides": _image_scale(image, mean, std),
                 },
             )
         finally:
@@ -79,13 +84,13 @@ def convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(n.name for n in model.graph.node if n.op_type == "Conv" and n.name not in kept)
 
 
-def _image_scale(mean: float, std: float) -> dict[str, Any]:
+def _image_scale(image: str, mean: float, std: float) -> dict[str, Any]:
     """Pin the image's scale: (x - 128) / std at scale 1 / std and zero point 128 is x itself."""
     if mean != EXACT_MEAN:
         return {}
     scale, zero_point = np.array(1 / std, np.float32), np.array(EXACT_MEAN, np.uint8)
     entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QUInt8}
-    return {FLOAT_IMAGE: [entry]}
+    return {image: [entry]}
 
 
 def _kept_in_float(model: onnx.ModelProto) -> list[str]:
@@ -147,7 +152,8 @@ def _as_int8(
 class _Images(CalibrationDataReader):  # type: ignore[misc]
     """Normalises one image at a time: memory stays flat however many there are."""
 
-    def __init__(self, images: Iterable[Array], mean: float, std: float) -> None:
+    def __init__(self, name: str, images: Iterable[Array], mean: float, std: float) -> None:
+        self._name = name
         self._images: Iterator[Array] = iter(images)
         self._mean, self._std = mean, std
 
@@ -156,4 +162,4 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
         if image_1HW3 is None:
             return None
         normalised = (image_1HW3.astype(np.float32) - self._mean) / self._std
-        return {FLOAT_IMAGE: np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))}
+        return {self._name: np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))}
