@@ -9,12 +9,13 @@ from pathlib import Path
 
 import onnx
 import torch
+from fastseg_runtime.manifest import OutputSpec
 
 from fastseg import DeployGraph
 from fastseg_exporters import to_tensorrt_int8
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.tensorrt_graph import fit_for_tensorrt
-from fastseg_exporters.to_onnx import save, to_onnx
+from fastseg_exporters.to_onnx import describe, save, to_onnx
 
 try:
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -52,9 +53,12 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         layers = to_tensorrt_int8.quantizable(model)
         images = request.calibration.images(graph.width, graph.height)
         model = to_tensorrt_int8.quantize(model, images, graph.mean, graph.std, request.keep_float)
-    elif request.precision == "fp16":
-        save(to_half(model), out_dir / TYPED)
-    save(model, out_dir / ENTRY)
+    files = {ENTRY: model}
+    if request.precision == "fp16":
+        files[TYPED] = to_half(model)
+    for name, made in files.items():
+        describe(made, request.network, OutputSpec(graph.output, graph.mask_stride))
+        save(made, out_dir / name)
     output = "uint8" if graph.output == "classes" else "float32 NCHW"
     return ExportedArtifact(
         format="onnx",

@@ -17,6 +17,7 @@ from fastseg_exporters.tensorrt_graph import fit_for_tensorrt
 from fastseg_exporters.to_onnx import to_onnx
 from fastseg_exporters.to_tensorrt import export, tensorrt_onnx, to_half
 from fastseg_exporters.to_tensorrt_int8 import quantize
+from fastseg_runtime.backend_onnxruntime import describe
 from fastseg_runtime.cuda import Cuda
 from fastseg_runtime.manifest import ClassInfo
 from fastseg_runtime.tensorrt_builder import BuildRequest, build_engine
@@ -287,6 +288,7 @@ def test_fp16_ships_a_plain_and_a_typed_graph(tmp_path: Path) -> None:
     assert artifact.requires == {"backend": "tensorrt", "min_version": "8.5"}
     for path in tmp_path.iterdir():
         assert find_violations(onnx.load(path), 8) == []
+        assert describe(path).classes == make_request("jetson-fp16").network.info.classes
 
 
 def test_int8_ships_one_graph_for_every_release_and_names_its_layers(tmp_path: Path) -> None:
