@@ -50,19 +50,19 @@ def open_network(
     """
     if _is_factory(spec):
         model, info = _from_factory(str(spec), classes, weights)
-        name = str(spec).rsplit(":", 1)[1].lower()
     else:
-        name = name_of(spec)
         model, info = _from_file(spec, None if classes is None else len(classes))
         if classes is not None:
             info = dataclasses.replace(info, classes=classes)
     if size is not None:
         info = dataclasses.replace(info, width=size[0], height=size[1])
-    return Network(model.eval(), info, name, hash_weights(model.state_dict()))
+    return Network(model.eval(), info, name_of(spec), hash_weights(model.state_dict()))
 
 
 def name_of(spec: str | Path) -> str:
-    """Return the name of a checkpoint: its run's folder, or that of the file itself; "" for ""."""
+    """Return a network's name: its run's folder, the file's, or the factory's; "" for ""."""
+    if _is_factory(spec):
+        return str(spec).rpartition(":")[2].lower()
     path = Path(spec)
     return path.absolute().parent.name if path.stem == "model" else path.stem
 

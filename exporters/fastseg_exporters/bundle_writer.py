@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,21 @@ from fastseg_runtime.manifest import FileEntry, Manifest
 from fastseg_runtime.metrics import Array
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+
+
+def check_writable(path: Path) -> None:
+    """Find out before an hour of conversions whether a bundle can be written there.
+
+    Raises:
+        OSError: it cannot; the message says why and what to do.
+    """
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror}; make that folder writable, or name another "
+            "file with -o"
+        ) from error
 
 
 def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, bytes | Path]) -> None:

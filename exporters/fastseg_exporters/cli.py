@@ -23,6 +23,7 @@ from fastseg import CheckpointError
 from fastseg.data import DataError
 from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
+from fastseg.network import name_of
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.compare import compare_bundle
 from fastseg_exporters.default_source import default_checkpoint
@@ -114,7 +115,7 @@ def export(
     plan = Plan(
         source=source,
         targets=tuple(targets),
-        out=out or Path(f"{_name(source.spec)}.fastseg"),
+        out=out or Path(f"{name_of(source.spec)}.fastseg"),
         calibration=Calibration(calibration, calibration_images),
         verify_data=verify,
         verify_images=verify_images,
@@ -167,13 +168,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (width.isdecimal() and height.isdecimal()):
         raise typer.BadParameter(f"--size is {text!r}; expected WxH, such as 1024x512")
     return int(width), int(height)
-
-
-def _name(spec: str) -> str:
-    if ":" in spec and not Path(spec).exists():
-        return spec.rpartition(":")[2]
-    path = Path(spec)
-    return path.resolve().parent.name if path.stem == "model" else path.stem
 
 
 def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:

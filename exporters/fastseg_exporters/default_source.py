@@ -8,8 +8,7 @@ from fastseg import CheckpointError, pretrained
 def default_checkpoint(folder: Path) -> tuple[str, str]:
     """Return a network for open_network() and where it comes from, in words.
 
-    The newest runs/*/model.safetensors below the folder, else the shipped "base-camvid", else any
-    shipped one.
+    The newest runs/*/model.safetensors below the folder, else the best network that ships.
 
     Raises:
         CheckpointError: there is none; the message says how to train one.

@@ -16,7 +16,13 @@ from fastseg_targets.profile import Target
 from fastseg import Network
 from fastseg.deploy import OutputKind
 from fastseg_exporters.artifact_record import bounds_ms, members, record
-from fastseg_exporters.bundle_writer import entry, pack_selftests, read_members, write_bundle
+from fastseg_exporters.bundle_writer import (
+    check_writable,
+    entry,
+    pack_selftests,
+    read_members,
+    write_bundle,
+)
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.default_data import recorded_data, unseen_split
 from fastseg_exporters.first_manifest import (
@@ -89,9 +95,11 @@ def export_bundle(
         progress: told how far each step is.
 
     Raises:
+        OSError: the bundle cannot be written where it is to be.
         ValueError: the bundle is another network's, or data and network do not fit.
         CheckpointError, DataError: from opening the network and the data.
     """
+    check_writable(plan.out)
     network = plan.source.open()
     info = network.info
     tell(f"network {network.name}: {info.variant}, {info.width}x{info.height}")

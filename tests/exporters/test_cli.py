@@ -89,6 +89,17 @@ def test_what_cannot_be_had_is_exit_code_1_and_one_line(
     assert "Traceback" not in err
 
 
+def test_a_folder_that_is_missing_is_told_before_anything_is_converted(
+    cli: Cli, checkpoint: Path
+) -> None:
+    code, _, err = cli(checkpoint, "-o", "no/such/folder/a.fastseg")
+    assert code == 1
+    assert "converting" not in err
+    assert "cannot write no/such/folder/a.fastseg: No such file or directory" in " ".join(
+        err.split()
+    )
+
+
 def test_a_file_that_is_no_bundle_is_refused_and_left_alone(cli: Cli, checkpoint: Path) -> None:
     Path("mine.fastseg").write_bytes(b"my only copy of something")
     code, _, err = cli(checkpoint, "-o", "mine.fastseg")
