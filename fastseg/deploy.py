@@ -4,7 +4,7 @@ Shape letters: N batch, K classes, H and W pixels; h and w are the size of the l
 """
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,8 @@ class DeployGraph(nn.Module):
 
     Args:
         network: FastSegNet, or any module that gives logits (N, K, h, w) for normalised images
-            (N, 3, H, W). It is copied, set to eval mode, and its batch norms are folded.
+            (N, 3, H, W), alone or as main_logits() finds them. It is copied, set to eval mode,
+            and its batch norms are folded.
         width: W, pixels.
         height: H, pixels.
         mean: subtracted from the bytes.
@@ -55,7 +56,7 @@ class DeployGraph(nn.Module):
             )
         self.width, self.height, self.mean, self.std = width, height, mean, std
         self.output, self.mask_stride = output, mask_stride
-        self.core = fold_batch_norms(logits_core(network, width, height))
+        self.core = logits_core(network, width, height)
 
     def forward(self, image_NHW3: Tensor) -> Tensor:
         """Segment RGB bytes.
@@ -114,13 +115,33 @@ class PaddedLogits(nn.Module):
         return logits_NKhw[..., : self.rows, : self.columns]
 
 
+class MainLogits(nn.Module):
+    """A network of others, giving its main logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """Return logits (N, K, h, w)."""
+        return main_logits(self.network(image_N3HW))
+
+
+def main_logits(output: Any) -> Tensor:
+    """Return the main logits of a network's output: a tensor, the first of several, or "out"."""
+    if isinstance(output, dict):
+        output = output["out"]
+    logits: Tensor = output[0] if isinstance(output, list | tuple) else output
+    return logits
+
+
 def logits_core(network: nn.Module, width: int, height: int) -> nn.Module:
     """Return a copy in eval mode that gives the smallest logits map the network has."""
     network = copy.deepcopy(network).cpu().float().eval()
     if not isinstance(network, FastSegNet):
-        return network
+        return MainLogits(fold_batch_norms(network))
     network.auxiliary_heads = nn.ModuleList()
-    return PaddedLogits(network, width, height)
+    return fold_batch_norms(PaddedLogits(network, width, height))
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,6 +64,31 @@ def test_a_foreign_network_gets_the_same_graph() -> None:
         classes, logits = graph(image), network(((image.float() - 128) / 64).permute(0, 3, 1, 2))
         upsampled = nn.functional.interpolate(logits, size=(48, 64), mode="bilinear")
     assert (classes == upsampled.argmax(1)).float().mean() > 0.999
+
+
+class ManyHeadedNet(ForeignNet):
+    """One that gives more than its main logits, in one of the usual ways."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(5)
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        answers = {"list": [logits, -logits], "tuple": (logits, -logits)}
+        return answers.get(self.kind, {"out": logits, "aux": -logits})
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "dict"])
+def test_of_several_outputs_the_main_logits_are_taken(kind: str) -> None:
+    network = ManyHeadedNet(kind).eval()
+    alone = ForeignNet(5).eval()
+    alone.load_state_dict(network.state_dict())
+    graph = DeployGraph(network, 64, 48)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in graph.modules())
+    image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(graph(image), DeployGraph(alone, 64, 48)(image))
 
 
 class SlicingNet(nn.Module):

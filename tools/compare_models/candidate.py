@@ -11,12 +11,11 @@ import torch
 from fastseg_exporters.to_onnx import float_graph, take_bytes, to_onnx
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.palette import numbered_classes
-from fastseg_training.evaluate import main_logits
 from torch import Tensor, nn
 
 from compare_models.onnx_file import feed_for, read_onnx
 from compare_models.untrained import untrained
-from fastseg import VARIANTS, CheckpointError, DeployGraph, FastSegNet, open_network
+from fastseg import VARIANTS, CheckpointError, DeployGraph, open_network
 from fastseg.data import open_dataset
 from fastseg.deploy import PaddedLogits
 
@@ -45,18 +44,6 @@ class Candidate:
     def is_ours(self) -> bool:
         """Return whether this is a FastSegNet."""
         return self.graph is not None and isinstance(self.graph.core, PaddedLogits)
-
-
-class MainLogits(nn.Module):
-    """The main logits alone, of a network that gives others too."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image_N3HW: Tensor) -> Tensor:
-        """Return logits (N, K, h, w)."""
-        return main_logits(self.network(image_N3HW))
 
 
 class ResizeArgMax(nn.Module):
@@ -114,14 +101,13 @@ def open_candidates(
 
 
 def open_module(spec: str, size: tuple[int, int], classes: int) -> nn.Module:
-    """Return a network as a torch module that gives the main logits."""
+    """Return a network as a torch module."""
     if spec in VARIANTS:
         return untrained(classes, spec, street_image(size))
     try:
-        model = open_network(spec, numbered_classes(classes), size=size).model
+        return open_network(spec, numbered_classes(classes), size=size).model
     except CheckpointError as error:
         raise CheckpointError(f"{spec}: {error}; variants are {', '.join(VARIANTS)}") from error
-    return model if isinstance(model, FastSegNet) else MainLogits(model)
 
 
 def export(graph: DeployGraph, fast_tail: bool = False) -> onnx.ModelProto:

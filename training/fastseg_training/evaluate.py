@@ -20,6 +20,7 @@ from fastseg_runtime.metrics import confusion_matrix, iou_per_class, mean_iou
 from torch import Tensor, nn
 
 from fastseg.data import Array
+from fastseg.deploy import main_logits
 from fastseg_training import distributed
 from fastseg_training.loader import normalise
 from fastseg_training.resident import Samples
@@ -123,14 +124,6 @@ def full_size_logits(model: nn.Module, image_N3HW: Tensor) -> Tensor:
     if logits_NKHW.shape[-2:] == size:
         return logits_NKHW
     return F.interpolate(logits_NKHW, size=size, mode="bilinear", align_corners=False)
-
-
-def main_logits(output: Any) -> Tensor:
-    """Return the main logits of a network's output: a tensor, the first of several, or "out"."""
-    if isinstance(output, dict):
-        output = output["out"]
-    logits: Tensor = output[0] if isinstance(output, list | tuple) else output
-    return logits
 
 
 def tta_probabilities(model: nn.Module, image_N3HW: Tensor) -> Tensor:
