@@ -11,7 +11,8 @@ from fastseg_exporters.source import NetworkSource
 from fastseg_runtime.bundle import open_bundle
 from fastseg_targets.profile import load_target, target_names
 
-from fastseg import open_network
+from fastseg import CheckpointInfo, open_network, save_checkpoint
+from fastseg.backbones import BackboneNet
 from fastseg.data.camvid import CLASSES
 
 pytestmark = [
@@ -87,6 +88,18 @@ def test_every_format_takes_a_network_of_ones_own_and_is_proven(folder: Path) ->
     for artifact in artifacts:
         least = 0.99 if artifact.precision in ("fp32", "fp16") else 0.8
         assert (artifact.verification or {})["agreement"] >= least, artifact.target
+
+
+def test_a_backbone_of_others_is_exported_like_our_own_networks(folder: Path) -> None:
+    torch.manual_seed(0)
+    network = BackboneNet(len(CLASSES), "mobilenetv2")
+    info = CheckpointInfo("mobilenetv2", CLASSES, *SIZE)
+    save_checkpoint(folder / "backbone.safetensors", network, info)
+    targets = ["cpu-fp32", "cpu-int8", "android-fp32", "jetson-fp16", "pytorch"]
+    outcome = export_bundle(plan("backbone.safetensors", None, folder, targets))
+    assert outcome.failed == {}
+    for artifact in outcome.manifest.artifacts:
+        assert (artifact.verification or {})["agreement"] >= 0.8, artifact.target
 
 
 def test_its_code_cannot_go_into_a_bundle_and_that_is_said(folder: Path) -> None:
