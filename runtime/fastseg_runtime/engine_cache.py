@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from fastseg_runtime.file_lock import locked
+from fastseg_runtime.shared_files import locked, write_file
 from fastseg_runtime.tensorrt_platform import Platform
 
 DEFAULT_LIMIT_MB = 2048
@@ -128,8 +128,8 @@ class EngineCache:
         }
         try:
             self._make_folder()
-            _write(plan_path, plan)
-            _write(record_path, _to_json(full))
+            write_file(plan_path, plan)
+            write_file(record_path, _to_json(full))
         except OSError as error:
             self.remove(key.digest)
             log.warning(
@@ -146,7 +146,7 @@ class EngineCache:
         record_path = self._paths(key.digest)[1]
         with suppress(OSError, ValueError):
             record = json.loads(record_path.read_text(encoding="utf-8"))
-            _write(record_path, _to_json({**record, "trusted": True}))
+            write_file(record_path, _to_json({**record, "trusted": True}))
 
     def remove(self, digest: str) -> None:
         """Forget an engine, as after a failed self-test."""
@@ -206,7 +206,7 @@ class EngineCache:
         """Keep the builder's measurements for later builds."""
         with suppress(OSError):
             self._make_folder()
-            _write(self._timing_path(key), timing_cache)
+            write_file(self._timing_path(key), timing_cache)
 
     def _why_refused(self, key: EngineKey, plan: bytes, record: Any) -> str:
         if not isinstance(record, dict) or record.get("key") != dataclasses.asdict(key):
@@ -276,16 +276,3 @@ def cache_limit_bytes() -> int:
 
 def _to_json(record: Dict[str, Any]) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=".writing-", dir=str(path.parent))
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, str(path))
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise

@@ -1,7 +1,6 @@
-"""Read pictures of any common kind as RGB bytes, and write files whole or not at all."""
+"""Read pictures of any common kind as RGB bytes."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +49,6 @@ def to_pillow(image_HW3: Array) -> Any:
     if pillow is None:
         raise ImportError("Core ML takes pictures from Pillow: pip install pillow")
     return pillow[0].fromarray(image_HW3)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        if temporary.exists():
-            temporary.unlink()
-        raise
 
 
 def _is_cut_off(content: bytes) -> bool:

@@ -151,18 +151,22 @@ class RealtimeSegmentation:
         """Write a video with its classes drawn over it.
 
         Args:
-            src: a video file, or "camera:0".
-            dst: the file to write.
+            src: a video file, or "camera:0", which runs until Ctrl-C.
+            dst: the file to write, an .mp4, .avi or .mkv.
             progress: called with the frames done and their total (0: unknown).
             draw: (frame, classes) to the picture to write, both in `color` order and of any one
                 size; default: overlay().
 
         Returns:
             Frames per second of wall time, reading and writing included.
+
+        Raises:
+            VideoError: the source cannot be read, has no frame, or the file cannot be written; or
+                a camera disappeared: the file then holds the frames until then.
         """
         from fastseg_runtime.video import infer_video
 
-        return float(infer_video(self, src, dst, progress, draw or self.overlay))
+        return float(infer_video(self, src, dst, progress, draw))
 
     def stream(self, frames: Iterable[Any], **options: Any) -> Iterator[Any]:
         """Run frames through a pipeline that overlaps its stages; see stream.stream."""

@@ -132,22 +132,7 @@ def infer_video(
     progress: Optional[Callable[[int, int], None]] = None,
     draw: Optional[Callable[[Array, Array], Array]] = None,
 ) -> float:
-    """Segment a video and write it with its classes drawn over it.
-
-    Args:
-        session: RealtimeSegmentation.
-        src: a file, or "camera:0", which runs until Ctrl-C.
-        dst: the file to write.
-        progress: called with frames done and frames in all (0: unknown).
-        draw: (frame, classes) to picture; default session.overlay.
-
-    Returns:
-        Frames per second of wall time, reading, drawing and writing included.
-
-    Raises:
-        VideoError: the source cannot be read, has no frame, or the file cannot be written; or a
-            camera disappeared: the file then holds the frames until then.
-    """
+    """Do what RealtimeSegmentation.infer_video() says."""
     source = FrameSource(str(src), session.color)
     writer = VideoWriter(str(dst), source.fps, session.color)
     done, start = 0, perf_counter()

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from fastseg_runtime import image_files
-from fastseg_runtime.image_files import ImageError, read_image, write_file
+from fastseg_runtime.image_files import ImageError, read_image
 from PIL import Image
 
 from tests.doubles.tiny_bundle import noise
@@ -121,11 +121,3 @@ def test_a_picture_of_48_megapixels_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
     path.write_bytes(file.getvalue())
     assert read_image(path).shape == (6000, 8000, 3)
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_file(tmp_path / "a.bin", b"first")
-    with pytest.raises(TypeError):
-        write_file(tmp_path / "a.bin", "no bytes")  # type: ignore[arg-type]
-    assert (tmp_path / "a.bin").read_bytes() == b"first"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]

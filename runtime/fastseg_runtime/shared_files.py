@@ -1,8 +1,12 @@
-"""A lock between processes, and between threads, that the system frees when its holder dies."""
+"""Files that several processes share: locks, and writing whole or not at all.
 
+A lock holds between threads too, and the system frees it when its holder dies.
+"""
+
+import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Callable, Iterator
 
@@ -47,3 +51,15 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
             while not _try_lock(file):
                 time.sleep(POLL_S)
         yield  # closing the file frees the lock
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name of its own, then rename it."""
+    temporary = path.with_name(f".{os.urandom(8).hex()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
