@@ -252,3 +252,15 @@ def test_a_backbone_of_others_is_trained_from_a_file_of_its_weights(
     checkpoint = "runs/mobile/model.safetensors"
     code, out, _ = cli("--evaluate", checkpoint, "--data", DATA, "--json")
     assert code == 0 and json.loads(out)["images"] == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("my-recipe.toml", "my-recipe"), ("runs/old/config.toml", "synthetic-nano")]
+)
+def test_a_run_is_named_after_its_configuration_file(file: str, name: str, cli: Cli) -> None:
+    for folder in (Path(file).parent, Path("runs") / name):
+        folder.mkdir(parents=True, exist_ok=True)
+    Path(file).write_text(f'data = "{DATA}"\nmodel = "nano"\n')
+    code, _, err = cli("--config", file)
+    assert code == 1
+    assert f"runs/{name} exists" in err

@@ -29,7 +29,7 @@ from fastseg_training.scoring import score_network
 from fastseg_training.setup import build_trainer
 from fastseg_training.trainer import TrainingStoppedError
 
-RUNS = Path("runs")
+RUNS, CONFIG = Path("runs"), "config.toml"
 app = typer.Typer(add_completion=False)
 
 
@@ -127,7 +127,7 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     chosen = {key: value for key, value in given.items() if key in fields}
     config = load_config(given.get("config"), chosen)
-    folder = run_path(given.get("name", default_name(config)))
+    folder = run_path(given.get("name", default_name(config, given.get("config"))))
     if resume:
         config = saved_config(folder, chosen)
     elif folder.exists() and not force:
@@ -161,8 +161,13 @@ def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> Non
         report_scores(evaluation.scores(trainer.run.info.classes), as_json)
 
 
-def default_name(config: TrainConfig) -> str:
-    """Return DATA-MODEL, e.g. camvid-small."""
+def default_name(config: TrainConfig, file: Path | None) -> str:
+    """Return the name of the configuration file, else DATA-MODEL, e.g. camvid-small.
+
+    A run's own config.toml says nothing of what is in it.
+    """
+    if file is not None and file.name != CONFIG:
+        return file.stem
     return f"{config.data.partition(':')[0]}-{config.model.rpartition(':')[2]}"
 
 
@@ -175,7 +180,7 @@ def run_path(name: str) -> Path:
 
 def saved_config(folder: Path, chosen: dict[str, Any]) -> TrainConfig:
     """Return the configuration of a run; options that say otherwise are refused."""
-    path = folder / "config.toml"
+    path = folder / CONFIG
     if not path.is_file():
         raise RunError(f"there is no run {folder} to resume; start it without --resume")
     config = load_config(path, {})
@@ -190,7 +195,7 @@ def start_folder(folder: Path, config: TrainConfig) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(dump_config(config), "utf-8")
+    (folder / CONFIG).write_text(dump_config(config), "utf-8")
 
 
 @contextlib.contextmanager

@@ -108,7 +108,8 @@ Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]", rich_help_panel=HOW)
 ]
 Name = Annotated[
-    str | None, typer.Option(help="Folder runs/NAME. [DATA-MODEL]", rich_help_panel=RUN)
+    str | None,
+    typer.Option(help="Folder runs/NAME. [that of --config, else DATA-MODEL]", rich_help_panel=RUN),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run.", rich_help_panel=RUN)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the run.", rich_help_panel=RUN)]
