@@ -12,6 +12,7 @@ help: ## list the commands
 
 .venv/ready: requirements-dev.txt constraints.txt pyproject.toml runtime/pyproject.toml
 	@$(PYTHON) -c '$(VERSION_CHECK)'
+	@echo "setting up .venv: some minutes the first time, torch is large" >&2
 	$(PYTHON) -m venv .venv
 	$(PIP) -r requirements-dev.txt
 	@touch $@
