@@ -7,12 +7,11 @@ from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fastseg_runtime.image_files import read_image
+from fastseg_runtime.image_files import encode_class_map, encode_rgb, read_image
 from fastseg_runtime.job import Job
 from fastseg_runtime.manifest import ClassInfo
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.palette import palette
-from fastseg_runtime.png import encode_class_map, encode_rgb
 from fastseg_runtime.session import RealtimeSegmentation
 from fastseg_runtime.shared_files import write_file
 

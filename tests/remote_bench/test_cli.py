@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastseg_runtime.bundle import open_bundle
-from fastseg_runtime.png import encode_rgb
+from fastseg_runtime.image_files import encode_rgb
 from remote_bench.cli import split_names
 from remote_bench.errors import UsageError
 

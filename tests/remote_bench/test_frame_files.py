@@ -4,7 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 from fastseg_runtime.bundle import open_bundle
-from fastseg_runtime.png import encode_rgb
+from fastseg_runtime.image_files import encode_rgb
 from remote_bench import frame_files
 from remote_bench.errors import UsageError
 from remote_bench.frame_files import class_ids, frames_zip

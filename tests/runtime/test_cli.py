@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import __version__
 from fastseg_runtime.cli import main
-from fastseg_runtime.png import encode_rgb
+from fastseg_runtime.image_files import encode_rgb
 from PIL import Image
 
 from tests.doubles.tiny_bundle import (

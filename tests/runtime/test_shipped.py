@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from fastseg_runtime import shipped
 from fastseg_runtime.cli import main
-from fastseg_runtime.png import encode_rgb
+from fastseg_runtime.image_files import encode_rgb
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 from tests.doubles.tiny_bundle import CLASSES, noise
