@@ -109,7 +109,7 @@ Device = Annotated[
 ]
 Name = Annotated[
     str | None,
-    typer.Option(help="Folder runs/NAME. [that of --config, else DATA-MODEL]", rich_help_panel=RUN),
+    typer.Option(help="Folder runs/NAME. [the --config's, else DATA-MODEL]", rich_help_panel=RUN),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run.", rich_help_panel=RUN)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the run.", rich_help_panel=RUN)]
