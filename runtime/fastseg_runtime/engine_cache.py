@@ -213,15 +213,17 @@ class EngineCache:
             return "its build record is for another engine"
         if record.get("engine_sha256") != hashlib.sha256(plan).hexdigest():
             return "it is not the file that was built here (sha256 differs from the build record)"
-        return "" if self._is_private() else f"others can write to {self.folder}"
+        if self._is_private():
+            return ""
+        return f"others can write to its folder (chown it to you and chmod 700 {self.folder})"
 
     def _is_private(self) -> bool:
         """Return whether only this user, or root, can have put files into the folder."""
         if os.name != "posix":
             return True  # profiles of Windows are private by default
         status = self.folder.stat()
-        user = os.getuid()
-        return user in (0, status.st_uid) and not status.st_mode & stat.S_IWOTH
+        others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        return status.st_uid in (0, os.getuid()) and not others_write
 
     def _make_folder(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

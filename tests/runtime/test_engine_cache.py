@@ -126,18 +126,58 @@ def test_a_damaged_record_is_no_record(record: str, cache: EngineCache) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_a_folder_that_everybody_may_write_to_is_not_believed(
-    cache: EngineCache, logged: pytest.LogCaptureFixture
+@pytest.mark.parametrize("mode", [0o777, 0o707, 0o770])
+def test_a_folder_that_others_may_write_to_is_not_believed(
+    mode: int, cache: EngineCache, logged: pytest.LogCaptureFixture
 ) -> None:
     cache.store(KEY, PLAN, RECORD)
-    cache.folder.chmod(0o777)
+    cache.store_timing_cache(KEY, b"timings")
+    cache.folder.chmod(mode)
     assert cache.load(KEY) is None
-    assert "others can write" in logged.text
+    assert f"others can write to its folder (chown it to you and chmod 700 {cache.folder}" in (
+        logged.text
+    )
+    assert cache.load_timing_cache(KEY) == b""
 
 
-def test_a_new_cache_folder_is_private(cache: EngineCache) -> None:
+def pretend_owner(folder: Path, owner: int, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a folder belong to `owner`, and this process to `user`."""
+    real_stat = Path.stat
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        values = list(real_stat(path, **options))
+        values[4] = owner if path == folder else values[4]
+        return os.stat_result(values)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr("os.getuid", lambda: user)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners of POSIX")
+@pytest.mark.parametrize(
+    ("owner", "user", "believed"),
+    [(1000, 1000, True), (0, 1000, True), (0, 0, True), (1001, 1000, False), (1000, 0, False)],
+)
+def test_only_a_folder_of_this_user_or_of_root_is_believed(
+    owner: int,
+    user: int,
+    believed: bool,
+    cache: EngineCache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cache.store(KEY, PLAN, RECORD)
+    pretend_owner(cache.folder, owner, user, monkeypatch)
+    assert (cache.load(KEY) is not None) == believed
+
+
+def test_a_new_cache_folder_is_private_whatever_the_umask(cache: EngineCache) -> None:
+    before = os.umask(0o002)  # of systems where every user has a group of his own
+    try:
+        cache.store(KEY, PLAN, RECORD)
+    finally:
+        os.umask(before)
     assert cache.folder.stat().st_mode & 0o077 == 0
+    assert cache.load(KEY) is not None
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
