@@ -169,6 +169,30 @@ def test_a_peer_that_freezes_during_an_upload_is_noticed_in_time(
     within("noticed", NOTICED_S, frozen_at[0])
 
 
+def test_a_network_that_freezes_before_the_board_s_first_answer_is_noticed_in_time(
+    proxy, host, bundle, within
+):
+    begin = time.monotonic()
+    with pytest.raises(Unreachable, match="the board starts no command"):
+        run(host, Watcher(connect=proxy.frozen.set), bundle=bundle)
+    within("noticed", NOTICED_S, begin)
+
+
+def test_a_board_that_freezes_before_its_first_answer_is_noticed_in_time(
+    start_sshd, ssh_client, bundle, within
+):
+    sshd = start_sshd(config="ForceCommand kill -STOP $$")  # in the login shell, before /bin/sh
+    host = connect(ssh_client.add("board", sshd))
+    begin = time.monotonic()
+    with pytest.raises(Unreachable, match="did not start /bin/sh within 12 s"):
+        run(host, bundle=bundle)
+    within("noticed", NOTICED_S, begin)
+    host.close()
+    for process in processes_in(sshd.board):  # it thaws
+        os.kill(int(process.split(":")[0]), signal.SIGCONT)
+    wait_until_clean(sshd)
+
+
 def test_a_board_that_freezes_in_the_middle_of_a_run_is_noticed_in_time(
     sshd, proxy, host, bundle, within
 ):

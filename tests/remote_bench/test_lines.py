@@ -2,7 +2,7 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_bench.lines import EventLines
+from remote_bench.lines import SHELL_SIGN, EventLines
 
 TOKEN = "5ecret"
 EVENTS = [{"event": "hello", "text": "grün \n @5ecret"}, {"event": "progress", "done": 1.5}]
@@ -51,3 +51,9 @@ def test_a_line_without_an_end_takes_no_endless_memory():
 
 def test_json_that_is_nested_without_end_is_noise():
     assert EventLines(TOKEN).feed(b"@5ecret " + b"[" * 100_000 + b"\n") == []
+
+
+def test_the_shell_s_sign_of_life_needs_no_token_and_is_no_noise():
+    lines = EventLines(TOKEN)
+    assert lines.feed(f"Welcome! {SHELL_SIGN}\n".encode()) == [{"event": "shell"}]
+    assert lines.noise == ""

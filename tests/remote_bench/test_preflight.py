@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from remote_bench import preflight
-from remote_bench.errors import MissingRequirement, Unreachable
+from remote_bench.errors import DeviceFailure, MissingRequirement
 from remote_bench.local import LocalHost
 from remote_bench.session import Session
 
@@ -28,6 +28,13 @@ def fake_python(folder: Path, name: str, minor: int) -> None:
         f"*) echo Python 3.{minor}.0; exit 1;; esac\n"
     )
     file.chmod(0o755)
+
+
+def scripted_python(folder: Path, script: str) -> None:
+    """A python that is new enough when asked, and runs a shell script in our program's place."""
+    folder.mkdir()
+    (folder / "python3").write_text(f"#!/bin/sh\n[ $# = 2 ] && exit\n{script}\n")
+    (folder / "python3").chmod(0o755)
 
 
 @pytest.fixture
@@ -127,10 +134,7 @@ def test_a_work_folder_that_somebody_else_made_into_a_link_is_not_used(tmp_path)
     assert (elsewhere / "precious").read_text() == "mine"
 
 
-def test_a_command_that_ends_before_our_program_begins_is_quoted(tmp_path, tools):
-    broken = tmp_path / "bin"
-    broken.mkdir()
-    (broken / "python3").write_text("#!/bin/sh\n[ $# = 2 ] || { echo go away; exit 7; }\n")
-    (broken / "python3").chmod(0o755)
-    with pytest.raises(Unreachable, match=r"ended with status 7 before .* said: go away"):
-        session_with(tmp_path, broken, tools)
+def test_a_python_that_ends_before_our_program_begins_is_quoted(tmp_path, tools):
+    scripted_python(tmp_path / "bin", "echo go away; exit 7")
+    with pytest.raises(DeviceFailure, match=r"our program .* ended with status 7: go away"):
+        session_with(tmp_path, tmp_path / "bin", tools)

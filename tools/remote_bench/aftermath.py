@@ -19,7 +19,9 @@ def explain(host: Host, plan: Plan, boot_id: str | None, why: Unreachable) -> tu
     end = time.monotonic() + _SEARCH_S
     while True:
         try:
-            with Session(host, base=plan.base, keep=plan.keep, root=plan.root) as session:
+            with Session(
+                host, start_s=_SEARCH_S, base=plan.base, keep=plan.keep, root=plan.root
+            ) as session:
                 return _compare(session.hello["boot_id"], boot_id, why)
         except BenchError as error:
             last = error

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+SHELL_SIGN = "@remote_bench shell"  # a whole line; /bin/sh on the board knows no token yet
 _LONGEST_LINE = 1 << 20
 _NOISE_KEPT = 2000  # characters of what is not ours, for messages
 
@@ -10,6 +11,7 @@ _NOISE_KEPT = 2000  # characters of what is not ours, for messages
 class EventLines:
     """Fed with bytes, cut anywhere; gives the events of lines `@TOKEN {json}`.
 
+    SHELL_SIGN becomes an event "shell", which has no token.
     Everything else (a login shell's greeting, an engine's chatter, bytes that are no UTF-8, lines
     without an end) is noise: its end is kept for error messages and it never raises.
     """
@@ -28,6 +30,8 @@ class EventLines:
         return [event for event in events if event is not None]
 
     def _event(self, line: bytes) -> dict[str, Any] | None:
+        if line.endswith(SHELL_SIGN.encode("ascii")):
+            return {"event": "shell"}
         start = line.find(self._prefix)  # a greeting without a line break may stand before it
         event = _parse(line[start + len(self._prefix) :]) if start >= 0 else None
         if event is None:

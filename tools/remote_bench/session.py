@@ -32,8 +32,10 @@ SILENT_S = 12.0  # the keeper sends something every second
 AGENT_SILENT_S = (
     30.0  # so does the agent; it starts slowly from an SD card, and while engines build
 )
-HELLO_S = 30.0  # an interpreter starts slowly on a busy board
+SHELL_S = 12.0  # a board's /bin/sh answers at once
+START_S = 90.0  # its interpreter starts slowly where the board is busy, or emulated
 _REPLY_S = 900.0  # unpacking wheels on an SD card takes minutes; silence is noticed long before
+_SAID_CHARACTERS = 500
 _PING_S = 2.0
 _LOOK_S = 0.5
 _TICK_S = 0.05
@@ -49,18 +51,21 @@ _REFUSALS: dict[str, type[BenchError]] = {  # by the kind that the keeper gives
     "no_run": UsageError,
 }
 _MOST_WAITING = 10_000  # events; then the board has to wait
-_Events = queue.Queue[dict[str, Any] | None]  # None: there will be no more
+_Events = queue.Queue[dict[str, Any] | None]  # None: there will be no more; always room for that
 
 
 class Session:
     """A keeper on a board. A context manager: leaving it ends the keeper and all that it holds."""
 
-    def __init__(self, host: Host, token: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, host: Host, token: str | None = None, start_s: float = START_S, **settings: Any
+    ) -> None:
         """Start a keeper.
 
         Args:
             host: where.
             token: marks the lines of this run; that of a detached one when it is resumed.
+            start_s: how long the board's Python may take to start.
             settings: "base", "keep" and "root" of the keeper.
 
         Raises:
@@ -70,24 +75,26 @@ class Session:
         self.host, self.token = host, token or secrets.token_hex(8)
         self.hello: dict[str, Any] = {}
         self.received = 0  # bytes of uploads that the board said it has
-        self._replies, self._agent = _Events(_MOST_WAITING), _Events(_MOST_WAITING)
+        self._replies, self._agent = _Events(), _Events()
         self._lines = EventLines(self.token)
-        self._heard = time.monotonic()
+        self._start_s = start_s
+        self._shell_came = self._keeper_came = False
         self._sending = threading.Lock()
         self._closed = threading.Event()
-        self._why_lost = ""
+        self._why_lost: BenchError | None = None
         self._stream = host.start(preflight.COMMAND)
+        self._heard = time.monotonic()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        threading.Thread(target=self._watch, daemon=True).start()
         try:
             who = f"{getpass.getuser()}@{socket.gethostname()}"
             self._send(preflight.program({"token": self.token, "who": who, **settings}))
-            self.hello = self._take(HELLO_S)
+            self.hello = self._take(_REPLY_S)  # the watcher knows shorter bounds
         except BaseException:
             self.close()
             raise
-        for target in (self._watch, self._ping):
-            threading.Thread(target=target, daemon=True).start()
+        threading.Thread(target=self._ping, daemon=True).start()
 
     def request(
         self, operation: str, on_wait: Callable[[], None] | None = None, **fields: Any
@@ -182,8 +189,7 @@ class Session:
     def _take_any(self, timeout_s: float) -> dict[str, Any]:
         event = self._next(self._replies, timeout_s)
         if event is None:
-            said = f"; it said: {self._lines.noise}" if self._lines.noise else ""
-            raise Unreachable(f"{self.host.name}: no answer within {timeout_s:.0f} s{said}")
+            raise Unreachable(f"{self.host.name}: no answer within {timeout_s:.0f} s")
         return event
 
     def _take(self, timeout_s: float) -> dict[str, Any]:
@@ -215,10 +221,10 @@ class Session:
         self._closed.set()
         name = self.host.name
         if self._why_lost:
-            return Unreachable(f"{name}: {self._why_lost}: the board or the connection hangs")
+            return self._why_lost
         status = self._stream.status(_STATUS_S)
         self._reader.join(_STATUS_S)  # what it said last is read too
-        said = " / ".join(filter(None, (self._stream.errors().strip(), self._lines.noise)))
+        said = _one_line(f"{self._stream.errors()}\n{self._lines.noise}")
         if status is None:
             return Unreachable(f"{name}: the connection broke")
         if status == preflight.NO_PYTHON:
@@ -226,7 +232,7 @@ class Session:
                 f"{name} has no Python 3.6 or newer ({said}); install it on the board, for "
                 "instance with: sudo apt-get install python3"
             )
-        if not self.hello:
+        if not self._shell_came:
             return Unreachable(
                 f"{name}: its login shell ended with status {status} before our program began, "
                 f"and said: {said or 'nothing'}. Expected an account whose shell runs /bin/sh, "
@@ -241,16 +247,36 @@ class Session:
 
     def _read(self) -> None:
         while chunk := self._receive():
-            self._heard = time.monotonic()
-            for event in self._lines.feed(chunk):
-                if event["event"] in ("hello", "reply", "chunk"):
-                    self._replies.put(event)
-                elif event["event"] == "received":
-                    self.received += int(event.get("bytes", 0))
-                elif event["event"] != "alive":
-                    self._agent.put(event)
-        for events in (self._replies, self._agent):
-            events.put(None)
+            events = self._lines.feed(chunk)
+            if self._keeper_came or events:  # what a login shell prints is no sign of life
+                self._heard = time.monotonic()
+            for event in events:
+                self._sort(event)
+        self._end_queues()
+
+    def _sort(self, event: dict[str, Any]) -> None:
+        self._shell_came = True
+        self._keeper_came = self._keeper_came or event["event"] != "shell"
+        if event["event"] in ("hello", "reply", "chunk"):
+            self._hand_over(self._replies, event)
+        elif event["event"] == "received":
+            self.received += int(event.get("bytes", 0))
+        elif event["event"] not in ("alive", "shell"):
+            self._hand_over(self._agent, event)
+
+    def _hand_over(self, events: _Events, event: dict[str, Any]) -> None:
+        # Where nobody takes them the board has to wait, and after a while it is given up.
+        end = time.monotonic() + SILENT_S
+        while events.qsize() >= _MOST_WAITING and not self._closed.wait(_TICK_S):
+            self._heard = time.monotonic()  # the board speaks: it is we who do not listen
+            if self._heard > end:
+                self._give_up(
+                    DeviceFailure(
+                        f"{self.host.name}: our program on the board sent more than "
+                        f"{_MOST_WAITING} events that nothing here waited for"
+                    )
+                )
+        events.put(event)
 
     def _receive(self) -> bytes:
         try:
@@ -260,12 +286,36 @@ class Session:
 
     def _watch(self) -> None:
         while not self._closed.wait(_LOOK_S):
-            if time.monotonic() - self._heard > SILENT_S:
-                self._why_lost = f"no sign of life for {SILENT_S:.0f} s"
-                self._stream.close()
-                for events in (self._replies, self._agent):
-                    events.put(None)
-                return
+            bound_s, message = self._bound()
+            if time.monotonic() - self._heard > bound_s:
+                self._give_up(Unreachable(f"{self.host.name}: {message}"))
+
+    def _bound(self) -> tuple[float, str]:
+        # How long the board may be silent now, and what it means if it is.
+        said = _one_line(self._lines.noise)
+        said = f", and said: {said}" if said else ""
+        if self._keeper_came:
+            silent = f"no sign of life for {SILENT_S:.0f} s"
+            return SILENT_S, f"{silent}: the board or the connection hangs"
+        if self._shell_came:
+            return self._start_s, (
+                f"its /bin/sh answered, but its Python did not start within {self._start_s:.0f} s"
+                f"{said}: the board is overloaded, or that Python hangs"
+            )
+        return SHELL_S, (
+            f"its login shell did not start /bin/sh within {SHELL_S:.0f} s{said}. Expected a board "
+            "that does not hang, and an account without a forced command"
+        )
+
+    def _give_up(self, why: BenchError) -> None:
+        self._why_lost = why
+        self._closed.set()
+        self._stream.close()
+        self._end_queues()
+
+    def _end_queues(self) -> None:
+        for events in (self._replies, self._agent):
+            events.put(None)
 
     def _ping(self) -> None:
         while not self._closed.wait(_PING_S):
@@ -276,3 +326,9 @@ class Session:
                     return
                 finally:
                     self._sending.release()
+
+
+def _one_line(text: str) -> str:
+    """Return the end of what a board printed, for a message."""
+    lines = filter(None, map(str.strip, text.splitlines()))
+    return " / ".join(lines)[-_SAID_CHARACTERS:]
