@@ -8,15 +8,19 @@ from fastseg_runtime.image_files import SUFFIXES as IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 CAMERA = "camera:"
+# Kind of input -> suffixes of the file that its result may be written to, the usual one first.
+_VIDEO_RESULTS = (".mp4", ".mov", ".mkv", ".avi")
+RESULT_SUFFIXES = {"image": (".png",), "video": _VIDEO_RESULTS, "camera": _VIDEO_RESULTS}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture, video or camera, and the file name of its result without suffix."""
+    """One picture, video or camera, and where its result goes."""
 
     source: str
     kind: str  # "image", "video" or "camera"
-    output: Path
+    output: Path  # without suffix, unless it is the name of the file to write
+    names_file: bool = False
 
 
 class InputError(ValueError):
@@ -31,14 +35,16 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
         output: a folder; or, for one picture or video alone, a file.
 
     Raises:
-        InputError: a missing file, a folder without pictures, or an unknown kind of file.
+        InputError: a missing file, a folder without pictures, an unknown kind of file, or an output
+            that cannot hold the result.
     """
     sources = [source for name in inputs for source in _expand(name)]
-    as_file = output.suffix.lower() in (".png", *VIDEO_SUFFIXES) and not output.is_dir()
-    if as_file and len(sources) > 1:
-        raise InputError(f"{len(sources)} inputs do not fit into one file {output}; name a folder")
-    if as_file:
-        return [Job(sources[0], kind_of(sources[0]), output)]
+    if output.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and not output.is_dir():
+        if len(sources) > 1:
+            raise InputError(
+                f"{len(sources)} inputs do not fit into one file {output}; name a folder"
+            )
+        return [_job_into_file(sources[0], output)]
     names = [_result_name(source) for source in sources]
     stems = [name.rpartition(".")[0] or name for name in names]
     # "a.jpg" and "a.png" give results "a" unless both are there.
@@ -88,6 +94,19 @@ def _expand(name: str) -> List[str]:
     if kind != "camera" and not path.is_file():
         raise InputError(f"no such file or folder: {name}")
     return [name]
+
+
+def _job_into_file(source: str, output: Path) -> Job:
+    kind = kind_of(source)
+    suffixes = RESULT_SUFFIXES[kind]
+    if output.suffix.lower() not in suffixes:
+        raise InputError(
+            f"{output} cannot hold what comes of {source}; expected a name that ends in "
+            f"{' or '.join(suffixes)}, or a folder"
+        )
+    if output.exists() and kind != "camera" and output.samefile(source):
+        raise InputError(f"{output} is the input; name another file or a folder")
+    return Job(source, kind, output, names_file=True)
 
 
 def _result_name(source: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from fastseg_runtime.image_files import encode_class_map, encode_rgb, read_image
-from fastseg_runtime.job import Job
+from fastseg_runtime.job import RESULT_SUFFIXES, Job
 from fastseg_runtime.manifest import ClassInfo
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.palette import palette
@@ -97,7 +97,7 @@ def _run_image(session: RealtimeSegmentation, job: Job, save: str) -> Result:
     seconds = perf_counter() - start
     counter = ClassCounter()
     counter.add(classes_HW)
-    names = [_output_name(job, kind, save, ".png") for kind in ("overlay", "mask")]
+    names = [_output_name(job, kind, save) for kind in ("overlay", "mask")]
     if save != "mask":
         write_file(names[0], encode_rgb(session.overlay(image_HW3, classes_HW)))
     if save != "overlay":
@@ -119,17 +119,16 @@ def _run_video(session: RealtimeSegmentation, job: Job, save: str, progress: Pro
         return overlay_HW3
 
     kind = "overlay" if save == "both" else save
-    name = _output_name(job, kind, save, ".mp4")
+    name = _output_name(job, kind, save)
     fps = session.infer_video(job.source, str(name), progress, draw)
     return _result(session, job, counter, fps, [name, name], kind)
 
 
-def _output_name(job: Job, kind: str, save: str, suffix: str) -> Path:
-    is_main = kind == ("mask" if save == "mask" else "overlay")
-    if job.output.suffix.lower() == suffix and is_main:
-        return job.output  # named by the user
-    stem = job.output.stem if job.output.suffix.lower() == suffix else job.output.name
-    return job.output.with_name(f"{stem}.{kind}{suffix}")
+def _output_name(job: Job, kind: str, save: str) -> Path:
+    if job.names_file and kind == ("mask" if save == "mask" else "overlay"):
+        return job.output
+    stem = job.output.stem if job.names_file else job.output.name
+    return job.output.with_name(f"{stem}.{kind}{RESULT_SUFFIXES[job.kind][0]}")
 
 
 def _result(

@@ -152,7 +152,7 @@ class RealtimeSegmentation:
 
         Args:
             src: a video file, or "camera:0", which runs until Ctrl-C.
-            dst: the file to write, an .mp4, .avi or .mkv.
+            dst: the file to write, an .mp4, .mov, .mkv or .avi.
             progress: called with the frames done and their total (0: unknown).
             draw: (frame, classes) to the picture to write, both in `color` order and of any one
                 size; default: overlay().

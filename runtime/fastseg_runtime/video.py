@@ -74,7 +74,7 @@ class FrameSource:
 
 
 class VideoWriter:
-    """Writes pictures as an .mp4, .avi or .mkv; the file appears under its name when complete.
+    """Writes an .mp4, .mov, .mkv or .avi; the file appears under its name when complete.
 
     Args:
         path: the file.

@@ -309,6 +309,28 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["seg.avi", "seg.mkv", "seg.MOV"])
+def test_a_video_is_written_in_the_format_that_its_name_asks_for(
+    name: str, clip: Path, bundle_path: Path
+) -> None:
+    assert run(bundle_path, clip, "-o", name) == 0
+    video = cv2.VideoCapture(name)
+    assert sum(video.read()[0] for _ in range(9)) == 6
+    video.release()
+    assert sorted(path.name for path in Path(".").iterdir()) == ["clip.mp4", name, "tiny.fastseg"]
+
+
+def test_results_of_equal_names_keep_their_whole_names(bundle_path: Path) -> None:
+    Path("in").mkdir()
+    for name in ("a.png", "a.ppm"):
+        cv2.imwrite(f"in/{name}", noise())
+    assert run(bundle_path, "in", "-o", "out") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "a.png.overlay.png",
+        "a.ppm.overlay.png",
+    ]
+
+
 @pytest.mark.parametrize(("save", "width"), [("overlay", 64), ("mask", 64), ("both", 128)])
 def test_a_video_gives_a_video_with_shares_over_all_frames(
     save: str, width: int, clip: Path, bundle_path: Path, capsys: pytest.CaptureFixture[str]

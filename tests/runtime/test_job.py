@@ -29,8 +29,30 @@ class TestPlanning:
 
     def test_one_input_may_name_its_output_file(self) -> None:
         assert plan_jobs(["drive.mp4"], Path("seg.mp4")) == [
-            Job("drive.mp4", "video", Path("seg.mp4"))
+            Job("drive.mp4", "video", Path("seg.mp4"), names_file=True)
         ]
+
+    @pytest.mark.parametrize(
+        ("source", "output", "expected"),
+        [
+            ("drive.mp4", "seg.png", r"\.mp4 or \.mov or \.mkv or \.avi, or a folder"),
+            ("drive.mp4", "seg.webm", r"\.mp4 or"),
+            ("camera:0", "seg.jpg", r"\.mp4 or"),
+            ("one.png", "seg.jpg", r"\.png, or a folder"),
+            ("one.png", "seg.mp4", r"\.png, or a folder"),
+        ],
+    )
+    def test_a_file_that_cannot_hold_the_result_is_refused(
+        self, source: str, output: str, expected: str
+    ) -> None:
+        message = f"{output} cannot hold what comes of {source}; expected a name that ends in "
+        with pytest.raises(InputError, match=message + expected):
+            plan_jobs([source], Path(output))
+
+    @pytest.mark.parametrize("name", ["drive.mp4", "one.png"])
+    def test_an_input_is_never_overwritten(self, name: str) -> None:
+        with pytest.raises(InputError, match=f"{name} is the input; name another file"):
+            plan_jobs([name], Path("photos/..") / name)
 
     def test_several_inputs_do_not_fit_into_one_file(self) -> None:
         with pytest.raises(InputError, match="2 inputs do not fit into one file"):
@@ -42,6 +64,7 @@ class TestPlanning:
         assert len({job.output for job in jobs}) == 3
         jobs = plan_jobs(["photos", "photos/b.png"], Path("out"))
         assert len({job.output for job in jobs}) == 4
+        assert not any(job.names_file for job in jobs)
 
     def test_an_empty_folder_is_an_error(self) -> None:
         with pytest.raises(InputError, match=r"no pictures in empty; expected \*\.bmp"):
