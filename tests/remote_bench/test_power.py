@@ -4,7 +4,8 @@ from fastseg_targets.device import load_device
 from hypothesis import given
 from hypothesis import strategies as st
 from remote_bench.energy import curves
-from remote_bench.power import choose_curves, choose_total, measure_power
+from remote_bench.power import measure_power
+from remote_bench.total_power import choose_curves, choose_total
 
 RUN = (100.0, 120.0)
 SPANS = {"flat_out": RUN, "idle_before": (90.0, 100.0), "idle_after": (120.0, 130.0)}
@@ -53,6 +54,50 @@ def test_mean_power_and_energy_a_frame_come_from_the_readings():
     )
     assert power["step_mw"] == {"VDD_IN": 40.0}
     assert power["rate_hz"] == pytest.approx(10, rel=0.02)
+
+
+def above_idle_ci95(before, run, after):
+    """Return the interval where each phase has its power, as a function of time, mW."""
+
+    def line(t):
+        phase = before if t < 100 else run if t <= 120 else after
+        return f"VDD_IN {phase(t)}mW/1mW"
+
+    power, _ = measure(feed(line))
+    load = power["flat_out"]
+    low, high = load["j_per_frame_above_idle_ci95"]
+    assert low < load["j_per_frame_above_idle"] < high
+    return high - low
+
+
+def swings(mean_mw, by_mw):
+    """Return power that is high for two seconds and low for two."""
+    return lambda t: mean_mw + (by_mw if t % 4 < 2 else -by_mw)
+
+
+def steady(mean_mw):
+    return lambda t: mean_mw
+
+
+def test_energy_above_idle_is_no_surer_than_the_idle_power():
+    sure = above_idle_ci95(steady(4000), swings(10000, 500), steady(4000))
+    unsure = above_idle_ci95(swings(4000, 1500), swings(10000, 500), swings(4000, 1500))
+    assert unsure > 1.5 * sure
+
+
+def test_energy_above_idle_is_unsure_by_the_drift_of_the_idle_power():
+    sure = above_idle_ci95(steady(4000), swings(10000, 500), steady(4000))
+    drifted = above_idle_ci95(steady(3000), swings(10000, 500), steady(5000))
+    assert drifted - sure == pytest.approx(2 * 0.05, rel=0.2)  # 2 W, at 20 FPS, in all
+
+
+def test_idle_power_of_too_short_a_phase_gives_energy_above_idle_without_an_interval():
+    spans = {**SPANS, "idle_before": (98.0, 100.0), "idle_after": (120.0, 122.0)}
+    samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
+    power, _ = measure_power(curves(samples), load_device("orin-nano"), spans, FRAMES)
+    assert power["flat_out"]["j_per_frame_above_idle"] == pytest.approx(0.3, rel=0.05)
+    assert power["flat_out"]["j_per_frame_above_idle_ci95"] is None
+    assert power["flat_out"]["j_per_frame_ci95"] is not None
 
 
 def test_printed_average_is_never_used():

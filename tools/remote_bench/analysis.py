@@ -17,10 +17,11 @@ from remote_bench import conditions
 from remote_bench.energy import EnergyCurve, curves
 from remote_bench.latency import frame_rate, latency_drift, sampler_overhead, summarise_latency
 from remote_bench.memory import summarise_memory
-from remote_bench.power import Span, measure_power
+from remote_bench.power import measure_power
 from remote_bench.schema import SchemaError
 from remote_bench.series import plot_series
 from remote_bench.stats import Floats
+from remote_bench.total_power import Span
 from remote_bench.verdict import judge
 
 SCHEMA = 1

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from remote_bench.power import Span
 from remote_bench.stats import slope
 from remote_bench.tegrastats import parse_line
+from remote_bench.total_power import Span
 
 # vcgencmd get_throttled: bits 0-3 now, the same things since boot in bits 16-19.
 _PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}

@@ -8,8 +8,8 @@ import numpy as np
 from fastseg_targets.device import Device
 
 from remote_bench.energy import EnergyCurve
-from remote_bench.power import Span, Total, choose_curves, choose_total
 from remote_bench.stats import Floats
+from remote_bench.total_power import Span, Total, choose_curves, choose_total
 
 _POWER_POINTS = 1000
 
