@@ -28,8 +28,9 @@ class Idle:
     @property
     def drift_w(self) -> float | None:
         """By how much the idle power rose over the run."""
-        both = self.before_w is not None and self.after_w is not None
-        return self.after_w - self.before_w if both else None
+        if self.before_w is None or self.after_w is None:
+            return None
+        return self.after_w - self.before_w
 
     @property
     def mean_w(self) -> float | None:
