@@ -134,7 +134,7 @@ def write_report(results: Results, ours: set[str], folder: Path) -> None:
 def _rich_table(sheet: Sheet) -> Table:
     table = Table(title=sheet.title, caption=sheet.note, caption_justify="left")
     for index, column in enumerate(sheet.columns):
-        table.add_column(column, justify="right" if index else "left")
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in sheet.rows:
         table.add_row(*row)
     return table
