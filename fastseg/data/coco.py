@@ -13,6 +13,7 @@ Where instances overlap, the smaller one is on top. Format: cocodataset.org, "Da
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,12 @@ def _dataset(root: Path, split: str, source: Path, table: Table) -> FileDataset:
 def _image_files(root: Path, split: str, source: Path, table: Table) -> dict[int, Path]:
     """Return the file of each image id, in the first folder that holds the first of them."""
     names = {int(image["id"]): str(image["file_name"]) for image in table["images"]}
+    kinds = Counter(map(_name, names.values()))
+    if twice := sorted(name for name, count in kinds.items() if count > 1):
+        raise DataError(
+            f"{source}: {len(twice)} names are of two images, e.g. {twice[0]!r}, whatever their "
+            "suffix; rename one of each"
+        )
     subset = source.stem.partition("_")[2]  # "train2017" of instances_train2017
     folders = [root / subset, root / "images" / subset, root / "images", source.parent]
     folders += [root / name for name in SPLIT_NAMES[split]]

@@ -98,6 +98,14 @@ def test_an_image_of_another_size_than_annotated_is_refused(
         open_dataset(f"coco:{root}", "train")[0]
 
 
+def test_two_images_that_differ_in_suffix_alone_are_refused(write_coco: Writer) -> None:
+    images = [
+        {"id": number, "file_name": f"a.{kind}"} for number, kind in enumerate(("jpg", "png"))
+    ]
+    with pytest.raises(DataError, match=r"names are of two images, e.g. 'a'"):
+        open_dataset(f"coco:{write_coco([], images=images)}", "train")
+
+
 def test_missing_images_and_stray_annotations_are_problems(write_coco: Writer) -> None:
     root = write_coco(
         [_object(2, BIG_BOX), _object(2, BIG_BOX, image_id=44)],
