@@ -36,8 +36,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     except KeyboardInterrupt:
         print("fastseg-run: stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
-        print(f"fastseg-run: {error}", file=sys.stderr)
+    except Exception as error:  # engines raise classes of their own
+        print(f"fastseg-run: {str(error) or type(error).__name__}", file=sys.stderr)
         sys.exit(FAILED)
 
 

@@ -85,8 +85,8 @@ def run_jobs(
                 yield _run_image(session, job, save)
             else:
                 yield _run_video(session, job, save, progress)
-        except (ValueError, OSError, MemoryError, ImportError) as error:
-            text = str(error) or type(error).__name__
+        except Exception as error:  # engines and OpenCV raise classes of their own
+            text = " ".join(str(error).split()) or type(error).__name__
             yield Failure(job.source, text if job.source in text else f"{job.source}: {text}")
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from fastseg_runtime import __version__
 from fastseg_runtime.cli import main
 from fastseg_runtime.image_files import encode_rgb
+from fastseg_runtime.session import RealtimeSegmentation
 from PIL import Image
 
 from tests.doubles.tiny_bundle import (
@@ -88,6 +90,50 @@ def test_an_unreadable_picture_does_not_stop_the_others_but_shows_in_the_exit_co
     out, err = capsys.readouterr()
     assert "1.png is no picture that can be decoded" in err
     assert "3 of 4 done" in out
+
+
+class EngineError(Exception):
+    """As ONNX Runtime's Fail and cv2.error: of no class that Python knows."""
+
+
+def test_an_engine_that_fails_once_does_not_stop_the_others(
+    bundle_path: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    infer = RealtimeSegmentation.infer
+
+    def fail_for_the_second(session: Any, image: Any, out: Any = None) -> Any:
+        if np.array_equal(image, noise(40, 50, 2)):
+            raise EngineError("the kernel\nfailed")
+        return infer(session, image, out)
+
+    monkeypatch.setattr(RealtimeSegmentation, "infer", fail_for_the_second)
+    assert run(bundle_path, photos, "-o", "out") == 1
+    assert f"fastseg-run: {photos}/2.png: the kernel failed\n" in capsys.readouterr().err
+    assert [path.name for path in sorted(Path("out").iterdir())] == [
+        "0.overlay.png",
+        "3.overlay.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(EngineError("lost"), "lost"), (KeyError(), "KeyError")]
+)
+def test_any_error_while_opening_is_one_line(
+    error: Exception,
+    said: str,
+    bundle_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(RealtimeSegmentation, "__init__", fail)
+    assert run("--prepare", bundle_path) == 1
+    assert capsys.readouterr().err == f"fastseg-run: {said}\n"
 
 
 def test_json_is_one_document_with_the_promised_names(
