@@ -80,7 +80,6 @@ def run_jobs(
         if len(jobs) > 1:
             progress(index, len(jobs))
         try:
-            job.output.parent.mkdir(parents=True, exist_ok=True)
             if job.kind == "image":
                 yield _run_image(session, job, save)
             else:

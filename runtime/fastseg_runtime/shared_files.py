@@ -54,8 +54,9 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name of its own, then rename it."""
+    """Write a file under a temporary name of its own, then rename it; its folder is made."""
     temporary = path.with_name(f".{os.urandom(8).hex()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

@@ -97,6 +97,7 @@ class VideoWriter:
         if self._writer is None:
             self._size = (picture_HW3.shape[1], picture_HW3.shape[0])
             code = "MJPG" if self._path.suffix.lower() == ".avi" else "mp4v"
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             fourcc = cv2.VideoWriter.fourcc(*code)
             self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, self._size)
             if not self._writer.isOpened():

@@ -398,7 +398,25 @@ def test_a_file_that_is_no_video_is_named(
     Path("broken.mp4").write_bytes(b"not a video")
     assert run(bundle_path, "broken.mp4", "-o", "out") == 1
     assert "broken.mp4" in capsys.readouterr().err
-    assert not list(Path("out").iterdir())
+    assert not Path("out").exists()
+
+
+def test_inputs_that_cannot_be_read_leave_no_folder_behind(bundle_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Path(name).write_bytes(b"not a picture")
+    assert run(bundle_path, "a.png", "b.png", "-o", "deep/out") == 1
+    assert not Path("deep").exists()
+
+
+def test_folders_are_made_for_what_is_written(clip: Path, bundle_path: Path) -> None:
+    cv2.imwrite("a.png", noise())
+    assert run(bundle_path, "a.png", clip, "-o", "deep/out") == 0
+    assert sorted(path.name for path in Path("deep/out").iterdir()) == [
+        "a.overlay.png",
+        "clip.overlay.mp4",
+    ]
+    assert run(bundle_path, clip, "-o", "other/place/seg.avi") == 0
+    assert Path("other/place/seg.avi").is_file()
 
 
 @pytest.mark.slow
