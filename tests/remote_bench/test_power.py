@@ -100,6 +100,14 @@ def test_idle_power_of_too_short_a_phase_gives_energy_above_idle_without_an_inte
     assert power["flat_out"]["j_per_frame_ci95"] is not None
 
 
+def test_a_moment_of_idle_power_is_no_idle_power():
+    spans = {**SPANS, "idle_before": (99.9, 100.0), "idle_after": (120.0, 120.001)}
+    samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
+    power, _ = measure_power(curves(samples), load_device("orin-nano"), spans, FRAMES)
+    assert set(power["idle"].values()) == {None}
+    assert power["flat_out"]["j_per_frame_above_idle"] is None
+
+
 def test_printed_average_is_never_used():
     power, _ = measure(feed(lambda t: f"VDD_IN {loaded(t)}mW/77777mW/88888mW"))
     assert power["flat_out"]["mean_w"] == pytest.approx(10, rel=0.01)

@@ -12,6 +12,7 @@ from remote_bench.stats import Floats, Interval, bootstrap, interval95
 from remote_bench.total_power import Span, Total
 
 LEAST_COVERAGE = 0.5  # below it there is no number
+_LEAST_IDLE_S = 1.0  # --idle 0 gives a moment, which says nothing
 _BLOCK_S = 0.5
 _MOST_BLOCKS = 200
 _IDLE_SPANS = ("idle_before", "idle_after")
@@ -55,7 +56,7 @@ def measure_idle(total: Total, spans: dict[str, Span]) -> Idle:
     replicates: list[Floats | None] = []
     for seed, name in enumerate(_IDLE_SPANS, start=1):  # the load has 0: they are independent
         span = spans.get(name)
-        if span is None or total.coverage(span) < LEAST_COVERAGE:
+        if span is None or not _says_something(total, span):
             watts.append(None)
             continue
         watts.append(total.energy_j(*span) / (span[1] - span[0]))
@@ -64,6 +65,10 @@ def measure_idle(total: Total, spans: dict[str, Span]) -> Idle:
     complete = bool(known) and len(known) == len(replicates)
     before, after = watts
     return Idle(before, after, np.mean(known, axis=0) if complete else None)
+
+
+def _says_something(total: Total, idle: Span) -> bool:
+    return idle[1] - idle[0] >= _LEAST_IDLE_S and total.coverage(idle) >= LEAST_COVERAGE
 
 
 def measure_load(total: Total, span: Span, frames: Floats, idle: Idle) -> dict[str, Any]:
