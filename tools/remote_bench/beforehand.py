@@ -1,6 +1,7 @@
 """Mistakes that show on this machine alone, found before any board is touched."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from remote_bench.bundle_facts import read_manifest
@@ -8,6 +9,34 @@ from remote_bench.errors import UsageError
 from remote_bench.plan import Plan
 
 _NETWORKS = (".onnx", ".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
+# Option -> what it would pass over in silence, and why.
+_APART: dict[str, tuple[tuple[str, ...], str]] = {
+    "--resume": (
+        ("a host", "a bundle", "--detach", "--sweep", "--target", "--frames", "--fps",
+         "--power-mode", "--deploy"),
+        "the run has what it was started with",
+    ),
+    "--sweep": (
+        ("a bundle", "--detach", "--deploy", "--record", "--report"),
+        "it measures networks of its own and gives a table",
+    ),
+    "--detach": (("--require", "--record", "--report"), "give that to --resume"),
+}  # fmt: skip
+
+
+def check_together(given: Mapping[str, object]) -> None:
+    """Return normally if no option would be ignored because of another one.
+
+    Args:
+        given: what the user gave, by the name of the option; what is false was not given.
+
+    Raises:
+        UsageError: two that do not go together.
+    """
+    for option, (others, why) in _APART.items():
+        ignored = [other for other in others if given.get(option) and given.get(other)]
+        if ignored:
+            raise UsageError(f"{option} does not go with {' and '.join(ignored)}: {why}")
 
 
 def check(hosts: list[str], plan: Plan, html: Path | None) -> None:

@@ -99,6 +99,12 @@ def bench(
         power_mode=power_mode, deploy=deploy, keep=keep, base=folder,
     )  # fmt: skip
     wanted, connector = _requirements(require), Connector(accept_host_key, password_fd)
+    beforehand.check_together(
+        {"a host": hosts, "a bundle": bundle, "--target": target, "--frames": frames,
+         "--fps": fps, "--power-mode": power_mode, "--require": require, "--sweep": sweep,
+         "--deploy": deploy, "--record": record, "--detach": detached, "--resume": resume,
+         "--report": report}
+    )  # fmt: skip
     if resume is None and not hosts:
         raise UsageError("expected a host, such as jetson.local or localhost")
     beforehand.check(hosts, plan, report)

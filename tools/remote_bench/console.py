@@ -34,6 +34,9 @@ def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
         except BenchError as error:
             complain(error)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:  # of this machine: a full disk, a folder that cannot be written
+            complain(BenchError(error))
+            raise typer.Exit(BenchError.exit_code) from error
 
     return wrapped
 

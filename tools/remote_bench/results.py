@@ -117,9 +117,14 @@ def deployment(report: dict[str, Any], deployed: dict[str, Any]) -> str:
 def record_all(outcomes: dict[str, Outcome]) -> None:
     """Write the figures of every run that is not invalid into its bundle."""
     for outcome in outcomes.values():
-        if isinstance(outcome, BenchError) or outcome["verdict"] == "invalid":
-            _say("not recorded: an invalid run is no proof")
+        if isinstance(outcome, BenchError):
+            continue
+        if outcome["verdict"] == "invalid":
+            _say(f"{outcome['host']}: not recorded: an invalid run is no proof")
             continue
         bundle = Path(outcome["bundle"]["path"])
-        record(bundle, outcome)
+        try:
+            record(bundle, outcome)
+        except ValueError as error:
+            raise BenchError(f"{bundle}: not recorded: {error}") from error
         _say(f"recorded in {bundle}")
