@@ -6,6 +6,7 @@ an array, the class map stays there too.
 """
 
 import hashlib
+import logging
 import re
 from pathlib import PurePosixPath
 from typing import Any, Optional
@@ -28,6 +29,7 @@ except (ImportError, OSError) as error:  # absent, or a shared library of it is
         "--system-site-packages; on a PC: pip install tensorrt"
     ) from error
 
+log = logging.getLogger("fastseg_runtime")
 TYPED_NAME = "model-typed.onnx"  # beside the entry, for releases without precision flags
 
 
@@ -56,6 +58,8 @@ class TensorRTBackend:
         refuse_foreign_context(device)
         with current_device(cuda, device):
             platform = describe_platform(tensorrt, cuda, device)
+            if not platform.release.checked:
+                log.warning("TensorRT %s is untried with fastseg", platform.release.version)
             engines = EngineSource(tensorrt, cuda, platform, self._cache, device)
             onnx = source.read(onnx_member(source, platform.release.strongly_typed))
             with ProgressPrinter() as progress:

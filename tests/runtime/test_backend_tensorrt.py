@@ -205,6 +205,19 @@ def test_a_context_of_pycuda_autoinit_is_refused_before_anything_is_built(
     assert newest.trt.world.builds == 0
 
 
+@pytest.mark.parametrize(("version", "untried"), [("8.5.2.2", True), ("8.6.1", False)])
+def test_a_release_that_nobody_tried_works_and_is_said(
+    version: str,
+    untried: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    device = Device(RELEASES[0], monkeypatch)
+    device.trt.__version__ = version
+    device.open().close()
+    assert (f"TensorRT {version} is untried with fastseg" in caplog.text) == untried
+
+
 def test_jetpack_4_is_declined_with_the_reason(newest: Device) -> None:
     newest.trt.__version__ = "8.2.1.8"
     with pytest.raises(TensorRTError, match="JetPack 4"):
