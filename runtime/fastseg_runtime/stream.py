@@ -41,15 +41,15 @@ def stream(
         session: has infer(frame), which as many threads call as its `engines` says.
         frames: uint8 (H, W, 3); read in a thread of its own.
         draw: (frame, classes) to a picture, in a thread of its own.
-        latest: for live cameras: a frame that waits while the engine is busy is replaced by a
-            newer one and counted as dropped. Else a slow consumer slows the source down.
+        latest: for live cameras: the one frame that waits while the engine is busy is replaced
+            by a newer one and counted as dropped. Else a slow consumer slows the source down.
         depth: frames that may wait between two stages.
 
     Raises:
         Whatever `frames`, the session or `draw` raise, in the caller. Closing the iterator, or
         leaving the loop, ends all threads.
     """
-    pipeline = _Pipeline(depth)
+    pipeline = _Pipeline(depth, waiting=1 if latest else depth)
     pipeline.add(lambda put: _read(frames, put, pipeline, latest))
     pipeline.add_map(lambda item: (*item, session.infer(item[1])), session.engines)
     if draw is not None:
@@ -65,11 +65,11 @@ def stream(
 class _Pipeline:
     """Threads joined by queues, which hold values, or futures that are to give them or an error."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, waiting: int) -> None:
         self.dropped = 0
         self._depth, self._stop = depth, threading.Event()
         self._threads: List[threading.Thread] = []
-        self._output: queue.Queue[Any] = queue.Queue(depth)  # novm: not evaluated in a function
+        self._output: queue.Queue[Any] = queue.Queue(waiting)  # novm: not evaluated in a function
         self._first = self._output
 
     @property

@@ -60,6 +60,25 @@ def test_latest_mode_drops_what_waited_and_counts_it() -> None:
     assert len(results) + results[-1].dropped == 200
 
 
+def test_latest_mode_gives_the_engine_the_newest_frame_there_is() -> None:
+    taken, all_read = threading.Event(), threading.Event()
+
+    def source() -> Iterator[Any]:
+        for index, frame in enumerate(frames(10)):
+            assert index == 0 or taken.wait(60)
+            yield frame
+        all_read.set()
+
+    class Busy(EchoSession):
+        def infer(self, frame: Any) -> Any:
+            taken.set()
+            assert all_read.wait(60)
+            return super().infer(frame)
+
+    results = list(stream(Busy(), source(), latest=True))
+    assert [(result.index, result.dropped) for result in results] == [(0, 8), (9, 8)]
+
+
 @pytest.mark.parametrize("stage", ["source", "session", "draw"])
 def test_an_error_of_any_stage_surfaces_in_the_caller(stage: str) -> None:
     def fail(*_: Any) -> Any:
