@@ -99,6 +99,13 @@ def test_a_mistake_is_one_clear_line_and_an_exit_code(call, board, arguments, co
 
 
 @pytest.mark.slow
+def test_a_run_too_long_for_its_result_to_be_fetched_is_not_begun(call, board):
+    done = call("localhost", "--seconds", 36000)
+    assert done.returncode == 2 and "3600" in done.stderr
+    assert left(board) == []
+
+
+@pytest.mark.slow
 def test_json_is_one_document_on_stdout_and_the_rest_is_on_stderr(call, board, bundle):
     done = call("localhost", bundle, *SHORT, "--json", "--report", "page.html")
     assert done.returncode == 0, done.stderr

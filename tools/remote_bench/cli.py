@@ -45,8 +45,8 @@ def bench(
         ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Run this artifact of the bundle.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="Of the timed run.")] = 20.0,
-    idle: Annotated[float, typer.Option(min=0, help="Seconds of idle power, twice.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of the timed run.")] = 20.0,
+    idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds, twice.")] = 5.0,
     frames: Annotated[
         Path | None, typer.Option(help="Folder of pictures (labels/ beside images/) or a video.")
     ] = None,

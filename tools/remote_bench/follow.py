@@ -11,7 +11,7 @@ from remote_bench.session import AGENT_SILENT_S, Session
 from remote_bench.watch import Cancel, Watch
 
 _PROBE_S = 60.0  # nvpmodel and tegrastats are slow on a busy board
-_MOST_RESULT_BYTES = 64 << 20
+_MOST_RESULT_BYTES = 256 << 20  # an hour of frames, some 50 bytes each, at 1000 FPS and more
 _KILLED = (-9, 137)
 _SAID_CHARACTERS = 500
 

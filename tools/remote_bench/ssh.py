@@ -113,7 +113,8 @@ def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise Unreachable(f"{name} has no address: {error}.{_hint(name)}") from error
+        why = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{name} has no address: {why}.{_hint(name)}") from error
     failures = []
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
