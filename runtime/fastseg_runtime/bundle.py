@@ -58,7 +58,10 @@ def open_bundle(path: Union[str, "os.PathLike[str]"]) -> "Bundle":
     try:
         archive = zipfile.ZipFile(path)
     except _DAMAGE as error:
-        raise BundleError(f"{path} is not a whole bundle ({error}); {_COPY_AGAIN}") from error
+        problem = f"is not a whole bundle ({error}); {_COPY_AGAIN}"
+        if path.suffix.lower() != SUFFIX:
+            problem = f"is not a fastseg bundle; name a {SUFFIX} file, made by fastseg-export"
+        raise BundleError(f"{path} {problem}") from error
     try:
         return Bundle(path, archive)
     except BaseException:

@@ -206,6 +206,16 @@ def test_reader_refuses_a_schema_that_it_does_not_know(tmp_path: Path) -> None:
         open_bundle(path)
 
 
+def test_a_file_of_another_kind_is_not_called_a_damaged_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(BundleError) as raised:
+        open_bundle(path)
+    assert str(raised.value) == (
+        f"{path} is not a fastseg bundle; name a .fastseg file, made by fastseg-export"
+    )
+
+
 def test_reader_refuses_a_zip_of_something_else(tmp_path: Path) -> None:
     path = zip_of(tmp_path / "holiday.fastseg", {"photo.jpg": b"x"})
     with pytest.raises(BundleError, match="not a fastseg bundle"):
