@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from time import localtime, strftime
 from typing import Any, Dict, List
@@ -48,9 +49,8 @@ def run_inputs(options: Namespace) -> int:
                     print(_describe_result(outcome), flush=True)
         used = {"backend": session.info.backend, "target": session.info.target}
     if options.json:
-        rows = [result.as_json() for result in results]
-        failed = [{"input": item.input, "error": item.error} for item in failures]
-        _print_json({"inputs": rows, "failed": failed, **used})
+        inputs, failed = ([asdict(item) for item in items] for items in (results, failures))
+        _print_json({"inputs": inputs, "failed": failed, **used})
     elif len(jobs) > 1:
         print(f"{len(results)} of {len(jobs)} done")
     return FAILED if failures else OK
@@ -69,10 +69,7 @@ def inspect_bundle(options: Namespace) -> int:
 def verify_bundle(options: Namespace) -> int:
     """Check hashes and run the self-test; fails if an artifact fails, or if none could be run."""
     report = bundle_report.verify(Path(options.model), _wish(options))
-    if options.json:
-        _print_json(report)
-    else:
-        print(bundle_report.describe_verification(report))
+    _print(options, report, bundle_report.describe_verification(report))
     outcomes = [row["passed"] for row in report["artifacts"]]
     return OK if True in outcomes and False not in outcomes else FAILED
 
@@ -81,10 +78,7 @@ def extract_target(options: Namespace) -> int:
     """Write the files of one target into a folder."""
     with open_bundle(options.model) as bundle:
         files = [str(file) for file in bundle.extract(options.extract, options.output)]
-    if options.json:
-        _print_json({"target": options.extract, "files": files})
-    else:
-        print("\n".join(files))
+    _print(options, {"target": options.extract, "files": files}, "\n".join(files))
     return OK
 
 
@@ -93,10 +87,8 @@ def prepare_engine(options: Namespace) -> int:
     with _open_session(options) as session:
         info = session.info
     report = {"backend": info.backend, "target": info.target, "precision": info.precision}
-    if options.json:
-        _print_json(report)
-    else:
-        print(f"ready: {info.target} ({info.precision}) with {info.backend} {info.version}")
+    ready = f"ready: {info.target} ({info.precision}) with {info.backend} {info.version}"
+    _print(options, report, ready)
     return OK
 
 
@@ -104,10 +96,7 @@ def examine_device(options: Namespace) -> int:
     """Print what this device has; fails if a bundle was named and nothing in it runs here."""
     bundle = None if options.model is None else Path(options.model)
     report = doctor.examine(bundle, _wish(options))
-    if options.json:
-        _print_json(report)
-    else:
-        print(doctor.describe(report))
+    _print(options, report, doctor.describe(report))
     return FAILED if bundle is not None and not report["bundle"]["usable"] else OK
 
 
@@ -147,15 +136,19 @@ def _open_session(options: Namespace) -> RealtimeSegmentation:
 
 
 def _describe_result(result: Result) -> str:
-    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in _largest(result))
+    largest = list(result.class_shares.items())[:4]
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest)
     where = result.output + (f" and {result.mask}" if result.mask else "")
     return (
         f"{result.input}: {result.width}x{result.height}, {result.fps:.1f} FPS, {shares} -> {where}"
     )
 
 
-def _largest(result: Result, count: int = 4) -> List[Any]:
-    return list(result.class_shares.items())[:count]
+def _print(options: Namespace, table: Dict[str, Any], text: str) -> None:
+    if options.json:
+        _print_json(table)
+    else:
+        print(text)
 
 
 def _print_json(table: Dict[str, Any]) -> None:

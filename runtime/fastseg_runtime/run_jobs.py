@@ -1,6 +1,6 @@
 """Run pictures, videos and cameras through a session and write overlays and masks."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
@@ -30,10 +30,6 @@ class Result:
     fps: float  # frames over the wall time of infer(); of a video, over that of everything
     class_shares: Dict[str, float]  # fraction of pixels, classes that occur, largest first
     mask: Optional[str] = None  # beside the overlay
-
-    def as_json(self) -> Dict[str, Any]:
-        """Return the result as a table for json.dumps."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
