@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,25 @@ def test_without_any_network_the_error_says_how_to_make_one(folder, monkeypatch)
     monkeypatch.setattr(pretrained, "FOLDER", folder)
     with pytest.raises(UsageError, match=r"no \*.fastseg in this folder, .*fastseg-train"):
         choose_bundle(None, None, BOARD, Notes())
+
+
+@pytest.mark.slow
+def test_boards_side_by_side_export_one_after_another(folder, monkeypatch):
+    at_work, together = [], []
+
+    def export(source, target, bundle, watch) -> None:
+        at_work.append(bundle)
+        together.append(len(at_work))
+        time.sleep(0.1)
+        bundle.touch()
+        at_work.remove(bundle)
+
+    monkeypatch.setattr("remote_bench.sweep.export", export)
+    sizes = parse_sweep("nano", "64x32,128x64") * 2
+    with ThreadPoolExecutor() as boards:
+        made = list(boards.map(lambda size: untrained_bundle(size, None, BOARD, Notes()), sizes))
+    assert together == [1, 1]
+    assert made[:2] == made[2:]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Which bundle is measured when none is named: the newest one here, else one of ours."""
 
 import importlib
+import threading
 from pathlib import Path
 
 from fastseg_targets.device import Device
@@ -10,6 +11,8 @@ from remote_bench.cache import cache_folder
 from remote_bench.errors import BenchError, UsageError
 from remote_bench.watch import Watch
 
+# Boards are measured in threads, but random numbers and exporters of PyTorch are the process's.
+ONE_EXPORT = threading.Lock()
 _ANYWHERE = "cpu-fp32"
 
 
@@ -26,7 +29,8 @@ def choose_bundle(named: Path | None, target: str | None, device: Device, watch:
         watch.note(f"bundle: {here[-1].name}, the newest in this folder")
         return here[-1]
     watch.phase("export")
-    return _export(load_target(target) if target else target_for(device), watch)
+    with ONE_EXPORT:
+        return _export(load_target(target) if target else target_for(device), watch)
 
 
 def target_for(device: Device) -> Target:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_targets.device import Device
-from fastseg_targets.profile import load_target
+from fastseg_targets.profile import Target, load_target
 from rich.table import Table
 from rich.text import Text
 
 from remote_bench.cache import cache_folder
-from remote_bench.default_bundle import export, target_for
+from remote_bench.default_bundle import ONE_EXPORT, export, target_for
 from remote_bench.errors import UsageError
 from remote_bench.plain import plain
 from remote_bench.plan import Untrained
@@ -46,6 +46,13 @@ def _pixels(text: str) -> tuple[int, int]:
 
 def untrained_bundle(size: Untrained, target: str | None, device: Device, watch: Watch) -> Path:
     """Return a bundle of an untrained network, from the cache or else exported now."""
+    wanted = load_target(target) if target else target_for(device)
+    watch.phase("export")
+    with ONE_EXPORT:
+        return _export_untrained(size, wanted, watch)
+
+
+def _export_untrained(size: Untrained, target: Target, watch: Watch) -> Path:
     import torch
     from fastseg_exporters.source import NetworkSource
     from fastseg_runtime.manifest import ClassInfo
@@ -53,18 +60,16 @@ def untrained_bundle(size: Untrained, target: str | None, device: Device, watch:
     from fastseg import FastSegNet
     from fastseg.checkpoint import CheckpointInfo, save_checkpoint
 
-    wanted = load_target(target) if target else target_for(device)
-    watch.phase("export")
     checkpoint = cache_folder("sweep") / f"{size.name}.safetensors"
     torch.manual_seed(0)
     classes = tuple(ClassInfo(f"class {i}", (i, i, i)) for i in range(_CLASSES))
     info = CheckpointInfo(size.variant, classes, size.width, size.height)
     save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
     source = NetworkSource(str(checkpoint))
-    name = f"{size.name}-{source.open().sha256[:12]}-{wanted.name}.fastseg"
+    name = f"{size.name}-{source.open().sha256[:12]}-{target.name}.fastseg"
     bundle = checkpoint.with_name(name)
     if not bundle.exists():
-        export(source, wanted, bundle, watch)
+        export(source, target, bundle, watch)
     return bundle
 
 
