@@ -93,13 +93,12 @@ def _positive(text: str) -> int:
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Do what was asked and return the exit code."""
     from fastseg_runtime import commands  # numpy and the rest: not for --help
+    from fastseg_runtime.job import is_input
 
     if options.cache:
         return commands.show_or_clear_cache(options)
     if options.doctor:
         return commands.examine_device(options)
-    if options.model is None:
-        parser.error("name a bundle; fastseg-run --help has examples")
     actions: Dict[str, Callable[[argparse.Namespace], int]] = {
         "inspect": commands.inspect_bundle,
         "verify": commands.verify_bundle,
@@ -108,12 +107,17 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     }
     for name, action in actions.items():
         if getattr(options, name):
+            if options.model is None:
+                parser.error(f"--{name} needs a bundle")
             if options.inputs:
                 parser.error(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
             return action(options)
-    commands.name_network(options)
+    if options.model and is_input(options.model):
+        options.model, options.inputs = None, [options.model, *options.inputs]
     if not options.inputs:
-        parser.error("name what to run: pictures, folders, a video or camera:0; or --inspect")
+        parser.error(
+            "name a picture, folder, video or camera:0 (and a bundle before it, if you have one)"
+        )
     return commands.run_inputs(options)
 
 

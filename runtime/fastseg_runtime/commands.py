@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 from fastseg_runtime import bundle_report, doctor
 from fastseg_runtime.bundle import open_bundle
 from fastseg_runtime.engine_cache import EngineCache, cache_folder
-from fastseg_runtime.job import InputError, is_input, plan_jobs
+from fastseg_runtime.job import InputError, plan_jobs
 from fastseg_runtime.opening import Wish
 from fastseg_runtime.progress import ProgressLine
 from fastseg_runtime.run_jobs import Failure, Result, run_jobs
@@ -21,21 +21,16 @@ from fastseg_runtime.shipped import find_shipped
 OK, FAILED, USAGE = 0, 1, 2
 
 
-def name_network(options: Namespace) -> None:
-    """Take the shipped network where the command line begins with an input."""
-    if is_input(options.model):
-        options.inputs.insert(0, options.model)
-        options.model = str(find_shipped())
-        print(f"no bundle named: taking {options.model}", file=sys.stderr)
-
-
 def run_inputs(options: Namespace) -> int:
-    """Run pictures, folders, videos and cameras."""
+    """Run pictures, folders, videos and cameras, with a shipped network if no model is named."""
     try:
         jobs = plan_jobs(options.inputs, options.output)
     except InputError as error:
         print(f"fastseg-run: {error}", file=sys.stderr)
         return USAGE
+    if options.model is None:
+        options.model = find_shipped()
+        print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
     results: List[Result] = []
     failures: List[Failure] = []
     with _open_session(options) as session, ProgressLine("done") as progress:

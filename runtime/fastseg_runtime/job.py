@@ -90,9 +90,11 @@ def _expand(name: str) -> List[str]:
         if not files:
             raise InputError(f"no pictures in {name}; expected *{', *'.join(IMAGE_SUFFIXES)}")
         return [str(file) for file in files]
-    kind = kind_of(name)
-    if kind != "camera" and not path.is_file():
-        raise InputError(f"no such file or folder: {name}")
+    if not (name.startswith(CAMERA) or path.is_file()):
+        raise InputError(
+            f"no such file or folder: {name}; expected a picture, folder, video or {CAMERA}N"
+        )
+    kind_of(name)
     return [name]
 
 

@@ -70,9 +70,10 @@ class TestPlanning:
         with pytest.raises(InputError, match=r"no pictures in empty; expected \*\.bmp"):
             plan_jobs(["empty"], Path("out"))
 
-    @pytest.mark.parametrize("name", ["none.png", "none.mp4"])
+    @pytest.mark.parametrize("name", ["none.png", "none.mp4", "fotos"])
     def test_a_missing_input_is_named(self, name: str) -> None:
-        with pytest.raises(InputError, match=f"no such file or folder: {name}"):
+        expected = "expected a picture, folder, video or camera:N"
+        with pytest.raises(InputError, match=f"no such file or folder: {name}; {expected}"):
             plan_jobs([name], Path("out"))
 
     def test_an_unknown_kind_of_file_lists_the_known_ones(self) -> None:

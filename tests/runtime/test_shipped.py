@@ -40,7 +40,10 @@ def test_a_device_without_the_package_is_told_what_to_name(
 
 @pytest.mark.parametrize("words", [["a.png"], ["nano-camvid", "a.png"]])
 def test_a_picture_alone_is_run_with_a_shipped_network_and_its_licence_is_told(
-    words: list[str], weights: Path, caplog: pytest.LogCaptureFixture
+    words: list[str],
+    weights: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     info = CheckpointInfo("nano", CLASSES, 64, 32, trained_on="noise", data_licence="CC0")
     save_checkpoint(weights / "nano-camvid.safetensors", FastSegNet(len(CLASSES), "nano"), info)
@@ -50,4 +53,6 @@ def test_a_picture_alone_is_run_with_a_shipped_network_and_its_licence_is_told(
         main([*words, "-o", "out"])
     assert not stopped.value.code
     assert Path("out/a.overlay.png").exists()
+    said = "no bundle named: taking nano-camvid\n"
+    assert (said in capsys.readouterr().err) == (words == ["a.png"])
     assert "weights trained on noise; licence of the data: CC0" in caplog.text
