@@ -352,5 +352,5 @@ def test_a_damaged_artifact_is_not_used(tmp_path: Path) -> None:
 def test_a_foreign_file_is_no_bundle(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(BundleError, match="is not a whole bundle"):
+    with pytest.raises(BundleError, match="is not a fastseg bundle"):
         RealtimeSegmentation(path)
