@@ -72,7 +72,12 @@ def _verify_artifact(
     row: Dict[str, Any] = {"target": artifact.target, "backend": None, "passed": None, "reason": ""}
     try:
         session = RealtimeSegmentation(
-            path, wish.backend, wish.device, target=artifact.target, selftest=False
+            path,
+            wish.backend,
+            wish.device,
+            threads=wish.threads,
+            target=artifact.target,
+            selftest=False,
         )
     except NoBackendError as error:
         tried = [item.reason for item in error.rejected if item.failed]

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from fastseg_runtime import __version__
+from fastseg_runtime.backend import ModelSource
+from fastseg_runtime.backend_onnxruntime import OnnxRuntimeBackend
 from fastseg_runtime.cli import main
 from fastseg_runtime.image_files import encode_rgb
 from fastseg_runtime.session import RealtimeSegmentation
@@ -193,6 +195,20 @@ def test_verify_checks_hashes_and_runs_the_selftest(
     text = capsys.readouterr().out
     assert "2 files are whole" in text
     assert "cpu-fp32: passes with onnxruntime, agreement 100.00 %" in text
+
+
+def test_verify_runs_with_the_threads_that_were_asked_for(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, open_ = [], OnnxRuntimeBackend.open
+
+    def note(backend: OnnxRuntimeBackend, source: ModelSource) -> None:
+        asked.append(source.threads)
+        open_(backend, source)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "open", note)
+    assert run(bundle_path, "--verify", "--threads", "1") == 0
+    assert asked == [1]
 
 
 def test_verify_fails_where_the_class_maps_differ(capsys: pytest.CaptureFixture[str]) -> None:
