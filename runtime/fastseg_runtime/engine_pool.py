@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 from queue import LifoQueue
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterator, List, Sequence
 
 from fastseg_runtime.frame_runner import FrameRunner
 
@@ -43,9 +43,11 @@ class EnginePool:
         with self._closing:
             if self._closed:
                 return
-            runners = [self._free.get() for _ in range(self._count)]
-            self._closed = True
+            runners: List[FrameRunner] = []
             try:
+                while len(runners) < self._count:  # Ctrl-C may end the wait for one in use
+                    runners.append(self._free.get())
+                self._closed = True
                 self._close()
             finally:
                 for runner in runners:  # for threads that wait: they are told
