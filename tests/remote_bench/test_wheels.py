@@ -34,8 +34,9 @@ def board(modules=(), **python):
     return probe
 
 
-def artifact(form: str) -> Artifact:
-    return Artifact("t", form, "fp32", "x", ())
+def artifact(form: str, backend: str | None = None) -> Artifact:
+    requires = {"backend": backend} if backend else {}
+    return Artifact("t", form, "fp32", "x", (), requires=requires)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,6 @@ def artifact(form: str) -> Artifact:
         ((), ("onnx",), ["numpy", "onnxruntime"]),
         (("numpy",), ("onnx",), ["numpy", "onnxruntime"]),
         (("onnxruntime",), ("onnx",), ["numpy"]),
-        (("tensorrt", "numpy"), ("onnx",), []),
         (("numpy", "onnxruntime"), ("tflite", "onnx"), []),
         ((), ("tflite",), ["numpy", "ai-edge-litert"]),
         (("tflite_runtime", "numpy"), ("tflite",), []),
@@ -53,6 +53,27 @@ def artifact(form: str) -> Artifact:
 )
 def test_a_board_gets_what_it_lacks_to_run_one_of_the_artifacts(modules, formats, expected):
     assert missing_packages(board(modules), [artifact(form) for form in formats]) == expected
+
+
+TENSORRT = ("numpy", "tensorrt")
+ONNXRUNTIME = ("numpy", "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("modules", "backend", "named", "expected"),
+    [
+        (TENSORRT, "tensorrt", False, []),
+        (TENSORRT, "onnxruntime", False, ["numpy", "onnxruntime"]),  # the runtime tries no other
+        (TENSORRT, "onnxruntime", True, []),
+        (("numpy",), "tensorrt", False, []),  # no wheel would help
+        (("numpy",), "tensorrt", True, ["numpy", "onnxruntime"]),
+        (ONNXRUNTIME, "tensorrt", True, []),
+    ],
+)
+def test_an_engine_that_the_runtime_would_not_try_is_no_reason_to_bring_none(
+    modules, backend, named, expected
+):
+    assert missing_packages(board(modules), [artifact("onnx", backend)], named) == expected
 
 
 def test_a_python_that_the_runtime_does_not_run_on_is_declined_with_its_version():

@@ -54,12 +54,13 @@ class Preparation:
         else:
             bundle = choose_bundle(plan.bundle, plan.target, device, self._watch)
         manifest = read_manifest(bundle, plan.target)
-        packages = missing_packages(probe, candidates(manifest, plan.target))
+        artifacts = candidates(manifest, plan.target)
+        packages = missing_packages(probe, artifacts, named=plan.target is not None)
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]
         sha256 = self._upload_file(bundle)
         self._session.request("place", sha256=sha256, name=BUNDLE)
         if probe["python"]["modules"].get("tensorrt"):
-            self._session.request("room", bytes=engine_bytes(candidates(manifest, plan.target)))
+            self._session.request("room", bytes=engine_bytes(artifacts))
         frames = self._send_frames(manifest) if plan.frames else None
         return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames)
 

@@ -17,22 +17,33 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.manifest import Artifact
+from fastseg_runtime.selection import FORMATS, made_for
 
 from remote_bench.cache import cache_folder
 from remote_bench.errors import MissingRequirement
 
 _DOWNLOAD_S = 900.0
 _OLDEST_PYTHON = (3, 8)  # of fastseg_runtime
-# Format of an artifact -> modules that run it, and the wheel to bring where none of them is there.
-_ENGINES = {
-    "onnx": (("tensorrt", "onnxruntime"), "onnxruntime"),
-    "tflite": (("ai_edge_litert", "tflite_runtime"), "ai-edge-litert"),
+# Backend of the runtime -> modules that it may use, and the wheel to bring where none is there.
+_MODULES = {
+    "tensorrt": ("tensorrt",),  # JetPack's; there is no wheel to bring
+    "onnxruntime": ("onnxruntime",),
+    "litert": ("ai_edge_litert", "tflite_runtime"),
 }
+_WHEELS = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 _LIBC = re.compile(r"glibc 2\.([0-9]+)")
 
 
-def missing_packages(probe: Mapping[str, Any], artifacts: Iterable[Artifact]) -> list[str]:
+def missing_packages(
+    probe: Mapping[str, Any], artifacts: Iterable[Artifact], named: bool = False
+) -> list[str]:
     """Return the packages to bring so that the board can run at least one of the artifacts.
+
+    Args:
+        probe: of the board.
+        artifacts: that may run.
+        named: the user named their target: then the runtime takes any backend that opens it, and
+            else the one that it was made for alone.
 
     Raises:
         MissingRequirement: the board's Python is too old for the runtime.
@@ -43,11 +54,16 @@ def missing_packages(probe: Mapping[str, Any], artifacts: Iterable[Artifact]) ->
             f"the board's newest Python is {version}; fastseg_runtime needs 3.8 or newer "
             "(JetPack 5 and newer have it; on JetPack 4: sudo apt-get install python3.8)"
         )
-    formats = [artifact.format for artifact in artifacts if artifact.format in _ENGINES]
-    served = [any(modules.get(name) for name in _ENGINES[form][0]) for form in formats]
-    if any(served) or not formats:
+    backends = [name for artifact in artifacts for name in _backends(artifact, named)]
+    served = any(modules.get(module) for name in backends for module in _MODULES.get(name, ()))
+    wheels = [_WHEELS[name] for name in backends if name in _WHEELS]
+    if served or not wheels:
         return [] if modules.get("numpy") else ["numpy"]
-    return ["numpy", _ENGINES[formats[0]][1]]  # numpy too, so that the two fit each other
+    return ["numpy", wheels[0]]  # numpy too, so that the two fit each other
+
+
+def _backends(artifact: Artifact, named: bool) -> tuple[str, ...]:
+    return FORMATS.get(artifact.format, ()) if named else (made_for(artifact),)
 
 
 def fetch_wheels(probe: Mapping[str, Any], packages: list[str]) -> list[Path]:
