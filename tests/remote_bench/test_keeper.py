@@ -146,6 +146,15 @@ def test_the_sweep_takes_what_the_dead_left_and_no_more(ours):
     assert {alive.run, waiting, "run-beingmade"} <= set(os.listdir(ours))
 
 
+def test_a_clock_that_jumps_by_years_takes_no_detached_run_of_this_boot(ours, monkeypatch):
+    year_s = 365 * 86400
+    of_this_boot = dead_run(ours, year_s, detached=True, boot_id="this")
+    earlier = dead_run(ours, year_s, detached=True, boot_id="an earlier one")
+    monkeypatch.setattr(time, "monotonic", lambda: 3600.0)  # since the boot
+    assert sweep(ours, "this") == [earlier]
+    assert os.path.isdir(f"{ours}/{of_this_boot}")
+
+
 def test_the_sweep_drops_uploads_of_a_run_that_was_killed_and_of_yesterday(ours):
     store = Store(ours)
     name = put(store, b"content")

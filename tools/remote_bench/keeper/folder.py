@@ -160,13 +160,18 @@ def remove_if_empty(ours: str) -> None:
         os.rmdir(ours)
 
 
-def sweep(ours: str) -> List[str]:
+def sweep(ours: str, boot_id: Optional[str] = None) -> List[str]:
     """Delete run folders that a dead process left, and old uploads; return their names.
 
     A finished detached run waits for its fetcher first.
+
+    Args:
+        ours: our folder.
+        boot_id: of the running system; a run of this boot is no older than the boot, whatever the
+            wall clock says, which jumps by years on a board without a battery.
     """
     runs = [path for path in _paths(ours) if os.path.basename(path).startswith("run-")]
-    stale = [path for path in runs if _is_stale_run(path)]
+    stale = [path for path in runs if _is_stale_run(path, boot_id)]
     if not os.path.exists(os.path.join(ours, _KEEP)):
         stored = _paths(os.path.join(ours, "store"))
         stale += [path for path in stored if _age_s(path) > _PART_S]
@@ -189,10 +194,14 @@ def _age_s(path: str) -> float:
     return time.time() - os.lstat(path).st_mtime
 
 
-def _is_stale_run(path: str) -> bool:
+def _is_stale_run(path: str, boot_id: Optional[str]) -> bool:
     if not stat.S_ISDIR(os.lstat(path).st_mode) or is_alive(path):
         return False
     marker = read_marker(path)
     if marker is None:
         return _age_s(path) > _UNMARKED_S
-    return _age_s(path) > _FETCH_S if marker.get("detached") else True
+    if not marker.get("detached"):
+        return True
+    is_of_this_boot = boot_id is not None and marker.get("boot_id") == boot_id
+    longest_s = time.monotonic() if is_of_this_boot else float("inf")
+    return min(_age_s(path), longest_s) > _FETCH_S

@@ -33,7 +33,7 @@ class Keeper:
         self._places = _PLACES + [settings[key] for key in ("base",) if settings.get(key)]
         self._before = take(self._places)
         self._ours = our_folder(settings.get("base"))
-        self._swept = sweep(self._ours)
+        self._swept = sweep(self._ours, self._boot_id())
         if self._swept:
             free_lock_of_the_dead()
         self._folder = RunFolder(self._ours, boot_id=self._boot_id(), who=settings.get("who"))
