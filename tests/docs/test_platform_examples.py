@@ -128,11 +128,13 @@ def test_the_ros_node_answers_each_frame_with_its_class_map(
     alpha = np.full((50, 70, encoding.count("a")), 9, np.uint8)
     image = image_message(np.concatenate([ordered, alpha], axis=2), encoding, padding)
     np.testing.assert_array_equal(ros2["pixels"](image), ordered)
-    node.callback(image)
+    with node.seg:
+        node.callback(image)
+        expected = node.seg.infer(np.ascontiguousarray(ordered))
     (answer,) = node.publisher_made.sent
     assert (answer.encoding, answer.header) == ("mono8", image.header)
     ids = np.frombuffer(answer.data, np.uint8).reshape(answer.height, answer.width)
-    np.testing.assert_array_equal(ids, node.seg.infer(np.ascontiguousarray(ordered)))
+    np.testing.assert_array_equal(ids, expected)
 
 
 def test_the_ros_node_makes_no_copy_of_a_frame(ros2: dict[str, Any]) -> None:
@@ -142,7 +144,8 @@ def test_the_ros_node_makes_no_copy_of_a_frame(ros2: dict[str, Any]) -> None:
 
 def test_the_ros_node_says_how_to_start_it_for_other_frames(ros2: dict[str, Any]) -> None:
     node = ros2["Segmenter"]()
-    node.callback(image_message(noise(), "bgr8"))
+    with node.seg:
+        node.callback(image_message(noise(), "bgr8"))
     assert node.errors == ["frames are bgr8; start with -p encoding:=bgr8"]
     assert not node.publisher_made.sent
 
