@@ -70,7 +70,8 @@ def describe_step(program: ExportedProgram, names: Iterable[str]) -> str:
 def _module_of(node: fx.Node) -> str:
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path, kind = stack[-1] if stack else ("", "")
-    name = path.removeprefix("core").removeprefix(".")
+    # As its owner knows it: the deploy graph holds the network as core.network.
+    name = path.removeprefix("core").removeprefix(".network").removeprefix(".")
     if path == "":
         return "the deploy graph's last steps"
     return f"{name or 'the network'} ({kind})"
