@@ -26,6 +26,10 @@ QUANTIZED_OPERATORS = ["Conv", "Add", "Mul"]  # ReLU joins the convolution befor
 # Ranges from the mean over images of each one's extremes, not from the extremes of all: a single
 # odd image would take resolution from every other (CamVid: 0.5 to 0.9 points of mIoU).
 MEAN_OF_EXTREMES = {"CalibMovingAverage": True}
+# A map is quantized where the next operation reads it as int8, not wherever a convolution ends:
+# so logits, which are only compared with each other, keep their fine differences (nano on CamVid:
+# 0.5 points of mIoU), and ONNX Runtime converts less (16 to 24 % less time).
+FLOAT_OUTPUTS = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
 EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
 
 
@@ -70,6 +74,7 @@ def quantize(
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={
                     **MEAN_OF_EXTREMES,
+                    **FLOAT_OUTPUTS,
                     "TensorQuantOverrides": _image_scale(image, mean, std),
                 },
             )

@@ -104,6 +104,14 @@ def test_the_bare_onnx_file_of_a_bundle_knows_its_classes_and_normalisation(
         assert session.manifest.model == manifest.model
 
 
+def test_int8_compares_logits_in_float(exported: tuple[Path, Manifest, Plan]) -> None:
+    path, manifest, _ = exported
+    model = onnx.load_from_string(open_bundle(path).read(named(manifest, "cpu-int8").entry))
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    [first, *_] = [node for node in model.graph.node if node.name.startswith("/class_map")]
+    assert made_by[first.input[0]].op_type == "Conv"
+
+
 def test_resume_makes_again_what_was_made_in_another_way(
     exported: tuple[Path, Manifest, Plan], tmp_path: Path
 ) -> None:
