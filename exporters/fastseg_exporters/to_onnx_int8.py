@@ -28,7 +28,7 @@ QUANTIZED_OPERATORS = ["Conv", "Add", "Mul"]  # ReLU joins the convolution befor
 MEAN_OF_EXTREMES = {"CalibMovingAverage": True}
 # A map is quantized where the next operation reads it as int8, not wherever a convolution ends:
 # so logits, which are only compared with each other, keep their fine differences (nano on CamVid:
-# 0.5 points of mIoU), and ONNX Runtime converts less (16 to 24 % less time).
+# 0.5 points of mIoU), and ONNX Runtime converts less (docs/speed.md).
 FLOAT_OUTPUTS = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
 EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
 

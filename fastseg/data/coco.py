@@ -155,8 +155,8 @@ def _dataset(root: Path, split: str, source: Path, table: Table) -> FileDataset:
 def _image_files(root: Path, split: str, source: Path, table: Table) -> dict[int, Path]:
     """Return the file of each image id, in the first folder that holds the first of them."""
     names = {int(image["id"]): str(image["file_name"]) for image in table["images"]}
-    kinds = Counter(map(_name, names.values()))
-    if twice := sorted(name for name, count in kinds.items() if count > 1):
+    counts = Counter(map(_name, names.values()))
+    if twice := sorted(name for name, count in counts.items() if count > 1):
         raise DataError(
             f"{source}: {len(twice)} names are of two images, e.g. {twice[0]!r}, whatever their "
             "suffix; rename one of each"
