@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.shared_files import write_file
 from fastseg_targets.profile import Gate, Target
 
 from fastseg.deploy import OutputKind
@@ -222,9 +223,7 @@ def main(folder: Path) -> int:
         return 1
     tables = [dataclasses.asdict(artifact) for artifact in artifacts]
     result = {"artifacts": tables, "peak_memory_mb": _peak_memory_mb()}
-    partial = folder / "result.json.part"
-    partial.write_text(json.dumps(result), "utf-8")
-    os.replace(partial, folder / "result.json")
+    write_file(folder / "result.json", json.dumps(result).encode())
     return 0
 
 

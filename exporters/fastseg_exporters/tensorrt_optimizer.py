@@ -1,13 +1,12 @@
 """TensorRTOptimizer: an ONNX file to an engine file, on the machine that will run it."""
 
 import json
-import os
-import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import onnx
+from fastseg_runtime.shared_files import write_file
 from fastseg_runtime.tensorrt_platform import probe_release
 from onnx import TensorProto
 
@@ -54,8 +53,8 @@ class TensorRTOptimizer:
         built = backend.build_here(model, precision)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, built.plan)
-        _write(Path(f"{path}.json"), (json.dumps(built.record, indent=1) + "\n").encode())
+        write_file(path, built.plan)
+        write_file(Path(f"{path}.json"), (json.dumps(built.record, indent=1) + "\n").encode())
         record: dict[str, Any] = built.record
         return record
 
@@ -68,10 +67,3 @@ def _in_half_precision(model: bytes) -> bytes:
     to_half = import_module("fastseg_exporters.to_tensorrt").to_half
     converted: bytes = to_half(graph).SerializeToString()
     return converted
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)

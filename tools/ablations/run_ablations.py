@@ -20,6 +20,7 @@ from typing import Any
 
 import ablated_networks
 import torch
+from fastseg_runtime.shared_files import write_file
 from fastseg_training.config import TrainConfig, dump_config
 from fastseg_training.losses import LossOptions
 from fastseg_training.recipe import Recipe
@@ -128,9 +129,7 @@ def train_all(options: argparse.Namespace) -> None:
         config = configure(ablation, data, options)
         scores = score(ablation, train(ablation, config, options.out), data)
         scores |= {"epochs": config.epochs, "seed": config.seed, "data": data.partition(":")[0]}
-        temporary = file.with_suffix(".part")
-        temporary.write_text(json.dumps(scores), "utf-8")
-        os.replace(temporary, file)
+        write_file(file, json.dumps(scores).encode())
         report(options)
 
 

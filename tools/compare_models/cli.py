@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from fastseg_runtime.shared_files import write_file
 from fastseg_training.config import parse_size
 from rich.console import Console
 from rich.table import Table
@@ -123,11 +123,8 @@ def write_report(results: Results, ours: set[str], folder: Path) -> None:
         "results.json": results.to_json().encode(),
         **pictures,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        temporary = folder / f"{name}.part"
-        temporary.write_bytes(content)
-        os.replace(temporary, folder / name)
+        write_file(folder / name, content)
     log.print(f"wrote {folder / 'report.html'}", markup=False)
 
 

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.manifest import Manifest
+from fastseg_runtime.shared_files import write_file
 
 from remote_bench.analysis import failed_result
 from remote_bench.bench import finish, open_session, prepare, report_of
@@ -35,10 +35,7 @@ class DetachedRun:
         """Write it into the user's cache."""
         table = dataclasses.asdict(self)
         table["prepared"]["manifest"] = self.prepared.manifest.to_json()
-        file = _file(self.run)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(table, default=str), "utf-8")
-        os.replace(part, file)
+        write_file(_file(self.run), json.dumps(table, default=str).encode())
 
     def forget(self) -> None:
         """Delete the record; the run was fetched."""

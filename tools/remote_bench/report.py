@@ -6,14 +6,13 @@ names and log lines of a board may hold anything.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastseg_runtime.shared_files import write_file
 
 from remote_bench.facts import headline, sections
 from remote_bench.plain import escaped
@@ -41,16 +40,7 @@ def write_html(
     """
     if not reports:
         raise ValueError("no report to write; expected at least one")
-    page = render_html(reports, failures)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_file(path, render_html(reports, failures).encode())
 
 
 def render_html(reports: Sequence[dict[str, Any]], failures: Mapping[str, str] = _NONE) -> str:

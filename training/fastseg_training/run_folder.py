@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastseg_runtime.shared_files import write_file
 from torch import nn
 
 from fastseg import CheckpointInfo, save_checkpoint
@@ -64,9 +65,8 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl that a resumed run will write again."""
         kept = [entry for entry in self.metrics() if entry["step"] <= step]
-        temporary = self.metrics_path.with_suffix(".part")
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
-        os.replace(temporary, self.metrics_path)
+        lines = "".join(json.dumps(entry) + "\n" for entry in kept)
+        write_file(self.metrics_path, lines.encode())
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace resume.pt.
