@@ -1,0 +1,111 @@
+"""fastseg-run on videos, and on pictures beside them: which files come of what."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.doubles.fastseg_run import run
+from tests.doubles.tiny_bundle import noise
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A video of six frames, 64x48, in one colour."""
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    for _ in range(6):
+        writer.write(np.full((48, 64, 3), (0, 200, 0), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("name", ["seg.avi", "seg.mkv", "seg.MOV"])
+def test_a_video_is_written_in_the_format_that_its_name_asks_for(
+    name: str, clip: Path, bundle_path: Path
+) -> None:
+    assert run(bundle_path, clip, "-o", name) == 0
+    video = cv2.VideoCapture(name)
+    assert sum(video.read()[0] for _ in range(9)) == 6
+    video.release()
+    assert sorted(path.name for path in Path(".").iterdir()) == ["clip.mp4", name, "tiny.fastseg"]
+
+
+def test_results_of_equal_names_keep_their_whole_names(bundle_path: Path) -> None:
+    Path("in").mkdir()
+    for name in ("a.png", "a.ppm"):
+        cv2.imwrite(f"in/{name}", noise())
+    assert run(bundle_path, "in", "-o", "out") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "a.png.overlay.png",
+        "a.ppm.overlay.png",
+    ]
+
+
+@pytest.mark.parametrize(("save", "width"), [("overlay", 64), ("mask", 64), ("both", 128)])
+def test_a_video_gives_a_video_with_shares_over_all_frames(
+    save: str, width: int, clip: Path, bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle_path, clip, "-o", "seg.mp4", "--save", save, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["inputs"]
+    assert result["output"] == "seg.mp4"
+    assert (result["width"], result["height"], result["frames"]) == (64, 48, 6)
+    assert result["class_shares"] == {"green": 1.0}
+    video = cv2.VideoCapture("seg.mp4")
+    assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == width
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    video.release()
+
+
+def test_a_file_that_is_no_video_is_named(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("broken.mp4").write_bytes(b"not a video")
+    assert run(bundle_path, "broken.mp4", "-o", "out") == 1
+    assert "broken.mp4" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_inputs_that_cannot_be_read_leave_no_folder_behind(bundle_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Path(name).write_bytes(b"not a picture")
+    assert run(bundle_path, "a.png", "b.png", "-o", "deep/out") == 1
+    assert not Path("deep").exists()
+
+
+def test_folders_are_made_for_what_is_written(clip: Path, bundle_path: Path) -> None:
+    cv2.imwrite("a.png", noise())
+    assert run(bundle_path, "a.png", clip, "-o", "deep/out") == 0
+    assert sorted(path.name for path in Path("deep/out").iterdir()) == [
+        "a.overlay.png",
+        "clip.overlay.mp4",
+    ]
+    assert run(bundle_path, clip, "-o", "other/place/seg.avi") == 0
+    assert Path("other/place/seg.avi").is_file()
+
+
+@pytest.mark.slow
+def test_a_real_drive_runs_from_beginning_to_end(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = os.environ.get("FASTSEG_CLIPS")
+    if not clips:
+        pytest.skip("FASTSEG_CLIPS is not set: no real video here")
+    (source, *_) = sorted(Path(clips).glob("*.mp4"))
+    assert run(bundle_path, source, "-o", "out", "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["inputs"]
+    assert result["frames"] > 100
+
+
+@pytest.mark.slow
+def test_a_picture_of_48_megapixels_gives_a_mask_of_its_size(bundle_path: Path) -> None:
+    Image.new("RGB", (8000, 6000), (9, 8, 7)).save("large.jpg")
+    assert run(bundle_path, "large.jpg", "-o", "out", "--save", "both") == 0
+    with Image.open("out/large.mask.png") as mask:
+        assert mask.size == (8000, 6000)
