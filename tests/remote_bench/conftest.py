@@ -1,11 +1,14 @@
 import os
 import shutil
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 from remote_bench import payload
 
+from tests.boards.fault_proxy import FaultProxy
+from tests.boards.measuring import connect
 from tests.boards.ssh_client import SshClient
 from tests.boards.sshd import SSHD, Sshd
 from tests.boards.stand_ins import faulty_code, make_bundle
@@ -277,3 +280,30 @@ def ssh_client(tmp_path, monkeypatch):
     if not shutil.which("ssh"):
         pytest.skip("no ssh here: apt-get install openssh-client")
     return SshClient(tmp_path / "client", monkeypatch)
+
+
+@pytest.fixture
+def within(record_property):
+    """Hold the time since a moment to a bound, and keep it: pytest --junitxml has them all."""
+
+    def check(name: str, bound_s: float, since: float) -> None:
+        took_s = time.monotonic() - since
+        record_property(name, round(took_s, 2))
+        assert took_s < bound_s
+
+    return check
+
+
+@pytest.fixture
+def proxy(sshd):
+    proxy = FaultProxy(sshd.port)
+    sshd.approve(sshd.port, proxy.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def host(sshd, proxy, ssh_client):
+    host = connect(ssh_client.add("board", sshd, port=proxy.port))
+    yield host
+    host.close()

@@ -19,95 +19,27 @@ from remote_bench.errors import (
     BenchError,
     BoardBusy,
     DeviceFailure,
-    MissingRequirement,
     Unreachable,
 )
 from remote_bench.plan import Plan
 from remote_bench.session import Session
-from remote_bench.ssh import SshHost
 from remote_bench.watch import Cancel
 
-from tests.boards.fault_proxy import FaultProxy
+from tests.boards.measuring import (
+    CLEAN_S,
+    ENDED_S,
+    NOTICED_S,
+    SHORT,
+    Watcher,
+    connect,
+    run,
+    wait_until_clean,
+    wait_until_over,
+)
 from tests.boards.sshd import files_in, processes_in
 from tests.boards.stand_ins import make_bundle
 
 pytestmark = pytest.mark.slow  # needs openssh-server; seconds each
-
-SHORT = {"seconds": 1.0, "warmup_s": 0.2, "idle_s": 0.3}
-NOTICED_S = 15  # a frozen peer, a cut link
-CLEAN_S = 60  # the board, whatever happened; 45 s of them are nvpmodel's at the worst
-ENDED_S = 60  # any command, after the fault
-
-
-class Watcher:
-    """Remembers what a measurement says; `at` calls a function when a phase begins."""
-
-    def __init__(self, **at) -> None:
-        self.phases: list[str] = []
-        self.fractions: list[float] = []
-        self.notes: list[str] = []
-        self._at = at
-
-    def phase(self, name: str) -> None:
-        self.phases.append(name)
-        if name in self._at:
-            self._at.pop(name)()
-
-    def progress(self, done, total, fps=None) -> None:
-        self.fractions.append(done / total)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-def connect(name: str) -> SshHost:
-    return SshHost(name, lambda prompt: None)
-
-
-def wait_until_clean(sshd, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while sshd.left() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert sshd.left() == []
-
-
-def wait_until_over(sshd) -> None:
-    """Wait until the board's end of a broken connection has cleaned up."""
-    end = time.monotonic() + 30
-    while processes_in(sshd.board) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert processes_in(sshd.board) == []
-
-
-@pytest.fixture
-def within(record_property):
-    """Hold the time since a moment to a bound, and keep it: pytest --junitxml has them all."""
-
-    def check(name: str, bound_s: float, since: float) -> None:
-        took_s = time.monotonic() - since
-        record_property(name, round(took_s, 2))
-        assert took_s < bound_s
-
-    return check
-
-
-@pytest.fixture
-def proxy(sshd):
-    proxy = FaultProxy(sshd.port)
-    sshd.approve(sshd.port, proxy.port)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def host(sshd, proxy, ssh_client):
-    host = connect(ssh_client.add("board", sshd, port=proxy.port))
-    yield host
-    host.close()
-
-
-def run(host, watcher=None, **plan) -> dict:
-    return measure(host, Plan(**{**SHORT, **plan}), watcher or Watcher(), Cancel())
 
 
 def test_a_good_run_leaves_nothing(sshd, host, bundle):
@@ -301,79 +233,6 @@ def test_a_board_that_is_off_after_the_link_broke_is_reported_within_a_bound(
     assert report["error"]["kind"] == "connection_lost"
     assert "does not answer any more" in report["error"]["message"]
     wait_until_clean(sshd)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_is_noticed_before_the_upload_and_nothing_stays(sshd, host, tmp_path, within):
-    bundle, begin = make_bundle(tmp_path / "big.fastseg", 8_000_000), time.monotonic()
-    with small_disk(sshd.folder / "disk", "16m") as disk:
-        with pytest.raises(MissingRequirement, match=r"MB free, .* needed: free some"):
-            run(host, bundle=bundle, base=str(disk))
-        within("command ended", ENDED_S, begin)
-        assert files_in(disk) == []
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_disk_that_fills_up_during_the_upload_is_a_clear_error_and_nothing_stays(
-    sshd, host, tmp_path, within
-):
-    bundle = make_bundle(tmp_path / "big.fastseg", 30_000_000)
-    with small_disk(sshd.folder / "disk", "40m") as disk:
-        fill = disk / "somebody-elses"
-
-        class Filler(Watcher):
-            def progress(self, done, total, fps=None) -> None:
-                if total > 1e7 and not fill.exists():
-                    fill.write_bytes(bytes(30_000_000))
-
-        with pytest.raises(MissingRequirement, match="No space left"):
-            run(host, Filler(), bundle=bundle, base=str(disk))
-        within("command ended", ENDED_S, fill.stat().st_mtime - time.time() + time.monotonic())
-        fill.unlink()
-        assert files_in(disk) == []
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_disk_that_is_full_when_the_engine_is_saved_is_a_clear_error_and_nothing_stays(
-    sshd, host, bundle, faults
-):
-    faults(at_open="fill")
-    with small_disk(sshd.folder / "disk", "24m") as disk:
-        report = run(host, bundle=bundle, base=str(disk))
-        assert report["error"]["kind"] == "disk_full"
-        assert "No space left on device" in report["error"]["message"]
-        assert files_in(disk) == []
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_disk_without_room_for_an_engine_is_noticed_before_it_is_built(sshd, host):
-    with small_disk(sshd.folder / "disk", "24m") as disk, Session(host, base=str(disk)) as session:
-        session.request("room", bytes=1_000_000)
-        with pytest.raises(MissingRequirement, match=r"MB free, .* needed: free some"):
-            session.request("room", bytes=64_000_000)
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str, options: str = ""):
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(folder)]
-    subprocess.run(command, check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-@pytest.mark.parametrize(
-    ("options", "said"), [(",ro", "Read-only file system"), (",noexec", "mounted noexec")]
-)
-def test_a_place_that_cannot_hold_the_work_folder_is_named_with_the_reason(
-    sshd, host, options, said
-):
-    refused = pytest.raises(MissingRequirement, match=f"no place for a work folder: .*{said}")
-    with small_disk(sshd.folder / "disk", "16m", options) as disk, refused:
-        Session(host, base=str(disk))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""Measurements as the tests of faults take them: short, watched, and looked after."""
+
+import time
+
+from remote_bench.bench import measure
+from remote_bench.plan import Plan
+from remote_bench.ssh import SshHost
+from remote_bench.watch import Cancel
+
+from tests.boards.sshd import processes_in
+
+SHORT = {"seconds": 1.0, "warmup_s": 0.2, "idle_s": 0.3}
+NOTICED_S = 15  # a frozen peer, a cut link
+CLEAN_S = 60  # the board, whatever happened; 45 s of them are nvpmodel's at the worst
+ENDED_S = 60  # any command, after the fault
+
+
+class Watcher:
+    """Remembers what a measurement says; `at` calls a function when a phase begins."""
+
+    def __init__(self, **at) -> None:
+        self.phases: list[str] = []
+        self.fractions: list[float] = []
+        self.notes: list[str] = []
+        self._at = at
+
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
+        if name in self._at:
+            self._at.pop(name)()
+
+    def progress(self, done, total, fps=None) -> None:
+        self.fractions.append(done / total)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def connect(name: str) -> SshHost:
+    return SshHost(name, lambda prompt: None)
+
+
+def wait_until_clean(sshd, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while sshd.left() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert sshd.left() == []
+
+
+def wait_until_over(sshd) -> None:
+    """Wait until the board's end of a broken connection has cleaned up."""
+    end = time.monotonic() + 30
+    while processes_in(sshd.board) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert processes_in(sshd.board) == []
+
+
+def run(host, watcher=None, **plan) -> dict:
+    return measure(host, Plan(**{**SHORT, **plan}), watcher or Watcher(), Cancel())
