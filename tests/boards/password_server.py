@@ -18,7 +18,10 @@ class PasswordServer(paramiko.ServerInterface):
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
-        client, _ = self._listener.accept()
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # closed before anybody came
+            return
         transport = paramiko.Transport(client)
         transport.add_server_key(self.key)
         self._transports.append(transport)
@@ -35,4 +38,5 @@ class PasswordServer(paramiko.ServerInterface):
     def close(self) -> None:
         for transport in self._transports:
             transport.close()
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
         self._listener.close()

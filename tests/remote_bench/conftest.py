@@ -1,5 +1,6 @@
 import os
 import shutil
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -12,6 +13,17 @@ from tests.boards.measuring import connect
 from tests.boards.ssh_client import SshClient
 from tests.boards.sshd import SSHD, Sshd
 from tests.boards.stand_ins import faulty_code, make_bundle
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test():
+    """Fail the test whose connection still reads, or waits, after it was closed."""
+    before = set(threading.enumerate())
+    yield
+    end = time.monotonic() + 5.0
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(0.0, end - time.monotonic()))
+        assert not thread.is_alive(), f"{thread.name} still runs"
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ class LocalStream:
             bufsize=0,
             start_new_session=True,
         )
-        self._tail = b""
+        self._tail, self._closed = b"", False
         self._drainer = threading.Thread(target=self._drain, daemon=True)
         self._drainer.start()
 
@@ -61,9 +61,9 @@ class LocalStream:
             view = view[self._process.stdin.write(view) :]
 
     def receive(self) -> bytes:
-        """Return the next bytes of its stdout."""
+        """Return the next bytes of its stdout; none once it is closed, whatever the child says."""
         assert self._process.stdout is not None
-        chunk = self._process.stdout.read(1 << 16)
+        chunk = b"" if self._closed else self._process.stdout.read(1 << 16)
         if not chunk:
             self._process.stdout.close()
         return chunk
@@ -81,6 +81,7 @@ class LocalStream:
             return None
 
     def close(self) -> None:
-        """End its stdin."""
+        """End its stdin, and its stdout as soon as it says anything more."""
         assert self._process.stdin is not None
+        self._closed = True
         self._process.stdin.close()

@@ -276,7 +276,8 @@ class Session:
                         f"{_MOST_WAITING} events that nothing here waited for"
                     )
                 )
-        events.put(event)
+        if not self._closed.is_set():  # else nobody will ever take it
+            events.put(event)
 
     def _receive(self) -> bytes:
         try:
