@@ -72,8 +72,9 @@ class FaultProxy:
         source: socket.socket,
         target: socket.socket,
     ) -> None:
+        chunks = iter(waiting.get, (0.0, b""))
         with contextlib.suppress(OSError):
-            for due, chunk in iter(waiting.get, (0.0, b"")):
+            for due, chunk in chunks:
                 time.sleep(max(0.0, due - time.monotonic()))
                 while self.frozen.is_set():
                     time.sleep(0.01)
@@ -81,6 +82,8 @@ class FaultProxy:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        for _ in chunks:  # the reader may wait for room
+            pass
 
     def _count(self, chunk: bytes) -> bytes:
         if self.cut_after is not None:

@@ -155,6 +155,8 @@ def test_a_network_that_swallows_everything_makes_the_board_stop_by_itself(
     begin = time.monotonic()
     wait_until_clean(sshd)
     within("board is clean", CLEAN_S, begin)
+    thread.join(ENDED_S)
+    within("command ended", ENDED_S, begin)
 
 
 CLIENT = """
