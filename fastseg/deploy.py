@@ -128,10 +128,22 @@ class MainLogits(nn.Module):
 
 
 def main_logits(output: Any) -> Tensor:
-    """Return the main logits of a network's output: a tensor, the first of several, or "out"."""
+    """Return the main logits of a network's output: a tensor, the first of several, or "out".
+
+    Raises:
+        ValueError: there is no such thing in it.
+    """
     if isinstance(output, dict):
+        if "out" not in output:
+            raise ValueError(
+                f"the network gives a dictionary of {sorted(map(str, output))}; expected its main "
+                "logits under 'out'"
+            )
         output = output["out"]
-    logits: Tensor = output[0] if isinstance(output, list | tuple) else output
+    logits = output[0] if isinstance(output, list | tuple) else output
+    if not isinstance(logits, Tensor) or logits.ndim != 4:
+        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the network gives {what}; expected logits (N, classes, height, width)")
     return logits
 
 

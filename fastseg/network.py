@@ -7,6 +7,7 @@ import inspect
 import sys
 from pathlib import Path
 
+import torch
 from fastseg_runtime.manifest import ClassInfo
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from fastseg.checkpoint import (
     load_checkpoint,
     read_state_dict,
 )
+from fastseg.deploy import main_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,30 @@ def open_network(
     if size is not None:
         info = dataclasses.replace(info, width=size[0], height=size[1])
     return Network(model.eval(), info, name_of(spec), hash_weights(model.state_dict()))
+
+
+def check_logits(spec: str, model: nn.Module, num_classes: int, size: tuple[int, int]) -> None:
+    """Run a network once and refuse one that has no logits for each class.
+
+    Args:
+        spec: its name, for the message.
+        model: in eval mode.
+        num_classes: K.
+        size: (width, height) to try it at.
+
+    Raises:
+        CheckpointError: what it gives is no (N, K, h, w).
+    """
+    try:
+        with torch.inference_mode():
+            logits_NKhw = main_logits(model(torch.zeros(1, 3, size[1], size[0])))
+    except ValueError as error:
+        raise CheckpointError(f"{spec}: {error}") from error
+    if logits_NKhw.shape[1] != num_classes:
+        raise CheckpointError(
+            f"{spec} tells {logits_NKhw.shape[1]} classes apart, expected {num_classes}; a factory "
+            "with a parameter num_classes is told how many"
+        )
 
 
 def name_of(spec: str | Path) -> str:

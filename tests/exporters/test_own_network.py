@@ -11,7 +11,7 @@ from fastseg_exporters.source import NetworkSource
 from fastseg_runtime.bundle import open_bundle
 from fastseg_targets.profile import load_target, target_names
 
-from fastseg import CheckpointInfo, open_network, save_checkpoint
+from fastseg import CheckpointError, CheckpointInfo, open_network, save_checkpoint
 from fastseg.backbones import BackboneNet
 from fastseg.data.camvid import CLASSES
 
@@ -75,6 +75,12 @@ def plan(spec: str, weights: str | None, folder: Path, targets: list[str]) -> Pl
         DATA,
         verify_images=2,
     )
+
+
+def test_a_network_of_other_classes_is_refused_before_anything_is_converted(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="tells 3 classes apart, expected 11"):
+        export_bundle(plan("torch.nn:Identity", None, folder, ["cpu-fp32"]))
+    assert not (folder / "own.fastseg").exists()
 
 
 def test_every_format_takes_a_network_of_ones_own_and_is_proven(folder: Path) -> None:

@@ -6,6 +6,7 @@ from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.checkpoint import numbered_classes
+from fastseg.network import check_logits
 
 FACTORY = """
 import torch
@@ -15,6 +16,26 @@ def small_net(num_classes):
 
 def no_net():
     return 7
+
+class Odd(torch.nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(x)
+
+def three_classes():
+    return torch.nn.Conv2d(3, 3, 3)
+
+def other_names():
+    return Odd(lambda x: {"seg": x, "aux": x})
+
+def flat():
+    return Odd(lambda x: x[0])
+
+def text():
+    return Odd(lambda x: ["logits"])
 """
 
 
@@ -53,6 +74,24 @@ def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
 def test_a_factory_that_cannot_serve_is_refused(project: Path, spec: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         open_network(spec, numbered_classes(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("three_classes", "three_classes tells 3 classes apart, expected 2; .* num_classes"),
+        ("other_names", r"a dictionary of \['aux', 'seg'\]; expected its main logits under 'out'"),
+        ("flat", r"gives \(3, 48, 64\); expected logits \(N, classes, height, width\)"),
+        ("text", "gives str; expected logits"),
+    ],
+)
+def test_a_network_without_logits_for_each_class_is_refused(
+    project: Path, name: str, message: str
+) -> None:
+    spec = f"their_nets:{name}"
+    model = open_network(spec, numbered_classes(2)).model
+    with pytest.raises(CheckpointError, match=message):
+        check_logits(spec, model, 2, (64, 48))
 
 
 def test_weights_that_do_not_fit_are_refused(project: Path) -> None:

@@ -118,6 +118,7 @@ def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> Non
         (["--data", "camvid:nowhere"], 1, "nowhere"),
         (["--data", "imagenet:x"], 1, "no data set kind 'imagenet'"),
         (["--data", DATA, "--model", "huge"], 1, "huge"),
+        (["--data", DATA, "--model", "torch.nn:Identity"], 1, "Identity tells 3 classes apart"),
         (["--data", DATA, "--crop", "100x100"], 1, "multiples of 32"),
         (["--data", DATA, "--name", "../x"], 1, "a plain folder name"),
         (["--data", DATA, "--name", ".."], 1, "a plain folder name"),

@@ -11,6 +11,7 @@ from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.recipe import Recipe
 from fastseg_training.run_folder import RunError, RunFolder
+from fastseg_training.supervision import AllHeads
 from fastseg_training.trainer import NonFiniteLossError, TrainingStoppedError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -96,7 +97,7 @@ class TinyNet(nn.Module):
     def forward(self, image: Tensor) -> Any:
         features = torch.relu(self.encoder(image))
         logits = [head(features) for head in self.heads]
-        return logits[0] if len(logits) == 1 else {"out": logits[0], "aux": logits[1]}
+        return logits[0] if len(logits) == 1 else {"aux": logits[1], "out": logits[0]}
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -106,6 +107,11 @@ def test_networks_of_ones_own_train_too(heads: int) -> None:
     trainer = SegmentationTrainer(model, loader, loader, 2, learning_rate=0.02, num_epochs=30)
     evaluation = trainer.train()
     assert evaluation is not None and mean_iou(evaluation.confusion_KK) > 0.9
+
+
+def test_the_main_head_is_the_one_that_is_called_out() -> None:
+    model, image = TinyNet(heads=2), torch.randn(1, 3, 32, 32)
+    assert torch.equal(AllHeads(model)(image)[0], model(image)["out"])
 
 
 def test_images_of_any_size_train(make_trainer: MakeTrainer) -> None:

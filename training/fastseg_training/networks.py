@@ -13,7 +13,8 @@ from fastseg.backbones import BACKBONES, BackboneNet, load_backbone
 from fastseg.checkpoint import read_state_dict
 from fastseg.model import Head
 from fastseg.narrow import narrow_to_weights
-from fastseg_training.config import ConfigError, TrainConfig
+from fastseg.network import check_logits
+from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.init_weights import copy_matching
 
 Classes = tuple[ClassInfo, ...]
@@ -56,6 +57,7 @@ def with_backbone(config: TrainConfig, classes: Classes) -> nn.Module:
 def own_network(config: TrainConfig, classes: Classes) -> nn.Module:
     """Return the user's own network; --init is a state dict, taken as far as it fits."""
     model = open_network(config.model, classes).model
+    check_logits(config.model, model, len(classes), parse_size(config.crop))
     if config.init:
         weights = read_state_dict(Path(config.init))
         print(copy_matching(weights, model, True, config.init), file=sys.stderr)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastseg.deploy import main_logits
 from fastseg.model import STRIDE, FastSegNet
 
 AUXILIARY_STRIDE = 8
@@ -22,7 +23,7 @@ class AllHeads(nn.Module):
 
     Args:
         model: FastSegNet, or a network whose output is a tensor, a sequence of tensors or a
-            dictionary of them as in torchvision, {"out": ..., "aux": ...}.
+            dictionary of them as in torchvision, {"aux": ..., "out": ...}; "out" is the main one.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -36,9 +37,10 @@ class AllHeads(nn.Module):
             maps = self.model.features(image_N3HW)
             return [head(x) for head, x in zip(heads, maps, strict=False)]
         output: Any = self.model(image_N3HW)
+        main_NKhw = main_logits(output)
         if isinstance(output, dict):
-            output = list(output.values())
-        return list(output) if isinstance(output, list | tuple) else [output]
+            return [main_NKhw, *(logits for name, logits in output.items() if name != "out")]
+        return list(output) if isinstance(output, list | tuple) else [main_NKhw]
 
 
 def pad_batch(image_N3HW: Tensor, label_NHW: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
