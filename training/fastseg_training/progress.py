@@ -40,7 +40,7 @@ class TrainingProgress:
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  mIoU {task.fields[miou]:.3f}"),
+            TextColumn("loss {task.fields[loss]:.3f}{task.fields[score]}"),
             TextColumn("{task.fields[images_per_s]:.0f} images/s"),
             TimeElapsedColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
@@ -48,7 +48,7 @@ class TrainingProgress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task(
-            "training", total=1.0, loss=math.nan, miou=math.nan, images_per_s=0.0
+            "training", total=1.0, loss=math.nan, score="", images_per_s=0.0
         )
         self._images_per_s = 0.0
         self._last = time.monotonic()
@@ -83,8 +83,9 @@ class TrainingProgress:
 
     def report(self, step: int, loss: float, miou: float) -> None:
         """Show an evaluation; miou is NaN where there is none."""
-        self._bar.update(self._task, miou=miou)
+        score = "" if math.isnan(miou) else f", mIoU {miou:.4f}"
+        self._bar.update(self._task, score=score)
         if not self._console.is_terminal:
             rate = f"{self._images_per_s:.0f} images/s"
-            self._console.print(f"step {step}: loss {loss:.3f}, mIoU {miou:.4f}, {rate}")
+            self._console.print(f"step {step}: loss {loss:.3f}{score}, {rate}")
         self._last = time.monotonic()
