@@ -143,6 +143,17 @@ def test_mistakes_get_one_clear_line_and_leave_no_run(
     assert not (tmp_path / "runs").exists()
 
 
+def test_class_weights_are_undone_where_the_classifier_is_known(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "undo.toml").write_text('[loss]\nclass_weights = "enet-undone"\n')
+    code = "from torch import nn\ndef net(num_classes): return nn.Conv2d(3, num_classes, 1)\n"
+    (tmp_path / "one_layer.py").write_text(code)
+    exit_code, _, err = cli("--config", "undo.toml", "--data", DATA, "--model", "one_layer:net")
+    assert exit_code == 1
+    assert "is for nano, small, base, large, not one_layer:net; choose 'enet'" in " ".join(
+        err.split()
+    )
+
+
 def test_check_reports_a_good_data_set(cli: Cli) -> None:
     code, out, _ = cli("--check", DATA, "--json")
     report = json.loads(out)

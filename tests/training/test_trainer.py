@@ -109,6 +109,20 @@ def test_networks_of_ones_own_train_too(heads: int) -> None:
     assert evaluation is not None and mean_iou(evaluation.confusion_KK) > 0.9
 
 
+def test_class_weights_are_taken_out_of_the_averaged_network_alone(
+    make_trainer: MakeTrainer,
+) -> None:
+    weight_K = torch.tensor([1.0, 2.0, 4.0])
+    plain, undone = make_trainer(), make_trainer(class_weights=weight_K)
+    for trainer in (plain, undone):
+        trainer.train()
+    less_K = plain.model.head[1].bias - undone.model.head[1].bias
+    torch.testing.assert_close(less_K, torch.tensor([-1.0, 0.0, 1.0]) * math.log(2))
+    assert torch.equal(plain.ema.model.head[1].bias, undone.ema.model.head[1].bias)
+    with pytest.raises(TypeError, match="expected FastSegNet, got TinyNet"):
+        make_trainer(model=TinyNet(3), class_weights=weight_K).train()
+
+
 def test_the_main_head_is_the_one_that_is_called_out() -> None:
     model, image = TinyNet(heads=2), torch.randn(1, 3, 32, 32)
     assert torch.equal(AllHeads(model)(image)[0], model(image)["out"])

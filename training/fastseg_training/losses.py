@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from fastseg_runtime.manifest import IGNORE_INDEX
 from torch import Tensor, nn
 
+UNDONE = "enet-undone"
+CLASS_WEIGHTS = ("enet", UNDONE, "none")
 TINY = 1e-6  # below any sum of weights of a single labelled pixel
 
 
@@ -150,7 +152,9 @@ class LossOptions:
 
     Attributes:
         formula: a sum of ce, focal, dice and ohem, e.g. "ce" or "ohem+0.5*dice".
-        class_weights: "enet" or "none"; for ce and focal.
+        class_weights: "enet" or "none", for ce and focal; "enet-undone" takes them out of the
+            averaged network again (class_bias.py): better after long trainings, worse after short
+            ones.
         enet_constant: see enet_weights.
         ohem_thresh: see OHEMLoss.
         ohem_share: share of the batch's pixels that OHEM keeps at the least.
@@ -174,9 +178,11 @@ def build_loss(options: LossOptions, pixels_K: Tensor, batch_pixels: int) -> nn.
     Raises:
         ValueError: a term is unknown or its factor is no number.
     """
-    if options.class_weights not in ("enet", "none"):
-        raise ValueError(f"class_weights is {options.class_weights!r}; choose 'enet' or 'none'")
-    weights = options.class_weights == "enet"
+    if options.class_weights not in CLASS_WEIGHTS:
+        raise ValueError(
+            f"class_weights is {options.class_weights!r}; choose one of {', '.join(CLASS_WEIGHTS)}"
+        )
+    weights = options.class_weights != "none"
     weight_K = enet_weights(pixels_K, options.enet_constant) if weights else None
     min_kept = max(1, round(batch_pixels * options.ohem_share))
     makers: dict[str, Callable[[], nn.Module]] = {

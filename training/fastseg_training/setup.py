@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from fastseg_runtime.manifest import ClassInfo
-from torch import Tensor
+from torch import Tensor, nn
 
-from fastseg import CheckpointInfo
+from fastseg import VARIANTS, CheckpointInfo, FastSegNet
 from fastseg.data import Dataset, MissingSplitError, Sample, open_dataset
 from fastseg.data.class_list import read_classes
 from fastseg.network import name_of
@@ -20,7 +20,7 @@ from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.loader import BatchLoader, BatchPlan
-from fastseg_training.losses import build_loss
+from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.networks import build_network, is_pruned, open_teacher
 from fastseg_training.precision import choose_device
 from fastseg_training.resident import ResizedDataset, Samples, make_resident
@@ -50,6 +50,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     model = build_network(config, classes, (info.width, info.height))
     teacher = open_teacher(config, classes)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
+    pixels_K = count_pixels(train, len(classes))
     return SegmentationTrainer(
         model,
         open_loader(config, train, info),
@@ -59,14 +60,29 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         config.epochs,
         minutes=config.minutes or None,
         recipe=config.recipe,
-        criterion=build_loss(
-            config.loss, count_pixels(train, len(classes)), supervised_positions(config)
-        ),
+        criterion=build_loss(config.loss, pixels_K, supervised_positions(config)),
+        class_weights=weights_to_undo(config, model, pixels_K),
         teacher=teacher,
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
     )
+
+
+def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> Tensor | None:
+    """Return the class weights that the averaged network is to be rid of, None for none.
+
+    Raises:
+        ConfigError: the network's classifier is not known.
+    """
+    if config.loss.class_weights != UNDONE:
+        return None
+    if not isinstance(model, FastSegNet):
+        raise ConfigError(
+            f"class_weights {UNDONE!r} is for {', '.join(VARIANTS)}, not {config.model}; choose "
+            "'enet'"
+        )
+    return enet_weights(pixels_K, config.loss.enet_constant)
 
 
 def open_loader(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastseg_training import distributed
+from fastseg_training.class_bias import without_class_weights
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.ema import ModelEMA
 from fastseg_training.evaluate import Evaluation, evaluate
@@ -62,6 +63,7 @@ class SegmentationTrainer:
         minutes: instead of num_epochs: stop by the clock, with the learning rate following it.
         recipe: everything else about optimisation.
         criterion: the loss; plain cross entropy by default.
+        class_weights: (K,) of that loss, which FastSegNet is to be rid of in the end.
         teacher: a trained network of the same classes to imitate.
         distillation: how to imitate it.
         device: "auto", "cpu", "cuda", "cuda:1", ...
@@ -80,6 +82,7 @@ class SegmentationTrainer:
         minutes: float | None = None,
         recipe: Recipe | None = None,
         criterion: nn.Module | None = None,
+        class_weights: Tensor | None = None,
         teacher: nn.Module | None = None,
         distillation: DistillationLoss | None = None,
         device: str = "auto",
@@ -98,6 +101,7 @@ class SegmentationTrainer:
         self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
         self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
+        self.class_weights = None if class_weights is None else class_weights.to(self.device)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
         self.optimizer = make_optimizer(
             model, learning_rate, self.recipe.weight_decay, self.recipe.backbone_factor
@@ -252,7 +256,7 @@ class SegmentationTrainer:
         started = time.monotonic()
         mine = itertools.islice(self.val_loader, distributed.rank(), None, distributed.world_size())
         pairs = ((batch[0], batch[1]) for batch in mine)
-        evaluation = evaluate(self.ema.model, pairs, self.num_classes).gathered(self.device)
+        evaluation = evaluate(self._result(), pairs, self.num_classes).gathered(self.device)
         (seconds,) = distributed.largest([time.monotonic() - started], self.device)
         self.evaluation_s += seconds
         return evaluation
@@ -266,18 +270,23 @@ class SegmentationTrainer:
         entry = {"loss": self.loss, "latency_ms": self._latency_ms(self.run)}
         self._log(entry | ({} if evaluation is None else {"miou": miou}))
         progress = {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
-        self.run.save_model(self.ema.model, progress)
+        self.run.save_model(self._result(), progress)
         self._save_state()
         draw_curves(self.run.metrics(), self.run.path / "curves.png")
         return miou
 
     def _finish(self) -> Evaluation | None:
         self._evaluate_and_save(finished=True)
-        self.model.load_state_dict(self.ema.model.state_dict())
+        self.model.load_state_dict(self._result().state_dict())
         if self.run is not None and self.val_loader is not None and self._leads:
             path = self.run.path / "predictions.png"
             draw_predictions(self.model, self.val_loader, self.run.info, path)
         return self.evaluation
+
+    def _result(self) -> nn.Module:
+        if self.class_weights is None:
+            return self.ema.model
+        return without_class_weights(self.ema.model, self.class_weights)
 
     def _latency_ms(self, run: RunFolder) -> float:
         info = run.info
