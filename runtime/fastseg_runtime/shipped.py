@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # The first that ships is taken where none is named: the best score so far comes first.
-PREFERRED = ("base-camvid", "small-camvid", "nano-camvid", "nano-synthetic")
+PREFERRED = ("small-camvid", "base-camvid", "nano-camvid", "nano-synthetic")
 
 
 def find_shipped(name: str = "") -> Path:
