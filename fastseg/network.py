@@ -71,13 +71,13 @@ def check_logits(spec: str, model: nn.Module, num_classes: int, size: tuple[int,
         size: (width, height) to try it at.
 
     Raises:
-        CheckpointError: what it gives is no (N, K, h, w).
+        CheckpointError: it fails at that size, or what it gives is no (N, K, h, w).
     """
     try:
         with torch.inference_mode():
             logits_NKhw = main_logits(model(torch.zeros(1, 3, size[1], size[0])))
-    except ValueError as error:
-        raise CheckpointError(f"{spec}: {error}") from error
+    except (ValueError, RuntimeError) as error:  # torch's own for shapes that do not fit
+        raise CheckpointError(f"{spec}, tried at {size[0]}x{size[1]}: {error}") from error
     if logits_NKhw.shape[1] != num_classes:
         raise CheckpointError(
             f"{spec} tells {logits_NKhw.shape[1]} classes apart, expected {num_classes}; a factory "

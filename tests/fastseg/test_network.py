@@ -36,6 +36,9 @@ def flat():
 
 def text():
     return Odd(lambda x: ["logits"])
+
+def of_one_size():
+    return Odd(lambda x: x[:, :2] + torch.zeros(1, 2, 32, 32))
 """
 
 
@@ -83,6 +86,7 @@ def test_a_factory_that_cannot_serve_is_refused(project: Path, spec: str, messag
         ("other_names", r"a dictionary of \['aux', 'seg'\]; expected its main logits under 'out'"),
         ("flat", r"gives \(3, 48, 64\); expected logits \(N, classes, height, width\)"),
         ("text", "gives str; expected logits"),
+        ("of_one_size", "of_one_size, tried at 64x48: .* must match the size"),
     ],
 )
 def test_a_network_without_logits_for_each_class_is_refused(
