@@ -20,7 +20,8 @@ A name works wherever a command takes a checkpoint:
     python -c "from fastseg import FastSegNet; network = FastSegNet.pretrained('{name}')"
 
 Weights are stored in half precision and computed with in float32 or what a target asks for. Scores
-are of the rounded weights, single scale, over the whole test split; nothing was selected on it.
+are of the rounded weights, single scale, over the whole test split. Each is the end of a fixed
+schedule, not its best moment; which schedules ship was decided knowing their scores.
 """
 NONE = "\nNo network ships yet.\n"
 TABLE = """\
