@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fastseg.model import FastSegNet
 from fastseg.narrow import narrow_to_weights
+from fastseg.normalization import Normalization, from_table
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
@@ -46,6 +47,13 @@ class CheckpointInfo:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     pruned: bool = False  # layers may be narrower than the variant's: the weights tell how wide
     evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)  # shipped weights: scores
+    normalization: Normalization | None = (
+        None  # the network's own, where it is not (x - mean) / std
+    )
+
+    def input_normalization(self) -> Normalization:
+        """Return what the network itself takes; mean and std are what artifacts are given."""
+        return self.normalization or Normalization((self.mean,) * 3, (self.std,) * 3)
 
 
 def save_checkpoint(
@@ -176,7 +184,9 @@ def _parse_header(header: str, path: Path) -> CheckpointInfo:
     try:
         table = json.loads(header)
         classes = tuple(ClassInfo(c["name"], tuple(c["color"])) for c in table["classes"])
-        return CheckpointInfo(**{**table, "classes": classes})
+        own = table.get("normalization")
+        normalization = None if own is None else from_table(own)
+        return CheckpointInfo(**{**table, "classes": classes, "normalization": normalization})
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its fastseg header cannot be read: {error!r}") from error
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
+import math
 import sys
 from pathlib import Path
 
@@ -19,16 +20,58 @@ from fastseg.checkpoint import (
     read_state_dict,
 )
 from fastseg.deploy import main_logits
+from fastseg.outputs import choose, leaves
+from fastseg.own_code import own_code
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network in eval mode with what is known of it."""
+    """A network in eval mode with what is known of it.
+
+    Attributes:
+        model: the author's module, as it is.
+        info: classes, size, normalisation and provenance.
+        name: for files: "base-camvid".
+        sha256: of the weights, as names, shapes and values: the identity of the network.
+        output_name: of several outputs, the one that is the logits; "": the one that can be.
+        threshold: of the probability above which one logit means the second class.
+    """
 
     model: nn.Module
     info: CheckpointInfo
-    name: str  # for files: "base-camvid"
-    sha256: str  # of the weights, as names, shapes and values: the identity of the network
+    name: str
+    sha256: str
+    output_name: str = ""
+    threshold: float = 0.5
+
+    def logits(self, image_NHW3: Tensor) -> Tensor:
+        """Run the author's module as its author calls it: the reference for all that we make.
+
+        Nothing of the deploy graph is used here: what is judged by this must not be in it.
+
+        Args:
+            image_NHW3: uint8 RGB (N, H, W, 3) at the network's input size.
+
+        Returns:
+            Float logits (N, K, h, w), K at least 2, as large as the module gives them.
+
+        Raises:
+            CheckpointError: the module fails, or gives no logits for each class.
+        """
+        width, height = image_NHW3.shape[2], image_NHW3.shape[1]
+        image_N3HW = self.info.input_normalization().normalise(image_NHW3)
+        with own_code(f"{self.name} at {width}x{height}"), torch.inference_mode():
+            result = self.model(image_N3HW)
+        try:
+            choice = choose(result, image_N3HW, len(self.info.classes), self.output_name)
+        except ValueError as error:
+            raise CheckpointError(f"{self.name}: {error}") from error
+        logits_NKhw: Tensor = leaves(result)[choice.path].float()
+        if logits_NKhw.shape[1] > 1:
+            return logits_NKhw
+        # softmax of (-z/2, z/2) is sigmoid(z): these two logits say what the one said.
+        half_N1hw = (logits_NKhw - math.log(self.threshold / (1 - self.threshold))) / 2
+        return torch.cat([-half_N1hw, half_N1hw], dim=1)
 
 
 def open_network(

@@ -1,0 +1,69 @@
+"""Errors of the user's own code, said in one line with their place instead of our traceback."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastseg.checkpoint import CheckpointError
+
+MAX_WORDS = 300  # letters of the user's message
+# Where a frame in one of these went wrong, the user's own line is the one that called it.
+_LIBRARIES = frozenset(sys.stdlib_module_names) | {
+    "fastseg",
+    "fastseg_exporters",
+    "fastseg_runtime",
+    "fastseg_training",
+    "compare_models",
+    "torch",
+}
+
+
+@contextmanager
+def own_code(doing: str, factory: Any = None) -> Iterator[None]:
+    """Turn whatever the user's code raises, SystemExit too, into a CheckpointError of one line.
+
+    Args:
+        doing: what was done, such as "edge:net at 64x48"; the line begins with it.
+        factory: named as the place where no line of the user's code was reached.
+
+    Raises:
+        CheckpointError: with what was raised and "file:line" of the user's code.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise CheckpointError(f"{doing}: {describe_error(error, factory)}") from error
+
+
+def describe_error(error: BaseException, factory: Any = None) -> str:
+    """Return "TypeError: what it says (nets.py:12)" on one line."""
+    words = " ".join(str(error).split())
+    words = words if len(words) <= MAX_WORDS else f"{words[:MAX_WORDS]} ..."
+    said = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    place = place_of(error) or _definition(factory)
+    return f"{said} ({place})" if place else said
+
+
+def place_of(error: BaseException) -> str:
+    """Return "file:line" of the innermost code that is neither ours nor a library's, or ""."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        frame, trace, line = trace.tb_frame, trace.tb_next, trace.tb_lineno
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _LIBRARIES:
+            place = f"{frame.f_code.co_filename}:{line}"
+    return place
+
+
+def _definition(factory: Any) -> str:
+    try:
+        return f"{inspect.getsourcefile(factory)}:{inspect.getsourcelines(factory)[1]}"
+    except (OSError, TypeError):
+        return ""
