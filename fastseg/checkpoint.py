@@ -55,6 +55,10 @@ class CheckpointInfo:
         """Return what the network itself takes; mean and std are what artifacts are given."""
         return self.normalization or Normalization((self.mean,) * 3, (self.std,) * 3)
 
+    def normalization_table(self) -> dict[str, Any] | None:
+        """Return the network's own normalisation as JSON has it; None: it has none."""
+        return None if self.normalization is None else self.normalization.to_table()
+
 
 def save_checkpoint(
     path: str | Path, model: nn.Module, info: CheckpointInfo, dtype: torch.dtype = torch.float32
@@ -169,6 +173,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if len(tensors) != len(content):
         raise CheckpointError(f"{path}: {len(content) - len(tensors)} entries are not tensors")
     return tensors
+
+
+def read_info(path: Path) -> CheckpointInfo | None:
+    """Return what a checkpoint's header says of its weights, None where it has none.
+
+    Raises:
+        CheckpointError: not a whole file, or a header that cannot be read.
+    """
+    header = _read_safetensors(path)[1] if _is_safetensors(path) else None
+    return _parse_header(header, path) if header else None
 
 
 def _first_line(error: Exception) -> str:

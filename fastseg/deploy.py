@@ -4,7 +4,7 @@ Shape letters: N batch, K classes, H and W pixels; h and w are the size of the l
 """
 
 import copy
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fastseg.model import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
+from fastseg.normalization import Normalization
+from fastseg.outputs import Reading, choose, leaves
 
 OutputKind = Literal["classes", "logits"]
 
@@ -21,17 +23,21 @@ class DeployGraph(nn.Module):
 
     Args:
         network: FastSegNet, or any module that gives logits (N, K, h, w) for normalised images
-            (N, 3, H, W), alone or as main_logits() finds them. It is copied, set to eval mode,
-            and its batch norms are folded.
+            (N, 3, H, W), alone or among other outputs. It is copied, set to eval mode, and its
+            batch norms are folded.
         width: W, pixels.
         height: H, pixels.
         mean: subtracted from the bytes.
         std: then divided by.
         output: "classes" for ids, "logits" for the network's own logits map.
         mask_stride: 1, 2 or 4: ids at 1/mask_stride of the image.
+        normalization: the network's own, if it is not (x - mean) / std: the core begins with the
+            step from one to the other.
+        reading: which of the network's outputs are its logits, and where one logit is the second
+            class; None: the one that can be.
 
     Raises:
-        ValueError: unknown output or mask_stride, or a size below the stride.
+        ValueError: unknown output or mask_stride, a size below the stride, or no logits.
     """
 
     def __init__(
@@ -43,6 +49,8 @@ class DeployGraph(nn.Module):
         std: float = 64.0,
         output: OutputKind = "classes",
         mask_stride: int = 1,
+        normalization: Normalization | None = None,
+        reading: Reading | None = None,
     ) -> None:
         super().__init__()
         if output not in ("classes", "logits"):
@@ -56,7 +64,8 @@ class DeployGraph(nn.Module):
             )
         self.width, self.height, self.mean, self.std = width, height, mean, std
         self.output, self.mask_stride = output, mask_stride
-        self.core = logits_core(network, width, height)
+        enter = None if normalization is None else renormalise(mean, std, normalization)
+        self.core = logits_core(network, width, height, enter, reading)
 
     def forward(self, image_NHW3: Tensor) -> Tensor:
         """Segment RGB bytes.
@@ -101,59 +110,95 @@ class PaddedLogits(nn.Module):
     The size is fixed, so that the exported graph holds no arithmetic on shapes.
     """
 
-    def __init__(self, network: FastSegNet, width: int, height: int) -> None:
+    def __init__(
+        self, network: FastSegNet, width: int, height: int, enter: nn.Module | None = None
+    ) -> None:
         super().__init__()
+        self.enter = enter or nn.Identity()
         self.network = network
         self.padding = (0, -width % STRIDE, 0, -height % STRIDE)
         self.columns, self.rows = -(-width // LOGITS_STRIDE), -(-height // LOGITS_STRIDE)
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """Return logits (N, K, ceil(H / 8), ceil(W / 8))."""
+        image_N3HW = self.enter(image_N3HW)
         if not any(self.padding):
             return self.network.logits(image_N3HW)
         logits_NKhw = self.network.logits(F.pad(image_N3HW, self.padding))
         return logits_NKhw[..., : self.rows, : self.columns]
 
 
-class MainLogits(nn.Module):
-    """A network of others, giving its main logits alone."""
+class ChosenLogits(nn.Module):
+    """A network of others, giving logits for each class alone.
 
-    def __init__(self, network: nn.Module) -> None:
+    Which output they are is found once, on an image of the graph's size.
+    """
+
+    def __init__(
+        self, network: nn.Module, width: int, height: int, enter: nn.Module | None, reading: Reading
+    ) -> None:
         super().__init__()
+        self.enter = enter or nn.Identity()
         self.network = network
+        with torch.inference_mode():
+            image_13HW = self.enter(torch.zeros(1, 3, height, width))
+            result = network(image_13HW)
+        self.path = choose(result, image_13HW, reading.num_classes, reading.output_name).path
+        one_logit = leaves(result)[self.path].shape[1] == 1
+        self.leave = two_logits(reading.logit_threshold) if one_logit else nn.Identity()
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
-        """Return logits (N, K, h, w)."""
-        return main_logits(self.network(image_N3HW))
+        """Return logits (N, K, h, w), K at least 2."""
+        logits_NKhw: Tensor = leaves(self.network(self.enter(image_N3HW)))[self.path]
+        two_or_more_NKhw: Tensor = self.leave(logits_NKhw)
+        return two_or_more_NKhw
 
 
-def main_logits(output: Any) -> Tensor:
-    """Return the main logits of a network's output: a tensor, the first of several, or "out".
+def renormalise(mean: float, std: float, own: Normalization) -> nn.Conv2d:
+    """Return the step from (x - mean) / std to a network's own normalisation and channel order.
 
-    Raises:
-        ValueError: there is no such thing in it.
+    It is not folded into the convolution after it: that one pads with zeros, which mean another
+    colour before this step than behind it. A 1x1 convolution, because every format has one and
+    int8 keeps it exactly: one weight for each channel is a scale of that channel.
     """
-    if isinstance(output, dict):
-        if "out" not in output:
-            raise ValueError(
-                f"the network gives a dictionary of {sorted(map(str, output))}; expected its main "
-                "logits under 'out'"
-            )
-        output = output["out"]
-    logits = output[0] if isinstance(output, list | tuple) else output
-    if not isinstance(logits, Tensor) or logits.ndim != 4:
-        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the network gives {what}; expected logits (N, classes, height, width)")
-    return logits
+    step = nn.Conv2d(3, 3, 1)
+    channels = (0, 1, 2) if own.color == "rgb" else (2, 1, 0)
+    unit = own.scale / 255
+    with torch.no_grad():
+        step.weight.zero_()
+        for to, channel in enumerate(channels):
+            step.weight[to, channel] = std * unit / own.std[to]
+        offsets = [(mean * unit - m) / s for m, s in zip(own.mean, own.std, strict=True)]
+        step.bias = nn.Parameter(torch.tensor(offsets))
+    return step
 
 
-def logits_core(network: nn.Module, width: int, height: int) -> nn.Module:
+def two_logits(threshold: float) -> nn.Conv2d:
+    """Return the step from one logit z to two whose largest is the second where z > threshold.
+
+    Both depend on z, so that int8 gives both the same steps.
+    """
+    step = nn.Conv2d(1, 2, 1)
+    with torch.no_grad():
+        step.weight[:, 0, 0, 0] = torch.tensor([-0.5, 0.5])
+        step.bias = nn.Parameter(torch.tensor([threshold / 2, -threshold / 2]))
+    return step
+
+
+def logits_core(
+    network: nn.Module,
+    width: int,
+    height: int,
+    enter: nn.Module | None = None,
+    reading: Reading | None = None,
+) -> nn.Module:
     """Return a copy in eval mode that gives the smallest logits map the network has."""
     network = copy.deepcopy(network).cpu().float().eval()
     if not isinstance(network, FastSegNet):
-        return MainLogits(fold_batch_norms(network))
+        folded = fold_batch_norms(network)
+        return ChosenLogits(folded, width, height, enter, reading or Reading()).eval()
     network.auxiliary_heads = nn.ModuleList()
-    return fold_batch_norms(PaddedLogits(network, width, height))
+    return fold_batch_norms(PaddedLogits(network, width, height, enter))
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

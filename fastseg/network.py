@@ -1,12 +1,13 @@
 """One way to name a network, for every command: a checkpoint, a shipped one, or one's own."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import inspect
-import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastseg_runtime.manifest import ClassInfo
@@ -17,11 +18,17 @@ from fastseg.checkpoint import (
     CheckpointError,
     CheckpointInfo,
     load_checkpoint,
+    read_info,
     read_state_dict,
 )
-from fastseg.deploy import main_logits
-from fastseg.outputs import choose, leaves
+from fastseg.deploy import DeployGraph, OutputKind
+from fastseg.normalization import CENTRED, Normalization
+from fastseg.outputs import Choice, Reading, choose, kind_of_probabilities, leaves
 from fastseg.own_code import own_code
+
+BACKGROUND = ClassInfo("background", (0, 0, 0))
+TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
+LOUD = 1000  # times a picture: logits leave 0 to 1 there, probabilities do not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +39,8 @@ class Network:
         model: the author's module, as it is.
         info: classes, size, normalisation and provenance.
         name: for files: "base-camvid".
-        sha256: of the weights, as names, shapes and values: the identity of the network.
+        sha256: of the weights, as names, shapes and values, and of how they are used where that
+            is not the default: the identity of the network.
         output_name: of several outputs, the one that is the logits; "": the one that can be.
         threshold: of the probability above which one logit means the second class.
     """
@@ -63,15 +71,46 @@ class Network:
         with own_code(f"{self.name} at {width}x{height}"), torch.inference_mode():
             result = self.model(image_N3HW)
         try:
-            choice = choose(result, image_N3HW, len(self.info.classes), self.output_name)
+            return self.reading.logits(result, image_N3HW)
         except ValueError as error:
-            raise CheckpointError(f"{self.name}: {error}") from error
-        logits_NKhw: Tensor = leaves(result)[choice.path].float()
-        if logits_NKhw.shape[1] > 1:
-            return logits_NKhw
-        # softmax of (-z/2, z/2) is sigmoid(z): these two logits say what the one said.
-        half_N1hw = (logits_NKhw - math.log(self.threshold / (1 - self.threshold))) / 2
-        return torch.cat([-half_N1hw, half_N1hw], dim=1)
+            raise CheckpointError(f"{self.name} {error}") from error
+
+    @property
+    def reading(self) -> Reading:
+        """How its logits are read off what it gives."""
+        return Reading(len(self.info.classes), self.output_name, self.threshold)
+
+    def check(self, spec: str = "") -> list[str]:
+        """Run it once, see check_logits, at its own size; `spec` is its name in messages."""
+        info = self.info
+        return check_logits(
+            spec or self.name,
+            self.model,
+            len(info.classes),
+            (info.width, info.height),
+            info.input_normalization(),
+            self.reading,
+        )
+
+    def reading_table(self) -> dict[str, Any] | None:
+        """Return what a user said of its outputs, as JSON has it; None for nothing."""
+        said = {"output": self.output_name, "threshold": self.threshold}
+        return None if said == {"output": "", "threshold": Reading.threshold} else said
+
+    def graph(self, output: OutputKind = "classes", mask_stride: int = 1) -> DeployGraph:
+        """Return the deploy graph, camera bytes in, in eval mode; see DeployGraph."""
+        info = self.info
+        return DeployGraph(
+            self.model,
+            info.width,
+            info.height,
+            info.mean,
+            info.std,
+            output,
+            mask_stride,
+            info.normalization,
+            self.reading,
+        ).eval()
 
 
 def open_network(
@@ -79,6 +118,9 @@ def open_network(
     classes: tuple[ClassInfo, ...] | None = None,
     weights: Path | None = None,
     size: tuple[int, int] | None = None,
+    normalization: Normalization | None = None,
+    output_name: str = "",
+    threshold: float = Reading.threshold,
 ) -> Network:
     """Open what a user names.
 
@@ -86,46 +128,99 @@ def open_network(
         spec: a checkpoint file, the name of shipped weights ("base-camvid"), or
             "package.module:factory", a callable that returns a torch module (normalised image
             in, logits out). The current folder is searched for the module too.
-        classes: for one's own network: its classes; for a checkpoint: other names and colours.
-        weights: for one's own network: a state dict (.pth, .pt, .safetensors).
+        classes: for one's own network: its classes, where one alone is held against "background",
+            which becomes class 0; for a checkpoint: other names and colours.
+        weights: for one's own network: a state dict (.pth, .pt, .safetensors), or a checkpoint
+            that fastseg-train wrote, whose header then describes the network.
         size: (width, height) to run at, instead of the checkpoint's.
+        normalization: the network's own; None: what the checkpoint says, else (x - 128) / 64.
+        output_name: of one's own network's outputs, the path of the logits: "out", "1", "aux.0".
+        threshold: of the probability above which one logit means the second class.
 
     Raises:
         CheckpointError: the network cannot be had from this.
+        ValueError: a threshold that is no probability.
     """
+    Reading(None, output_name, threshold)
     if _is_factory(spec):
-        model, info = _from_factory(str(spec), classes, weights)
+        model, info = _from_factory(str(spec), classes, weights, normalization)
     else:
+        if output_name or threshold != Reading.threshold:
+            raise CheckpointError(
+                f"{spec} is no network of your own: it has one output, a logit for each class; "
+                "leave --output-name and --threshold out"
+            )
         model, info = _from_file(spec, None if classes is None else len(classes))
+        info = _with_normalization(info, normalization, spec, fixed=Path(spec).suffix not in TORCH)
         if classes is not None:
             info = dataclasses.replace(info, classes=classes)
     if size is not None:
         info = dataclasses.replace(info, width=size[0], height=size[1])
-    return Network(model.eval(), info, name_of(spec), hash_weights(model.state_dict()))
+    used = Network(model.eval(), info, name_of(spec), "", output_name, threshold)
+    return dataclasses.replace(used, sha256=hash_weights(model.state_dict(), _how_used(used)))
 
 
-def check_logits(spec: str, model: nn.Module, num_classes: int, size: tuple[int, int]) -> None:
-    """Run a network once and refuse one that has no logits for each class.
+def check_logits(
+    spec: str,
+    model: nn.Module,
+    num_classes: int,
+    size: tuple[int, int],
+    normalization: Normalization = CENTRED,
+    reading: Reading | None = None,
+    for_training: bool = False,
+) -> list[str]:
+    """Run a network on a picture of noise and refuse one that has no logits for each class.
 
     Args:
         spec: its name, for the message.
         model: in eval mode.
         num_classes: K.
         size: (width, height) to try it at.
+        normalization: its own.
+        reading: which of several outputs are the logits; None: the one that can be.
+        for_training: refuse probabilities, which losses would take for logits.
+
+    Returns:
+        What a user should know of its logits, one line each.
 
     Raises:
         CheckpointError: it fails at that size, or what it gives is no (N, K, h, w).
     """
+    doing, reading = f"{spec}, tried at {size[0]}x{size[1]}", reading or Reading()
+
+    def run(image_N3HW: Tensor) -> tuple[Choice, Tensor]:
+        with own_code(doing), torch.inference_mode():
+            result = model(image_N3HW)
+        choice = choose(result, image_N3HW, num_classes, reading.output_name)
+        return choice, leaves(result)[choice.path]
+
+    noise_1HW3 = torch.randint(
+        0, 256, (1, size[1], size[0], 3), dtype=torch.uint8, generator=torch.manual_seed(0)
+    )
+    image_N3HW = normalization.normalise(noise_1HW3)
     try:
-        with torch.inference_mode():
-            logits_NKhw = main_logits(model(torch.zeros(1, 3, size[1], size[0])))
-    except (ValueError, RuntimeError) as error:  # torch's own for shapes that do not fit
-        raise CheckpointError(f"{spec}, tried at {size[0]}x{size[1]}: {error}") from error
-    if logits_NKhw.shape[1] != num_classes:
-        raise CheckpointError(
-            f"{spec} tells {logits_NKhw.shape[1]} classes apart, expected {num_classes}; a factory "
-            "with a parameter num_classes is told how many"
+        choice, logits_NKhw = run(image_N3HW)
+        if reading.threshold != Reading.threshold and logits_NKhw.shape[1] > 1:
+            raise ValueError("has a logit for each class; --threshold is for one: leave it out")
+        kind = kind_of_probabilities(logits_NKhw)
+        with contextlib.suppress(CheckpointError):  # its author may assert what a picture can be
+            kind = kind and kind_of_probabilities(run(LOUD * image_N3HW)[1])
+        if kind and (for_training or logits_NKhw.shape[1] == 1):
+            raise ValueError(
+                f"gives probabilities ({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g}) and no "
+                f"logits; leave the {kind} out of its forward()"
+            )
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{spec} {error}; tried at {size[0]}x{size[1]}") from error
+    notes = [choice.note]
+    if kind:
+        notes.append(
+            f"gives probabilities ({kind}): the class map is that of the largest, and --output "
+            "logits would give them in place of logits"
         )
+    return [f"{spec} {note}" for note in notes if note]
 
 
 def name_of(spec: str | Path) -> str:
@@ -136,14 +231,25 @@ def name_of(spec: str | Path) -> str:
     return path.absolute().parent.name if path.stem == "model" else path.stem
 
 
-def hash_weights(weights: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and values, in the order of names."""
-    digest = hashlib.sha256()
+def hash_weights(weights: dict[str, Tensor], how_used: str = "") -> str:
+    """Return the SHA-256 of names, types, shapes and values, in the order of names.
+
+    Args:
+        weights: a state dict.
+        how_used: what else makes another network of the same weights.
+    """
+    digest = hashlib.sha256(how_used.encode())
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _how_used(network: Network) -> str:
+    """Return what besides its weights decides a network's class maps, "" where nothing does."""
+    parts = (network.info.normalization, network.reading_table())
+    return "".join(f"{part}\n" for part in parts if part)
 
 
 def _is_factory(spec: str | Path) -> bool:
@@ -157,30 +263,66 @@ def _from_file(spec: str | Path, num_classes: int | None) -> tuple[nn.Module, Ch
     return pretrained.load(str(spec), num_classes)
 
 
+def _with_normalization(
+    info: CheckpointInfo, wanted: Normalization | None, spec: str | Path, fixed: bool
+) -> CheckpointInfo:
+    """Return the description with the normalisation that a user named, if it can be another."""
+    known = info.input_normalization()
+    if wanted in (None, known):
+        return info
+    if fixed:
+        raise CheckpointError(
+            f"{spec} was trained with {known}, not with {wanted}; leave --normalization and "
+            "--color out"
+        )
+    return dataclasses.replace(info, normalization=wanted)
+
+
 def _from_factory(
-    spec: str, classes: tuple[ClassInfo, ...] | None, weights: Path | None
+    spec: str,
+    classes: tuple[ClassInfo, ...] | None,
+    weights: Path | None,
+    normalization: Normalization | None,
 ) -> tuple[nn.Module, CheckpointInfo]:
-    if classes is None:
+    header = None if weights is None else read_info(weights)
+    named = classes or (header.classes if header else None)
+    if named is None:
         raise CheckpointError(f"{spec} needs the names of its classes: --classes FILE")
-    model = _call_factory(spec, len(classes))
+    model = _call_factory(spec, len(named)).float()
     if weights is not None:
-        try:
-            model.load_state_dict(read_state_dict(weights))
-        except RuntimeError as error:
-            raise CheckpointError(f"{weights} does not fit {spec}: {error}") from error
-    return model, CheckpointInfo(variant=spec, classes=classes)
+        tensors = read_state_dict(weights)
+        with own_code(f"{weights} does not fit {spec}"):
+            model.load_state_dict(tensors)
+    info = header or CheckpointInfo(spec, named)
+    info = _with_normalization(info, normalization, weights or spec, fixed=header is not None)
+    return model, dataclasses.replace(info, variant=spec, classes=_against_background(spec, named))
+
+
+def _against_background(spec: str, classes: tuple[ClassInfo, ...]) -> tuple[ClassInfo, ...]:
+    """Return two classes where one is named: what is not that is "background", class 0."""
+    if len(classes) != 1:
+        return classes
+    (only,) = classes
+    if only.name.lower() == BACKGROUND.name:
+        raise CheckpointError(
+            f"{spec}: the one class is called {only.name!r}; name what is to be told from it"
+        )
+    print(
+        f"{spec}: one class is named, so class 0 is 'background', 1 {only.name!r}", file=sys.stderr
+    )
+    color = (255, 255, 255) if only.color == BACKGROUND.color else BACKGROUND.color
+    return (dataclasses.replace(BACKGROUND, color=color), only)
 
 
 def _call_factory(spec: str, num_classes: int) -> nn.Module:
     module_name, _, name = spec.rpartition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
+    with own_code(f"cannot import {spec} from {Path.cwd()}"):
         factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"cannot import {spec} from {Path.cwd()}: {error}") from error
-    takes_classes = "num_classes" in inspect.signature(factory).parameters
-    model = factory(num_classes=num_classes) if takes_classes else factory()
+    with own_code(f"cannot call {spec}", factory):
+        takes_classes = "num_classes" in inspect.signature(factory).parameters
+        model = factory(num_classes=num_classes) if takes_classes else factory()
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"{spec} returned {type(model).__name__}, expected a torch.nn.Module")
     return model

@@ -15,6 +15,8 @@ from torch import Tensor
 
 Color = Literal["rgb", "bgr"]
 Triple = tuple[float, float, float]
+WHOLE = 0.02  # of a byte: rounding of float32
+MOST = 0.5  # of a picture's values: the rest may be padding
 MAX_FILE_BYTES = 1 << 16
 
 
@@ -73,6 +75,16 @@ class Normalization:
         bytes_NHW3 = (image_NHW3 * std_3 + mean_3) * (255 / self.scale)
         bytes_NHW3 = bytes_NHW3.flip(-1) if self.color == "bgr" else bytes_NHW3
         return bytes_NHW3.round().clamp(0, 255).to(torch.uint8)
+
+    def explains(self, image_N3HW: Tensor) -> bool:
+        """Return whether most values of pictures are whole bytes, normalised like this."""
+        mean_311, std_311 = (
+            image_N3HW.new_tensor(values).float()[:, None, None] for values in (self.mean, self.std)
+        )
+        bytes_N3HW = (image_N3HW.float() * std_311 + mean_311) * (255 / self.scale)
+        whole_N3HW = (bytes_N3HW - bytes_N3HW.round()).abs() < WHOLE
+        inside_N3HW = (bytes_N3HW > -WHOLE) & (bytes_N3HW < 255 + WHOLE)
+        return bool((whole_N3HW & inside_N3HW).float().mean() > MOST)
 
     def limits(self) -> tuple[Triple, Triple]:
         """Return what the bytes 0 and 255 become, for each of the network's channels."""

@@ -6,16 +6,22 @@ Shape letters: N batch, K classes, H and W pixels of the picture, h and w of the
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from fastseg_runtime.manifest import IGNORE_INDEX
 from torch import Tensor
 
 MAIN_NAMES = ("out", "logits")  # torchvision's, transformers'
+MAX_CLASSES = IGNORE_INDEX  # ids 0 to 254
 MAX_DEPTH = 3  # of lists in dictionaries in lists
 MAX_LISTED = 12
-ROUNDING = 2  # how many positions a map may be off its size: convolutions without padding
+SUM_ERROR = 1e-2  # of probabilities in half precision
+ROUNDING = 0.05  # by how much a map may miss its size: convolutions without padding
+EXPECTED = "expected logits (N, classes, height, width)"
 
 
 @dataclass(frozen=True)
@@ -62,46 +68,88 @@ def _parts(result: Any) -> Mapping[Any, Any] | None:
     return held if any(isinstance(part, Tensor) for part in held.values()) else None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How to read logits for each class off what a network gives.
+
+    Attributes:
+        num_classes: K; one logit stands for two classes. None: any number.
+        output_name: of several outputs, the path of the logits; "": the one that can be.
+        threshold: of the probability above which one logit means the second class.
+
+    Raises:
+        ValueError: a threshold that is no probability between 0 and 1.
+    """
+
+    num_classes: int | None = None
+    output_name: str = ""
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that would make one class of all pixels."""
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold is {self.threshold}; expected more than 0, less than 1")
+
+    @property
+    def logit_threshold(self) -> float:
+        """The logit whose sigmoid is the threshold."""
+        return math.log(self.threshold / (1 - self.threshold))
+
+    def logits(self, result: Any, image_N3HW: Tensor) -> Tensor:
+        """Return float logits (N, K, h, w), K at least 2, of a network's result.
+
+        Args:
+            result: the network's output for image_N3HW.
+            image_N3HW: what it was given.
+
+        Raises:
+            ValueError: nothing in it can be the logits, or more than one thing can.
+        """
+        return self.heads(result, image_N3HW)[0]
+
+    def heads(self, result: Any, image_N3HW: Tensor) -> list[Tensor]:
+        """Return the logits, and after them the other outputs with as many; see logits()."""
+        found = leaves(result)
+        main = choose(result, image_N3HW, self.num_classes, self.output_name).path
+        images, count = tuple(image_N3HW.shape), found[main].shape[1]
+        others = [x for path, x in found.items() if path != main and not misfit(x, images, count)]
+        return [self._two_or_more(x) for x in (found[main], *others) if x.shape[1] == count]
+
+    def _two_or_more(self, logits_NKhw: Tensor) -> Tensor:
+        if logits_NKhw.shape[1] > 1:
+            return logits_NKhw.float()
+        # softmax of (-z/2, z/2) is sigmoid(z): these two logits say what the one said.
+        half_N1hw = (logits_NKhw.float() - self.logit_threshold) / 2
+        return torch.cat([-half_N1hw, half_N1hw], dim=1)
+
+
 def choose(
     result: Any, image_N3HW: Tensor, num_classes: int | None = None, name: str = ""
 ) -> Choice:
-    """Find the logits in what a network gave.
-
-    Args:
-        result: the network's output for image_N3HW.
-        image_N3HW: what it was given.
-        num_classes: K; one logit stands for two classes. None: any number.
-        name: the path that the user chose; "": find it.
-
-    Raises:
-        ValueError: nothing in it can be the logits, or more than one thing can.
-    """
+    """Find the logits in what a network gave; see Reading for the arguments and errors."""
     found = leaves(result)
-    size = tuple(image_N3HW.shape)
-    reasons = {path: misfit(value, size, num_classes) for path, value in found.items()}
+    reasons = {path: misfit(x, tuple(image_N3HW.shape), num_classes) for path, x in found.items()}
     if name and list(found) != [""]:
         return Choice(_named(name, found, reasons))
-    if len(found) == 1:
-        ((path, reason),) = reasons.items()
-        if reason:
-            raise ValueError(f"the network gives {reason}")
-        return Choice(path)
     fitting = [path for path, reason in reasons.items() if not reason]
     main = [path for path in fitting if path in MAIN_NAMES]
-    if len(main) == 1:
-        return Choice(main[0])
+    if len(main) == 1 or len(found) == len(fitting) == 1:
+        return Choice((main or fitting)[0])
     if len(fitting) == 1:
-        others = f"{len(found) - 1} other outputs"
-        return Choice(fitting[0], f"takes output {fitting[0]} of {listing(found)}: no {others} fit")
+        return Choice(
+            fitting[0], f"gives {listing(found)}: output {fitting[0]} alone can be logits"
+        )
     if fitting:
         raise ValueError(
-            f"the network gives {listing(found)}; {', '.join(fitting)} can all be the logits: say "
-            f"which with --output-name, such as --output-name {fitting[0]}"
+            f"gives {listing(found)}; {' and '.join(fitting)} can all be the logits: say which "
+            f"are, such as --output-name {fitting[0]}"
         )
+    if len(found) == 1:
+        raise ValueError(*reasons.values())
     if not found:
-        raise ValueError("the network gives nothing; expected logits (N, classes, height, width)")
+        raise ValueError(f"gives nothing; {EXPECTED}")
     reason = next(iter(reasons.values()))
-    raise ValueError(f"the network gives {listing(found)}; none can be the logits: {reason}")
+    raise ValueError(f"gives {listing(found)}; none can be the logits: the first {reason}")
 
 
 def _named(name: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
@@ -110,9 +158,9 @@ def _named(name: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> s
     if name not in found and flat and name.isdecimal() and int(name) < len(found):
         name = list(found)[int(name)]
     if name not in found:
-        raise ValueError(f"the network has no output {name!r:.80}; it gives {listing(found)}")
+        raise ValueError(f"has no output {name!r:.80}; it gives {listing(found) or 'nothing'}")
     if reasons[name]:
-        raise ValueError(f"output {name} is {reasons[name]}; the network gives {listing(found)}")
+        raise ValueError(f"gives {listing(found)}: output {name} {reasons[name]}")
     return name
 
 
@@ -128,40 +176,42 @@ def _what(value: Any) -> str:
 
 
 def misfit(value: Any, image: tuple[int, ...], num_classes: int | None = None) -> str:
-    """Return what a thing is instead of logits (N, K, h, w) for images (N, 3, H, W); "" if it is.
+    """Return why a thing is no logits (N, K, h, w) for images (N, 3, H, W); "" if it is.
 
     Args:
         value: anything.
         image: the images' shape.
         num_classes: K; 1 logit is right for 2 classes. None: any number.
     """
-    expected = "expected logits (N, classes, height, width)"
     if not isinstance(value, Tensor):
-        return f"{type(value).__name__}; {expected}"
+        return f"gives {type(value).__name__}; {EXPECTED}"
     shape = tuple(value.shape)
     if not value.is_floating_point():
         kind = str(value.dtype).removeprefix("torch.")
-        return f"{shape} in {kind}, class ids already; {expected}: leave the argmax out"
+        return f"gives {shape} in {kind}, class ids already: leave the argmax out; {EXPECTED}"
     if value.ndim != 4:
-        return f"{shape}; {expected}"
+        return f"gives {shape}; {EXPECTED}"
     if shape[0] != image[0]:
-        return f"{shape} for {image[0]} picture; {expected} with N = {image[0]}"
-    if reason := _wrong_size(shape, image):
-        return reason
-    if num_classes not in (None, shape[1]) and (shape[1], num_classes) != (1, 2):
-        return _wrong_count(shape, num_classes or 0)
-    return ""
+        return f"gives {shape} for a batch of {image[0]}; {EXPECTED}"
+    return _wrong_count(shape, num_classes) or _wrong_size(shape, image)
 
 
-def _wrong_count(shape: tuple[int, ...], num_classes: int) -> str:
-    if shape[1] == 1:
+def _wrong_count(shape: tuple[int, ...], num_classes: int | None) -> str:
+    found = shape[1]
+    if found > MAX_CLASSES:
+        return f"tells {found} classes apart; ids are bytes, so {MAX_CLASSES} at most"
+    if num_classes in (None, found) or (found, num_classes) == (1, 2):
+        return ""
+    if found == 1:
         return (
-            f"{shape}, one logit, which tells two classes apart; expected {num_classes}: name the "
-            "one class, or two"
+            f"gives one logit, {shape}, which tells two classes apart, expected {num_classes}: "
+            "name one class, or two"
         )
-    last = "; its classes seem to be last: permute(0, 3, 1, 2)"
-    return f"{shape}, {shape[1]} classes; expected {num_classes}" + (
-        last if shape[3] == num_classes else ""
+    if shape[3] == num_classes:
+        return f"gives {shape}, its classes last; {EXPECTED}: permute(0, 3, 1, 2)"
+    return (
+        f"tells {found} classes apart, expected {num_classes}; a factory with a parameter "
+        f"num_classes is told how many (it gives {shape})"
     )
 
 
@@ -169,14 +219,26 @@ def _wrong_size(shape: tuple[int, ...], image: tuple[int, ...]) -> str:
     """Return why (h, w) is no whole fraction of the picture, in both directions alike; or ""."""
     (h, w), (height, width) = shape[2:], image[2:]
     if h > height or w > width:
-        return f"{shape}, more than the picture's {width}x{height}"
-    strides = range(1, max(height, width) + 1)
-    whole = any(
-        max(abs(h - height / stride), abs(w - width / stride)) < ROUNDING for stride in strides
+        return f"gives {shape}, more than the picture's {width}x{height}"
+    fits = (
+        all(
+            abs(side - whole / stride) <= max(1, ROUNDING * whole / stride)
+            for side, whole in ((h, height), (w, width))
+        )
+        for stride in range(1, max(height, width) + 1)
     )
-    if not whole or (h == w == 1 and max(height, width) > 1):
+    if not any(fits) or (h == w == 1 and max(height, width) > 1):
         return (
-            f"{shape}, which does not lie evenly over a picture of {width}x{height}; expected one "
-            "position for every s x s pixels"
+            f"gives {shape}, which does not lie evenly over a picture of {width}x{height}; "
+            "expected one position for every s x s pixels"
         )
     return ""
+
+
+def kind_of_probabilities(values_NKhw: Tensor) -> str:
+    """Return "softmax" or "sigmoid" where all values are as after one, else ""."""
+    if not bool(((values_NKhw >= 0) & (values_NKhw <= 1)).all()):
+        return ""
+    sums_Nhw = values_NKhw.float().sum(dim=1)
+    one = values_NKhw.shape[1] > 1 and bool(((sums_Nhw - 1).abs() < SUM_ERROR).all())
+    return "softmax" if one else "sigmoid"

@@ -56,7 +56,7 @@ def place_of(error: BaseException) -> str:
         return f"{error.filename}:{error.lineno}"
     place, trace = "", error.__traceback__
     while trace is not None:
-        frame, trace, line = trace.tb_frame, trace.tb_next, trace.tb_lineno
+        frame, line, trace = trace.tb_frame, trace.tb_lineno, trace.tb_next
         if str(frame.f_globals.get("__name__")).partition(".")[0] not in _LIBRARIES:
             place = f"{frame.f_code.co_filename}:{line}"
     return place

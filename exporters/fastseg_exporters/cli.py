@@ -24,6 +24,7 @@ from fastseg.data import DataError
 from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
 from fastseg.network import name_of
+from fastseg.normalization import parse_normalization
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.compare import compare_bundle
 from fastseg_exporters.default_source import default_checkpoint
@@ -75,6 +76,23 @@ def export(
     mask_stride: Annotated[int, typer.Option(help="1, 2 or 4: a smaller class map.")] = 1,
     classes: Annotated[Path | None, typer.Option(help="classes.txt of your own network.")] = None,
     weights: Annotated[Path | None, typer.Option(help="State dict of your own network.")] = None,
+    normalization: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|TOML",
+            help="What your own network was trained with: imagenet, unit (0 to 1), centred "
+            "((x - 128) / 64, the default), or a file with mean, std and scale.",
+        ),
+    ] = None,
+    color: Annotated[
+        str | None, typer.Option(help="rgb or bgr: what your own network takes.")
+    ] = None,
+    output_name: Annotated[
+        str, typer.Option(help="Which output of your own network are its logits: out, 1, aux.0.")
+    ] = "",
+    threshold: Annotated[
+        float, typer.Option(help="Of your own network with one logit: the second class above it.")
+    ] = 0.5,
     strict: Annotated[bool, typer.Option("--strict", help="Stop where a gate fails.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what the bundle has.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace another bundle.")] = False,
@@ -106,12 +124,18 @@ def export(
     _check_options(output, mask_stride, timeout)
     size_wh = _size(size)
     named = read_classes(classes)[0] if classes else None
+    taken = parse_normalization(normalization, color)
+
+    def named_network(spec: str) -> NetworkSource:
+        own = (taken, output_name, threshold)
+        return NetworkSource(spec, named, _text(weights), size_wh, *own)
+
     if compare is not None:
-        source = NetworkSource(network, named, _text(weights), size_wh) if network else None
+        source = named_network(network) if network else None
         _compare(compare, source, verify, verify_images, as_json)
         return
     targets = _targets(target or [DEFAULT_TARGET])
-    source = NetworkSource(network or _default_network(), named, _text(weights), size_wh)
+    source = named_network(network or _default_network())
     plan = Plan(
         source=source,
         targets=tuple(targets),

@@ -15,7 +15,6 @@ from fastseg_targets.profile import Target
 
 from fastseg import FastSegNet, Network
 from fastseg.deploy import OutputKind
-from fastseg.network import check_logits
 from fastseg_exporters.artifact_record import bounds_ms, members, record
 from fastseg_exporters.bundle_writer import (
     check_writable,
@@ -105,8 +104,8 @@ def export_bundle(
     info = network.info
     tell(f"network {network.name}: {info.variant}, {info.width}x{info.height}")
     if not isinstance(network.model, FastSegNet):
-        size = (info.width, info.height)
-        check_logits(plan.source.spec, network.model, len(info.classes), size)
+        for note in network.check(plan.source.spec):
+            tell(note)
     plan = _with_data(plan, network, tell)
     runner = pytorch_runner(network)
     selftests = selftest_scenes(network, runner)

@@ -70,12 +70,7 @@ class Request:
 
     def graph(self) -> DeployGraph:
         """Return the deploy graph to convert, in eval mode."""
-        info = self.network.info
-        size = (info.width, info.height)
-        graph = DeployGraph(
-            self.network.model, *size, info.mean, info.std, self.output, self.mask_stride
-        )
-        return graph.eval()
+        return self.network.graph(self.output, self.mask_stride)
 
 
 @dataclass(frozen=True)

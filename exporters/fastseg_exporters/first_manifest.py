@@ -7,7 +7,7 @@ from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.metrics import Array
 
 import fastseg
-from fastseg import DeployGraph, Network, profile
+from fastseg import Network, profile
 from fastseg.data import open_dataset
 from fastseg_exporters.reference import reference_runner
 
@@ -36,6 +36,8 @@ def describe_network(network: Network, name: str, output: OutputSpec, created: s
             checkpoint_sha256=network.sha256,
             trained_on=info.trained_on,
             data_licence=info.data_licence,
+            normalization=info.normalization_table(),
+            logits=network.reading_table(),
         ),
         classes=info.classes,
         input=InputSpec(info.width, info.height, mean=info.mean, std=info.std),
@@ -50,9 +52,7 @@ def now() -> str:
 
 def pytorch_runner(network: Network) -> FrameRunner:
     """Return a runner that gives PyTorch's class maps of frames of any size."""
-    info = network.info
-    graph = DeployGraph(network.model, info.width, info.height, info.mean, info.std).eval()
-    return reference_runner(graph, InputSpec(info.width, info.height))
+    return reference_runner(network.graph(), InputSpec(network.info.width, network.info.height))
 
 
 def selftest_scenes(network: Network, runner: FrameRunner) -> list[tuple[Array, Array]]:

@@ -24,6 +24,8 @@ from fastseg_runtime.shared_files import write_file
 from fastseg_targets.profile import Gate, Target
 
 from fastseg.deploy import OutputKind
+from fastseg.normalization import from_table
+from fastseg.own_code import describe_error, place_of
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.exporter import ExportedArtifact, Request, load_exporter
 from fastseg_exporters.source import NetworkSource
@@ -180,11 +182,13 @@ def _read(folder: Path) -> tuple[Job, list[tuple[str, ...]]]:
         ClassInfo(c["name"], tuple(c["color"])) for c in network["classes"]
     )
     size = network["size"] and tuple(network["size"])
+    normalization = network["normalization"] and from_table(network["normalization"])
+    source = {**network, "classes": classes, "size": size, "normalization": normalization}
     lists = {"ladder": tuple(target["ladder"]), "devices": tuple(target["devices"])}
     job = Job(
         **{
             **table,
-            "network": NetworkSource(**{**network, "classes": classes, "size": size}),
+            "network": NetworkSource(**source),
             "target": Target(**{**target, **lists, "gate": Gate(**target["gate"])}),
             "calibration": Calibration(**table["calibration"]),
             "keep_float": tuple(table["keep_float"]),
@@ -220,6 +224,11 @@ def main(folder: Path) -> int:
         artifacts = _export(*_read(folder), folder)
     except (ValueError, ImportError, RuntimeError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except (Exception, SystemExit) as error:
+        if not place_of(error):
+            raise
+        print(describe_error(error), file=sys.stderr)  # the user's own code
         return 1
     tables = [dataclasses.asdict(artifact) for artifact in artifacts]
     result = {"artifacts": tables, "peak_memory_mb": _peak_memory_mb()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from fastseg_runtime.manifest import ClassInfo
 
 from fastseg import Network, open_network
+from fastseg.normalization import Normalization
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,19 @@ class NetworkSource:
     classes: tuple[ClassInfo, ...] | None = None
     weights: str | None = None
     size: tuple[int, int] | None = None
+    normalization: Normalization | None = None
+    output_name: str = ""
+    threshold: float = 0.5
 
     def open(self) -> Network:
         """Open the network; see open_network for the errors."""
         weights = None if self.weights is None else Path(self.weights)
-        return open_network(self.spec, self.classes, weights, self.size)
+        return open_network(
+            self.spec,
+            self.classes,
+            weights,
+            self.size,
+            self.normalization,
+            self.output_name,
+            self.threshold,
+        )

@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import torch
 
-from fastseg import DeployGraph, open_network
+from fastseg import open_network
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.metrics import Array
@@ -29,16 +29,10 @@ class PyTorchBackend:
         if source.threads:
             torch.set_num_threads(source.threads)
         spec, output = source.input, source.output
-        graph = DeployGraph(
-            open_network(source.locate()).model,
-            spec.width,
-            spec.height,
-            spec.mean,
-            spec.std,
-            "logits" if output.kind == "logits" else "classes",
-            output.mask_stride,
-        )
-        self._graph = graph.eval().to(self._device)
+        network = open_network(source.locate(), size=(spec.width, spec.height))
+        self._graph = network.graph(
+            "logits" if output.kind == "logits" else "classes", output.mask_stride
+        ).to(self._device)
 
     def infer(self, image_1HW3: Array) -> Array:
         """Run the network; see Backend.infer."""
@@ -74,6 +68,7 @@ def describe(path: Path) -> Manifest:
             checkpoint_sha256=network.sha256,
             trained_on=info.trained_on,
             data_licence=info.data_licence,
+            normalization=info.normalization_table(),
         ),
         classes=info.classes,
         input=InputSpec(info.width, info.height, mean=info.mean, std=info.std),

@@ -22,6 +22,7 @@ from typing import (
 
 SCHEMA = 1
 IGNORE_INDEX = 255
+MAX_NUMBER = 1e6  # of a mean or a standard deviation
 MAX_SIDE = 16384  # pixels: more is a damaged or hostile manifest
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class ModelInfo:
     checkpoint_sha256: str
     trained_on: str = ""
     data_licence: str = ""
+    normalization: Optional[Dict[str, Any]] = None  # the network's own, inside of the artifacts
+    logits: Optional[Dict[str, Any]] = None  # which output they are, the threshold of one logit
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def _limits(manifest: Manifest) -> List[Tuple[str, Any, bool]]:
     count = len(manifest.classes)
     return [
         ("classes", count, 1 <= count <= IGNORE_INDEX),
+        ("model.normalization", manifest.model.normalization, _normalises(manifest.model)),
         ("input.width", given.width, 1 <= given.width <= MAX_SIDE),
         ("input.height", given.height, 1 <= given.height <= MAX_SIDE),
         ("input.color", given.color, given.color == "rgb"),
@@ -179,6 +183,23 @@ def _limits(manifest: Manifest) -> List[Tuple[str, Any, bool]]:
         ("output.kind", output.kind, output.kind in ("classes", "logits")),
         ("output.mask_stride", output.mask_stride, output.mask_stride in (1, 2, 4)),
     ]
+
+
+def _normalises(model: ModelInfo) -> bool:
+    """Return whether the network's own normalisation, if there is one, is three finite pairs."""
+    given = model.normalization
+    if given is None:
+        return True
+    lists = [given.get("mean"), given.get("std")]
+    if not all(isinstance(values, list) and len(values) == 3 for values in lists):
+        return False
+    numbers = [value for values in lists for value in values]  # type: ignore[union-attr]
+    return (
+        all(type(value) in (int, float) and abs(value) <= MAX_NUMBER for value in numbers)
+        and all(value > 0 for value in numbers[3:])
+        and given.get("scale") in (1, 255)
+        and given.get("color") in ("rgb", "bgr")
+    )
 
 
 def _parse(record: Type[T], table: Any, place: str) -> T:

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from fastseg import DeployGraph, FastSegNet
+from fastseg.normalization import Normalization
+from fastseg.outputs import Reading
 
 
 class ForeignNet(nn.Module):
@@ -79,16 +81,65 @@ class ManyHeadedNet(ForeignNet):
         return answers.get(self.kind, {"out": logits, "aux": -logits})
 
 
-@pytest.mark.parametrize("kind", ["list", "tuple", "dict"])
-def test_of_several_outputs_the_main_logits_are_taken(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "name"), [("list", "0"), ("tuple", "0"), ("dict", "")])
+def test_of_several_outputs_the_main_logits_are_taken(kind: str, name: str) -> None:
     network = ManyHeadedNet(kind).eval()
     alone = ForeignNet(5).eval()
     alone.load_state_dict(network.state_dict())
-    graph = DeployGraph(network, 64, 48)
+    graph = DeployGraph(network, 64, 48, reading=Reading(5, name))
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in graph.modules())
     image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(graph(image), DeployGraph(alone, 64, 48)(image))
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple"])
+def test_where_two_outputs_can_be_the_logits_none_is_guessed(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"0: \(1, 5, 12, 16\), 1: .* say which are"):
+        DeployGraph(ManyHeadedNet(kind).eval(), 64, 48)
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.5, 0.6])
+def test_one_logit_is_two_classes_by_the_threshold(threshold: float) -> None:
+    network = with_statistics(ForeignNet(1))
+    network.conv2.bias.data.fill_(0.1)
+    graph = DeployGraph(network, 64, 48, reading=Reading(2, "", threshold))
+    image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = network(((image.float() - 128) / 64).permute(0, 3, 1, 2))
+        upsampled = nn.functional.interpolate(logits, size=(48, 64), mode="bilinear")
+        expected = (upsampled[:, 0].sigmoid() > threshold).byte()
+        assert 0 < expected.float().mean() < 1
+        assert (graph(image) == expected).float().mean() > 0.999
+
+
+OWN = [
+    Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1),
+    Normalization((0.0,) * 3, (1.0,) * 3, 1),
+    Normalization((103.939, 116.779, 123.68), (1.0,) * 3, 255, "bgr"),
+]
+
+
+@pytest.mark.parametrize("own", OWN, ids=str)
+@pytest.mark.parametrize("pair", [(128, 64), (0, 255)])
+def test_a_networks_own_normalisation_is_inside_and_right_at_the_border(
+    own: Normalization, pair: tuple[float, float]
+) -> None:
+    network = with_statistics(ForeignNet(5))
+    graph = DeployGraph(network, 64, 48, *pair, output="logits", normalization=own)
+    image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = network(own.normalise(image))
+        torch.testing.assert_close(graph(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fastsegnet_with_a_normalisation_of_its_own_gets_it_too() -> None:
+    network = with_statistics(FastSegNet(7, "nano"))
+    graph = DeployGraph(network, 60, 44, normalization=OWN[0])
+    image = torch.randint(0, 256, (1, 44, 60, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = network(OWN[0].normalise(image)).argmax(1)
+        assert (graph(image) == expected).float().mean() > 0.9995
 
 
 class SlicingNet(nn.Module):

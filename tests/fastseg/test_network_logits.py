@@ -99,7 +99,7 @@ def test_of_two_that_can_be_the_logits_one_has_to_be_named() -> None:
     ):
         network(model).logits(IMAGE)
     assert torch.equal(network(model, output_name="1").logits(IMAGE), model.conv(model.given))
-    with pytest.raises(CheckpointError, match=r"output 2 is \(2, 1, 8, 16\)"):
+    with pytest.raises(CheckpointError, match=r"output 2 gives one logit, \(2, 1, 8, 16\)"):
         network(model, output_name="2").logits(IMAGE)
     with pytest.raises(CheckpointError, match="no output '3'; it gives 0: "):
         network(model, output_name="3").logits(IMAGE)
@@ -116,13 +116,13 @@ def test_a_named_tuple_is_asked_by_name_or_index(name: str) -> None:
     [
         (lambda x: x.argmax(1), r"\(2, 8, 16\) in int64, class ids already.*leave the argmax out"),
         (lambda x: x[0], r"\(5, 8, 16\); expected logits"),
-        (lambda x: x[:1], r"\(1, 5, 8, 16\) for 2 picture"),
+        (lambda x: x[:1], r"\(1, 5, 8, 16\) for a batch of 2"),
         (lambda x: x.transpose(2, 3), "does not lie evenly over a picture of 64x32"),
         (lambda x: F.interpolate(x, size=(34, 66)), "more than the picture's 64x32"),
         (lambda x: x.mean((2, 3), keepdim=True), "does not lie evenly"),
-        (lambda x: x.permute(0, 2, 3, 1), "does not lie evenly|permute"),
-        (lambda x: x[:, :3], "3 classes; expected 5"),
-        (lambda x: x[:, :1], "one logit, which tells two classes apart; expected 5"),
+        (lambda x: x.permute(0, 2, 3, 1), r"its classes last; .*permute\(0, 3, 1, 2\)"),
+        (lambda x: x[:, :3], "tells 3 classes apart, expected 5; .*num_classes"),
+        (lambda x: x[:, :1], "one logit, .*tells two classes apart, expected 5"),
         (lambda x: "text", "gives str; expected logits"),
         (lambda x: None, "gives nothing"),
         (lambda x: {}, "gives nothing"),
