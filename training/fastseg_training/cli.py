@@ -19,6 +19,8 @@ import fastseg
 from fastseg import open_network
 from fastseg.data import check_dataset, render_report
 from fastseg.data.class_list import read_classes
+from fastseg.normalization import parse_normalization
+from fastseg.outputs import Reading
 from fastseg_training import cli_options as options
 from fastseg_training.config import TrainConfig, dump_config, load_config, parse_size
 from fastseg_training.distributed import local_device, process_group, rank
@@ -47,6 +49,11 @@ def command(
     prune: options.Prune = None,
     classes: options.Classes = None,
     size: options.Size = None,
+    weights: options.Weights = None,
+    normalization: options.Normalization = None,
+    color: options.Color = None,
+    output_name: options.OutputName = None,
+    threshold: options.Threshold = None,
     config: options.Config = None,
     epochs: options.Epochs = None,
     minutes: options.Minutes = None,
@@ -95,7 +102,17 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
         raise typer.BadParameter("--evaluate needs --data, e.g. --data camvid:PATH")
     names = read_classes(Path(given["classes"]))[0] if "classes" in given else None
     size = parse_size(given["size"]) if "size" in given else None
-    network = open_network(spec, names, size=size)
+    network = open_network(
+        spec,
+        names,
+        given.get("weights"),
+        size,
+        parse_normalization(given.get("normalization"), given.get("color")),
+        given.get("output_name", ""),
+        given.get("threshold", Reading.threshold),
+    )
+    for note in network.check(spec):
+        print(note, file=sys.stderr)
     evaluation = score_network(network, given["data"], given.get("split", "test"), given["tta"])
     if "confusion" in given:
         draw_confusion(evaluation.confusion_KK, network.info.classes, given["confusion"])
@@ -124,6 +141,8 @@ def shown(fraction: float | None, digits: int) -> str:
 
 def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool) -> None:
     """Train, or go on with a training, and print the final scores."""
+    if "weights" in given:
+        raise typer.BadParameter("--weights is for --evaluate; a training starts from --init")
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     chosen = {key: value for key, value in given.items() if key in fields}
     config = load_config(given.get("config"), chosen)

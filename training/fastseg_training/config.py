@@ -42,6 +42,12 @@ class TrainConfig:
         epochs: passes over the split.
         minutes: if above 0, stop by the clock instead.
         lr: the peak of the learning rate.
+        normalization: of a network of one's own: "imagenet", "unit", "centred" or a TOML file;
+            "" for what --init was trained with, else "centred".
+        color: of a network of one's own: "rgb" or "bgr"; "" for what the normalisation says.
+        output_name: of a network of one's own with several outputs, the path of its logits.
+        threshold: of a network of one's own with one logit, the probability above which it means
+            the second class.
         seed: of weights, order and augmentation.
         threads: CPU threads of torch; 0 leaves it the choice.
         device: "auto", "cpu", "cuda", ...
@@ -60,6 +66,10 @@ class TrainConfig:
     epochs: float = 300
     minutes: float = 0
     lr: float = 3e-3
+    normalization: str = ""
+    color: str = ""
+    output_name: str = ""
+    threshold: float = 0.5
     seed: int = 0
     threads: int = 0
     device: str = "auto"
@@ -82,7 +92,7 @@ class TrainConfig:
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
             if option.default not in (dataclasses.MISSING, value):
-                words += [f"--{option.name}", _without_folders(value)]
+                words += [f"--{option.name.replace('_', '-')}", _without_folders(value)]
         return " ".join(words)
 
 

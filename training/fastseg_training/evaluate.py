@@ -20,7 +20,8 @@ from fastseg_runtime.metrics import confusion_matrix, iou_per_class, mean_iou
 from torch import Tensor, nn
 
 from fastseg.data import Array
-from fastseg.deploy import main_logits
+from fastseg.normalization import Normalization
+from fastseg.outputs import Reading
 from fastseg_training import distributed
 from fastseg_training.loader import normalise
 from fastseg_training.resident import Samples
@@ -78,7 +79,11 @@ def _or_none(value: float) -> float | None:
 
 
 def evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_classes: int, tta: bool = False
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    num_classes: int,
+    tta: bool = False,
+    reading: Reading | None = None,
 ) -> Evaluation:
     """Count pixels by truth and prediction.
 
@@ -88,11 +93,13 @@ def evaluate(
             the labels where these are larger or smaller.
         num_classes: K.
         tta: average over mirror images and TTA_SCALES.
+        reading: which of the model's outputs are its logits; None: the one that can be.
     """
+    reading = reading or Reading(num_classes)
     confusion_KK, boundary_KK = np.zeros((2, num_classes, num_classes), np.int64)
     images = 0
     for image_N3HW, label_NHW in batches:
-        classes_NHW = predict(model, image_N3HW, tta).cpu().numpy()
+        classes_NHW = predict(model, image_N3HW, tta, reading).cpu().numpy()
         for classes_HW, label_HW in zip(classes_NHW, label_NHW.cpu().numpy(), strict=True):
             height, width = label_HW.shape
             if classes_HW.shape != label_HW.shape:
@@ -105,28 +112,34 @@ def evaluate(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, image_N3HW: Tensor, tta: bool = False) -> Tensor:
+def predict(
+    model: nn.Module, image_N3HW: Tensor, tta: bool = False, reading: Reading | None = None
+) -> Tensor:
     """Return the class ids of normalised images, (N, H, W) uint8, in float32 arithmetic."""
     device = next(model.parameters()).device
     image_N3HW, training = image_N3HW.to(device), model.training
     model.eval()
     try:
         chance = tta_probabilities if tta else full_size_logits
-        return chance(model, image_N3HW).argmax(1).to(torch.uint8)
+        return chance(model, image_N3HW, reading).argmax(1).to(torch.uint8)
     finally:
         model.train(training)
 
 
-def full_size_logits(model: nn.Module, image_N3HW: Tensor) -> Tensor:
+def full_size_logits(
+    model: nn.Module, image_N3HW: Tensor, reading: Reading | None = None
+) -> Tensor:
     """Return the main logits at the size of the images, (N, K, H, W)."""
-    logits_NKHW = main_logits(model(image_N3HW))
+    logits_NKHW = (reading or Reading()).logits(model(image_N3HW), image_N3HW)
     size = image_N3HW.shape[-2:]
     if logits_NKHW.shape[-2:] == size:
         return logits_NKHW
     return F.interpolate(logits_NKHW, size=size, mode="bilinear", align_corners=False)
 
 
-def tta_probabilities(model: nn.Module, image_N3HW: Tensor) -> Tensor:
+def tta_probabilities(
+    model: nn.Module, image_N3HW: Tensor, reading: Reading | None = None
+) -> Tensor:
     """Return probabilities averaged over TTA_SCALES and mirror images, (N, K, H, W)."""
     size = image_N3HW.shape[-2:]
     total: Tensor | None = None
@@ -135,7 +148,7 @@ def tta_probabilities(model: nn.Module, image_N3HW: Tensor) -> Tensor:
             image_N3HW, size=[round(side * scale) for side in size], mode="bilinear"
         )
         for flip in (False, True):
-            logits = full_size_logits(model, scaled.flip(-1) if flip else scaled)
+            logits = full_size_logits(model, scaled.flip(-1) if flip else scaled, reading)
             logits = F.interpolate(logits.flip(-1) if flip else logits, size=size, mode="bilinear")
             total = logits.softmax(1) if total is None else total + logits.softmax(1)
     assert total is not None
@@ -163,12 +176,14 @@ class EvaluationBatches:
         size: (width, height) that the network runs at.
         mean: subtracted from the bytes.
         std: then divided by.
+        normalization: the network's own, in place of mean and std.
     """
 
     samples: Samples
     size: tuple[int, int]
     mean: float
     std: float
+    normalization: Normalization | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -186,4 +201,4 @@ class EvaluationBatches:
             image_HW3 = resize_bilinear(image_HW3, *self.size)
         image_1HW3 = torch.from_numpy(np.ascontiguousarray(image_HW3))[None]
         label_1HW = torch.from_numpy(sample.label_HW)[None]
-        return normalise(image_1HW3, self.mean, self.std), label_1HW
+        return normalise(image_1HW3, self.mean, self.std, self.normalization), label_1HW

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fastseg.data import Sample
+from fastseg.normalization import NAMED, Normalization
 from fastseg_training.augment import (
     Augmentation,
     Variation,
@@ -24,6 +25,8 @@ from fastseg_training.augment import (
 )
 from fastseg_training.resident import Samples
 
+ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance
+MOST_LEVELS = 257  # of a channel made of bytes: 256, and its padding
 QUEUE = 3  # batches made ahead by each thread
 T = TypeVar("T")
 
@@ -97,12 +100,14 @@ class BatchLoader:
         mean: subtracted from the bytes.
         std: then divided by.
         workers: threads.
+        normalization: the network's own, in place of mean and std.
     """
 
     plan: BatchPlan
     mean: float
     std: float
     workers: int = 1
+    normalization: Normalization | None = None
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -120,7 +125,8 @@ class BatchLoader:
             for _, sample, variation in drawn
         )
         images, labels = zip(*crops, strict=True)
-        image_N3HW = normalise(torch.from_numpy(np.stack(images)), self.mean, self.std)
+        image_NHW3 = torch.from_numpy(np.stack(images))
+        image_N3HW = normalise(image_NHW3, self.mean, self.std, self.normalization)
         label_NHW = torch.from_numpy(np.stack(labels)).long()
         return Batch(image_N3HW, label_NHW, tuple(source(sample) for _, sample, _ in drawn))
 
@@ -140,11 +146,39 @@ def made_ahead(make: Callable[[int], T], step: int, workers: int) -> Iterator[T]
             pool.shutdown(cancel_futures=True)
 
 
+def check_pictures(image_N3HW: Tensor, said: Normalization) -> None:
+    """Refuse pictures that were normalised in another way than a checkpoint would say.
+
+    Pictures of bytes have 256 values a channel at the most, wherever they lie. Of others, such as
+    those that were varied after their normalisation, nothing can be said.
+
+    Raises:
+        ValueError: they cannot have been made with that normalisation.
+    """
+    values_3L = image_N3HW.detach().float().movedim(1, 0).flatten(1)
+    if values_3L.shape[1] < ENOUGH_PIXELS:
+        return
+    made_of_bytes = all(len(values_L.unique()) <= MOST_LEVELS for values_L in values_3L)
+    if not made_of_bytes or said.explains(image_N3HW):
+        return
+    fitting = [name for name, known in NAMED.items() if known.explains(image_N3HW)]
+    guess = f"they look like {' or '.join(fitting)}; " if fitting else ""
+    raise ValueError(
+        f"the loader's pictures have values from {values_3L.min():.3g} to {values_3L.max():.3g}, "
+        f"which {said} does not give, and that is what the checkpoint would say; {guess}pass "
+        "CheckpointInfo(normalization=Normalization(...)) to the run folder"
+    )
+
+
 def source(sample: Sample) -> str:
     """Return where a sample comes from: its files, or its name if it was generated."""
     return " ".join(sample.files) or sample.name
 
 
-def normalise(image_NHW3: Tensor, mean: float, std: float) -> Tensor:
-    """Return float32 (N, 3, H, W), channels last in memory, of uint8 images."""
+def normalise(
+    image_NHW3: Tensor, mean: float, std: float, own: Normalization | None = None
+) -> Tensor:
+    """Return float32 (N, 3, H, W), channels last in memory, of images in bytes' units."""
+    if own is not None:
+        return own.normalise(image_NHW3)
     return image_NHW3.float().sub_(mean).div_(std).permute(0, 3, 1, 2)

@@ -10,10 +10,12 @@ from torch import nn
 
 from fastseg import VARIANTS, FastSegNet, open_network
 from fastseg.backbones import BACKBONES, BackboneNet, load_backbone
-from fastseg.checkpoint import read_state_dict
+from fastseg.checkpoint import read_info, read_state_dict
 from fastseg.model import Head
 from fastseg.narrow import narrow_to_weights
 from fastseg.network import check_logits
+from fastseg.normalization import CENTRED, Normalization, parse_normalization
+from fastseg.outputs import Reading
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.init_weights import copy_matching
 
@@ -21,13 +23,19 @@ Classes = tuple[ClassInfo, ...]
 CLASSIFIER = ("head.1.weight", "head.1.bias")
 
 
-def build_network(config: TrainConfig, classes: Classes, size: tuple[int, int]) -> nn.Module:
+def build_network(
+    config: TrainConfig,
+    classes: Classes,
+    size: tuple[int, int],
+    normalization: Normalization | None = None,
+) -> nn.Module:
     """Return the network to train.
 
     Args:
         config: the configuration.
         classes: of the data.
         size: (width, height) that the network is meant for.
+        normalization: of choose_normalization().
 
     Raises:
         ConfigError, CheckpointError: --init, --prune or --model cannot be used.
@@ -39,11 +47,35 @@ def build_network(config: TrainConfig, classes: Classes, size: tuple[int, int]) 
     if config.model in BACKBONES:
         return with_backbone(config, classes)
     if config.model not in VARIANTS:
-        return own_network(config, classes)
+        return own_network(config, classes, normalization)
     model = FastSegNet(len(classes), config.model)
     if config.init:
         start_from(model, config.init, classes)
     return pruned(model, config, size) if config.prune else model
+
+
+def choose_normalization(config: TrainConfig) -> Normalization | None:
+    """Return what a network of one's own is trained with; None: (x - 128) / 64, as ours are.
+
+    Raises:
+        ConfigError: it is named for one of ours, or otherwise than --init was trained with.
+    """
+    wanted = parse_normalization(config.normalization or None, config.color or None)
+    if config.model in VARIANTS or config.model in BACKBONES:
+        own = (config.normalization, config.color, config.output_name)
+        if any(own) or config.threshold != Reading.threshold:
+            raise ConfigError(
+                "--normalization, --color, --output-name and --threshold are for a network of "
+                f"your own; {config.model} takes (x - 128) / 64 and has a logit for each class"
+            )
+        return None
+    header = read_info(Path(config.init)) if config.init else None
+    if header is not None:
+        known = header.input_normalization()
+        if wanted not in (None, known):
+            raise ConfigError(f"{config.init} was trained with {known}, not with {wanted}")
+        wanted = known
+    return None if wanted == CENTRED else wanted
 
 
 def with_backbone(config: TrainConfig, classes: Classes) -> nn.Module:
@@ -54,10 +86,18 @@ def with_backbone(config: TrainConfig, classes: Classes) -> nn.Module:
     return model
 
 
-def own_network(config: TrainConfig, classes: Classes) -> nn.Module:
+def own_network(
+    config: TrainConfig, classes: Classes, normalization: Normalization | None = None
+) -> nn.Module:
     """Return the user's own network; --init is a state dict, taken as far as it fits."""
-    model = open_network(config.model, classes).model
-    check_logits(config.model, model, len(classes), parse_size(config.crop))
+    how = (config.output_name, config.threshold)
+    network = open_network(config.model, classes, None, None, normalization, *how)
+    model, own = network.model, network.info.input_normalization()
+    size = parse_size(config.crop)
+    for note in check_logits(
+        config.model, model, len(classes), size, own, network.reading, for_training=True
+    ):
+        print(note, file=sys.stderr)
     if config.init:
         weights = read_state_dict(Path(config.init))
         print(copy_matching(weights, model, True, config.init), file=sys.stderr)
@@ -98,11 +138,13 @@ def is_pruned(config: TrainConfig) -> bool:
     return open_network(config.init).info.pruned
 
 
-def open_teacher(config: TrainConfig, classes: Classes) -> nn.Module | None:
+def open_teacher(
+    config: TrainConfig, classes: Classes, normalization: Normalization | None = None
+) -> nn.Module | None:
     """Return the network to imitate, None if there is none.
 
     Raises:
-        ConfigError: it knows other classes.
+        ConfigError: it knows other classes, or takes pictures normalised otherwise.
     """
     if not config.teacher:
         return None
@@ -111,6 +153,12 @@ def open_teacher(config: TrainConfig, classes: Classes) -> nn.Module | None:
         raise ConfigError(
             f"the teacher {config.teacher} knows {names(teacher.info.classes)}, the data has "
             f"{names(classes)}; they have to be the same"
+        )
+    theirs, ours = teacher.info.input_normalization(), normalization or CENTRED
+    if theirs != ours:
+        raise ConfigError(
+            f"the teacher {config.teacher} takes {theirs}, the network {ours}; both see the same "
+            "batches, so they have to be the same"
         )
     return teacher.model
 

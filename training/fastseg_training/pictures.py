@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fastseg import CheckpointInfo
 from fastseg.data import Array
+from fastseg.outputs import Reading
 from fastseg_training.evaluate import predict
 
 ROWS = 4  # of predictions.png
@@ -43,7 +44,11 @@ def draw_curves(metrics: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def draw_predictions(
-    model: nn.Module, batches: Iterable[Any], info: CheckpointInfo, path: Path
+    model: nn.Module,
+    batches: Iterable[Any],
+    info: CheckpointInfo,
+    path: Path,
+    reading: Reading | None = None,
 ) -> None:
     """Write image, truth and prediction side by side for a few images spread over a set.
 
@@ -52,10 +57,11 @@ def draw_predictions(
         batches: normalised images and labels; the first of each batch is looked at.
         info: colours and normalisation.
         path: a PNG.
+        reading: which of the network's outputs are its logits.
     """
     chosen = list(batches)
     chosen = chosen[:: max(1, len(chosen) // ROWS)][:ROWS]
-    rows = [_row(model, batch[0][:1], batch[1][0], info) for batch in chosen]
+    rows = [_row(model, batch[0][:1], batch[1][0], info, reading) for batch in chosen]
     width = max(row.shape[1] for row in rows)
     padded = [
         np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
@@ -63,12 +69,18 @@ def draw_predictions(
     write_png(path, np.concatenate(padded)[:-GAP])
 
 
-def _row(model: nn.Module, image_13HW: Tensor, label_HW: Tensor, info: CheckpointInfo) -> Array:
-    image_HW3 = (image_13HW[0].permute(1, 2, 0) * info.std + info.mean).cpu().numpy()
-    image_HW3 = np.ascontiguousarray(image_HW3.round().clip(0, 255).astype(np.uint8))
+def _row(
+    model: nn.Module,
+    image_13HW: Tensor,
+    label_HW: Tensor,
+    info: CheckpointInfo,
+    reading: Reading | None,
+) -> Array:
+    image_HW3 = info.input_normalization().restore(image_13HW)[0].cpu().numpy()
+    image_HW3 = np.ascontiguousarray(image_HW3)
     height, width = image_HW3.shape[:2]
     truth_HW = resize_nearest(label_HW.cpu().numpy().astype(np.uint8), width, height)
-    classes_HW = predict(model, image_13HW)[0].cpu().numpy()
+    classes_HW = predict(model, image_13HW, reading=reading)[0].cpu().numpy()
     parts = [image_HW3, paint(truth_HW, info.classes), paint(classes_HW, info.classes)]
     gap = np.full((height, GAP, 3), 255, np.uint8)
     return np.concatenate(

@@ -29,6 +29,7 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
             f"{network.name} knows {len(info.classes)} classes, {data} has {len(dataset.classes)}"
         )
     samples = ResizedDataset(dataset, None)
-    batches = EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
+    size = (info.width, info.height)
+    batches = EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
     shown = show_progress(batches, "evaluating", len(batches))
-    return evaluate(network.model, shown, len(info.classes), tta)
+    return evaluate(network.model, shown, len(info.classes), tta, network.reading)

@@ -21,7 +21,12 @@ from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.loader import BatchLoader, BatchPlan
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
-from fastseg_training.networks import build_network, is_pruned, open_teacher
+from fastseg_training.networks import (
+    build_network,
+    choose_normalization,
+    is_pruned,
+    open_teacher,
+)
 from fastseg_training.precision import choose_device
 from fastseg_training.resident import ResizedDataset, Samples, make_resident
 from fastseg_training.run_folder import RunFolder
@@ -47,8 +52,8 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     classes = choose_classes(config, dataset)
     size = parse_size(config.size) if config.size else None
     info = describe(config, dataset, classes, size or image_size(dataset[0]))
-    model = build_network(config, classes, (info.width, info.height))
-    teacher = open_teacher(config, classes)
+    model = build_network(config, classes, (info.width, info.height), info.normalization)
+    teacher = open_teacher(config, classes, info.normalization)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
     pixels_K = count_pixels(train, len(classes))
     return SegmentationTrainer(
@@ -66,6 +71,8 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
+        output_name=config.output_name,
+        threshold=config.threshold,
     )
 
 
@@ -103,11 +110,12 @@ def open_loader(
     )
     device = choose_device(distributed.local_device(config.device))
     if device.type == "cpu":  # one thread: the others train
-        return BatchLoader(plan, info.mean, info.std)
+        return BatchLoader(plan, info.mean, info.std, normalization=info.normalization)
     workers = min(MAX_WORKERS, os.cpu_count() or 1)
     if isinstance(samples, list) and fits_on_device(samples, device):
-        return DeviceBatchLoader(plan, info.mean, info.std, device)
-    return BatchLoader(plan, info.mean, info.std, workers)
+        own = info.normalization
+        return DeviceBatchLoader(plan, info.mean, info.std, device, normalization=own)
+    return BatchLoader(plan, info.mean, info.std, workers, info.normalization)
 
 
 def supervised_positions(config: TrainConfig) -> int:
@@ -119,6 +127,11 @@ def supervised_positions(config: TrainConfig) -> int:
 
 def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ...]:
     """Return the data set's classes, or as many others that --classes names."""
+    if len(dataset.classes) < 2:
+        raise ConfigError(
+            f"{config.data} has one class, {dataset.classes[0].name!r}: nothing to tell it from; "
+            "name what is not it, such as 'background', in classes.txt too"
+        )
     if not config.classes:
         return dataset.classes
     classes, _ = read_classes(Path(config.classes))
@@ -152,6 +165,7 @@ def describe(
             "torch": torch.__version__,
         },
         pruned=is_pruned(config),
+        normalization=choose_normalization(config),
     )
 
 
@@ -164,7 +178,8 @@ def open_validation(config: TrainConfig, info: CheckpointInfo) -> EvaluationBatc
     except MissingSplitError:
         return None
     samples = make_resident(ResizedDataset(dataset, None), "reading the validation split")
-    return EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
+    size = (info.width, info.height)
+    return EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
 
 
 def count_pixels(samples: Samples, num_classes: int) -> Tensor:

@@ -6,14 +6,13 @@ stride, on label pixels of another phase every step: over s*s steps each label p
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastseg.deploy import main_logits
 from fastseg.model import STRIDE, FastSegNet
+from fastseg.outputs import Reading
+from fastseg.own_code import own_code
 
 AUXILIARY_STRIDE = 8
 
@@ -23,12 +22,13 @@ class AllHeads(nn.Module):
 
     Args:
         model: FastSegNet, or a network whose output is a tensor, a sequence of tensors or a
-            dictionary of them as in torchvision, {"aux": ..., "out": ...}; "out" is the main one.
+            dictionary of them as in torchvision, {"aux": ..., "out": ...}.
+        reading: which of them are the main logits; the others with as many classes are auxiliary.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, reading: Reading | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.reading = model, reading or Reading()
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
         """Return logits, those of the main head first, each as small as the network has them."""
@@ -36,11 +36,12 @@ class AllHeads(nn.Module):
             heads = [self.model.head, *self.model.auxiliary_heads]
             maps = self.model.features(image_N3HW)
             return [head(x) for head, x in zip(heads, maps, strict=False)]
-        output: Any = self.model(image_N3HW)
-        main_NKhw = main_logits(output)
-        if isinstance(output, dict):
-            return [main_NKhw, *(logits for name, logits in output.items() if name != "out")]
-        return list(output) if isinstance(output, list | tuple) else [main_NKhw]
+        with own_code("the network"):
+            output = self.model(image_N3HW)
+        try:
+            return self.reading.heads(output, image_N3HW)
+        except ValueError as error:
+            raise ValueError(f"the network {error}") from error
 
 
 def pad_batch(image_N3HW: Tensor, label_NHW: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:

@@ -16,13 +16,14 @@ from fastseg_runtime.manifest import IGNORE_INDEX
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fastseg.outputs import Reading
 from fastseg_training import distributed
 from fastseg_training.class_bias import without_class_weights
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.ema import ModelEMA
 from fastseg_training.evaluate import Evaluation, evaluate
 from fastseg_training.latency import measure_latency_ms
-from fastseg_training.loader import Batch, StepLoader
+from fastseg_training.loader import Batch, StepLoader, check_pictures
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimizer import make_optimizer
 from fastseg_training.pictures import draw_curves, draw_predictions
@@ -67,7 +68,13 @@ class SegmentationTrainer:
         teacher: a trained network of the same classes to imitate.
         distillation: how to imitate it.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        run: where to log and save; nothing is written by default.
+        run: where to log and save; nothing is written by default. Its `info` has to say what
+            train_loader normalises with: pictures that it cannot have made are refused.
+        output_name: of several outputs of a network of one's own, the path of its logits.
+        threshold: of the probability above which one logit means the second class.
+
+    Raises:
+        ValueError: a threshold that is no probability.
     """
 
     def __init__(
@@ -87,7 +94,10 @@ class SegmentationTrainer:
         distillation: DistillationLoss | None = None,
         device: str = "auto",
         run: RunFolder | None = None,
+        output_name: str = "",
+        threshold: float = Reading.threshold,
     ) -> None:
+        self.reading = Reading(num_classes, output_name, threshold)
         self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
         self.learning_rate = learning_rate
         self.train_loader, self.val_loader = train_loader, val_loader
@@ -97,7 +107,7 @@ class SegmentationTrainer:
         self.device = choose_device(distributed.local_device(device))
         self.precision = choose_precision(self.recipe.precision, self.device)
         self.model = self._to_device(model)
-        self.network = self._parallel(AllHeads(self.model))
+        self.network = self._parallel(AllHeads(self.model, self.reading))
         self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
         self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
@@ -109,6 +119,7 @@ class SegmentationTrainer:
         self.ema = ModelEMA(self.model, self.recipe.ema_decay)
         self.step, self.evaluations, self.loss = 0, 0, math.nan
         self.elapsed_s = self.evaluation_s = 0.0
+        self._looked_at_pictures = False
 
     def train(self) -> Evaluation | None:
         """Train to the end of the budget, evaluate, and load the averaged weights into the model.
@@ -183,6 +194,9 @@ class SegmentationTrainer:
 
     def _batches(self) -> Iterator[Batch]:
         for batch in batches_from(self.train_loader, self.step):
+            if self.run is not None and not self._looked_at_pictures:
+                check_pictures(batch[0], self.run.info.input_normalization())
+                self._looked_at_pictures = True
             image_N3HW, label_NHW = pad_batch(batch[0], batch[1], IGNORE_INDEX)
             yield Batch(
                 image_N3HW.to(self.device, memory_format=torch.channels_last, non_blocking=True),
@@ -256,7 +270,8 @@ class SegmentationTrainer:
         started = time.monotonic()
         mine = itertools.islice(self.val_loader, distributed.rank(), None, distributed.world_size())
         pairs = ((batch[0], batch[1]) for batch in mine)
-        evaluation = evaluate(self._result(), pairs, self.num_classes).gathered(self.device)
+        evaluation = evaluate(self._result(), pairs, self.num_classes, reading=self.reading)
+        evaluation = evaluation.gathered(self.device)
         (seconds,) = distributed.largest([time.monotonic() - started], self.device)
         self.evaluation_s += seconds
         return evaluation
@@ -280,7 +295,7 @@ class SegmentationTrainer:
         self.model.load_state_dict(self._result().state_dict())
         if self.run is not None and self.val_loader is not None and self._leads:
             path = self.run.path / "predictions.png"
-            draw_predictions(self.model, self.val_loader, self.run.info, path)
+            draw_predictions(self.model, self.val_loader, self.run.info, path, self.reading)
         return self.evaluation
 
     def _result(self) -> nn.Module:
@@ -290,7 +305,8 @@ class SegmentationTrainer:
 
     def _latency_ms(self, run: RunFolder) -> float:
         info = run.info
-        return measure_latency_ms(self.ema.model, info.width, info.height, info.mean, info.std)
+        size, pair = (info.width, info.height), (info.mean, info.std)
+        return measure_latency_ms(self.ema.model, *size, *pair, info.normalization, self.reading)
 
     def _log(self, entry: dict[str, Any]) -> None:
         if self.run is not None and self._leads:
