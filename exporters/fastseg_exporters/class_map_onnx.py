@@ -9,10 +9,13 @@ of a pixel's classes lie a few hundred bytes apart when ArgMax compares them, no
 
 So the time depends on the picture: at 1024x512 and 19 classes, one thread of an EPYC 9004 takes 1
 to 3 ms for street scenes and 12 ms for noise, all of whose cells are mixed; Resize and ArgMax take
-40 ms for any. Cells are taken in chunks, so that their scores stay in the CPU's cache.
+40 ms for any. Cells are taken in chunks, so that their scores stay in the CPU's cache. The first
+cell of each chunk is interpolated whatever it holds: in a picture of one class there would be sizes
+of zero otherwise, and ONNX Runtime before 1.32 fuses Transpose and MatMul into an operator that
+refuses an empty batch.
 
 Shape letters: N batch, K classes, h and w the logits' size, f the factor, P = f * f pixels of a
-cell, C cells, M mixed cells, L = (h + 2) * (w + 2) logits with a margin of one.
+cell, C cells, M mixed or first ones, L = (h + 2) * (w + 2) logits with a margin of one.
 """
 
 import torch
@@ -46,6 +49,7 @@ class CellClassMap(nn.Module):
         weight_22ff = torch.einsum("ya,xb->abyx", taps_f2, taps_f2)
         self.register_buffer("weight_4P", weight_22ff.reshape(4, factor * factor))
         self.register_buffer("corners_C4", _corners(h, w))
+        self.register_buffer("first_C", torch.arange(self._cells_per_chunk()[0]) == 0)
         ids_K1 = torch.arange(classes, dtype=torch.uint8)[:, None]
         self.register_buffer("uniform_KP", ids_K1.repeat(1, factor * factor))
 
@@ -65,7 +69,9 @@ class CellClassMap(nn.Module):
     def _fill(self, corners_C4: Tensor, winner_L: Tensor, logits_LK: Tensor) -> Tensor:
         """Return the ids of some cells, uint8 (C, P)."""
         winner_C4 = winner_L[corners_C4]
-        mixed_M = torch.nonzero(winner_C4.amax(dim=1) != winner_C4.amin(dim=1))[:, 0]
+        is_mixed_C = winner_C4.amax(dim=1) != winner_C4.amin(dim=1)
+        first_C = self.get_buffer("first_C")[: len(corners_C4)]
+        mixed_M = torch.nonzero(is_mixed_C | first_C)[:, 0]  # M > 0
         corners_MK4 = logits_LK[corners_C4[mixed_M]].transpose(1, 2)
         scores_MKP = corners_MK4 @ self.get_buffer("weight_4P")
         ids_MP = scores_MKP.argmax(dim=1).to(torch.uint8)
