@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastseg_runtime.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
 from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from fastseg.foreign_file import misfit, not_loaded, not_weights
 from fastseg.model import FastSegNet
 from fastseg.narrow import narrow_to_weights
 from fastseg.normalization import Normalization, from_table
@@ -104,9 +106,10 @@ def load_checkpoint(
         CheckpointError: not a checkpoint, or for another variant or class count.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no checkpoint {path}; train one with fastseg-train")
-    weights, header = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    is_ours = file_kind(path) == SAFETENSORS
+    weights, header = _read_safetensors(path) if is_ours else _read_torch(path)
     info = _parse_header(header, path) if header else _guess_info(weights, path)
     _check_wanted(info, num_classes, variant, path)
     model = build_variant(info.variant, len(info.classes), auxiliary=False)
@@ -117,7 +120,7 @@ def load_checkpoint(
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: weights do not fit FastSegNet-{info.variant} with {len(info.classes)} "
-            f"classes: {error}"
+            f"classes: {misfit(model, weights)}"
         ) from error
     return model.eval(), info
 
@@ -128,10 +131,6 @@ def build_variant(variant: str, num_classes: int, auxiliary: bool = True) -> Fas
 
     kind = BackboneNet if variant in BACKBONES else FastSegNet
     return kind(num_classes, variant, auxiliary)
-
-
-def _is_safetensors(path: Path) -> bool:
-    return path.suffix == ".safetensors"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -146,20 +145,26 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a torch state dict without running any code that the file may hold.
+    """Read safetensors or a torch state dict without running any code that the file may hold.
+
+    What it is tells its content, not its name.
 
     Raises:
-        CheckpointError: not a torch file, or one that holds more than tensors.
+        FileNotFoundError: no such file.
+        CheckpointError: another kind of file, or one that holds more than tensors.
     """
-    if _is_safetensors(path):
+    if not path.exists():
+        raise FileNotFoundError(f"no weights {path}; name a .safetensors or .pth file")
+    kind = file_kind(path)
+    if kind == SAFETENSORS:
         return _read_safetensors(path)[0]
+    if kind not in (TORCH, PICKLE):
+        raise CheckpointError(not_weights(path, kind))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given the path, torch goes by the name's ending
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign file
-        raise CheckpointError(
-            f"{path} is not a state dict that loads safely ({_first_line(error)}). "
-            "Save it with torch.save(model.state_dict(), path)"
-        ) from error
+        raise CheckpointError(not_loaded(path, kind, error)) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -183,10 +188,6 @@ def read_info(path: Path) -> CheckpointInfo | None:
     """
     header = _read_safetensors(path)[1] if _is_safetensors(path) else None
     return _parse_header(header, path) if header else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], None]:

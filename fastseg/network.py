@@ -22,6 +22,7 @@ from fastseg.checkpoint import (
     read_state_dict,
 )
 from fastseg.deploy import DeployGraph, OutputKind
+from fastseg.foreign_file import misfit
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Choice, Reading, choose, kind_of_probabilities, leaves
 from fastseg.own_code import own_code
@@ -291,8 +292,11 @@ def _from_factory(
     model = _call_factory(spec, len(named)).float()
     if weights is not None:
         tensors = read_state_dict(weights)
-        with own_code(f"{weights} does not fit {spec}"):
+        try:
             model.load_state_dict(tensors)
+        except RuntimeError as error:
+            why = misfit(model, tensors)
+            raise CheckpointError(f"{weights} does not fit {spec}: {why}") from error
     info = header or CheckpointInfo(spec, named)
     info = _with_normalization(info, normalization, weights or spec, fixed=header is not None)
     return model, dataclasses.replace(info, variant=spec, classes=_against_background(spec, named))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from fastseg_runtime.file_kind import file_kind
 from fastseg_runtime.metrics import Array
 from onnx import TensorProto, helper, numpy_helper
 
@@ -29,7 +30,8 @@ def read_onnx(path: Path, size: tuple[int, int]) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except Exception as error:  # onnx raises what protobuf raises, of many kinds
-        raise ValueError(f"{path} is not an ONNX file that can be read: {error}") from error
+        found = file_kind(path) if path.exists() else "absent"
+        raise ValueError(f"{path} is {found}, or damaged; expected a whole ONNX file") from error
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastseg_runtime.file_kind import TORCH, file_kind
 from fastseg_runtime.shared_files import write_file
 from torch import nn
 
@@ -97,7 +98,9 @@ class RunFolder:
         try:
             state: dict[str, Any] = torch.load(self.resume_path, "cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a foreign file
-            raise RunError(f"{self.resume_path} is damaged; start anew with --force") from error
+            kind = file_kind(self.resume_path)
+            found = "is damaged" if kind == TORCH else f"is {kind}, not the state of a training"
+            raise RunError(f"{self.resume_path} {found}; start anew with --force") from error
         return state
 
     def save_model(self, model: nn.Module, training: Mapping[str, Any]) -> None:

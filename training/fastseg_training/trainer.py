@@ -326,8 +326,10 @@ class SegmentationTrainer:
             for name in COUNTERS:
                 setattr(self, name, state[name])
             torch.set_rng_state(state["rng"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise RunError(f"{run.resume_path} is of another network: {error}") from error
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{run.resume_path} is of another network or program; start anew with --force"
+            ) from error
 
     def _stateful(self) -> dict[str, Any]:
         return {
