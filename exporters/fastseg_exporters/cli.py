@@ -177,7 +177,7 @@ def _targets(patterns: list[str]) -> list[Target]:
 
 def _default_network() -> str:
     network, origin = default_checkpoint(Path.cwd())
-    log.print(f"no network named: taking {network}, {origin}", markup=False)
+    log.print(f"no network named: taking {network}, {origin}", markup=False, soft_wrap=True)
     return network
 
 
@@ -206,12 +206,12 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
         print(json.dumps(document, indent=1))
         return
     if manifest.artifacts:
-        Console().print(artifact_table(manifest))
+        Console().print(artifact_table(manifest), soft_wrap=True)
         for line in (*bound_lines(manifest), *slower_than_float(manifest)):
-            log.print(line, markup=False)
+            log.print(line, markup=False, soft_wrap=True)
         print(f"{plan.out} ({plan.out.stat().st_size / 1e6:.1f} MB)")
     for name, why in outcome.failed.items():
-        log.print(f"failed: {name}: {why}", markup=False)
+        log.print(f"failed: {name}: {why}", markup=False, soft_wrap=True)
 
 
 def _list_targets(as_json: bool) -> None:
@@ -219,7 +219,7 @@ def _list_targets(as_json: bool) -> None:
     if as_json:
         print(json.dumps(target_rows(targets), indent=1))
     else:
-        Console().print(target_table(targets))
+        Console().print(target_table(targets), soft_wrap=True)
 
 
 def _compare(
@@ -231,7 +231,7 @@ def _compare(
     if as_json:
         print(json.dumps(found.to_table(), indent=1))
     else:
-        Console().print(comparison_table(found))
+        Console().print(comparison_table(found), soft_wrap=True)
         for line in missing_lines(found):
             print(line)
 
@@ -244,7 +244,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (CheckpointError, DataError, BundleError, NoBackendError, ValueError, OSError) as error:
-        log.print(f"fastseg-export: {error}", markup=False)
+        log.print(f"fastseg-export: {error}", markup=False, soft_wrap=True)
         sys.exit(1)
 
 

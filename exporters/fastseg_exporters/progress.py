@@ -56,7 +56,7 @@ class ExportProgress:
 
     def tell(self, line: str) -> None:
         """Print a line."""
-        self._console.print(line, markup=False)
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def show(self, what: str, done: int, total: int) -> None:
         """Move the bar; see Progressing."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastseg_runtime.manifest import Artifact, Manifest
+from fastseg_runtime.text_table import TextTable
 from fastseg_targets.profile import Target
-from rich.table import Table
 
-from fastseg_exporters.compare import Comparison, Row
+from fastseg_exporters.compare import Comparison
 
 # Extra of fastseg-edge -> modules that are there when the extra is installed.
 MODULES_OF_EXTRA = {
@@ -43,27 +43,22 @@ def summary(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-COLUMNS = ("made", "MB", "mIoU", "drop", "worst class", "agree", "ms here")
+COLUMNS = ("target", "made", "MB", "mIoU", "drop", "worst class", "agree", "ms here")
 
 
-def artifact_table(manifest: Manifest) -> Table:
+def artifact_table(manifest: Manifest) -> TextTable:
     """Return one row per artifact, as its export found it; mIoU and its drop in percent."""
-    table = _scores_table(f"{manifest.name}, {manifest.input.width}x{manifest.input.height}")
-    for artifact in manifest.artifacts:
-        row = summary(artifact)
-        table.add_row(*_scores(row), _milliseconds(row["latency_ms"]))
-    return table
+    rows = [_scores(summary(artifact)) for artifact in manifest.artifacts]
+    return _scores_table(rows, f"{manifest.name}, {manifest.input.width}x{manifest.input.height}")
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> TextTable:
     """Return one row per artifact, as it does on this machine now."""
-    table = _scores_table(
+    return _scores_table(
+        [_scores(row.to_table()) for row in comparison.rows],
         f"{comparison.bundle.name}: {comparison.images} images of {comparison.data}, "
-        f"against {comparison.reference}"
+        f"against {comparison.reference}",
     )
-    for row in map(Row.to_table, comparison.rows):
-        table.add_row(*_scores(row), _milliseconds(row["latency_ms"]))
-    return table
 
 
 def missing_lines(comparison: Comparison) -> list[str]:
@@ -72,12 +67,8 @@ def missing_lines(comparison: Comparison) -> list[str]:
     return [f"{row.artifact.target}: {row.not_here}" for row in rows]
 
 
-def _scores_table(title: str) -> Table:
-    table = Table(title=title)
-    table.add_column("target", no_wrap=True)
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
-    return table
+def _scores_table(rows: list[tuple[str, ...]], title: str) -> TextTable:
+    return TextTable(COLUMNS, rows, title, right=range(1, len(COLUMNS)))
 
 
 def _scores(row: dict[str, Any]) -> tuple[str, ...]:
@@ -92,11 +83,8 @@ def _scores(row: dict[str, Any]) -> tuple[str, ...]:
         _percent(row["miou_drop"], "+.2f"),
         worst,
         _percent(row["agreement"], ".2f"),
+        "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}",
     )
-
-
-def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
 
 
 def _percent(value: float | None, form: str = ".1f") -> str:
@@ -149,12 +137,11 @@ def target_rows(targets: Iterable[Target]) -> list[dict[str, str]]:
     ]
 
 
-def target_table(targets: Iterable[Target]) -> Table:
+def target_table(targets: Iterable[Target]) -> TextTable:
     """Return the list of targets as a table."""
-    table = Table()
-    for column in ("target", "description", "precisions", "needs", "here", "verified here by"):
-        table.add_column(column, overflow="fold")
-    for row in target_rows(targets):
-        verified_by = row["verified_by"] if row["here"] == "yes" else "-"
-        table.add_row(*list(row.values())[:-1], verified_by)
-    return table
+    rows = [
+        (*list(row.values())[:-1], row["verified_by"] if row["here"] == "yes" else "-")
+        for row in target_rows(targets)
+    ]
+    headings = ("target", "description", "precisions", "needs", "here", "verified here by")
+    return TextTable(headings, rows)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from fastseg_runtime.text_table import TextTable
 from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from fastseg.data.check import DatasetReport, SplitReport
@@ -14,7 +13,7 @@ _LISTED = 20  # problems shown; the report itself has all
 
 def render_report(report: DatasetReport) -> Group:
     """Return the report as tables and lines for rich's console.print()."""
-    parts: list[Table | Text] = [_splits_table(report)]
+    parts: list[TextTable | Text] = [_splits_table(report)]
     if report.splits:
         parts.append(_classes_table(report))
     for split in report.splits:
@@ -31,12 +30,10 @@ def render_report(report: DatasetReport) -> Group:
     return Group(*parts)
 
 
-def _splits_table(report: DatasetReport) -> Table:
-    table = Table(title=escape(report.spec), caption=escape(report.licence) or None)
-    for heading in ("split", "pairs", "readable", "sizes", "ignored", "problems"):
-        table.add_column(heading, justify="left" if heading in ("split", "sizes") else "right")
-    for split in report.splits:
-        table.add_row(
+def _splits_table(report: DatasetReport) -> TextTable:
+    headings = ("split", "pairs", "readable", "sizes", "ignored", "problems")
+    rows = [
+        (
             split.split,
             str(split.pairs),
             str(split.readable),
@@ -44,7 +41,9 @@ def _splits_table(report: DatasetReport) -> Table:
             f"{split.ignored_share:.1%}",
             str(len(split.problems)),
         )
-    return table
+        for split in report.splits
+    ]
+    return TextTable(headings, rows, report.spec, report.licence, right=(1, 2, 4, 5))
 
 
 def _sizes(split: SplitReport) -> str:
@@ -53,12 +52,12 @@ def _sizes(split: SplitReport) -> str:
     return ", ".join(size if len(common) == 1 else f"{size} ({n})" for size, n in common[:3]) + more
 
 
-def _classes_table(report: DatasetReport) -> Table:
+def _classes_table(report: DatasetReport) -> TextTable:
     """Return one row per class and one column per split: share of pixels, images that hold it."""
-    table = Table("class", title="share of labelled pixels (images)")
-    for split in report.splits:
-        table.add_column(split.split, justify="right")
-    for counts in zip(*(split.classes for split in report.splits), strict=True):
-        cells = (f"{count.pixel_share:.2%} ({count.images})" for count in counts)
-        table.add_row(escape(counts[0].name), *cells)
-    return table
+    rows = [
+        (counts[0].name, *(f"{count.pixel_share:.2%} ({count.images})" for count in counts))
+        for counts in zip(*(split.classes for split in report.splits), strict=True)
+    ]
+    headings = ("class", *(split.split for split in report.splits))
+    title = "share of labelled pixels (images)"
+    return TextTable(headings, rows, title, right=range(1, len(headings)))

@@ -1,10 +1,18 @@
 """What the exporter says of a bundle in words: bounds, and int8 that is no faster."""
 
 import dataclasses
+import io
 
 import pytest
 from fastseg_exporters.artifact_record import bounds_ms
-from fastseg_exporters.tables import bound_lines, is_installed, slower_than_float, target_rows
+from fastseg_exporters.tables import (
+    artifact_table,
+    bound_lines,
+    is_installed,
+    slower_than_float,
+    target_rows,
+    target_table,
+)
 from fastseg_runtime.manifest import (
     Artifact,
     ClassInfo,
@@ -14,6 +22,7 @@ from fastseg_runtime.manifest import (
     OutputSpec,
 )
 from fastseg_targets.profile import load_target, target_names
+from rich.console import Console
 
 MANIFEST = Manifest(
     name="street",
@@ -70,3 +79,40 @@ def test_every_target_says_what_it_needs_and_what_proves_it() -> None:
 def test_an_extra_is_here_only_with_all_that_it_brings() -> None:
     assert is_installed("train")
     assert not is_installed("no-such-module")
+
+
+def shown(table: object, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize("width", [60, 80, 132])
+def test_the_list_of_targets_has_every_name_and_extra_whole(width: int) -> None:
+    targets = [load_target(name) for name in target_names()]
+    mine = dataclasses.replace(targets[0], name="a-board-of-mine-[red]-with-a-long-name")
+    text = shown(target_table([*targets, mine]), width)
+    for target in (*targets, mine):
+        assert target.name in text
+        assert f"'fastseg-edge[{target.extra}]'" in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 132])
+def test_the_artifacts_of_a_bundle_have_every_column_and_brackets_whole(width: int) -> None:
+    proof = {"worst_class": "sign [bold]symbol", "worst_class_drop": 0.011, "latency_ms": 1234.5}
+    one = dataclasses.replace(
+        artifact("cpu-int8-weights", 1.0), precision="int8-weights", verification=proof
+    )
+    manifest = dataclasses.replace(MANIFEST, name="[tflite]", artifacts=(one,))
+    text = shown(artifact_table(manifest), width)
+    for part in (
+        "[tflite], 1024x512",
+        "cpu-int8-weights",
+        "int8-weights",
+        "1234.5",
+        "[bold]symbol",
+    ):
+        assert part in text
+    for column in ("made", "MB", "mIoU", "drop", "worst", "agree", "ms"):
+        assert column in text

@@ -18,6 +18,19 @@ def test_a_terminal_shows_a_row_for_each_board_with_its_step_and_rate():
     assert "[red]bo [31mard[/red]" in shown  # as text: neither markup nor an escape
 
 
+def test_a_narrow_terminal_keeps_names_whole_and_shortens_the_bar():
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    view = LiveView(console, ["a-board-with-a-long-name.local"])
+    row = view.rows["a-board-with-a-long-name.local"]
+    row.phase("self-test")
+    row.progress(5, 20, 31.5)
+    console.print(view._table())
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 1
+    for part in ("a-board-with-a-long-name.local", "self-test", "31.5 FPS"):
+        assert part in lines[0]
+
+
 def test_without_a_terminal_each_step_is_a_line_and_hostile_text_stays_one_line():
     console = Console(file=io.StringIO(), force_terminal=False, width=100)
     with LiveView(console, ["orin"]) as view:

@@ -45,6 +45,14 @@ def test_failed_run_shows_its_error_and_nothing_timed(made_result):
     assert [part.title for part in sections(report)] == ["Board"]
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_names_stay_whole_on_a_narrow_terminal(made_result, width):
+    raw, name = made_result(), "NVIDIA-Jetson-Orin-Nano-Developer-Kit-[tflite]-board"
+    raw["probe"]["board"]["model"] = name
+    text = shown(summarise(raw, {"host": "a-host-name.of.some.department.example"}), width)
+    assert name in text and "a-host-name.of.some.department.example" in text
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_summary_fits_a_narrow_terminal(made_result, width):
     lines = shown(summarise(made_result()), width).splitlines()

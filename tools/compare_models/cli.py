@@ -9,9 +9,9 @@ from typing import Annotated
 import torch
 import typer
 from fastseg_runtime.shared_files import write_file
+from fastseg_runtime.text_table import TextTable
 from fastseg_training.config import parse_size
 from rich.console import Console
-from rich.table import Table
 
 import fastseg
 from compare_models.page import html_page
@@ -99,7 +99,7 @@ def command(
         exports=export_cost,
         command=" ".join(["compare_models", *sys.argv[1:]]),
     )
-    results, ours = carry_out(plan, lambda line: log.print(line, markup=False))
+    results, ours = carry_out(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
     if out is not None:
         write_report(results, ours, out)
     show(results, as_json)
@@ -112,7 +112,7 @@ def show(results: Results, as_json: bool) -> None:
         return
     console = Console()
     for sheet in sheets_of(results):
-        console.print(_rich_table(sheet))
+        console.print(table_of(sheet), soft_wrap=True)
 
 
 def write_report(results: Results, ours: set[str], folder: Path) -> None:
@@ -125,16 +125,13 @@ def write_report(results: Results, ours: set[str], folder: Path) -> None:
     }
     for name, content in files.items():
         write_file(folder / name, content)
-    log.print(f"wrote {folder / 'report.html'}", markup=False)
+    log.print(f"wrote {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _rich_table(sheet: Sheet) -> Table:
-    table = Table(title=sheet.title, caption=sheet.note, caption_justify="left")
-    for index, column in enumerate(sheet.columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*row)
-    return table
+def table_of(sheet: Sheet) -> TextTable:
+    """Return a sheet for the terminal."""
+    figures = range(1, len(sheet.columns))
+    return TextTable(sheet.columns, sheet.rows, sheet.title, sheet.note, figures)
 
 
 def main() -> None:
@@ -144,5 +141,5 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (ValueError, RuntimeError, OSError) as error:
-        log.print(f"compare_models: {error}", markup=False)
+        log.print(f"compare_models: {error}", markup=False, soft_wrap=True)
         sys.exit(1)

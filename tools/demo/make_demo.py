@@ -14,8 +14,8 @@ from demo_report import Row, Strip, write_report
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.draw import overlay
 from fastseg_runtime.palette import palette
+from fastseg_runtime.text_table import TextTable
 from rich.console import Console
-from rich.table import Table
 
 from fastseg.data import open_dataset
 
@@ -29,7 +29,7 @@ log = Console(stderr=True, highlight=False)
 
 def run(folder: Path, *command: str) -> str:
     """Run one of our commands; its progress shows on stderr, its result is returned."""
-    log.print(f"$ {' '.join(command)}", markup=False, style="bold")
+    log.print(f"$ {' '.join(command)}", markup=False, soft_wrap=True, style="bold")
     program = str(SCRIPTS / command[0])
     done = subprocess.run([program, *command[1:]], cwd=folder, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -86,13 +86,10 @@ def draw_scenes(bundle: Path) -> list[Strip]:
 
 def show(rows: list[Row]) -> None:
     """Print the table of the report."""
-    table = Table(title="the demo's artifacts, in the runtime on this machine", padding=(0, 0))
-    for column in Row.HEADINGS:
-        justify = "left" if column == "target" else "right"
-        table.add_column(column, justify=justify, no_wrap=True)
-    for row in rows:
-        table.add_row(*row.cells())
-    Console().print(table)
+    title = "the demo's artifacts, in the runtime on this machine"
+    figures = range(1, len(Row.HEADINGS))
+    table = TextTable(Row.HEADINGS, [row.cells() for row in rows], title, right=figures)
+    Console().print(table, soft_wrap=True)
 
 
 def main() -> None:

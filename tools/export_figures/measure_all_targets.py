@@ -40,7 +40,7 @@ def main() -> None:
             given.data,
             given.images,
         )
-        outcome = export_bundle(plan, lambda line: log.print(line, markup=False))
+        outcome = export_bundle(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
     seconds = time.monotonic() - start
     print("| target | made | seconds | of these converting | converter's peak, MB |")
     print("|---|---|--:|--:|--:|")

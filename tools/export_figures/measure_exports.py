@@ -38,7 +38,7 @@ def export(source: NetworkSource, data: str, bundle: Path) -> str:
     """Export the targets, verified on 20 images, and return a line on what it took."""
     plan = Plan(source, tuple(select_targets(TARGETS)), bundle, Calibration(data), data)
     start = time.perf_counter()
-    outcome = export_bundle(plan, lambda line: log.print(line, markup=False))
+    outcome = export_bundle(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
     seconds = time.perf_counter() - start
     if outcome.failed:
         raise SystemExit(f"export failed: {outcome.failed}")

@@ -39,7 +39,7 @@ def measure(checkpoint: str, data: str, images: int) -> list[dict[str, Any]]:
         bundle = Path(name) / "int8.fastseg"
         targets = tuple(map(load_target, TARGETS))
         plan = Plan(source, targets, bundle, Calibration(data), data)
-        outcome = export_bundle(plan, lambda line: log.print(line, markup=False))
+        outcome = export_bundle(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
         if outcome.failed:
             raise SystemExit(f"export failed: {outcome.failed}")
         return [

@@ -173,7 +173,7 @@ def _sweep(
         print(json.dumps({"schema": 1, "sweeps": sweeps}, indent=1))
     else:
         for host, found in sweeps.items():
-            out.print(sweep_table(host, found))
+            out.print(sweep_table(host, found), soft_wrap=True)
             print(f"{host}: the largest that does: {found['largest'] or 'none'}")
     codes = [VALID if found["largest"] else INVALID for found in sweeps.values()]
     return max([*codes, *(error.exit_code for error in errors)])

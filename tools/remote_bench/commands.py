@@ -42,7 +42,7 @@ def doctor(
     if as_json:
         print(json.dumps(findings, indent=1))
     else:
-        out.print(doctoring.table(findings))
+        out.print(doctoring.table(findings), soft_wrap=True)
 
 
 @app.command(epilog="Exit codes: 0 comparable; 2 no such report; 3 not comparable")
@@ -57,7 +57,7 @@ def compare(
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        out.print(comparing.render(result))
+        out.print(comparing.render(result), soft_wrap=True)
     raise typer.Exit(0 if result["comparable"] else INVALID)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from fastseg_runtime.text_table import TextTable
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from remote_bench.plain import plain
@@ -160,16 +160,18 @@ def render(comparison: dict[str, Any]) -> RenderableType:
     if not comparison["comparable"]:
         lines = [Text("not comparable:", style="bold red")]
         return Group(*lines, *(Text(f"  {plain(reason)}") for reason in comparison["reasons"]))
-    table = Table("metric", "A", "B", "change", "95 % interval", box=None)
-    for row in comparison["differences"]:
-        interval = row["change_ci95"]
-        sure = f"{interval[0]:+.1%} to {interval[1]:+.1%}" if interval else "too few frames"
-        table.add_row(
+    rows = [
+        (
             f"{row['metric']} ({row['unit']})",
             f"{row['a']:.4g}",
             f"{row['b']:.4g}",
             f"{row['change']:+.1%}" if row["sure"] else f"{row['change']:+.1%} (noise)",
-            sure,
+            f"{interval[0]:+.1%} to {interval[1]:+.1%}"
+            if (interval := row["change_ci95"])
+            else "too few frames",
         )
+        for row in comparison["differences"]
+    ]
+    table = TextTable(("metric", "A", "B", "change", "95 % interval"), rows)
     texts = [text for texts in comparison["differs"].values() for text in texts]
     return Group(Text(f"what differs: {plain('; '.join(texts)) or 'nothing'}"), table)

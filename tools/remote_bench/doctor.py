@@ -2,9 +2,8 @@
 
 from typing import Any
 
+from fastseg_runtime.text_table import TextTable
 from fastseg_targets.device import recognise
-from rich.table import Table
-from rich.text import Text
 
 from remote_bench.bench import open_session
 from remote_bench.follow import probe_board
@@ -43,13 +42,13 @@ def examine(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> dict[str, A
     }
 
 
-def table(findings: dict[str, Any]) -> Table:
+def table(findings: dict[str, Any]) -> TextTable:
     """Return the checks for the terminal."""
     who = "as root" if findings["root"] else "without root"
     title = f"{findings['host']}: {findings['description']} ({findings['device']}), {who}"
-    rows = Table("", "what", "found", "fix", title=Text(plain(title)), title_justify="left")
-    for check in findings["checks"]:
-        mark = Text("yes", style="green") if check["ok"] else Text("no", style="yellow")
-        # Text, never markup: a rail may be called "[red]".
-        rows.add_row(mark, *(Text(plain(str(check[key]))) for key in ("what", "detail", "fix")))
-    return rows
+    rows = [
+        (plain(check["what"]), "yes" if check["ok"] else "no",
+         plain(check["detail"]), plain(check["fix"]))
+        for check in findings["checks"]
+    ]  # fmt: skip
+    return TextTable(("what", "here", "found", "fix"), rows, plain(title))

@@ -70,9 +70,11 @@ class LiveView:
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
+        for is_bar in (False, False, False, True, False):  # the bar gives way, names never do
+            table.add_column(no_wrap=not is_bar, overflow="ignore")
         for row in list(self.rows.values()):
             # Text, never markup: what a board says may hold anything.
-            bar = ProgressBar(total=row.total or 1.0, completed=row.done, width=30)
+            bar = ProgressBar(total=row.total or 1.0, completed=row.done)
             seconds = f"{time.monotonic() - row.since:.0f} s"
             fps = f"{row.fps:.1f} FPS" if row.fps else ""
             table.add_row(Text(plain(row.name), "bold"), Text(plain(row.step)), seconds,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastseg_runtime.text_table import TextTable
 from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from remote_bench.facts import headline, sections
@@ -18,25 +17,20 @@ _SEVERITIES = {"invalid": "red", "note": "yellow", "info": "dim"}
 
 def render(report: dict[str, Any]) -> RenderableType:
     """Return the report for rich.print: the verdict and its reasons, then every figure."""
-    verdict = Text(report["verdict"].replace("_", " "), style=_STYLES[report["verdict"]])
+    # Text, never markup: a board may be called "[red]".
+    verdict = Text(report["verdict"].replace("_", " "), _STYLES[report["verdict"]])
     verdict.append(f"   {plain(headline(report))}", style="bold")
-    lines = [verdict]
-    for reason in report["reasons"]:
-        lines.append(Text(f"  {plain(reason['message'])}", style=_SEVERITIES[reason["severity"]]))
-    title = Text(plain(report["host"] or report["device"]["model"] or "board"))
-    return Group(Panel(Group(*lines), title=title, title_align="left"), _figures(report))
+    reasons = [
+        Text(f"  {plain(reason['message'])}", _SEVERITIES[reason["severity"]])
+        for reason in report["reasons"]
+    ]
+    board = report["host"] or report["device"]["model"] or "board"
+    return Group(Text(plain(board), "bold"), verdict, *reasons, _figures(report))
 
 
-def _figures(report: dict[str, Any]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
-    table.add_column(style="dim")
+def _figures(report: dict[str, Any]) -> TextTable:
+    rows = []
     for section in sections(report):
-        table.add_row(Text(section.title, style="bold"), "", "")
-        for row in section.rows:
-            # Text, never markup: a board may be called "[red]".
-            cells = (f"  {row.label}", row.value, row.note)
-            table.add_row(*(Text(plain(cell) if i else f"  {plain(cell)}") for i, cell in
-                            enumerate(cells)))  # fmt: skip
-    return table
+        rows.append((section.title, "", ""))
+        rows += [(f"  {plain(r.label)}", plain(r.value), plain(r.note)) for r in section.rows]
+    return TextTable((), rows)

@@ -7,10 +7,9 @@ answer is the largest one that keeps --require.
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.text_table import TextTable
 from fastseg_targets.device import Device
 from fastseg_targets.profile import Target, load_target
-from rich.table import Table
-from rich.text import Text
 
 from remote_bench.cache import cache_folder
 from remote_bench.default_bundle import ONE_EXPORT, export, target_for
@@ -103,18 +102,18 @@ def _row(report: dict[str, Any], requirements: Requirements | None) -> dict[str,
     }
 
 
-def sweep_table(host: str, sweep: dict[str, Any]) -> Table:
+def sweep_table(host: str, sweep: dict[str, Any]) -> TextTable:
     """Return the rows of a sweep for the terminal."""
     names = ("network", "GMACs", "FPS", "p50 ms", "p99 ms", "MB", "W", "verdict", "missed")
-    table = Table(*names, title=Text(plain(host)), title_justify="left")
-    table.columns[0].no_wrap = True
-    for row in sweep["networks"]:
-        figures = ("fps", "p50_ms", "p99_ms", "memory_mb", "power_w")
-        table.add_row(
-            Text(row["network"], "bold" if row["network"] == sweep["largest"] else ""),
+    figures = ("fps", "p50_ms", "p99_ms", "memory_mb", "power_w")
+    rows = [
+        (
+            row["network"],
             f"{row['macs'] / 1e9:.2f}",
             *("-" if row[key] is None else f"{row[key]:.1f}" for key in figures),
             row["verdict"].replace("_", " "),
-            Text(plain("; ".join(row["missed"]))),
+            plain("; ".join(row["missed"])),
         )
-    return table
+        for row in sweep["networks"]
+    ]
+    return TextTable(names, rows, plain(host), right=range(1, 7))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from fastseg_runtime.text_table import TextTable
 from rich.console import Console
-from rich.table import Table
 
 import fastseg
 from fastseg import open_network
@@ -32,7 +32,7 @@ from fastseg_training.setup import build_trainer
 from fastseg_training.trainer import TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)  # markup eats "[base]"
 
 
 @app.command()
@@ -92,7 +92,7 @@ def run_check(spec: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(dataclasses.asdict(report) | {"ok": report.ok}))
     else:
-        Console().print(render_report(report))
+        Console().print(render_report(report), soft_wrap=True)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -124,14 +124,11 @@ def report_scores(scores: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(scores))
         return
-    table = Table("class", "IoU", title=f"{scores['images']} images")
-    for name, iou in scores["iou"].items():
-        table.add_row(name, shown(iou, 3))
-    table.add_section()
-    table.add_row("mean", shown(scores["miou"], 4))
+    rows = [(name, shown(iou, 3)) for name, iou in scores["iou"].items()]
     around = f"mean, {scores['boundary_pixels']} px around borders"
-    table.add_row(around, shown(scores["boundary_miou"], 4))
-    Console().print(table)
+    rows += [("mean", shown(scores["miou"], 4)), (around, shown(scores["boundary_miou"], 4))]
+    title = f"{scores['images']} images"
+    Console().print(TextTable(("class", "IoU"), rows, title, right=(1,)), soft_wrap=True)
 
 
 def shown(fraction: float | None, digits: int) -> str:

@@ -7,72 +7,54 @@ from typing import Annotated
 
 import typer
 
-MODES = "Instead of training"
-WHAT = "What to train"
-HOW = "How to train"
-RUN = "The run"
-
 Check = Annotated[
     str | None,
-    typer.Option(metavar="DATA", help="Look at a data set and stop.", rich_help_panel=MODES),
+    typer.Option(metavar="DATA", help="Look at a data set and stop."),
 ]
 Evaluate = Annotated[
     str | None,
-    typer.Option(metavar="CHECKPOINT", help="Score a network on --data.", rich_help_panel=MODES),
+    typer.Option(metavar="CHECKPOINT", help="Score a network on --data."),
 ]
-Tta = Annotated[
-    bool, typer.Option(help="--evaluate on mirror images and three scales.", rich_help_panel=MODES)
-]
+Tta = Annotated[bool, typer.Option(help="--evaluate on mirror images and three scales.")]
 ConfusionPicture = Annotated[
     Path | None,
-    typer.Option(
-        metavar="PNG", help="--evaluate: draw the confusion matrix.", rich_help_panel=MODES
-    ),
+    typer.Option(metavar="PNG", help="--evaluate: draw the confusion matrix."),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="KIND:PATH",
-        help="camvid:PATH, cityscapes:PATH, folder:PATH or synthetic.",
-        rich_help_panel=WHAT,
+        metavar="KIND:PATH", help="camvid:PATH, cityscapes:PATH, folder:PATH or synthetic."
     ),
 ]
 Split = Annotated[
     str | None,
-    typer.Option(help="train or trainval; --evaluate: val or test [test].", rich_help_panel=WHAT),
+    typer.Option(help="train or trainval; --evaluate: val or test [test]."),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(
-        help="nano, small, base, large, mobilenetv2 or package.module:factory. [base]",
-        rich_help_panel=WHAT,
-    ),
+    typer.Option(help="nano, small, base, large, mobilenetv2 or package.module:factory. [base]"),
 ]
 Init = Annotated[
     str | None,
-    typer.Option(metavar="CHECKPOINT", help="Start from these weights.", rich_help_panel=WHAT),
+    typer.Option(metavar="CHECKPOINT", help="Start from these weights."),
 ]
 Teacher = Annotated[
     str | None,
-    typer.Option(metavar="CHECKPOINT", help="Imitate this network.", rich_help_panel=WHAT),
+    typer.Option(metavar="CHECKPOINT", help="Imitate this network."),
 ]
 Prune = Annotated[
     float | None,
     typer.Option(
-        metavar="SHARE",
-        help="Save this share of the MACs of --init by removing channels.",
-        rich_help_panel=WHAT,
+        metavar="SHARE", help="Save this share of the MACs of --init by removing channels."
     ),
 ]
 Classes = Annotated[
     str | None,
-    typer.Option(
-        metavar="FILE", help="Other names and colours of the classes.", rich_help_panel=WHAT
-    ),
+    typer.Option(metavar="FILE", help="Other names and colours of the classes."),
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="WxH", help="Resize pictures. [their own size]", rich_help_panel=WHAT),
+    typer.Option(metavar="WxH", help="Resize pictures. [their own size]"),
 ]
 OWN = "A network of your own (package.module:factory)"
 Weights = Annotated[
@@ -101,44 +83,27 @@ Threshold = Annotated[
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(
-        metavar="TOML", help="A file of all options; those given go first.", rich_help_panel=HOW
-    ),
+    typer.Option(metavar="TOML", help="A file of all options; those given go first."),
 ]
 Epochs = Annotated[
     float | None,
-    typer.Option(
-        "--epochs",
-        "--finetune-epochs",
-        help="Passes over the data. [300]",
-        rich_help_panel=HOW,
-    ),
+    typer.Option("--epochs", "--finetune-epochs", help="Passes over the data. [300]"),
 ]
-Minutes = Annotated[
-    float | None, typer.Option(help="Stop by the clock instead.", rich_help_panel=HOW)
-]
-BatchSize = Annotated[int | None, typer.Option(help="Crops per step. [8]", rich_help_panel=HOW)]
+Minutes = Annotated[float | None, typer.Option(help="Stop by the clock instead.")]
+BatchSize = Annotated[int | None, typer.Option(help="Crops per step. [8]")]
 Crop = Annotated[
     str | None,
-    typer.Option(metavar="WxH", help="Of training crops. [288x288]", rich_help_panel=HOW),
+    typer.Option(metavar="WxH", help="Of training crops. [288x288]"),
 ]
-LearningRate = Annotated[
-    float | None, typer.Option(help="Peak learning rate. [0.003]", rich_help_panel=HOW)
-]
-Seed = Annotated[
-    int | None, typer.Option(help="Of weights, order, variation. [0]", rich_help_panel=HOW)
-]
-Threads = Annotated[int | None, typer.Option(help="CPU threads. [all]", rich_help_panel=HOW)]
-Device = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]", rich_help_panel=HOW)
-]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate. [0.003]")]
+Seed = Annotated[int | None, typer.Option(help="Of weights, order, variation. [0]")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads. [all]")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]")]
 Name = Annotated[
     str | None,
-    typer.Option(help="Folder runs/NAME. [the --config's, else DATA-MODEL]", rich_help_panel=RUN),
+    typer.Option(help="Folder runs/NAME. [the --config's, else DATA-MODEL]"),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run.", rich_help_panel=RUN)]
-Force = Annotated[bool, typer.Option("--force", help="Replace the run.", rich_help_panel=RUN)]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=RUN)
-]
-Version = Annotated[bool, typer.Option("--version", help="Print the version.", rich_help_panel=RUN)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Version = Annotated[bool, typer.Option("--version", help="Print the version.")]
