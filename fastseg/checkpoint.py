@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from fastseg_runtime.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
 from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.usage import NOT_STATED, USAGES, strictest
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from fastseg.foreign_file import misfit, not_loaded, not_weights
 from fastseg.model import FastSegNet
 from fastseg.narrow import narrow_to_weights
 from fastseg.normalization import Normalization, from_table
+from fastseg.usage import usage_of_data
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
@@ -46,6 +48,7 @@ class CheckpointInfo:
     ignore_index: int = IGNORE_INDEX
     trained_on: str = ""
     data_licence: str = ""
+    usage: str = NOT_STATED  # one of fastseg_runtime.usage.USAGES
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     pruned: bool = False  # layers may be narrower than the variant's: the weights tell how wide
     evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)  # shipped weights: scores
@@ -60,6 +63,11 @@ class CheckpointInfo:
     def normalization_table(self) -> dict[str, Any] | None:
         """Return the network's own normalisation as JSON has it; None: it has none."""
         return None if self.normalization is None else self.normalization.to_table()
+
+    def __post_init__(self) -> None:
+        """Refuse a usage that nobody could enforce."""
+        if self.usage not in USAGES:
+            raise ValueError(f"usage is {self.usage!r:.80}; expected one of {USAGES}")
 
 
 def save_checkpoint(
@@ -186,7 +194,7 @@ def read_info(path: Path) -> CheckpointInfo | None:
     Raises:
         CheckpointError: not a whole file, or a header that cannot be read.
     """
-    header = _read_safetensors(path)[1] if _is_safetensors(path) else None
+    header = _read_safetensors(path)[1] if file_kind(path) == SAFETENSORS else None
     return _parse_header(header, path) if header else None
 
 
@@ -201,9 +209,31 @@ def _parse_header(header: str, path: Path) -> CheckpointInfo:
         classes = tuple(ClassInfo(c["name"], tuple(c["color"])) for c in table["classes"])
         own = table.get("normalization")
         normalization = None if own is None else from_table(own)
-        return CheckpointInfo(**{**table, "classes": classes, "normalization": normalization})
+        info = CheckpointInfo(**{**table, "classes": classes, "normalization": normalization})
+        return info if "usage" in table else dataclasses.replace(info, usage=_derived_usage(info))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its fastseg header cannot be read: {error!r}") from error
+
+
+def _derived_usage(info: CheckpointInfo) -> str:
+    """Return the usage of weights that were saved before there was such a field."""
+    starts = [str(info.training.get(key) or "") for key in ("init", "teacher")]
+    # Of a start there is only a name left, such as "camvid-small-distilled".
+    inherited = [strictest(map(usage_of_data, name.split("-"))) for name in starts if name]
+    unclear = [NOT_STATED] * len(inherited)
+    return strictest([usage_of_data(info.trained_on.partition(" ")[0]), *inherited, *unclear])
+
+
+def usage_of_weights(path: Path) -> str:
+    """Return what a file of weights says of its own use; NOT_STATED of other files.
+
+    Raises:
+        CheckpointError: its header cannot be read.
+    """
+    if not path.is_file() or file_kind(path) != SAFETENSORS:
+        return NOT_STATED
+    header = _read_safetensors(path)[1]
+    return _parse_header(header, path).usage if header else NOT_STATED
 
 
 def _guess_info(weights: Mapping[str, Tensor], path: Path) -> CheckpointInfo:

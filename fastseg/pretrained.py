@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from fastseg_runtime.shipped import PREFERRED
+from fastseg_runtime.usage import describe_usage
 
 from fastseg.checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
 from fastseg.model import FastSegNet
@@ -47,7 +48,8 @@ def load(name: str, num_classes: int | None = None) -> tuple[FastSegNet, Checkpo
             f"no shipped network {name!r}; choose one of {', '.join(names()) or '(none ships)'}"
         )
     model, info = load_checkpoint(path, num_classes)
-    _tell(f"{name}: trained on {info.trained_on}; licence of the data: {info.data_licence}")
+    usage = f"; {describe_usage(info.usage)}" if info.usage else ""
+    _tell(f"{name}: trained on {info.trained_on}; licence of the data: {info.data_licence}{usage}")
     return model, info
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from fastseg_runtime.bundle import BundleError
 from fastseg_runtime.opening import NoBackendError
+from fastseg_runtime.usage import COMMERCIAL
 from fastseg_targets.profile import (
     Target,
     load_target,
@@ -97,6 +98,10 @@ def export(
     resume: Annotated[bool, typer.Option("--resume", help="Skip what the bundle has.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace another bundle.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for each conversion.")] = 900.0,
+    require_usage: Annotated[
+        str | None,
+        typer.Option(help="commercial: refuse weights that are not known to allow it."),
+    ] = None,
     compare: Annotated[
         Path | None,
         typer.Option(help="Instead of exporting, measure all artifacts of a bundle here."),
@@ -112,8 +117,8 @@ def export(
     Without --calibration and --verify it takes the images of the training, if the checkpoint
     records them and they are still there.
 
-    Exit codes: 0 done, 1 a target failed (the others are in the bundle), 2 wrong usage,
-    130 stopped by Ctrl-C.
+    Exit codes: 0 done, 1 a target failed (the others are in the bundle) or the weights are not
+    for the use that --require-usage names, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     if version:
         print(f"fastseg-export {fastseg.__version__}")
@@ -122,6 +127,7 @@ def export(
         _list_targets(as_json)
         return
     _check_options(output, mask_stride, timeout)
+    _check_usage(require_usage, compare)
     size_wh = _size(size)
     named = read_classes(classes)[0] if classes else None
     taken = parse_normalization(normalization, color)
@@ -149,6 +155,7 @@ def export(
         resume=resume,
         force=force,
         timeout_s=timeout,
+        require_usage=require_usage,
     )
     with ExportProgress(log) as progress:
         outcome = export_bundle(plan, progress.tell, progress.show)
@@ -163,6 +170,13 @@ def _check_options(output: str, mask_stride: int, timeout_s: float) -> None:
         raise typer.BadParameter(f"--mask-stride is {mask_stride}; choose one of {MASK_STRIDES}")
     if not timeout_s > 0:
         raise typer.BadParameter(f"--timeout is {timeout_s}; expected seconds above 0")
+
+
+def _check_usage(wanted: str | None, compare: Path | None) -> None:
+    if wanted not in (None, COMMERCIAL):
+        raise typer.BadParameter(f"--require-usage is {wanted!r}; expected {COMMERCIAL}")
+    if wanted is not None and compare is not None:
+        raise typer.BadParameter("--require-usage is for exports, --compare makes none")
 
 
 def _targets(patterns: list[str]) -> list[Target]:

@@ -11,6 +11,7 @@ from typing import Any
 from fastseg_runtime.manifest import Manifest, OutputSpec
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.selftest import RECORDED
+from fastseg_runtime.usage import describe_usage, require_usage, strictest
 from fastseg_targets.profile import Target
 
 from fastseg import FastSegNet, Network
@@ -59,6 +60,7 @@ class Plan:
         resume: skip targets that the bundle has from the same network and options.
         force: replace a bundle of another network.
         timeout_s: for each conversion.
+        require_usage: "commercial" refuses weights that are not known to allow it.
     """
 
     source: NetworkSource
@@ -73,6 +75,7 @@ class Plan:
     resume: bool = False
     force: bool = False
     timeout_s: float = 900.0
+    require_usage: str | None = None
 
 
 @dataclass
@@ -96,13 +99,16 @@ def export_bundle(
 
     Raises:
         OSError: the bundle cannot be written where it is to be.
+        UsageRefusedError: the weights are not for the use that the plan requires.
         ValueError: the bundle is another network's, or data and network do not fit.
         CheckpointError, DataError: from opening the network and the data.
     """
     check_writable(plan.out)
     network = plan.source.open()
     info = network.info
-    tell(f"network {network.name}: {info.variant}, {info.width}x{info.height}")
+    require_usage(plan.require_usage, info.usage, network.name)
+    usage = describe_usage(info.usage)
+    tell(f"network {network.name}: {info.variant}, {info.width}x{info.height}; weights: {usage}")
     if not isinstance(network.model, FastSegNet):
         for note in network.check(plan.source.spec):
             tell(note)
@@ -175,13 +181,19 @@ def _start(
     if not plan.out.exists() or plan.force:
         return fresh, dict(packed)
     old, contents = read_members(plan.out)
-    same = (old.model, old.input, old.output) == (fresh.model, fresh.input, fresh.output)
-    if not same:
+    # Bundles of before the field state no usage; one that gains targets keeps the strictest.
+    usage = strictest((old.model.usage, fresh.model.usage))
+    old, fresh = (_with_usage(manifest, usage) for manifest in (old, fresh))
+    if (old.model, old.input, old.output) != (fresh.model, fresh.input, fresh.output):
         raise ValueError(
             f"{plan.out} holds another network, size or output; "
             "choose another file with -o, or replace it with --force"
         )
     return dataclasses.replace(old, tool=fresh.tool), dict(contents)
+
+
+def _with_usage(manifest: Manifest, usage: str) -> Manifest:
+    return dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, usage=usage))
 
 
 def _make(

@@ -36,6 +36,7 @@ def describe_network(network: Network, name: str, output: OutputSpec, created: s
             checkpoint_sha256=network.sha256,
             trained_on=info.trained_on,
             data_licence=info.data_licence,
+            usage=info.usage,
             normalization=info.normalization_table(),
             logits=network.reading_table(),
         ),

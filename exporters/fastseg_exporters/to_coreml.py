@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.usage import describe_usage
 from torch.export import ExportedProgram
 
 from fastseg import DeployGraph, Network, __version__
@@ -187,7 +188,8 @@ def package_text(network: Network) -> PackageText:
         description=f"Semantic segmentation into {len(info.classes)} classes: {network.name} "
         f"({info.variant}), {info.width}x{info.height}{trained_on}",
         author=f"fastseg-edge {__version__}",
-        licence=f"Weights: {info.data_licence or 'no licence stated in the checkpoint'}",
+        licence=f"Weights: {describe_usage(info.usage)}. "
+        f"{info.data_licence or 'no licence stated in the checkpoint'}",
         version=network.sha256[:12],
         classes=info.classes,
     )

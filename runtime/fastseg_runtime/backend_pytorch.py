@@ -68,6 +68,7 @@ def describe(path: Path) -> Manifest:
             checkpoint_sha256=network.sha256,
             trained_on=info.trained_on,
             data_licence=info.data_licence,
+            usage=info.usage,
             normalization=info.normalization_table(),
         ),
         classes=info.classes,

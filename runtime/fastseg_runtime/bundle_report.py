@@ -8,6 +8,7 @@ from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_runtime.opening import NoBackendError, Wish
 from fastseg_runtime.selftest import run_selftest
 from fastseg_runtime.session import RealtimeSegmentation
+from fastseg_runtime.usage import describe_usage
 
 
 def describe(manifest: Manifest) -> str:
@@ -18,7 +19,7 @@ def describe(manifest: Manifest) -> str:
         f"{manifest.name}: {model.variant}, {model.parameters / 1e6:.2f} M parameters, "
         f"{model.macs / 1e9:.2f} G multiply-adds; {manifest.created}, {manifest.tool}",
         f"trained on {model.trained_on or 'unknown data'}; "
-        f"licence of the data: {model.data_licence or 'not stated'}",
+        f"licence of the data: {model.data_licence or 'not stated'}; {describe_usage(model.usage)}",
         f"input {spec.width}x{spec.height}, {spec.resize}; gives {output.kind}"
         + (f" at 1/{output.mask_stride}" if output.mask_stride > 1 else ""),
         f"{len(manifest.classes)} classes: {names}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence
 
 from fastseg_runtime import __version__
+from fastseg_runtime.usage import COMMERCIAL
 
 FAILED, INTERRUPTED = 1, 130
 EPILOG = """\
@@ -21,7 +22,8 @@ examples:
   fastseg-run --doctor street.fastseg                    what would run here, and what is missing
   fastseg-run --prepare street.fastseg                   build the TensorRT engine ahead of time
 
-exit codes: 0 done; 1 something failed (with several inputs: at least one, the others were run);
+exit codes: 0 done; 1 something failed (with several inputs: at least one, the others were run),
+or the weights are not for the use that --require-usage names;
 2 wrong usage; 130 stopped by Ctrl-C.
 FASTSEG_CACHE names the folder of built engines (default ~/.cache/fastseg), FASTSEG_CACHE_MB its
 size limit."""
@@ -69,6 +71,11 @@ def make_parser() -> argparse.ArgumentParser:
         default=1,
         help="frames to work on at the same time; on a CPU one per core is best for video files",
     )
+    add(
+        "--require-usage",
+        choices=(COMMERCIAL,),
+        help="refuse weights that are not known to allow it, before anything runs",
+    )
     add("--json", action="store_true", help="print one JSON document on stdout")
     add("--version", action="version", version=f"fastseg-runtime {__version__}")
     actions = parser.add_mutually_exclusive_group()
@@ -111,6 +118,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
                 parser.error(f"--{name} needs a bundle")
             if options.inputs:
                 parser.error(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
+            commands.check_usage(options)
             return action(options)
     if options.model and is_input(options.model):
         options.model, options.inputs = None, [options.model, *options.inputs]

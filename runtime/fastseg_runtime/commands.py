@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from time import localtime, strftime
@@ -12,11 +13,13 @@ from fastseg_runtime import bundle_report, doctor
 from fastseg_runtime.bundle import open_bundle
 from fastseg_runtime.engine_cache import EngineCache, cache_folder
 from fastseg_runtime.job import InputError, plan_jobs
+from fastseg_runtime.model_file import open_model
 from fastseg_runtime.opening import Wish
 from fastseg_runtime.progress import ProgressLine
 from fastseg_runtime.run_jobs import Failure, Result, run_jobs
 from fastseg_runtime.session import RealtimeSegmentation
 from fastseg_runtime.shipped import find_shipped
+from fastseg_runtime.usage import require_usage
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -31,6 +34,7 @@ def run_inputs(options: Namespace) -> int:
     if options.model is None:
         options.model = find_shipped()
         print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
+    check_usage(options)
     results: List[Result] = []
     failures: List[Failure] = []
     with _open_session(options) as session, ProgressLine("done") as progress:
@@ -49,6 +53,18 @@ def run_inputs(options: Namespace) -> int:
     elif len(jobs) > 1:
         print(f"{len(results)} of {len(jobs)} done")
     return FAILED if failures else OK
+
+
+def check_usage(options: Namespace) -> None:
+    """Refuse a model whose weights are not for what --require-usage names.
+
+    Raises:
+        UsageRefusedError: see fastseg_runtime.usage.
+    """
+    if options.require_usage is not None:
+        with closing(open_model(options.model)) as model:
+            usage = model.manifest.model.usage
+        require_usage(options.require_usage, usage, str(options.model))
 
 
 def inspect_bundle(options: Namespace) -> int:

@@ -20,6 +20,8 @@ from typing import (
     get_origin,
 )
 
+from fastseg_runtime.usage import USAGES
+
 SCHEMA = 1
 IGNORE_INDEX = 255
 MAX_NUMBER = 1e6  # of a mean or a standard deviation
@@ -49,6 +51,7 @@ class ModelInfo:
     checkpoint_sha256: str
     trained_on: str = ""
     data_licence: str = ""
+    usage: str = ""  # one of fastseg_runtime.usage.USAGES
     normalization: Optional[Dict[str, Any]] = None  # the network's own, inside of the artifacts
     logits: Optional[Dict[str, Any]] = None  # which output they are, the threshold of one logit
 
@@ -174,6 +177,7 @@ def _limits(manifest: Manifest) -> List[Tuple[str, Any, bool]]:
     return [
         ("classes", count, 1 <= count <= IGNORE_INDEX),
         ("model.normalization", manifest.model.normalization, _normalises(manifest.model)),
+        ("model.usage", manifest.model.usage, manifest.model.usage in USAGES),
         ("input.width", given.width, 1 <= given.width <= MAX_SIDE),
         ("input.height", given.height, 1 <= given.height <= MAX_SIDE),
         ("input.color", given.color, given.color == "rgb"),

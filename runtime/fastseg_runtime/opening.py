@@ -26,6 +26,7 @@ from fastseg_runtime.selection import (
     this_processor,
 )
 from fastseg_runtime.selftest import SelfTest, run_selftest
+from fastseg_runtime.usage import describe_usage
 
 log = logging.getLogger("fastseg_runtime")
 
@@ -265,9 +266,11 @@ def _log_provenance(manifest: Manifest, info: SessionInfo) -> None:
         info.backend,
         info.version,
     )
-    if manifest.model.trained_on or manifest.model.data_licence:
+    model = manifest.model
+    if model.trained_on or model.data_licence or model.usage:
         log.info(
-            "weights trained on %s; licence of the data: %s",
-            manifest.model.trained_on or "unknown data",
-            manifest.model.data_licence or "not stated",
+            "weights trained on %s; licence of the data: %s; %s",
+            model.trained_on or "unknown data",
+            model.data_licence or "not stated",
+            describe_usage(model.usage),
         )

@@ -14,6 +14,8 @@ import pytest
 from fastseg_exporters.cli import main
 from fastseg_targets.profile import target_names
 
+from tests.doubles.tiny_onnx import tiny_onnx
+
 Cli = Callable[..., tuple[int, str, str]]
 DATA = "synthetic:size=96x64,train=4,val=2,test=2"
 
@@ -45,6 +47,8 @@ def cli(
         (["--size", "large"], "--size is 'large'; expected WxH, such as 1024x512"),
         (["--output", "masks"], "--output is 'masks'; choose one of classes, logits"),
         (["--mask-stride", "3"], "--mask-stride is 3; choose one of (1, 2, 4)"),
+        (["--require-usage", "any"], "--require-usage is 'any'; expected commercial"),
+        (["--require-usage", "commercial", "--compare", "x"], "--compare makes none"),
         (["--timeout", "0"], "--timeout is 0.0; expected seconds above 0"),
         (["--verify-images", "0"], "--verify-images"),
         (["--calibration-images", "0"], "--calibration-images"),
@@ -189,3 +193,28 @@ def wait_for(look: Callable[[], Any], running: "subprocess.Popen[bytes] | None" 
         assert running is None or running.poll() is None, "it ended by itself"
         time.sleep(0.05)
     raise AssertionError("nothing came")
+
+
+@pytest.mark.parametrize(
+    ("network", "usage"), [("small-camvid", "research use only"), (None, "research use only")]
+)
+def test_weights_not_for_the_required_use_are_refused_in_one_line_before_any_work(
+    cli: Cli, tmp_path: Path, network: str | None, usage: str
+) -> None:
+    words = [network] if network else []
+    code, out, err = cli(*words, "--target", "all", "--require-usage", "commercial")
+    assert (code, out) == (1, "")
+    last = err.splitlines()[-1]
+    assert last.startswith(f"fastseg-export: small-camvid: {usage}, --require-usage commercial")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [tiny_onnx(), b"version https://git-lfs.github.com/spec/v1"])
+def test_a_file_that_is_no_network_is_named_in_one_line(
+    cli: Cli, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    code, out, err = cli("model.onnx")
+    assert (code, out) == (1, "")
+    assert err.startswith("fastseg-export: model.onnx is a") and err.count("\n") == 1
+    assert "weights_only" not in err

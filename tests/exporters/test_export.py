@@ -9,14 +9,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fastseg_exporters.bundle_writer import read_members, write_bundle
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.source import NetworkSource
 from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.backend_onnxruntime import describe
 from fastseg_runtime.bundle import open_bundle
 from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_targets.profile import Gate, load_target, parse_target
 
+from fastseg import load_checkpoint, save_checkpoint
 from fastseg.data.camvid import CLASSES
 
 pytestmark = pytest.mark.slow
@@ -156,6 +159,30 @@ def test_a_bundle_of_another_network_is_kept_unless_forced(
     assert path.read_bytes() == exported[0].read_bytes()
     forced = export_bundle(dataclasses.replace(other, force=True))
     assert [artifact.target for artifact in forced.manifest.artifacts] == ["cpu-fp32"]
+
+
+def test_the_use_that_weights_allow_is_in_every_artifact_and_stays_when_targets_join(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    weights, path = tmp_path / "w.safetensors", tmp_path / "w.fastseg"
+    save_checkpoint(weights, model, dataclasses.replace(info, usage="research"))
+    manifest = export_bundle(plan(NetworkSource(str(weights)), path)).manifest
+    assert manifest.model.usage == "research"
+    with open_bundle(path) as bundle:
+        bare = tmp_path / "bare.onnx"
+        bare.write_bytes(bundle.read("artifacts/cpu-fp32/model.onnx"))
+    assert describe(bare).model.usage == "research"
+
+    _, members = read_members(path)
+    old = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, usage=""))
+    write_bundle(path, old, members)  # as before the field
+    joined = export_bundle(plan(NetworkSource(str(weights)), path, targets=TARGETS[2:])).manifest
+    assert (joined.model.usage, len(joined.artifacts)) == ("research", 2)
+
+    save_checkpoint(weights, model, dataclasses.replace(info, usage="commercial"))
+    again = export_bundle(plan(NetworkSource(str(weights)), path)).manifest
+    assert again.model.usage == "research"  # another header does not loosen what went before
 
 
 @pytest.mark.parametrize("changes", [{"output": "logits"}, {"mask_stride": 4}])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -11,10 +12,13 @@ import pytest
 from fastseg_runtime.bundle import open_bundle
 from fastseg_runtime.manifest import ClassInfo
 from fastseg_targets.device import load_device
+from remote_bench.beforehand import check
 from remote_bench.default_bundle import choose_bundle, target_for
-from remote_bench.errors import UsageError
-from remote_bench.plan import Untrained
+from remote_bench.errors import BenchError, UsageError
+from remote_bench.plan import Plan, Untrained
 from remote_bench.sweep import parse_sweep, summarise_sweep, untrained_bundle
+
+from tests.doubles.tiny_bundle import full_plan
 
 BOARD = load_device("generic-x86")
 
@@ -77,6 +81,34 @@ def save_network(file: Path) -> None:
     file.parent.mkdir(parents=True)
     info = CheckpointInfo("nano", (ClassInfo("a", (0, 0, 0)), ClassInfo("b", (9, 9, 9))), 64, 32)
     save_checkpoint(file, FastSegNet(2, "nano"), info)
+
+
+@pytest.mark.parametrize(
+    ("usage", "message"), [("", "use not stated"), ("research", "research use only")]
+)
+def test_weights_not_for_the_required_use_are_refused_before_a_board_is_touched(
+    folder, usage, message
+):
+    plan = Plan(require_usage="commercial")
+    with pytest.raises(BenchError, match="small-camvid: research use only") as refused:
+        check(["board"], plan, None)  # nothing here: the shipped network would be taken
+    assert refused.value.exit_code == 1
+    write_bundle_of(usage, folder / "street.fastseg")
+    for named in (None, folder / "street.fastseg"):
+        with pytest.raises(BenchError, match=f"street.fastseg: {message}, --require-usage") as no:
+            check(["board"], dataclasses.replace(plan, bundle=named), None)
+        assert no.value.exit_code == 1
+    write_bundle_of("commercial", folder / "street.fastseg")
+    check(["board"], plan, None)
+    with pytest.raises(UsageError, match="--require-usage is 'any'; expected commercial"):
+        check(["board"], Plan(require_usage="any"), None)
+
+
+def write_bundle_of(usage: str, path: Path) -> None:
+    plan = full_plan()
+    model = dataclasses.replace(plan.manifest.model, usage=usage)
+    manifest = dataclasses.replace(plan.manifest, model=model)
+    dataclasses.replace(plan, manifest=manifest).write(path)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from fastseg_runtime.cli import main
 from fastseg_runtime.image_files import encode_rgb
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
-from tests.doubles.tiny_bundle import CLASSES, noise
+from tests.doubles.tiny_bundle import CLASSES, full_plan, noise
 
 
 @pytest.fixture
@@ -56,3 +56,30 @@ def test_a_picture_alone_is_run_with_a_shipped_network_and_its_licence_is_told(
     said = "no bundle named: taking nano-camvid\n"
     assert (said in capsys.readouterr().err) == (words == ["a.png"])
     assert "weights trained on noise; licence of the data: CC0" in caplog.text
+
+
+@pytest.mark.parametrize(("usage", "code"), [("commercial", 0), ("research", 1), ("", 1)])
+def test_weights_that_are_not_for_the_required_use_are_refused_before_anything_runs(
+    usage: str, code: int, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = CheckpointInfo("nano", CLASSES, 64, 32, usage=usage)
+    save_checkpoint(weights / "nano-camvid.safetensors", FastSegNet(len(CLASSES), "nano"), info)
+    Path("a.png").write_bytes(encode_rgb(noise(32, 64)))
+    with pytest.raises(SystemExit) as stopped:
+        main(["a.png", "-o", "out", "--require-usage", "commercial"])
+    assert (stopped.value.code or 0) == code
+    assert Path("out").exists() == (code == 0)
+    if code:
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("fastseg-run: ") and "--require-usage commercial was given" in last
+
+
+@pytest.mark.parametrize("command", [["--verify"], ["--extract", "cpu-fp32"], ["--inspect"]])
+def test_a_bundle_is_refused_by_every_command_that_takes_the_requirement(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = full_plan().write(tmp_path / "tiny.fastseg")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(bundle), *command, "-o", str(tmp_path / "x"), "--require-usage", "commercial"])
+    assert stopped.value.code == 1
+    assert "tiny.fastseg: use not stated, --require-usage" in capsys.readouterr().err

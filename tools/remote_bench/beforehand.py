@@ -4,8 +4,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from fastseg_runtime.usage import COMMERCIAL, UsageRefusedError, require_usage
+
 from remote_bench.bundle_facts import read_manifest
-from remote_bench.errors import UsageError
+from remote_bench.default_bundle import usage_to_measure
+from remote_bench.errors import BenchError, UsageError
 from remote_bench.plan import Plan
 
 _NETWORKS = (".onnx", ".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
@@ -13,11 +16,11 @@ _NETWORKS = (".onnx", ".safetensors", ".pth", ".engine", ".tflite", ".mlpackage"
 _APART: dict[str, tuple[tuple[str, ...], str]] = {
     "--resume": (
         ("a host", "a bundle", "--detach", "--sweep", "--target", "--frames", "--fps",
-         "--power-mode", "--deploy"),
+         "--power-mode", "--deploy", "--require-usage"),
         "the run has what it was started with",
     ),
     "--sweep": (
-        ("a bundle", "--detach", "--deploy", "--record", "--report"),
+        ("a bundle", "--detach", "--deploy", "--record", "--report", "--require-usage"),
         "it measures networks of its own and gives a table",
     ),
     "--detach": (("--require", "--record", "--report"), "give that to --resume"),
@@ -44,7 +47,10 @@ def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
 
     Raises:
         UsageError: a file for a host, no such bundle, target or frames, or no place for the page.
+        BenchError: the weights are not for the use that the plan requires.
     """
+    if plan.require_usage not in (None, COMMERCIAL):
+        raise UsageError(f"--require-usage is {plan.require_usage!r}; expected {COMMERCIAL}")
     for host in hosts:
         if host.endswith(_NETWORKS):
             raise UsageError(
@@ -53,6 +59,12 @@ def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
             )
     if plan.bundle is not None:
         read_manifest(plan.bundle, plan.target)
+    if plan.require_usage is not None:
+        name, usage = usage_to_measure(plan.bundle)
+        try:
+            require_usage(plan.require_usage, usage, name)
+        except UsageRefusedError as error:
+            raise BenchError(error) from error
     if plan.frames is not None and not plan.frames.exists():
         raise UsageError(f"--frames {plan.frames}: no such folder or video")
     if html is not None and (html.is_dir() or not os.access(html.absolute().parent, os.W_OK)):

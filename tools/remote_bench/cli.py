@@ -55,6 +55,10 @@ def bench(
     require: Annotated[
         str | None, typer.Option(help="Limits, such as fps>=30,p99<=33ms,memory<=500MB,power<=10W.")
     ] = None,
+    require_usage: Annotated[
+        str | None,
+        typer.Option(help="commercial: refuse weights that are not known to allow it (code 1)."),
+    ] = None,
     sweep: Annotated[
         str | None, typer.Option(help="Untrained networks instead: nano,small,base,large.")
     ] = None,
@@ -97,11 +101,13 @@ def bench(
     plan = Plan(
         bundle=bundle, target=target, seconds=seconds, idle_s=idle, frames=frames, fps=fps,
         power_mode=power_mode, deploy=deploy, keep=keep, base=folder,
+        require_usage=require_usage,
     )  # fmt: skip
     wanted, connector = _requirements(require), Connector(accept_host_key, password_fd)
     beforehand.check_together(
         {"a host": hosts, "a bundle": bundle, "--target": target, "--frames": frames,
          "--fps": fps, "--power-mode": power_mode, "--require": require, "--sweep": sweep,
+         "--require-usage": require_usage,
          "--deploy": deploy, "--record": record, "--detach": detached, "--resume": resume,
          "--report": report}
     )  # fmt: skip

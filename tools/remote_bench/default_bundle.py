@@ -3,10 +3,12 @@
 import importlib
 import threading
 from pathlib import Path
+from typing import Any
 
 from fastseg_targets.device import Device
 from fastseg_targets.profile import Target, load_target, target_names
 
+from remote_bench.bundle_facts import read_manifest
 from remote_bench.cache import cache_folder
 from remote_bench.errors import BenchError, UsageError
 from remote_bench.watch import Watch
@@ -24,13 +26,30 @@ def choose_bundle(named: Path | None, target: str | None, device: Device, watch:
     """
     if named is not None:
         return named
-    here = sorted(Path.cwd().glob("*.fastseg"), key=lambda path: path.stat().st_mtime)
-    if here:
-        watch.note(f"bundle: {here[-1].name}, the newest in this folder")
-        return here[-1]
+    if (here := _newest_here()) is not None:
+        watch.note(f"bundle: {here.name}, the newest in this folder")
+        return here
     watch.phase("export")
     with ONE_EXPORT:
         return _export(load_target(target) if target else target_for(device), watch)
+
+
+def usage_to_measure(named: Path | None) -> tuple[str, str]:
+    """Return the name and the usage of the bundle or network that choose_bundle will take.
+
+    Raises:
+        UsageError: there is none.
+    """
+    bundle = named or _newest_here()
+    if bundle is not None:
+        return str(bundle), read_manifest(bundle, None).model.usage
+    network = _open_default()[1]
+    return network.name, network.info.usage
+
+
+def _newest_here() -> Path | None:
+    bundles = Path.cwd().glob("*.fastseg")
+    return max(bundles, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def target_for(device: Device) -> Target:
@@ -41,7 +60,8 @@ def target_for(device: Device) -> Target:
     return in_float[0] if in_float else load_target(_ANYWHERE)
 
 
-def _export(target: Target, watch: Watch) -> Path:
+def _open_default() -> tuple[Any, Any, str]:
+    """Return the source of the network that is taken, the network, and where it comes from."""
     try:
         from fastseg_exporters.default_source import default_checkpoint
         from fastseg_exporters.source import NetworkSource
@@ -55,9 +75,13 @@ def _export(target: Target, watch: Watch) -> Path:
     try:
         spec, origin = default_checkpoint(Path.cwd())
         source = NetworkSource(spec)
-        network = source.open()
+        return source, source.open(), origin
     except CheckpointError as error:
         raise UsageError(f"no *.fastseg in this folder, and no network for one: {error}") from error
+
+
+def _export(target: Target, watch: Watch) -> Path:
+    source, network, origin = _open_default()
     name = f"{network.name}-{network.sha256[:12]}-{target.name}.fastseg"
     bundle = cache_folder("bundles") / name
     watch.note(f"bundle: {network.name}, {origin}, exported as {target.name} to {bundle}")

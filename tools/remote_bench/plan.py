@@ -33,6 +33,7 @@ class Plan:
     bundle: Path | None = None  # None: the newest here, or one of ours
     untrained: Untrained | None = None  # instead of a bundle
     target: str | None = None
+    require_usage: str | None = None  # "commercial": of the weights
     seconds: float = 20.0
     warmup_s: float = 2.0
     idle_s: float = 5.0

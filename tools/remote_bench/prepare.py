@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fastseg_runtime.manifest import Artifact, Manifest
+from fastseg_runtime.usage import describe_usage
 from fastseg_targets.device import recognise
 
 from remote_bench import payload
@@ -54,6 +55,8 @@ class Preparation:
         else:
             bundle = choose_bundle(plan.bundle, plan.target, device, self._watch)
         manifest = read_manifest(bundle, plan.target)
+        if not (plan.bundle or plan.untrained):
+            self._watch.note(f"weights: {describe_usage(manifest.model.usage)}")
         artifacts = candidates(manifest, plan.target)
         packages = missing_packages(probe, artifacts, named=plan.target is not None)
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastseg_runtime.usage import describe_usage
+
 from fastseg import CheckpointInfo, Network, pretrained, profile
 
 HEAD = """\
@@ -22,12 +24,25 @@ A name works wherever a command takes a checkpoint:
 Weights are stored in half precision and computed with in float32 or what a target asks for. Scores
 are of the rounded weights, single scale, over the whole test split. Each is the end of a fixed
 schedule, not its best moment; which schedules ship was decided knowing their scores.
+
+The code's MIT licence does not cover the weights: `fastseg/weights/LICENSE-WEIGHTS` does. What they
+may be used for is `usage` in each header, "research" or "commercial" ("" where nobody said). A
+bundle has it too, and so has what is trained from them, taught by them or pruned from them: the
+strictest of data, start and teacher wins. Of data of your own, say it: `fastseg-train --usage
+commercial`. With `--require-usage commercial`, `fastseg-export`, `fastseg-run` and `remote_bench`
+refuse all else in one line, exit code 1, before any work. No street network that ships here is
+known to be cleared for commercial use; train one on data that is.
 """
 NONE = "\nNo network ships yet.\n"
 TABLE = """\
-| name | parameters | GMACs | input | file | mIoU | mIoU near borders | trained on |
-|---|--:|--:|--:|--:|--:|--:|---|
+| name | parameters | GMACs | input | file | mIoU | mIoU near borders | trained on | weights |
+|---|--:|--:|--:|--:|--:|--:|---|---|
 """
+# Data set -> why its weights may be used so.
+TERMS = {
+    "camvid": "CamVid's authors name no licence; we treat these weights as research-only.",
+    "synthetic": "No data of others went into them; the MIT licence of the code is theirs too.",
+}
 # Data set -> what a network of it is not good for.
 LIMITS = {
     "camvid": "Other cities, cameras, weathers or seasons: its training pictures come from a few "
@@ -66,7 +81,7 @@ def _row(network: Network, folder: Path) -> str:
     return (
         f"| `{network.name}` | {cost.parameters / 1e6:.2f} M | {cost.macs / 1e9:.2f} "
         f"| {info.width}x{info.height} | {megabytes:.1f} MB | {scores['miou']:.3f} "
-        f"| {scores['boundary_miou']:.3f} | {info.trained_on} |\n"
+        f"| {scores['boundary_miou']:.3f} | {info.trained_on} | {describe_usage(info.usage)} |\n"
     )
 
 
@@ -79,6 +94,7 @@ def render_card(network: Network) -> str:
     return f"""\
 ## {network.name}
 
+- Weights: {describe_usage(info.usage)}. {TERMS[info.trained_on.split()[0]]}
 - Data: {info.trained_on}. Licence of the data: {info.data_licence}.
 - Made by `{training["command"]}`: {made}, PyTorch {training["torch"]}.
   One run; another seed may differ by a point.

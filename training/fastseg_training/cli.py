@@ -47,6 +47,7 @@ def command(
     init: options.Init = None,
     teacher: options.Teacher = None,
     prune: options.Prune = None,
+    usage: options.Usage = None,
     classes: options.Classes = None,
     size: options.Size = None,
     weights: options.Weights = None,

@@ -48,6 +48,14 @@ Prune = Annotated[
         metavar="SHARE", help="Save this share of the MACs of --init by removing channels."
     ),
 ]
+Usage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="commercial or research: what your own data allow. Known data, --init and --teacher "
+        "may say less, and then do.",
+    ),
+]
 Classes = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="Other names and colours of the classes."),

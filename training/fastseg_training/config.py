@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import tomlkit
+from fastseg_runtime.usage import USAGES
 
 from fastseg.model import STRIDE
 from fastseg_training.augment import Augmentation
@@ -35,6 +36,8 @@ class TrainConfig:
         init: a checkpoint to start from, for a backbone a file of ImageNet weights; "" for none.
         teacher: a checkpoint of the same classes to imitate; "" for none.
         prune: share of the multiply-adds of `init` to save by removing channels; 0 for none.
+        usage: "commercial" or "research": what data and network of one's own may be used for; ""
+            says nothing. What is inherited from `init`, `teacher` and known data stays.
         classes: a classes.txt with other names and colours; "" for the data set's own.
         size: "WxH" that pictures are resized to and the network is meant for; "" for their own.
         crop: "WxH" of the training crops, multiples of 32.
@@ -59,6 +62,7 @@ class TrainConfig:
     init: str = ""
     teacher: str = ""
     prune: float = 0
+    usage: str = ""
     classes: str = ""
     size: str = ""
     crop: str = "288x288"
@@ -85,6 +89,8 @@ class TrainConfig:
         for name in ("batch", "epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
+        if self.usage not in USAGES:
+            raise ConfigError(f"usage is {self.usage!r}; expected commercial or research")
 
     def command(self) -> str:
         """Return the fastseg-train command of this run, without where its files lie."""

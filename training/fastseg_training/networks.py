@@ -6,16 +6,18 @@ import sys
 from pathlib import Path
 
 from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.usage import NOT_STATED, RESEARCH, strictest
 from torch import nn
 
 from fastseg import VARIANTS, FastSegNet, open_network
 from fastseg.backbones import BACKBONES, BackboneNet, load_backbone
-from fastseg.checkpoint import read_info, read_state_dict
+from fastseg.checkpoint import read_info, read_state_dict, usage_of_weights
 from fastseg.model import Head
 from fastseg.narrow import narrow_to_weights
 from fastseg.network import check_logits
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
+from fastseg.usage import usage_of_data
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.init_weights import copy_matching
 
@@ -136,6 +138,34 @@ def is_pruned(config: TrainConfig) -> bool:
     if config.prune or not config.init or config.model not in VARIANTS:
         return bool(config.prune)
     return open_network(config.init).info.pruned
+
+
+def inherited_usages(config: TrainConfig) -> list[str]:
+    """Return what the weights that a training starts from and imitates may be used for."""
+    usages = []
+    if config.init:
+        is_ours = config.model in VARIANTS
+        path = Path(config.init)
+        usages.append(open_network(path).info.usage if is_ours else usage_of_weights(path))
+    if config.teacher:
+        usages.append(open_network(config.teacher).info.usage)
+    return usages
+
+
+def usage_of(config: TrainConfig, kind: str) -> str:
+    """Return what the trained weights may be used for: the strictest of all they come from.
+
+    The user's word counts for what nobody else knows, data and networks of their own.
+
+    Args:
+        config: the configuration.
+        kind: of the data, such as "camvid".
+    """
+    is_known = config.model in (*VARIANTS, *BACKBONES)
+    own = [usage_of_data(kind), *([] if is_known else [NOT_STATED])]
+    stated = [usage or config.usage for usage in own]
+    floor = [RESEARCH] if config.usage == RESEARCH else []
+    return strictest([*stated, *floor, *inherited_usages(config)])
 
 
 def open_teacher(

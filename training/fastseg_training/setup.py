@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import torch
 from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.usage import describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
@@ -26,6 +28,7 @@ from fastseg_training.networks import (
     choose_normalization,
     is_pruned,
     open_teacher,
+    usage_of,
 )
 from fastseg_training.precision import choose_device
 from fastseg_training.resident import ResizedDataset, Samples, make_resident
@@ -52,6 +55,8 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     classes = choose_classes(config, dataset)
     size = parse_size(config.size) if config.size else None
     info = describe(config, dataset, classes, size or image_size(dataset[0]))
+    if distributed.rank() == 0:
+        print(f"weights of this training: {describe_usage(info.usage)}", file=sys.stderr)
     model = build_network(config, classes, (info.width, info.height), info.normalization)
     teacher = open_teacher(config, classes, info.normalization)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
@@ -154,6 +159,7 @@ def describe(
         height=size[1],
         trained_on=f"{dataset.name} {dataset.split}",
         data_licence=dataset.licence,
+        usage=usage_of(config, dataset.name),
         training={
             "command": config.command(),
             "data": config.data,  # where fastseg-export looks for images unless told otherwise
