@@ -1,4 +1,4 @@
-"""fastseg_exporters: networks in the formats of their devices, each proven before it ships."""
+"""fastseg_exporters: networks in the formats of their devices, each judged before it ships."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""fastseg-export: a network in the formats of its devices, each proven, in one bundle."""
+"""fastseg-export: a network in the formats of its devices, each judged, in one bundle."""
 
 import json
 import signal
@@ -110,9 +110,12 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Export a network for devices, prove each artifact, and write one bundle.
+    """Export a network for devices, judge each artifact, and write one bundle.
 
     fastseg-export runs/street/model.safetensors --target jetson-fp16 --target cpu-int8
+
+    Each artifact is run beside PyTorch by its own engine; Core ML packages are evaluated by an
+    interpreter of ours where there is no macOS, and ONNX for TensorRT is run by ONNX Runtime.
 
     Without --calibration and --verify it takes the images of the training, if the checkpoint
     records them and they are still there.

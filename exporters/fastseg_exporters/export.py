@@ -1,4 +1,4 @@
-"""From a network and a list of targets to a bundle whose every artifact is proven."""
+"""From a network and a list of targets to a bundle whose every artifact was judged."""
 
 import dataclasses
 import tempfile

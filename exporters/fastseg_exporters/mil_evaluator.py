@@ -1,4 +1,4 @@
-"""Runs a Core ML program in torch: the proof of an .mlpackage where there is no macOS.
+"""Evaluates a Core ML program in torch, where there is no macOS: a check of ours, no proof.
 
 Operations are computed in float32 and every result is rounded to the type that the program
 stores it in, so fp16's rounding and overflow are seen here as they are on a phone.

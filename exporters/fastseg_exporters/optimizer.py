@@ -23,7 +23,7 @@ from fastseg_exporters.to_onnx_int8 import quantize_weights
 class ModelOptimizer:
     """Exports, shrinks and times one network.
 
-    For artifacts that are proven before they ship, use fastseg-export.
+    For artifacts that are judged before they ship, use fastseg-export.
 
     Args:
         model: FastSegNet, or any module that gives logits (N, K, h, w).

@@ -1,4 +1,4 @@
-"""Proves artifacts as a device would run them: in a bundle, through the runtime."""
+"""Judges artifacts as a device would run them: in a bundle, through the runtime."""
 
 import contextlib
 import dataclasses
@@ -76,6 +76,6 @@ class Prover:
 
 
 def proving_backend(artifact: Artifact) -> str:
-    """Return the backend that proves an artifact here: Core ML itself runs on macOS alone."""
+    """Return the backend that judges an artifact here: Core ML itself runs on macOS alone."""
     off_macos = artifact.format == "coreml" and sys.platform != "darwin"
     return "mil" if off_macos else "auto"

@@ -19,12 +19,12 @@ MODULES_OF_EXTRA = {
     "coreml": ("coremltools",),
     "train": ("torch", "safetensors"),
 }
-# Exporter -> what proves its artifacts on a workstation.
+# Exporter -> what judges its artifacts on a workstation.
 VERIFIED_BY = {
     "onnx": "ONNX Runtime",
-    "tensorrt": "ONNX Runtime; TensorRT on the device",
+    "tensorrt": "ONNX Runtime, not TensorRT",
     "tflite": "LiteRT",
-    "coreml": "Core ML" if sys.platform == "darwin" else "torch, operation by operation",
+    "coreml": "Core ML" if sys.platform == "darwin" else "our interpreter in torch, not Core ML",
     "pytorch": "PyTorch",
 }
 
@@ -123,7 +123,7 @@ def is_installed(extra: str) -> bool:
 
 
 def target_rows(targets: Iterable[Target]) -> list[dict[str, str]]:
-    """Return each target with what it needs, and whether this machine can make and prove it."""
+    """Return each target with what it needs, and whether this machine can make and judge it."""
     return [
         {
             "target": target.name,
@@ -143,5 +143,5 @@ def target_table(targets: Iterable[Target]) -> TextTable:
         (*list(row.values())[:-1], row["verified_by"] if row["here"] == "yes" else "-")
         for row in target_rows(targets)
     ]
-    headings = ("target", "description", "precisions", "needs", "here", "verified here by")
+    headings = ("target", "description", "precisions", "needs", "here", "judged here by")
     return TextTable(headings, rows)

@@ -52,7 +52,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     """Write model.mlpackage into out_dir.
 
     Raises:
-        ConversionError: an operation that Core ML, or the proof of it without macOS, cannot take.
+        ConversionError: an operation that Core ML, or our interpreter of it, cannot take.
         ValueError: a precision or an option that does not exist.
     """
     options = parse_options(Options, request.target)
@@ -169,7 +169,7 @@ def check_provable(program: Program, traced: ExportedProgram) -> None:
     steps = [f"{o.type}, from {describe_step(traced, _names_from(o, program))}" for o in unknown]
     if steps:
         raise ConversionError(
-            "Core ML takes the network, but it cannot be proven without macOS for "
+            "Core ML takes the network, but it cannot be evaluated without macOS for "
             f"{'; '.join(steps)}. Export on a Mac, or add the operation to mil_ops.py"
         )
 

@@ -1,4 +1,4 @@
-"""fastseg_runtime: run fastseg bundles on a device, with numpy alone."""
+"""fastseg_runtime: run fastseg bundles on a device, with numpy and one engine."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The main job in a few minutes: train on generated streets, export, prove, run, report.
+"""The main job in a few minutes: train on generated streets, export, judge, run, report.
 
 Runs the three commands as a user would, in the folder demo/, then writes demo/report.html.
 """

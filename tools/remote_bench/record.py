@@ -1,4 +1,4 @@
-"""`--record`: the bundle carries its proof, the figures of each board that it was measured on."""
+"""`--record`: the bundle carries the figures of each board that it was measured on."""
 
 import dataclasses
 import os

@@ -120,7 +120,7 @@ def record_all(outcomes: dict[str, Outcome]) -> None:
         if isinstance(outcome, BenchError):
             continue
         if outcome["verdict"] == "invalid":
-            _say(f"{outcome['host']}: not recorded: an invalid run is no proof")
+            _say(f"{outcome['host']}: not recorded: an invalid run is no evidence")
             continue
         bundle = Path(outcome["bundle"]["path"])
         try:
