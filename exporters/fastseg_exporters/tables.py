@@ -22,7 +22,7 @@ MODULES_OF_EXTRA = {
 # Exporter -> what judges its artifacts on a workstation.
 VERIFIED_BY = {
     "onnx": "ONNX Runtime",
-    "tensorrt": "ONNX Runtime, not TensorRT",
+    "tensorrt": "ONNX Runtime; TensorRT on the device",
     "tflite": "LiteRT",
     "coreml": "Core ML" if sys.platform == "darwin" else "our interpreter in torch, not Core ML",
     "pytorch": "PyTorch",
@@ -143,5 +143,5 @@ def target_table(targets: Iterable[Target]) -> TextTable:
         (*list(row.values())[:-1], row["verified_by"] if row["here"] == "yes" else "-")
         for row in target_rows(targets)
     ]
-    headings = ("target", "description", "precisions", "needs", "here", "judged here by")
+    headings = ("target", "description", "precisions", "needs", "here", "verified here by")
     return TextTable(headings, rows)
