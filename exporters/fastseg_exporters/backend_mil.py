@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.metrics import Array
+from fastseg_runtime.named_files import check_mlpackage
 
 from fastseg_exporters.mil_evaluator import Evaluator
 from fastseg_exporters.mil_program import Operand, Operation, Program, Ref, Result
@@ -38,12 +39,15 @@ class MilBackend:
         """Read the package.
 
         Raises:
+            BundleError: the package names files outside itself.
             ValueError: not a segmentation package, or a device other than the CPU.
             UnsupportedOperationError: an operation that cannot be evaluated.
         """
         if source.device not in ("auto", "cpu"):
             raise ValueError(f"mil: no device {source.device!r}; it evaluates on the cpu")
-        self._evaluator = Evaluator(read_program(source.locate()))
+        package = source.locate()
+        check_mlpackage(package)
+        self._evaluator = Evaluator(read_program(package))
 
     def infer(self, image_1HW3: Array) -> Array:
         """Run the program once; see Backend.infer."""

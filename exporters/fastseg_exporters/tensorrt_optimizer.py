@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from fastseg_runtime.named_files import check_onnx
 from fastseg_runtime.shared_files import write_file
 from fastseg_runtime.tensorrt_platform import probe_release
 from onnx import TensorProto
@@ -19,7 +20,7 @@ class TensorRTOptimizer:
     programs load.
 
     Args:
-        onnx_path: the model, one file.
+        onnx_path: the model; its weights may lie beside it, as torch writes large ones.
 
     Raises:
         FileNotFoundError: no such file.
@@ -41,13 +42,14 @@ class TensorRTOptimizer:
             The build record: versions, GPU, flags, hashes, seconds, precision of the layers.
 
         Raises:
+            BundleError: the model names files in other folders.
             ImportError: no TensorRT here.
             TensorRTError: the build failed; the message says why and what to do.
             CudaError: no GPU, no driver or no memory.
         """
         backend = import_module("fastseg_runtime.backend_tensorrt")
         strongly_typed = probe_release(backend.tensorrt).strongly_typed
-        model = self.onnx_path.read_bytes()
+        model = _whole(self.onnx_path)
         if strongly_typed and precision == "fp16":
             model = _in_half_precision(model)
         built = backend.build_here(model, precision)
@@ -57,6 +59,16 @@ class TensorRTOptimizer:
         write_file(Path(f"{path}.json"), (json.dumps(built.record, indent=1) + "\n").encode())
         record: dict[str, Any] = built.record
         return record
+
+
+def _whole(path: Path) -> bytes:
+    """Return a model as one file, with the weights that it names in its own folder."""
+    content = path.read_bytes()
+    beside = {file.name: file.stat().st_size for file in path.parent.iterdir() if file.is_file()}
+    if not check_onnx(content, str(path), beside):
+        return content
+    whole: bytes = onnx.load(path).SerializeToString()
+    return whole
 
 
 def _in_half_precision(model: bytes) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.image_files import to_pillow
 from fastseg_runtime.metrics import Array
+from fastseg_runtime.named_files import check_mlpackage
 
 # device -> where Core ML may run the network.
 COMPUTE_UNITS = {
@@ -32,13 +33,16 @@ class CoreMLBackend:
         """Load the package; `device` is "all", "cpu", "cpu_and_gpu" or "cpu_and_ne".
 
         Raises:
+            BundleError: the package names files outside itself.
             ValueError: another device, or a package with several inputs or outputs.
         """
         if source.device not in COMPUTE_UNITS:
             choices = ", ".join(COMPUTE_UNITS)
             raise ValueError(f"coreml: no device {source.device!r}; choose one of {choices}")
         units = getattr(coremltools.ComputeUnit, COMPUTE_UNITS[source.device])
-        model = coremltools.models.MLModel(str(source.locate()), compute_units=units)
+        package = source.locate()
+        check_mlpackage(package)
+        model = coremltools.models.MLModel(str(package), compute_units=units)
         interface = model.get_spec().description
         (image,), (output,) = interface.input, interface.output
         self._input_name, self._output_name = image.name, output.name

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.metrics import Array
+from fastseg_runtime.named_files import check_tflite
 from fastseg_runtime.selection import cpu_count
 
 try:
@@ -30,12 +31,14 @@ class LiteRTBackend:
         """Load the model; `device` is "auto" or "cpu".
 
         Raises:
+            BundleError: the model's weights lie in other files.
             ValueError: another device, or a model with other inputs and outputs than it should.
         """
         if source.device not in ("auto", "cpu"):
             raise ValueError(f"litert: no device {source.device!r}; choose cpu")
         threads = source.threads or min(MAX_THREADS, cpu_count())
         content = source.read(source.artifact.entry)
+        check_tflite(content, source.artifact.entry)
         interpreter = Interpreter(model_content=content, num_threads=threads)
         (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
         _check_input(image, source)

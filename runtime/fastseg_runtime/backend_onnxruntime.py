@@ -1,14 +1,16 @@
 """ONNX Runtime: ONNX artifacts on any CPU; on NVIDIA GPUs through its providers if asked to."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import onnxruntime
 
 from fastseg_runtime.backend import ModelSource
-from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
+from fastseg_runtime.bundle import BundleError
+from fastseg_runtime.manifest import Artifact, InputSpec, Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.metrics import Array
+from fastseg_runtime.named_files import check_onnx
 from fastseg_runtime.palette import numbered_classes
 
 METADATA_KEY = "fastseg"  # in metadata_props: the manifest as JSON, without artifacts
@@ -46,6 +48,7 @@ class OnnxRuntimeBackend:
         """Load the model; `device` is "cpu", "cuda", "tensorrt" or one with an index, "cuda:1".
 
         Raises:
+            BundleError: the graph names files that the artifact has not.
             ValueError: an unknown device, or one that this onnxruntime was not built for; or a
                 graph with other inputs or outputs than fastseg's.
         """
@@ -57,8 +60,10 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if source.threads:
             options.intra_op_num_threads = source.threads
-        many = len(source.artifact.files) > 1  # weights may lie beside the graph
-        model = str(source.locate()) if many else source.read(source.artifact.entry)
+        content = source.read(source.artifact.entry)
+        # From bytes, names would be looked up in the current folder.
+        beside = check_onnx(content, source.artifact.entry, _siblings(source.artifact))
+        model = str(source.locate()) if beside else content
         self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         _check_provider(self._session, source.device)
         self._bind(self._session, source)
@@ -107,12 +112,17 @@ def describe(path: Path) -> Manifest:
     Without fastseg's metadata the size comes from the graph, and the classes are numbered.
 
     Raises:
+        BundleError: it names other files, as for its weights.
         ValueError: not an ONNX file, or one with other inputs or outputs than fastseg's.
     """
+    content = path.read_bytes()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS["cpu"])
+        check_onnx(content, str(path))
+        session = onnxruntime.InferenceSession(content, options, providers=PROVIDERS["cpu"])
+    except BundleError:
+        raise
     except Exception as error:  # onnxruntime has a class of its own for each kind of damage
         raise ValueError(f"{path} is no ONNX file that loads here: {error}") from error
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
@@ -131,6 +141,13 @@ def describe(path: Path) -> Manifest:
         input=InputSpec(width=image.shape[2], height=image.shape[1]),
         output=OutputSpec("logits" if is_logits else "classes"),
     )
+
+
+def _siblings(artifact: Artifact) -> Dict[str, int]:
+    """Return plain name -> size of the files in the folder of the artifact's entry."""
+    paths = [(PurePosixPath(file.path), file.bytes) for file in artifact.files]
+    entry = PurePosixPath(artifact.entry)
+    return {path.name: size for path, size in paths if path == entry.with_name(path.name) != entry}
 
 
 def _providers(device: str) -> List[Any]:

@@ -13,6 +13,7 @@ from fastseg_runtime.backend import (
     check_backend_name,
     load_backend,
 )
+from fastseg_runtime.bundle import BundleError
 from fastseg_runtime.frame_runner import FrameRunner
 from fastseg_runtime.libraries import Availability, probe, version_number
 from fastseg_runtime.manifest import Artifact, Manifest
@@ -87,7 +88,9 @@ def open_best(path: Union[str, Path], wish: Wish) -> Opened:
     """Try the candidates of a model, best first, and return the first that works.
 
     Raises:
-        FileNotFoundError, BundleError, ValueError: the file or the wish makes no sense.
+        FileNotFoundError, ValueError: the file or the wish makes no sense.
+        BundleError: an artifact is damaged, or names files outside of itself; no other is tried.
+        MemoryError: this machine has not enough memory.
         BuildRefusedError: the best needs its engine built first, and wish.build is "never".
         NoBackendError: nothing in it runs here; the message says why, and what would help.
     """
@@ -153,8 +156,8 @@ def _first_that_works(model: ModelFile, wish: Wish) -> Opened:
         if rejection is None:
             try:
                 return _open(model, candidate, library, wish, rejected)
-            except BuildRefusedError:
-                raise
+            except (BuildRefusedError, BundleError, MemoryError):
+                raise  # nothing that another artifact could make good
             except Exception as error:  # engines raise classes of their own
                 rejection = _failed(candidate, error)
         if rejection.failed:

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional
 
 import fastseg_runtime
 from fastseg_runtime.cuda import Cuda, current_device
+from fastseg_runtime.named_files import check_onnx
 from fastseg_runtime.tensorrt_audit import Audit, audit_engine
 from fastseg_runtime.tensorrt_errors import (
     MEMORY_FIX,
@@ -67,6 +68,7 @@ def build_engine(
         progress: called about twice a second while it lasts.
 
     Raises:
+        BundleError: the graph names other files.
         TensorRTError: it failed, with the cause and what to do, or the layers did not take
             the precision.
         KeyboardInterrupt: at Ctrl-C.
@@ -79,6 +81,7 @@ def build_engine(
         raise TensorRTError(
             "int8 needs a graph with Q/DQ nodes: export it with --target jetson-int8"
         )
+    check_onnx(request.onnx, "the ONNX graph")
     status = BuildStatus()
 
     def work() -> BuiltEngine:

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from fastseg_exporters.tensorrt_optimizer import TensorRTOptimizer
+from fastseg_runtime.bundle import BundleError
 from fastseg_runtime.cuda import Cuda
 from fastseg_runtime.tensorrt_errors import TensorRTError
 from fastseg_runtime.tensorrt_runner import TensorRTRunner
@@ -55,6 +57,19 @@ def test_an_engine_in_half_precision_is_built_whatever_the_release(
     image = random_image()
     agreement = (runner.infer(image) == expected_classes(tiny_onnx("fp16"), image)).mean()
     assert agreement == 1.0
+
+
+def test_weights_beside_the_model_are_taken_by_plain_name_alone(
+    device: tuple[Any, FakeCudart], onnx_path: Path
+) -> None:
+    model = onnx.load(onnx_path)
+    onnx.save(model, onnx_path, save_as_external_data=True, location="m.data", size_threshold=0)
+    assert TensorRTOptimizer(onnx_path).build_engine(onnx_path.parent / "a.engine")["engine_sha256"]
+    elsewhere = onnx_path.parent / "inner" / "model.onnx"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(onnx_path.read_bytes().replace(b"m.data", b"../m.d"))
+    with pytest.raises(BundleError, match=r"names the file '\.\./m\.d'"):
+        TensorRTOptimizer(elsewhere).build_engine(onnx_path.parent / "b.engine")
 
 
 def test_what_one_build_measured_serves_the_next(

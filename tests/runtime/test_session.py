@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_runtime import BundleError, NoBackendError, RealtimeSegmentation
+from fastseg_runtime import BundleError, RealtimeSegmentation
 from fastseg_runtime.manifest import InputSpec, Manifest, OutputSpec
 from onnx import TensorProto
 
@@ -340,13 +340,15 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
             RealtimeSegmentation(tmp_path / name)
 
 
-def test_a_damaged_artifact_is_not_used(tmp_path: Path) -> None:
-    plan = full_plan()
+def test_a_damaged_artifact_is_said_and_no_other_is_used_instead(tmp_path: Path) -> None:
+    plan = full_plan().with_artifact("slow", argmax_onnx(), precision="fp16")
     member = "artifacts/cpu-fp32/model.onnx"
     other = bytes(reversed(plan.members[member]))
     path = BundlePlan(plan.manifest, {**plan.members, member: other}).write(tmp_path / "b.fastseg")
-    with pytest.raises(NoBackendError, match="SHA-256"):
+    with pytest.raises(BundleError, match="SHA-256"):
         RealtimeSegmentation(path)
+    with RealtimeSegmentation(path, target="slow") as session:  # what is whole can be asked for
+        assert session.info.target == "slow"
 
 
 def test_a_foreign_file_is_no_bundle(tmp_path: Path) -> None:
