@@ -4,13 +4,14 @@ Shape letters: N batch, K classes, H and W pixels; h and w are the size of the l
 """
 
 import copy
+from collections.abc import Collection
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor, nn
 
+from fastseg.fold import fold_batch_norms
 from fastseg.model import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading, choose, leaves
@@ -24,7 +25,7 @@ class DeployGraph(nn.Module):
     Args:
         network: FastSegNet, or any module that gives logits (N, K, h, w) for normalised images
             (N, 3, H, W), alone or among other outputs. It is copied, set to eval mode, and its
-            batch norms are folded.
+            batch norms are folded (fastseg/fold.py).
         width: W, pixels.
         height: H, pixels.
         mean: subtracted from the bytes.
@@ -35,6 +36,7 @@ class DeployGraph(nn.Module):
             step from one to the other.
         reading: which of the network's outputs are its logits, and where one logit is the second
             class; None: the one that can be.
+        keep_norms: batch norms, by their names in `core`, that are not to be folded.
 
     Raises:
         ValueError: unknown output or mask_stride, a size below the stride, or no logits.
@@ -51,6 +53,7 @@ class DeployGraph(nn.Module):
         mask_stride: int = 1,
         normalization: Normalization | None = None,
         reading: Reading | None = None,
+        keep_norms: Collection[str] = (),
     ) -> None:
         super().__init__()
         if output not in ("classes", "logits"):
@@ -65,7 +68,7 @@ class DeployGraph(nn.Module):
         self.width, self.height, self.mean, self.std = width, height, mean, std
         self.output, self.mask_stride = output, mask_stride
         enter = None if normalization is None else renormalise(mean, std, normalization)
-        self.core = logits_core(network, width, height, enter, reading)
+        self.core = logits_core(network, width, height, enter, reading, keep_norms)
 
     def forward(self, image_NHW3: Tensor) -> Tensor:
         """Segment RGB bytes.
@@ -191,36 +194,13 @@ def logits_core(
     height: int,
     enter: nn.Module | None = None,
     reading: Reading | None = None,
+    keep_norms: Collection[str] = (),
 ) -> nn.Module:
     """Return a copy in eval mode that gives the smallest logits map the network has."""
     network = copy.deepcopy(network).cpu().float().eval()
-    if not isinstance(network, FastSegNet):
-        folded = fold_batch_norms(network)
-        return ChosenLogits(folded, width, height, enter, reading or Reading()).eval()
-    network.auxiliary_heads = nn.ModuleList()
-    return fold_batch_norms(PaddedLogits(network, width, height, enter))
-
-
-def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """Fold batch norms into the convolutions before them, where torch.fx can trace the network.
-
-    A network of one's own that it cannot trace is returned as it is: every exporter folds by
-    itself then, only less visibly.
-    """
-    try:
-        graph = fx.Tracer().trace(network)
-    except Exception:  # the network's own code runs on stand-ins here: it may raise anything
-        return network
-    for node in graph.nodes:
-        if node.op == "call_module" and isinstance(node.args[0], fx.Node):
-            _fold_pair(network, conv=node.args[0], norm=node)
-    return network
-
-
-def _fold_pair(network: nn.Module, conv: fx.Node, norm: fx.Node) -> None:
-    if conv.op != "call_module" or len(conv.users) > 1:
-        return  # somebody else needs the convolution's own output
-    conv_layer, norm_layer = (network.get_submodule(str(n.target)) for n in (conv, norm))
-    if isinstance(conv_layer, nn.Conv2d) and isinstance(norm_layer, nn.BatchNorm2d):
-        network.set_submodule(str(conv.target), fuse_conv_bn_eval(conv_layer, norm_layer))
-        network.set_submodule(str(norm.target), nn.Identity())
+    if isinstance(network, FastSegNet):
+        network.auxiliary_heads = nn.ModuleList()
+        core: nn.Module = PaddedLogits(network, width, height, enter)
+    else:
+        core = ChosenLogits(network, width, height, enter, reading or Reading()).eval()
+    return fold_batch_norms(core, torch.zeros(1, 3, height, width), keep_norms)

@@ -143,7 +143,7 @@ def test_fastsegnet_with_a_normalisation_of_its_own_gets_it_too() -> None:
 
 
 class SlicingNet(nn.Module):
-    """One whose forward slices an nn.Sequential, at which torch.fx raises a NameError."""
+    """One whose forward slices an nn.Sequential, which torch.fx cannot trace."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,12 +154,13 @@ class SlicingNet(nn.Module):
         return logits
 
 
-def test_a_network_that_cannot_be_traced_keeps_its_batch_norms_and_works() -> None:
+def test_a_network_that_cannot_be_traced_is_folded_too() -> None:
     network = with_statistics(SlicingNet())
     graph = DeployGraph(network, 32, 32)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in graph.modules())
     image = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        assert torch.equal(graph(image)[0], reference(network, image)[0].byte())
+        assert (graph(image)[0] == reference(network, image)[0]).float().mean() > 0.999
 
 
 def test_a_smaller_mask_is_the_argmax_of_less_upsampled_logits() -> None:
