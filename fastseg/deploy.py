@@ -94,17 +94,31 @@ class DeployGraph(nn.Module):
         return self.upsample(logits_NKhw).argmax(dim=1).to(torch.uint8)
 
     def upsample(self, logits_NKhw: Tensor) -> Tensor:
-        """Return logits at the size of the mask; whole factors where the network allows it."""
-        height, width = self.height // self.mask_stride, self.width // self.mask_stride
+        """Return logits at the size of the mask; by a whole factor where that is the same."""
+        size = self.mask_size
         rows, columns = logits_NKhw.shape[-2:]
+        factor = self.factor(rows, columns)
+        if factor > 1:
+            return upsample(logits_NKhw, factor)[..., : size[0], : size[1]]
+        if (rows, columns) == size:
+            return logits_NKhw
+        return F.interpolate(logits_NKhw, size=size, mode="bilinear", align_corners=False)
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of the class map."""
+        return self.height // self.mask_stride, self.width // self.mask_stride
+
+    def factor(self, rows: int, columns: int) -> int:
+        """Return by which whole factor logits of a size grow to the mask; 0: by none.
+
+        FastSegNet cuts off what covers its padding; logits of others cover the image exactly.
+        """
+        height, width = self.mask_size
         factor = -(-height // rows)
-        if factor == -(-width // columns) and factor > 1:
-            logits_NKhw = upsample(logits_NKhw, factor)[..., :height, :width]
-        elif (rows, columns) != (height, width):
-            logits_NKhw = F.interpolate(
-                logits_NKhw, size=(height, width), mode="bilinear", align_corners=False
-            )
-        return logits_NKhw
+        exact = factor * rows == height and factor * columns == width
+        padded = isinstance(self.core, PaddedLogits) and factor == -(-width // columns)
+        return factor if exact or padded else 0
 
 
 class PaddedLogits(nn.Module):

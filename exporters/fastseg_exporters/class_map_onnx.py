@@ -99,14 +99,13 @@ def _corners(h: int, w: int) -> Tensor:
 
 def class_map_for(graph: DeployGraph) -> nn.Module:
     """Return a module that gives the ids of graph.class_map, as fast as its sizes allow."""
-    height, width = graph.height // graph.mask_stride, graph.width // graph.mask_stride
     with torch.inference_mode():
         logits_1Khw = graph.core(torch.zeros(1, 3, graph.height, graph.width))
     classes, rows, columns = logits_1Khw.shape[1:]
-    factor = -(-height // rows)
-    if factor == 1 or factor != -(-width // columns):
+    factor = graph.factor(rows, columns)
+    if factor <= 1:
         return _PlainClassMap(graph)
-    return CellClassMap(factor, (classes, rows, columns), height, width)
+    return CellClassMap(factor, (classes, rows, columns), *graph.mask_size)
 
 
 class _PlainClassMap(nn.Module):

@@ -68,6 +68,16 @@ def test_a_foreign_network_gets_the_same_graph() -> None:
     assert (classes == upsampled.argmax(1)).float().mean() > 0.999
 
 
+@pytest.mark.parametrize("size", [(60, 44), (61, 46), (64, 46)])
+def test_logits_of_others_are_spread_over_the_whole_image(size: tuple[int, int]) -> None:
+    network = nn.Sequential(with_statistics(ForeignNet(5)), nn.AvgPool2d(2, ceil_mode=True))
+    image = torch.randint(0, 256, (1, size[1], size[0], 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = network(((image.float() - 128) / 64).permute(0, 3, 1, 2))
+        expected = nn.functional.interpolate(logits, size=size[::-1], mode="bilinear").argmax(1)
+        assert (DeployGraph(network, *size)(image) == expected).float().mean() > 0.999
+
+
 class ManyHeadedNet(ForeignNet):
     """One that gives more than its main logits, in one of the usual ways."""
 
