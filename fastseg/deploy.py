@@ -211,10 +211,24 @@ def logits_core(
     keep_norms: Collection[str] = (),
 ) -> nn.Module:
     """Return a copy in eval mode that gives the smallest logits map the network has."""
-    network = copy.deepcopy(network).cpu().float().eval()
+    image_13HW = torch.zeros(1, 3, height, width)
+    network = _copy(network, image_13HW).cpu().float().eval()
     if isinstance(network, FastSegNet):
         network.auxiliary_heads = nn.ModuleList()
         core: nn.Module = PaddedLogits(network, width, height, enter)
     else:
         core = ChosenLogits(network, width, height, enter, reading or Reading()).eval()
-    return fold_batch_norms(core, torch.zeros(1, 3, height, width), keep_norms)
+    return fold_batch_norms(core, image_13HW, keep_norms)
+
+
+def _copy(network: nn.Module, image_13HW: Tensor) -> nn.Module:
+    """Return a deep copy, also of a network that holds tensors computed with gradients.
+
+    Such are the weights of torch.nn.utils.weight_norm, and maps that a hook has kept.
+    """
+    try:
+        return copy.deepcopy(network)
+    except RuntimeError:
+        with torch.no_grad():
+            network.eval()(image_13HW)
+        return copy.deepcopy(network)

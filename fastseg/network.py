@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,12 @@ class Network:
         said = {"output": self.output_name, "threshold": self.threshold}
         return None if said == {"output": "", "threshold": Reading.threshold} else said
 
-    def graph(self, output: OutputKind = "classes", mask_stride: int = 1) -> DeployGraph:
+    def graph(
+        self,
+        output: OutputKind = "classes",
+        mask_stride: int = 1,
+        keep_norms: Collection[str] = (),
+    ) -> DeployGraph:
         """Return the deploy graph, camera bytes in, in eval mode; see DeployGraph."""
         info = self.info
         return DeployGraph(
@@ -111,6 +117,7 @@ class Network:
             mask_stride,
             info.normalization,
             self.reading,
+            keep_norms,
         ).eval()
 
 

@@ -16,10 +16,9 @@ from fastseg_runtime.selection import made_for
 
 from fastseg import Network
 from fastseg_exporters.default_data import unseen_split, why_unusable
-from fastseg_exporters.first_manifest import pytorch_runner
 from fastseg_exporters.progress import Progressing, silent
 from fastseg_exporters.proof import proving_backend
-from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.verify import Verification, verify
 
 TIMED_FRAMES, WARM_UP_FRAMES = 50, 5

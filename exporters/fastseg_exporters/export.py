@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from fastseg_runtime.image import resize_bilinear
 from fastseg_runtime.manifest import Manifest, OutputSpec
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.selftest import RECORDED
@@ -29,17 +31,18 @@ from fastseg_exporters.default_data import recorded_data, unseen_split
 from fastseg_exporters.first_manifest import (
     describe_network,
     now,
-    pytorch_runner,
     selftest_scenes,
 )
+from fastseg_exporters.graph_check import check_graph
 from fastseg_exporters.job import Converted, Job, run_job, run_variants
 from fastseg_exporters.ladder import GateError, Rung, Tools, climb_down
 from fastseg_exporters.progress import Progressing, silent
 from fastseg_exporters.proof import Prover
-from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.source import NetworkSource
 
 FEW_SCENES = 8  # to rank layers on
+CHECKED_FRAMES = 3  # to compare the graph with the network on, beside the self-test
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def export_bundle(
     Raises:
         OSError: the bundle cannot be written where it is to be.
         UsageRefusedError: the weights are not for the use that the plan requires.
-        ValueError: the bundle is another network's, or data and network do not fit.
+        ValueError: the bundle is another network's, data and network do not fit, or the graph
+            to convert gives another answer than the network.
         CheckpointError, DataError: from opening the network and the data.
     """
     check_writable(plan.out)
@@ -127,6 +131,9 @@ def export_bundle(
         )
         for count in (plan.verify_images, FEW_SCENES)
     )
+    progress("comparing the graph with the network", 0, 0)
+    images = [image_HW3 for image_HW3, _ in selftests] + scenes.first_images(CHECKED_FRAMES)
+    keep_norms = check_graph(network, [_at_size(network, image) for image in images], tell)
     for target in plan.targets:
         if plan.resume and _is_there(outcome.manifest, target, plan):
             tell(f"{target.name}: in {plan.out} already")
@@ -139,7 +146,7 @@ def export_bundle(
             prover = Prover(outcome.manifest, scenes, few, selftests, folder, progress)
             try:
                 scenes.references(progress)
-                rung = _make(plan, target, network, prover, tell)
+                rung = _make(plan, target, network, keep_norms, prover, tell)
             except (GateError, RuntimeError) as error:
                 outcome.failed[target.name] = str(error)
                 tell(f"{target.name}: {error}")
@@ -196,8 +203,18 @@ def _with_usage(manifest: Manifest, usage: str) -> Manifest:
     return dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, usage=usage))
 
 
+def _at_size(network: Network, image_HW3: Array) -> Array:
+    width, height = network.info.width, network.info.height
+    return np.ascontiguousarray(resize_bilinear(image_HW3, width, height))[None]
+
+
 def _make(
-    plan: Plan, target: Target, network: Network, prover: Prover, tell: Callable[[str], None]
+    plan: Plan,
+    target: Target,
+    network: Network,
+    keep_norms: tuple[str, ...],
+    prover: Prover,
+    tell: Callable[[str], None],
 ) -> Rung:
     def new_folder() -> Path:
         return Path(tempfile.mkdtemp(dir=prover.folder))
@@ -222,6 +239,7 @@ def _make(
         plan.calibration,
         plan.output,
         plan.mask_stride,
+        keep_norms=keep_norms,
         network_sha256=network.sha256,
     )
     rung = climb_down(job, tools, plan.strict)

@@ -46,6 +46,7 @@ class Request:
         mask_stride: 1, 2 or 4.
         keep_float: layers that int8 must leave in float, by the names that the exporter gave
             in ExportedArtifact.layers.
+        keep_norms: batch norms that are not to be folded.
     """
 
     network: Network
@@ -55,6 +56,7 @@ class Request:
     output: OutputKind = "classes"
     mask_stride: int = 1
     keep_float: tuple[str, ...] = ()
+    keep_norms: tuple[str, ...] = ()
     _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
@@ -70,7 +72,7 @@ class Request:
 
     def graph(self) -> DeployGraph:
         """Return the deploy graph to convert, in eval mode."""
-        return self.network.graph(self.output, self.mask_stride)
+        return self.network.graph(self.output, self.mask_stride, self.keep_norms)
 
 
 @dataclass(frozen=True)

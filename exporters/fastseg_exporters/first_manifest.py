@@ -9,7 +9,6 @@ from fastseg_runtime.metrics import Array
 import fastseg
 from fastseg import Network, profile
 from fastseg.data import open_dataset
-from fastseg_exporters.reference import reference_runner
 
 SELFTEST_SCENES = 2
 
@@ -49,11 +48,6 @@ def describe_network(network: Network, name: str, output: OutputSpec, created: s
 def now() -> str:
     """Return the time for Manifest.created."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def pytorch_runner(network: Network) -> FrameRunner:
-    """Return a runner that gives PyTorch's class maps of frames of any size."""
-    return reference_runner(network.graph(), InputSpec(network.info.width, network.info.height))
 
 
 def selftest_scenes(network: Network, runner: FrameRunner) -> list[tuple[Array, Array]]:

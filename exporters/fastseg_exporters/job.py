@@ -51,6 +51,7 @@ class Job:
     output: OutputKind = "classes"
     mask_stride: int = 1
     keep_float: tuple[str, ...] = ()
+    keep_norms: tuple[str, ...] = ()
     network_sha256: str = ""  # the child must open the very same weights; "": do not check
 
 
@@ -192,6 +193,7 @@ def _read(folder: Path) -> tuple[Job, list[tuple[str, ...]]]:
             "target": Target(**{**target, **lists, "gate": Gate(**target["gate"])}),
             "calibration": Calibration(**table["calibration"]),
             "keep_float": tuple(table["keep_float"]),
+            "keep_norms": tuple(table["keep_norms"]),
         }
     )
     return job, keep_floats
@@ -203,7 +205,13 @@ def _export(job: Job, keep_floats: list[tuple[str, ...]], folder: Path) -> list[
         raise ValueError(f"{job.network.spec} gives other weights each time: pass --weights")
     export = load_exporter(job.target.exporter)
     request = Request(
-        network, job.target, job.precision, job.calibration, job.output, job.mask_stride
+        network,
+        job.target,
+        job.precision,
+        job.calibration,
+        job.output,
+        job.mask_stride,
+        keep_norms=job.keep_norms,
     )
     artifacts = []
     for index, names in enumerate(keep_floats):

@@ -1,16 +1,19 @@
 """What PyTorch gives for the verification images: the truth that artifacts are held against."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.frame_runner import FrameRunner
 from fastseg_runtime.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.metrics import Array
+from torch import Tensor
 
-from fastseg import DeployGraph
+from fastseg import Network
 from fastseg.data import Dataset, open_dataset
 from fastseg_exporters.progress import Progressing, silent
 
@@ -24,35 +27,56 @@ class Scene:
     reference_HW: Array
 
 
-class GraphBackend:
-    """A deploy graph in this process as a runtime backend, so that frames are fitted alike."""
+class ModuleBackend:
+    """The author's module in this process as a runtime backend, so that frames are fitted alike.
 
-    def __init__(self, graph: DeployGraph) -> None:
-        self._graph = graph
+    Nothing of the deploy graph is in it: what artifacts are held against must not share its
+    folding, choice of output, upsampling or argmax.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
 
     def open(self, source: ModelSource) -> None:
         """Nothing to open."""
 
     def infer(self, image_1HW3: Array) -> Array:
-        """Run the graph once."""
-        with torch.inference_mode():
-            ids: Array = self._graph(torch.from_numpy(image_1HW3)).numpy()
+        """Return the class map (1, H, W) of an image of the network's input size."""
+        logits_1KHW = reference_logits(self._network, image_1HW3)
+        ids: Array = logits_1KHW.argmax(dim=1).to(torch.uint8).numpy()
         return ids
 
     def close(self) -> None:
         """Nothing to free."""
 
 
-def reference_runner(graph: DeployGraph, spec: InputSpec) -> FrameRunner:
-    """Return a runner that gives PyTorch's class maps of frames of any size.
+def reference_logits(network: Network, image_1HW3: Array) -> Tensor:
+    """Return what the author's module gives, at the size of the image.
 
     Args:
-        graph: with classes as its output; mask_stride 1, whatever the artifacts have, since
-            what a smaller mask costs is part of their drop.
-        spec: the network's input.
+        network: called as it is; FastSegNet upsamples by itself.
+        image_1HW3: uint8 RGB of the network's input size.
+
+    Returns:
+        float32 (1, K, H, W).
+    """
+    size = image_1HW3.shape[1:3]
+    with torch.inference_mode():
+        logits_1Khw = network.logits(torch.from_numpy(image_1HW3))
+        if logits_1Khw.shape[-2:] == size:
+            return logits_1Khw
+        return F.interpolate(logits_1Khw, size=size, mode="bilinear", align_corners=False)
+
+
+def pytorch_runner(network: Network) -> FrameRunner:
+    """Return a runner that gives the class maps of the author's module, of frames of any size.
+
+    Always of the full size, whatever mask the artifacts have: what a smaller one costs is part
+    of their drop.
     """
     artifact = Artifact("reference", "pytorch", "fp32", "", ())
-    return FrameRunner(GraphBackend(graph), artifact, spec, OutputSpec())
+    spec = InputSpec(network.info.width, network.info.height)
+    return FrameRunner(ModuleBackend(network), artifact, spec, OutputSpec())
 
 
 class VerificationSet:
@@ -61,7 +85,7 @@ class VerificationSet:
     Args:
         data: a data set's string, or None for generated scenes without labels.
         count: how many images, spread evenly over the split.
-        infer: from reference_runner(); image (H, W, 3) in, PyTorch's class map (H, W) out.
+        infer: of pytorch_runner(); image (H, W, 3) in, PyTorch's class map (H, W) out.
         num_classes: of the network; a data set with another number has no usable labels.
         split: "val" of the data set, as training never sees it.
     """
@@ -98,6 +122,10 @@ class VerificationSet:
                 references.append(self._infer(image_HW3))
             self._references = references
         return self._references
+
+    def first_images(self, count: int) -> list[Array]:
+        """Return the first images, uint8 (H, W, 3)."""
+        return [image_HW3 for image_HW3, _ in itertools.islice(self._images(), count)]
 
     def _images(self) -> Iterator[tuple[Array, Array]]:
         for position in range(self._count):

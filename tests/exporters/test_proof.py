@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.first_manifest import describe_network, pytorch_runner, selftest_scenes
+from fastseg_exporters.first_manifest import describe_network, selftest_scenes
 from fastseg_exporters.job import Job, run_job
 from fastseg_exporters.progress import silent
 from fastseg_exporters.proof import Prover, proving_backend
-from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.source import NetworkSource
 from fastseg_runtime.manifest import Artifact, OutputSpec
 from fastseg_runtime.opening import NoBackendError

@@ -102,3 +102,14 @@ def test_maps_that_a_hook_keeps_are_what_they_were() -> None:
     with torch.inference_mode():
         expected = network(image_N3HW())
         torch.testing.assert_close(DeployGraph(network, *SIZE).core(image_N3HW()), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_a_network_that_computes_its_weights_at_each_call_is_copied_and_left_alone() -> None:
+    torch.manual_seed(0)
+    conv = nn.utils.weight_norm(nn.Conv2d(3, 5, 3, padding=1))
+    network = nn.Sequential(conv, nn.BatchNorm2d(5)).eval()
+    network[1].running_mean.fill_(1)
+    with torch.inference_mode():
+        expected = network(image_N3HW())
+        torch.testing.assert_close(DeployGraph(network, *SIZE).core(image_N3HW()), expected)

@@ -18,8 +18,7 @@ import onnxruntime
 import torch
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.first_manifest import pytorch_runner
-from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.source import NetworkSource
 from fastseg_exporters.to_onnx import float_graph, save, take_bytes
 from fastseg_exporters.verify import Verification, verify

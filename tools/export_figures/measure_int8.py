@@ -16,8 +16,7 @@ from typing import Any
 
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.first_manifest import pytorch_runner
-from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.source import NetworkSource
 from fastseg_exporters.verify import verify
 from fastseg_runtime import RealtimeSegmentation
