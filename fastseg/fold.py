@@ -75,7 +75,7 @@ class _Uses(TorchFunctionMode):
         return result
 
     def add(self, values: Any, user: Any) -> None:
-        for tensor in _tensors(values):
+        for tensor in tensors_in(values):
             self.users(tensor).append(user)
 
     def users(self, tensor: Tensor) -> list[Any]:
@@ -101,14 +101,15 @@ def _is_plain(layer: nn.Module) -> bool:
     return type(layer) is nn.Conv2d
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors in arguments or results: alone, in lists, tuples and dictionaries."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, dict):
-        yield from _tensors(list(values.values()))
+        yield from tensors_in(list(values.values()))
     elif isinstance(values, list | tuple):
         for value in values:
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -20,6 +20,7 @@ from fastseg_exporters.class_map_onnx import class_map_for
 from fastseg_exporters.coreml_trace import describe_step
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.first_manifest import describe_network
+from fastseg_exporters.value_reads import first_value_read
 
 try:
     import onnxruntime  # noqa: F401  (what the artifact is made for; its quantizer is used too)
@@ -98,8 +99,14 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
     """Convert a module with one input and one output, check the opset, fold constants.
 
     Raises:
-        ValueError: an operation that ONNX lacks, or another opset than asked for.
+        ValueError: an operation that ONNX lacks, Python that decides by values of the image, or
+            another opset than asked for.
     """
+    if place := first_value_read(module, example):
+        raise ValueError(
+            "ONNX cannot follow a network whose Python looks at values of the picture; use "
+            f"torch.where or a tensor in place of {place}"
+        )
     file = io.BytesIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

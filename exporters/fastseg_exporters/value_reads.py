@@ -1,0 +1,61 @@
+"""Where a network's Python looks at values that depend on the picture.
+
+An ONNX graph is recorded from one run on an empty picture: `if x.mean() > 0.5:` would be decided
+by that picture for all others, and `x / x.max().item()` divided by its maximum, silently.
+"""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fastseg.fold import tensors_in
+
+READERS = {
+    *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__contains__", "__array__"),
+    *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
+}
+_NOT_THE_NETWORKS = (str(Path(torch.__file__).parent), __file__)
+
+
+def first_value_read(module: nn.Module, image: Tensor) -> str:
+    """Return the first line that looks at a value which depends on the image; "" if none does."""
+    reads = _Reads(image)
+    with torch.no_grad(), reads:
+        module(image)
+    return reads.place
+
+
+class _Reads(TorchFunctionMode):
+    """Follows what is computed from the image, and notes where Python takes a value of it."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.place = ""
+        self._from_image = WeakTensorKeyDictionary()
+        self._from_image[image] = True
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = list(tensors_in((args, kwargs)))
+        result = func(*args, **(kwargs or {}))
+        if any(tensor in self._from_image for tensor in given):
+            if func.__name__ in READERS and not self.place:
+                self.place = _place()
+            # What gives nothing back has written into its first argument.
+            for tensor in tensors_in(given[0] if result is None else result):
+                self._from_image[tensor] = True
+        return result
+
+
+def _place() -> str:
+    """Return the innermost line of the network's own code: "nets.py:12: if y.mean() > 0.5:"."""
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith(_NOT_THE_NETWORKS):
+            return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+    return "torch's own code"
