@@ -30,6 +30,7 @@ MEAN_OF_EXTREMES = {"CalibMovingAverage": True}
 # so logits, which are only compared with each other, keep their fine differences (nano on CamVid:
 # 0.5 points of mIoU), and ONNX Runtime converts less (docs/speed.md).
 FLOAT_OUTPUTS = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
+OWN_NORMALISATION, TWO_LOGITS = "/core/enter/Conv", "/core/leave/Conv"  # of DeployGraph's core
 EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
 
 
@@ -75,7 +76,10 @@ def quantize(
                 extra_options={
                     **MEAN_OF_EXTREMES,
                     **FLOAT_OUTPUTS,
-                    "TensorQuantOverrides": _image_scale(image, mean, std),
+                    "TensorQuantOverrides": {
+                        **_image_scale(image, mean, std),
+                        **_own_scale(model, mean, std),
+                    },
                 },
             )
         finally:
@@ -98,11 +102,47 @@ def _image_scale(image: str, mean: float, std: float) -> dict[str, Any]:
     return {image: [entry]}
 
 
+def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
+    """Let the image behind the network's own normalisation reach from black to white.
+
+    Calibration images are seldom that dark or bright; a frame on the device may be.
+    """
+    found = own_normalisation(model, mean, std)
+    if found is None:
+        return {}
+    name, low, high = found
+    low, high = min(low, 0.0), max(high, 0.0)  # zero, with which convolutions pad, is a step
+    scale = (high - low) / 255
+    entry = {
+        "scale": np.array(scale, np.float32),
+        "zero_point": np.array(round(-low / scale), np.uint8),
+        "quant_type": QuantType.QUInt8,
+    }
+    return {name: [entry]}
+
+
+def own_normalisation(
+    model: onnx.ModelProto, mean: float, std: float
+) -> tuple[str, float, float] | None:
+    """Return the tensor of the image in a network's own normalisation, its least and largest value.
+
+    None where the network takes (x - mean) / std as it is.
+    """
+    steps = [node for node in model.graph.node if node.name == OWN_NORMALISATION]
+    if not steps:
+        return None
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    weight_KC, bias_K = (numpy_helper.to_array(tensors[name]) for name in steps[0].input[1:])
+    ends_2 = (np.array([0, 255]) - mean) / std
+    values_K2 = weight_KC.reshape(3, 3).sum(1)[:, None] * ends_2 + bias_K[:, None]
+    return steps[0].output[0], float(values_K2.min()), float(values_K2.max())
+
+
 def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Return the names of nodes that int8 would only harm.
 
-    The class map's convolution computes differences of logits; channel gates are vectors, where
-    int8 gains nothing.
+    The class map's convolution computes differences of logits, and so does the one that makes two
+    logits of one; channel gates are vectors, where int8 gains nothing.
     """
     shapes = onnx.shape_inference.infer_shapes(model).graph.value_info
     vectors = {
@@ -113,7 +153,7 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     return [
         node.name
         for node in model.graph.node
-        if node.name.startswith("/class_map")
+        if node.name.startswith(("/class_map", TWO_LOGITS))
         or (node.op_type == "Conv" and node.input[0] in vectors)
     ]
 

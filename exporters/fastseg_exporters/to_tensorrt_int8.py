@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 from fastseg_runtime.metrics import Array
 
+from fastseg_exporters.to_onnx_int8 import TWO_LOGITS, own_normalisation
+
 try:
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -80,7 +82,10 @@ def quantize(
                     "QuantizeBias": False,
                     "AddQDQPairToWeight": True,
                     "OpTypesToExcludeOutputQuantization": ["Conv"],
-                    "TensorQuantOverrides": _input_scale(model, mean, std),
+                    "TensorQuantOverrides": {
+                        **_input_scale(model, mean, std),
+                        **_own_scale(model, mean, std),
+                    },
                 },
             )
         finally:
@@ -91,14 +96,17 @@ def quantize(
 def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the names of the convolutions over maps, in the order of the graph.
 
-    Those over one pixel, (N, C, 1, 1), are not among them.
+    Those over one pixel, (N, C, 1, 1), are not among them, nor what makes two logits of one: it
+    compares them.
     """
     inferred = onnx.shape_inference.infer_shapes(model)
     pixels = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:]
         for value in inferred.graph.value_info
     }
-    convolutions = (node for node in model.graph.node if node.op_type == "Conv")
+    convolutions = (
+        node for node in model.graph.node if node.op_type == "Conv" and node.name != TWO_LOGITS
+    )
     return tuple(node.name for node in convolutions if pixels.get(node.input[0]) != [1, 1])
 
 
@@ -123,3 +131,13 @@ def _input_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, A
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QInt8}
     return {first.input[0]: [entry]}
+
+
+def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
+    """Let the image behind the network's own normalisation reach from black to white."""
+    found = own_normalisation(model, mean, std)
+    if found is None:
+        return {}
+    name, low, high = found
+    scale, zero_point = np.array(max(-low, high) / 127, np.float32), np.array(0, np.int8)
+    return {name: [{"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QInt8}]}
