@@ -67,6 +67,7 @@ class DeployGraph(nn.Module):
             )
         self.width, self.height, self.mean, self.std = width, height, mean, std
         self.output, self.mask_stride = output, mask_stride
+        self.normalization = normalization
         enter = None if normalization is None else renormalise(mean, std, normalization)
         self.core = logits_core(network, width, height, enter, reading, keep_norms)
 

@@ -27,6 +27,7 @@ except ImportError as error:
     ) from error
 
 INPUT = "image"  # as in to_tflite
+OWN_PICTURE = "core.enter:"  # the image in the network's own normalisation
 
 
 def halve_weights(model: bytes) -> bytes:
@@ -60,6 +61,12 @@ def quantize(
         "min": np.full((1, 1, 1, 1), (0 - graph.mean) / graph.std, np.float32),
         "max": np.full((1, 1, 1, 1), (255 - graph.mean) / graph.std, np.float32),
     }
+    if graph.normalization is not None:  # from black to white, as the camera may see
+        low_3, high_3 = graph.normalization.limits()
+        ends = {"min": min(*low_3, 0.0), "max": max(*high_3, 0.0)}
+        for name in ranges:
+            if name.startswith(OWN_PICTURE):
+                ranges[name] = {k: np.full((1, 1, 1, 1), v, np.float32) for k, v in ends.items()}
     return take_argmax_of_int8(_apply(model, int8, ranges))
 
 
