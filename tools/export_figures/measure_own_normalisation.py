@@ -1,0 +1,96 @@
+"""Measure what int8 loses by a network's own normalisation, and print a table in Markdown.
+
+    python tools/export_figures/measure_own_normalisation.py camvid:PATH
+
+Takes small-camvid as if it had been trained with each normalisation: its first convolution is
+rewritten for it, so that all of them are one network but at the picture's border. What differs in
+the table is the step from the camera's bytes to the network's own numbers.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from fastseg_exporters.artifact_record import members, record
+from fastseg_exporters.bundle_writer import write_bundle
+from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.exporter import Request, load_exporter
+from fastseg_exporters.first_manifest import describe_network, now, pytorch_runner
+from fastseg_exporters.job import Converted
+from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.verify import Verification, verify
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.manifest import OutputSpec
+from fastseg_targets.profile import load_target
+from torch import nn
+
+from fastseg import Network, open_network
+from fastseg.normalization import NAMED, Normalization
+
+TARGETS = ("cpu-int8", "jetson-int8")
+OWN = {
+    **NAMED,
+    "caffe": Normalization((103.939, 116.779, 123.68), (57.375, 57.12, 58.395), 255, "bgr"),
+}
+
+
+def rewritten(own: Normalization) -> Network:
+    """Return small-camvid for pictures normalised like that."""
+    network = open_network("small-camvid")
+    name, first = next((n, m) for n, m in network.model.named_modules() if type(m) is nn.Conv2d)
+    weight_KC33 = first.weight.data.double()[:, [0, 1, 2] if own.color == "rgb" else [2, 1, 0]]
+    mean_3, std_3 = (torch.tensor(x).double() * 255 / own.scale for x in (own.mean, own.std))
+    info = network.info
+    taking = nn.Conv2d(3, first.out_channels, first.kernel_size, first.stride, first.padding)
+    taking.weight.data = (weight_KC33 * (std_3 / info.std)[:, None, None]).float()
+    offset_K = weight_KC33.sum((2, 3)) @ ((mean_3 - info.mean) / info.std)
+    taking.bias = nn.Parameter(offset_K.float() + (0 if first.bias is None else first.bias.data))
+    network.model.set_submodule(name, taking)
+    own_info = {**vars(info), "normalization": own}
+    return Network(network.model, type(info)(**own_info), name, network.sha256)
+
+
+def measure(network: Network, target_name: str, data: str, images: int) -> Verification:
+    """Convert, and run what came of it on test pictures."""
+    target = load_target(target_name)
+    classes = len(network.info.classes)
+    scenes = VerificationSet(data, images, pytorch_runner(network).infer_new, classes, "test")
+    with tempfile.TemporaryDirectory() as folder:
+        out, bundle = Path(folder) / "0", Path(folder) / "own.fastseg"
+        out.mkdir()
+        request = Request(network, target, "int8", Calibration(data))
+        made = load_exporter(target.exporter)(request, out)
+        converted = Converted(made, out, 0, 0)
+        files = members(target, converted)
+        manifest = describe_network(network, "own", OutputSpec(), now())
+        artifact = record(target, "int8", converted, files)
+        manifest = type(manifest)(**{**vars(manifest), "artifacts": (artifact,)})
+        write_bundle(bundle, manifest, dict(files))
+        with RealtimeSegmentation(bundle, target=target_name, selftest=False) as session:
+            return verify(session, scenes)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", help="camvid:PATH")
+    parser.add_argument("--images", type=int, default=10**9, help="of the test split; default: all")
+    arguments = parser.parse_args()
+    print("| trained with | target | PyTorch | mIoU | drop (95 %) | agreement |")
+    print("|---|---|--:|--:|--:|--:|", flush=True)
+    for name, own in OWN.items():
+        for target in TARGETS:
+            found = measure(rewritten(own), target, arguments.data, arguments.images)
+            numbers = (found.reference_miou, found.miou, found.miou_drop)
+            low, high = found.miou_drop_ci95 or (0, 0)
+            reference, miou, drop = (100 * (number or 0) for number in numbers)
+            print(
+                f"| {name} | {target} | {reference:.2f} | {miou:.2f} | {drop:+.2f} "
+                f"({100 * low:+.2f} to {100 * high:+.2f}) | {100 * found.agreement:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
