@@ -4,7 +4,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from compare_models.candidate import open_candidates, open_module, short_name, street_image
+from compare_models.candidate import (
+    OwnNetworks,
+    open_candidates,
+    open_module,
+    short_name,
+    street_image,
+)
 from compare_models.engine import call_of
 from compare_models.int8 import export_int8
 from compare_models.onnx_file import read_onnx
@@ -12,12 +18,14 @@ from compare_models.untrained import BORDER_SHARE, border_share
 from fastseg_exporters.to_onnx import to_onnx
 
 from fastseg import CheckpointError, DeployGraph
+from fastseg.outputs import Reading
 
 SIZE = (128, 64)
+MAIN = OwnNetworks(output_name="0")
 
 
 def test_every_candidate_takes_the_same_bytes_and_gives_torchs_class_map(rival: str) -> None:
-    candidates = open_candidates(["nano", rival], SIZE, classes=7)
+    candidates = open_candidates(["nano", rival], SIZE, classes=7, own=MAIN)
     assert [candidate.name for candidate in candidates] == ["nano", "tiny"]
     assert [candidate.is_ours for candidate in candidates] == [True, False]
     for candidate in candidates:
@@ -29,8 +37,8 @@ def test_every_candidate_takes_the_same_bytes_and_gives_torchs_class_map(rival: 
 
 
 def test_others_get_resize_and_argmax_and_our_class_map_on_request(rival: str) -> None:
-    (plain,) = open_candidates([rival], SIZE, classes=7)
-    (fast,) = open_candidates([rival], SIZE, classes=7, fast_tail=True)
+    (plain,) = open_candidates([rival], SIZE, classes=7, own=MAIN)
+    (fast,) = open_candidates([rival], SIZE, classes=7, fast_tail=True, own=MAIN)
     assert "NonZero" not in operators(plain.model) and "NonZero" in operators(fast.model)
     ids = [call_of(candidate.model, candidate.feed, 1)()[0] for candidate in (plain, fast)]
     assert (ids[0] == ids[1]).mean() > 0.999
@@ -38,9 +46,11 @@ def test_others_get_resize_and_argmax_and_our_class_map_on_request(rival: str) -
 
 def test_an_onnx_file_that_gives_logits_gets_a_class_map(rival: str, tmp_path: Path) -> None:
     network = open_module(rival, SIZE, 7).eval()
-    graph = DeployGraph(network, *SIZE)
+    graph = DeployGraph(network, *SIZE, reading=Reading(7, "0"))
     onnx.save(to_onnx(network, torch.zeros(1, 3, 64, 128), graph), tmp_path / "net.onnx")
-    from_file, from_torch = open_candidates([str(tmp_path / "net.onnx"), rival], SIZE, classes=7)
+    from_file, from_torch = open_candidates(
+        [str(tmp_path / "net.onnx"), rival], SIZE, classes=7, own=MAIN
+    )
     assert from_file.name == "net" and from_file.graph is None
     ids = [call_of(c.model, c.feed, 1)()[0] for c in (from_file, from_torch)]
     assert ids[0].dtype == np.uint8
@@ -49,7 +59,9 @@ def test_an_onnx_file_that_gives_logits_gets_a_class_map(rival: str, tmp_path: P
 
 def test_an_onnx_file_of_another_size_is_refused(rival: str, tmp_path: Path) -> None:
     network = open_module(rival, SIZE, 7).eval()
-    model = to_onnx(network, torch.zeros(1, 3, 64, 128), DeployGraph(network, *SIZE))
+    model = to_onnx(
+        network, torch.zeros(1, 3, 64, 128), DeployGraph(network, *SIZE, reading=Reading(7, "0"))
+    )
     onnx.save(model, tmp_path / "net.onnx")
     with pytest.raises(ValueError, match="export it for this size"):
         read_onnx(tmp_path / "net.onnx", (256, 64))
@@ -97,3 +109,28 @@ def test_the_int8_form_holds_quantized_convolutions() -> None:
 
 def operators(model: onnx.ModelProto) -> set[str]:
     return {node.op_type for node in model.graph.node}
+
+
+def test_of_a_rivals_two_outputs_none_is_guessed(rival: str) -> None:
+    with pytest.raises(CheckpointError, match="say which are, such as --output-name 0"):
+        open_candidates([rival], SIZE, classes=7)
+
+
+def test_a_rival_gets_its_own_normalisation_and_one_logit_its_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import torch\ndef one():\n    torch.manual_seed(0)\n    return torch.nn.Conv2d(3, 1, 1)\n"
+    )
+    (tmp_path / "one_logit.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = OwnNetworks("unit", "bgr", threshold=0.45)
+    (candidate,) = open_candidates(["one_logit:one"], SIZE, classes=2, own=own)
+    torch.manual_seed(0)
+    bgr_13HW = torch.from_numpy(candidate.feed["image"]).permute(0, 3, 1, 2).flip(1) / 255
+    with torch.inference_mode():
+        expected = torch.nn.Conv2d(3, 1, 1)(bgr_13HW)[:, 0].sigmoid() > 0.45
+    (ids,) = call_of(candidate.model, candidate.feed, threads=1)()
+    assert 0 < ids.mean() < 1
+    assert (ids == expected.numpy()).mean() > 0.999

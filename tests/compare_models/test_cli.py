@@ -6,13 +6,14 @@ from compare_models.cli import app
 from compare_models.pictures import pareto_front
 from typer.testing import CliRunner
 
+MAIN = ["--output-name", "0"]  # before the auxiliary one
 ARGUMENTS = ["--size", "64x32", "--classes", "3", "--threads", "1", "--rounds", "3"]
 
 
 def test_the_report_is_one_page_with_its_pictures_inside(rival: str, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     result = CliRunner().invoke(
-        app, [rival, "nano", *ARGUMENTS, "--json", "-o", str(out)], catch_exceptions=False
+        app, [rival, "nano", *MAIN, *ARGUMENTS, "--json", "-o", str(out)], catch_exceptions=False
     )
     assert result.exit_code == 0
     document = json.loads(result.stdout)
@@ -39,7 +40,7 @@ def test_data_without_minutes_is_wrong_usage() -> None:
 @pytest.mark.slow
 def test_every_network_is_trained_and_scored_alike(rival: str) -> None:
     training = ["--data", "synthetic:size=96x64,train=8,val=2,test=2", "--minutes", "0.03"]
-    arguments = [rival, "nano", "--classes", "11", *ARGUMENTS[:2], *ARGUMENTS[4:]]
+    arguments = [rival, "nano", *MAIN, "--classes", "11", *ARGUMENTS[:2], *ARGUMENTS[4:]]
     result = CliRunner().invoke(app, [*arguments, *training, "--json"], catch_exceptions=False)
     scores = json.loads(result.stdout)["accuracy"]
     assert [score["name"] for score in scores] == ["tiny", "nano"]

@@ -1,5 +1,5 @@
 import pytest
-from compare_models.candidate import open_candidates
+from compare_models.candidate import OwnNetworks, open_candidates
 from compare_models.node_times import node_times
 from compare_models.roofline import Peaks, measure_peaks
 from compare_models.scale import Point, growth, sweep_sizes
@@ -7,10 +7,11 @@ from compare_models.speed import compare
 from compare_models.torch_ways import time_on
 
 SIZE = (128, 64)
+MAIN = OwnNetworks(output_name="0")
 
 
 def test_rows_hold_ratios_to_the_first_network(rival: str) -> None:
-    candidates = open_candidates([rival, "nano"], SIZE, classes=5)
+    candidates = open_candidates([rival, "nano"], SIZE, classes=5, own=MAIN)
     rows = compare(candidates, threads=1, rounds=3, peaks=Peaks(gflops=1e6, bandwidth_gb_s=1.0))
     assert [row.label for row in rows] == ["tiny", "nano"]
     assert rows[0].speedup.median == 1.0

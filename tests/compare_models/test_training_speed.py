@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 from compare_models.accuracy import trainable
-from compare_models.candidate import open_candidates
+from compare_models.candidate import OwnNetworks, open_candidates
 from compare_models.plain_loop import PlainDataset
 from compare_models.training_speed import measure_training, summarise
 from fastseg_training.augment import Augmentation
 
 from fastseg.data import open_dataset
+
+MAIN = OwnNetworks(output_name="0")
 
 
 def test_the_plain_loop_gives_normalised_crops_of_the_asked_size() -> None:
@@ -33,5 +35,5 @@ def test_both_loops_train_in_turn() -> None:
 
 
 def test_variants_and_factories_can_be_trained(rival: str) -> None:
-    candidates = open_candidates(["nano", rival], (64, 32), classes=3)
+    candidates = open_candidates(["nano", rival], (64, 32), classes=3, own=MAIN)
     assert all(trainable(candidate) for candidate in candidates)

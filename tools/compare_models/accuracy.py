@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
 from fastseg_training.setup import build_trainer
 
-from compare_models.candidate import Candidate
+from compare_models.candidate import Candidate, OwnNetworks, is_factory
 from fastseg import VARIANTS
 from fastseg.data import Dataset, MissingSplitError, open_dataset
 
@@ -33,7 +34,9 @@ def trainable(candidate: Candidate) -> bool:
     return candidate.spec in VARIANTS or (candidate.graph is not None and not path.exists())
 
 
-def train_and_score(candidate: Candidate, data: str, minutes: float, folder: Path) -> Accuracy:
+def train_and_score(
+    candidate: Candidate, data: str, minutes: float, folder: Path, own: OwnNetworks | None = None
+) -> Accuracy:
     """Train a candidate from scratch and score it on the test split, else on val.
 
     Args:
@@ -41,8 +44,10 @@ def train_and_score(candidate: Candidate, data: str, minutes: float, folder: Pat
         data: a data set.
         minutes: of training; with the recipe's defaults otherwise.
         folder: for what the trainer would keep.
+        own: what a factory's network takes and gives.
     """
-    config = TrainConfig(data=data, model=candidate.spec, minutes=minutes)
+    said = dataclasses.asdict(own) if own is not None and is_factory(candidate.spec) else {}
+    config = TrainConfig(data=data, model=candidate.spec, minutes=minutes, **said)
     folder.mkdir(parents=True)
     trainer = build_trainer(config, folder)
     assert trainer.run is not None
@@ -51,9 +56,10 @@ def train_and_score(candidate: Candidate, data: str, minutes: float, folder: Pat
     trainer.train()
     split, dataset = _scored_split(data)
     samples = ResizedDataset(dataset, None)
-    batches = EvaluationBatches(samples, (info.width, info.height), info.mean, info.std)
+    size = (info.width, info.height)
+    batches = EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
     shown = show_progress(batches, f"scoring {candidate.name}", len(batches))
-    miou = evaluate(trainer.model, shown, len(info.classes)).miou
+    miou = evaluate(trainer.model, shown, len(info.classes), reading=trainer.reading).miou
     return Accuracy(candidate.name, miou, split, len(dataset), trainer.step)
 
 

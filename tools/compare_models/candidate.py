@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,29 @@ from torch import Tensor, nn
 
 from compare_models.onnx_file import feed_for, read_onnx
 from compare_models.untrained import untrained
-from fastseg import VARIANTS, CheckpointError, DeployGraph, open_network
+from fastseg import VARIANTS, CheckpointError, DeployGraph, Network, open_network
 from fastseg.data import open_dataset
 from fastseg.deploy import PaddedLogits
+from fastseg.normalization import parse_normalization
 
 STREET = "synthetic:{width}x{height}"
+
+
+@dataclass(frozen=True)
+class OwnNetworks:
+    """What a user says of the networks that are factories, in the words of fastseg-train.
+
+    Attributes:
+        normalization: "imagenet", "unit", "centred" or a TOML file; "" for centred.
+        color: "rgb" or "bgr"; "" for what the normalisation says.
+        output_name: of several outputs, the path of the logits.
+        threshold: of one logit, the probability above which it means the second class.
+    """
+
+    normalization: str = ""
+    color: str = ""
+    output_name: str = ""
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,11 @@ class _ClassMap(nn.Module):
 
 
 def open_candidates(
-    specs: list[str], size: tuple[int, int], classes: int, fast_tail: bool = False
+    specs: list[str],
+    size: tuple[int, int],
+    classes: int,
+    fast_tail: bool = False,
+    own: OwnNetworks | None = None,
 ) -> list[Candidate]:
     """Open and export networks.
 
@@ -78,6 +101,7 @@ def open_candidates(
         size: (width, height), pixels.
         classes: K.
         fast_tail: give the networks of others our class map too.
+        own: what the factories' networks take and give.
 
     Raises:
         CheckpointError, ValueError: one cannot be opened or exported.
@@ -91,7 +115,7 @@ def open_candidates(
             model = read_onnx(Path(spec), size)
             candidates.append(Candidate(name, spec, None, model, feed_for(model, image_1HW3)))
             continue
-        graph = DeployGraph(open_module(spec, size, classes), *size).eval()
+        graph = open_graph(spec, size, classes, own)
         try:
             model = export(graph, fast_tail)
         except ValueError as error:
@@ -104,8 +128,38 @@ def open_module(spec: str, size: tuple[int, int], classes: int) -> nn.Module:
     """Return a network as a torch module."""
     if spec in VARIANTS:
         return untrained(classes, spec, street_image(size))
+    return _open_network(spec, size, classes, None).model
+
+
+def open_graph(
+    spec: str, size: tuple[int, int], classes: int, own: OwnNetworks | None = None
+) -> DeployGraph:
+    """Return a network's deploy graph.
+
+    Raises:
+        CheckpointError, ValueError: it cannot be opened, or has no logits for each class.
+    """
+    if spec in VARIANTS:
+        return DeployGraph(open_module(spec, size, classes), *size).eval()
+    network = _open_network(spec, size, classes, own)
+    for note in network.check(spec):
+        print(note, file=sys.stderr)
+    return network.graph()
+
+
+def is_factory(spec: str) -> bool:
+    """Return whether a network is named as package.module:factory."""
+    return ":" in spec
+
+
+def _open_network(
+    spec: str, size: tuple[int, int], classes: int, own: OwnNetworks | None
+) -> Network:
+    own = own if own is not None and is_factory(spec) else OwnNetworks()
+    normalization = parse_normalization(own.normalization or None, own.color or None)
+    how = (normalization, own.output_name, own.threshold)
     try:
-        return open_network(spec, numbered_classes(classes), size=size).model
+        return open_network(spec, numbered_classes(classes), None, size, *how)
     except CheckpointError as error:
         raise CheckpointError(f"{spec}: {error}; variants are {', '.join(VARIANTS)}") from error
 

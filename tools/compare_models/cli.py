@@ -14,6 +14,7 @@ from fastseg_training.config import parse_size
 from rich.console import Console
 
 import fastseg
+from compare_models.candidate import OwnNetworks
 from compare_models.page import html_page
 from compare_models.pictures import pictures_of
 from compare_models.results import Results
@@ -44,6 +45,20 @@ def command(
     fast_tail: Annotated[
         bool, typer.Option("--fast-tail", help="Give other networks our class map too.")
     ] = False,
+    normalization: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|TOML",
+            help="Of factories' networks: imagenet, unit, centred or a file. [centred]",
+        ),
+    ] = "",
+    color: Annotated[str, typer.Option(help="Of factories' networks: rgb or bgr.")] = "",
+    output_name: Annotated[
+        str, typer.Option(help="Of factories' networks: the output that is the logits.")
+    ] = "",
+    threshold: Annotated[
+        float, typer.Option(help="Of factories' networks with one logit (--classes 2).")
+    ] = 0.5,
     int8: Annotated[bool, typer.Option("--int8", help="int8 against fp32.")] = False,
     roofline: Annotated[
         bool, typer.Option("--roofline", help="Shares of this machine's peak.")
@@ -89,6 +104,7 @@ def command(
         threads=threads,
         rounds=rounds,
         fast_tail=fast_tail,
+        own=OwnNetworks(normalization, color, output_name, threshold),
         int8=int8,
         roofline=roofline,
         torch_device=torch_device or ("cuda" if torch.cuda.is_available() else ""),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from compare_models.accuracy import train_and_score, trainable
-from compare_models.candidate import Candidate, open_candidates
+from compare_models.candidate import Candidate, OwnNetworks, open_candidates
 from compare_models.export_cost import installed_targets, measure_exports
 from compare_models.machine import describe_machine
 from compare_models.results import Results, TorchRow
@@ -37,6 +37,7 @@ class Plan:
         threads: of ONNX Runtime.
         rounds: how often each graph is timed.
         fast_tail: give the networks of others our class map too.
+        own: what the factories' networks take and give.
         int8: also quantized.
         roofline: also this machine's peaks.
         torch_device: also by torch there; "" for not at all.
@@ -54,6 +55,7 @@ class Plan:
     threads: int
     rounds: int
     fast_tail: bool = False
+    own: OwnNetworks | None = None
     int8: bool = False
     roofline: bool = False
     torch_device: str = ""
@@ -73,7 +75,7 @@ def carry_out(plan: Plan, tell: Callable[[str], None]) -> tuple[Results, set[str
         tell: takes a line about what is going on.
     """
     tell("exporting " + ", ".join(plan.networks))
-    candidates = open_candidates(plan.networks, plan.size, plan.classes, plan.fast_tail)
+    candidates = open_candidates(plan.networks, plan.size, plan.classes, plan.fast_tail, plan.own)
     results = Results(
         describe_machine(), plan.command, *plan.size, plan.classes, plan.threads, plan.rounds
     )
@@ -85,8 +87,8 @@ def carry_out(plan: Plan, tell: Callable[[str], None]) -> tuple[Results, set[str
     modules = [c.spec for c in candidates if c.graph is not None]
     variants = [spec for spec in modules if spec in VARIANTS]
     if plan.scale:
-        results.sizes = sweep_sizes(modules, plan.classes, SWEEP_ROUNDS)
-        results.batches = sweep_batches(modules[-1], plan.classes, SWEEP_ROUNDS)
+        results.sizes = sweep_sizes(modules, plan.classes, SWEEP_ROUNDS, own=plan.own)
+        results.batches = sweep_batches(modules[-1], plan.classes, SWEEP_ROUNDS, own=plan.own)
     if plan.training:
         data = None if plan.minutes else plan.data
         results.training = measure_training(data, "small", 8, (288, 288), TRAINING_ROUNDS)
@@ -120,6 +122,6 @@ def _measure_accuracy(
                 continue
             tell(f"training {candidate.name} for {plan.minutes:g} minutes")
             score = train_and_score(
-                candidate, plan.data, plan.minutes, Path(folder) / candidate.name
+                candidate, plan.data, plan.minutes, Path(folder) / candidate.name, plan.own
             )
             results.accuracy.append(score)

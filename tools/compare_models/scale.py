@@ -11,7 +11,7 @@ import torch
 from fastseg_exporters.to_onnx import FLOAT_IMAGE, to_onnx
 from fastseg_training.progress import show_progress
 
-from compare_models.candidate import open_candidates, open_module
+from compare_models.candidate import OwnNetworks, open_candidates, open_graph
 from compare_models.engine import call_of, pinned
 from compare_models.memory import peak_memory_mb
 from compare_models.timing import time_rounds
@@ -47,11 +47,12 @@ def sweep_sizes(
     rounds: int,
     sizes: Sequence[tuple[int, int]] = SIZES,
     threads: Sequence[int] = THREADS,
+    own: OwnNetworks | None = None,
 ) -> list[Point]:
     """Measure torch modules at several sizes; those of one size and thread count interleaved."""
     points = []
     for width, height in show_progress(sizes, "sweeping sizes", len(sizes)):
-        candidates = open_candidates(specs, (width, height), classes)
+        candidates = open_candidates(specs, (width, height), classes, own=own)
         for count in threads:
             calls = {c.name: call_of(c.model, c.feed, count) for c in candidates}
             with pinned():
@@ -69,10 +70,11 @@ def sweep_batches(
     rounds: int,
     batches: Sequence[int] = BATCHES,
     threads: Sequence[int] = THREADS,
+    own: OwnNetworks | None = None,
 ) -> list[Point]:
     """Measure one network at several batches, with the plain class map: ours takes one image."""
     width, height = BATCH_SIZE
-    graph = DeployGraph(open_module(spec, BATCH_SIZE, classes), *BATCH_SIZE).eval()
+    graph = open_graph(spec, BATCH_SIZE, classes, own)
     rng = np.random.default_rng(0)
     feeds = {
         n: {FLOAT_IMAGE: rng.integers(0, 256, (n, height, width, 3), np.uint8)} for n in batches
