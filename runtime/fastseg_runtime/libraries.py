@@ -3,12 +3,14 @@
 import re
 import sys
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Dict, Optional, Tuple
 
 from fastseg_runtime.backend import load_backend
 from fastseg_runtime.cuda import CudaError, open_cuda
+
+_PRERELEASE = re.compile(r"\d+(\.\d+)*[-_.]?(a|b|c|rc|alpha|beta|pre|preview|dev)\d*", re.I)
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,11 @@ class Availability:
 
     backend: str
     usable: bool
-    version: str = ""  # of the library
+    version: str = ""  # of the library; empty: it does not say
     reason: str = ""  # why it cannot be used
     fix: str = ""  # the command that changes that; empty: nothing does on this device
     broken: bool = False  # it is there and does not load
+    module: str = ""  # that the library is imported as
 
 
 def probe(backend: str) -> Availability:
@@ -72,6 +75,14 @@ def version_number(version: str) -> Tuple[int, ...]:
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
+def is_at_least(version: str, minimum: str) -> bool:
+    """Compare versions; "1.17.0rc1" and "1.17.dev2" come before "1.17", which is "1.17.0"."""
+    numbers = [version_number(text) for text in (version, minimum)]
+    length = max(map(len, numbers))
+    found, wanted = (number + (0,) * (length - len(number)) for number in numbers)
+    return found > wanted or (found == wanted and not _PRERELEASE.match(version))
+
+
 def _is_installed(module: str) -> bool:
     try:
         return module in sys.modules or find_spec(module) is not None
@@ -82,13 +93,24 @@ def _is_installed(module: str) -> bool:
 def _probe_import(backend: str, library: Library, module: str) -> Availability:
     try:
         load_backend(backend)
-        version = getattr(import_module(module), "__version__", "") if module else ""
+        version = _version_of(module) if module else ""
     except Exception as error:  # a broken library may raise anything
         name = module or backend
         fix = f"{library.install} --force-reinstall" if "pip" in library.install else ""
         reason = f"{name} is installed but does not load: {_first_line(error)}"
         return Availability(backend, False, reason=reason, fix=fix or library.install, broken=True)
-    return Availability(backend, True, version=str(version))
+    return Availability(backend, True, version=version, module=module)
+
+
+def _version_of(module: str) -> str:
+    """Return what a library says of itself, else what its installation says of it."""
+    said = getattr(import_module(module), "__version__", "")
+    if said:
+        return str(said)
+    try:
+        return metadata.version(module.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from fastseg_runtime.backend import (
 )
 from fastseg_runtime.bundle import BundleError
 from fastseg_runtime.frame_runner import FrameRunner
-from fastseg_runtime.libraries import Availability, probe, version_number
+from fastseg_runtime.libraries import Availability, is_at_least, probe
 from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_runtime.model_file import ModelFile, open_model
 from fastseg_runtime.selection import (
@@ -121,13 +121,24 @@ def reject_unavailable(candidate: Candidate, library: Availability) -> Optional[
     target, backend = candidate.artifact.target, candidate.backend
     if not library.usable:
         return Rejection(target, backend, library.reason, library.fix, library.broken)
-    minimum = str(candidate.artifact.requires.get("min_version", ""))
-    if backend != made_for(candidate.artifact) or not library.version:
+    minimum = _minimum(candidate, library)
+    if not library.version or is_at_least(library.version, minimum):
         return None
-    if version_number(library.version) >= version_number(minimum):
-        return None
-    reason = f"needs {backend} {minimum} or newer, here is {library.version}"
+    name = library.module or backend
+    reason = f"needs {name} {minimum} or newer, here is {library.version}"
     return Rejection(target, backend, reason, library.fix)
+
+
+def _minimum(candidate: Candidate, library: Availability) -> str:
+    """Return the oldest version that the artifact was run with; "" for any.
+
+    min_version counts as the backend's first library does; min_<module> is for one that counts
+    otherwise (tflite-runtime), or for another backend than the artifact was made for.
+    """
+    requires = candidate.artifact.requires
+    made = candidate.backend == made_for(candidate.artifact)
+    general = requires.get("min_version", "") if made else ""
+    return str(requires.get(f"min_{library.module}", general))
 
 
 def explain(model: ModelFile, rejected: Sequence[Rejection]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from fastseg_runtime import libraries
 from fastseg_runtime.cuda import CudaError
-from fastseg_runtime.libraries import Library, probe, version_number
+from fastseg_runtime.libraries import Library, is_at_least, probe, version_number
 
 
 @pytest.fixture
@@ -74,3 +74,38 @@ def test_core_ml_is_for_macs_alone() -> None:
 def test_versions_compare_as_numbers() -> None:
     assert version_number("1.10.0rc1") > version_number("1.9")
     assert version_number("") == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "minimum", "enough"),
+    [
+        ("1.17.0", "1.17", True),
+        ("1.17", "1.17.0", True),
+        ("1.17.0rc1", "1.17", False),
+        ("1.17.0.dev20240101", "1.17", False),
+        ("1.17-beta2", "1.17", False),
+        ("1.17.1rc1", "1.17", True),
+        ("1.18.0.dev20240101", "1.17", True),
+        ("1.17.0.post1", "1.17", True),
+        ("1.17.0+cu118", "1.17", True),
+        ("1.9.0", "1.17", False),
+        ("1.16.3", "1.17", False),
+        ("nightly", "1.17", False),
+        ("1.0", "", True),
+    ],
+)
+def test_a_version_before_the_oldest_that_was_run_is_not_enough(
+    version: str, minimum: str, enough: bool
+) -> None:
+    assert is_at_least(version, minimum) is enough
+
+
+def test_a_library_that_does_not_tell_its_version_has_it_from_its_installation(
+    library: Path,
+) -> None:
+    (library / "their_engine.py").write_text("")
+    assert probe("theirs").version == ""
+    information = library / "their_engine-3.2.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: their-engine\nVersion: 3.2")
+    assert probe("theirs").version == "3.2"

@@ -185,6 +185,26 @@ def test_a_library_older_than_the_artifact_needs_is_not_used(tmp_path: Path) -> 
         RealtimeSegmentation(plan.write(tmp_path / "new.fastseg"))
 
 
+@pytest.mark.parametrize(
+    ("requires", "refused"),
+    [
+        ({"backend": "onnxruntime", "min_version": "1.0", "min_onnxruntime": "99.1"}, True),
+        ({"backend": "tensorrt", "min_version": "99.1"}, False),  # TensorRT's, not this one's
+        ({"backend": "tensorrt", "min_version": "8.5", "min_onnxruntime": "99.1"}, True),
+    ],
+)
+def test_a_minimum_of_the_very_library_goes_before_the_general_one(
+    requires: dict[str, str], refused: bool, tmp_path: Path
+) -> None:
+    plan = empty_plan().with_artifact("cpu-fp32", argmax_onnx(), requires=requires)
+    path = plan.write(tmp_path / "new.fastseg")
+    if refused:
+        with pytest.raises(NoBackendError, match=r"needs onnxruntime 99\.1 or newer"):
+            RealtimeSegmentation(path, backend="onnxruntime")
+    else:
+        RealtimeSegmentation(path, backend="onnxruntime").close()
+
+
 def test_a_recorded_agreement_is_what_the_selftest_asks_for(tmp_path: Path) -> None:
     image = noise()
     wrong = strongest_channel(image)
