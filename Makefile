@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 VERSION_CHECK := import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"fastseg needs Python 3.11 or newer, this is {v[0]}.{v[1]} ({sys.executable}); try: make PYTHON=python3.11")
 
-.PHONY: help demo test test-slow test-figures test-arm64 test-gpu lint format bench dist clean
+.PHONY: help demo test test-slow test-figures test-arm64 test-gpu test-engines lint format bench dist clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,11 @@ test-arm64: .venv/ready-converters ## on an emulated arm64 board (root, qemu-use
 test-gpu: .venv/ready ## what needs an NVIDIA GPU
 	$(BIN)/python -m pytest -q -m gpu
 
+# In environments of their own below .cache (or $FASTSEG_CACHE). ENGINES="1.17.0 1.23.2" names ONNX
+# Runtimes, "tflite-runtime==2.14.0" others; without it all of tests/engines/engines.toml are run.
+test-engines: .venv/ready-converters ## in old and new ONNX Runtimes and LiteRTs, which it fetches
+	$(BIN)/python -m pytest -q -rs -m engines tests/engines
+
 lint: .venv/ready-converters ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +64,4 @@ dist: .venv/ready ## both wheels, into dist/
 	$(BIN)/python -m hatchling build -t wheel -d dist
 
 clean: ## remove what the commands made
-	rm -rf .venv dist demo runs bench
+	rm -rf .venv .cache dist demo runs bench

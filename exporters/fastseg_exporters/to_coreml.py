@@ -38,6 +38,7 @@ except ImportError as error:
 
 ENTRY = "model.mlpackage"
 PALETTE_BITS = (1, 2, 4, 6, 8)  # what iOS 16 has
+MIN_COREMLTOOLS = "9.0"  # the oldest that read packages back; none has run them, on no Mac
 _FAILED_STEP = re.compile(r"Unsupported fx node (\w+)|\(located at: '(\w+)'\)")
 
 
@@ -69,7 +70,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         entry=ENTRY,
         io={"image": "image"}
         | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"}),
-        requires={"backend": "coreml", "min_version": "6.0"},
+        requires={"backend": "coreml", "min_version": MIN_COREMLTOOLS},
         toolchain=versions("torch", "coremltools", "numpy"),
         layers=quantized_layers(program),
     )

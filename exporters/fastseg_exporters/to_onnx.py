@@ -34,7 +34,7 @@ OPSET = 17  # read back after the export: some versions of torch write another o
 METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
 _OPERATOR = re.compile(r"operator '\w+::(\w+)'")
-MIN_ONNXRUNTIME = "1.17"  # 1.16 cannot run the int8 graph
+MIN_ONNXRUNTIME = "1.17"  # the oldest that was run (make test-engines); 1.16 refuses int8
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import torch
 from fastseg import FastSegNet, save_checkpoint
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
 
+MIN_TORCH = "2.13"  # the oldest that was run
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,6 +35,6 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         format="pytorch",
         entry="model.safetensors",
         io={"image": "uint8 NHWC", request.output: "uint8"},
-        requires={"backend": "pytorch", "min_version": "2.4"},
+        requires={"backend": "pytorch", "min_version": MIN_TORCH},
         toolchain=versions("torch", "safetensors"),
     )
