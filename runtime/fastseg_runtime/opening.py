@@ -22,7 +22,7 @@ from fastseg_runtime.selection import (
     Candidate,
     Rejection,
     cpu_count,
-    made_for,
+    minimum_version,
     rank,
     this_processor,
 )
@@ -121,24 +121,12 @@ def reject_unavailable(candidate: Candidate, library: Availability) -> Optional[
     target, backend = candidate.artifact.target, candidate.backend
     if not library.usable:
         return Rejection(target, backend, library.reason, library.fix, library.broken)
-    minimum = _minimum(candidate, library)
+    minimum = minimum_version(candidate.artifact, backend, library.module)
     if not library.version or is_at_least(library.version, minimum):
         return None
     name = library.module or backend
     reason = f"needs {name} {minimum} or newer, here is {library.version}"
     return Rejection(target, backend, reason, library.fix)
-
-
-def _minimum(candidate: Candidate, library: Availability) -> str:
-    """Return the oldest version that the artifact was run with; "" for any.
-
-    min_version counts as the backend's first library does; min_<module> is for one that counts
-    otherwise (tflite-runtime), or for another backend than the artifact was made for.
-    """
-    requires = candidate.artifact.requires
-    made = candidate.backend == made_for(candidate.artifact)
-    general = requires.get("min_version", "") if made else ""
-    return str(requires.get(f"min_{library.module}", general))
 
 
 def explain(model: ModelFile, rejected: Sequence[Rejection]) -> str:

@@ -110,6 +110,16 @@ def made_for(artifact: Artifact) -> str:
     return str(artifact.requires.get("backend", opens[-1]))
 
 
+def minimum_version(artifact: Artifact, backend: str, module: str) -> str:
+    """Return the oldest version of a library that an artifact was run with; "" for any.
+
+    min_version counts as the first library of the artifact's own backend does; min_<module> is
+    for one that counts otherwise (tflite-runtime), or for another backend.
+    """
+    general = artifact.requires.get("min_version", "") if backend == made_for(artifact) else ""
+    return str(artifact.requires.get(f"min_{module}", general))
+
+
 def _backends_for(artifact: Artifact, backend: str, any_backend: bool) -> List[str]:
     preferred = made_for(artifact)
     others = [name for name in FORMATS.get(artifact.format, ()) if name != preferred]

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,27 @@ def test_an_engine_that_the_runtime_would_not_try_is_no_reason_to_bring_none(
     modules, backend, named, expected
 ):
     assert missing_packages(board(modules), [artifact("onnx", backend)], named) == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "version", "brought"),
+    [
+        ("onnxruntime", "1.16.3", ["numpy", "onnxruntime"]),
+        ("onnxruntime", "1.17.0", []),
+        ("onnxruntime", "unknown", []),
+        ("ai_edge_litert", "0.9", ["numpy", "ai-edge-litert"]),
+        ("tflite_runtime", "2.5.0", ["numpy", "ai-edge-litert"]),  # newer than LiteRT 1.0 it is not
+        ("tflite_runtime", "2.14.0", []),
+    ],
+)
+def test_an_engine_that_is_too_old_for_the_artifact_is_as_good_as_none(module, version, brought):
+    probe = board(("numpy", module))
+    probe["python"]["modules"][module] = version
+    oldest = {"min_version": "1.17"}
+    made = artifact("onnx")
+    if module != "onnxruntime":
+        made, oldest = artifact("tflite"), {"min_version": "1.0", "min_tflite_runtime": "2.14"}
+    assert missing_packages(probe, [dataclasses.replace(made, requires=oldest)]) == brought
 
 
 def test_a_python_that_the_runtime_does_not_run_on_is_declined_with_its_version():

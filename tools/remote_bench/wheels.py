@@ -16,8 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.libraries import is_at_least
 from fastseg_runtime.manifest import Artifact
-from fastseg_runtime.selection import FORMATS, made_for
+from fastseg_runtime.selection import FORMATS, made_for, minimum_version
 
 from remote_bench.cache import cache_folder
 from remote_bench.errors import MissingRequirement
@@ -54,12 +55,21 @@ def missing_packages(
             f"the board's newest Python is {version}; fastseg_runtime needs 3.8 or newer "
             "(JetPack 5 and newer have it; on JetPack 4: sudo apt-get install python3.8)"
         )
-    backends = [name for artifact in artifacts for name in _backends(artifact, named)]
-    served = any(modules.get(module) for name in backends for module in _MODULES.get(name, ()))
-    wheels = [_WHEELS[name] for name in backends if name in _WHEELS]
-    if served or not wheels:
+    pairs = [(artifact, name) for artifact in artifacts for name in _backends(artifact, named)]
+    wheels = [_WHEELS[name] for _, name in pairs if name in _WHEELS]
+    if any(_serves(modules, *pair) for pair in pairs) or not wheels:
         return [] if modules.get("numpy") else ["numpy"]
     return ["numpy", wheels[0]]  # numpy too, so that the two fit each other
+
+
+def _serves(modules: Mapping[str, str | None], artifact: Artifact, backend: str) -> bool:
+    """Return whether the board has an engine for an artifact that is not too old for it."""
+    module = next((name for name in _MODULES.get(backend, ()) if modules.get(name)), None)
+    if module is None:  # the runtime takes the first that is there
+        return False
+    version = modules[module]
+    minimum = minimum_version(artifact, backend, module)
+    return version is None or version == "unknown" or is_at_least(version, minimum)
 
 
 def _backends(artifact: Artifact, named: bool) -> tuple[str, ...]:
