@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fastseg_runtime.libraries import is_at_least
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("FASTSEG_CACHE", ROOT / ".cache")) / "test-engines"
@@ -22,7 +23,6 @@ class Engine:
     package: str
     version: str
     numpy: str
-    in_ci: bool = False
 
     def __str__(self) -> str:
         return f"{self.package}=={self.version}"
@@ -55,23 +55,23 @@ def known_engines() -> list[Engine]:
 
 
 def asked_engines() -> list[Engine]:
-    """Return those that $ENGINES names: "1.17.0" for onnxruntime, or "tflite-runtime==2.14.0"."""
-    known = {str(engine): engine for engine in known_engines()}
-    names = os.environ.get("ENGINES", " ".join(known)).split()
-    full = [name if "==" in name else f"onnxruntime=={name}" for name in names]
-    return [known.get(name) or _like_its_next(name) for name in full]
+    """Return those that $ENGINES names: "1.17.0" for onnxruntime, or "tflite-runtime==2.14.0".
 
-
-def _like_its_next(name: str) -> Engine:
-    """Return a version that is not in the table, with the numpy of the next older one that is."""
-    package, version = name.split("==")
-    number = [int(part) for part in version.split(".")]
-    older = [
-        engine
-        for engine in known_engines()
-        if engine.package == package and [int(p) for p in engine.version.split(".")] <= number
-    ]
-    return dataclasses.replace(older[-1], version=version, in_ci=False)
+    One that is not in engines.toml gets the numpy of the next older one that is.
+    """
+    names = os.environ.get("ENGINES", " ".join(map(str, known_engines()))).split()
+    asked = []
+    for name in names:
+        package, version = name.split("==") if "==" in name else ("onnxruntime", name)
+        older = [
+            engine
+            for engine in known_engines()
+            if engine.package == package and is_at_least(version, engine.version)
+        ]
+        if not older:
+            raise ValueError(f"ENGINES names {name}; engines.toml has nothing as old as that")
+        asked.append(dataclasses.replace(older[-1], version=version))
+    return asked
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -29,6 +29,14 @@ def test_the_newest_that_is_run_is_the_one_of_the_constraints(
     assert f"{package}=={newest}" in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
 
 
+def test_ci_runs_the_oldest_and_a_middle_one(engines: list[Any]) -> None:
+    text = (ROOT / ".ci/run").read_text("utf-8")
+    (asked,) = re.findall(r'^export ENGINES="(.*)"$', text, re.MULTILINE)
+    oldest, *middle, _ = versions_of("onnxruntime", engines)
+    first, second = asked.split()
+    assert first == oldest and second in middle
+
+
 @pytest.mark.slow  # the converters of phones take long to load
 def test_the_page_has_the_versions_that_are_run_and_promises_the_oldest(engines: list[Any]) -> None:
     from fastseg_exporters.to_coreml import MIN_COREMLTOOLS
