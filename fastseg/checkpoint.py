@@ -8,6 +8,7 @@ only training has a use for them.
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if kind not in (TORCH, PICKLE):
         raise CheckpointError(not_weights(path, kind))
     try:
-        with path.open("rb") as file:  # given the path, torch goes by the name's ending
+        # Given the path, torch goes by the name's ending; of a pickle it warns in words of its own.
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign file
         raise CheckpointError(not_loaded(path, kind, error)) from error

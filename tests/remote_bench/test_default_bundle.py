@@ -83,6 +83,14 @@ def save_network(file: Path) -> None:
     save_checkpoint(file, FastSegNet(2, "nano"), info)
 
 
+def test_a_file_for_a_host_is_named_by_its_content(folder):
+    (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (folder / "jetson.local").write_text("what an earlier run printed")
+    with pytest.raises(UsageError, match="photo.jpg is neither a host nor a bundle, but a JPEG"):
+        check(["photo.jpg"], Plan(), None)
+    check(["jetson.local"], Plan(), None)
+
+
 @pytest.mark.parametrize(
     ("usage", "message"), [("", "use not stated"), ("research", "research use only")]
 )

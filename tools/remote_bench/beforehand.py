@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from fastseg_runtime.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.usage import COMMERCIAL, UsageRefusedError, require_usage
 
 from remote_bench.bundle_facts import read_manifest
@@ -42,6 +43,14 @@ def check_together(given: Mapping[str, object]) -> None:
             raise UsageError(f"{option} does not go with {' and '.join(ignored)}: {why}")
 
 
+def _kind_of_file(name: str) -> str:
+    """Return what a file of that name holds; "" where it may be a host's name all the same."""
+    if not Path(name).is_file():
+        return ""
+    kind = file_kind(name)
+    return "" if kind in (UNKNOWN, "a text file", "an empty file") else kind
+
+
 def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
     """Return normally if nothing that is named here can end the measurement in vain.
 
@@ -52,10 +61,12 @@ def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
     if plan.require_usage not in (None, COMMERCIAL):
         raise UsageError(f"--require-usage is {plan.require_usage!r}; expected {COMMERCIAL}")
     for host in hosts:
-        if host.endswith(_NETWORKS):
+        kind = _kind_of_file(host)
+        if host.endswith(_NETWORKS) or kind:
+            what = f", but {kind}" if kind else ""
             raise UsageError(
-                f"{host} is neither a host nor a bundle; remote_bench measures NAME.fastseg, which "
-                "fastseg-export makes of a network"
+                f"{host} is neither a host nor a bundle{what}; remote_bench measures NAME.fastseg, "
+                "which fastseg-export makes of a network"
             )
     if plan.bundle is not None:
         read_manifest(plan.bundle, plan.target)
