@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from fastseg_runtime.bundle import BundleError
+from fastseg_runtime.file_kind import file_kind
 from fastseg_runtime.opening import NoBackendError
 from fastseg_runtime.usage import COMMERCIAL
 from fastseg_targets.profile import (
@@ -186,10 +187,18 @@ def _targets(patterns: list[str]) -> list[Target]:
     files = [Path(pattern) for pattern in patterns if pattern.endswith(".toml")]
     names = [pattern for pattern in patterns if not pattern.endswith(".toml")]
     try:
-        mine = [parse_target(file.stem, file.read_text("utf-8")) for file in files]
-        return [*select_targets(names), *mine]
+        return [*select_targets(names), *map(_own_target, files)]
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _own_target(file: Path) -> Target:
+    try:
+        return parse_target(file.stem, file.read_text("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is {file_kind(file)}; expected a target's TOML") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _default_network() -> str:

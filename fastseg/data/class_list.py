@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastseg_runtime.file_kind import file_kind
 from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
 
 from fastseg.data.dataset import MAX_CLASSES, DataError
@@ -65,9 +66,9 @@ def _parse(path: Path) -> list[ClassLine]:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); expected lines 'index name R G B'"
-        ) from error
+        is_binary = isinstance(error, UnicodeDecodeError)
+        why = f"is {file_kind(path)}" if is_binary else f"cannot be read ({error})"
+        raise DataError(f"{path}: {why}; expected lines 'index name R G B'") from error
     rows = [row for row in (line.partition("#")[0].split() for line in text.splitlines()) if row]
     numbered = bool(rows) and rows[0][0].isdecimal()
     lines = [_line(path, row, index, numbered) for index, row in enumerate(rows)]

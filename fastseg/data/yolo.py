@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fastseg_runtime.file_kind import file_kind
 from fastseg_runtime.manifest import ClassInfo
 
 from fastseg.data.class_list import generated_color
@@ -128,7 +129,8 @@ def _yaml_names(source: Path) -> list[str]:
         ordered = names if isinstance(names, list) else [names[i] for i in range(len(names))]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(
-            f"{source}: cannot read the class names ({error}); expected names: [a, b] or "
+            f"{source}: cannot read the class names ({' '.join(str(error).split())}); expected "
+            "names: [a, b] or "
             "names: {0: a, 1: b}"
         ) from error
     return [str(name) for name in ordered]
@@ -138,4 +140,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error})") from error
+        is_binary = isinstance(error, UnicodeDecodeError)
+        why = f"is {file_kind(path)}, not text" if is_binary else f"cannot be read ({error})"
+        raise DataError(f"{path}: {why}") from error

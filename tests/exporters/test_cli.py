@@ -218,3 +218,16 @@ def test_a_file_that_is_no_network_is_named_in_one_line(
     assert (code, out) == (1, "")
     assert err.startswith("fastseg-export: model.onnx is a") and err.count("\n") == 1
     assert "weights_only" not in err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\x89PNG\r\n\x1a\n\xff", "mine.toml is a PNG picture"), (b"= 1", "mine.toml: Invalid")],
+)
+def test_a_target_file_of_another_kind_is_named(
+    cli: Cli, tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    code, _, err = cli("nano-synthetic", "--target", "mine.toml")
+    assert code == 2
+    assert message in err

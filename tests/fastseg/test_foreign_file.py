@@ -10,6 +10,8 @@ from torch import nn
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, load_checkpoint, open_network
 from fastseg.backbones import BackboneNet, load_backbone
 from fastseg.checkpoint import numbered_classes, read_state_dict, save_checkpoint
+from fastseg.data import DataError
+from fastseg.data.class_list import read_classes
 from tests.doubles.foreign_files import FOREIGN, UNSAFE, each
 
 TORCHS_ADVICE = re.compile(
@@ -77,3 +79,9 @@ def test_weights_of_another_shape_are_told_in_one_line(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "a.safetensors")
     assert "2 unknown to it (bias)" in str(refused.value) or "(weight)" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_picture_for_a_class_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"\xff\xd8\xff\xe0" + bytes(9))
+    with pytest.raises(DataError, match=r"classes\.txt: is a JPEG picture; expected lines"):
+        read_classes(tmp_path / "classes.txt")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import tomlkit
+from fastseg_runtime.file_kind import file_kind
 from fastseg_runtime.usage import USAGES
 
 from fastseg.model import STRIDE
@@ -141,7 +142,9 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
         try:
             table = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+            is_binary = isinstance(error, UnicodeDecodeError)
+            why = f"it is {file_kind(path)}, expected TOML" if is_binary else error
+            raise ConfigError(f"cannot read the configuration {path}: {why}") from error
     return from_table(TrainConfig, table | dict(options), str(path or "options"))
 
 
