@@ -225,6 +225,7 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     if as_json:
         document = {
             "bundle": str(plan.out) if manifest.artifacts else None,
+            "usage": manifest.model.usage,
             "artifacts": [summary(artifact) for artifact in manifest.artifacts],
             "failed": outcome.failed,
             "skipped": outcome.skipped,

@@ -46,7 +46,11 @@ def run_inputs(options: Namespace) -> int:
                 results.append(outcome)
                 if not options.json:
                     print(_describe_result(outcome), flush=True)
-        used = {"backend": session.info.backend, "target": session.info.target}
+        used = {
+            "backend": session.info.backend,
+            "target": session.info.target,
+            "usage": session.manifest.model.usage,
+        }
     if options.json:
         inputs, failed = ([asdict(item) for item in items] for items in (results, failures))
         _print_json({"inputs": inputs, "failed": failed, **used})
