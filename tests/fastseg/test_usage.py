@@ -17,6 +17,7 @@ from fastseg import (
     CheckpointInfo,
     FastSegNet,
     load_checkpoint,
+    open_network,
     pretrained,
     save_checkpoint,
 )
@@ -76,6 +77,20 @@ def test_a_state_dict_and_a_missing_file_state_nothing(tmp_path: Path) -> None:
     torch.save(FastSegNet(2, "nano").state_dict(), tmp_path / "a.pth")
     assert load_checkpoint(tmp_path / "a.pth")[1].usage == ""
     assert usage_of_weights(tmp_path / "a.pth") == usage_of_weights(tmp_path / "none") == ""
+
+
+def test_a_network_of_ones_own_takes_it_from_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_net.py").write_text("import torch\ndef net(): return torch.nn.Conv2d(3, 2, 1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    info = dataclasses.replace(INFO, variant="my_net:net", usage="research")
+    save_checkpoint(tmp_path / "w.safetensors", torch.nn.Conv2d(3, 2, 1), info)
+    torch.save(torch.nn.Conv2d(3, 2, 1).state_dict(), tmp_path / "w.pth")
+    for weights, usage in ((tmp_path / "w.safetensors", "research"), (tmp_path / "w.pth", "")):
+        assert open_network("my_net:net", info.classes, weights).info.usage == usage
+    assert open_network("my_net:net", info.classes).info.usage == ""
 
 
 def test_the_data_decide_what_is_known() -> None:
