@@ -17,12 +17,15 @@ from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
+from fastseg_runtime.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.manifest import Artifact, FileEntry, Manifest, ManifestError
 from fastseg_runtime.metrics import Array
+from fastseg_runtime.plain_text import is_plain
 
 MANIFEST = "manifest.json"
 SUFFIX = ".fastseg"
 Scene = Tuple[Array, Array]  # image (H, W, 3) uint8 RGB, classes (H, W) uint8
+MAX_NAME = 500  # characters of a member's path: more than file systems take
 _MANIFEST_MAX_BYTES = 16 << 20
 _SCENE_MAX_BYTES = 256 << 20
 # What zipfile and numpy raise for damaged files, besides their own errors.
@@ -58,7 +61,9 @@ def open_bundle(path: Union[str, "os.PathLike[str]"]) -> "Bundle":
     try:
         archive = zipfile.ZipFile(path)
     except _DAMAGE as error:
-        problem = f"is not a whole bundle ({error}); {_COPY_AGAIN}"
+        kind = file_kind(path)
+        told = f"({error})" if kind.startswith(("a zip", UNKNOWN)) else f"but {kind}"
+        problem = f"is not a whole bundle {told}; {_COPY_AGAIN}"
         if path.suffix.lower() != SUFFIX:
             problem = f"is not a fastseg bundle; name a {SUFFIX} file, made by fastseg-export"
         raise BundleError(f"{path} {problem}") from error
@@ -257,8 +262,8 @@ def _name_problem(name: str) -> str:
     parts = name.rstrip("/").split("/")
     if any(part in ("", ".", "..") for part in parts) or ":" in name or "\\" in name:
         return "which could leave the folder it is extracted to"
-    if any(ord(character) < 32 for character in name):
-        return "which holds control characters"
+    if not is_plain(name, MAX_NAME):
+        return f"which holds control characters or is longer than {MAX_NAME}"
     return ""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence
 
 from fastseg_runtime import __version__
+from fastseg_runtime.plain_text import printable
 from fastseg_runtime.usage import COMMERCIAL
 
 FAILED, INTERRUPTED = 1, 130
@@ -39,7 +40,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         print("fastseg-run: stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:  # engines raise classes of their own
-        print(f"fastseg-run: {str(error) or type(error).__name__}", file=sys.stderr)
+        print(printable(f"fastseg-run: {str(error) or type(error).__name__}"), file=sys.stderr)
         sys.exit(FAILED)
 
 

@@ -15,6 +15,7 @@ from fastseg_runtime.engine_cache import EngineCache, cache_folder
 from fastseg_runtime.job import InputError, plan_jobs
 from fastseg_runtime.model_file import open_model
 from fastseg_runtime.opening import Wish
+from fastseg_runtime.plain_text import printable
 from fastseg_runtime.progress import ProgressLine
 from fastseg_runtime.run_jobs import Failure, Result, run_jobs
 from fastseg_runtime.session import RealtimeSegmentation
@@ -41,11 +42,11 @@ def run_inputs(options: Namespace) -> int:
         for outcome in run_jobs(session, jobs, options.save, progress):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
-                print(f"fastseg-run: {outcome.error}", file=sys.stderr)
+                print(printable(f"fastseg-run: {outcome.error}"), file=sys.stderr)
             else:
                 results.append(outcome)
                 if not options.json:
-                    print(_describe_result(outcome), flush=True)
+                    print(printable(_describe_result(outcome)), flush=True)
         used = {
             "backend": session.info.backend,
             "target": session.info.target,
@@ -75,9 +76,9 @@ def inspect_bundle(options: Namespace) -> int:
     """Print the manifest."""
     with open_bundle(options.model) as bundle:
         if options.json:
-            sys.stdout.write(bundle.manifest.to_json())
+            sys.stdout.write(printable(bundle.manifest.to_json()))
         else:
-            print(bundle_report.describe(bundle.manifest))
+            print(printable(bundle_report.describe(bundle.manifest)))
     return OK
 
 
@@ -163,8 +164,8 @@ def _print(options: Namespace, table: Dict[str, Any], text: str) -> None:
     if options.json:
         _print_json(table)
     else:
-        print(text)
+        print(printable(text))
 
 
 def _print_json(table: Dict[str, Any]) -> None:
-    print(json.dumps(table, indent=1, ensure_ascii=False))
+    print(printable(json.dumps(table, indent=1, ensure_ascii=False)))

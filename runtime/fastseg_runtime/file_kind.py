@@ -35,6 +35,7 @@ _MAGIC: Tuple[Tuple[int, bytes, str], ...] = (
 )
 TORCH, SAFETENSORS, BUNDLE = "a torch file", "a safetensors file", "a fastseg bundle"
 PICKLE, UNKNOWN = "a pickle", "a file of an unknown kind"
+ONNX = "an ONNX model"
 # How torch.save() began until 1.6: pickle protocol 2 of the number 0x1950a86a20f9469cfc6c.
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ZIP, _PICKLED = b"PK\x03\x04", re.compile(rb"\x80[\x02-\x05]")
@@ -71,7 +72,7 @@ def file_kind(path: Union[str, Path]) -> str:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return SAFETENSORS
     if _ONNX.match(head):
-        return "an ONNX model"
+        return ONNX
     return PICKLE if _PICKLED.match(head) else _kind_of_text(head)
 
 

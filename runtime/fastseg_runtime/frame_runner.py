@@ -6,6 +6,7 @@ from typing import Any, Optional, Tuple
 import numpy as np
 
 from fastseg_runtime.backend import Backend
+from fastseg_runtime.bundle import BundleError
 from fastseg_runtime.cuda_memory import on_gpu
 from fastseg_runtime.logits import LogitsToClasses
 from fastseg_runtime.manifest import Artifact, InputSpec, OutputSpec
@@ -22,11 +23,18 @@ class FrameRunner:
         artifact: says whether the engine gives ids or logits.
         spec: the network's input.
         output: what the bundle's networks give.
+        num_classes: K, that logits must have; None: any.
     """
 
     def __init__(
-        self, backend: Backend, artifact: Artifact, spec: InputSpec, output: OutputSpec
+        self,
+        backend: Backend,
+        artifact: Artifact,
+        spec: InputSpec,
+        output: OutputSpec,
+        num_classes: Optional[int] = None,
     ) -> None:
+        self._num_classes = num_classes
         self.times = StageTimes()
         self.gives_logits = "logits" in artifact.io or output.kind == "logits"
         self._backend, self._input = backend, spec
@@ -91,10 +99,10 @@ class FrameRunner:
             if self._decoder is None:
                 self._decoder = LogitsToClasses(logits_Khw.shape[1:], self._mask_size)
             return self._decoder(logits_Khw)
-        if result.size != self._ids.size:
+        if result.size != self._ids.size or result.dtype.kind not in "iu":
             raise ValueError(
-                f"the engine gave {result.shape}, its manifest promises class maps of "
-                f"{self._mask_size}; export the bundle again"
+                f"the engine gave {result.dtype} {result.shape}, its manifest promises class maps "
+                f"of {self._mask_size}; export the bundle again"
             )
         ids_hw: Array = result.reshape(self._mask_size)
         if ids_hw.dtype != np.uint8:
@@ -103,7 +111,17 @@ class FrameRunner:
         return ids_hw
 
     def _planes(self, result: Any) -> Array:
+        if result.ndim != 4 or result.dtype.kind != "f":
+            raise ValueError(
+                f"the engine gave {result.dtype} {result.shape}, its manifest promises logits, "
+                "float (1, K, h, w); export the bundle again"
+            )
         logits_Khw: Array = result[0].transpose(2, 0, 1) if self._channels_last else result[0]
+        if self._num_classes not in (None, len(logits_Khw)):
+            raise BundleError(
+                f"the network tells {len(logits_Khw)} classes apart, the manifest names "
+                f"{self._num_classes}; export the bundle again"
+            )
         return logits_Khw
 
     def _fit_for(self, size: Tuple[int, int], swap: bool) -> FrameFit:

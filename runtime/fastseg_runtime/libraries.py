@@ -7,7 +7,7 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Dict, Optional, Tuple
 
-from fastseg_runtime.backend import load_backend
+from fastseg_runtime.backend import check_backend_name, load_backend
 from fastseg_runtime.cuda import CudaError, open_cuda
 
 _PRERELEASE = re.compile(r"\d+(\.\d+)*[-_.]?(a|b|c|rc|alpha|beta|pre|preview|dev)\d*", re.I)
@@ -54,6 +54,11 @@ def probe(backend: str) -> Availability:
     """Say whether a backend can be used, importing its library if it is there."""
     library = LIBRARIES.get(backend)
     if library is None:
+        try:
+            check_backend_name(backend)
+        except ValueError as error:
+            fix = "pip install --upgrade fastseg-runtime, or install what brings that backend"
+            return Availability(backend, False, reason=str(error), fix=fix)
         return _probe_import(backend, Library((), "reinstall the distribution that brings it"), "")
     if library.platform not in (None, sys.platform):
         return Availability(backend, False, reason=f"runs on {library.platform} alone")

@@ -9,6 +9,15 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Union
 
 from fastseg_runtime.bundle import SUFFIX, Bundle, Scene, inner_name, open_bundle
+from fastseg_runtime.file_kind import (
+    BUNDLE,
+    ONNX,
+    PICKLE,
+    SAFETENSORS,
+    TORCH,
+    UNKNOWN,
+    file_kind,
+)
 from fastseg_runtime.manifest import Artifact, FileEntry, Manifest
 from fastseg_runtime.shipped import find_shipped
 
@@ -19,6 +28,15 @@ BARE = {
     ".pth": ("pytorch", "pytorch"),
     ".pt": ("pytorch", "pytorch"),
 }
+# What a file holds, whatever its name says -> the suffix that it should have.
+_SUFFIX_OF = {
+    BUNDLE: SUFFIX,
+    ONNX: ".onnx",
+    SAFETENSORS: ".safetensors",
+    TORCH: ".pth",
+    PICKLE: ".pth",
+}
+_NAMES = {suffix: "ONNX file" if suffix == ".onnx" else "checkpoint" for suffix in BARE}
 
 
 class ModelFile:
@@ -64,23 +82,29 @@ class ModelFile:
 
 
 def open_model(path: Union[str, Path]) -> ModelFile:
-    """Open a model by its suffix, or by its name if it ships; other files must be bundles.
+    """Open a model by what it holds, or by its name if it ships.
 
     Raises:
         FileNotFoundError: no such file.
-        BundleError: a damaged or foreign bundle.
+        BundleError: a damaged or foreign bundle, or a bare file that names others.
         ImportError: a bare file, and the library that reads it is absent.
         ValueError: a bare file without what a session needs.
     """
     path = Path(path)
     if not path.suffix and not path.exists():
         path = find_shipped(str(path))
-    if path.suffix.lower() not in BARE:
+    suffix = path.suffix.lower()
+    if path.is_file():
+        kind = file_kind(path)
+        if suffix in BARE and kind not in (*_SUFFIX_OF, UNKNOWN):
+            raise ValueError(f"{path} is no {_NAMES[suffix]} that loads here, but {kind}")
+        suffix = _SUFFIX_OF.get(kind, suffix)
+    elif suffix in BARE:
+        raise FileNotFoundError(f"no model {path}; expected *{SUFFIX}, {', *'.join(BARE)}")
+    if suffix not in BARE:
         bundle = open_bundle(path)
         return ModelFile(path, bundle.manifest, bundle)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model {path}; expected *{SUFFIX}, {', *'.join(BARE)}")
-    file_format, backend = BARE[path.suffix.lower()]
+    file_format, backend = BARE[suffix]
     describe = import_module(f"fastseg_runtime.backend_{backend}").describe
     manifest: Manifest = describe(path)
     return ModelFile(path, replace(manifest, artifacts=(_bare(path, file_format, backend),)), None)

@@ -18,6 +18,7 @@ from fastseg_runtime.frame_runner import FrameRunner
 from fastseg_runtime.libraries import Availability, is_at_least, probe
 from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_runtime.model_file import ModelFile, open_model
+from fastseg_runtime.plain_text import printable
 from fastseg_runtime.selection import (
     Candidate,
     Rejection,
@@ -170,7 +171,7 @@ def _columns(rejection: Rejection) -> Tuple[str, str, str]:
 
 
 def _failed(candidate: Candidate, error: Exception) -> Rejection:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = printable(" ".join(str(error).split())) or type(error).__name__
     return Rejection(candidate.artifact.target, candidate.backend, reason, failed=True)
 
 
@@ -188,7 +189,8 @@ def _open(
             backends.append(load_backend(candidate.backend)())
             backends[-1].open(_source(model, artifact, wish))
         runners = tuple(
-            FrameRunner(backend, artifact, manifest.input, manifest.output) for backend in backends
+            FrameRunner(backend, artifact, manifest.input, manifest.output, len(manifest.classes))
+            for backend in backends
         )
         tested = _selftest(model, backends[0], runners[0], artifact) if wish.selftest else None
     except BaseException:
@@ -244,6 +246,10 @@ def _selftest(
 
 def _threads_per_engine(wish: Wish) -> Optional[int]:
     """Return the wish; of several engines without one, each gets its share of the CPUs."""
+    if wish.threads and wish.threads > cpu_count():
+        # Each is a real thread, that engines make at once: 100000 never come to an end.
+        log.warning("threads is %d; taking %d, one for each CPU here", wish.threads, cpu_count())
+        return cpu_count()
     if wish.threads or wish.engines == 1:
         return wish.threads
     return max(1, cpu_count() // wish.engines)

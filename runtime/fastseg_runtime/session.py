@@ -17,7 +17,10 @@ from fastseg_runtime.manifest import ClassInfo, InputSpec, Manifest
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.opening import SessionInfo, Wish, open_best
 from fastseg_runtime.palette import palette
+from fastseg_runtime.selection import cpu_count
 from fastseg_runtime.stats import StageTimes
+
+MAX_ENGINES_PER_CPU = 8  # more only wait for each other, and each takes its megabytes
 
 
 class RealtimeSegmentation:
@@ -30,7 +33,8 @@ class RealtimeSegmentation:
         backend: "auto" takes the best that this device runs, or a name from BACKENDS.
         device: "auto", "cpu", or what the backend documents: "cuda", "cuda:1", "cpu_and_ne".
         color: order of the frames' channels, "rgb" or "bgr" (OpenCV's).
-        threads: for each engine; None: its own default, or its share of the CPUs.
+        threads: for each engine, at most one a CPU; None: its own default, or its share of the
+            CPUs.
         build: "auto" lets TensorRT build its engine now, which takes minutes; "never" raises
             BuildRefusedError instead. `fastseg-run --prepare` builds ahead.
         target: run this artifact of the bundle and no other.
@@ -68,8 +72,13 @@ class RealtimeSegmentation:
         if build not in ("auto", "never"):
             raise ValueError(f"build is {build!r}; choose 'auto' or 'never'")
         for name, count in (("threads", threads), ("engines", engines)):
-            if count is not None and not (isinstance(count, int) and count >= 1):
+            if count is not None and (type(count) is not int or count < 1):
                 raise ValueError(f"{name} is {count!r}; expected 1 or more")
+        most = MAX_ENGINES_PER_CPU * cpu_count()
+        if engines > most:
+            raise ValueError(
+                f"engines is {engines}; expected {most} at most, on {cpu_count()} CPUs"
+            )
         wish = Wish(backend, device, threads, build, target, selftest, engines)
         opened = open_best(model_path, wish)
         self.manifest: Manifest = opened.manifest
