@@ -1,7 +1,9 @@
 """For all tests: no deadline for property tests, and Ctrl-C as in a terminal."""
 
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # Machines under load are slow.
@@ -11,3 +13,11 @@ settings.load_profile("house")
 # A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what passed a self-test, doubles of engines among it, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastseg_runtime.bundle import BundleError, open_bundle
 from fastseg_runtime.image import resize_bilinear
-from fastseg_runtime.manifest import Manifest, OutputSpec
+from fastseg_runtime.manifest import (
+    SELFTEST_AGREEMENT,
+    SELFTEST_AGREEMENTS,
+    Manifest,
+    OutputSpec,
+)
 from fastseg_runtime.metrics import Array
-from fastseg_runtime.selftest import RECORDED
 from fastseg_runtime.usage import describe_usage, require_usage, strictest
 from fastseg_targets.profile import Target
 
@@ -120,6 +125,9 @@ def export_bundle(
     runner = pytorch_runner(network)
     selftests = selftest_scenes(network, runner)
     manifest, contents = _start(plan, network, selftests)
+    if manifest.artifacts:  # what they were held to: an older bundle has fewer scenes
+        with open_bundle(plan.out) as bundle:
+            selftests = bundle.selftests()
     outcome = Outcome(manifest)
     scenes, few = (
         VerificationSet(
@@ -147,7 +155,7 @@ def export_bundle(
             try:
                 scenes.references(progress)
                 rung = _make(plan, target, network, keep_norms, prover, tell)
-            except (GateError, RuntimeError) as error:
+            except (GateError, RuntimeError, BundleError) as error:
                 outcome.failed[target.name] = str(error)
                 tell(f"{target.name}: {error}")
                 continue
@@ -265,7 +273,8 @@ def _add(
     extra = {
         **artifact.extra,
         "options": options_of(plan, target),
-        RECORDED: rung.verification.selftest_agreement,
+        SELFTEST_AGREEMENT: rung.verification.selftest_agreement,
+        SELFTEST_AGREEMENTS: list(rung.verification.selftest_agreements),
         "bounds_ms": bounds_ms(manifest, target, rung.precision),
         "float_layers": list(rung.float_layers),
         "export": {
@@ -276,6 +285,7 @@ def _add(
     }
     artifact = dataclasses.replace(
         artifact,
+        io={**artifact.io, "num_classes": len(manifest.classes)},
         attempts=rung.attempts,
         verification=rung.verification.to_table(),
         extra=extra,

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+import numpy as np
+from fastseg_runtime.bundle import NATURAL_SCENES
 from fastseg_runtime.frame_runner import FrameRunner
 from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.metrics import Array
@@ -10,7 +12,10 @@ import fastseg
 from fastseg import Network, profile
 from fastseg.data import open_dataset
 
-SELFTEST_SCENES = 2
+DARK, BRIGHT = 0, 255
+# Of the tile of noise: few rows, since deflate looks back 32 kB, and sides that no stride divides.
+NOISE_PX = (7, 61)
+MOSAIC_PX = 16  # side of a field: two cells of the network's 1/8, so that each has a border
 
 
 def describe_network(network: Network, name: str, output: OutputSpec, created: str) -> Manifest:
@@ -51,8 +56,27 @@ def now() -> str:
 
 
 def selftest_scenes(network: Network, runner: FrameRunner) -> list[tuple[Array, Array]]:
-    """Return generated scenes of the network's size with PyTorch's class maps."""
+    """Return scenes of the network's size with PyTorch's class maps: generated ones, then hard."""
     info = network.info
     dataset = open_dataset(f"synthetic:{info.width}x{info.height}", "test")
-    images = [dataset[index].image_HW3 for index in range(SELFTEST_SCENES)]
+    images = [dataset[index].image_HW3 for index in range(NATURAL_SCENES)]
+    images += hard_images(info.width, info.height)
     return [(image_HW3, runner.infer_new(image_HW3)) for image_HW3 in images]
+
+
+def hard_images(width: int, height: int) -> list[Array]:
+    """Return pictures that no camera gives on a good day, (H, W, 3) uint8.
+
+    Engines have failed on pictures without any border between classes and on bright ones, with
+    nothing wrong on streets. Tiles keep them small: the four add about 20 kB to a bundle.
+    """
+    generator = np.random.default_rng(0)
+    noise_hw3 = generator.integers(0, 256, (*NOISE_PX, 3), np.uint8)
+    colors_hw3 = generator.integers(0, 256, (4, 4, 3), np.uint8)
+    mosaic_hw3 = colors_hw3.repeat(MOSAIC_PX, axis=0).repeat(MOSAIC_PX, axis=1)
+    tiles = [np.full((1, 1, 3), level, np.uint8) for level in (DARK, BRIGHT)]
+    rows, columns = np.arange(height), np.arange(width)
+    return [
+        tile_hw3[rows[:, None] % tile_hw3.shape[0], columns % tile_hw3.shape[1]]
+        for tile_hw3 in (*tiles, noise_hw3, mosaic_hw3)
+    ]

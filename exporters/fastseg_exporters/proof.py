@@ -44,9 +44,11 @@ class Prover:
         """Return how an artifact does on all scenes, and on the self-test."""
         name = f"{job.target.name}: verifying {job.precision}"
         with self._session(job, converted) as session:
-            worst = min(agreement(session.infer(image), ids) for image, ids in self.selftests)
+            each = tuple(agreement(session.infer(image), ids) for image, ids in self.selftests)
             found = verify(session, self.scenes, lambda done, of: self.progress(name, done, of))
-            return dataclasses.replace(found, selftest_agreement=worst)
+            return dataclasses.replace(
+                found, selftest_agreement=min(each, default=None), selftest_agreements=each
+            )
 
     def likeness(self, job: Job, converted: Converted) -> float:
         """Return the mean IoU on a few scenes with PyTorch's class maps as the truth.

@@ -36,7 +36,8 @@ class Verification:
     miou_drop_ci95: tuple[float, float] | None = None
     worst_class: str | None = None
     worst_class_drop: float | None = None
-    selftest_agreement: float | None = None  # with PyTorch, on the worse self-test scene
+    selftest_agreement: float | None = None  # with PyTorch, on the worst self-test scene
+    selftest_agreements: tuple[float, ...] = ()  # on each
     rare_classes: tuple[str, ...] = ()  # left out of worst_class: too few pixels to say
 
     def to_table(self) -> dict[str, Any]:

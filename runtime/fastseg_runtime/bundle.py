@@ -24,6 +24,7 @@ from fastseg_runtime.plain_text import is_plain
 
 MANIFEST = "manifest.json"
 SUFFIX = ".fastseg"
+NATURAL_SCENES = 2  # of a self-test, at its beginning; hard ones follow
 Scene = Tuple[Array, Array]  # image (H, W, 3) uint8 RGB, classes (H, W) uint8
 MAX_NAME = 500  # characters of a member's path: more than file systems take
 _MANIFEST_MAX_BYTES = 16 << 20
@@ -164,7 +165,7 @@ class Bundle:
             count: the first so many; None: all.
 
         Raises:
-            BundleError: damaged, or not such arrays.
+            BundleError: damaged, not such arrays, or ids that the manifest has no class for.
         """
         return [self._scene(entry.path) for entry in self.manifest.selftest[:count]]
 
@@ -238,6 +239,12 @@ class Bundle:
             raise BundleError(
                 f"{self.path}: {member}: expected uint8 image (H, W, 3) and classes (H, W), got "
                 f"{image_HW3.dtype} {image_HW3.shape} and {classes_HW.dtype} {classes_HW.shape}"
+            )
+        largest, count = int(classes_HW.max()), len(self.manifest.classes)
+        if largest >= count:
+            raise BundleError(
+                f"{self.path}: {member} holds class id {largest}, the manifest names {count} "
+                "classes; export the bundle again"
             )
         return image_HW3, classes_HW
 

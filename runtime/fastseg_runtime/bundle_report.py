@@ -86,12 +86,12 @@ def _verify_artifact(
         return {**row, "passed": False if tried else None, "reason": "; ".join(reasons)}
     row["backend"] = session.info.backend
     with session:
+        if not scenes:
+            return {**row, "reason": "the bundle has no self-test scenes"}
         try:
-            outcome = run_selftest(session.infer, scenes, artifact)
+            outcome = run_selftest(session.infer, scenes, artifact, len(session.classes))
         except Exception as error:  # engines raise classes of their own
             return {**row, "passed": False, "reason": " ".join(str(error).split())}
-    if not scenes:
-        return {**row, "reason": "the bundle has no self-test scenes"}
     return {
         **row,
         "agreement": outcome.agreement,

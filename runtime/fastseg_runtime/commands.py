@@ -11,14 +11,16 @@ from typing import Any, Dict, List
 
 from fastseg_runtime import bundle_report, doctor
 from fastseg_runtime.bundle import open_bundle
-from fastseg_runtime.engine_cache import EngineCache, cache_folder
+from fastseg_runtime.engine_cache import EngineCache
 from fastseg_runtime.job import InputError, plan_jobs
 from fastseg_runtime.model_file import open_model
 from fastseg_runtime.opening import Wish
 from fastseg_runtime.plain_text import printable
 from fastseg_runtime.progress import ProgressLine
 from fastseg_runtime.run_jobs import Failure, Result, run_jobs
+from fastseg_runtime.selftest import forget_passed_tests
 from fastseg_runtime.session import RealtimeSegmentation
+from fastseg_runtime.shared_files import cache_folder
 from fastseg_runtime.shipped import find_shipped
 from fastseg_runtime.usage import require_usage
 
@@ -121,6 +123,8 @@ def show_or_clear_cache(options: Namespace) -> int:
     cache = EngineCache()
     entries = cache.entries()
     freed = cache.clear() if options.cache == "clear" else 0
+    if options.cache == "clear":
+        forget_passed_tests()
     if options.json:
         rows = [{"engine": e.digest, "bytes": e.bytes, "trusted": e.trusted} for e in entries]
         _print_json({"folder": str(cache_folder()), "engines": rows, "freed_bytes": freed})

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fastseg_runtime.backend import BACKENDS
-from fastseg_runtime.engine_cache import EngineCache, cache_folder
+from fastseg_runtime.engine_cache import EngineCache
 from fastseg_runtime.image import opencv
 from fastseg_runtime.libraries import Availability, probe
 from fastseg_runtime.model_file import open_model
 from fastseg_runtime.opening import Wish, candidates, reject_unavailable
 from fastseg_runtime.selection import this_processor
+from fastseg_runtime.shared_files import cache_folder
 
 
 def examine(bundle: Optional[Path], wish: Wish) -> Dict[str, Any]:

@@ -17,13 +17,12 @@ import json
 import logging
 import os
 import stat
-import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from fastseg_runtime.shared_files import locked, write_file
+from fastseg_runtime.shared_files import cache_folder, locked, write_file
 from fastseg_runtime.tensorrt_platform import Platform
 
 DEFAULT_LIMIT_MB = 2048
@@ -252,16 +251,6 @@ class EngineCache:
 
 def _say_waiting() -> None:
     log.warning("another process is building this engine: waiting for it")
-
-
-def cache_folder() -> Path:
-    """Return where fastseg keeps what it can make again."""
-    named = os.environ.get("FASTSEG_CACHE")
-    if named:
-        return Path(named)
-    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    # A service without a home folder: somewhere of its own, lost at the next boot.
-    return (base if base.is_absolute() else Path(tempfile.gettempdir()) / "cache") / "fastseg"
 
 
 def cache_limit_bytes() -> int:

@@ -64,6 +64,11 @@ class ModelFile:
 
         return locate
 
+    @property
+    def is_bundle(self) -> bool:
+        """Return whether it is one, that can hold a self-test."""
+        return self._bundle is not None
+
     def selftests(self, count: Optional[int] = None) -> List[Scene]:
         """Return the bundle's first self-test scenes; a bare file has none."""
         return [] if self._bundle is None else self._bundle.selftests(count)

@@ -1,10 +1,11 @@
 """Open the best artifact of a model that runs here, and say why the better ones are not it."""
 
+import dataclasses
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from fastseg_runtime.backend import (
     Backend,
@@ -16,7 +17,12 @@ from fastseg_runtime.backend import (
 from fastseg_runtime.bundle import BundleError
 from fastseg_runtime.frame_runner import FrameRunner
 from fastseg_runtime.libraries import Availability, is_at_least, probe
-from fastseg_runtime.manifest import Artifact, Manifest
+from fastseg_runtime.manifest import (
+    SELFTEST_AGREEMENT,
+    SELFTEST_AGREEMENTS,
+    Artifact,
+    Manifest,
+)
 from fastseg_runtime.model_file import ModelFile, open_model
 from fastseg_runtime.plain_text import printable
 from fastseg_runtime.selection import (
@@ -24,10 +30,11 @@ from fastseg_runtime.selection import (
     Rejection,
     cpu_count,
     minimum_version,
+    processor_facts,
     rank,
     this_processor,
 )
-from fastseg_runtime.selftest import SelfTest, run_selftest
+from fastseg_runtime.selftest import REVISION, PassedTests, SelfTest, run_selftest
 from fastseg_runtime.usage import describe_usage
 
 log = logging.getLogger("fastseg_runtime")
@@ -95,6 +102,10 @@ def open_best(path: Union[str, Path], wish: Wish) -> Opened:
         BuildRefusedError: the best needs its engine built first, and wish.build is "never".
         NoBackendError: nothing in it runs here; the message says why, and what would help.
     """
+    if wish.threads is not None and wish.threads > cpu_count():
+        # Engines make each of them at once, and never come to the end of 100000.
+        log.warning("threads is %d; taking %d, one for each CPU here", wish.threads, cpu_count())
+        wish = dataclasses.replace(wish, threads=cpu_count())
     model = open_model(path)
     try:
         return _first_that_works(model, wish)
@@ -192,7 +203,10 @@ def _open(
             FrameRunner(backend, artifact, manifest.input, manifest.output, len(manifest.classes))
             for backend in backends
         )
-        tested = _selftest(model, backends[0], runners[0], artifact) if wish.selftest else None
+        tested = None
+        if wish.selftest and not getattr(backends[0], "trusted", False):
+            passed = PassedTests(_facts(model, candidate, library, wish))
+            tested = _selftest(model, backends[0], runners[0], artifact, passed)
     except BaseException:
         _close(backends)
         raise
@@ -224,32 +238,60 @@ def _source(model: ModelFile, artifact: Artifact, wish: Wish) -> ModelSource:
 
 
 def _selftest(
-    model: ModelFile, backend: Backend, runner: FrameRunner, artifact: Artifact
+    model: ModelFile,
+    backend: Backend,
+    runner: FrameRunner,
+    artifact: Artifact,
+    passed: PassedTests,
 ) -> Optional[SelfTest]:
-    """Try one scene, unless this very engine passed in an earlier session."""
-    if getattr(backend, "trusted", False):
-        return None
-    scenes = model.selftests(1)
+    """Try all scenes; one, if all passed in an earlier session."""
+    known = passed.has_passed()
+    scenes = model.selftests(1 if known else None)
     if not scenes:
+        if model.is_bundle:
+            log.warning(
+                "%s has no self-test: nothing tells whether %s computes the right classes here",
+                model.path,
+                artifact.target,
+            )
         return None
-    outcome = run_selftest(runner.infer_new, scenes, artifact)
+    outcome = run_selftest(runner.infer_new, scenes, artifact, len(model.manifest.classes))
     note: Optional[Callable[[bool], None]] = getattr(backend, "note_selftest", None)
     if note is not None:
         note(outcome.passed)
+    if outcome.wrong_id is not None:
+        raise SelfTestError(
+            f"its class map of the self-test holds class id {outcome.wrong_id}, the manifest names "
+            f"{len(model.manifest.classes)} classes: the engine computes something else"
+        )
     if not outcome.passed:
         raise SelfTestError(
             f"its class map of the self-test agrees in {outcome.agreement:.1%} of the pixels, "
-            f"{outcome.required:.1%} are needed: the engine computes something else"
+            f"{outcome.required:.1%} are needed (scene {outcome.scene}): the engine computes "
+            "something else"
         )
+    if not known:
+        passed.note()
     return outcome
+
+
+def _facts(model: ModelFile, candidate: Candidate, library: Availability, wish: Wish) -> List[Any]:
+    """Return what decides whether the self-test has to be run again."""
+    artifact, manifest = candidate.artifact, model.manifest
+    return [
+        REVISION,
+        [candidate.backend, library.version, wish.device, _threads_per_engine(wish)],
+        processor_facts(),
+        [[file.path, file.sha256] for file in (*artifact.files, *manifest.selftest)],
+        [artifact.entry, artifact.precision, artifact.io, len(manifest.classes)],
+        dataclasses.asdict(manifest.input),
+        dataclasses.asdict(manifest.output),
+        [artifact.extra.get(key) for key in (SELFTEST_AGREEMENT, SELFTEST_AGREEMENTS)],
+    ]
 
 
 def _threads_per_engine(wish: Wish) -> Optional[int]:
     """Return the wish; of several engines without one, each gets its share of the CPUs."""
-    if wish.threads and wish.threads > cpu_count():
-        # Each is a real thread, that engines make at once: 100000 never come to an end.
-        log.warning("threads is %d; taking %d, one for each CPU here", wish.threads, cpu_count())
-        return cpu_count()
     if wish.threads or wish.engines == 1:
         return wish.threads
     return max(1, cpu_count() // wish.engines)

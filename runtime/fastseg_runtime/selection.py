@@ -70,6 +70,16 @@ def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
     return Processor(arm, int8_dot_product=bool(words & _DOT_PRODUCT_FLAGS))
 
 
+def processor_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return what engines choose their kernels by: the CPU's model and its instructions."""
+    told = ("model name", "flags", "Features", "CPU part", "uarch", "isa")
+    try:
+        lines = set(cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join([platform.machine(), *sorted(line for line in lines if line.startswith(told))])
+
+
 def cpu_count() -> int:
     """Return how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):

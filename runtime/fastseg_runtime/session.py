@@ -38,7 +38,8 @@ class RealtimeSegmentation:
         build: "auto" lets TensorRT build its engine now, which takes minutes; "never" raises
             BuildRefusedError instead. `fastseg-run --prepare` builds ahead.
         target: run this artifact of the bundle and no other.
-        selftest: try one scene of the bundle's self-test before trusting an engine.
+        selftest: try the scenes of the bundle's self-test before trusting an engine: all the
+            first time, one where they passed before.
         engines: copies of the network that work on different frames at the same time. One is best
             for the latency of a camera; one per core or two gives videos the most FPS on a CPU.
 

@@ -1,10 +1,11 @@
-"""Files that several processes share: locks, and writing whole or not at all.
+"""Files that several processes share: their folder, locks, and writing whole or not at all.
 
 A lock holds between threads too, and the system frees it when its holder dies.
 """
 
 import os
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,16 @@ else:
 
 
 POLL_S = 0.2
+
+
+def cache_folder() -> Path:
+    """Return where fastseg keeps what it can make again."""
+    named = os.environ.get("FASTSEG_CACHE")
+    if named:
+        return Path(named)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    # A service without a home folder: somewhere of its own, lost at the next boot.
+    return (base if base.is_absolute() else Path(tempfile.gettempdir()) / "cache") / "fastseg"
 
 
 @contextmanager

@@ -195,10 +195,22 @@ def test_fewer_classes_than_the_networks_logits_are_refused(tmp_path: Path) -> N
     from fastseg_runtime.manifest import OutputSpec
 
     plan = empty_plan(output=OutputSpec("logits")).with_artifact("x", argmax_onnx(kind="logits"))
-    plan = plan.with_scene(noise(), noise().argmax(2).astype(np.uint8))
+    plan = plan.with_scene(noise(), np.zeros((32, 48), np.uint8))
     few = replace(plan, manifest=replace(plan.manifest, classes=plan.manifest.classes[:2]))
     with pytest.raises(BundleError, match="tells 3 classes apart, the manifest names 2"):
         RealtimeSegmentation(few.write(tmp_path / "b.fastseg"))
+
+
+def test_fewer_classes_than_the_self_test_shows_are_refused(tmp_path: Path) -> None:
+    plan = full_plan()
+    few = replace(plan, manifest=replace(plan.manifest, classes=plan.manifest.classes[:2]))
+    with pytest.raises(BundleError, match="holds class id 2, the manifest names 2 classes"):
+        RealtimeSegmentation(few.write(tmp_path / "a.fastseg"))
+    # Or an engine alone, of an honest picture.
+    plan = empty_plan(classes=plan.manifest.classes[:2]).with_artifact("x", argmax_onnx())
+    plan = plan.with_scene(noise(), np.zeros((32, 48), np.uint8))
+    with pytest.raises(NoBackendError, match="holds class id 2, the manifest names 2 classes"):
+        RealtimeSegmentation(plan.write(tmp_path / "b.fastseg"))
 
 
 def test_threads_are_a_number_and_no_more_than_there_are_cpus(
