@@ -2,13 +2,15 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from fastseg_exporters.bundle_writer import entry, pack_selftests, read_members, write_bundle
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.first_manifest import hard_images
+from fastseg_exporters.first_manifest import hard_images, selftest_scenes
 from fastseg_exporters.source import NetworkSource
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle import NATURAL_SCENES, open_bundle
@@ -21,7 +23,7 @@ DATA = "synthetic:size=96x64,train=4,val=4,test=2"
 def test_hard_pictures_have_no_border_or_one_everywhere_and_stay_small(
     width: int, height: int
 ) -> None:
-    dark, bright, noise, mosaic = images = hard_images(width, height)
+    dark, bright, noise, mosaic = images = hard_images(width, height, (0, 255))
     assert all(image.shape == (height, width, 3) and image.dtype == np.uint8 for image in images)
     assert dark.max() == 0 and bright.min() == 255
     assert np.diff(noise.astype(int), axis=1).any(axis=2).mean() > 0.99
@@ -30,6 +32,23 @@ def test_hard_pictures_have_no_border_or_one_everywhere_and_stay_small(
     classes_HW = np.zeros((height, width), np.uint8)
     packed = pack_selftests([(image, classes_HW) for image in images])
     assert sum(map(len, packed.values())) < 30_000
+
+
+def test_plain_pictures_have_a_level_at_which_rounding_decides_nothing() -> None:
+    class Threshold:
+        """Class 1 from a level on."""
+
+        def __init__(self, level: int) -> None:
+            self.level = level
+
+        def infer_new(self, image_HW3: Any) -> Any:
+            return (image_HW3[..., 0] >= self.level).astype(np.uint8)
+
+    for level, dark, bright in ((3, 6, 255), (252, 0, 249), (128, 0, 255)):
+        runner: Any = Threshold(level)
+        network: Any = SimpleNamespace(info=SimpleNamespace(width=48, height=32))
+        scenes = selftest_scenes(network, runner)[NATURAL_SCENES:]
+        assert [int(image.max()) for image, _ in scenes[:2]] == [dark, bright]
 
 
 @pytest.mark.slow
