@@ -119,7 +119,7 @@ def describe(path: Path) -> Manifest:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        check_onnx(content, str(path))
+        check_onnx(content, path.name)
         session = onnxruntime.InferenceSession(content, options, providers=PROVIDERS["cpu"])
     except BundleError:
         raise

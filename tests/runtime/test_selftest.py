@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_runtime import NoBackendError, RealtimeSegmentation, opening
+from fastseg_runtime import NoBackendError, RealtimeSegmentation, libraries, opening
 from fastseg_runtime.manifest import Artifact
 from fastseg_runtime.selftest import (
     MAX_PASSED,
@@ -114,7 +114,7 @@ def test_whatever_decides_what_is_computed_counts(
     assert scenes_run(plan.write(tmp_path / "a.fastseg"), monkeypatch) == 2
     options = {"threads": 1} if changed == "threads" else {}
     if changed == "version":
-        real = opening.probe
+        real = libraries.probe
         monkeypatch.setattr(opening, "probe", lambda name: replace(real(name), version="99.0"))
     elif changed == "cpu":
         monkeypatch.setattr(opening, "processor_facts", lambda: "another CPU")
