@@ -68,6 +68,8 @@ def different_slopes() -> nn.PReLU:
 
 LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
     "batch norm alone": nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8)),
+    "batch norm without statistics": nn.BatchNorm2d(8, track_running_stats=False),
+    "flip": lambda x: x.flip(1, 3),
     "squeeze and excite": SqueezeExcite(),
     "grouped dilated convolution": nn.Conv2d(8, 16, 3, padding=2, dilation=2, groups=4),
     "same convolution": nn.Conv2d(8, 4, (3, 5), padding="same"),
