@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastseg.fold import fold_batch_norms
+from fastseg.fold import bake_parametrizations, fold_batch_norms
 from fastseg.model import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading, choose, leaves
@@ -214,6 +214,7 @@ def logits_core(
     """Return a copy in eval mode that gives the smallest logits map the network has."""
     image_13HW = torch.zeros(1, 3, height, width)
     network = _copy(network, image_13HW).cpu().float().eval()
+    bake_parametrizations(network)
     if isinstance(network, FastSegNet):
         network.auxiliary_heads = nn.ModuleList()
         core: nn.Module = PaddedLogits(network, width, height, enter)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -18,6 +19,19 @@ Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 # What torch functions return that tell of a tensor's form, not of its values.
 _OF_FORM = (int, torch.Size, torch.dtype, torch.device)
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def bake_parametrizations(network: nn.Module) -> None:
+    """Make plain weights of those that torch.nn.utils.parametrize computes at each call.
+
+    Not by its remove_parametrizations(), which changes the class that a copy shares.
+    """
+    for layer in filter(parametrize.is_parametrized, network.modules()):
+        weights = {name: getattr(layer, name).detach() for name in layer.parametrizations}  # type: ignore[union-attr]
+        layer.__class__ = parametrize.type_before_parametrizations(layer)
+        del layer.parametrizations
+        for name, weight in weights.items():
+            layer.register_parameter(name, nn.Parameter(weight))
 
 
 def fold_batch_norms(

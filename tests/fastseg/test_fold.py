@@ -34,6 +34,7 @@ def test_folding_changes_no_logit(habit: str) -> None:
         "a norm without affine part",
         "a convolution without bias",
         "a branch on the size",
+        "a parametrized convolution",
         "layers under two names",
         "layers in a plain list",
     ],
@@ -60,10 +61,13 @@ def test_what_is_used_elsewhere_too_is_left_alone(habit: str) -> None:
     assert foldable_pairs(with_habit(habit), image_N3HW()) == []
 
 
-def test_the_network_itself_is_left_alone() -> None:
-    network = with_habit("layers under two names")
+@pytest.mark.parametrize("habit", ["layers under two names", "a parametrized convolution"])
+def test_the_network_itself_is_left_alone(habit: str) -> None:
+    network = with_habit(habit)
     before = copy.deepcopy(network.state_dict())
+    expected = main_logits(network(image_N3HW()))
     DeployGraph(network, *SIZE)
+    assert torch.equal(main_logits(network(image_N3HW())), expected)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(layer._forward_hooks for layer in network.modules())
 
