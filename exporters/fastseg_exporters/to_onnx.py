@@ -144,8 +144,9 @@ def failed_step(module: nn.Module, example: Tensor, message: str) -> str:
 
 
 def short(error: Exception) -> str:
-    """Return what a converter said, without the graph that it prints after it."""
-    return str(error).split("(type 'Tensor')")[0].strip()[:500]
+    """Return what a converter said, without the graph or tensor that it prints after it."""
+    said = str(error).strip().split("(type 'Tensor')")[0].splitlines()
+    return said[0].strip()[:500] if said else type(error).__name__
 
 
 def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:

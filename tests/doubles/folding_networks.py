@@ -53,7 +53,7 @@ class Habit(nn.Module):
 
 
 def called_twice(n: Habit, x: Tensor) -> Tensor:
-    return torch.relu(n.norm(n.conv(x))) - torch.relu(n.norm_2(n.conv(x.flip(1) + 1)))
+    return torch.relu(n.norm(n.conv(x))) - torch.relu(n.norm_2(n.conv(1 - x)))
 
 
 def norm_behind_two(n: Habit, x: Tensor) -> Tensor:
