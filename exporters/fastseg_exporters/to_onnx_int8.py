@@ -153,7 +153,8 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     return [
         node.name
         for node in model.graph.node
-        if node.name.startswith(("/class_map", TWO_LOGITS))
+        if _of_class_map(node)
+        or node.name == TWO_LOGITS
         or (node.op_type == "Conv" and node.input[0] in vectors)
     ]
 
@@ -165,33 +166,31 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        if node.op_type == "Conv" and not node.name.startswith("/class_map"):
-            nodes.append(_as_int8(model.graph, weights[node.input[1]], node))
-        nodes.append(node)
+    convolutions = (n for n in model.graph.node if n.op_type == "Conv" and not _of_class_map(n))
+    # A weight may serve several convolutions, and one that the network computes is no constant.
+    names = dict.fromkeys(n.input[1] for n in convolutions if n.input[1] in weights)
+    nodes = [*(_as_int8(model.graph, weights[name]) for name in names), *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)
     return model
 
 
-def _as_int8(
-    body: onnx.GraphProto, weight: onnx.TensorProto, conv: onnx.NodeProto
-) -> onnx.NodeProto:
-    """Replace a weight by int8 and scales; return the node that multiplies them."""
-    values = numpy_helper.to_array(weight)
+def _of_class_map(node: onnx.NodeProto) -> bool:
+    name: str = node.name
+    return name.startswith("/class_map")
+
+
+def _as_int8(body: onnx.GraphProto, weight: onnx.TensorProto) -> onnx.NodeProto:
+    """Replace a weight by int8 and scales; return the node that gives it back under its name."""
+    values, name = numpy_helper.to_array(weight), weight.name
     scale = np.abs(values).max(axis=tuple(range(1, values.ndim))) / 127
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
     quantized = np.round(values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
-    name = weight.name
     weight.CopyFrom(numpy_helper.from_array(quantized, f"{name}_int8"))
     body.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-    conv.input[1] = f"{name}_float"
     inputs = [f"{name}_int8", f"{name}_scale"]
-    return helper.make_node(
-        "DequantizeLinear", inputs, [conv.input[1]], f"{name}_dequantize", axis=0
-    )
+    return helper.make_node("DequantizeLinear", inputs, [name], f"{name}_dequantize", axis=0)
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]

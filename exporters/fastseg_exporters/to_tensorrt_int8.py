@@ -123,14 +123,17 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _input_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
-    """Pin the scale of the normalised image, where that loses nothing."""
+    """Pin the scale of the normalised image, where that loses nothing and is what is quantized."""
     if mean != EXACT_MEAN:
         return {}
     scale = np.array(1 / std, np.float32)
     zero_point = np.array(0, np.int8)
-    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    # All before the first Transpose is ours: normalisation; what follows may be scaled in any way.
+    image = next(node.output[0] for node in model.graph.node if node.op_type == "Transpose")
+    if not any(node.op_type == "Conv" and node.input[0] == image for node in model.graph.node):
+        return {}
     entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QInt8}
-    return {first.input[0]: [entry]}
+    return {image: [entry]}
 
 
 def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:

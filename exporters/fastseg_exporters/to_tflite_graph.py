@@ -69,7 +69,9 @@ def take_argmax_of_int8(model: bytes) -> bytes:
     for op in [op for op in graph.operators if _kind(tflite, op) == BuiltinOperator.ARG_MAX]:
         if before := dequantize.get(op.inputs[0]):
             op.inputs[0] = before.inputs[0]
-            graph.operators.remove(before)
+            output = before.outputs[0]
+            if output not in graph.outputs and all(output not in o.inputs for o in graph.operators):
+                graph.operators.remove(before)
     return _write(tflite)
 
 
