@@ -12,7 +12,7 @@ from typing import Any
 
 from fastseg_exporters.job import Converted, Job
 from fastseg_exporters.progress import Progressing, silent
-from fastseg_exporters.verify import Verification, failures
+from fastseg_exporters.verify import Verification, failures, on_agreement_alone
 
 RANKING_IMAGES = 8  # to calibrate on while layers are ranked
 MAX_FLOAT_SHARE = 0.5  # int8 with more than half of its layers in float is not worth the name
@@ -94,7 +94,7 @@ def _attempt(job: Job, tools: Tools, attempts: list[dict[str, Any]]) -> Rung | C
     """Return the rung if it passes, else what was converted; record it either way."""
     converted = tools.convert(job)
     verification = tools.verify(job, converted)
-    reasons = failures(verification, job.target.gate, job.precision)
+    reasons = failures(verification, job.target.gate, job.precision, job.mask_stride)
     attempts.append(
         {
             "precision": job.precision,
@@ -104,6 +104,11 @@ def _attempt(job: Job, tools: Tools, attempts: list[dict[str, Any]]) -> Rung | C
         }
     )
     if not reasons:
+        if on_agreement_alone(verification):
+            tools.tell(
+                f"{job.target.name}: {job.precision} judged on agreement with PyTorch alone, "
+                f"{verification.agreement:.1%} of the pixels"
+            )
         return Rung(converted, job.precision, verification, tuple(attempts), job.keep_float)
     tools.tell(f"{job.target.name}: {job.precision} fails its gate: {'; '.join(reasons)}")
     shutil.rmtree(converted.folder, ignore_errors=True)

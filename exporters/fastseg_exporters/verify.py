@@ -12,13 +12,22 @@ from typing import Any
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.metrics import Array, agreement, confusion_matrix, iou_per_class, mean_iou
-from fastseg_runtime.selftest import MIN_AGREEMENT, MIN_AGREEMENT_INT8
 from fastseg_targets.profile import Gate
 
 from fastseg_exporters.reference import VerificationSet
 
 ENOUGH_SHARE = 0.002  # of the labelled pixels: the IoU of a rarer class says little
 RESAMPLES = 1000
+# The least share of pixels with PyTorch's ids, as the mean over the images, that this gate lets
+# through; the runtime's self-test has limits of its own. Float artifacts compute the same function:
+# in fp32 all that were measured had 0.9999 or more. fp16 has 0.998 or more in trained networks, but
+# in untrained ones the two best classes are nearly equal everywhere.
+MIN_AGREEMENT = {"fp32": 0.999, "fp16": 0.97}
+# Of int8 where no label says what the pixels that differ cost: two points below the least that a
+# sound artifact of nano, small or base gave on generated scenes, 0.970 (on CamVid 0.992). With one
+# of three weights doubled they gave 0.69 to 0.93 there in 14 of 18 cases, 0.951 to 0.981 in the
+# others, with red and blue swapped 0.75 to 0.78 (tools/export_figures/measure_agreement.py).
+MIN_AGREEMENT_INT8 = 0.95
 
 
 @dataclass(frozen=True)
@@ -119,13 +128,22 @@ def bootstrap_drop(ours_NKK: Array, references_NKK: Array) -> tuple[float, float
     return float(low), float(high)
 
 
-def failures(verification: Verification, gate: Gate, precision: str) -> list[str]:
-    """Return why an artifact may not ship; empty if it may."""
-    if verification.miou_drop is None or verification.worst_class_drop is None:
-        required = MIN_AGREEMENT.get(precision, MIN_AGREEMENT_INT8)
-        found = verification.agreement
-        return [] if found >= required else [f"agreement {found:.3f}, limit {required:.3f}"]
+def failures(
+    verification: Verification, gate: Gate, precision: str, mask_stride: int = 1
+) -> list[str]:
+    """Return why an artifact may not ship; empty if it may.
+
+    With labels the mIoU decides, without them agreement. Of a float artifact both must hold: a
+    network that scores little has little to lose. (A smaller mask differs along borders.)
+    """
+    limit = MIN_AGREEMENT.get(precision) if mask_stride == 1 else None
+    if limit is None and on_agreement_alone(verification):
+        limit = MIN_AGREEMENT_INT8
     reasons = []
+    if limit is not None and not verification.agreement >= limit:
+        reasons.append(f"agreement {verification.agreement:.3f}, limit {limit:.3f}")
+    if verification.miou_drop is None or verification.worst_class_drop is None:
+        return reasons
     if not verification.miou_drop <= gate.miou_drop:
         reasons.append(f"mIoU drops by {verification.miou_drop:.3f}, limit {gate.miou_drop:.3f}")
     if verification.worst_class_drop > gate.class_drop:
@@ -134,3 +152,8 @@ def failures(verification: Verification, gate: Gate, precision: str) -> list[str
             f"limit {gate.class_drop:.3f}"
         )
     return reasons
+
+
+def on_agreement_alone(verification: Verification) -> bool:
+    """Return whether no label told what the pixels that differ cost."""
+    return verification.miou_drop is None

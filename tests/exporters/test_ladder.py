@@ -57,6 +57,14 @@ def test_a_precision_that_passes_is_taken_as_it_is() -> None:
     assert (rung.precision, len(rung.attempts)) == ("int8", 1)
 
 
+def test_what_no_label_judged_is_said() -> None:
+    told: list[str] = []
+    found = Verification("r", "generated scenes", 8, 0.975, 1.0)
+    without = dataclasses.replace(tools({}, told=told), verify=lambda job, converted: found)
+    assert climb_down(JOB, without).precision == "int8"
+    assert told == ["t: int8 judged on agreement with PyTorch alone, 97.5% of the pixels"]
+
+
 def test_the_most_harmful_layers_go_back_to_float_first_and_no_more_than_needed() -> None:
     drops = {("int8", ("c",)): 0.2, ("int8", ("f",)): 0.3, ("int8", ("c", "f")): 0.005}
     rung = climb_down(JOB, tools(drops))

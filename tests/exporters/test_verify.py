@@ -36,10 +36,34 @@ def test_an_artifact_outside_them_is_told_why(change: dict[str, float], reason: 
     assert reason in found
 
 
-def test_without_labels_agreement_with_pytorch_decides() -> None:
-    unlabelled = Verification("onnxruntime 1", "generated scenes", 20, 0.95, 10.0)
-    assert failures(unlabelled, Gate(), "int8") == []
-    assert "agreement 0.950" in failures(unlabelled, Gate(), "fp32")[0]
+def unlabelled(agreement: float) -> Verification:
+    return Verification("onnxruntime 1", "generated scenes", 20, agreement, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("fp32", 0.999), ("fp16", 0.97), ("int8", 0.95), ("palettized", 0.95)]
+)
+def test_without_labels_agreement_with_pytorch_decides(precision: str, limit: float) -> None:
+    assert failures(unlabelled(limit + 1e-4), Gate(), precision) == []
+    (found,) = failures(unlabelled(limit - 1e-4), Gate(), precision)
+    assert f"limit {limit:.3f}" in found
+
+
+def test_agreement_that_is_no_number_does_not_pass() -> None:
+    assert failures(unlabelled(float("nan")), Gate(), "int8") != []
+
+
+def test_a_float_artifact_must_agree_even_where_labels_find_nothing_lost() -> None:
+    other = dataclasses.replace(GOOD, agreement=0.9)
+    assert failures(other, Gate(), "fp32") == ["agreement 0.900, limit 0.999"]
+    assert failures(other, Gate(), "int8") == []
+
+
+def test_a_smaller_mask_may_differ_along_borders() -> None:
+    other = dataclasses.replace(GOOD, agreement=0.97)
+    assert failures(other, Gate(), "fp32", mask_stride=4) == []
+    assert failures(unlabelled(0.97), Gate(), "fp32", mask_stride=4) == []
+    assert failures(unlabelled(0.94), Gate(), "fp32", mask_stride=4) != []
 
 
 def test_the_interval_of_a_drop_holds_the_drop_and_is_zero_for_equal_predictions() -> None:
