@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.source import NetworkSource
+from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle import open_bundle
 from fastseg_targets.profile import load_target, target_names
 
@@ -40,6 +43,27 @@ class UNet(nn.Module):
     def forward(self, image):
         fine = self.enter(image)
         return self.leave(torch.cat([fine, self.up(self.down(fine))], dim=1))
+
+class Shared(nn.Module):  # one convolution under two norms, as in detectors' heads
+    def __init__(self, num_classes):
+        super().__init__()
+        self.enter, self.same = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.one, self.two = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.one.running_var.fill_(0.04)
+        self.two.running_mean.fill_(-0.3)
+        self.leave = nn.Conv2d(16, num_classes, 1)
+
+    def forward(self, image):
+        x = self.enter(image)
+        both = [self.one(self.same(x)), self.two(self.same(1 - x))]
+        return self.leave(torch.cat(both, dim=1))
+
+class Guessing(nn.Conv2d):
+    def __init__(self, num_classes):
+        super().__init__(3, num_classes, 3, padding=1)
+
+    def forward(self, image):
+        return super().forward(nn.functional.dropout(image))
 
 class Spectrum(nn.Module):
     def forward(self, x):
@@ -81,6 +105,28 @@ def test_a_network_of_other_classes_is_refused_before_anything_is_converted(fold
     with pytest.raises(CheckpointError, match="tells 3 classes apart, expected 11"):
         export_bundle(plan("torch.nn:Identity", None, folder, ["cpu-fp32"]))
     assert not (folder / "own.fastseg").exists()
+
+
+def test_a_network_that_cannot_be_judged_is_refused_before_anything_is_converted(
+    folder: Path,
+) -> None:
+    torch.save(open_network("my_nets:Guessing", CLASSES).model.state_dict(), "guessing.pth")
+    with pytest.raises(ValueError, match="guessing cannot be exported: it gives another answer"):
+        export_bundle(plan("my_nets:Guessing", "guessing.pth", folder, ["cpu-fp32"]))
+    assert not (folder / "own.fastseg").exists()
+
+
+def test_an_artifact_gives_what_the_module_itself_gives(folder: Path) -> None:
+    torch.save(open_network("my_nets:Shared", CLASSES).model.state_dict(), "shared.pth")
+    asked = plan("my_nets:Shared", "shared.pth", folder, ["cpu-fp32"])
+    assert export_bundle(asked).failed == {}
+    image_HW3 = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+    x_13HW = ((torch.from_numpy(image_HW3)[None].float() - 128) / 64).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        logits_1Khw = asked.source.open().model(x_13HW)
+        full_1KHW = F.interpolate(logits_1Khw, size=SIZE[::-1], mode="bilinear")
+    with RealtimeSegmentation(folder / "own.fastseg") as session:
+        assert (session.infer(image_HW3) == full_1KHW.argmax(1)[0].numpy()).mean() > 0.999
 
 
 def test_every_format_takes_a_network_of_ones_own_and_is_proven(folder: Path) -> None:
