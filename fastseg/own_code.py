@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,14 +12,18 @@ from fastseg.checkpoint import CheckpointError
 
 MAX_WORDS = 300  # letters of the user's message
 # Where a frame in one of these went wrong, the user's own line is the one that called it.
-_LIBRARIES = frozenset(sys.stdlib_module_names) | {
+_LIBRARIES = {
     "fastseg",
     "fastseg_exporters",
     "fastseg_runtime",
     "fastseg_training",
     "compare_models",
     "torch",
+    "litert_torch",
+    "coremltools",
+    "onnxsim",
 }
+_STANDARD = sysconfig.get_path("stdlib")
 
 
 @contextmanager
@@ -57,9 +61,14 @@ def place_of(error: BaseException) -> str:
     place, trace = "", error.__traceback__
     while trace is not None:
         frame, line, trace = trace.tb_frame, trace.tb_lineno, trace.tb_next
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _LIBRARIES:
+        if not _is_library(str(frame.f_globals.get("__name__")), frame.f_code.co_filename):
             place = f"{frame.f_code.co_filename}:{line}"
     return place
+
+
+def _is_library(module: str, file: str) -> bool:
+    standard = file.startswith(("<frozen", _STANDARD)) and "site-packages" not in file
+    return standard or module.partition(".")[0] in _LIBRARIES
 
 
 def _definition(factory: Any) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from fastseg.deploy import DeployGraph
+from fastseg.own_code import describe_error
 
 
 class ConversionError(RuntimeError):
@@ -42,7 +43,8 @@ def trace(graph: DeployGraph) -> ExportedProgram:
         exported = torch.export.export(ImageGraph(graph).eval(), (example_13HW,))
         program: ExportedProgram = exported.run_decompositions({})
     except Exception as error:  # torch raises many kinds, whatever the network's code does
-        raise ConversionError(f"torch.export cannot trace the network: {error}") from error
+        reason = describe_error(error)
+        raise ConversionError(f"torch.export cannot trace the network: {reason}") from error
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten.alias.default:  # slices that cut nothing off
             node.replace_all_uses_with(node.args[0])

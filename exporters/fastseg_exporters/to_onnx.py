@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from fastseg import DeployGraph, Network
+from fastseg.own_code import place_of
 from fastseg_exporters import to_onnx_int8
 from fastseg_exporters.class_map_onnx import class_map_for
 from fastseg_exporters.coreml_trace import describe_step
@@ -122,7 +123,9 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
             )
     except Exception as error:  # its converters, and the network's own code, raise anything
         step = failed_step(module, example, str(error))
-        raise ValueError(f"ONNX cannot express {step}: {short(error)}") from error
+        place = place_of(error)
+        reason = f"{short(error)} ({place})" if place else short(error)
+        raise ValueError(f"ONNX cannot express {step}: {reason}") from error
     simplified, same = onnxsim.simplify(onnx.load_from_string(file.getvalue()))
     found = {entry.domain: entry.version for entry in simplified.opset_import}.get("")
     if not same or found != OPSET:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastseg import DeployGraph
+from fastseg.own_code import describe_error
 from fastseg_exporters import to_tflite_quantized
 from fastseg_exporters.coreml_trace import describe_step
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
@@ -138,7 +139,7 @@ def convert(graph: DeployGraph, takes_bytes: bool) -> bytes:
         ).model_content()
     except Exception as error:  # converters of single operations raise anything
         step = failed_step(module, example_1HW3, str(error))
-        reason = str(error).partition("\n\n")[0]
+        reason = describe_error(error)
         raise ConversionError(f"TFLite cannot take {step}: {reason}") from error
     return shorten_names(content)
 

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from fastseg_runtime.manifest import ClassInfo
 from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.checkpoint import numbered_classes
-from fastseg.network import check_logits
+from fastseg.network import check_logits, hash_weights
+from fastseg.normalization import NAMED
 
 FACTORY = """
 import torch
@@ -36,6 +38,41 @@ def flat():
 
 def text():
     return Odd(lambda x: ["logits"])
+
+def fixed():
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(3, 2, 1)
+
+def needs_more(depth, num_classes):
+    return None
+
+def leaves(num_classes):
+    raise SystemExit(3)
+
+def misspelt(num_classes):
+    return {"depth": 3}["depht"]
+
+def after(layer, channels):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, channels, 3, 1, 1), layer)
+
+def sigmoid():
+    return after(torch.nn.Sigmoid(), 1)
+
+def softmax():
+    return after(torch.nn.Softmax(dim=1), 2)
+
+def many():
+    return torch.nn.Conv2d(3, 256, 1)
+
+def rounded():
+    return Odd(lambda x: (x[:, :1] > 0).float())
+
+def faint():
+    net = torch.nn.Conv2d(3, 1, 1)
+    torch.nn.init.constant_(net.weight, 0.01)
+    torch.nn.init.constant_(net.bias, 0.5)
+    return net
 
 def of_one_size():
     return Odd(lambda x: x[:, :2] + torch.zeros(1, 2, 32, 32))
@@ -119,3 +156,112 @@ def test_a_run_is_named_after_its_folder_and_hashed_by_its_weights(tmp_path: Pat
         model.head[1].bias.add_(1)
     save_checkpoint(tmp_path / "copy/model.safetensors", model, info)
     assert open_network(tmp_path / "copy/model.safetensors").sha256 != street.sha256
+
+
+def test_one_class_is_told_from_background_which_is_said(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    road = ClassInfo("road", (128, 64, 128))
+    network = open_network("their_nets:small_net", (road,))
+    assert [entry.name for entry in network.info.classes] == ["background", "road"]
+    assert network.model.out_channels == 1
+    assert "class 0 is 'background', 1 'road'" in capsys.readouterr().err
+    assert network.logits(torch.zeros(1, 8, 8, 3, dtype=torch.uint8)).shape == (1, 2, 8, 8)
+
+
+def test_two_classes_are_taken_as_they_are(project: Path) -> None:
+    network = open_network("their_nets:small_net", numbered_classes(2))
+    assert network.info.classes == numbered_classes(2)
+
+
+def test_background_cannot_be_told_from_background(project: Path) -> None:
+    with pytest.raises(CheckpointError, match="name what is to be told from it"):
+        open_network("their_nets:small_net", (ClassInfo("Background", (0, 0, 0)),))
+
+
+@pytest.mark.parametrize(("threshold", "fits"), [(0.0, False), (1e-6, True), (1.0, False)])
+def test_a_threshold_is_a_probability(project: Path, threshold: float, fits: bool) -> None:
+    if fits:
+        assert open_network("their_nets:small_net", numbered_classes(2), threshold=threshold)
+        return
+    with pytest.raises(ValueError, match="more than 0, less than 1"):
+        open_network("their_nets:small_net", numbered_classes(2), threshold=threshold)
+
+
+def test_how_a_network_is_used_is_part_of_its_identity(project: Path) -> None:
+    plain = open_network("their_nets:fixed", numbered_classes(2))
+    others = [
+        open_network("their_nets:fixed", numbered_classes(2), normalization=NAMED["unit"]),
+        open_network("their_nets:fixed", numbered_classes(2), output_name="1"),
+        open_network("their_nets:fixed", numbered_classes(2), threshold=0.4),
+    ]
+    assert len({network.sha256 for network in (plain, *others)}) == 4
+    assert plain.sha256 == hash_weights(plain.model.state_dict())
+    centred = open_network("their_nets:fixed", numbered_classes(2), normalization=NAMED["centred"])
+    assert centred.sha256 == plain.sha256 and centred.info.normalization is None
+
+
+def test_a_checkpoint_of_ours_is_not_told_what_it_takes(tmp_path: Path) -> None:
+    model = FastSegNet(2, "nano")
+    file = tmp_path / "net.safetensors"
+    save_checkpoint(file, model, CheckpointInfo("nano", numbered_classes(2)))
+    with pytest.raises(CheckpointError, match="was trained with R .x - 128. / 64"):
+        open_network(file, normalization=NAMED["imagenet"])
+    with pytest.raises(CheckpointError, match="no network of your own"):
+        open_network(file, output_name="out")
+    torch.save(model.state_dict(), tmp_path / "net.pth")  # says nothing of pictures
+    network = open_network(tmp_path / "net.pth", normalization=NAMED["imagenet"])
+    assert network.info.normalization == NAMED["imagenet"]
+    save_checkpoint(file, network.model, network.info)
+    assert open_network(file).info.normalization == NAMED["imagenet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("needs_more", r"TypeError: .*'depth' .*their_nets.py:\d+"),
+        ("leaves", r"SystemExit: 3 \(.*their_nets.py:\d+\)"),
+        ("misspelt", r"KeyError: 'depht' \(.*their_nets.py:\d+\)"),
+    ],
+)
+def test_a_factory_that_fails_is_one_line_with_its_place(
+    project: Path, name: str, message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_network(f"their_nets:{name}", numbered_classes(2))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_cannot_be_imported_is_one_line_with_its_place(project: Path) -> None:
+    (project / "half_done.py").write_text("import not_to_be_had\n")
+    (project / "unfinished.py").write_text("\n\ndef net(:\n")
+    with pytest.raises(CheckpointError, match=r"ModuleNotFoundError.*half_done.py:1\)"):
+        open_network("half_done:net", numbered_classes(2))
+    with pytest.raises(CheckpointError, match=r"SyntaxError.*unfinished.py:3\)"):
+        open_network("unfinished:net", numbered_classes(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sigmoid", r"sigmoid gives probabilities \(.*; leave the sigmoid out of its forward"),
+        ("rounded", "gives probabilities"),
+        ("many", "tells 256 classes apart; ids are bytes, so 255 at most"),
+    ],
+)
+def test_outputs_that_are_no_logits_are_recognised(project: Path, name: str, message: str) -> None:
+    network = open_network(f"their_nets:{name}", numbered_classes(2), size=(64, 48))
+    with pytest.raises(CheckpointError, match=message):
+        network.check()
+
+
+def test_a_softmax_is_said_and_refused_where_logits_are_needed(project: Path) -> None:
+    network = open_network("their_nets:softmax", numbered_classes(2), size=(64, 48))
+    (note,) = network.check("their_nets:softmax")
+    assert "their_nets:softmax gives probabilities (softmax)" in note
+    with pytest.raises(CheckpointError, match="leave the softmax out"):
+        check_logits("it", network.model, 2, (64, 48), for_training=True)
+
+
+def test_faint_logits_are_no_probabilities(project: Path) -> None:
+    assert open_network("their_nets:faint", numbered_classes(2), size=(64, 48)).check() == []
