@@ -1,5 +1,6 @@
 """The manifest of a bundle before its first artifact, and the scenes of its self-test."""
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -11,7 +12,7 @@ from fastseg_runtime.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.metrics import Array, agreement
 
 import fastseg
-from fastseg import Network, profile
+from fastseg import FastSegNet, Network, profile
 from fastseg.data import open_dataset
 
 # Levels to choose from. On a plain picture all pixels may change their class at once where two are
@@ -32,6 +33,8 @@ def describe_network(network: Network, name: str, output: OutputSpec, created: s
         created: UTC time, ISO 8601; "" where the same network must give the same bytes.
     """
     info = network.info
+    if output.kind == "logits" and not isinstance(network.model, FastSegNet):
+        output = dataclasses.replace(output, cover="image")
     cost = profile(network.model, (info.width, info.height))
     return Manifest(
         name=name,

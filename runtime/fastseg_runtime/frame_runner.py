@@ -39,6 +39,7 @@ class FrameRunner:
         self.gives_logits = "logits" in artifact.io or output.kind == "logits"
         self._backend, self._input = backend, spec
         self._channels_last = str(artifact.io.get("logits", "")).endswith("NHWC")
+        self._padded = output.cover == "padded"
         self._mask_size = (spec.height // output.mask_stride, spec.width // output.mask_stride)
         self._ids = np.empty(self._mask_size, np.uint8)
         self._decoder: Optional[LogitsToClasses] = None
@@ -97,7 +98,7 @@ class FrameRunner:
         if self.gives_logits:
             logits_Khw = self._planes(result)
             if self._decoder is None:
-                self._decoder = LogitsToClasses(logits_Khw.shape[1:], self._mask_size)
+                self._decoder = LogitsToClasses(logits_Khw.shape[1:], self._mask_size, self._padded)
             return self._decoder(logits_Khw)
         if result.size != self._ids.size or result.dtype.kind not in "iu":
             raise ValueError(

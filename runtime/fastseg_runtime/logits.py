@@ -1,7 +1,7 @@
 """Class ids from logits, for artifacts that leave upsampling and argmax to the app's side.
 
-The same arithmetic as the graphs' own: bilinear by pixel centres, by a whole factor where height
-and width share one (what then hangs over is cut off), ties to the lowest id.
+The same arithmetic as the graphs' own: bilinear by pixel centres, ties to the lowest id. Logits of
+FastSegNet cover its padding too: they grow by a whole factor, and what hangs over is cut off.
 """
 
 from typing import Tuple
@@ -18,11 +18,14 @@ class LogitsToClasses:
     Args:
         logits_size: (h, w).
         mask_size: (height, width) of the class map.
+        padded: the logits cover the image and its padding; False: the image alone.
     """
 
-    def __init__(self, logits_size: Tuple[int, int], mask_size: Tuple[int, int]) -> None:
+    def __init__(
+        self, logits_size: Tuple[int, int], mask_size: Tuple[int, int], padded: bool = True
+    ) -> None:
         factors = [-(-big // small) for small, big in zip(logits_size, mask_size)]
-        shared = factors[0] == factors[1]
+        shared = padded and factors[0] == factors[1]
         scales = [
             1 / factors[0] if shared else small / big for small, big in zip(logits_size, mask_size)
         ]

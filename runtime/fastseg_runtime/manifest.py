@@ -86,10 +86,11 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the artifacts give: "classes" at the input's size / mask_stride, or "logits" at 1/8."""
+    """What the artifacts give: "classes" at the input's size / mask_stride, or "logits"."""
 
     kind: str = "classes"
     mask_stride: int = 1
+    cover: str = "padded"  # what logits cover: FastSegNet's its padding too, others "image" alone
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,7 @@ def _limits(manifest: Manifest) -> List[_Limit]:
         ),
         ("output.kind", output.kind, output.kind in ("classes", "logits"), "classes or logits"),
         ("output.mask_stride", output.mask_stride, output.mask_stride in (1, 2, 4), "1, 2 or 4"),
+        ("output.cover", output.cover, output.cover in ("padded", "image"), "padded or image"),
         ("ignore_index", manifest.ignore_index, manifest.ignore_index <= 255, "0 to 255"),
     ]
 

@@ -144,11 +144,11 @@ def _hooked(name: str) -> Habit:
 
 
 class ManyMaps(Habit):
-    """Its main logits are what a batch norm reads for its second."""
+    """Its logits are what a batch norm reads for its second output."""
 
     def forward(self, image: Tensor) -> Any:
         y = self.conv(self.stem(image))
-        return y, self.norm(y)
+        return y, self.norm(y).amax(dim=1)
 
 
 HABITS: dict[str, Callable[[], nn.Module]] = {
@@ -165,7 +165,9 @@ HABITS: dict[str, Callable[[], nn.Module]] = {
     "a convolution without bias": lambda: Habit(in_a_row, conv=conv(bias=False), norm=norm()),
     "a convolution read elsewhere": lambda: Habit(read_elsewhere, conv=conv(), norm=norm()),
     "a convolution written elsewhere": lambda: Habit(written_elsewhere, conv=conv(), norm=norm()),
-    "a convolution that is an output": lambda: ManyMaps(in_a_row, conv=conv(), norm=norm()),
+    "a convolution that is an output": lambda: ManyMaps(
+        in_a_row, conv=nn.Conv2d(CHANNELS, CLASSES, 1), norm=nn.BatchNorm2d(CLASSES)
+    ),
     "tied weights": lambda: Habit(
         tied, conv=conv(), conv_2=conv(), norm=norm(), norm_2=norm(0.002, -0.3)
     ),

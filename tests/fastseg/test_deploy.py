@@ -111,8 +111,10 @@ def test_where_two_outputs_can_be_the_logits_none_is_guessed(kind: str) -> None:
 
 @pytest.mark.parametrize("threshold", [0.4, 0.5, 0.6])
 def test_one_logit_is_two_classes_by_the_threshold(threshold: float) -> None:
+    torch.manual_seed(3)
     network = with_statistics(ForeignNet(1))
-    network.conv2.bias.data.fill_(0.1)
+    network.conv2.weight.data *= 20  # logits on both sides of each threshold
+    network.conv2.bias.data.fill_(0.0)
     graph = DeployGraph(network, 64, 48, reading=Reading(2, "", threshold))
     image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():

@@ -63,7 +63,10 @@ def test_no_byte_leaves_the_limits(normalization: Normalization) -> None:
     low_3, high_3 = (torch.tensor(values) for values in normalization.limits())
     ends_1HW3 = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1).expand(1, 1, 2, 3)
     values_3 = normalization.normalise(ends_1HW3)[0, :, 0]
-    torch.testing.assert_close(values_3, torch.stack([low_3, high_3], dim=1))
+    # Where mean and byte nearly cancel, what is left carries the rounding of both.
+    terms = max(abs(m) / s for m, s in zip(normalization.mean, normalization.std, strict=True))
+    limits_32 = torch.stack([low_3, high_3], dim=1)
+    torch.testing.assert_close(values_3, limits_32, rtol=1e-5, atol=1e-5 + 1e-6 * terms)
 
 
 @pytest.mark.parametrize(

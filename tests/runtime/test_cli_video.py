@@ -34,7 +34,8 @@ def test_a_video_is_written_in_the_format_that_its_name_asks_for(
     video = cv2.VideoCapture(name)
     assert sum(video.read()[0] for _ in range(9)) == 6
     video.release()
-    assert sorted(path.name for path in Path(".").iterdir()) == ["clip.mp4", name, "tiny.fastseg"]
+    left = {path.name for path in Path(".").iterdir()} - {"cache"}  # of self-tests that passed
+    assert left == {"clip.mp4", name, "tiny.fastseg"}
 
 
 def test_results_of_equal_names_keep_their_whole_names(bundle_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from fastseg_runtime.logits import LogitsToClasses
 from torch import nn
 
-from fastseg import DeployGraph
+from fastseg import DeployGraph, FastSegNet
 
 Array = np.ndarray[Any, Any]
 
@@ -27,23 +27,31 @@ class Pooled(nn.Module):
     [
         ((32, 64), (4, 8), 1),
         ((32, 64), (4, 8), 2),
-        ((36, 60), (5, 8), 1),  # a whole factor of 8, the rest cut off
-        ((30, 60), (8, 8), 1),  # no common factor
+        ((36, 60), (5, 8), 1),  # no whole factor
+        ((36, 60), (5, 8), 2),
         ((32, 64), (32, 64), 1),
     ],
 )
 def test_ids_are_those_of_the_deploy_graph(
     image: tuple[int, int], logits: tuple[int, int], stride: int
 ) -> None:
+    check(Pooled(logits), image, stride, padded=False)
+
+
+def test_logits_of_our_own_networks_cover_their_padding() -> None:
+    torch.manual_seed(0)
+    check(FastSegNet(4, "nano"), (36, 60), 1, padded=True)
+
+
+def check(network: nn.Module, image: tuple[int, int], stride: int, padded: bool) -> None:
     height, width = image
-    network = Pooled(logits)
     frame = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     whole = DeployGraph(network, width, height, mask_stride=stride)
     scores = DeployGraph(network, width, height, output="logits")
     with torch.inference_mode():
         expected = whole(torch.from_numpy(frame))[0].numpy()
         logits_Khw = scores(torch.from_numpy(frame))[0].numpy()
-    decode = LogitsToClasses(logits_Khw.shape[1:], (height // stride, width // stride))
+    decode = LogitsToClasses(logits_Khw.shape[1:], (height // stride, width // stride), padded)
     assert (decode(logits_Khw) == expected).mean() > 0.999
 
 
