@@ -76,7 +76,7 @@ def hard_images(width: int, height: int, levels: Sequence[int]) -> list[Array]:
     """Return pictures that no camera gives on a good day, (H, W, 3) uint8: plain, noise, mosaic.
 
     Engines have failed on pictures without any border between classes and on bright ones, with
-    nothing wrong on streets. Tiles keep them small: four add about 20 kB to a bundle.
+    nothing wrong on streets. Tiles keep them small: four add 20 to 45 kB to a bundle.
 
     Args:
         width: pixels.

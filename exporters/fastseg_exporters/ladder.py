@@ -12,7 +12,12 @@ from typing import Any
 
 from fastseg_exporters.job import Converted, Job
 from fastseg_exporters.progress import Progressing, silent
-from fastseg_exporters.verify import Verification, failures, on_agreement_alone
+from fastseg_exporters.verify import (
+    Verification,
+    failures,
+    on_agreement_alone,
+    selftest_failures,
+)
 
 RANKING_IMAGES = 8  # to calibrate on while layers are ranked
 MAX_FLOAT_SHARE = 0.5  # int8 with more than half of its layers in float is not worth the name
@@ -95,6 +100,7 @@ def _attempt(job: Job, tools: Tools, attempts: list[dict[str, Any]]) -> Rung | C
     converted = tools.convert(job)
     verification = tools.verify(job, converted)
     reasons = failures(verification, job.target.gate, job.precision, job.mask_stride)
+    reasons += selftest_failures(verification, job.precision, job.mask_stride)
     attempts.append(
         {
             "precision": job.precision,

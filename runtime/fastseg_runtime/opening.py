@@ -78,7 +78,7 @@ class SessionInfo:
     target: str
     precision: str
     device: str
-    selftest_agreement: Optional[float]  # fraction of pixels; None: nothing was tried
+    selftest_agreement: Optional[float]  # in the scene nearest to its limit; None: none was tried
     rejected: Tuple[Rejection, ...]
 
 

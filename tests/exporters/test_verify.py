@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fastseg_exporters.verify import Verification, bootstrap_drop, failures
+from fastseg_exporters.verify import Verification, bootstrap_drop, failures, selftest_failures
 from fastseg_targets.profile import Gate
 
 GOOD = Verification(
@@ -73,3 +73,18 @@ def test_the_interval_of_a_drop_holds_the_drop_and_is_zero_for_equal_predictions
     worse_NKK = reference_NKK + 40 * (1 - np.eye(3, dtype=np.int64))
     low, high = bootstrap_drop(worse_NKK, reference_NKK)
     assert 0 < low < high
+
+
+def test_a_float_artifact_may_be_wrong_in_no_scene_of_the_self_test() -> None:
+    def found(*each: float) -> Verification:
+        return dataclasses.replace(GOOD, selftest_agreements=each)
+
+    assert selftest_failures(GOOD, "fp32") == []
+    assert selftest_failures(found(1.0, 0.99), "fp32") == []
+    assert selftest_failures(found(1.0, 0.989), "fp32") == [
+        "agreement 0.989 in scene 1 of the self-test, limit 0.990"
+    ]
+    assert selftest_failures(found(0.9), "fp16") == [] != selftest_failures(found(0.89), "fp16")
+    assert len(selftest_failures(found(float("nan"), 0.0), "fp32")) == 2
+    assert selftest_failures(found(0.0), "int8") == []
+    assert selftest_failures(found(0.5), "fp32", mask_stride=4) == []
