@@ -121,7 +121,7 @@ def load_checkpoint(
     weights, header = _read_safetensors(path) if is_ours else _read_torch(path)
     info = _parse_header(header, path) if header else _guess_info(weights, path)
     _check_wanted(info, num_classes, variant, path)
-    model = build_variant(info.variant, len(info.classes), auxiliary=False)
+    model = FastSegNet(len(info.classes), info.variant, auxiliary=False)
     if info.pruned:
         narrow_to_weights(model, weights)
     try:
@@ -132,14 +132,6 @@ def load_checkpoint(
             f"classes: {misfit(model, weights)}"
         ) from error
     return model.eval(), info
-
-
-def build_variant(variant: str, num_classes: int, auxiliary: bool = True) -> FastSegNet:
-    """Return a new network: a variant of FastSegNet, or one with a backbone of others."""
-    from fastseg.backbones import BACKBONES, BackboneNet  # it reads checkpoints too
-
-    kind = BackboneNet if variant in BACKBONES else FastSegNet
-    return kind(num_classes, variant, auxiliary)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:

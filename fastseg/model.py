@@ -9,6 +9,7 @@ from typing import Literal, overload
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastseg.backbones import BACKBONES, Backbone
 from fastseg.blocks import (
     AttentionRefinement,
     ConvBNReLU,
@@ -16,7 +17,7 @@ from fastseg.blocks import (
     global_average,
     make_stages,
 )
-from fastseg.variants import VARIANTS
+from fastseg.variants import VARIANTS, BackboneVariant, Variant
 
 STRIDE = 32  # of the deepest map: images are padded to a multiple of it
 LOGITS_STRIDE = 8
@@ -38,7 +39,7 @@ class FastSegNet(nn.Module):
 
     Args:
         num_classes: number of classes, 1 to 255.
-        variant: "nano", "small", "base" or "large".
+        variant: of VARIANTS: "nano" to "large", or with a backbone of others, such as "lite".
         auxiliary: add the two heads at 1/16 and 1/32 that only training uses.
     """
 
@@ -48,7 +49,17 @@ class FastSegNet(nn.Module):
         if variant not in VARIANTS:
             raise ValueError(f"no variant {variant!r}; choose one of {sorted(VARIANTS)}")
         self.num_classes, self.variant = num_classes, variant
-        widths = VARIANTS[variant]
+        shape = VARIANTS[variant]
+        self.backbone: Backbone | None = None
+        if isinstance(shape, BackboneVariant):
+            self.backbone = BACKBONES[shape.backbone]()
+            channels = self.backbone.channels
+        else:
+            channels = self.make_encoder(shape)
+        self.make_decoder(channels, shape.decoder_channels, shape.head_channels, auxiliary)
+
+    def make_encoder(self, widths: Variant) -> tuple[int, int, int]:
+        """Add an encoder of our own; return the channels of its maps at 1/8, 1/16 and 1/32."""
         channels_4 = widths.stem[1]
         channels_8 = widths.stages_8[-1].channels
         channels_16 = widths.stages_16[-1].channels
@@ -61,12 +72,7 @@ class FastSegNet(nn.Module):
         self.stage_8 = make_stages(channels_4, widths.stages_8)
         self.stage_16 = make_stages(channels_8, widths.stages_16)
         self.stage_32 = make_stages(channels_16, widths.stages_32)
-        self.make_decoder(
-            (channels_8, channels_16, channels_32),
-            widths.decoder_channels,
-            widths.head_channels,
-            auxiliary,
-        )
+        return channels_8, channels_16, channels_32
 
     def make_decoder(
         self, channels: tuple[int, int, int], decoder: int, head: int, auxiliary: bool
@@ -98,6 +104,9 @@ class FastSegNet(nn.Module):
 
     def encode(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the encoder's maps at 1/8, 1/16 and 1/32."""
+        if self.backbone is not None:
+            maps: tuple[Tensor, Tensor, Tensor] = self.backbone(image_N3HW)
+            return maps
         x_NCh8w8 = self.stage_8(self.stem(image_N3HW))
         x_NCh16w16 = self.stage_16(x_NCh8w8)
         return x_NCh8w8, x_NCh16w16, self.stage_32(x_NCh16w16)

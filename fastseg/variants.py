@@ -31,7 +31,16 @@ class Variant:
     head_channels: int
 
 
-VARIANTS: dict[str, Variant] = {
+@dataclass(frozen=True)
+class BackboneVariant:
+    """A network of others in front of the same decoder."""
+
+    backbone: str  # of fastseg.backbones.BACKBONES
+    decoder_channels: int
+    head_channels: int
+
+
+VARIANTS: dict[str, Variant | BackboneVariant] = {
     "nano": Variant(
         stem=(16, 32),
         stages_8=(Stage(32, 2, expansion=3, stride=2),),
@@ -76,4 +85,8 @@ VARIANTS: dict[str, Variant] = {
         decoder_channels=96,
         head_channels=64,
     ),
+    "lite": BackboneVariant("efficientnet-lite0", decoder_channels=96, head_channels=64),
+    "lite1": BackboneVariant("efficientnet-lite1", decoder_channels=96, head_channels=64),
+    "lite2": BackboneVariant("efficientnet-lite2", decoder_channels=96, head_channels=64),
+    "mobilenetv2": BackboneVariant("mobilenetv2", decoder_channels=80, head_channels=64),
 }

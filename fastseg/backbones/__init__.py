@@ -1,10 +1,21 @@
-"""Encoders of others in front of FastSegNet's decoder: `--model mobilenetv2`.
+"""Encoders of others for FastSegNet: `lite`, `mobilenetv2`.
 
-Another backbone is one file with a class like MobileNetV2 (`channels`, `forward`, `rename`) and one
-line in BACKBONES.
+Another one is a file with a class like MobileNetV2 (`channels`, `forward`, `rename`), a line in
+BACKBONES and a row in fastseg/variants.py.
 """
 
-from fastseg.backbones.load import load_backbone
-from fastseg.backbones.network import BACKBONES, BackboneNet
+import functools
+from collections.abc import Callable
 
-__all__ = ["BACKBONES", "BackboneNet", "load_backbone"]
+from fastseg.backbones.efficientnet_lite import EfficientNetLite
+from fastseg.backbones.mobilenetv2 import MobileNetV2
+
+Backbone = EfficientNetLite | MobileNetV2
+BACKBONES: dict[str, Callable[[], Backbone]] = {
+    "efficientnet-lite0": EfficientNetLite,
+    "efficientnet-lite1": functools.partial(EfficientNetLite, 1.0, 1.1),
+    "efficientnet-lite2": functools.partial(EfficientNetLite, 1.1, 1.2),
+    "mobilenetv2": MobileNetV2,
+}
+
+__all__ = ["BACKBONES", "Backbone"]

@@ -1,42 +1,44 @@
-"""Weights that others trained on ImageNet, from a file the user has, into a backbone."""
+"""Weights that others trained on ImageNet, from a file, into a backbone."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fastseg.backbones.network import BackboneNet
+from fastseg.backbones import Backbone
 from fastseg.checkpoint import CheckpointError, CheckpointInfo, read_state_dict
+from fastseg.model import FastSegNet
 
-# What torchvision and timm subtract from and divide pixels by that are scaled to 0..1, in RGB.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 SHOWN = 4  # names in a report
 
 
-def load_backbone(network: BackboneNet, path: Path) -> str:
+def load_backbone(network: FastSegNet, path: Path) -> str:
     """Copy all tensors that fit into the backbone.
 
     Args:
         network: its backbone is changed in place.
-        path: a state dict of a classifier (.pth, .pt, .safetensors), as torchvision or timm name
-            its layers.
+        path: a state dict of a classifier (.pth, .pt, .safetensors) whose layers are named as its
+            publishers name them.
 
     Returns:
         What was taken, what starts anew and what was not used, in one line.
 
     Raises:
-        CheckpointError: nothing fits, or the file is no state dict.
+        CheckpointError: nothing fits, the file is no state dict, or the network has an encoder of
+            our own.
     """
-    given = network.backbone.rename(read_state_dict(path))
-    wanted = network.backbone.state_dict()
+    backbone = network.backbone
+    if backbone is None:
+        raise CheckpointError(f"{network.variant} has no backbone of others to load {path} into")
+    given = backbone.rename(read_state_dict(path))
+    wanted = backbone.state_dict()
     found = {k: v for k, v in given.items() if k in wanted and v.shape == wanted[k].shape}
     if not found:
         raise CheckpointError(
             f"{path}: no tensor fits {network.variant}; expected names such as "
-            f"{_some(list(wanted))}, as torchvision has them, or timm's; got {_some(list(given))}"
+            f"{_some(list(wanted))}, or those of its published weights; got {_some(list(given))}"
         )
-    network.backbone.load_state_dict(take_own_pixels(found, network.backbone.first_layer), False)
+    backbone.load_state_dict(take_own_pixels(found, backbone), False)
     new = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
     unused = [k for k in given if k not in found]
     return (
@@ -45,20 +47,24 @@ def load_backbone(network: BackboneNet, path: Path) -> str:
     )
 
 
-def take_own_pixels(weights: dict[str, Tensor], layer: str) -> dict[str, Tensor]:
+def take_own_pixels(weights: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     """Return weights that take pixels normalised as ours, (x - 128) / 64, and give the same.
 
     With u for a normalised pixel of ours, theirs is a_c u + b_c for each channel c. The factor goes
     into the first convolution, and what b_c adds to each of its outputs is taken from the running
     mean of the batch norm behind. At the picture's border the two differ: zeros around the picture
-    are mid-grey for us, ImageNet's mean colour for them.
+    are byte 128 for us and their mean for them, ImageNet's mean colour or, for EfficientNet-Lite,
+    127: a difference of one grey level, less than any engine's other padding would cost.
     """
-    conv, mean = f"{layer}.0.weight", f"{layer}.1.running_mean"
+    conv, mean = (
+        f"{layer}.{part}"
+        for layer, part in zip(backbone.first_layers, ("weight", "running_mean"), strict=True)
+    )
     if conv not in weights or mean not in weights:
         return weights
-    mean_3, std_3 = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    factor_3 = CheckpointInfo.std / (255 * std_3)
-    offset_3 = (CheckpointInfo.mean / 255 - mean_3) / std_3
+    mean_3, std_3 = torch.tensor(backbone.pixel_mean), torch.tensor(backbone.pixel_std)
+    factor_3 = CheckpointInfo.std / std_3
+    offset_3 = (CheckpointInfo.mean - mean_3) / std_3
     kernel = weights[conv].float()  # (C, 3, k, k)
     added_C = (kernel.sum((2, 3)) * offset_3).sum(1)
     changed = {conv: kernel * factor_3[:, None, None], mean: weights[mean].float() - added_C}

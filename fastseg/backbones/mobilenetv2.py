@@ -46,7 +46,9 @@ class MobileNetV2(nn.Module):
     """The backbone: a normalised image in, maps at 1/8, 1/16 and 1/32 out."""
 
     channels = (32, 96, 320)  # of the maps at 1/8, 1/16 and 1/32
-    first_layer = "features.0"  # a convolution and its batch norm: the only ones that see pixels
+    first_layers = ("features.0.0", "features.0.1")  # the convolution that sees pixels, its norm
+    pixel_mean = tuple(255 * mean for mean in (0.485, 0.456, 0.406))  # torchvision's and timm's
+    pixel_std = tuple(255 * std for std in (0.229, 0.224, 0.225))
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,8 +14,7 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle import open_bundle
 from fastseg_targets.profile import load_target, target_names
 
-from fastseg import CheckpointError, CheckpointInfo, open_network, save_checkpoint
-from fastseg.backbones import BackboneNet
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.data.camvid import CLASSES
 
 pytestmark = [
@@ -144,7 +143,7 @@ def test_every_format_takes_a_network_of_ones_own_and_is_proven(folder: Path) ->
 
 def test_a_backbone_of_others_is_exported_like_our_own_networks(folder: Path) -> None:
     torch.manual_seed(0)
-    network = BackboneNet(len(CLASSES), "mobilenetv2")
+    network = FastSegNet(len(CLASSES), "mobilenetv2")
     info = CheckpointInfo("mobilenetv2", CLASSES, *SIZE)
     save_checkpoint(folder / "backbone.safetensors", network, info)
     targets = ["cpu-fp32", "cpu-int8", "android-fp32", "jetson-fp16", "pytorch"]

@@ -12,11 +12,12 @@ from fastseg import (
     CheckpointError,
     CheckpointInfo,
     DeployGraph,
+    FastSegNet,
     load_checkpoint,
     save_checkpoint,
 )
-from fastseg.backbones import BackboneNet, load_backbone
-from fastseg.backbones.load import IMAGENET_MEAN, IMAGENET_STD
+from fastseg.backbones.load import load_backbone
+from fastseg.backbones.mobilenetv2 import MobileNetV2
 
 CLASSES = (ClassInfo("road", (128, 64, 128)), ClassInfo("sky", (70, 130, 180)))
 # torchvision/models/mobilenetv2.py: expansion, channels, blocks of its inverted residuals.
@@ -72,7 +73,7 @@ def test_a_whole_backbone_is_taken_and_the_report_says_what_was_not_used(
     path = tmp_path / f"imagenet.{suffix}"
     weights = classifier(layout)
     save_file(weights, path) if suffix == "safetensors" else torch.save(weights, path)
-    network = BackboneNet(2, "mobilenetv2")
+    network = FastSegNet(2, "mobilenetv2")
     report = load_backbone(network, path)
     tensors = len(network.backbone.state_dict())
     assert f"imagenet.{suffix}: {tensors} of {tensors} tensors of mobilenetv2 taken" in report
@@ -84,13 +85,15 @@ def test_a_whole_backbone_is_taken_and_the_report_says_what_was_not_used(
 def test_our_normalisation_gives_the_maps_that_imagenets_gave(tmp_path: Path) -> None:
     weights = classifier("torchvision")
     torch.save(weights, tmp_path / "w.pth")
-    ours, theirs = (BackboneNet(2, "mobilenetv2").eval() for _ in range(2))
+    ours, theirs = (FastSegNet(2, "mobilenetv2").eval() for _ in range(2))
     load_backbone(ours, tmp_path / "w.pth")
     theirs.backbone.load_state_dict(weights, strict=False)
     byte_13HW = torch.randint(0, 256, (1, 3, 64, 64)).float()
-    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in (MobileNetV2.pixel_mean, MobileNetV2.pixel_std)
+    )
     with torch.inference_mode():
-        expected = theirs.backbone.features[0]((byte_13HW / 255 - mean) / std)
+        expected = theirs.backbone.features[0]((byte_13HW - mean) / std)
         got = ours.backbone.features[0]((byte_13HW - 128) / 64)
     inside = (..., slice(1, None), slice(1, None))  # the padding of the border differs
     torch.testing.assert_close(got[inside], expected[inside], atol=1e-4, rtol=1e-4)
@@ -99,18 +102,18 @@ def test_our_normalisation_gives_the_maps_that_imagenets_gave(tmp_path: Path) ->
 def test_missing_layers_are_named_and_foreign_files_refused(tmp_path: Path) -> None:
     part = {k: v for k, v in classifier("torchvision").items() if not k.startswith("features.5.")}
     torch.save(part, tmp_path / "part.pth")
-    report = load_backbone(BackboneNet(2, "mobilenetv2"), tmp_path / "part.pth")
+    report = load_backbone(FastSegNet(2, "mobilenetv2"), tmp_path / "part.pth")
     assert "15 start anew: features.5.conv.0.0.weight" in report
     torch.save({"layer1.0.conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
     with pytest.raises(CheckpointError, match=r"no tensor fits.*features\.0\.0.*got layer1\.0"):
-        load_backbone(BackboneNet(2, "mobilenetv2"), tmp_path / "resnet.pth")
+        load_backbone(FastSegNet(2, "mobilenetv2"), tmp_path / "resnet.pth")
 
 
 def test_a_network_with_a_backbone_is_saved_opened_and_deployed_like_any_other(
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
-    network = BackboneNet(2, "mobilenetv2").eval()
+    network = FastSegNet(2, "mobilenetv2").eval()
     assert [m.shape[1] for m in network.features(torch.zeros(1, 3, 64, 96))] == [80, 80, 80]
     save_checkpoint(tmp_path / "a.safetensors", network, CheckpointInfo("mobilenetv2", CLASSES))
     loaded, info = load_checkpoint(tmp_path / "a.safetensors")
@@ -122,8 +125,3 @@ def test_a_network_with_a_backbone_is_saved_opened_and_deployed_like_any_other(
         ids = DeployGraph(loaded, 96, 60)(frame_1HW3)
     assert (ids == expected.argmax(1)).float().mean() > 0.999
     assert info.variant == "mobilenetv2"
-
-
-def test_an_unknown_backbone_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="no backbone 'vgg'; choose one of"):
-        BackboneNet(2, "vgg")

@@ -15,8 +15,7 @@ import torch
 from fastseg_training.cli import main
 from safetensors.numpy import load_file
 
-from fastseg import load_checkpoint
-from fastseg.backbones import BackboneNet
+from fastseg import FastSegNet, load_checkpoint
 
 DATA = "synthetic:size=96x64,train=12,val=3,test=4"
 TINY = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4"]
@@ -255,7 +254,7 @@ def test_resuming_with_other_options_is_refused(trained: Path, cli: Cli, tmp_pat
 def test_a_backbone_of_others_is_trained_from_a_file_of_its_weights(
     cli: Cli, tmp_path: Path
 ) -> None:
-    weights = BackboneNet(2, "mobilenetv2").backbone.state_dict()
+    weights = FastSegNet(2, "mobilenetv2").backbone.state_dict()
     torch.save(weights, tmp_path / "imagenet.pth")
     options = ["--model", "mobilenetv2", "--init", "imagenet.pth", "--epochs", "0.3"]
     code, _, err = cli(*TINY, *options, "--name", "mobile")

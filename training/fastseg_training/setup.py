@@ -28,6 +28,7 @@ from fastseg_training.networks import (
     choose_normalization,
     is_pruned,
     open_teacher,
+    starting_point,
     usage_of,
 )
 from fastseg_training.precision import choose_device
@@ -166,7 +167,7 @@ def describe(
             "epochs": config.epochs,
             "minutes": config.minutes,
             "seed": config.seed,
-            "init": name_of(config.init),
+            **starting_point(config),
             "teacher": name_of(config.teacher),
             "torch": torch.__version__,
         },
