@@ -1,15 +1,20 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
+from fastseg_training.memory import keep_freed_memory
 from fastseg_training.precision import choose_precision, fast_depthwise
+from torch import Tensor, nn
 
 from fastseg import FastSegNet
 
 CPU = torch.device("cpu")
 
 
-def test_depthwise_convolutions_in_float32_change_the_arithmetic_and_nothing_else() -> None:
+def test_fast_depthwise_convolutions_change_the_arithmetic_and_nothing_else() -> None:
     torch.manual_seed(0)
     model = FastSegNet(3, "nano").eval()
     before, names = str(model), list(model.state_dict())
@@ -21,6 +26,62 @@ def test_depthwise_convolutions_in_float32_change_the_arithmetic_and_nothing_els
         mixed = model(image)
     assert str(model) == before
     assert (mixed - plain).abs().max() < 0.05 * plain.abs().max()
+
+
+class Padding(nn.Conv2d):
+    """A convolution as other projects have it, that pads by itself."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        padded = F.pad(x_NCHW, (1, 2, 1, 2))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, Padding])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [(3, 2, 1), (3, 2, 0), (5, 1, 2), (5, 2, 0), (5, 2, 2), (7, 2, 3)],
+)
+def test_fast_depthwise_convolutions_have_the_gradients_of_float32(
+    kind: type[nn.Conv2d], size: int, stride: int, padding: int
+) -> None:
+    torch.manual_seed(0)
+    layer = kind(8, 8, size, stride, padding, groups=8, bias=kind is Padding)
+    fast, image = nn.Sequential(nn.Conv2d(3, 8, 1), layer), torch.randn(2, 3, 21, 22)
+    exact = copy.deepcopy(fast)
+    expected = exact(image)
+    grad = torch.randn_like(expected)
+    expected.backward(grad)
+    with fast_depthwise(fast, torch.bfloat16, CPU), torch.autocast("cpu", torch.bfloat16):
+        got = fast(image)
+    assert got.dtype == torch.bfloat16 and type(fast[1]) is kind
+    got.backward(grad.bfloat16())
+    pairs = [(got, expected)]
+    pairs += [(a.grad, b.grad) for a, b in zip(fast.parameters(), exact.parameters(), strict=True)]
+    for ours, theirs in pairs:
+        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+
+
+def test_freed_memory_is_kept_where_the_c_library_can_and_nothing_else_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = """
+import resource, torch
+from fastseg_training.memory import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.zeros(16_000_000).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = faults()
+keep_freed_memory()
+faults()
+print(before, faults())
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, after = map(int, run.stdout.split())
+    assert after < before / 10
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    keep_freed_memory()
 
 
 @pytest.mark.parametrize("precision", [None, torch.float16])

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from fastseg_training.depthwise import is_slow, with_fast_gradients
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,38 +45,19 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-class Float32Conv2d(nn.Conv2d):
-    """A convolution that computes in float32 where autocast would have it in bf16."""
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return the float32 output."""
-        with torch.autocast(x_NCHW.device.type, enabled=False):
-            return super().forward(x_NCHW.float())
-
-
 @contextlib.contextmanager
 def fast_depthwise(
     model: nn.Module, precision: torch.dtype | None, device: torch.device
 ) -> Iterator[None]:
-    """Meanwhile, compute in float32 the depthwise convolutions that bf16 makes slower on a CPU.
-
-    oneDNN 3.12 has no bf16 kernel for the gradients of strided and of 5x5 depthwise convolutions:
-    22 to 31 ms instead of 0.2 to 11 ms for those of FastSegNet-small at batch 8, 288x288, one
-    thread of an EPYC 9004. That was a quarter of the whole step.
-    """
-    slow = []
+    """Meanwhile, take the gradients of depthwise convolutions by kernels that are fast in bf16."""
+    classes: dict[nn.Conv2d, type[nn.Conv2d]] = {}
     if precision == torch.bfloat16 and device.type == "cpu":
-        slow = [layer for layer in model.modules() if _is_slow_in_bf16(layer)]
-    for layer in slow:
-        layer.__class__ = Float32Conv2d  # the same weights, hooks and names
+        layers = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+        classes = {layer: type(layer) for layer in layers if is_slow(layer)}
+    for layer in classes:
+        layer.__class__ = with_fast_gradients(layer)  # the same weights, hooks and names
     try:
         yield
     finally:
-        for layer in slow:
-            layer.__class__ = nn.Conv2d
-
-
-def _is_slow_in_bf16(layer: nn.Module) -> bool:
-    if type(layer) is not nn.Conv2d or layer.groups == 1:
-        return False
-    return layer.stride[0] > 1 or layer.kernel_size[0] > 3
+        for layer, kind in classes.items():
+            layer.__class__ = kind

@@ -23,6 +23,7 @@ from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.loader import BatchLoader, BatchPlan
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
+from fastseg_training.memory import keep_freed_memory
 from fastseg_training.networks import (
     build_network,
     choose_normalization,
@@ -49,6 +50,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     Raises:
         ConfigError, DataError, CheckpointError: something in it cannot be used.
     """
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
