@@ -13,8 +13,8 @@ from fastseg.backbones.mobilenetv2 import MobileNetV2
 Backbone = EfficientNetLite | MobileNetV2
 BACKBONES: dict[str, Callable[[], Backbone]] = {
     "efficientnet-lite0": EfficientNetLite,
-    "efficientnet-lite1": functools.partial(EfficientNetLite, 1.0, 1.1),
-    "efficientnet-lite2": functools.partial(EfficientNetLite, 1.1, 1.2),
+    "efficientnet-lite1": functools.partial(EfficientNetLite, 1.0, 1.1, 240),
+    "efficientnet-lite2": functools.partial(EfficientNetLite, 1.1, 1.2, 260),
     "mobilenetv2": MobileNetV2,
 }
 

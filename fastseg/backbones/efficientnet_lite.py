@@ -35,8 +35,7 @@ ROWS = (
 ROW_8, ROW_16, ROW_32 = 2, 4, 6  # the last row at each scale
 GRANULE = 8  # channels are multiples of it
 EPS = 1e-3  # of the batch norms that the published weights were trained with
-# Theirs is 0.01, for 1000 images a step: with 8 it would hardly move off ImageNet's statistics.
-MOMENTUM = 0.03
+MOMENTUM = 0.03  # between TensorFlow's 0.01 and torch's 0.1; what the measured trainings had
 # Layers of a block: the published name -> ours.
 LAYERS = {
     "_expand_conv": "expand.conv",
@@ -55,21 +54,24 @@ class EfficientNetLite(nn.Module):
     Args:
         width: factor of all channels but the stem's.
         depth: factor of the blocks of all rows but the first and the last.
+        image_size: pixels of a side of the pictures that its weights were trained on.
     """
 
     first_layers = ("stem.conv", "stem.bn")  # the convolution that sees pixels, its norm
     pixel_mean = (127.0, 127.0, 127.0)  # TensorFlow's for the Lite family, on bytes
     pixel_std = (128.0, 128.0, 128.0)
 
-    def __init__(self, width: float = 1.0, depth: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, depth: float = 1.0, image_size: int = 224) -> None:
         super().__init__()
-        self.stem = conv_bn(3, STEM_CHANNELS, 3, stride=2)
+        self.stem = conv_bn(3, STEM_CHANNELS, 3, stride=2, odd=image_size % 2 == 1)
+        size = -(-image_size // 2)
         blocks: list[nn.Module] = []
         ends, channels, in_channels = [], [], STEM_CHANNELS
         for place, row in enumerate(scaled_rows(width, depth)):
             for index in range(row.blocks):
-                blocks.append(Block(in_channels, row, row.stride if index == 0 else 1))
-                in_channels = row.channels
+                stride = row.stride if index == 0 else 1
+                blocks.append(Block(in_channels, row, stride, size % 2 == 1))
+                in_channels, size = row.channels, -(-size // stride)
             if place in (ROW_8, ROW_16, ROW_32):
                 ends.append(len(blocks))
                 channels.append(row.channels)
@@ -102,12 +104,12 @@ class EfficientNetLite(nn.Module):
 class Block(nn.Module):
     """An inverted residual with ReLU6."""
 
-    def __init__(self, in_channels: int, row: Row, stride: int) -> None:
+    def __init__(self, in_channels: int, row: Row, stride: int, odd: bool) -> None:
         super().__init__()
         hidden = in_channels * row.expansion
         expands = row.expansion > 1
         self.expand = conv_bn(in_channels, hidden, 1) if expands else nn.Identity()
-        self.depthwise = conv_bn(hidden, hidden, row.kernel_size, stride, groups=hidden)
+        self.depthwise = conv_bn(hidden, hidden, row.kernel_size, stride, hidden, odd=odd)
         self.project = conv_bn(hidden, row.channels, 1, relu6=False)
         self.residual = stride == 1 and in_channels == row.channels
 
@@ -124,15 +126,17 @@ def conv_bn(
     stride: int = 1,
     groups: int = 1,
     relu6: bool = True,
+    odd: bool = False,
 ) -> nn.Sequential:
-    """Return a convolution without bias, batch norm and ReLU6, padded as TensorFlow's "same".
+    """Return a convolution without bias, batch norm and ReLU6, padded as its weights expect.
 
-    At stride 2 and even sizes that is one row less above than below: the published weights were
-    trained so, and centred padding would shift each map by a pixel.
+    TensorFlow's "same" at stride 2 pads maps of odd size evenly, and even ones by one row and
+    column less above and left than below and right. Weights learn that: with the other padding
+    each output lies a pixel off. So the size in their training counts, not that of today's map.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     padding = size // 2
-    if stride == 2:
+    if stride == 2 and not odd:
         before, after = (size - 2) // 2, (size - 1) // 2
         layers["pad"] = nn.ZeroPad2d((before, after, before, after))
         padding = 0
@@ -146,7 +150,7 @@ def conv_bn(
 
 
 def scaled_rows(width: float, depth: float) -> list[Row]:
-    """Return the rows of a wider and deeper network: Lite1 is (1.0, 1.1), Lite2 (1.1, 1.2)."""
+    """Return the rows of a wider and deeper network."""
     rows = []
     for place, row in enumerate(ROWS):
         blocks = row.blocks if place in (0, ROW_32) else math.ceil(depth * row.blocks)

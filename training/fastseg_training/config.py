@@ -34,7 +34,8 @@ class TrainConfig:
         data: a data set, as for fastseg.data.open_dataset.
         split: "train" or "trainval".
         model: a variant of FastSegNet, a backbone of others, or "package.module:factory".
-        init: a checkpoint to start from, for a backbone a file of ImageNet weights; "" for none.
+        init: a checkpoint to start from, for a backbone a file of ImageNet weights; "imagenet" for
+            those of an installed package, "noise" for none; "" takes a package's if it is there.
         teacher: a checkpoint of the same classes to imitate; "" for none.
         prune: share of the multiply-adds of `init` to save by removing channels; 0 for none.
         usage: "commercial" or "research": what data and network of one's own may be used for; ""

