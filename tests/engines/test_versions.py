@@ -52,7 +52,8 @@ def test_the_page_has_the_versions_that_are_run_and_promises_the_oldest(engines:
     }
     for row, (package, minimum) in promised.items():
         versions = versions_of(package, engines)
-        assert table_row(row) == [", ".join(versions), minimum]
+        assert table_row(row)[0] == ", ".join(versions)
+        assert table_row(row)[1].removesuffix(", not int8") == minimum
         assert versions[0] == f"{minimum}.0"
     assert table_row("PyTorch")[1] == MIN_TORCH
     assert table_row("coremltools")[1] == MIN_COREMLTOOLS
