@@ -32,7 +32,7 @@ IGNORE_INDEX = 255
 MAX_STATISTIC = 1e6  # of a mean or a standard deviation
 MAX_SIDE = 16384  # pixels: more is a damaged or hostile manifest
 MAX_DEPTH = 50
-MAX_NUMBER = (1 << 63) - 1
+MAX_INTEGER = (1 << 63) - 1
 MAX_TEXT = 200  # characters: a name that fits no line is none
 MAX_TEXTS = {"trained_on": 4000, "data_licence": 4000, "path": 500, "entry": 500}
 STDS = (1e-3, 1e4)  # 255 is the largest of a network that takes 0 to 1
@@ -357,7 +357,7 @@ def _value(name: str, annotation: Any, value: Any, place: str) -> Any:
         _check_open_table(value, place)
     if isinstance(value, str):
         _check_text(name, value, place)
-    elif isinstance(value, int) and not 0 <= value <= MAX_NUMBER:
+    elif isinstance(value, int) and not 0 <= value <= MAX_INTEGER:
         raise ManifestError(f"{place}: {value} makes no sense here; expected 0 or more")
     if name in _NESTED_LISTS:
         record = _NESTED_LISTS[name]
