@@ -85,7 +85,7 @@ NETWORKS = {
     "bgr, the second of two": NetworkSource(
         "nets:two", numbered_classes(5), None, SIZE, CAFFE, output_name="1"
     ),
-    "one logit": NetworkSource("nets:one_logit", OBJECT, None, SIZE, threshold=0.48),
+    "one logit": NetworkSource("nets:one_logit", OBJECT, None, SIZE, threshold=0.55),
 }
 
 
@@ -132,7 +132,7 @@ def test_every_format_gives_the_modules_own_class_map(kind: str) -> None:
 def test_another_threshold_is_another_network(folder: Path) -> None:
     export_bundle(plan(NETWORKS["one logit"], ("cpu-fp32",)))
     with open_bundle(folder / "own.fastseg") as bundle:
-        assert bundle.manifest.model.logits == {"output": "", "threshold": 0.48}
+        assert bundle.manifest.model.logits == {"output": "", "threshold": 0.55}
         assert [c.name for c in bundle.manifest.classes] == ["background", "object"]
     other = NetworkSource("nets:one_logit", OBJECT, None, SIZE)
     with pytest.raises(ValueError, match="holds another network"):

@@ -1,3 +1,4 @@
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,11 @@ def test_a_name_that_nobody_knows_and_two_orders_of_channels_are_refused(tmp_pat
 def test_nothing_named_is_nothing_and_bgr_alone_is_ours_in_bgr() -> None:
     assert parse_normalization(None) is None
     assert parse_normalization(None, "bgr") == Normalization((128,) * 3, (64,) * 3, 255, "bgr")
+
+
+def test_the_example_of_the_documentation_is_taken(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/exporting.md").read_text("utf-8")
+    block = page[page.index("    mean = [") :].partition("\n\n")[0]
+    (tmp_path / "caffe.toml").write_text(textwrap.dedent(block))
+    caffe = parse_normalization(str(tmp_path / "caffe.toml"))
+    assert caffe is not None and caffe.color == "bgr" and caffe.scale == 255

@@ -116,3 +116,28 @@ def test_any_value_in_any_place_is_taken_or_a_manifest_error(
         Manifest.from_json(changed(path, value))
     except ManifestError:
         return
+
+
+OWN = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "scale": 1, "color": "rgb"}
+
+
+def test_a_networks_own_normalisation_is_kept_and_an_older_manifest_has_none() -> None:
+    manifest = Manifest.from_json(changed("model.normalization", OWN))
+    assert manifest.model.normalization == OWN
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    older = json.loads(changed("model.normalization", None))
+    del older["model"]["normalization"], older["model"]["logits"]
+    assert Manifest.from_json(json.dumps(older)).model.normalization is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": [0, 0]}, {"mean": 1}, {"mean": ["a", 0, 0]}, {"mean": [float("nan"), 0, 0]},
+        {"std": [1, 1, 0]}, {"std": [1, 1, 1e7]}, {"std": [True, 1, 1]}, {"scale": 2},
+        {"color": "yuv"},
+    ],
+)  # fmt: skip
+def test_a_normalisation_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ManifestError, match="model.normalization"):
+        Manifest.from_json(changed("model.normalization", {**OWN, **change}))
