@@ -18,6 +18,7 @@ from fastseg.data import Array, Sample
 from fastseg.normalization import Normalization
 from fastseg_training.augment import MID_GREY, Variation
 from fastseg_training.loader import Batch, BatchPlan, made_ahead, normalise, source
+from fastseg_training.soft_labels import CROP_STRIDE, P_OF_CODE_256, label_from_crop
 
 MEMORY_SHARE = 0.5  # of what is free on the device, for the data set
 BLUR_REACH = 3.0  # standard deviations
@@ -46,9 +47,11 @@ class DeviceBatchLoader:
     ) -> None:
         self.plan, self.mean, self.std, self.workers = plan, mean, std, workers
         self.normalization = normalization
-        samples = [plan.samples[index] for index in range(len(plan.samples))]
+        samples = [plan.samples[index] for index in range(len(plan.samples))] + [*plan.unlabelled]
         self.image_MHW3 = _upload([sample.image_HW3 for sample in samples], device)
         self.label_MHW = _upload([sample.label_HW for sample in samples], device)
+        soft = [plan.soft[index] for index in range(len(plan.soft))]
+        self.soft_MhwK = _upload(soft, device) if soft else None
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -66,16 +69,25 @@ class DeviceBatchLoader:
         image_Nhw3 = image_N3hw.permute(0, 2, 3, 1)
         image_N3hw = normalise(image_Nhw3, self.mean, self.std, self.normalization)
         image_N3hw = image_N3hw.contiguous(memory_format=torch.channels_last)
-        return Batch(image_N3hw, label_Nhw, tuple(source(sample) for _, sample, _ in drawn))
+        files = tuple(source(sample) for _, sample, _ in drawn)
+        if self.soft_MhwK is None:
+            return Batch(image_N3hw, label_Nhw, files)
+        code_NhwK, size = self.soft_MhwK[indices], label_NHW.shape[:0:-1]
+        soft_NKhw = vary_soft_batch(code_NhwK, variations, (size[0], size[1]), self.plan.crop)
+        return Batch(image_N3hw, label_Nhw, files, soft_NKhw)
 
 
-def fits_on_device(samples: Sequence[Sample], device: torch.device) -> bool:
+def fits_on_device(plan: BatchPlan, device: torch.device) -> bool:
     """Return whether all samples have one size and would leave the device room to train."""
+    if not isinstance(plan.samples, list):
+        return False
+    samples = [*plan.samples, *plan.unlabelled]
     first_HW = samples[0].label_HW
     if any(sample.label_HW.shape != first_HW.shape for sample in samples):
         return False
+    bytes_each = first_HW.size * 4 + (plan.soft[0].nbytes if plan.soft else 0)
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return len(samples) * first_HW.size * 4 <= free_bytes * MEMORY_SHARE
+    return bool(len(samples) * bytes_each <= free_bytes * MEMORY_SHARE)
 
 
 def vary_batch(
@@ -90,7 +102,8 @@ def vary_batch(
         float32 (N, 3, h, w) in bytes' units, unrounded, and int64 class ids (N, h, w).
     """
     device = image_NHW3.device
-    grid_Nhw2 = _sampling_grid(variations, crop, image_NHW3.shape[1:3], device)
+    maps = [variation.image_from_crop_23 for variation in variations]
+    grid_Nhw2 = _sampling_grid(maps, crop, image_NHW3.shape[1:3], device)
     # Offsets, because what lies outside of the picture is sampled as 0.
     centred_N3HW = image_NHW3.permute(0, 3, 1, 2).float() - MID_GREY
     judged_N1HW = label_NHW[:, None].float() - IGNORE_INDEX
@@ -103,8 +116,31 @@ def vary_batch(
     return image_N3hw, (label_N1hw[:, 0] + IGNORE_INDEX).long()
 
 
-def _sampling_grid(
+def vary_soft_batch(
+    code_NhwK: Tensor,
     variations: Sequence[Variation],
+    size: tuple[int, int],
+    crop: tuple[int, int],
+) -> Tensor:
+    """Return the soft labels of the crops of a batch, as vary_label does that of one.
+
+    Args:
+        code_NhwK: uint8 soft labels of the whole pictures.
+        variations: of each.
+        size: (width, height) of the pictures, pixels.
+        crop: (width, height) of the crops, pixels.
+    """
+    label_hw = code_NhwK.shape[1:3]
+    maps = [label_from_crop(variation, label_hw, size) for variation in variations]
+    cells = (crop[0] // CROP_STRIDE, crop[1] // CROP_STRIDE)
+    grid_Nhw2 = _sampling_grid(maps, cells, label_hw, code_NhwK.device)
+    p_256 = torch.from_numpy(P_OF_CODE_256).to(code_NhwK.device)
+    p_NKhw = p_256[code_NhwK.long()].permute(0, 3, 1, 2)
+    return F.grid_sample(p_NKhw, grid_Nhw2, align_corners=False)
+
+
+def _sampling_grid(
+    maps: Sequence[Array],
     crop: tuple[int, int],
     size: torch.Size,
     device: torch.device,
@@ -115,7 +151,7 @@ def _sampling_grid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
     crop_hw3 = torch.stack([x_hw, y_hw, torch.ones_like(x_hw)], dim=-1).float()
-    map_N23 = _to_tensor([variation.image_from_crop_23 for variation in variations], device)
+    map_N23 = _to_tensor(maps, device)
     pixel_Nhw2 = torch.einsum("nij,hwj->nhwi", map_N23, crop_hw3)
     size_xy = torch.tensor([size[1], size[0]], device=device)
     return (2 * pixel_Nhw2 + 1) / size_xy - 1

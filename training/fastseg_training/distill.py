@@ -5,10 +5,17 @@ Shape letters: N batch, K classes, h and w the size of the logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
+from fastseg_runtime.manifest import IGNORE_INDEX
 from torch import Tensor, nn
+
+LEAST_WEIGHT = 0.5  # below it a position is left out of the channel-wise term
+NOWHERE = -1e4  # a logit whose softmax is 0, at any temperature in use
+FLOOR = 1e-5  # probability: a soft label knows nothing below it
 
 
 @dataclass(frozen=True)
@@ -42,21 +49,81 @@ class DistillationLoss(nn.Module):
         self.temperature = temperature
         self.channel_weight, self.logit_weight = channel_weight, logit_weight
 
-    def forward(self, student_NKhw: Tensor, teacher_NKhw: Tensor) -> Tensor:
-        """Return a scalar; the teacher's logits are resized to the student's if they differ."""
+    def forward(
+        self, student_NKhw: Tensor, teacher_NKhw: Tensor, weight_Nhw: Tensor | None = None
+    ) -> Tensor:
+        """Return a scalar.
+
+        Args:
+            student_NKhw: logits.
+            teacher_NKhw: logits; whichever of the two is coarser is resized to the other.
+            weight_Nhw: what the teacher's word counts at each of its positions, 0 to 1; 1 by
+                default. Needs teacher_NKhw at least as fine as student_NKhw.
+        """
         student_NKhw, teacher_NKhw = student_NKhw.float(), teacher_NKhw.float().detach()
-        if teacher_NKhw.shape[-2:] != student_NKhw.shape[-2:]:
-            size = student_NKhw.shape[-2:]
-            teacher_NKhw = F.interpolate(teacher_NKhw, size=size, mode="bilinear")
-        positions = (student_NKhw.flatten(2), teacher_NKhw.flatten(2))
-        classes = (student_NKhw.movedim(1, -1), teacher_NKhw.movedim(1, -1))
-        channel_loss = divergence(*positions, self.temperature)
-        logit_loss = divergence(*classes, self.temperature)
+        finer = max(student_NKhw.shape[-2:], teacher_NKhw.shape[-2:])
+        student_NKhw, teacher_NKhw = (resized(x, finer) for x in (student_NKhw, teacher_NKhw))
+        pointwise_Nhw = divergence(
+            student_NKhw.movedim(1, -1), teacher_NKhw.movedim(1, -1), self.temperature
+        )
+        if weight_Nhw is None:
+            logit_loss = pointwise_Nhw.mean()
+        else:
+            logit_loss = (pointwise_Nhw * weight_Nhw).sum() / weight_Nhw.sum().clamp_min(1)
+            # Positions that do not count get no share of a class, in either network.
+            nowhere_N1hw = (weight_Nhw < LEAST_WEIGHT)[:, None]
+            student_NKhw, teacher_NKhw = (
+                x.masked_fill(nowhere_N1hw, NOWHERE) for x in (student_NKhw, teacher_NKhw)
+            )
+        channel_loss = divergence(
+            student_NKhw.flatten(2), teacher_NKhw.flatten(2), self.temperature
+        ).mean()
         return self.channel_weight * channel_loss + self.logit_weight * logit_loss
 
 
+def resized(logits_NKhw: Tensor, size: torch.Size) -> Tensor:
+    """Return logits at a size (height, width), bilinear."""
+    if logits_NKhw.shape[-2:] == size:
+        return logits_NKhw
+    return F.interpolate(logits_NKhw, size=size, mode="bilinear", align_corners=False)
+
+
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return T^2 KL(teacher || student) over the last axis, mean over the others."""
+    """Return T^2 KL(teacher || student) over the last axis."""
     student_log, teacher_log = ((x / temperature).log_softmax(-1) for x in (student, teacher))
     pointwise = F.kl_div(student_log, teacher_log, reduction="none", log_target=True)
-    return pointwise.sum(-1).mean() * temperature**2
+    return pointwise.sum(-1) * temperature**2
+
+
+def soft_label_loss(
+    loss: DistillationLoss,
+    student_NKhw: Tensor,
+    soft_NKhw: Tensor,
+    label_NHW: Tensor,
+    taught: Sequence[int],
+) -> Tensor:
+    """Return the loss of a batch against a teacher's probabilities.
+
+    Where these add up to less than 1 they count less. A class that the teacher does not know is
+    left out of the comparison, and so are the pixels labelled as such: there it is wrong.
+
+    Args:
+        loss: how to imitate.
+        student_NKhw: logits of the main head.
+        soft_NKhw: probabilities, at a whole fraction of the labels' size.
+        label_NHW: class ids.
+        taught: indices of the classes that the teacher knows; all of them if empty.
+    """
+    weight_Nhw = soft_NKhw.sum(1)
+    if taught:
+        stride = label_NHW.shape[-1] // soft_NKhw.shape[-1]
+        label_Nhw = label_NHW[:, stride // 2 :: stride, stride // 2 :: stride]
+        trusted_256 = torch.zeros(256, dtype=torch.bool, device=soft_NKhw.device)
+        trusted_256[[*taught, IGNORE_INDEX]] = True
+        weight_Nhw = weight_Nhw * trusted_256[label_Nhw]
+        student_NKhw, soft_NKhw = student_NKhw[:, taught], soft_NKhw[:, taught]
+    # log p on both sides: the channel-wise term compares where a class is likely, not where
+    # logits are large.
+    teacher_NKhw = soft_NKhw.clamp_min(FLOOR).log()
+    value: Tensor = loss(student_NKhw.float().log_softmax(1), teacher_NKhw, weight_Nhw)
+    return value

@@ -6,7 +6,7 @@ Shape letters: N batch, H and W pixels, h and w pixels of a crop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -24,19 +24,25 @@ from fastseg_training.augment import (
     draw_variation,
 )
 from fastseg_training.resident import Samples
+from fastseg_training.soft_labels import Labels, vary_label
 
 ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance
 MOST_LEVELS = 257  # of a channel made of bytes: 256, and its padding
 QUEUE = 3  # batches made ahead by each thread
+OF_UNLABELLED = 2  # a stream of chance of their own
 T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """Normalised images and their class ids; files are for error messages."""
+    """Normalised images, their class ids and a teacher's probabilities for them at 1/CROP_STRIDE.
+
+    files are for error messages.
+    """
 
     image_N3HW: Tensor
     label_NHW: Tensor
     files: tuple[str, ...] = ()
+    soft_NKhw: Tensor | None = None
 
 
 @runtime_checkable
@@ -56,6 +62,9 @@ class BatchPlan:
 
     Attributes:
         samples: a data set, best a resident one.
+        soft: the teacher's labels of the samples, then of the unlabelled ones; empty without one.
+        unlabelled: samples of which nobody judged anything, for the teacher alone.
+        unlabelled_places: how many of a batch are for those, its last ones.
         batch_size: samples per step, of all processes together.
         crop: (width, height) of the crops, pixels.
         augmentation: how pictures may vary.
@@ -71,24 +80,53 @@ class BatchPlan:
     seed: int
     rank: int = 0
     world_size: int = 1
+    soft: Labels = ()
+    unlabelled: Sequence[Sample] = ()
+    unlabelled_places: int = 0
 
     def __len__(self) -> int:
         """Return the number of batches that show every sample once, at the least."""
-        return -(-len(self.samples) // self.batch_size)
+        return -(-len(self.samples) // self._labelled_places)
+
+    @property
+    def _labelled_places(self) -> int:
+        return self.batch_size - self.unlabelled_places
 
     def draw(self, step: int) -> list[tuple[int, Sample, Variation]]:
-        """Return (index, sample, variation) for each place in this process's part of a batch."""
-        first = step * self.batch_size
-        positions = range(first + self.rank, first + self.batch_size, self.world_size)
-        return [self._draw(position) for position in positions]
+        """Return (index, sample, variation) for each place in this process's part of a batch.
 
-    def _draw(self, position: int) -> tuple[int, Sample, Variation]:
-        epoch, place = divmod(position, len(self.samples))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
+        The index counts on from the samples to the unlabelled ones, as `soft` does.
+        """
+        places = range(self.rank, self.batch_size, self.world_size)
+        return [self._draw(step, place) for place in places]
+
+    def _draw(self, step: int, place: int) -> tuple[int, Sample, Variation]:
+        labelled = self._labelled_places
+        if place < labelled:
+            return self._pick(self.samples, 0, step * labelled + place)
+        position = step * self.unlabelled_places + place - labelled
+        return self._pick(self.unlabelled, len(self.samples), position, OF_UNLABELLED)
+
+    def _pick(
+        self, pool: Samples, first: int, position: int, *stream: int
+    ) -> tuple[int, Sample, Variation]:
+        epoch, place = divmod(position, len(pool))
+        order = np.random.default_rng((self.seed, epoch, *stream)).permutation(len(pool))
         index = int(order[place])
-        sample = self.samples[index]
-        rng = np.random.default_rng((self.seed, position, 1))
-        return index, sample, draw_variation(rng, self.augmentation, sample.label_HW, self.crop)
+        sample = pool[index]
+        rng = np.random.default_rng((self.seed, position, 1, *stream))
+        variation = draw_variation(rng, self.augmentation, sample.label_HW, self.crop)
+        return first + index, sample, variation
+
+    def vary_soft(self, drawn: list[tuple[int, Sample, Variation]]) -> Tensor | None:
+        """Return the soft labels of the crops of a batch, (N, K, h, w); None without a teacher."""
+        if not self.soft:
+            return None
+        labels = [
+            vary_label(variation, self.soft[index], sample.label_HW.shape[::-1], self.crop)
+            for index, sample, variation in drawn
+        ]
+        return torch.from_numpy(np.stack(labels))
 
 
 @dataclass(frozen=True)
@@ -128,7 +166,8 @@ class BatchLoader:
         image_NHW3 = torch.from_numpy(np.stack(images))
         image_N3HW = normalise(image_NHW3, self.mean, self.std, self.normalization)
         label_NHW = torch.from_numpy(np.stack(labels)).long()
-        return Batch(image_N3HW, label_NHW, tuple(source(sample) for _, sample, _ in drawn))
+        files = tuple(source(sample) for _, sample, _ in drawn)
+        return Batch(image_N3HW, label_NHW, files, self.plan.vary_soft(drawn))
 
 
 def made_ahead(make: Callable[[int], T], step: int, workers: int) -> Iterator[T]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fastseg.outputs import Reading
 from fastseg_training import distributed
 from fastseg_training.class_bias import without_class_weights
-from fastseg_training.distill import DistillationLoss
+from fastseg_training.distill import DistillationLoss, soft_label_loss
 from fastseg_training.ema import ModelEMA
 from fastseg_training.evaluate import Evaluation, evaluate
 from fastseg_training.latency import measure_latency_ms
@@ -66,7 +66,8 @@ class SegmentationTrainer:
         criterion: the loss; plain cross entropy by default.
         class_weights: (K,) of that loss, which FastSegNet is to be rid of in the end.
         teacher: a trained network of the same classes to imitate.
-        distillation: how to imitate it.
+        distillation: how to imitate it, or the soft labels that train_loader gives.
+        taught: indices of the classes that soft labels tell about; all by default.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         run: where to log and save; nothing is written by default. Its `info` has to say what
             train_loader normalises with: pictures that it cannot have made are refused.
@@ -92,6 +93,7 @@ class SegmentationTrainer:
         class_weights: Tensor | None = None,
         teacher: nn.Module | None = None,
         distillation: DistillationLoss | None = None,
+        taught: Sequence[int] = (),
         device: str = "auto",
         run: RunFolder | None = None,
         output_name: str = "",
@@ -110,6 +112,7 @@ class SegmentationTrainer:
         self.network = self._parallel(AllHeads(self.model, self.reading))
         self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
+        self.taught = list(taught)
         self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
         self.class_weights = None if class_weights is None else class_weights.to(self.device)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
@@ -197,11 +200,16 @@ class SegmentationTrainer:
             if self.run is not None and not self._looked_at_pictures:
                 check_pictures(batch[0], self.run.info.input_normalization())
                 self._looked_at_pictures = True
+            files, soft_NKhw = batch[2:4] if isinstance(batch, Batch) else ((), None)
             image_N3HW, label_NHW = pad_batch(batch[0], batch[1], IGNORE_INDEX)
+            if soft_NKhw is not None:
+                soft_NKhw = soft_NKhw.expand(len(image_N3HW), -1, -1, -1)  # of a doubled image
+                soft_NKhw = soft_NKhw.to(self.device, non_blocking=True)
             yield Batch(
                 image_N3HW.to(self.device, memory_format=torch.channels_last, non_blocking=True),
                 label_NHW.to(self.device, torch.long, non_blocking=True),
-                *batch[2:],
+                files,
+                soft_NKhw,
             )
 
     def _agree(self, elapsed_s: float, stop: bool) -> tuple[float, bool]:
@@ -231,6 +239,10 @@ class SegmentationTrainer:
             self.recipe.loss_stride,
             self.recipe.auxiliary_weight,
         )
+        if batch.soft_NKhw is not None:
+            loss = loss + soft_label_loss(
+                self.distillation, logits[0], batch.soft_NKhw, batch.label_NHW, self.taught
+            )
         return loss if wanted is None else loss + self.distillation(logits[0], wanted[0])
 
     def _backward(self, loss: Tensor) -> Tensor:
