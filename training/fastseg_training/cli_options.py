@@ -46,7 +46,51 @@ Init = Annotated[
 ]
 Teacher = Annotated[
     str | None,
-    typer.Option(metavar="CHECKPOINT", help="Imitate this network."),
+    typer.Option(
+        metavar="NETWORK",
+        help="Imitate this network: a checkpoint, package.module:factory or an ONNX file. What it "
+        "thinks of each picture is kept in $FASTSEG_CACHE/soft-labels.",
+    ),
+]
+TeacherWeights = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="State dict of its factory."),
+]
+TeacherMap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOML",
+        help="Which of its classes make up those of the data, e.g. cityscapes-to-camvid.",
+    ),
+]
+TeacherSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WxH", help="What pictures are enlarged to for it. [its own size, else theirs]"
+    ),
+]
+TeacherNormalization = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|TOML",
+        help="What it was trained with: imagenet, unit, centred or a file. [centred]",
+    ),
+]
+TeacherLicence = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="On what terms it stands, e.g. 'trained on Cityscapes (non-commercial)'; the "
+        "student's header says so.",
+    ),
+]
+TeacherUsage = Annotated[
+    str | None,
+    typer.Option(metavar="WHAT", help="commercial or research: what it allows. [research]"),
+]
+Unlabelled = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER|VIDEO", help="More pictures, which it alone labels."),
 ]
 Prune = Annotated[
     float | None,

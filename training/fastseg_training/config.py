@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,8 +23,40 @@ from fastseg_training.recipe import Recipe
 T = TypeVar("T")
 
 
+NEED_TEACHER = (
+    "teacher_weights",
+    "teacher_map",
+    "teacher_size",
+    "teacher_normalization",
+    "teacher_licence",
+    "teacher_usage",
+    "unlabelled",
+)
+
+
 class ConfigError(ValueError):
     """The configuration cannot be used; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class UnlabelledFrames:
+    """How much of the training is of pictures that the teacher alone labels.
+
+    Attributes:
+        share: of the places of a batch. A quarter leaves most to what people labelled.
+        most: pictures that are taken, evenly spread: neighbours in a video show the same, and each
+            costs the teacher's time once and memory throughout.
+    """
+
+    share: float = 0.25
+    most: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not 0 < self.share < 1:
+            raise ValueError(f"share is {self.share}; expected more than 0 and less than 1")
+        if self.most < 1:
+            raise ValueError(f"most is {self.most}; expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -36,7 +69,18 @@ class TrainConfig:
         model: a variant of FastSegNet, a backbone of others, or "package.module:factory".
         init: a checkpoint to start from, for a backbone a file of ImageNet weights; "imagenet" for
             those of an installed package, "noise" for none; "" takes a package's if it is there.
-        teacher: a checkpoint of the same classes to imitate; "" for none.
+        teacher: a network to imitate: a checkpoint, "package.module:factory" or an ONNX file; ""
+            for none.
+        teacher_weights: a state dict for the teacher's factory.
+        teacher_map: which of its classes make up those of the data: a TOML file or the name of one
+            that ships; "" for a teacher of the data's own classes.
+        teacher_size: "WxH" at which it sees the pictures; "" for its own, else theirs.
+        teacher_normalization: "imagenet", "unit", "centred" or a TOML file; "" for its own.
+        teacher_licence: of its weights and of what it was trained on, for the header; a checkpoint
+            says it itself.
+        teacher_usage: "commercial" or "research": what it may be used for; "" is what its weights
+            say, else research.
+        unlabelled: a folder or video with pictures that the teacher alone labels; "" for none.
         prune: share of the multiply-adds of `init` to save by removing channels; 0 for none.
         usage: "commercial" or "research": what data and network of one's own may be used for; ""
             says nothing. What is inherited from `init`, `teacher` and known data stays.
@@ -63,6 +107,13 @@ class TrainConfig:
     model: str = "base"
     init: str = ""
     teacher: str = ""
+    teacher_weights: str = ""
+    teacher_map: str = ""
+    teacher_size: str = ""
+    teacher_normalization: str = ""
+    teacher_licence: str = ""
+    teacher_usage: str = ""
+    unlabelled: str = ""
     prune: float = 0
     usage: str = ""
     classes: str = ""
@@ -83,6 +134,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     recipe: Recipe = field(default_factory=Recipe)
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    unlabelled_frames: UnlabelledFrames = field(default_factory=UnlabelledFrames)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -91,8 +143,14 @@ class TrainConfig:
         for name in ("batch", "epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
-        if self.usage not in USAGES:
-            raise ConfigError(f"usage is {self.usage!r}; expected commercial or research")
+        for name in ("usage", "teacher_usage"):
+            if (value := getattr(self, name)) not in USAGES:
+                raise ConfigError(f"{name} is {value!r}; expected commercial or research")
+        if self.teacher_size:
+            parse_size(self.teacher_size)
+        for name in NEED_TEACHER:
+            if getattr(self, name) and not self.teacher:
+                raise ConfigError(f"--{option_name(name)} is given without --teacher NETWORK")
 
     def command(self) -> str:
         """Return the fastseg-train command of this run, without where its files lie."""
@@ -100,8 +158,14 @@ class TrainConfig:
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
             if option.default not in (dataclasses.MISSING, value):
-                words += [f"--{option.name.replace('_', '-')}", _without_folders(value)]
-        return " ".join(words)
+                said = value if option.name == "teacher_licence" else _without_folders(value)
+                words += [f"--{option_name(option.name)}", said]
+        return shlex.join(words)
+
+
+def option_name(field_name: str) -> str:
+    """Return how a field of TrainConfig is called on the command line."""
+    return field_name.replace("_", "-")
 
 
 def _without_folders(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The network that a configuration asks for: new, from other weights, pruned; and its teacher."""
+"""The network that a configuration asks for: new, from other weights, pruned."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from fastseg.usage import usage_of_data
 from fastseg.variants import BackboneVariant
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.init_weights import copy_matching
+from fastseg_training.teacher import usage_of_teacher
 
 Classes = tuple[ClassInfo, ...]
 IMAGENET, NOISE = "imagenet", "noise"  # for --init, beside a file
@@ -205,49 +206,24 @@ def inherited_usages(config: TrainConfig) -> list[str]:
     elif "init_licence" in starting_point(config):
         usages.append(NOT_STATED)  # whether ImageNet's pictures bind weights is unsettled
     if config.teacher:
-        usages.append(open_network(config.teacher).info.usage)
+        usages.append(usage_of_teacher(config))
     return usages
 
 
 def usage_of(config: TrainConfig, kind: str) -> str:
     """Return what the trained weights may be used for: the strictest of all they come from.
 
-    The user's word counts for what nobody else knows, data and networks of their own.
+    The user's word counts for what nobody else knows, data, networks and pictures of their own.
 
     Args:
         config: the configuration.
         kind: of the data, such as "camvid".
     """
     is_known = config.model in VARIANTS
-    own = [usage_of_data(kind), *([] if is_known else [NOT_STATED])]
+    own = [usage_of_data(kind), *([] if is_known and not config.unlabelled else [NOT_STATED])]
     stated = [usage or config.usage for usage in own]
     floor = [RESEARCH] if config.usage == RESEARCH else []
     return strictest([*stated, *floor, *inherited_usages(config)])
-
-
-def open_teacher(
-    config: TrainConfig, classes: Classes, normalization: Normalization | None = None
-) -> nn.Module | None:
-    """Return the network to imitate, None if there is none.
-
-    Raises:
-        ConfigError: it knows other classes, or takes pictures normalised otherwise.
-    """
-    if not config.teacher:
-        return None
-    teacher = open_network(config.teacher)
-    if names(teacher.info.classes) != names(classes):
-        raise ConfigError(
-            f"the teacher {config.teacher} knows {names(teacher.info.classes)}, the data has "
-            f"{names(classes)}; they have to be the same"
-        )
-    theirs, ours = teacher.info.input_normalization(), normalization or CENTRED
-    if theirs != ours:
-        raise ConfigError(
-            f"the teacher {config.teacher} takes {theirs}, the network {ours}; both see the same "
-            "batches, so they have to be the same"
-        )
-    return teacher.model
 
 
 def names(classes: Classes) -> list[str]:

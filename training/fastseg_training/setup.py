@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from fastseg_runtime.manifest import ClassInfo
-from fastseg_runtime.usage import describe_usage
+from fastseg_runtime.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
@@ -28,13 +28,14 @@ from fastseg_training.networks import (
     build_network,
     choose_normalization,
     is_pruned,
-    open_teacher,
     starting_point,
     usage_of,
 )
 from fastseg_training.precision import choose_device
 from fastseg_training.resident import ResizedDataset, Samples, make_resident
 from fastseg_training.run_folder import RunFolder
+from fastseg_training.taught import Lessons, give_lessons
+from fastseg_training.teacher import Teacher, open_teacher
 from fastseg_training.trainer import SegmentationTrainer
 
 MAX_WORKERS = 8
@@ -57,16 +58,18 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     dataset = open_dataset(config.data, config.split)
     classes = choose_classes(config, dataset)
     size = parse_size(config.size) if config.size else None
-    info = describe(config, dataset, classes, size or image_size(dataset[0]))
+    meant_for = size or image_size(dataset[0])
+    teacher = open_teacher(config, classes, meant_for)
+    info = describe(config, dataset, classes, meant_for, teacher)
     if distributed.rank() == 0:
         print(f"weights of this training: {describe_usage(info.usage)}", file=sys.stderr)
-    model = build_network(config, classes, (info.width, info.height), info.normalization)
-    teacher = open_teacher(config, classes, info.normalization)
+    model = build_network(config, classes, meant_for, info.normalization)
+    lessons = give_lessons(config, teacher, ResizedDataset(dataset, size), meant_for)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
     pixels_K = count_pixels(train, len(classes))
     return SegmentationTrainer(
         model,
-        open_loader(config, train, info),
+        open_loader(config, train, info, lessons),
         open_validation(config, info),
         len(classes),
         config.lr,
@@ -75,7 +78,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         recipe=config.recipe,
         criterion=build_loss(config.loss, pixels_K, supervised_positions(config)),
         class_weights=weights_to_undo(config, model, pixels_K),
-        teacher=teacher,
+        taught=teacher.class_map.partly_taught if teacher else (),
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
@@ -101,7 +104,7 @@ def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> 
 
 
 def open_loader(
-    config: TrainConfig, samples: Samples, info: CheckpointInfo
+    config: TrainConfig, samples: Samples, info: CheckpointInfo, lessons: Lessons
 ) -> BatchLoader | DeviceBatchLoader:
     """Return batches made on the GPU where the data set fits there, else by threads."""
     world_size = distributed.world_size()
@@ -115,12 +118,15 @@ def open_loader(
         config.seed,
         distributed.rank(),
         world_size,
+        lessons.soft,
+        lessons.unlabelled,
+        lessons.places,
     )
     device = choose_device(distributed.local_device(config.device))
     if device.type == "cpu":  # one thread: the others train
         return BatchLoader(plan, info.mean, info.std, normalization=info.normalization)
     workers = min(MAX_WORKERS, os.cpu_count() or 1)
-    if isinstance(samples, list) and fits_on_device(samples, device):
+    if fits_on_device(plan, device):
         own = info.normalization
         return DeviceBatchLoader(plan, info.mean, info.std, device, normalization=own)
     return BatchLoader(plan, info.mean, info.std, workers, info.normalization)
@@ -152,17 +158,22 @@ def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ..
 
 
 def describe(
-    config: TrainConfig, dataset: Dataset, classes: tuple[ClassInfo, ...], size: tuple[int, int]
+    config: TrainConfig,
+    dataset: Dataset,
+    classes: tuple[ClassInfo, ...],
+    size: tuple[int, int],
+    teacher: Teacher | None,
 ) -> CheckpointInfo:
     """Return what goes into the checkpoint's header."""
+    usage = usage_of(config, dataset.name)
     return CheckpointInfo(
         variant=config.model,
         classes=classes,
         width=size[0],
         height=size[1],
         trained_on=f"{dataset.name} {dataset.split}",
-        data_licence=dataset.licence,
-        usage=usage_of(config, dataset.name),
+        data_licence=licence_of(config, dataset, teacher, usage),
+        usage=usage,
         training={
             "command": config.command(),
             "data": config.data,  # where fastseg-export looks for images unless told otherwise
@@ -171,10 +182,25 @@ def describe(
             "seed": config.seed,
             **starting_point(config),
             "teacher": name_of(config.teacher),
+            "teacher_sha256": teacher.identity["sha256"] if teacher else "",
             "torch": torch.__version__,
         },
         pruned=is_pruned(config),
         normalization=choose_normalization(config),
+    )
+
+
+def licence_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
+    """Return on what terms the weights stand: those of the data, and of who taught what."""
+    if teacher is None or teacher.licence == dataset.licence:
+        return dataset.licence
+    pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
+    if config.unlabelled:
+        pictures += f" and those of {Path(config.unlabelled).name} (no licence named)"
+    terms = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)
+    return (
+        f"Taught by {teacher.name}, {teacher.licence or 'of which no licence is named'}, on "
+        f"{pictures}: {terms}; descendants inherit this"
     )
 
 

@@ -1,0 +1,346 @@
+"""Teachers of other classes, sizes and kinds, and what they teach."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from fastseg_runtime.bundle import BundleError
+from fastseg_runtime.image_files import encode_rgb
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.video import VideoWriter
+from fastseg_training.cli import main
+from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.distill import DistillationLoss, soft_label_loss
+from fastseg_training.resident import ResizedDataset
+from fastseg_training.taught import give_lessons
+from fastseg_training.teacher import Teacher, open_teacher
+from fastseg_training.unlabelled import open_frames
+from onnx import helper, numpy_helper
+from torch import nn
+
+from fastseg import FastSegNet, load_checkpoint
+from fastseg.checkpoint import CheckpointError
+from fastseg.data import Array, open_dataset
+
+OURS = tuple(ClassInfo(name, (index, 0, 0)) for index, name in enumerate(("road", "house", "cow")))
+MAP = 'teacher = ["wall", "street", "roof", "own car"]\n[classes]\nroad = ["street"]\n'
+WHOLE_MAP = MAP + 'house = ["wall", "roof"]\ncow = ["own car"]\n'
+CODE = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv = nn.Conv2d(3, num_classes, 1)
+    def forward(self, x):
+        return self.conv(x[..., ::2, ::2])
+def net(num_classes):
+    return Net(num_classes)
+def big_sides_only(num_classes):
+    return nn.Sequential(nn.Conv2d(3, num_classes, 99))
+"""
+DATA = "synthetic:size=96x64,train=6,val=2,test=2"
+CITYSCAPES = [*["--teacher", "foreign:net", "--teacher-weights", "foreign.pth"]]
+CITYSCAPES += ["--teacher-map", "cityscapes-to-camvid"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with foreign.py, two weight files and a map; a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTSEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delitem(sys.modules, "foreign", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "foreign.py").write_text(CODE)
+    for name, count in (("foreign.pth", 19), ("four.pth", 4)):
+        torch.manual_seed(count)
+        torch.save({f"conv.{k}": v for k, v in conv(count).state_dict().items()}, tmp_path / name)
+    (tmp_path / "map.toml").write_text(MAP + 'house = ["wall", "roof"]\n')
+    (tmp_path / "whole.toml").write_text(WHOLE_MAP)
+    return tmp_path
+
+
+def conv(classes: int) -> nn.Conv2d:
+    torch.manual_seed(classes)
+    return nn.Conv2d(3, classes, 1)
+
+
+def opened(**options: Any) -> Teacher:
+    settings = {"teacher": "foreign:net", "teacher_weights": "four.pth", "teacher_map": "map.toml"}
+    teacher = open_teacher(TrainConfig(**{**settings, **options}), OURS, (8, 6))
+    assert teacher is not None
+    return teacher
+
+
+def picture(width: int = 8, height: int = 6) -> Array:
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def expected_probabilities(image_HW3: Array) -> Array:
+    """The 1x1 convolution, softmax and sums of MAP by numpy, ImageNet's numbers written out."""
+    x_hw3 = image_HW3[::2, ::2].astype(np.float64) / 255
+    x_hw3 = (x_hw3 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    layer = conv(4)
+    weight = layer.weight.detach().numpy()[..., 0, 0].astype(np.float64)
+    assert layer.bias is not None
+    scores_hwC = x_hw3 @ weight.T + layer.bias.detach().numpy()
+    e_hwC = np.exp(scores_hwC)
+    p_hwC = e_hwC / e_hwC.sum(-1, keepdims=True)
+    wall, street, roof, _ = np.moveaxis(p_hwC, -1, 0)
+    return np.stack([street, wall + roof, np.zeros_like(wall)], -1)
+
+
+def test_classes_that_fall_together_are_added_up_after_the_softmax(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = opened(teacher_normalization="imagenet")
+    p_hwK = teacher.probabilities(picture(), (4, 3))
+    np.testing.assert_allclose(p_hwK, expected_probabilities(picture()), atol=1e-5)
+    told = capsys.readouterr().err
+    assert "the teacher does not know: cow" in told and "not taught: own car" in told
+    assert teacher.class_map.partly_taught == (0, 1)
+
+
+def test_a_coarser_grid_gets_the_mean_of_the_probabilities(folder: Path) -> None:
+    teacher = opened(teacher_normalization="imagenet")
+    fine_hwK = expected_probabilities(picture(16, 8))
+    coarse_hwK = teacher.probabilities(picture(16, 8), (4, 2))
+    means_hwK = fine_hwK.reshape(2, 2, 4, 2, 3).mean((1, 3))
+    # 8x6 is its size: 16x8 is seen at as many pixels, in steps of 32.
+    assert teacher.size_for(16, 8) == (32, 32)
+    teacher = opened(teacher_normalization="imagenet", teacher_size="16x8")
+    coarse_hwK = teacher.probabilities(picture(16, 8), (4, 2))
+    np.testing.assert_allclose(coarse_hwK, means_hwK, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [((480, 360), (960, 720)), ((960, 720), (960, 720)), ((1280, 720), (1120, 608))],
+)
+def test_pictures_of_the_teachers_shape_are_seen_at_its_size_others_at_as_many_pixels(
+    folder: Path, size: tuple[int, int], seen: tuple[int, int]
+) -> None:
+    assert opened(teacher_size="960x720").size_for(*size) == seen
+
+
+def write_onnx(path: Path, softmax: bool = False) -> onnx.ModelProto:
+    """Write what an author would export: probabilities, or the logits."""
+    layer = conv(4)
+    assert layer.bias is not None
+    nodes = [helper.make_node("Conv", ["image", "w", "b"], ["scores"], strides=[2, 2])]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1))
+    output = nodes[-1].output[0]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 6, 8])],
+        [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [1, 4, 3, 4])],
+        [
+            numpy_helper.from_array(layer.weight.detach().numpy(), "w"),
+            numpy_helper.from_array(layer.bias.detach().numpy(), "b"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return model
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_an_onnx_file_teaches_the_same_whether_softmax_is_in_it_or_not(
+    folder: Path, softmax: bool
+) -> None:
+    write_onnx(folder / "net.onnx", softmax)
+    teacher = opened(teacher="net.onnx", teacher_weights="", teacher_normalization="imagenet")
+    p_hwK = teacher.probabilities(picture(), (4, 3))
+    np.testing.assert_allclose(p_hwK, expected_probabilities(picture()), atol=1e-5)
+    assert teacher.size_for(100, 20) == (8, 6)  # the graph takes no other
+    with pytest.raises(ConfigError, match="takes pictures of 8x6 alone, not --teacher-size 16x12"):
+        opened(teacher="net.onnx", teacher_weights="", teacher_size="16x12")
+
+
+def test_a_file_that_names_files_of_the_machine_opens_none_of_them(folder: Path) -> None:
+    model = write_onnx(folder / "net.onnx")
+    (folder / "secret").write_bytes(bytes(1000))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret")
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=r"net\.onnx.*secret"):
+        opened(teacher="net.onnx", teacher_weights="")
+
+
+def test_a_teacher_of_ours_teaches_what_it_says_itself(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = FastSegNet(3, "nano", auxiliary=False).eval()
+    from fastseg import CheckpointInfo, save_checkpoint
+
+    save_checkpoint(folder / "t.safetensors", model, CheckpointInfo("nano", OURS, 64, 32))
+    teacher = opened(teacher="t.safetensors", teacher_weights="", teacher_map="")
+    image_HW3 = picture(64, 32)
+    x_13HW = (torch.from_numpy(image_HW3).permute(2, 0, 1)[None].float() - 128) / 64
+    with torch.no_grad():
+        expected_KHW = model(x_13HW).softmax(1)[0].numpy()
+    expected_hwK = expected_KHW.reshape(3, 16, 2, 32, 2).mean((2, 4)).transpose(1, 2, 0)
+    np.testing.assert_allclose(teacher.probabilities(image_HW3, (32, 16)), expected_hwK, atol=1e-5)
+    assert teacher.size == (64, 32)
+    with pytest.raises(ConfigError, match="they have to be the same, or a --teacher-map"):
+        open_teacher(TrainConfig(teacher="t.safetensors"), OURS[:2], (8, 6))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"teacher_size": "big"}, "cannot read the size 'big'"),
+        ({"teacher_map": "nowhere.toml"}, "no teacher map nowhere.toml"),
+        ({"teacher_weights": "nowhere.pth"}, "nowhere.pth"),
+        ({"teacher_normalization": "mars"}, "no normalisation 'mars'"),
+        ({"teacher": "foreign:nothing"}, "foreign:nothing"),
+        ({"teacher": "foreign:big_sides_only", "teacher_weights": ""}, "at 8x6"),
+        ({"teacher": "nowhere.onnx", "teacher_weights": ""}, "nowhere.onnx"),
+        ({"teacher": "foreign.pth", "teacher_weights": ""}, "foreign.pth"),
+        ({"teacher": "nano-camvid"}, "--teacher-weights is for a teacher of others"),
+        ({"teacher": "net.onnx"}, "leave out --teacher-weights"),
+    ],
+)
+def test_a_teacher_that_cannot_be_had_is_one_clear_line(
+    folder: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises((ConfigError, CheckpointError, ValueError, OSError)) as caught:
+        opened(**options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["teacher_weights", "teacher_size", "unlabelled"])
+def test_what_is_for_a_teacher_needs_one(option: str) -> None:
+    value = "8x8" if option == "teacher_size" else "x"
+    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} is given without"):
+        TrainConfig(**{option: value})
+
+
+def test_a_pixel_without_mass_teaches_nothing_and_one_of_an_unknown_class_neither() -> None:
+    loss, generator = DistillationLoss(), torch.Generator().manual_seed(0)
+    student = torch.randn(1, 3, 4, 8, generator=generator, requires_grad=True)
+    soft = torch.rand(1, 3, 4, 8, generator=generator).softmax(1)
+    soft[..., :2] = 0
+    label = torch.zeros(1, 16, 32, dtype=torch.long)
+    label[..., 12:16] = 2  # the fourth column of soft labels: a class that nobody taught
+    soft_label_loss(loss, student, soft, label, taught=[0, 1]).backward()
+    assert student.grad is not None
+    silent = student.grad.abs().sum((0, 1, 2)) == 0
+    assert silent.tolist() == [True, True, False, True, False, False, False, False]
+    assert student.grad[:, 2].abs().sum() == 0  # no word on that class anywhere
+
+
+def test_imitating_probabilities_perfectly_costs_nothing() -> None:
+    logits = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    label = torch.zeros(2, 24, 32, dtype=torch.long)
+    for temperature in (1.0, 3.0):
+        loss = DistillationLoss(temperature)
+        value = soft_label_loss(loss, logits, logits.softmax(1), label, [])
+        assert value.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_frames_are_spread_evenly_over_pictures_and_videos(folder: Path) -> None:
+    media = folder / "media"
+    (media / "inner").mkdir(parents=True)
+    for index in range(3):
+        (media / f"{index}.png").write_bytes(encode_rgb(np.full((8, 8, 3), index, np.uint8)))
+    (media / "notes.txt").write_text("x")
+    writer = VideoWriter(str(media / "inner" / "clip.avi"), 10, "rgb")
+    for index in range(9):
+        writer.write(np.full((64, 64, 3), 25 * index, np.uint8))
+    writer.finish()
+    every = list(open_frames(str(media), 100))
+    assert len(every) == len(open_frames(str(media), 100)) == 12
+    some = open_frames(str(media), 4)
+    assert len(some) == len(list(some)) == 4
+    names = [frame.name.removeprefix(str(media)) for frame in some]
+    assert names[0] == "/0.png" and names[-1] == "/inner/clip.avi frame 8"
+    last = next(frame for frame in every if frame.name.endswith("frame 8"))
+    assert abs(int(last.image_HW3.mean()) - 200) < 8
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_place_without_pictures_is_named(folder: Path, name: str) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(ConfigError, match=name):
+        open_frames(name, 10)
+
+
+def test_pictures_without_labels_are_seen_whole_by_the_teacher_and_small_by_the_student(
+    folder: Path,
+) -> None:
+    (folder / "wide").mkdir()
+    for index in range(3):
+        (folder / "wide" / f"{index}.png").write_bytes(encode_rgb(picture(40, 10) // (index + 1)))
+    config = TrainConfig(
+        teacher="foreign:net", teacher_weights="foreign.pth", teacher_map="cityscapes-to-camvid",
+        unlabelled="wide", batch=8,
+    )  # fmt: skip
+    dataset = open_dataset(DATA, "train")
+    teacher = open_teacher(config, dataset.classes, (96, 64))
+    lessons = give_lessons(config, teacher, ResizedDataset(dataset, None), (96, 64))
+    assert (len(lessons.soft), len(lessons.unlabelled), lessons.places) == (9, 3, 2)
+    assert {sample.image_HW3.shape for sample in lessons.unlabelled} == {(64, 96, 3)}
+    assert all((sample.label_HW == 255).all() for sample in lessons.unlabelled)
+    assert lessons.soft[0].shape == (32, 48, 11)
+    assert lessons.soft[8].shape == (5, 20, 11)  # half of what there is to see
+
+
+@pytest.fixture
+def cli(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["fastseg-train", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0), " ".join(capsys.readouterr().err.split())
+
+    return run
+
+
+TINY = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4"]
+
+
+@pytest.mark.slow
+def test_a_student_of_a_foreign_teacher_says_who_taught_it(
+    folder: Path, cli: Callable[..., tuple[int, str]]
+) -> None:
+    (folder / "frames").mkdir()
+    for index in range(3):
+        (folder / "frames" / f"{index}.png").write_bytes(encode_rgb(picture(32 + index, 32)))
+    licence = "trained on Cityscapes (non-commercial), weights Apache-2.0"
+    taught = [*TINY, *CITYSCAPES, "--teacher-licence", licence, "--unlabelled", "frames"]
+    code, err = cli(*taught, "--epochs", "1", "--name", "whole")
+    assert code == 0, err
+    assert "the training split: 6 soft labels (6 new)" in err
+    assert "frames: 3 soft labels (3 new)" in err
+    _, info = load_checkpoint("runs/whole/model.safetensors")
+    assert info.data_licence.startswith(f"Taught by net, {licence}, on synthetic pictures")
+    assert "frames (no licence named): non-commercial research only" in info.data_licence
+    assert "descendants inherit this" in info.data_licence
+    assert f"--teacher-licence '{licence}'" in info.training["command"]
+    assert len(info.training["teacher_sha256"]) == 64
+
+    code, err = cli(*taught, "--epochs", "1", "--name", "again")
+    assert code == 0 and "6 soft labels (0 new)" in err and "3 soft labels (0 new)" in err
+
+
+def test_soft_labels_stopped_by_ctrl_c_leave_no_run_and_say_how_to_go_on(
+    folder: Path, cli: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Teacher, "probabilities", stop)
+    code, err = cli(*TINY, *CITYSCAPES)
+    assert code == 130 and "the same command goes on" in err
+    assert not Path("runs").exists()

@@ -1,0 +1,107 @@
+"""What a teacher adds to a training: soft labels of its pictures, and pictures without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from fastseg_runtime.image import resize_bilinear
+from fastseg_runtime.manifest import IGNORE_INDEX
+
+from fastseg.data import Sample
+from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.resident import MEMORY_SHARE, ResizedDataset, free_memory_bytes
+from fastseg_training.soft_labels import Labels, Picture, SoftLabels, label_softly
+from fastseg_training.teacher import Teacher
+from fastseg_training.trainer import TrainingStoppedError
+from fastseg_training.unlabelled import Frames, open_frames
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What goes into the plan of batches beside the labelled samples.
+
+    Attributes:
+        soft: the teacher's labels of the samples, then of the unlabelled ones.
+        unlabelled: samples of which nobody judged anything, in memory.
+        places: how many of a batch are for those.
+    """
+
+    soft: Labels = ()
+    unlabelled: Sequence[Sample] = ()
+    places: int = 0
+
+
+def give_lessons(
+    config: TrainConfig, teacher: Teacher | None, samples: ResizedDataset, size: Size
+) -> Lessons:
+    """Let a teacher label all pictures of a training, as far as it has not done so before.
+
+    Args:
+        config: the configuration.
+        teacher: None gives no lessons.
+        samples: those with labels.
+        size: (width, height) that pictures without labels are resized to, pixels: as the runtime
+            does with what a camera gives.
+
+    Raises:
+        ConfigError: there are no pictures without labels, or they do not fit.
+        TrainingStoppedError: Ctrl-C.
+    """
+    if teacher is None:
+        return Lessons()
+    try:
+        return _give_lessons(config, teacher, samples, size)
+    except KeyboardInterrupt as error:
+        raise TrainingStoppedError(
+            "stopped while the teacher labels pictures; the same command goes on from there"
+        ) from error
+
+
+def _give_lessons(
+    config: TrainConfig, teacher: Teacher, samples: ResizedDataset, size: Size
+) -> Lessons:
+    labels = label_softly(_pictures(samples), len(samples), teacher, "the training split")
+    if not config.unlabelled:
+        return Lessons(labels.resident())
+    frames = open_frames(config.unlabelled, config.unlabelled_frames.most)
+    _check_memory(len(frames), size)
+    kept: list[Sample] = []
+    more = label_softly(_kept(frames, size, kept), len(frames), teacher, config.unlabelled)
+    return Lessons(SoftLabels(labels.files + more.files).resident(), kept, _places(config))
+
+
+def _pictures(samples: ResizedDataset) -> Iterator[Picture]:
+    for index in range(len(samples)):
+        sample = samples.dataset[index]
+        height, width = sample.label_HW.shape
+        yield Picture(sample.image_HW3, samples.size or (width, height))
+
+
+def _kept(frames: Frames, size: Size, kept: list[Sample]) -> Iterator[Picture]:
+    """Yield the frames as large as they are, and keep them at the training's size."""
+    width, height = size
+    unjudged_HW = np.full((height, width), IGNORE_INDEX, np.uint8)
+    for frame in frames:
+        yield Picture(frame.image_HW3, size)
+        image_HW3 = resize_bilinear(frame.image_HW3, width, height)
+        kept.append(Sample(image_HW3, unjudged_HW, frame.name, (frame.name,)))
+
+
+def _check_memory(count: int, size: Size) -> None:
+    needed, free = count * size[0] * size[1] * 3, free_memory_bytes()
+    if needed > free * MEMORY_SHARE:
+        raise ConfigError(
+            f"{count} pictures without labels take {needed / 1e6:.0f} MB of memory, "
+            f"{free / 1e6:.0f} are free; set a smaller `most` under [unlabelled_frames]"
+        )
+
+
+def _places(config: TrainConfig) -> int:
+    """Return how many places of a batch are for pictures without labels: 1 or more, not all."""
+    if config.batch < 2:
+        raise ConfigError("--unlabelled needs a --batch of 2 or more")
+    return min(max(1, round(config.batch * config.unlabelled_frames.share)), config.batch - 1)

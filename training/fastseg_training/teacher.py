@@ -1,0 +1,280 @@
+"""A teacher: a network of any kind whose classes are summed into the data's.
+
+Shape letters: C classes of the teacher, K of the data, H and W pixels, h and w of a soft label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastseg_runtime.image import resize_bilinear
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.usage import NOT_STATED, RESEARCH
+from torch import Tensor
+
+from fastseg import Network, open_network
+from fastseg.checkpoint import numbered_classes, usage_of_weights
+from fastseg.data import Array
+from fastseg.network import name_of
+from fastseg.normalization import CENTRED, Normalization, parse_normalization
+from fastseg_training import distributed
+from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
+from fastseg_training.config import ConfigError, TrainConfig, parse_size
+from fastseg_training.precision import choose_device
+
+Size = tuple[int, int]
+Names = tuple[str, ...]
+FOREIGN_OPTIONS = ("teacher_weights", "teacher_normalization", "teacher_licence", "teacher_usage")
+DIVISOR = 32  # of the sides of a picture that is not of --teacher-size's shape
+SUM_TOLERANCE = 1e-3  # of probabilities that a network gives by itself
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that makes soft labels.
+
+    Attributes:
+        name: for messages and the header of what it taught.
+        scores: takes a uint8 (1, H, W, 3) picture, gives logits or probabilities (1, C, h, w).
+        size: (width, height) at which it sees a picture of that shape, pixels; others are scaled
+            to as many pixels.
+        fixed_size: whether it takes no other size: pictures of another shape are stretched.
+        class_map: from its C classes to the data's K.
+        identity: all that its labels depend on but the picture.
+        licence: of its weights and of what it was trained on; "" where nobody says.
+    """
+
+    name: str
+    scores: Callable[[Array], Tensor]
+    size: Size
+    fixed_size: bool
+    class_map: ClassMap
+    identity: dict[str, str]
+    licence: str
+
+    def probabilities(self, image_HW3: Array, grid: Size) -> Array:
+        """Return the probabilities of the data's classes, (h, w, K) float32, on a grid (w, h)."""
+        width, height = self.size_for(image_HW3.shape[1], image_HW3.shape[0])
+        scores_1Chw = self.scores(resize_bilinear(image_HW3, width, height)[None]).float()
+        p_1Khw = sum_classes(to_probabilities(scores_1Chw), self.class_map)
+        coarser = p_1Khw.shape[-1] >= grid[0]
+        mode = {"mode": "area"} if coarser else {"mode": "bilinear", "align_corners": False}
+        p_1Khw = F.interpolate(p_1Khw, size=grid[::-1], **mode)
+        return p_1Khw[0].permute(1, 2, 0).cpu().numpy()
+
+    def size_for(self, width: int, height: int) -> Size:
+        """Return the (width, height) at which it sees a picture of this size."""
+        if self.fixed_size or width * self.size[1] == height * self.size[0]:
+            return self.size
+        zoom = (self.size[0] * self.size[1] / (width * height)) ** 0.5
+        return _near(width * zoom), _near(height * zoom)
+
+
+def _near(side: float) -> int:
+    return max(1, round(side / DIVISOR)) * DIVISOR
+
+
+def to_probabilities(scores_1Chw: Tensor) -> Tensor:
+    """Return the softmax of logits; probabilities are left as they are."""
+    sums_1hw = scores_1Chw.sum(1)
+    if scores_1Chw.min() >= 0 and bool(((sums_1hw - 1).abs() < SUM_TOLERANCE).all()):
+        return scores_1Chw
+    return scores_1Chw.softmax(1)
+
+
+def sum_classes(p_1Chw: Tensor, class_map: ClassMap) -> Tensor:
+    """Return (1, K, h, w): what falls together added up, what is mapped nowhere left out."""
+    target_C = torch.tensor(class_map.target_C, device=p_1Chw.device)
+    (used,) = torch.nonzero(target_C >= 0, as_tuple=True)
+    shape = (1, len(class_map.classes), *p_1Chw.shape[-2:])
+    return p_1Chw.new_zeros(shape).index_add_(1, target_C[used], p_1Chw[:, used])
+
+
+def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size) -> Teacher | None:
+    """Return the teacher that a configuration names, None if it names none.
+
+    Args:
+        config: the configuration.
+        classes: of the data.
+        size: (width, height) that the student is meant for.
+
+    Raises:
+        ConfigError, CheckpointError: it cannot be had, or its classes are not those of the map.
+    """
+    if not config.teacher:
+        return None
+    names = tuple(entry.name for entry in classes)
+    class_map = read_class_map(config.teacher_map, names) if config.teacher_map else None
+    if _is_onnx(config.teacher):
+        teacher = _from_onnx(config, class_map or _assumed(config, names), size)
+    elif is_factory(config.teacher):
+        teacher = _from_factory(config, class_map or _assumed(config, names), size)
+    else:
+        teacher = _from_checkpoint(config, class_map, names)
+    for gap in teacher.class_map.gaps():
+        _say(f"{teacher.name}: {gap}")
+    return teacher
+
+
+def usage_of_teacher(config: TrainConfig) -> str:
+    """Return what a teacher may be used for, and so what it teaches.
+
+    Of a teacher of others nobody here knows it: unless somebody says so, research only.
+    """
+    if not (is_factory(config.teacher) or _is_onnx(config.teacher)):
+        return open_network(config.teacher).info.usage
+    weights = Path(config.teacher_weights)
+    said = usage_of_weights(weights) if config.teacher_weights else NOT_STATED
+    return said or config.teacher_usage or RESEARCH
+
+
+def _from_checkpoint(config: TrainConfig, class_map: ClassMap | None, names: Names) -> Teacher:
+    for name in FOREIGN_OPTIONS:
+        if getattr(config, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for a teacher of others; the checkpoint "
+                f"{config.teacher} knows its own"
+            )
+    size = parse_size(config.teacher_size) if config.teacher_size else None
+    network = open_network(config.teacher, size=size)
+    knows = tuple(entry.name for entry in network.info.classes)
+    expected = class_map.teacher if class_map else names
+    if knows != expected:
+        raise ConfigError(
+            f"the teacher {config.teacher} knows {listed(knows)}, "
+            f"{config.teacher_map or 'the data'} has {listed(expected)}; they have to be the "
+            "same, or a --teacher-map has to say which go together"
+        )
+    return _of_network(config, network, class_map or same_classes(names))
+
+
+def _from_factory(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
+    numbered = numbered_classes(len(class_map.teacher))
+    classes = tuple(
+        ClassInfo(name, entry.color)
+        for name, entry in zip(class_map.teacher, numbered, strict=True)
+    )
+    if not config.teacher_weights:
+        _say(f"no --teacher-weights: {config.teacher} is taken with the weights it comes with")
+    network = open_network(
+        config.teacher,
+        classes,
+        Path(config.teacher_weights) if config.teacher_weights else None,
+        parse_size(config.teacher_size) if config.teacher_size else size,
+    )
+    info = dataclasses.replace(network.info, normalization=_normalization(config))
+    return _of_network(config, dataclasses.replace(network, info=info), class_map)
+
+
+def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> Teacher:
+    device = choose_device(distributed.local_device(config.device))
+    network.model.to(device)
+
+    def scores(image_1HW3: Array) -> Tensor:
+        return network.logits(torch.from_numpy(image_1HW3).to(device))
+
+    normalization = network.info.input_normalization()
+    size = (network.info.width, network.info.height)
+    teacher = Teacher(
+        network.name,
+        scores,
+        size,
+        False,
+        class_map,
+        _identity(config.teacher, network.sha256, class_map, normalization, size),
+        config.teacher_licence or network.info.data_licence,
+    )
+    return _tried(teacher)
+
+
+def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
+    from fastseg_training.backend_onnx import OnnxScores  # an extra: ONNX Runtime
+
+    if config.teacher_weights:
+        raise ConfigError(f"{config.teacher} holds its weights; leave out --teacher-weights")
+    normalization = _normalization(config)
+    scores = OnnxScores(Path(config.teacher), normalization, config.threads)
+    wanted = parse_size(config.teacher_size) if config.teacher_size else scores.size or size
+    if scores.size not in (None, wanted):
+        raise ConfigError(
+            f"{config.teacher} takes pictures of {scores.size[0]}x{scores.size[1]} alone, not "
+            f"--teacher-size {config.teacher_size}"
+        )
+    sha256 = hashlib.sha256(Path(config.teacher).read_bytes()).hexdigest()
+    teacher = Teacher(
+        name_of(config.teacher),
+        scores,
+        wanted,
+        scores.size is not None,
+        class_map,
+        _identity(config.teacher, sha256, class_map, normalization, wanted),
+        config.teacher_licence,
+    )
+    return _tried(teacher)
+
+
+def _tried(teacher: Teacher) -> Teacher:
+    """Return a teacher that gives scores for each of its classes.
+
+    Raises:
+        ConfigError, CheckpointError: it does not, or fails at its size.
+    """
+    width, height = teacher.size
+    scores_1Chw = teacher.scores(np.full((1, height, width, 3), 128, np.uint8))
+    expected = len(teacher.class_map.teacher)
+    if scores_1Chw.shape[1] != expected:
+        raise ConfigError(
+            f"{teacher.name} tells {scores_1Chw.shape[1]} classes apart, its map names {expected}"
+        )
+    return teacher
+
+
+def _assumed(config: TrainConfig, names: Names) -> ClassMap:
+    _say(f"no --teacher-map: outputs of {config.teacher} are taken for {listed(names)}")
+    return same_classes(names)
+
+
+def _normalization(config: TrainConfig) -> Normalization:
+    named = parse_normalization(config.teacher_normalization or None)
+    if named is None:
+        _say(
+            f"no --teacher-normalization: {config.teacher} is given (x - 128) / 64; many want "
+            "imagenet"
+        )
+    return named or CENTRED
+
+
+def _identity(
+    spec: str, sha256: str, class_map: ClassMap, normalization: Normalization, size: Size
+) -> dict[str, str]:
+    """Return all that soft labels depend on, but the picture."""
+    pairs = zip(class_map.teacher, class_map.target_C, strict=True)
+    return {
+        "teacher": spec if is_factory(spec) else name_of(spec),
+        "sha256": sha256,
+        "classes": json.dumps([class_map.classes, list(pairs)]),
+        "size": f"{size[0]}x{size[1]}",
+        "normalization": str(normalization),
+    }
+
+
+def is_factory(spec: str) -> bool:
+    """Return whether a teacher is code of the user's, "package.module:factory"."""
+    return ":" in Path(spec).name
+
+
+def _is_onnx(spec: str) -> bool:
+    return Path(spec).suffix == ".onnx"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
