@@ -25,7 +25,7 @@ from torch import nn
 
 from fastseg import FastSegNet, load_checkpoint
 from fastseg.checkpoint import CheckpointError
-from fastseg.data import Array, open_dataset
+from fastseg.data import Array, Sample, open_dataset
 
 OURS = tuple(ClassInfo(name, (index, 0, 0)) for index, name in enumerate(("road", "house", "cow")))
 MAP = 'teacher = ["wall", "street", "roof", "own car"]\n[classes]\nroad = ["street"]\n'
@@ -265,6 +265,23 @@ def test_frames_are_spread_evenly_over_pictures_and_videos(folder: Path) -> None
     assert names[0] == "/0.png" and names[-1] == "/inner/clip.avi frame 8"
     last = next(frame for frame in every if frame.name.endswith("frame 8"))
     assert abs(int(last.image_HW3.mean()) - 200) < 8
+
+
+def test_how_well_a_teacher_knows_the_labels_is_said_before_it_teaches(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Labels drawn by the teacher itself, but where bytes make its two best classes equal; then one
+    # of its classes is another in the labels.
+    teacher = opened(teacher_map="whole.toml", teacher_size="16x16")
+    image_HW3 = np.kron(picture(8, 8), np.ones((2, 2, 1), np.uint8))
+    truth_hw = teacher.probabilities(image_HW3, (8, 8)).argmax(-1).astype(np.uint8)
+    label_HW = np.kron(truth_hw, np.ones((2, 2), np.uint8))
+    wrong_HW = np.where(label_HW == 1, 0, label_HW)
+    for labels_HW, said in ((label_HW, "mIoU 0.9"), (wrong_HW, "house 0.00")):
+        samples = ResizedDataset([Sample(image_HW3, labels_HW, "a")], None)
+        give_lessons(TrainConfig(teacher="foreign:net"), teacher, samples, (16, 16))
+        told = capsys.readouterr().err
+        assert "net against the labels: mIoU" in told and said in told
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fastseg_runtime.image import resize_bilinear
+from fastseg_runtime.image import resize_bilinear, resize_nearest
 from fastseg_runtime.manifest import IGNORE_INDEX
+from fastseg_runtime.metrics import confusion_matrix, iou_per_class
 
 from fastseg.data import Sample
 from fastseg_training.config import ConfigError, TrainConfig
@@ -18,6 +20,7 @@ from fastseg_training.trainer import TrainingStoppedError
 from fastseg_training.unlabelled import Frames, open_frames
 
 Size = tuple[int, int]
+SAMPLED = 100
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def _give_lessons(
     config: TrainConfig, teacher: Teacher, samples: ResizedDataset, size: Size
 ) -> Lessons:
     labels = label_softly(_pictures(samples), len(samples), teacher, "the training split")
+    say_agreement(teacher, samples, labels)
     if not config.unlabelled:
         return Lessons(labels.resident())
     frames = open_frames(config.unlabelled, config.unlabelled_frames.most)
@@ -72,6 +76,30 @@ def _give_lessons(
     kept: list[Sample] = []
     more = label_softly(_kept(frames, size, kept), len(frames), teacher, config.unlabelled)
     return Lessons(SoftLabels(labels.files + more.files).resident(), kept, _places(config))
+
+
+def say_agreement(teacher: Teacher, samples: ResizedDataset, labels: SoftLabels) -> None:
+    """Say on stderr how well a teacher knows the labels, on at most SAMPLED pictures.
+
+    A wrong map, size or normalisation shows here, before hours are spent on it.
+    """
+    num_classes = len(teacher.class_map.classes)
+    confusion_KK = np.zeros((num_classes, num_classes), np.int64)
+    for index in range(0, len(samples), -(-len(samples) // SAMPLED)):
+        code_hwK = labels[index]
+        label_hw = resize_nearest(samples[index].label_HW, code_hwK.shape[1], code_hwK.shape[0])
+        confusion_KK += confusion_matrix(code_hwK.argmax(-1), label_hw, num_classes)
+    taught = [*teacher.class_map.taught]
+    iou_K = iou_per_class(confusion_KK)[taught]
+    if np.isnan(iou_K).all():
+        return
+    weakest = teacher.class_map.classes[taught[int(np.nanargmin(iou_K))]]
+    print(
+        f"{teacher.name} against the labels: mIoU {np.nanmean(iou_K):.3f}, {weakest} "
+        f"{np.nanmin(iou_K):.2f}; if that is little, look at the map, the size and the "
+        "normalisation",
+        file=sys.stderr,
+    )
 
 
 def _pictures(samples: ResizedDataset) -> Iterator[Picture]:

@@ -65,11 +65,11 @@ class Teacher:
         """Return the probabilities of the data's classes, (h, w, K) float32, on a grid (w, h)."""
         width, height = self.size_for(image_HW3.shape[1], image_HW3.shape[0])
         scores_1Chw = self.scores(resize_bilinear(image_HW3, width, height)[None]).float()
-        p_1Khw = sum_classes(to_probabilities(scores_1Chw), self.class_map)
-        coarser = p_1Khw.shape[-1] >= grid[0]
+        p_1Chw = to_probabilities(scores_1Chw)
+        coarser = p_1Chw.shape[-1] >= grid[0]
         mode = {"mode": "area"} if coarser else {"mode": "bilinear", "align_corners": False}
-        p_1Khw = F.interpolate(p_1Khw, size=grid[::-1], **mode)
-        return p_1Khw[0].permute(1, 2, 0).cpu().numpy()
+        p_1Chw = F.interpolate(p_1Chw, size=grid[::-1], **mode)
+        return sum_classes(p_1Chw, self.class_map)[0].permute(1, 2, 0).cpu().numpy()
 
     def size_for(self, width: int, height: int) -> Size:
         """Return the (width, height) at which it sees a picture of this size."""
