@@ -18,15 +18,17 @@ from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
 from fastseg_training.resident import ResizedDataset
 from fastseg_training.taught import give_lessons
-from fastseg_training.teacher import Teacher, open_teacher
+from fastseg_training.teacher import Teacher, open_teacher, usage_of_teacher
 from fastseg_training.unlabelled import open_frames
 from onnx import helper, numpy_helper
 from torch import nn
 
-from fastseg import FastSegNet, load_checkpoint
+from fastseg import CheckpointInfo, FastSegNet, load_checkpoint, save_checkpoint
 from fastseg.checkpoint import CheckpointError
 from fastseg.data import Array, Sample, open_dataset
+from fastseg.normalization import parse_normalization
 
+IMAGENET = parse_normalization("imagenet")
 OURS = tuple(ClassInfo(name, (index, 0, 0)) for index, name in enumerate(("road", "house", "cow")))
 MAP = 'teacher = ["wall", "street", "roof", "own car"]\n[classes]\nroad = ["street"]\n'
 WHOLE_MAP = MAP + 'house = ["wall", "roof"]\ncow = ["own car"]\n'
@@ -178,8 +180,6 @@ def test_a_file_that_names_files_of_the_machine_opens_none_of_them(folder: Path)
 def test_a_teacher_of_ours_teaches_what_it_says_itself(folder: Path) -> None:
     torch.manual_seed(0)
     model = FastSegNet(3, "nano", auxiliary=False).eval()
-    from fastseg import CheckpointInfo, save_checkpoint
-
     save_checkpoint(folder / "t.safetensors", model, CheckpointInfo("nano", OURS, 64, 32))
     teacher = opened(teacher="t.safetensors", teacher_weights="", teacher_map="")
     image_HW3 = picture(64, 32)
@@ -193,12 +193,43 @@ def test_a_teacher_of_ours_teaches_what_it_says_itself(folder: Path) -> None:
         open_teacher(TrainConfig(teacher="t.safetensors"), OURS[:2], (8, 6))
 
 
+def test_weights_with_a_header_say_themselves_what_they_know_take_and_allow(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a network of one's own that fastseg-train fine-tuned on the data."""
+    model = nn.Module()
+    model.conv = conv(3)
+    info = CheckpointInfo(
+        "foreign:net", OURS, data_licence="ours", usage="commercial", normalization=IMAGENET
+    )
+    save_checkpoint(folder / "run.safetensors", model, info)
+    chosen = {"teacher_weights": "run.safetensors", "teacher_map": ""}
+    teacher = opened(**chosen)
+    assert capsys.readouterr().err == ""
+    assert teacher.licence == "ours" and "0.485" in teacher.identity["normalization"]
+    assert usage_of_teacher(TrainConfig(teacher="foreign:net", **chosen)) == "commercial"
+    with pytest.raises(ConfigError, match="knows road, house, cow, map.toml has wall, street"):
+        opened(teacher_weights="run.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "usage"),
+    [({}, "research"), ({"teacher_usage": "commercial"}, "commercial")],
+)
+def test_what_a_teacher_of_others_allows_is_research_unless_somebody_says_more(
+    folder: Path, options: dict[str, str], usage: str
+) -> None:
+    for spec in ("foreign:net", "net.onnx"):
+        assert usage_of_teacher(TrainConfig(teacher=spec, **options)) == usage
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"teacher_size": "big"}, "cannot read the size 'big'"),
         ({"teacher_map": "nowhere.toml"}, "no teacher map nowhere.toml"),
         ({"teacher_weights": "nowhere.pth"}, "nowhere.pth"),
+        ({"teacher_weights": "foreign.pth"}, "does not fit foreign:net"),
         ({"teacher_normalization": "mars"}, "no normalisation 'mars'"),
         ({"teacher": "foreign:nothing"}, "foreign:nothing"),
         ({"teacher": "foreign:big_sides_only", "teacher_weights": ""}, "at 8x6"),

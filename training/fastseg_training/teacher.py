@@ -5,7 +5,6 @@ Shape letters: C classes of the teacher, K of the data, H and W pixels, h and w 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import sys
@@ -22,7 +21,7 @@ from fastseg_runtime.usage import NOT_STATED, RESEARCH
 from torch import Tensor
 
 from fastseg import Network, open_network
-from fastseg.checkpoint import numbered_classes, usage_of_weights
+from fastseg.checkpoint import numbered_classes, read_info, usage_of_weights
 from fastseg.data import Array
 from fastseg.network import name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
@@ -117,7 +116,7 @@ def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size
     if _is_onnx(config.teacher):
         teacher = _from_onnx(config, class_map or _assumed(config, names), size)
     elif is_factory(config.teacher):
-        teacher = _from_factory(config, class_map or _assumed(config, names), size)
+        teacher = _from_factory(config, class_map, names, size)
     else:
         teacher = _from_checkpoint(config, class_map, names)
     for gap in teacher.class_map.gaps():
@@ -146,33 +145,45 @@ def _from_checkpoint(config: TrainConfig, class_map: ClassMap | None, names: Nam
             )
     size = parse_size(config.teacher_size) if config.teacher_size else None
     network = open_network(config.teacher, size=size)
-    knows = tuple(entry.name for entry in network.info.classes)
-    expected = class_map.teacher if class_map else names
+    _check_names(config, network.info.classes, class_map.teacher if class_map else names)
+    return _of_network(config, network, class_map or same_classes(names))
+
+
+def _from_factory(
+    config: TrainConfig, class_map: ClassMap | None, names: Names, size: Size
+) -> Teacher:
+    weights = Path(config.teacher_weights) if config.teacher_weights else None
+    header = None if weights is None else read_info(weights)
+    if weights is None:
+        _say(f"no --teacher-weights: {config.teacher} is taken with the weights it comes with")
+    if header is not None:
+        _check_names(config, header.classes, class_map.teacher if class_map else names)
+        class_map = class_map or same_classes(names)
+        normalization = parse_normalization(config.teacher_normalization or None)
+    else:
+        class_map = class_map or _assumed(config, names)
+        normalization = _normalization(config)
+    wanted = parse_size(config.teacher_size) if config.teacher_size else size
+    classes = _classes(class_map.teacher)
+    network = open_network(config.teacher, classes, weights, wanted, normalization)
+    return _of_network(config, network, class_map)
+
+
+def _classes(names: Names) -> tuple[ClassInfo, ...]:
+    numbered = numbered_classes(len(names))
+    pairs = zip(names, numbered, strict=True)
+    return tuple(ClassInfo(name, entry.color) for name, entry in pairs)
+
+
+def _check_names(config: TrainConfig, classes: tuple[ClassInfo, ...], expected: Names) -> None:
+    """Raise ConfigError if a teacher's own word on its classes is another than what is said."""
+    knows = tuple(entry.name for entry in classes)
     if knows != expected:
         raise ConfigError(
             f"the teacher {config.teacher} knows {listed(knows)}, "
             f"{config.teacher_map or 'the data'} has {listed(expected)}; they have to be the "
             "same, or a --teacher-map has to say which go together"
         )
-    return _of_network(config, network, class_map or same_classes(names))
-
-
-def _from_factory(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
-    numbered = numbered_classes(len(class_map.teacher))
-    classes = tuple(
-        ClassInfo(name, entry.color)
-        for name, entry in zip(class_map.teacher, numbered, strict=True)
-    )
-    if not config.teacher_weights:
-        _say(f"no --teacher-weights: {config.teacher} is taken with the weights it comes with")
-    network = open_network(
-        config.teacher,
-        classes,
-        Path(config.teacher_weights) if config.teacher_weights else None,
-        parse_size(config.teacher_size) if config.teacher_size else size,
-    )
-    info = dataclasses.replace(network.info, normalization=_normalization(config))
-    return _of_network(config, dataclasses.replace(network, info=info), class_map)
 
 
 def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> Teacher:
