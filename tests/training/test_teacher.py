@@ -17,6 +17,7 @@ from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
 from fastseg_training.resident import ResizedDataset
+from fastseg_training.setup import licence_of
 from fastseg_training.taught import give_lessons
 from fastseg_training.teacher import Teacher, open_teacher, usage_of_teacher
 from fastseg_training.unlabelled import open_frames
@@ -278,6 +279,23 @@ def test_imitating_probabilities_perfectly_costs_nothing() -> None:
         assert value.item() == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_a_student_of_any_stride_learns_from_soft_labels(stride: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(1, 3, 32 // stride, 64 // stride, generator=generator)
+    student.requires_grad_()
+    soft = torch.rand(1, 3, 8, 16, generator=generator).softmax(1)
+    label = torch.zeros(1, 32, 64, dtype=torch.long)
+    optimizer = torch.optim.SGD([student], 5.0)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        losses.append(soft_label_loss(DistillationLoss(), student, soft, label, []))
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+
+
 def test_frames_are_spread_evenly_over_pictures_and_videos(folder: Path) -> None:
     media = folder / "media"
     (media / "inner").mkdir(parents=True)
@@ -340,6 +358,29 @@ def test_pictures_without_labels_are_seen_whole_by_the_teacher_and_small_by_the_
     assert all((sample.label_HW == 255).all() for sample in lessons.unlabelled)
     assert lessons.soft[0].shape == (32, 48, 11)
     assert lessons.soft[8].shape == (5, 20, 11)  # half of what there is to see
+
+
+def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_starts_from_it(
+    folder: Path,
+) -> None:
+    dataset = open_dataset(DATA, "train")
+    foreign = TrainConfig(
+        teacher="foreign:net", teacher_weights="foreign.pth", teacher_map="cityscapes-to-camvid"
+    )
+    teacher = open_teacher(foreign, dataset.classes, (96, 64))
+    first = licence_of(foreign, dataset, teacher, "research")
+    assert first.startswith("Taught by net, of which no licence is named, on synthetic pictures (")
+    assert first.endswith("): non-commercial research only; descendants inherit this")
+
+    student = CheckpointInfo("nano", dataset.classes, 96, 64, data_licence=first)
+    model = FastSegNet(len(dataset.classes), "nano", auxiliary=False)
+    save_checkpoint(folder / "student.safetensors", model, student)
+    taught = TrainConfig(teacher="student.safetensors")
+    teacher = open_teacher(taught, dataset.classes, (96, 64))
+    assert first in licence_of(taught, dataset, teacher, "research")
+    started = TrainConfig(init="student.safetensors", model="nano")
+    assert first in licence_of(started, dataset, None, "research")
+    assert licence_of(TrainConfig(), dataset, None, "commercial") == dataset.licence
 
 
 @pytest.fixture

@@ -57,8 +57,8 @@ class DistillationLoss(nn.Module):
         Args:
             student_NKhw: logits.
             teacher_NKhw: logits; whichever of the two is coarser is resized to the other.
-            weight_Nhw: what the teacher's word counts at each of its positions, 0 to 1; 1 by
-                default. Needs teacher_NKhw at least as fine as student_NKhw.
+            weight_Nhw: what the teacher's word counts, 0 to 1, at the finer one's positions; 1 by
+                default.
         """
         student_NKhw, teacher_NKhw = student_NKhw.float(), teacher_NKhw.float().detach()
         finer = max(student_NKhw.shape[-2:], teacher_NKhw.shape[-2:])
@@ -110,7 +110,8 @@ def soft_label_loss(
     Args:
         loss: how to imitate.
         student_NKhw: logits of the main head.
-        soft_NKhw: probabilities, at a whole fraction of the labels' size.
+        soft_NKhw: probabilities, at a whole fraction of the labels' size; logits of another size
+            are resized to theirs.
         label_NHW: class ids.
         taught: indices of the classes that the teacher knows; all of them if empty.
     """
@@ -125,5 +126,6 @@ def soft_label_loss(
     # log p on both sides: the channel-wise term compares where a class is likely, not where
     # logits are large.
     teacher_NKhw = soft_NKhw.clamp_min(FLOOR).log()
-    value: Tensor = loss(student_NKhw.float().log_softmax(1), teacher_NKhw, weight_Nhw)
+    student_NKhw = resized(student_NKhw.float(), soft_NKhw.shape[-2:]).log_softmax(1)
+    value: Tensor = loss(student_NKhw, teacher_NKhw, weight_Nhw)
     return value

@@ -210,6 +210,15 @@ def inherited_usages(config: TrainConfig) -> list[str]:
     return usages
 
 
+def licence_of_start(config: TrainConfig) -> str:
+    """Return the terms of the weights that a training starts from, "" where nobody says them."""
+    path = Path(config.init)
+    if config.init and config.model in VARIANTS:
+        return open_network(path).info.data_licence
+    info = read_info(path) if path.is_file() else None
+    return info.data_licence if info else ""
+
+
 def usage_of(config: TrainConfig, kind: str) -> str:
     """Return what the trained weights may be used for: the strictest of all they come from.
 

@@ -28,6 +28,7 @@ from fastseg_training.networks import (
     build_network,
     choose_normalization,
     is_pruned,
+    licence_of_start,
     starting_point,
     usage_of,
 )
@@ -191,10 +192,13 @@ def describe(
 
 
 def licence_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
-    """Return on what terms the weights stand: those of the data, and of who taught what."""
+    """Return on what terms the weights stand: of the data, of the start, and of who taught."""
+    data, start = dataset.licence, licence_of_start(config)
+    if start not in ("", data):
+        data = f"{data}; started from {name_of(config.init)}: {start}" if data else start
     if teacher is None or teacher.licence == dataset.licence:
-        return dataset.licence
-    pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
+        return data
+    pictures = f"{dataset.name} pictures ({data or 'no licence named'})"
     if config.unlabelled:
         pictures += f" and those of {Path(config.unlabelled).name} (no licence named)"
     terms = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)

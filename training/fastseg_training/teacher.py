@@ -208,8 +208,12 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
 
 
 def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
-    from fastseg_training.backend_onnx import OnnxScores  # an extra: ONNX Runtime
-
+    try:
+        from fastseg_training.backend_onnx import OnnxScores
+    except ImportError as error:
+        raise ConfigError(
+            f"{config.teacher} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
+        ) from error
     if config.teacher_weights:
         raise ConfigError(f"{config.teacher} holds its weights; leave out --teacher-weights")
     normalization = _normalization(config)

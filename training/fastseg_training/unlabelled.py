@@ -41,7 +41,7 @@ class Frames:
     chosen: tuple[tuple[Path, tuple[int, ...]], ...]
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of pictures; fewer come if a video is shorter than it says."""
         return sum(len(numbers) for _, numbers in self.chosen)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -100,8 +100,8 @@ def _files(place: Path) -> list[Path]:
 
 
 def _count(video: Path) -> int:
-    """Return how many frames a video has: those that decode, its header may say otherwise."""
+    """Return how many frames a video has, as its header says or else by decoding it."""
     source = FrameSource(str(video))
-    count = sum(1 for _ in source)
+    count = source.count or sum(1 for _ in source)
     source.close()
     return count
