@@ -116,7 +116,7 @@ Size = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="--evaluate: its weights.", rich_help_panel=OWN),
+    typer.Option(metavar="FILE", help="--evaluate: its weights."),
 ]
 Normalization = Annotated[
     str | None,
@@ -124,19 +124,16 @@ Normalization = Annotated[
         metavar="NAME|TOML",
         help="What it takes: imagenet, unit (0 to 1), centred, or a file with mean, std and scale. "
         "[centred: (x - 128) / 64]",
-        rich_help_panel=OWN,
     ),
 ]
-Color = Annotated[
-    str | None, typer.Option(help="rgb or bgr: the order of its channels.", rich_help_panel=OWN)
-]
+Color = Annotated[str | None, typer.Option(help="rgb or bgr: the order of its channels.")]
 OutputName = Annotated[
     str | None,
-    typer.Option(help="Which output are its logits: out, 1, aux.0.", rich_help_panel=OWN),
+    typer.Option(help="Which output are its logits: out, 1, aux.0."),
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="With one logit: the second class above it. [0.5]", rich_help_panel=OWN),
+    typer.Option(help="With one logit: the second class above it. [0.5]"),
 ]
 Config = Annotated[
     Path | None,

@@ -212,10 +212,10 @@ def inherited_usages(config: TrainConfig) -> list[str]:
 
 def licence_of_start(config: TrainConfig) -> str:
     """Return the terms of the weights that a training starts from, "" where nobody says them."""
-    path = Path(config.init)
-    if config.init and config.model in VARIANTS:
-        return open_network(path).info.data_licence
-    info = read_info(path) if path.is_file() else None
+    source = open_init(config) if config.model in VARIANTS else None
+    info = source.info if source is not None else None
+    if source is None and init_file(config):
+        info = read_info(Path(config.init))
     return info.data_licence if info else ""
 
 
