@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, load_checkpoint, open_network
-from fastseg.backbones import BackboneNet, load_backbone
+from fastseg.backbones.load import load_backbone
 from fastseg.checkpoint import numbered_classes, read_state_dict, save_checkpoint
 from fastseg.data import DataError
 from fastseg.data.class_list import read_classes
@@ -46,7 +46,7 @@ def test_a_foreign_file_is_named_where_a_backbone_or_a_factory_takes_weights(
     path.write_bytes(UNSAFE["a torch file"][1]())
     said = f"{re.escape(str(path))} is a torch file, .* it holds torch.nn.modules.linear.Linear"
     with pytest.raises(CheckpointError, match=said):
-        load_backbone(BackboneNet(2, "mobilenetv2"), path)
+        load_backbone(FastSegNet(2, "mobilenetv2"), path)
     with pytest.raises(CheckpointError, match=said):
         open_network("their_net:net", numbered_classes(2), path)
 

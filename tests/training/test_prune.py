@@ -18,6 +18,7 @@ from fastseg import (
     DeployGraph,
     FastSegNet,
     load_checkpoint,
+    open_network,
     profile,
     save_checkpoint,
 )
@@ -101,12 +102,12 @@ def test_a_pruned_network_trains_on_and_can_be_the_start_of_another_run(
 ) -> None:
     path = save(narrow, tmp_path / "narrow.safetensors", classes, pruned=True)
     again = FastSegNet(3, "nano")
-    start_from(again, str(path), classes)
+    start_from(again, open_network(path), str(path), classes)
     image = torch.randn(1, 3, 64, 96)
     torch.testing.assert_close(again.eval()(image), narrow.eval()(image))
     make_trainer(model=again, steps=2, val_loader=None).train()
     other = FastSegNet(2, "nano")
-    start_from(other, str(path), classes[:2])
+    start_from(other, open_network(path), str(path), classes[:2])
     assert other.eval()(image).shape == (1, 2, 64, 96)
 
 
