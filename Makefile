@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes, a file of tests each: half the wait, and as much memory as a laptop has. One thread
+# each, since their threads would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 VERSION_CHECK := import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"fastseg needs Python 3.11 or newer, this is {v[0]}.{v[1]} ({sys.executable}); try: make PYTHON=python3.11")
 
@@ -26,10 +29,10 @@ demo: .venv/ready ## train, export and run a small network on synthetic scenes; 
 	$(BIN)/python tools/demo/make_demo.py
 
 test: .venv/ready ## the fast tests
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-slow: .venv/ready-converters ## the rest: training, converters, sshd, browser
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 test-figures: .venv/ready ## times and memory against their limits, on a quiet machine
 	$(BIN)/python -m pytest -q -m figures
