@@ -148,7 +148,9 @@ def test_class_weights_are_undone_where_the_classifier_is_known(cli: Cli, tmp_pa
     (tmp_path / "one_layer.py").write_text(code)
     exit_code, _, err = cli("--config", "undo.toml", "--data", DATA, "--model", "one_layer:net")
     assert exit_code == 1
-    assert "not one_layer:net; choose 'enet'" in " ".join(err.split())
+    said = " ".join(err.split())
+    assert "is for nano, small, base, large, lite" in said
+    assert "not one_layer:net; choose 'enet'" in said
 
 
 def test_check_reports_a_good_data_set(cli: Cli) -> None:

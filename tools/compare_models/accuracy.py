@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastseg_training.config import TrainConfig
 from fastseg_training.evaluate import EvaluationBatches, evaluate
+from fastseg_training.networks import NOISE
 from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
 from fastseg_training.setup import build_trainer
@@ -47,7 +48,7 @@ def train_and_score(
         own: what a factory's network takes and gives.
     """
     said = dataclasses.asdict(own) if own is not None and is_factory(candidate.spec) else {}
-    config = TrainConfig(data=data, model=candidate.spec, minutes=minutes, **said)
+    config = TrainConfig(data=data, model=candidate.spec, minutes=minutes, init=NOISE, **said)
     folder.mkdir(parents=True)
     trainer = build_trainer(config, folder)
     assert trainer.run is not None

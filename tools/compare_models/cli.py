@@ -20,7 +20,6 @@ from compare_models.pictures import pictures_of
 from compare_models.results import Results
 from compare_models.run import Plan, carry_out
 from compare_models.sheets import Sheet, sheets_of
-from fastseg import VARIANTS
 
 log = Console(stderr=True, highlight=False)
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -31,8 +30,8 @@ def command(
     networks: Annotated[
         list[str] | None,
         typer.Argument(
-            help="nano, small, base, large, a checkpoint, package.module:factory, or a .onnx file; "
-            "the first is the reference. Default: all four variants."
+            help="nano, small, base, large, lite, a checkpoint, package.module:factory, or a .onnx "
+            "file; the first is the reference. Default: the first four."
         ),
     ] = None,
     size: Annotated[str, typer.Option(metavar="WxH", help="Of the input.")] = "1024x512",
@@ -98,7 +97,7 @@ def command(
     if data is not None and not (minutes or train_speed):
         raise typer.BadParameter("--data needs --minutes or --train-speed")
     plan = Plan(
-        networks=networks or list(VARIANTS),
+        networks=networks or ["nano", "small", "base", "large"],
         size=parse_size(size),
         classes=classes,
         threads=threads,

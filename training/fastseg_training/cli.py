@@ -24,6 +24,7 @@ from fastseg.outputs import Reading
 from fastseg_training import cli_options as options
 from fastseg_training.config import TrainConfig, dump_config, load_config, parse_size
 from fastseg_training.distributed import local_device, process_group, rank
+from fastseg_training.networks import choose_start
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
 from fastseg_training.run_folder import RunError
@@ -158,6 +159,8 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         raise RunError(
             f"{folder} exists; go on with --resume, replace it with --force, or --name another"
         )
+    else:  # config.toml says what the run started from, whatever is installed when it goes on
+        config = dataclasses.replace(config, init=choose_start(config))
     if not config.data:
         raise typer.BadParameter("--data is missing, e.g. --data camvid:PATH or --data synthetic")
     with process_group(choose_device(local_device(config.device))):

@@ -66,6 +66,8 @@ class TrainConfig:
     Attributes:
         data: a data set, as for fastseg.data.open_dataset.
         split: "train" or "trainval".
+        holdout: pictures whose names start so are not trained on and are validated on instead of
+            the validation split: a drive of a data set that has several; "" for none.
         model: a variant of FastSegNet, a backbone of others, or "package.module:factory".
         init: a checkpoint to start from, for a backbone a file of ImageNet weights; "imagenet" for
             those of an installed package, "noise" for none; "" takes a package's if it is there.
@@ -104,6 +106,7 @@ class TrainConfig:
 
     data: str = ""
     split: str = "train"
+    holdout: str = ""
     model: str = "base"
     init: str = ""
     teacher: str = ""

