@@ -141,10 +141,11 @@ def test_every_format_takes_a_network_of_ones_own_and_is_proven(folder: Path) ->
         assert (artifact.verification or {})["agreement"] >= least, artifact.target
 
 
-def test_a_backbone_of_others_is_exported_like_our_own_networks(folder: Path) -> None:
+@pytest.mark.parametrize("variant", ["mobilenetv2", "lite"])
+def test_a_backbone_of_others_is_exported_like_our_own_networks(variant: str, folder: Path) -> None:
     torch.manual_seed(0)
-    network = FastSegNet(len(CLASSES), "mobilenetv2")
-    info = CheckpointInfo("mobilenetv2", CLASSES, *SIZE)
+    network = FastSegNet(len(CLASSES), variant)
+    info = CheckpointInfo(variant, CLASSES, *SIZE)
     save_checkpoint(folder / "backbone.safetensors", network, info)
     targets = ["cpu-fp32", "cpu-int8", "android-fp32", "jetson-fp16", "pytorch"]
     outcome = export_bundle(plan("backbone.safetensors", None, folder, targets))
