@@ -16,7 +16,7 @@ from fastseg_training.scoring import score_network
 from fastseg_training.setup import build_trainer
 from fastseg_training.supervision import AllHeads
 
-from fastseg import CheckpointError, CheckpointInfo, open_network, save_checkpoint
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.checkpoint import numbered_classes, read_info
 from fastseg.data import open_dataset
 from fastseg.normalization import NAMED, Normalization
@@ -157,6 +157,21 @@ def test_an_error_in_the_networks_training_mode_is_one_line_with_its_place(proje
 def test_options_of_ones_own_network_are_refused_for_ours() -> None:
     with pytest.raises(ConfigError, match="for a network of your own; nano takes"):
         build_trainer(config("nano", normalization="imagenet"), Path("run"))
+
+
+def test_a_teacher_that_takes_other_pictures_is_given_its_own(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTSEG_CACHE", str(project / "cache"))
+    classes = classes_of()
+    teacher = FastSegNet(len(classes), "nano")
+    save_checkpoint("teacher.safetensors", teacher, CheckpointInfo("nano", classes))
+    build_trainer(
+        config("own_nets:Net", normalization="imagenet", teacher="teacher.safetensors"),
+        project / "run",
+    )
+    (record,) = (project / "cache").rglob("teacher.json")
+    assert "R (x - 128) / 64" in record.read_text()
 
 
 def pictures(normalization: Normalization) -> torch.Tensor:
