@@ -59,6 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "foreign", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "foreign.py").write_text(CODE)
+    (tmp_path / "four.onnx").write_bytes(b"never read")
     for name, count in (("foreign.pth", 19), ("four.pth", 4)):
         torch.manual_seed(count)
         torch.save({f"conv.{k}": v for k, v in conv(count).state_dict().items()}, tmp_path / name)
@@ -164,6 +165,8 @@ def test_an_onnx_file_teaches_the_same_whether_softmax_is_in_it_or_not(
     assert teacher.size_for(100, 20) == (8, 6)  # the graph takes no other
     with pytest.raises(ConfigError, match="takes pictures of 8x6 alone, not --teacher-size 16x12"):
         opened(teacher="net.onnx", teacher_weights="", teacher_size="16x12")
+    with pytest.raises(ConfigError, match="tells 4 classes apart, expected 3; a --teacher-map"):
+        opened(teacher="net.onnx", teacher_weights="", teacher_map="")
 
 
 def test_a_file_that_names_files_of_the_machine_opens_none_of_them(folder: Path) -> None:
@@ -229,15 +232,15 @@ def test_what_a_teacher_of_others_allows_is_research_unless_somebody_says_more(
     [
         ({"teacher_size": "big"}, "cannot read the size 'big'"),
         ({"teacher_map": "nowhere.toml"}, "no teacher map nowhere.toml"),
-        ({"teacher_weights": "nowhere.pth"}, "nowhere.pth"),
+        ({"teacher_weights": "nowhere.pth"}, "no --teacher-weights nowhere.pth"),
         ({"teacher_weights": "foreign.pth"}, "does not fit foreign:net"),
         ({"teacher_normalization": "mars"}, "no normalisation 'mars'"),
         ({"teacher": "foreign:nothing"}, "foreign:nothing"),
         ({"teacher": "foreign:big_sides_only", "teacher_weights": ""}, "at 8x6"),
-        ({"teacher": "nowhere.onnx", "teacher_weights": ""}, "nowhere.onnx"),
+        ({"teacher": "nowhere.onnx", "teacher_weights": ""}, "no --teacher nowhere.onnx"),
         ({"teacher": "foreign.pth", "teacher_weights": ""}, "foreign.pth"),
         ({"teacher": "nano-camvid"}, "--teacher-weights is for a teacher of others"),
-        ({"teacher": "net.onnx"}, "leave out --teacher-weights"),
+        ({"teacher": "four.onnx"}, "leave out --teacher-weights"),
     ],
 )
 def test_a_teacher_that_cannot_be_had_is_one_clear_line(

@@ -67,12 +67,11 @@ def give_lessons(
 def _give_lessons(
     config: TrainConfig, teacher: Teacher, samples: ResizedDataset, size: Size
 ) -> Lessons:
+    frames = _open_frames(config, size)  # before hours are spent on the others
     labels = label_softly(_pictures(samples), len(samples), teacher, "the training split")
     say_agreement(teacher, samples, labels)
-    if not config.unlabelled:
+    if not len(frames):
         return Lessons(labels.resident())
-    frames = open_frames(config.unlabelled, config.unlabelled_frames.most)
-    _check_memory(len(frames), size)
     kept: list[Sample] = []
     more = label_softly(_kept(frames, size, kept), len(frames), teacher, config.unlabelled)
     return Lessons(SoftLabels(labels.files + more.files).resident(), kept, _places(config))
@@ -117,6 +116,15 @@ def _kept(frames: Frames, size: Size, kept: list[Sample]) -> Iterator[Picture]:
         yield Picture(frame.image_HW3, size)
         image_HW3 = resize_bilinear(frame.image_HW3, width, height)
         kept.append(Sample(image_HW3, unjudged_HW, frame.name, (frame.name,)))
+
+
+def _open_frames(config: TrainConfig, size: Size) -> Frames:
+    """Find the pictures without labels, none if none are named."""
+    if not config.unlabelled:
+        return Frames(())
+    frames = open_frames(config.unlabelled, config.unlabelled_frames.most)
+    _check_memory(len(frames), size)
+    return frames
 
 
 def _check_memory(count: int, size: Size) -> None:

@@ -153,6 +153,8 @@ def _from_factory(
     config: TrainConfig, class_map: ClassMap | None, names: Names, size: Size
 ) -> Teacher:
     weights = Path(config.teacher_weights) if config.teacher_weights else None
+    if weights is not None and not weights.is_file():
+        raise ConfigError(f"no --teacher-weights {weights}; name a .pth or .safetensors file")
     header = None if weights is None else read_info(weights)
     if weights is None:
         _say(f"no --teacher-weights: {config.teacher} is taken with the weights it comes with")
@@ -214,6 +216,8 @@ def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
         raise ConfigError(
             f"{config.teacher} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
         ) from error
+    if not Path(config.teacher).is_file():
+        raise ConfigError(f"no --teacher {config.teacher}; name an ONNX file")
     if config.teacher_weights:
         raise ConfigError(f"{config.teacher} holds its weights; leave out --teacher-weights")
     normalization = _normalization(config)
@@ -248,7 +252,8 @@ def _tried(teacher: Teacher) -> Teacher:
     expected = len(teacher.class_map.teacher)
     if scores_1Chw.shape[1] != expected:
         raise ConfigError(
-            f"{teacher.name} tells {scores_1Chw.shape[1]} classes apart, its map names {expected}"
+            f"{teacher.name} tells {scores_1Chw.shape[1]} classes apart, expected {expected}; a "
+            "--teacher-map names all of them and says which go together"
         )
     return teacher
 
