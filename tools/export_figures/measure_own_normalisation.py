@@ -16,9 +16,9 @@ from fastseg_exporters.artifact_record import members, record
 from fastseg_exporters.bundle_writer import write_bundle
 from fastseg_exporters.calibration import Calibration
 from fastseg_exporters.exporter import Request, load_exporter
-from fastseg_exporters.first_manifest import describe_network, now, pytorch_runner
+from fastseg_exporters.first_manifest import describe_network, now
 from fastseg_exporters.job import Converted
-from fastseg_exporters.reference import VerificationSet
+from fastseg_exporters.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.verify import Verification, verify
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.manifest import OutputSpec
