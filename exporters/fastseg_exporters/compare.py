@@ -128,7 +128,8 @@ def _reference(
 ) -> Iterator[tuple[Callable[[Array], Array], str]]:
     """Give what the artifacts are held against, and its name."""
     if network is not None:
-        yield pytorch_runner(network).infer_new, f"PyTorch, {network.name}"
+        runner = pytorch_runner(network, manifest.output.mask_stride)
+        yield runner.infer_new, f"PyTorch, {network.name}"
         return
     for artifact in sorted(manifest.artifacts, key=lambda a: FLOAT_FIRST.get(a.precision, 9)):
         with contextlib.suppress(NoBackendError):

@@ -122,7 +122,7 @@ def export_bundle(
         for note in network.check(plan.source.spec):
             tell(note)
     plan = _with_data(plan, network, tell)
-    runner = pytorch_runner(network)
+    runner = pytorch_runner(network, plan.mask_stride)
     selftests = selftest_scenes(network, runner)
     manifest, contents = _start(plan, network, selftests)
     if manifest.artifacts:  # what they were held to: an older bundle has fewer scenes

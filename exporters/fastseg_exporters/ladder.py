@@ -99,8 +99,8 @@ def _attempt(job: Job, tools: Tools, attempts: list[dict[str, Any]]) -> Rung | C
     """Return the rung if it passes, else what was converted; record it either way."""
     converted = tools.convert(job)
     verification = tools.verify(job, converted)
-    reasons = failures(verification, job.target.gate, job.precision, job.mask_stride)
-    reasons += selftest_failures(verification, job.precision, job.mask_stride)
+    reasons = failures(verification, job.target.gate, job.precision)
+    reasons += selftest_failures(verification, job.precision)
     attempts.append(
         {
             "precision": job.precision,

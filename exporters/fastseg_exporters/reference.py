@@ -34,15 +34,15 @@ class ModuleBackend:
     folding, choice of output, upsampling or argmax.
     """
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self, network: Network, mask_stride: int = 1) -> None:
+        self._network, self._mask_stride = network, mask_stride
 
     def open(self, source: ModelSource) -> None:
         """Nothing to open."""
 
     def infer(self, image_1HW3: Array) -> Array:
-        """Return the class map (1, H, W) of an image of the network's input size."""
-        logits_1KHW = reference_logits(self._network, image_1HW3)
+        """Return the class map (1, H, W) / mask_stride of an image of the network's input size."""
+        logits_1KHW = reference_logits(self._network, image_1HW3, self._mask_stride)
         ids: Array = logits_1KHW.argmax(dim=1).to(torch.uint8).numpy()
         return ids
 
@@ -50,17 +50,18 @@ class ModuleBackend:
         """Nothing to free."""
 
 
-def reference_logits(network: Network, image_1HW3: Array) -> Tensor:
-    """Return what the author's module gives, at the size of the image.
+def reference_logits(network: Network, image_1HW3: Array, mask_stride: int = 1) -> Tensor:
+    """Return what the author's module gives, at the size of the image or of a smaller mask.
 
     Args:
         network: called as it is; FastSegNet upsamples by itself.
         image_1HW3: uint8 RGB of the network's input size.
+        mask_stride: 1, 2 or 4.
 
     Returns:
-        float32 (1, K, H, W).
+        float32 (1, K, H / mask_stride, W / mask_stride).
     """
-    size = image_1HW3.shape[1:3]
+    size = tuple(side // mask_stride for side in image_1HW3.shape[1:3])
     with torch.inference_mode():
         logits_1Khw = network.logits(torch.from_numpy(image_1HW3))
         if logits_1Khw.shape[-2:] == size:
@@ -68,15 +69,18 @@ def reference_logits(network: Network, image_1HW3: Array) -> Tensor:
         return F.interpolate(logits_1Khw, size=size, mode="bilinear", align_corners=False)
 
 
-def pytorch_runner(network: Network) -> FrameRunner:
+def pytorch_runner(network: Network, mask_stride: int = 1) -> FrameRunner:
     """Return a runner that gives the class maps of the author's module, of frames of any size.
 
-    Always of the full size, whatever mask the artifacts have: what a smaller one costs is part
-    of their drop.
+    Args:
+        network: what artifacts are made of.
+        mask_stride: theirs. Held against a full mask, a small one that is right differs along
+            all borders, and one that is wrong could not be told from it.
     """
     artifact = Artifact("reference", "pytorch", "fp32", "", ())
     spec = InputSpec(network.info.width, network.info.height)
-    return FrameRunner(ModuleBackend(network), artifact, spec, OutputSpec())
+    output = OutputSpec(mask_stride=mask_stride)
+    return FrameRunner(ModuleBackend(network, mask_stride), artifact, spec, output)
 
 
 class VerificationSet:

@@ -132,15 +132,13 @@ def bootstrap_drop(ours_NKK: Array, references_NKK: Array) -> tuple[float, float
     return float(low), float(high)
 
 
-def failures(
-    verification: Verification, gate: Gate, precision: str, mask_stride: int = 1
-) -> list[str]:
+def failures(verification: Verification, gate: Gate, precision: str) -> list[str]:
     """Return why an artifact may not ship; empty if it may.
 
     With labels the mIoU decides, without them agreement. Of a float artifact both must hold: a
-    network that scores little has little to lose. (A smaller mask differs along borders.)
+    network that scores little has little to lose.
     """
-    limit = MIN_AGREEMENT.get(precision) if mask_stride == 1 else None
+    limit = MIN_AGREEMENT.get(precision)
     if limit is None and on_agreement_alone(verification):
         limit = MIN_AGREEMENT_INT8
     reasons = []
@@ -163,15 +161,13 @@ def on_agreement_alone(verification: Verification) -> bool:
     return verification.miou_drop is None
 
 
-def selftest_failures(
-    verification: Verification, precision: str, mask_stride: int = 1
-) -> list[str]:
+def selftest_failures(verification: Verification, precision: str) -> list[str]:
     """Return in which scenes of the self-test an artifact is wrong; empty if in none.
 
     What is recorded of a scene is the limit on devices: it must not be what a broken one gives.
     """
     limit = LEAST_IN_A_SCENE.get(precision)
-    if limit is None or mask_stride > 1:  # borders differ then, and noise is all borders
+    if limit is None:
         return []
     return [
         f"agreement {found:.3f} in scene {scene} of the self-test, limit {limit:.3f}"

@@ -114,11 +114,14 @@ def test_a_class_far_below_neither_hides_a_fault_nor_makes_one() -> None:
     assert differ(logits(10, 9.1, -1e9), expected) != ""
 
 
-def test_the_reference_is_the_module_called_as_it_is() -> None:
+@pytest.mark.parametrize("mask_stride", [1, 2])
+def test_the_reference_is_the_module_called_as_it_is(mask_stride: int) -> None:
     model = with_habit("a convolution called twice")
     (image_1HW3, _) = images()
     image_N3HW = ((torch.from_numpy(image_1HW3).float() - 128) / 64).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        full = F.interpolate(model(image_N3HW), size=(HEIGHT, WIDTH), mode="bilinear")
-    found_HW = pytorch_runner(network_of(model)).infer_new(image_1HW3[0])
-    assert np.array_equal(found_HW, full.argmax(1)[0].numpy())
+        size = (HEIGHT // mask_stride, WIDTH // mask_stride)
+        logits_1KHW = F.interpolate(model(image_N3HW), size=size, mode="bilinear")
+    mask_HW = logits_1KHW.argmax(1)[0].numpy()
+    found_HW = pytorch_runner(network_of(model), mask_stride).infer_new(image_1HW3[0])
+    assert np.array_equal(found_HW, mask_HW.repeat(mask_stride, 0).repeat(mask_stride, 1))

@@ -1,5 +1,6 @@
 """What a network of one's own takes and gives, in every format: its own class map comes out."""
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.compare import compare_bundle
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.exporter import Request, load_exporter
 from fastseg_exporters.proof import proving_backend
@@ -127,6 +129,18 @@ def test_every_format_gives_the_modules_own_class_map(kind: str) -> None:
             same = [np.mean(session.infer(f) == own_class_map(network, f)) for f in frames]
         assert np.mean(same) >= 0.999, artifact.target
     assert len(np.unique(own_class_map(network, frames[0]))) > 1
+
+
+@pytest.mark.parametrize("mask_stride", [2, 4])
+def test_a_smaller_mask_is_held_against_the_modules_own_smaller_mask(mask_stride: int) -> None:
+    source, targets = NETWORKS["unit"], ("cpu-fp32", "jetson-fp16")
+    asked = dataclasses.replace(plan(source, targets), mask_stride=mask_stride)
+    outcome = export_bundle(asked)
+    assert outcome.failed == {}
+    for artifact in outcome.manifest.artifacts:
+        assert (artifact.verification or {})["agreement"] >= 0.999, artifact.target
+    against = compare_bundle(Path("own.fastseg"), source.open(), count=2)
+    assert all(row.found is None or row.found.agreement >= 0.999 for row in against.rows)
 
 
 def test_another_threshold_is_another_network(folder: Path) -> None:

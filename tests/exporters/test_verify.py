@@ -59,13 +59,6 @@ def test_a_float_artifact_must_agree_even_where_labels_find_nothing_lost() -> No
     assert failures(other, Gate(), "int8") == []
 
 
-def test_a_smaller_mask_may_differ_along_borders() -> None:
-    other = dataclasses.replace(GOOD, agreement=0.97)
-    assert failures(other, Gate(), "fp32", mask_stride=4) == []
-    assert failures(unlabelled(0.97), Gate(), "fp32", mask_stride=4) == []
-    assert failures(unlabelled(0.94), Gate(), "fp32", mask_stride=4) != []
-
-
 def test_the_interval_of_a_drop_holds_the_drop_and_is_zero_for_equal_predictions() -> None:
     generator = np.random.default_rng(0)
     reference_NKK = generator.integers(0, 100, (30, 3, 3)) + 300 * np.eye(3, dtype=np.int64)
@@ -87,4 +80,3 @@ def test_a_float_artifact_may_be_wrong_in_no_scene_of_the_self_test() -> None:
     assert selftest_failures(found(0.9), "fp16") == [] != selftest_failures(found(0.89), "fp16")
     assert len(selftest_failures(found(float("nan"), 0.0), "fp32")) == 2
     assert selftest_failures(found(0.0), "int8") == []
-    assert selftest_failures(found(0.5), "fp32", mask_stride=4) == []
