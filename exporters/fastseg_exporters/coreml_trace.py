@@ -49,7 +49,16 @@ def trace(graph: DeployGraph) -> ExportedProgram:
         if node.target is torch.ops.aten.alias.default:  # slices that cut nothing off
             node.replace_all_uses_with(node.args[0])
             program.graph.erase_node(node)
+        if node.target is torch.ops.aten.max_pool2d.default and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])  # the stride, which coremltools wants to see
     return program
+
+
+def has_grouped_transpose(program: ExportedProgram) -> bool:
+    """Return whether there is a transposed convolution with groups."""
+    transposed = torch.ops.aten.conv_transpose2d.input
+    groups = [node.args[6:7] for node in program.graph.nodes if node.target is transposed]
+    return any(given and given[0] != 1 for given in groups)
 
 
 def describe_step(program: ExportedProgram, names: Iterable[str]) -> str:

@@ -23,7 +23,12 @@ from fastseg import DeployGraph, Network, __version__
 from fastseg_exporters.backend_mil import read_program
 from fastseg_exporters.coreml_package import PackageText, describe, save
 from fastseg_exporters.coreml_palette import palettize
-from fastseg_exporters.coreml_trace import ConversionError, describe_step, trace
+from fastseg_exporters.coreml_trace import (
+    ConversionError,
+    describe_step,
+    has_grouped_transpose,
+    trace,
+)
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.mil_evaluator import unknown_operations
 from fastseg_exporters.mil_program import Operation, Program
@@ -39,6 +44,8 @@ except ImportError as error:
 ENTRY = "model.mlpackage"
 PALETTE_BITS = (1, 2, 4, 6, 8)  # what iOS 16 has
 MIN_COREMLTOOLS = "9.0"  # the oldest that read packages back; none has run them, on no Mac
+# Of a transposed convolution with groups these passes scale the wrong channels (coremltools 9.0).
+_MIX_UP_GROUPS = ("common::fuse_conv_batchnorm", "common::fuse_conv_scale")
 _FAILED_STEP = re.compile(r"Unsupported fx node (\w+)|\(located at: '(\w+)'\)")
 
 
@@ -108,6 +115,9 @@ def _convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
         color_layout=ct.colorlayout.RGB,
     )
     types = ct.converters.mil.mil.types
+    pipeline = ct.PassPipeline.DEFAULT
+    if has_grouped_transpose(traced):
+        pipeline.remove_passes(_MIX_UP_GROUPS)
     dtype = types.int32 if graph.output == "classes" else types.fp32
     return ct.convert(
         traced,
@@ -117,6 +127,7 @@ def _convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
         minimum_deployment_target=ct.target.iOS16,
         compute_precision=ct.precision.FLOAT16,
         skip_model_load=True,
+        pass_pipeline=pipeline,
     )
 
 

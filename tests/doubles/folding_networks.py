@@ -52,6 +52,18 @@ class Habit(nn.Module):
         return self.head(self.habit(self, self.stem(image)))
 
 
+def transposed_conv() -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(CHANNELS, CHANNELS, 2, stride=2, groups=2)
+
+
+def scaled(n: Habit, x: Tensor) -> Tensor:
+    return n.conv(x) * torch.linspace(-2, 2, CHANNELS)[:, None, None]
+
+
+def pooled(n: Habit, x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 2) - F.avg_pool2d(x, (2, 2))
+
+
 def called_twice(n: Habit, x: Tensor) -> Tensor:
     return torch.relu(n.norm(n.conv(x))) - torch.relu(n.norm_2(n.conv(1 - x)))
 
@@ -185,6 +197,13 @@ HABITS: dict[str, Callable[[], nn.Module]] = {
     "a convolution of one's own": lambda: Habit(
         in_a_row, conv=StandardisedConv(CHANNELS, CHANNELS, 3), norm=norm()
     ),
+    "a grouped transposed convolution under a norm": lambda: Habit(
+        in_a_row, conv=transposed_conv(), norm=norm()
+    ),
+    "a grouped transposed convolution that is scaled": lambda: Habit(
+        scaled, conv=transposed_conv()
+    ),
+    "pools without a stride": lambda: Habit(pooled),
     "a parametrized convolution": lambda: Habit(
         in_a_row, conv=nn.utils.parametrizations.spectral_norm(conv()), norm=norm()
     ),
