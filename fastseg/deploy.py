@@ -15,6 +15,7 @@ from fastseg.fold import bake_parametrizations, fold_batch_norms
 from fastseg.model import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading, choose, leaves
+from fastseg.own_code import own_code
 
 OutputKind = Literal["classes", "logits"]
 
@@ -40,6 +41,7 @@ class DeployGraph(nn.Module):
 
     Raises:
         ValueError: unknown output or mask_stride, a size below the stride, or no logits.
+        CheckpointError: the network cannot be copied.
     """
 
     def __init__(
@@ -228,9 +230,10 @@ def _copy(network: nn.Module, image_13HW: Tensor) -> nn.Module:
 
     Such are the weights of torch.nn.utils.weight_norm, and maps that a hook has kept.
     """
-    try:
-        return copy.deepcopy(network)
-    except RuntimeError:
-        with torch.no_grad():
-            network.eval()(image_13HW)
-        return copy.deepcopy(network)
+    with own_code(f"{type(network).__name__} cannot be copied"):  # it holds a lock, an open file
+        try:
+            return copy.deepcopy(network)
+        except RuntimeError:
+            with torch.no_grad():
+                network.eval()(image_13HW)
+            return copy.deepcopy(network)

@@ -70,7 +70,8 @@ class Network:
         """
         width, height = image_NHW3.shape[2], image_NHW3.shape[1]
         image_N3HW = self.info.input_normalization().normalise(image_NHW3)
-        with own_code(f"{self.name} at {width}x{height}"), torch.inference_mode():
+        doing = f"{self.name} at {width}x{height}"
+        with own_code(doing, type(self.model).forward), torch.inference_mode():
             result = self.model(image_N3HW)
         try:
             return self.reading.logits(result, image_N3HW)
@@ -197,7 +198,7 @@ def check_logits(
     doing, reading = f"{spec}, tried at {size[0]}x{size[1]}", reading or Reading()
 
     def run(image_N3HW: Tensor) -> tuple[Choice, Tensor]:
-        with own_code(doing), torch.inference_mode():
+        with own_code(doing, type(model).forward), torch.inference_mode():
             result = model(image_N3HW)
         choice = choose(result, image_N3HW, num_classes, reading.output_name)
         return choice, leaves(result)[choice.path]

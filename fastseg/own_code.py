@@ -72,6 +72,8 @@ def _is_library(module: str, file: str) -> bool:
 
 
 def _definition(factory: Any) -> str:
+    if _is_library(str(getattr(factory, "__module__", "")), ""):
+        return ""
     try:
         return f"{inspect.getsourcefile(factory)}:{inspect.getsourcelines(factory)[1]}"
     except (OSError, TypeError):

@@ -18,6 +18,7 @@ from fastseg_exporters.reference import reference_logits
 # in the networks that ship and in those of tests/doubles/folding_networks.py; a deep network may
 # have some times that, a norm folded wrongly changes 1e-2 or more.
 ROUNDING = 1e-4
+_INFINITE = "infinite, of which upsampling makes NaN"
 
 
 def check_graph(
@@ -86,7 +87,9 @@ def _cause(network: Network, images_1HW3: Sequence[Array], found: str) -> str:
     for image_1HW3 in images_1HW3:
         first, second = (reference_logits(network, image_1HW3) for _ in range(2))
         if first.isnan().any():
-            return "it gives logits that are no numbers (NaN); train it again, or mend its weights"
+            own = network.logits(torch.from_numpy(image_1HW3))
+            what = "no numbers (NaN)" if own.isnan().any() else _INFINITE
+            return f"it gives logits that are {what}; train it again, or mend its weights"
         if differ(second, first):
             return (
                 "it gives another answer each time it is called on the same picture; take random "

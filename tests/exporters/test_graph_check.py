@@ -1,5 +1,7 @@
 """The graph to convert is compared with the author's own module, before anything is converted."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from fastseg_exporters.reference import pytorch_runner
 from fastseg_runtime.metrics import Array
 from torch import Tensor, nn
 
-from fastseg import CheckpointInfo, FastSegNet, Network
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, Network
 from fastseg.checkpoint import numbered_classes
 from tests.doubles.folding_networks import CHANNELS, CLASSES, HABITS, Habit, conv, norm, with_habit
 
@@ -93,6 +95,22 @@ def test_a_network_of_nan_is_refused() -> None:
     model = nn.Conv2d(3, CLASSES, 1)
     nn.init.constant_(model.weight, float("nan"))
     with pytest.raises(ValueError, match="no numbers"):
+        check(model)
+
+
+def test_logits_without_a_lower_limit_are_not_called_nan() -> None:
+    model = nn.Conv2d(3, CLASSES, 1, stride=2)
+    with torch.no_grad():
+        assert model.bias is not None
+        model.bias[1] = float("-inf")
+    with pytest.raises(ValueError, match="infinite, of which upsampling makes NaN"):
+        check(model)
+
+
+def test_a_network_that_cannot_be_copied_is_refused_in_one_line() -> None:
+    model = nn.Conv2d(3, CLASSES, 1)
+    model.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match="Conv2d cannot be copied: TypeError: .*lock"):
         check(model)
 
 

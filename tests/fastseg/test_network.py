@@ -56,6 +56,13 @@ def after(layer, channels):
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Conv2d(3, channels, 3, 1, 1), layer)
 
+class TwoPictures(torch.nn.Conv2d):
+    def forward(self, x, before):
+        return super().forward(x - before)
+
+def two_pictures(num_classes):
+    return TwoPictures(3, num_classes, 1)
+
 def sigmoid():
     return after(torch.nn.Sigmoid(), 1)
 
@@ -252,6 +259,12 @@ def test_a_module_that_cannot_be_imported_is_one_line_with_its_place(project: Pa
 def test_outputs_that_are_no_logits_are_recognised(project: Path, name: str, message: str) -> None:
     network = open_network(f"their_nets:{name}", numbered_classes(2), size=(64, 48))
     with pytest.raises(CheckpointError, match=message):
+        network.check()
+
+
+def test_a_forward_that_needs_more_is_named_with_its_place(project: Path) -> None:
+    network = open_network("their_nets:two_pictures", numbered_classes(2), size=(64, 48))
+    with pytest.raises(CheckpointError, match=r"missing 1 .*'before' \(.*their_nets.py:\d+\)"):
         network.check()
 
 
