@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import (
     Any,
@@ -32,6 +33,7 @@ IGNORE_INDEX = 255
 MAX_STATISTIC = 1e6  # of a mean or a standard deviation
 MAX_SIDE = 16384  # pixels: more is a damaged or hostile manifest
 MAX_DEPTH = 50
+MAX_ARTIFACTS, MAX_SCENES = 1000, 64  # there are some ten targets, and six scenes
 MAX_INTEGER = (1 << 63) - 1
 MAX_TEXT = 200  # characters: a name that fits no line is none
 MAX_TEXTS = {"trained_on": 4000, "data_licence": 4000, "path": 500, "entry": 500}
@@ -202,11 +204,14 @@ def _limits(manifest: Manifest) -> List[_Limit]:
     given, output = manifest.input, manifest.output
     count, names = len(manifest.classes), [entry.name for entry in manifest.classes]
     targets = [artifact.target for artifact in manifest.artifacts]
+    scenes = len(manifest.selftest)
     sides, own = f"1 to {MAX_SIDE} pixels", manifest.model.normalization
     return [
         ("classes", count, 1 <= count <= IGNORE_INDEX, f"1 to {IGNORE_INDEX} of them"),
         ("classes", _repeated(names), len(set(names)) == count, "each name once"),
         ("artifacts", _repeated(targets), len(set(targets)) == len(targets), "each target once"),
+        ("artifacts", len(targets), len(targets) <= MAX_ARTIFACTS, f"at most {MAX_ARTIFACTS}"),
+        ("selftest", scenes, scenes <= MAX_SCENES, f"at most {MAX_SCENES} scenes"),
         ("model.normalization", own, _normalises(manifest.model), "three means, three stds"),
         ("model.usage", manifest.model.usage, manifest.model.usage in USAGES, f"one of {USAGES}"),
         ("input.width", given.width, 1 <= given.width <= MAX_SIDE, sides),
@@ -257,13 +262,16 @@ def _artifact_limits(manifest: Manifest) -> Iterator[_Limit]:
         count, named = len(manifest.classes), io.get("num_classes")
         one_each = f"{count}, one for each of the classes that the manifest names"
         yield f"{place}.io.num_classes", named, named is None or named == count, one_each
-        backend, version = requires.get("backend", "x"), requires.get("min_version", "")
+        backend = requires.get("backend", "x")
         name = isinstance(backend, str) and _BACKEND.fullmatch(backend) is not None
         yield f"{place}.requires.backend", backend, name, "the name of a backend, as onnxruntime"
-        short = _is_text(version) and len(version) <= 32
-        yield f"{place}.requires.min_version", version, short, "a version, as 1.17"
+        for key, version in requires.items():
+            short = not key.startswith("min_") or (_is_text(version) and len(version) <= 32)
+            yield f"{place}.requires.{key}", version, short, "a version, as 1.17"
         recorded = artifact.extra.get(SELFTEST_AGREEMENTS)
         each = recorded if isinstance(recorded, list) else [recorded]
+        if isinstance(recorded, list) and None in recorded:
+            yield f"{place}.extra.{SELFTEST_AGREEMENTS}", None, False, "a fraction, 0 to 1"
         fractions = [(f"extra.{SELFTEST_AGREEMENTS}", value) for value in each]
         fractions += [(f"extra.{SELFTEST_AGREEMENT}", artifact.extra.get(SELFTEST_AGREEMENT))]
         fractions += [(f"verification.{key}", proof.get(key)) for key in _FRACTIONS]
@@ -291,7 +299,7 @@ def _is_sha256(entry: FileEntry) -> bool:
 
 
 def _repeated(names: List[str]) -> List[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _without_repeats(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle import BundleError, open_bundle
 from fastseg_runtime.manifest import FileEntry
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from tests.doubles.tiny_bundle import (
     empty_plan,
     entry_of,
     full_plan,
+    noise,
     strongest_channel,
 )
 
@@ -256,11 +258,70 @@ def test_a_selftest_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
 def test_a_selftest_that_inflates_without_bound_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("image.npy", bytes(300 << 20))
+        archive.writestr("image.npy", bytes(600 << 20))
     path = _with_selftest(file.getvalue()).write(tmp_path / "inflate.fastseg")
     assert path.stat().st_size < 1 << 20
-    with open_bundle(path) as bundle, pytest.raises(BundleError, match="claim 314572800 bytes"):
+    with open_bundle(path) as bundle, pytest.raises(BundleError, match="claim 629145600 bytes"):
         bundle.selftests()
+
+
+def _npz(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def _npy(shape: str, content: bytes = b"") -> bytes:
+    """An array as numpy writes it, of any claim."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+def _torn() -> bytes:
+    content = bytearray(
+        _npz(image=_npy("(9, 9, 3)", noise(9, 9).tobytes()), classes=_npy("(1, 1)"))
+    )
+    start = content.find(b"image.npy") + 9
+    content[start : start + 100] = bytes(byte ^ 0x5A for byte in content[start : start + 100])
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _torn(),
+        _npz(image=_npy("(99999, 99999, 3)"), classes=_npy("(1, 1)", b"0")),
+        _npz(image=_npy("((("), classes=_npy("(1, 1)", b"0")),
+        _npz(image=b"no array", classes=b"none"),
+    ],
+    ids=["torn", "a claim of 30 GB", "a header that does not end", "no array"],
+)
+def test_a_damaged_selftest_is_never_taken_for_a_failed_engine(
+    content: bytes, tmp_path: Path
+) -> None:
+    plan = _with_selftest(content).with_artifact("cpu-fp32", argmax_onnx())
+    path = plan.write(tmp_path / "damaged.fastseg")
+    with open_bundle(path) as bundle, pytest.raises(BundleError, match="no self-test scene"):
+        bundle.selftests()
+    with pytest.raises(BundleError, match="no self-test scene"):
+        RealtimeSegmentation(path)
+
+
+def test_the_scenes_of_a_selftest_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = full_plan().with_scene(noise(), noise()[..., 0] % 3)
+    path, one = plan.write(tmp_path / "two.fastseg"), 4 * noise()[..., 0].size
+    for most, taken in ((2 * one + 2048, True), (2 * one, False)):  # headers take some bytes
+        monkeypatch.setattr("fastseg_runtime.bundle._SCENES_MAX_BYTES", most)
+        with open_bundle(path) as bundle:
+            if taken:
+                assert len(bundle.selftests()) == 2
+            else:
+                with pytest.raises(BundleError, match="its arrays claim"):
+                    bundle.selftests()
 
 
 def test_extract_writes_one_targets_files_without_the_bundles_folders(

@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def test_a_class_name_has_at_most_200_characters(length: int) -> None:
         ("artifacts.0.extra", {"selftest_agreement": "1"}, "expected a fraction"),
         ("artifacts.0.extra", {"selftest_agreements": [1, 1.01]}, "1.01 .*expected a fraction"),
         ("artifacts.0.extra", {"selftest_agreements": 3}, "expected a fraction"),
+        ("artifacts.0.extra", {"selftest_agreements": [None]}, "None .*expected a fraction"),
+        ("artifacts.0.requires", {"min_onnxruntime": "9" * 5000}, r"min_onnxruntime: .*a version"),
+        ("artifacts.0.requires", {"min_litert": ESCAPES}, r"requires\.min_litert: .*a version"),
+        ("artifacts.0.requires", {"min_x": [1]}, r"requires\.min_x: \[1\] .*a version"),
+        ("selftest", [asdict(WHOLE.selftest[0])] * 65, "65 makes no sense.*at most 64 scenes"),
         ("artifacts.0.verification", {"miou": 60.1}, r"verification\.miou: 60\.1"),
         ("artifacts.0.verification", {"miou_drop": -1.5}, r"verification\.miou_drop"),
         ("artifacts.0.io", {"num_classes": 11}, "11 makes no sense here; expected 3, one for each"),
@@ -119,6 +125,22 @@ def test_what_json_does_not_have_is_written_as_null() -> None:
     artifact = replace(WHOLE.artifacts[0], verification={"miou": float("nan")})
     text = replace(WHOLE, artifacts=(artifact,)).to_json()
     assert Manifest.from_json(text).artifacts[0].verification == {"miou": None}
+
+
+@pytest.mark.parametrize("what", ["classes", "artifacts", "keys"])
+def test_a_manifest_of_very_many_names_is_refused_at_once(what: str) -> None:
+    table, many = json.loads(WHOLE.to_json()), 20_000
+    if what == "classes":
+        table["classes"] = [{"name": f"c{i}", "color": [0, 0, 0]} for i in range(many)]
+    elif what == "artifacts":
+        table["artifacts"] = [{**table["artifacts"][0], "target": f"t{i}"} for i in range(many)]
+    else:
+        table["artifacts"][0]["extra"] = {str(i): 0 for i in range(many)}
+    text = json.dumps(table).replace(f'"{many - 1}": 0', '"0": 0')
+    start = time.process_time()
+    with pytest.raises(ManifestError, match=r"20000 makes no sense|says '0' twice"):
+        Manifest.from_json(text)
+    assert time.process_time() - start < 5
 
 
 @given(st.text(st.characters()))
