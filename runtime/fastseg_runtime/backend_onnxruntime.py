@@ -8,7 +8,14 @@ import onnxruntime
 
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.bundle import BundleError
-from fastseg_runtime.manifest import Artifact, InputSpec, Manifest, ModelInfo, OutputSpec
+from fastseg_runtime.manifest import (
+    MAX_SIDE,
+    Artifact,
+    InputSpec,
+    Manifest,
+    ModelInfo,
+    OutputSpec,
+)
 from fastseg_runtime.metrics import Array
 from fastseg_runtime.named_files import check_onnx
 from fastseg_runtime.palette import numbered_classes
@@ -84,7 +91,7 @@ class OnnxRuntimeBackend:
         self._binding = self._bound = self._session = None
 
     def _bind(self, session: Any, source: ModelSource) -> None:
-        (image,), (output,) = session.get_inputs(), session.get_outputs()
+        image, output = _ports(session)
         expected = [1, source.input.height, source.input.width, 3]
         if image.type != "tensor(uint8)" or list(image.shape) != expected:
             raise ValueError(
@@ -125,22 +132,52 @@ def describe(path: Path) -> Manifest:
         raise
     except Exception as error:  # onnxruntime has a class of its own for each kind of damage
         raise ValueError(f"{path} is no ONNX file that loads here: {error}") from error
+    try:
+        return _described(session, path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _described(session: Any, name: str) -> Manifest:
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if metadata:
         return Manifest.from_json(metadata)
-    image, output = session.get_inputs()[0], session.get_outputs()[0]
+    image, output = _ports(session)
+    fixed = len(image.shape) == 4 and all(isinstance(side, int) for side in image.shape)
+    if not fixed or image.type != "tensor(uint8)" or (image.shape[0], image.shape[3]) != (1, 3):
+        raise ValueError(
+            "expected an input of tensor(uint8) (1, H, W, 3) of fixed size, got "
+            f"{image.type} {image.shape}; export it with fastseg-export"
+        )
+    if not all(1 <= side <= MAX_SIDE for side in image.shape):
+        raise ValueError(f"expected sides of 1 to {MAX_SIDE} pixels, got {image.shape}")
     is_logits = output.type == "tensor(float)"
-    if len(image.shape) != 4 or not all(isinstance(side, int) for side in image.shape):
-        raise ValueError(f"{path}: expected an input (1, H, W, 3) of fixed size, got {image.shape}")
+    count = output.shape[1] if is_logits and len(output.shape) == 4 else 0
+    if is_logits and (not isinstance(count, int) or not 1 <= count <= MAX_CLASSES):
+        raise ValueError(
+            f"expected logits (1, K, h, w), K of 1 to {MAX_CLASSES}, got {output.shape}; "
+            "export it with fastseg-export"
+        )
     return Manifest(
-        name=path.stem,
+        name=name,
         created="",
         tool="",
         model=ModelInfo("unknown", parameters=0, macs=0, checkpoint_sha256=""),
-        classes=numbered_classes(output.shape[1] if is_logits else MAX_CLASSES),
+        classes=numbered_classes(count or MAX_CLASSES),
         input=InputSpec(width=image.shape[2], height=image.shape[1]),
         output=OutputSpec("logits" if is_logits else "classes"),
     )
+
+
+def _ports(session: Any) -> Tuple[Any, Any]:
+    """Return the one input and the one output of a graph."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if (len(inputs), len(outputs)) != (1, 1):
+        raise ValueError(
+            "expected an ONNX graph with one input and one output, got "
+            f"{len(inputs)} and {len(outputs)}; export it with fastseg-export"
+        )
+    return inputs[0], outputs[0]
 
 
 def _siblings(artifact: Artifact) -> Dict[str, int]:

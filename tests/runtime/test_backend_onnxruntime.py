@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -7,6 +8,7 @@ from fastseg_runtime import NoBackendError, RealtimeSegmentation
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.backend_onnxruntime import OnnxRuntimeBackend
 from fastseg_runtime.manifest import Artifact, InputSpec, OutputSpec
+from onnx import TensorProto, helper
 
 from tests.doubles.tiny_bundle import (
     HEIGHT,
@@ -79,3 +81,71 @@ def test_a_graph_of_another_size_than_promised_is_refused(tmp_path: Path) -> Non
     plan = empty_plan().with_artifact("cpu-fp32", argmax_onnx(width=64))
     with pytest.raises(NoBackendError, match=r"expected an ONNX graph .* \[1, 32, 48, 3\], got"):
         RealtimeSegmentation(plan.write(tmp_path / "size.fastseg"))
+
+
+BYTES, FLOAT = TensorProto.UINT8, TensorProto.FLOAT
+FRAME = (BYTES, [1, 32, 48, 3])
+
+
+def passing_on(inputs: list[Any], outputs: list[Any]) -> bytes:
+    """A graph with inputs and outputs of these (type, shape); it casts the first input to each."""
+    nodes = [
+        helper.make_node("Cast", ["i0"], [f"o{index}"], to=kind)
+        for index, (kind, _) in enumerate(outputs)
+    ]
+    ports = [
+        [helper.make_tensor_value_info(f"{letter}{index}", *port) for index, port in enumerate(all)]
+        for letter, all in (("i", inputs), ("o", outputs))
+    ]
+    graph = helper.make_graph(nodes, "g", *ports)
+    opset = helper.make_opsetid("", 17)
+    return bytes(helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "told"),
+    [
+        ([FRAME, FRAME], [FRAME], "one input and one output, got 2 and 1"),
+        ([FRAME], [FRAME, FRAME], "one input and one output, got 1 and 2"),
+        ([(FLOAT, [1, 3, 32, 48])], [(FLOAT, [1, 3, 32, 48])], r"\(1, H, W, 3\).*float"),
+        ([(BYTES, [1, 3, 32, 48])], [(FLOAT, [1, 3, 32, 48])], r"\(1, H, W, 3\)"),
+        ([(BYTES, [1, "h", "w", 3])], [(FLOAT, [1, "h", "w", 3])], "of fixed size"),
+        ([(BYTES, [1, 0, 48, 3])], [(BYTES, [1, 0, 48, 3])], "sides of 1 to 16384"),
+        ([(BYTES, [1, 1 << 20, 48, 3])], [(BYTES, [1, 1 << 20, 48, 3])], "sides of 1 to 16384"),
+        (
+            [(BYTES, [1, 300, 48, 3])],
+            [(FLOAT, [1, 300, 48, 3])],
+            r"logits \(1, K, h, w\), K of 1 to 255",
+        ),
+    ],
+)
+def test_a_bare_graph_with_another_contract_is_refused_with_what_it_has(
+    inputs: list[Any], outputs: list[Any], told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "bare.onnx"
+    path.write_bytes(passing_on(inputs, outputs))
+    with pytest.raises(ValueError, match=f"bare.onnx.*{told}"):
+        RealtimeSegmentation(path)
+
+
+def test_a_bare_graph_without_input_or_output_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bare.onnx"
+    blank = helper.make_tensor("value", BYTES, [1], [0])
+    constant = helper.make_node("Constant", [], ["o"], value=blank)
+    output = helper.make_tensor_value_info("o", BYTES, [1])
+    path.write_bytes(
+        helper.make_model(
+            helper.make_graph([constant], "g", [], [output]),
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=9,
+        ).SerializeToString()
+    )
+    with pytest.raises(ValueError, match="got 0 and 1"):
+        RealtimeSegmentation(path)
+
+
+def test_a_damaged_description_in_a_bare_graph_is_said_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "bare.onnx"
+    path.write_bytes(argmax_onnx(metadata={"fastseg": "{}"}))
+    with pytest.raises(ValueError, match=r"bare\.onnx: .*schema None"):
+        RealtimeSegmentation(path)
