@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from fastseg_runtime.bundle import Scene, open_bundle
-from fastseg_runtime.manifest import Artifact, Manifest
+from fastseg_runtime.manifest import MAX_TEXT, Artifact, Manifest
 from fastseg_runtime.opening import NoBackendError, Wish
 from fastseg_runtime.selftest import run_selftest
 from fastseg_runtime.session import RealtimeSegmentation
@@ -37,7 +37,9 @@ def _describe_artifact(artifact: Artifact) -> str:
         if isinstance(proof.get(key), (int, float)):
             line += f", {label} {100 * proof[key]:.2f} %"
     if proof:
-        line += f" ({proof.get('images', '?')} images of {proof.get('data', 'unknown data')})"
+        count, data = str(proof.get("images", "?")), str(proof.get("data", "unknown data"))
+        # Of an open table: on one line, so that it cannot look like another artifact's.
+        line += " (" + " ".join(f"{count:.20} images of {data:.{MAX_TEXT}}".split()) + ")"
     return line if proof else f"{line}, not verified"
 
 
@@ -92,6 +94,10 @@ def _verify_artifact(
             outcome = run_selftest(session.infer, scenes, artifact, len(session.classes))
         except Exception as error:  # engines raise classes of their own
             return {**row, "passed": False, "reason": " ".join(str(error).split())}
+    if outcome.wrong_id is not None:
+        row["reason"] = (
+            f"scene {outcome.scene} shows class id {outcome.wrong_id}, which has no name"
+        )
     return {
         **row,
         "agreement": outcome.agreement,

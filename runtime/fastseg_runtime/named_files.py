@@ -89,13 +89,15 @@ def check_onnx(content: bytes, name: str, members: Optional[Mapping[str, int]] =
         The members that it names.
 
     Raises:
-        BundleError: it names another file, or bytes that the file has not.
-        ValueError: it cannot be read as ONNX.
+        BundleError: it is damaged, or names another file, or bytes that the file has not.
+        ValueError: another format, or larger than any network.
     """
     if content[4:8] == b"ORTM":  # another format, which onnxruntime takes by these bytes
         raise ValueError(f"{name} is in onnxruntime's own format; expected ONNX")
     named: Set[str] = set()
+    has_graph = False
     for kind, fields in _messages(content, name, "ModelProto", ONNX):
+        has_graph = has_graph or kind == "GraphProto"
         if kind == "TensorProto":
             named.update(_check_tensor(content, fields, name, members or {}))
         elif kind == "NodeProto" and b"EPContext" in _texts(content, fields, _OP_TYPE):
@@ -103,6 +105,8 @@ def check_onnx(content: bytes, name: str, members: Optional[Mapping[str, int]] =
                 f"{name} holds an engine that was compiled elsewhere (an EPContext node), or the "
                 "name of one; export the network as a graph"
             )
+    if not has_graph:
+        raise _malformed(name)
     return named
 
 
@@ -133,13 +137,14 @@ def check_tflite(content: bytes, name: str) -> None:
     """Refuse a .tflite whose weights lie in other files.
 
     Raises:
-        BundleError: they do.
-        ValueError: not a .tflite.
+        BundleError: they do, or it is no .tflite.
     """
     external_buffer_groups, external_buffers = 8, 9  # slots of Model in LiteRT's schema.fbs
     try:
         (root,) = struct.unpack_from("<I", content)
         (back,) = struct.unpack_from("<i", content, root)
+        if root < back or content[4:8] != b"TFL3":  # Python would count from the end
+            raise _malformed(name)
         (table_bytes,) = struct.unpack_from("<H", content, root - back)
         for slot in (external_buffer_groups, external_buffers):
             at = 4 + 2 * slot
@@ -148,7 +153,7 @@ def check_tflite(content: bytes, name: str) -> None:
             if struct.unpack_from("<H", content, root - back + at) != (0,):
                 raise BundleError(f"{name} keeps weights in other files; export it as one file")
     except struct.error as error:
-        raise ValueError(f"{name} is no .tflite file: it ends early") from error
+        raise _malformed(name) from error
 
 
 def _check_tensor(
@@ -285,5 +290,5 @@ def _varint(content: bytes, at: int, end: int, name: str) -> Tuple[int, int]:
     raise _malformed(name)
 
 
-def _malformed(name: str) -> ValueError:
-    return ValueError(f"{name} is damaged, or no model of its kind: its bytes make no sense")
+def _malformed(name: str) -> BundleError:
+    return BundleError(f"{name} is damaged, or no model of its kind: its bytes make no sense")

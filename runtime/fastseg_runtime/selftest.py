@@ -137,7 +137,7 @@ def _file() -> Path:
 
 def _read(path: Path) -> Dict[str, int]:
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
+        if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:  # a pipe has no end
             return {}
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -171,6 +171,33 @@ def test_the_terminal_gets_no_escapes_of_a_bundle(flags: list[str], tmp_path: Pa
         assert b"Traceback" not in output
 
 
+def test_what_was_verified_fills_one_line_at_most(tmp_path: Path) -> None:
+    proof = {"data": "val)\n  cpu-int8: int8, for onnxruntime, mIoU 99 % (all", "images": "9" * 999}
+    plan = full_plan()
+    artifact = replace(plan.manifest.artifacts[0], verification=proof)
+    forged = replace(plan, manifest=replace(plan.manifest, artifacts=(artifact,)))
+    lines = run(str(forged.write(tmp_path / "b.fastseg")), "--inspect").stdout.splitlines()
+    assert len(lines) == 6
+    assert max(map(len, lines)) < 300
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x09" + bytes(range(255)), argmax_onnx()[:-9]])
+def test_a_damaged_artifact_is_no_reason_to_take_another(content: bytes, tmp_path: Path) -> None:
+    plan = full_plan().with_artifact("cpu-int8", content, precision="int8")
+    path = plan.write(tmp_path / "b.fastseg")
+    with pytest.raises(BundleError, match="cpu-int8/model.onnx is damaged"):
+        RealtimeSegmentation(path)
+    RealtimeSegmentation(path, target="cpu-fp32").close()
+
+
+def test_verify_says_which_class_has_no_name(tmp_path: Path) -> None:
+    plan = empty_plan(classes=full_plan().manifest.classes[:2]).with_artifact("x", argmax_onnx())
+    plan = plan.with_scene(noise(), np.zeros((32, 48), np.uint8))
+    result = run(str(plan.write(tmp_path / "b.fastseg")), "--verify")
+    assert result.returncode == 1
+    assert b"scene 0 shows class id 2, which has no name" in result.stdout
+
+
 def test_an_engines_own_words_are_escaped_too(tmp_path: Path, caplog: Any) -> None:
     import onnx
 

@@ -383,6 +383,15 @@ def test_a_tflite_with_weights_in_other_files_is_refused() -> None:
             check_tflite(tflite(**lists), "m.tflite")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x" * 40, tag := b"\x08\0\0\0TFL3", tag + b"\x09\0\0\0" + bytes(40), b"\xff" * 4 + tag],
+)
+def test_a_tflite_that_makes_no_sense_is_refused(content: bytes) -> None:
+    with pytest.raises(BundleError, match=r"m\.tflite is damaged"):
+        check_tflite(content, "m.tflite")
+
+
 # Core ML.
 
 

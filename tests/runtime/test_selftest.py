@@ -148,6 +148,16 @@ def test_a_damaged_memory_is_no_memory(
     assert scenes_run(path, monkeypatch) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_the_memory_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").mkdir()
+    os.mkfifo(tmp_path / "cache/selftests.json")
+    path = several(0, 0).write(tmp_path / "b.fastseg")
+    assert scenes_run(path, monkeypatch) == 2
+
+
 def test_a_home_that_cannot_be_written_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
