@@ -181,7 +181,7 @@ def misfit(value: Any, image: tuple[int, ...], num_classes: int | None = None) -
     Args:
         value: anything.
         image: the images' shape.
-        num_classes: K; 1 logit is right for 2 classes. None: any number.
+        num_classes: K; 1 logit is right for 2 classes. None: any number, in maps of any size.
     """
     if not isinstance(value, Tensor):
         return f"gives {type(value).__name__}; {EXPECTED}"
@@ -193,6 +193,8 @@ def misfit(value: Any, image: tuple[int, ...], num_classes: int | None = None) -
         return f"gives {shape}; {EXPECTED}"
     if shape[0] != image[0]:
         return f"gives {shape} for a batch of {image[0]}; {EXPECTED}"
+    if num_classes is None and shape[1] <= MAX_CLASSES:
+        return ""
     return _wrong_count(shape, num_classes) or _wrong_size(shape, image)
 
 

@@ -200,7 +200,7 @@ def package_text(network: Network) -> PackageText:
         description=f"Semantic segmentation into {len(info.classes)} classes: {network.name} "
         f"({info.variant}), {info.width}x{info.height}{trained_on}",
         author=f"fastseg-edge {__version__}",
-        licence=f"Weights: {describe_usage(info.usage)}. "
+        licence=f"Weights: {describe_usage(info.usage)}. Data: "
         f"{info.data_licence or 'no licence stated in the checkpoint'}",
         version=network.sha256[:12],
         classes=info.classes,

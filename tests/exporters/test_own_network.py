@@ -66,7 +66,7 @@ class Guessing(nn.Conv2d):
 
 class Spectrum(nn.Module):
     def forward(self, x):
-        return torch.fft.rfft2(x).real
+        return nn.functional.interpolate(torch.fft.rfft2(x).real, size=x.shape[2:])
 
 class Strange(nn.Module):
     def __init__(self, num_classes):
