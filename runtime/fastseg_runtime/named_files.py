@@ -134,26 +134,51 @@ def check_mlpackage(package: Path) -> None:
 
 
 def check_tflite(content: bytes, name: str) -> None:
-    """Refuse a .tflite whose weights lie in other files.
+    """Refuse a .tflite whose weights lie in other files, or outside of this one.
+
+    LiteRT adds offset and size of a buffer in 64 bits and looks at the sum alone: an offset of
+    2**64 - 8 gives a network the memory before its file.
 
     Raises:
         BundleError: they do, or it is no .tflite.
     """
-    external_buffer_groups, external_buffers = 8, 9  # slots of Model in LiteRT's schema.fbs
+    buffers, external_buffer_groups, external_buffers = 4, 8, 9  # slots of Model in schema.fbs
+    offset, size = 1, 2  # of Buffer
     try:
-        (root,) = struct.unpack_from("<I", content)
-        (back,) = struct.unpack_from("<i", content, root)
-        if root < back or content[4:8] != b"TFL3":  # Python would count from the end
+        if content[4:8] != b"TFL3":
             raise _malformed(name)
-        (table_bytes,) = struct.unpack_from("<H", content, root - back)
-        for slot in (external_buffer_groups, external_buffers):
-            at = 4 + 2 * slot
-            if at + 2 > table_bytes:
-                continue
-            if struct.unpack_from("<H", content, root - back + at) != (0,):
-                raise BundleError(f"{name} keeps weights in other files; export it as one file")
+        model = _pointed(content, 0)
+        if _slot(content, model, external_buffer_groups) or _slot(content, model, external_buffers):
+            raise BundleError(f"{name} keeps weights in other files; export it as one file")
+        at = _slot(content, model, buffers)
+        vector = _pointed(content, at) if at else 0
+        (count,) = struct.unpack_from("<I", content, vector) if at else (0,)
+        if count > MAX_FIELDS:
+            raise ValueError(f"{name} has too many parts to be a network")
+        for index in range(count):
+            buffer = _pointed(content, vector + 4 + 4 * index)
+            places = [_slot(content, buffer, slot) for slot in (offset, size)]
+            if sum(struct.unpack_from("<Q", content, at)[0] for at in places if at) > len(content):
+                raise BundleError(f"{name} wants bytes that it does not have; export it again")
     except struct.error as error:
         raise _malformed(name) from error
+
+
+def _pointed(content: bytes, at: int) -> int:
+    """Return the place that an offset of a flatbuffer points to."""
+    return at + int(struct.unpack_from("<I", content, at)[0])
+
+
+def _slot(content: bytes, table: int, slot: int) -> int:
+    """Return the place of a field of a flatbuffer's table; 0 where it has none."""
+    at = table - int(struct.unpack_from("<i", content, table)[0])
+    if at < 0:  # Python would count from the end
+        raise struct.error("a table before the file")
+    (table_bytes,) = struct.unpack_from("<H", content, at)
+    if 4 + 2 * slot + 2 > table_bytes:
+        return 0
+    (place,) = struct.unpack_from("<H", content, at + 4 + 2 * slot)
+    return table + int(place) if place else 0
 
 
 def _check_tensor(

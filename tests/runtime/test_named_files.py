@@ -384,6 +384,24 @@ def test_a_tflite_with_weights_in_other_files_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("offset", "size", "taken"),
+    [(40, 8, True), (1 << 40, 8, False), (8, 1 << 40, False), ((1 << 64) - 8, 16, False)],
+)
+def test_a_tflite_takes_no_bytes_outside_of_itself(offset: int, size: int, taken: bool) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.offset, buffer.size = offset, size
+    content = tflite(buffers=[schema.BufferT(), buffer])
+    if taken:
+        check_tflite(content, "m.tflite")
+    else:
+        with pytest.raises(BundleError, match=r"m\.tflite wants bytes that it does not have"):
+            check_tflite(content, "m.tflite")
+
+
+@pytest.mark.parametrize(
     "content",
     [b"", b"x" * 40, tag := b"\x08\0\0\0TFL3", tag + b"\x09\0\0\0" + bytes(40), b"\xff" * 4 + tag],
 )
