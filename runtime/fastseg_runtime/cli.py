@@ -106,6 +106,8 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.cache:
         return commands.show_or_clear_cache(options)
     if options.doctor:
+        if options.model is not None:
+            commands.check_usage(options)
         return commands.examine_device(options)
     actions: Dict[str, Callable[[argparse.Namespace], int]] = {
         "inspect": commands.inspect_bundle,

@@ -153,7 +153,7 @@ class Manifest:
         try:
             table = json.loads(
                 text,
-                object_pairs_hook=_without_repeats,
+                object_pairs_hook=without_repeats,
                 parse_int=_short_integer,
             )
         except (ValueError, RecursionError) as error:
@@ -302,7 +302,7 @@ def _repeated(names: List[str]) -> List[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def _without_repeats(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def without_repeats(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     """Refuse an object that says something twice: readers would differ in what they take."""
     table = dict(pairs)
     if len(table) < len(pairs):

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
 from fastseg_runtime.bundle import BundleError
+from fastseg_runtime.manifest import without_repeats
 
 # Of onnx/onnx.proto: message -> field number -> the message in it, where that leads to a tensor.
 ONNX: Dict[str, Dict[int, str]] = {
@@ -228,7 +229,8 @@ def _check_ml_program(content: bytes, name: str, members: Mapping[str, int]) -> 
 def _items(content: bytes, name: str) -> List[str]:
     """Return the paths that a package's Manifest.json names."""
     try:
-        entries: Any = json.loads(content.decode("utf-8")).get("itemInfoEntries", {})
+        table: Any = json.loads(content.decode("utf-8"), object_pairs_hook=without_repeats)
+        entries = table.get("itemInfoEntries", {})
         return [str(item["path"]) for item in entries.values()]
     except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{name} is no manifest of a Core ML package") from error

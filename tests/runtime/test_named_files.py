@@ -461,6 +461,15 @@ def test_a_core_ml_package_names_its_own_files_alone(
             check_mlpackage(path)
 
 
+def test_a_core_ml_package_that_names_its_files_twice_is_refused(tmp_path: Path) -> None:
+    path = package(tmp_path / "m.mlpackage", ml_program("@model_path/weights/weight.bin"), *ITEMS)
+    whole = (path / "Manifest.json").read_text()
+    other = json.dumps({"itemInfoEntries": {"0": {"path": "../../elsewhere.mlmodel"}}})
+    (path / "Manifest.json").write_text(other[:-1] + ", " + whole[1:])
+    with pytest.raises(ValueError, match="no manifest of a Core ML package"):
+        check_mlpackage(path)
+
+
 def test_a_core_ml_model_that_links_another_is_refused(tmp_path: Path) -> None:
     path = package(tmp_path / "m.mlpackage", field(556, field(1, b"x")), *ITEMS)
     with pytest.raises(ValueError, match="no ML program"):

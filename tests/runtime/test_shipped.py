@@ -74,7 +74,9 @@ def test_weights_that_are_not_for_the_required_use_are_refused_before_anything_r
         assert last.startswith("fastseg-run: ") and "--require-usage commercial was given" in last
 
 
-@pytest.mark.parametrize("command", [["--verify"], ["--extract", "cpu-fp32"], ["--inspect"]])
+@pytest.mark.parametrize(
+    "command", [["--verify"], ["--extract", "cpu-fp32"], ["--inspect"], ["--doctor"]]
+)
 def test_a_bundle_is_refused_by_every_command_that_takes_the_requirement(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
