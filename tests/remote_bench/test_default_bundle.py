@@ -89,6 +89,8 @@ def test_a_file_for_a_host_is_named_by_its_content(folder):
     with pytest.raises(UsageError, match="photo.jpg is neither a host nor a bundle, but a JPEG"):
         check(["photo.jpg"], Plan(), None)
     check(["jetson.local"], Plan(), None)
+    with pytest.raises(UsageError, match="neither a host nor a bundle, but a text file"):
+        check([str(folder / "jetson.local")], Plan(), None)
 
 
 @pytest.mark.parametrize(

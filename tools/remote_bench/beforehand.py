@@ -48,7 +48,8 @@ def _kind_of_file(name: str) -> str:
     if not Path(name).is_file():
         return ""
     kind = file_kind(name)
-    return "" if kind in (UNKNOWN, "a text file", "an empty file") else kind
+    may_be_a_host = "/" not in name and kind in (UNKNOWN, "a text file", "an empty file")
+    return "" if may_be_a_host else kind
 
 
 def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
