@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -161,7 +162,7 @@ def export(
         timeout_s=timeout,
         require_usage=require_usage,
     )
-    with ExportProgress(log) as progress:
+    with redirect_stdout(sys.stderr), ExportProgress(log) as progress:  # networks may print
         outcome = export_bundle(plan, progress.tell, progress.show)
     _report(plan, outcome, as_json)
     raise typer.Exit(1 if outcome.failed else 0)
@@ -252,8 +253,8 @@ def _list_targets(as_json: bool) -> None:
 def _compare(
     bundle: Path, source: NetworkSource | None, data: str | None, images: int, as_json: bool
 ) -> None:
-    network = source.open() if source else None
-    with ExportProgress(log) as progress:
+    with redirect_stdout(sys.stderr), ExportProgress(log) as progress:
+        network = source.open() if source else None
         found = compare_bundle(bundle, network, data, images, progress.tell, progress.show)
     if as_json:
         print(json.dumps(found.to_table(), indent=1))

@@ -93,6 +93,20 @@ def test_what_cannot_be_had_is_exit_code_1_and_one_line(
     assert "Traceback" not in err
 
 
+def test_what_a_network_prints_stays_out_of_the_results(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("chatty.py").write_text(
+        "import torch\nprint('imported')\nclass Net(torch.nn.Module):\n"
+        "    def forward(self, x):\n        print(x.shape)\n        return x.mean()\n"
+    )
+    Path("classes.txt").write_text("road\nsky\n")
+    code, out, err = cli("chatty:Net", "--classes", "classes.txt", "--json")
+    assert (code, out) == (1, "")
+    assert "imported\n" in err and "torch.Size([1, 3," in err
+
+
 def test_a_folder_that_is_missing_is_told_before_anything_is_converted(
     cli: Cli, checkpoint: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -114,7 +115,8 @@ def command(
         exports=export_cost,
         command=" ".join(["compare_models", *sys.argv[1:]]),
     )
-    results, ours = carry_out(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
+    with redirect_stdout(sys.stderr):  # networks may print
+        results, ours = carry_out(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
     if out is not None:
         write_report(results, ours, out)
     show(results, as_json)
