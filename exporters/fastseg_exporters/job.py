@@ -31,8 +31,10 @@ from fastseg_exporters.exporter import ExportedArtifact, Request, load_exporter
 from fastseg_exporters.source import NetworkSource
 
 LOG_LINES_SHOWN, LOG_LINE_WIDTH = 15, 500
+MAX_REFUSAL = 2000  # letters
 POLL_S = 0.2
 MEASURED = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+REFUSAL = "refusal.txt"  # in the job's folder: why nothing came of it, on one line
 VARIANTS = "keep_floats"  # in job.json, beside the fields of Job
 
 
@@ -113,7 +115,9 @@ def run_variants(
             f"{_name(job)} took more than {timeout_s:.0f} s and was stopped; "
             f"give it more with --timeout. {_tail(folder)}"
         )
-    result = folder / "result.json"
+    refusal, result = folder / REFUSAL, folder / "result.json"
+    if refusal.is_file():
+        raise ConversionError(f"{_name(job)} failed: {refusal.read_text('utf-8')}")
     if code != 0 or not result.is_file():
         raise ConversionError(f"{_name(job)} {_ending(code)}. {_tail(folder)}")
     seconds = (time.monotonic() - start) / len(keep_floats)
@@ -226,18 +230,22 @@ def _peak_memory_mb() -> float:
     return max(peaks) / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes or kilobytes
 
 
+def _refuse(folder: Path, why: str) -> int:
+    """Say it apart from the log, into which converters print whole graphs."""
+    write_file(folder / REFUSAL, " ".join(why.split())[:MAX_REFUSAL].encode("utf-8", "replace"))
+    return 1
+
+
 def main(folder: Path) -> int:
     """Be the child: convert, write result.json last."""
     try:
         artifacts = _export(*_read(folder), folder)
     except (ValueError, ImportError, RuntimeError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        return _refuse(folder, f"{type(error).__name__}: {error}")
     except (Exception, SystemExit) as error:
         if not place_of(error):
             raise
-        print(describe_error(error), file=sys.stderr)  # the user's own code
-        return 1
+        return _refuse(folder, describe_error(error))  # the user's own code
     tables = [dataclasses.asdict(artifact) for artifact in artifacts]
     result = {"artifacts": tables, "peak_memory_mb": _peak_memory_mb()}
     write_file(folder / "result.json", json.dumps(result).encode())

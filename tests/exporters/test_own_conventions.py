@@ -69,6 +69,11 @@ def broken(num_classes):
     net.forward = lambda x: {}["features"]
     return net
 
+def pyramid(num_classes):  # as in PSPNet: ONNX takes whole windows only, and torch prints its graph
+    net = Net(num_classes)
+    net.stem.extend([nn.AdaptiveAvgPool2d(6), nn.Upsample((16, 32))])
+    return net
+
 def odd_height(num_classes):
     net = Net(num_classes)
     def forward(x):
@@ -170,6 +175,13 @@ def test_what_cannot_be_right_is_refused_before_anything_is_converted(
         export_bundle(plan(source, ("cpu-fp32",)))
     assert "\n" not in str(caught.value)
     assert not (folder / "own.fastseg").exists()
+
+
+def test_what_a_converter_cannot_take_is_one_line(folder: Path) -> None:
+    source = NetworkSource("nets:pyramid", numbered_classes(5), None, SIZE)
+    refused = export_bundle(plan(source, ("cpu-fp32",))).failed["cpu-fp32"]
+    assert "ONNX cannot express" in refused and "adaptive_avg_pool2d" in refused
+    assert "\n" not in refused
 
 
 @pytest.mark.parametrize("target", ["cpu-int8", "jetson-int8"])
