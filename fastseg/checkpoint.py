@@ -56,6 +56,8 @@ class CheckpointInfo:
     normalization: Normalization | None = (
         None  # the network's own, where it is not (x - mean) / std
     )
+    output_name: str = ""  # of a network of one's own: which output are its logits
+    threshold: float = 0.5  # with one logit: it was trained for the second class above this
 
     def input_normalization(self) -> Normalization:
         """Return what the network itself takes; mean and std are what artifacts are given."""

@@ -144,7 +144,8 @@ def open_network(
         size: (width, height) to run at, instead of the checkpoint's.
         normalization: the network's own; None: what the checkpoint says, else (x - 128) / 64.
         output_name: of one's own network's outputs, the path of the logits: "out", "1", "aux.0".
-        threshold: of the probability above which one logit means the second class.
+        threshold: of the probability above which one logit means the second class; 0.5 where the
+            weights' header names none.
 
     Raises:
         CheckpointError: the network cannot be had from this.
@@ -163,6 +164,8 @@ def open_network(
         info = _with_normalization(info, normalization, spec, fixed=Path(spec).suffix not in TORCH)
         if classes is not None:
             info = dataclasses.replace(info, classes=classes)
+    output_name = output_name or info.output_name
+    threshold = info.threshold if threshold == Reading.threshold else threshold
     if size is not None:
         info = dataclasses.replace(info, width=size[0], height=size[1])
     used = Network(model.eval(), info, name_of(spec), "", output_name, threshold)

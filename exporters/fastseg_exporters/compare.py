@@ -131,12 +131,18 @@ def _reference(
         runner = pytorch_runner(network, manifest.output.mask_stride)
         yield runner.infer_new, f"PyTorch, {network.name}"
         return
-    for artifact in sorted(manifest.artifacts, key=lambda a: FLOAT_FIRST.get(a.precision, 9)):
+    floats = [a for a in manifest.artifacts if a.precision in FLOAT_FIRST]
+    if not floats:
+        raise ValueError(
+            f"{path} holds no float artifact to compare with: name the network that it was made "
+            f"of, fastseg-export NETWORK --compare {path}"
+        )
+    for artifact in sorted(floats, key=lambda a: FLOAT_FIRST[a.precision]):
         with contextlib.suppress(NoBackendError):
             session = _open(path, artifact)
             break
     else:
-        raise NoBackendError(f"no artifact of {path} runs on this machine", ())
+        raise NoBackendError(f"no float artifact of {path} runs on this machine", ())
     with session:
         yield session.infer, f"{artifact.target} of the bundle"
 

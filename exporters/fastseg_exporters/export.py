@@ -43,7 +43,7 @@ from fastseg_exporters.job import Converted, Job, run_job, run_variants
 from fastseg_exporters.ladder import GateError, Rung, Tools, climb_down
 from fastseg_exporters.progress import Progressing, silent
 from fastseg_exporters.proof import Prover
-from fastseg_exporters.reference import VerificationSet, pytorch_runner
+from fastseg_exporters.reference import VerificationSet, pytorch_runner, smaller_mask_cost
 from fastseg_exporters.source import NetworkSource
 
 FEW_SCENES = 8  # to rank layers on
@@ -128,7 +128,7 @@ def export_bundle(
     if manifest.artifacts:  # what they were held to: an older bundle has fewer scenes
         with open_bundle(plan.out) as bundle:
             selftests = bundle.selftests()
-    outcome = Outcome(manifest)
+    outcome, mask_cost = Outcome(manifest), None
     scenes, few = (
         VerificationSet(
             plan.verify_data,
@@ -142,6 +142,10 @@ def export_bundle(
     progress("comparing the graph with the network", 0, 0)
     images = [image_HW3 for image_HW3, _ in selftests] + scenes.first_images(CHECKED_FRAMES)
     keep_norms = check_graph(network, [_at_size(network, image) for image in images], tell)
+    if plan.mask_stride > 1:
+        mask_cost = smaller_mask_cost(network, scenes)
+        if mask_cost is not None:
+            tell(f"masks at 1/{plan.mask_stride} cost {100 * mask_cost:.2f} points of mIoU alone")
     for target in plan.targets:
         if plan.resume and _is_there(outcome.manifest, target, plan):
             tell(f"{target.name}: in {plan.out} already")
@@ -159,7 +163,7 @@ def export_bundle(
                 outcome.failed[target.name] = str(error)
                 tell(f"{target.name}: {error}")
                 continue
-            _add(outcome, contents, plan, target, rung, time.monotonic() - start)
+            _add(outcome, contents, plan, target, rung, time.monotonic() - start, mask_cost)
             write_bundle(plan.out, outcome.manifest, contents)
     return outcome
 
@@ -263,6 +267,7 @@ def _add(
     target: Target,
     rung: Rung,
     seconds: float,
+    mask_cost: float | None,
 ) -> None:
     """Put an artifact into the manifest and its files among the members, in place of older ones."""
     for name in [name for name in contents if name.startswith(f"artifacts/{target.name}/")]:
@@ -277,6 +282,7 @@ def _add(
         SELFTEST_AGREEMENTS: list(rung.verification.selftest_agreements),
         "bounds_ms": bounds_ms(manifest, target, rung.precision),
         "float_layers": list(rung.float_layers),
+        "mask_cost": mask_cost,
         "export": {
             "seconds": round(seconds, 1),
             "conversion_seconds": round(rung.converted.seconds, 1),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fastseg_runtime.backend import ModelSource
 from fastseg_runtime.frame_runner import FrameRunner
 from fastseg_runtime.manifest import Artifact, InputSpec, OutputSpec
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.metrics import Array, confusion_matrix, mean_iou
 from torch import Tensor
 
 from fastseg import Network
@@ -67,6 +67,20 @@ def reference_logits(network: Network, image_1HW3: Array, mask_stride: int = 1) 
         if logits_1Khw.shape[-2:] == size:
             return logits_1Khw
         return F.interpolate(logits_1Khw, size=size, mode="bilinear", align_corners=False)
+
+
+def smaller_mask_cost(network: Network, scenes: "VerificationSet") -> float | None:
+    """Return by how much a smaller mask alone lowers PyTorch's mIoU; None without labels."""
+    if not scenes.labelled:
+        return None
+    whole, count = pytorch_runner(network), len(network.info.classes)
+    full_KK, small_KK = np.zeros((2, count, count))
+    for scene in scenes:
+        if scene.label_HW is not None:
+            whole_HW = whole.infer_new(scene.image_HW3)
+            full_KK += confusion_matrix(whole_HW, scene.label_HW, count)
+            small_KK += confusion_matrix(scene.reference_HW, scene.label_HW, count)
+    return mean_iou(full_KK) - mean_iou(small_KK)
 
 
 def pytorch_runner(network: Network, mask_stride: int = 1) -> FrameRunner:

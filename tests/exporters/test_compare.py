@@ -75,6 +75,14 @@ def test_without_the_network_the_bundles_float_artifact_stands_for_it(bundle: Pa
     assert row.found is not None and row.found.agreement == 1.0
 
 
+def test_a_bundle_of_int8_alone_is_not_compared_with_itself(bundle: Path, tmp_path: Path) -> None:
+    manifest, contents = read_members(bundle)
+    only = tuple(a for a in manifest.artifacts if a.target == "cpu-int8-weights")
+    write_bundle(tmp_path / "int8.fastseg", dataclasses.replace(manifest, artifacts=only), contents)
+    with pytest.raises(ValueError, match="no float artifact to compare with: name the network"):
+        compare_bundle(tmp_path / "int8.fastseg", data=DATA, count=2)
+
+
 def test_another_network_is_no_reference(bundle: Path, checkpoint: Path) -> None:
     network = NetworkSource(str(checkpoint)).open()
     with pytest.raises(ValueError, match="was made of another network"):

@@ -192,6 +192,9 @@ def test_other_outputs_run_too(
     path = tmp_path / "tiny.fastseg"
     outcome = export_bundle(plan(source, path, **changes))
     assert outcome.failed == {}
+    (artifact,) = outcome.manifest.artifacts
+    # What a smaller mask costs is the network's own loss, and stands beside the artifact's.
+    assert (artifact.extra["mask_cost"] is not None) == ("mask_stride" in changes)
     with RealtimeSegmentation(path) as session:
         assert session.infer(np.zeros((64, 96, 3), np.uint8)).shape == (64, 96)
 

@@ -87,6 +87,19 @@ def test_what_the_loader_uses_is_in_the_checkpoint_and_comes_back(project: Path)
         open_network("own_nets:Net", weights=weights, normalization=NAMED["unit"])
 
 
+def test_the_chosen_output_and_the_threshold_come_back_with_the_weights(project: Path) -> None:
+    model = open_network("own_nets:Two", classes_of(), output_name="1").model
+    info = CheckpointInfo("own_nets:Two", classes_of(), output_name="1", threshold=0.3)
+    save_checkpoint("two.safetensors", model, info)
+    again = open_network("own_nets:Two", weights=Path("two.safetensors"))
+    assert (again.output_name, again.threshold) == ("1", 0.3)
+    chosen = {"output_name": "0", "threshold": 0.6}
+    other = open_network("own_nets:Two", weights=Path("two.safetensors"), **chosen)
+    assert (other.output_name, other.threshold) == ("0", 0.6)
+    trainer = build_trainer(config("own_nets:Two", output_name="1"), project / "run")
+    assert trainer.run is not None and trainer.run.info.output_name == "1"
+
+
 def test_training_goes_on_with_what_the_weights_were_trained_with(project: Path) -> None:
     model = open_network("own_nets:Net", classes_of()).model
     info = CheckpointInfo("own_nets:Net", classes_of(), normalization=NAMED["unit"])

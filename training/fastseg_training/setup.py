@@ -189,6 +189,8 @@ def describe(
         },
         pruned=is_pruned(config),
         normalization=choose_normalization(config),
+        output_name=config.output_name,
+        threshold=config.threshold,
     )
 
 
