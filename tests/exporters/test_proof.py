@@ -11,8 +11,8 @@ from fastseg_exporters.progress import silent
 from fastseg_exporters.proof import Prover, proving_backend
 from fastseg_exporters.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.source import NetworkSource
+from fastseg_runtime.bundle import BundleError
 from fastseg_runtime.manifest import Artifact, OutputSpec
-from fastseg_runtime.opening import NoBackendError
 from fastseg_targets.profile import load_target
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def test_fp16_for_tensorrt_is_proven_on_the_graph_in_fp16(
     assert 0.5 < prover.likeness(job, converted) <= 1.0
 
     (converted.folder / "model-typed.onnx").write_bytes(b"no graph")
-    with pytest.raises(NoBackendError):
+    with pytest.raises(BundleError, match="model-typed.onnx is damaged"):
         prover.verify(job, converted)
 
 
