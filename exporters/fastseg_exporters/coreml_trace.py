@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from fastseg.deploy import DeployGraph
-from fastseg.own_code import describe_error
+from fastseg_exporters.value_reads import why_untraceable
 
 
 class ConversionError(RuntimeError):
@@ -43,7 +43,7 @@ def trace(graph: DeployGraph) -> ExportedProgram:
         exported = torch.export.export(ImageGraph(graph).eval(), (example_13HW,))
         program: ExportedProgram = exported.run_decompositions({})
     except Exception as error:  # torch raises many kinds, whatever the network's code does
-        reason = describe_error(error)
+        reason = why_untraceable(graph.core, example_13HW, error)
         raise ConversionError(f"torch.export cannot trace the network: {reason}") from error
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten.alias.default:  # slices that cut nothing off

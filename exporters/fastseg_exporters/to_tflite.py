@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from fastseg import DeployGraph
-from fastseg.own_code import describe_error
 from fastseg_exporters import to_tflite_quantized
 from fastseg_exporters.coreml_trace import describe_step
 from fastseg_exporters.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.to_tflite_graph import layer_names, shorten_names
+from fastseg_exporters.value_reads import why_untraceable
 
 try:
     import litert_torch
@@ -143,7 +143,7 @@ def convert(graph: DeployGraph, takes_bytes: bool) -> bytes:
         ).model_content()
     except Exception as error:  # converters of single operations raise anything
         step = failed_step(module, example_1HW3, str(error))
-        reason = describe_error(error)
+        reason = why_untraceable(module, example_1HW3, error)
         raise ConversionError(f"TFLite cannot take {step}: {reason}") from error
     return shorten_names(content)
 

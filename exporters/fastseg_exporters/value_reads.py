@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fastseg.fold import tensors_in
+from fastseg.own_code import describe_error
 
 READERS = {
     *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__contains__", "__array__"),
@@ -28,6 +29,20 @@ def first_value_read(module: nn.Module, image: Tensor) -> str:
     with torch.no_grad(), reads:
         module(image)
     return reads.place
+
+
+def why_untraceable(module: nn.Module, image: Tensor, error: BaseException) -> str:
+    """Return why torch could not follow a module: the line that reads a value, or its own words."""
+    try:
+        place = first_value_read(module, image)
+    except Exception:  # what the module itself raises is in `error`
+        place = ""
+    if not place:
+        return describe_error(error)
+    return (
+        "its Python looks at values of the picture; use torch.where or a tensor in place of "
+        + place
+    )
 
 
 class _Reads(TorchFunctionMode):

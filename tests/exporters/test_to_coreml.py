@@ -239,7 +239,9 @@ def test_an_operation_that_cannot_be_proven_here_is_named_with_its_module(
 
 def test_a_network_that_torch_cannot_trace_is_an_error_that_says_so(tmp_path: Path) -> None:
     stubborn = Strange(lambda x: x if x.sum().item() > 0 else -x)
-    with pytest.raises(ConversionError, match="cannot trace the network"):
+    with pytest.raises(
+        ConversionError, match="cannot trace the network: its Python looks at values"
+    ):
         to_coreml.export(request(nn.Sequential(nn.Conv2d(3, CLASSES, 1), stubborn)), tmp_path)
 
 
