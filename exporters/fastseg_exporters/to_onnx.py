@@ -147,9 +147,11 @@ def failed_step(module: nn.Module, example: Tensor, message: str) -> str:
 
 
 def short(error: Exception) -> str:
-    """Return what a converter said, without the graph or tensor that it prints after it."""
-    said = str(error).strip().split("(type 'Tensor')")[0].splitlines()
-    return said[0].strip()[:500] if said else type(error).__name__
+    """Return what a converter said, without the advice, graph or tensor that it prints after it."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    for after in ("(type 'Tensor')", "Please feel free", "[Caused by"):
+        said = said.partition(after)[0]
+    return said.strip()[:500]
 
 
 def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
