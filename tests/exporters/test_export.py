@@ -20,6 +20,7 @@ from fastseg_runtime.manifest import Artifact, Manifest
 from fastseg_targets.profile import Gate, load_target, parse_target
 
 from fastseg import load_checkpoint, save_checkpoint
+from fastseg.checkpoint import numbered_classes
 from fastseg.data.camvid import CLASSES
 
 pytestmark = pytest.mark.slow
@@ -197,6 +198,28 @@ def test_other_outputs_run_too(
     assert (artifact.extra["mask_cost"] is not None) == ("mask_stride" in changes)
     with RealtimeSegmentation(path) as session:
         assert session.infer(np.zeros((64, 96, 3), np.uint8)).shape == (64, 96)
+
+
+def test_a_network_that_sees_one_class_is_said_to_be_hard_to_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "from torch import nn\n"
+        "def net(num_classes):\n"
+        "    layer = nn.Conv2d(3, num_classes, 1)\n"
+        "    nn.init.zeros_(layer.weight)\n"
+        "    nn.init.zeros_(layer.bias)\n"
+        "    layer.bias.data[1] = 1.0\n"
+        "    return layer\n"
+    )
+    (tmp_path / "blind_net.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    told: list[str] = []
+    blind = NetworkSource("blind_net:net", numbered_classes(3), None, (96, 64))
+    export_bundle(Plan(blind, (load_target("cpu-fp32"),), tmp_path / "blind.fastseg"), told.append)
+    assert "cpu-fp32: PyTorch sees class_1 alone, so agreement says little" in told
 
 
 def test_strict_stops_with_the_numbers_and_writes_nothing(

@@ -83,12 +83,13 @@ def measure(source: NetworkSource, targets: list[str], images: list[Array]) -> l
             with RealtimeSegmentation(
                 out, proving_backend(artifact), target=artifact.target
             ) as session:
-                same = []
+                same, seen = [], set()
                 for image_HW3 in images:
                     ids_HW, clear_HW = ids_of(source, image_HW3, rounding)
+                    seen |= set(np.unique(ids_HW).tolist())
                     hits_HW = (session.infer(image_HW3) == ids_HW)[clear_HW]
                     same.append(float(hits_HW.mean()) if hits_HW.size else 1.0)
-            shares = f"{np.mean(same):.2%}, worst frame {min(same):.2%}"
+            shares = f"{np.mean(same):.2%}, worst frame {min(same):.2%}; {len(seen)} classes seen"
             rows.append([source.spec, artifact.target, artifact.precision, shares])
     return rows
 
