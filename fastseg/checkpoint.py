@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastseg_runtime.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
-from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
-from fastseg_runtime.usage import NOT_STATED, USAGES, strictest
+from fastseg_runtime.bundle.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.usage import NOT_STATED, USAGES, strictest
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class CheckpointInfo:
     ignore_index: int = IGNORE_INDEX
     trained_on: str = ""
     data_licence: str = ""
-    usage: str = NOT_STATED  # one of fastseg_runtime.usage.USAGES
+    usage: str = NOT_STATED  # one of fastseg_runtime.bundle.usage.USAGES
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     pruned: bool = False  # layers may be narrower than the variant's: the weights tell how wide
     evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)  # shipped weights: scores

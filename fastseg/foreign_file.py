@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-# End of a kind of file (see fastseg_runtime.file_kind) -> what to do where weights are wanted.
+# End of a kind of file (fastseg_runtime.bundle.file_kind) -> what to do where weights are wanted.
 _ADVICE = {
     "a folder": "name the file in it, such as model.safetensors",
     "an empty file": "copy or train it again",

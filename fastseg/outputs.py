@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fastseg_runtime.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor
 
 MAIN_NAMES = ("out", "logits")  # torchvision's, transformers'

@@ -4,8 +4,8 @@ import functools
 import sys
 from pathlib import Path
 
-from fastseg_runtime.shipped import PREFERRED
-from fastseg_runtime.usage import describe_usage
+from fastseg_runtime.bundle.usage import describe_usage
+from fastseg_runtime.engines.shipped import PREFERRED
 
 from fastseg.checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
 from fastseg.model import FastSegNet

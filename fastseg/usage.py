@@ -1,6 +1,6 @@
 """What weights trained on a data set may be used for, by the kind of the data."""
 
-from fastseg_runtime.usage import COMMERCIAL, NOT_STATED, RESEARCH
+from fastseg_runtime.bundle.usage import COMMERCIAL, NOT_STATED, RESEARCH
 
 # Neither licence grants commercial use: CamVid's authors name none, Cityscapes' excludes it.
 _RESEARCH = ("camvid", "cityscapes")

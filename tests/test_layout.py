@@ -30,9 +30,9 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Single files with a licence of their own, and why.
 EXCEPTIONS = {
-    "runtime/fastseg_runtime/backend_pytorch.py": {"fastseg"},  # runs checkpoints as they are
-    "tools/remote_bench/default_bundle.py": {"fastseg", "fastseg_exporters"},  # makes one
-    "tools/remote_bench/sweep.py": {"fastseg", "fastseg_exporters"},  # untrained networks
+    "runtime/fastseg_runtime/engines/backend_pytorch.py": {"fastseg"},  # runs checkpoints
+    "tools/remote_bench/run/default_bundle.py": {"fastseg", "fastseg_exporters"},  # makes one
+    "tools/remote_bench/run/sweep.py": {"fastseg", "fastseg_exporters"},  # untrained networks
 }
 # Engines and converters: only these files may touch them, so that nobody else needs them.
 VENDORS = {

@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastseg_exporters.optimizer import ModelOptimizer
-    from fastseg_exporters.tensorrt_optimizer import TensorRTOptimizer
+    from fastseg_exporters.older.optimizer import ModelOptimizer
+    from fastseg_exporters.older.tensorrt_optimizer import TensorRTOptimizer
 
 __all__ = ["ModelOptimizer", "TensorRTOptimizer"]
 # Loaded when first used: importing the package loads no converter.
-_HOMES = {"ModelOptimizer": "optimizer", "TensorRTOptimizer": "tensorrt_optimizer"}
+_HOMES = {"ModelOptimizer": "older.optimizer", "TensorRTOptimizer": "older.tensorrt_optimizer"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from fastseg_runtime.bundle import BundleError
-from fastseg_runtime.file_kind import file_kind
-from fastseg_runtime.opening import NoBackendError
-from fastseg_runtime.usage import COMMERCIAL
+from fastseg_runtime.bundle.file_kind import file_kind
+from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.bundle.usage import COMMERCIAL
+from fastseg_runtime.engines.opening import NoBackendError
 from fastseg_targets.profile import (
     Target,
     load_target,
@@ -28,12 +28,12 @@ from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
 from fastseg.network import name_of
 from fastseg.normalization import parse_normalization
-from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.compare import compare_bundle
-from fastseg_exporters.default_source import default_checkpoint
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.default_source import default_checkpoint
+from fastseg_exporters.convert.progress import ExportProgress
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Outcome, Plan, export_bundle
-from fastseg_exporters.progress import ExportProgress
-from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.gate.compare import compare_bundle
 from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,

@@ -9,42 +9,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.bundle import BundleError, open_bundle
-from fastseg_runtime.image import resize_bilinear
-from fastseg_runtime.manifest import (
+from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import (
     SELFTEST_AGREEMENT,
     SELFTEST_AGREEMENTS,
     Manifest,
     OutputSpec,
 )
-from fastseg_runtime.metrics import Array
-from fastseg_runtime.usage import describe_usage, require_usage, strictest
+from fastseg_runtime.bundle.reader import BundleError, open_bundle
+from fastseg_runtime.bundle.usage import describe_usage, require_usage, strictest
 from fastseg_targets.profile import Target
 
 from fastseg import FastSegNet, Network
 from fastseg.deploy import OutputKind
-from fastseg_exporters.artifact_record import bounds_ms, members, record
-from fastseg_exporters.bundle_writer import (
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.default_data import recorded_data, unseen_split
+from fastseg_exporters.convert.job import Converted, Job, run_job, run_variants
+from fastseg_exporters.convert.progress import Progressing, silent
+from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.gate.artifact_record import bounds_ms, members, record
+from fastseg_exporters.gate.bundle_writer import (
     check_writable,
     entry,
     pack_selftests,
     read_members,
     write_bundle,
 )
-from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.default_data import recorded_data, unseen_split
-from fastseg_exporters.first_manifest import (
+from fastseg_exporters.gate.first_manifest import (
     describe_network,
     now,
     selftest_scenes,
 )
-from fastseg_exporters.graph_check import check_graph
-from fastseg_exporters.job import Converted, Job, run_job, run_variants
-from fastseg_exporters.ladder import GateError, Rung, Tools, climb_down
-from fastseg_exporters.progress import Progressing, silent
-from fastseg_exporters.proof import Prover
-from fastseg_exporters.reference import VerificationSet, pytorch_runner, smaller_mask_cost
-from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.gate.graph_check import check_graph
+from fastseg_exporters.gate.ladder import GateError, Rung, Tools, climb_down
+from fastseg_exporters.gate.proof import Prover
+from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner, smaller_mask_cost
 
 FEW_SCENES = 8  # to rank layers on
 CHECKED_FRAMES = 3  # to compare the graph with the network on, beside the self-test

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from fastseg_runtime.manifest import Artifact, Manifest
-from fastseg_runtime.text_table import TextTable
+from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_targets.profile import Target
 
-from fastseg_exporters.compare import Comparison
+from fastseg_exporters.gate.compare import Comparison
 
 # Extra of fastseg-edge -> modules that are there when the extra is installed.
 MODULES_OF_EXTRA = {

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
 from fastseg.data.dataset import SPLITS, DataError, MissingSplitError
 from fastseg.data.file_dataset import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastseg_runtime.text_table import TextTable
+from fastseg_runtime.arrays.text_table import TextTable
 from rich.console import Group
 from rich.text import Text
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
 from fastseg.data.dataset import DataError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, MaskReader, pair_files

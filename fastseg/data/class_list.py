@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastseg_runtime.file_kind import file_kind
-from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.file_kind import file_kind
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
 from fastseg.data.dataset import MAX_CLASSES, DataError
 from fastseg.data.label_codec import Color, LabelCodec

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.class_list import generated_color
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError

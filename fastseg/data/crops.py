@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import Array
 from fastseg.data.noise import add_grain, clouds, noise_window

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_CLASSES = IGNORE_INDEX

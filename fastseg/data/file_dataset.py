@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import Array, DataError, Sample, check_index
 from fastseg.data.image_file import read_image, read_label_file

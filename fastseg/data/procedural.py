@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import SPLITS, Array, DataError, Sample, check_index
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fastseg_runtime.file_kind import file_kind
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.file_kind import file_kind
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.class_list import generated_color
 from fastseg.data.coco import BACKGROUND, SPLIT_NAMES

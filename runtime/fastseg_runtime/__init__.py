@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastseg_runtime.backend import BuildRefusedError
-    from fastseg_runtime.bundle import Bundle, BundleError, open_bundle
-    from fastseg_runtime.opening import NoBackendError
-    from fastseg_runtime.session import RealtimeSegmentation
+    from fastseg_runtime.bundle.reader import Bundle, BundleError, open_bundle
+    from fastseg_runtime.engines.backend import BuildRefusedError
+    from fastseg_runtime.engines.opening import NoBackendError
+    from fastseg_runtime.frames.session import RealtimeSegmentation
 
 __version__ = "0.1.0"
 
@@ -21,12 +21,12 @@ __all__ = [
 ]
 # Loaded when first used: a command that only prints its help does not wait for numpy.
 _HOMES = {
-    "BuildRefusedError": "backend",
-    "Bundle": "bundle",
-    "BundleError": "bundle",
-    "NoBackendError": "opening",
-    "RealtimeSegmentation": "session",
-    "open_bundle": "bundle",
+    "BuildRefusedError": "engines.backend",
+    "Bundle": "bundle.reader",
+    "BundleError": "bundle.reader",
+    "NoBackendError": "engines.opening",
+    "RealtimeSegmentation": "frames.session",
+    "open_bundle": "bundle.reader",
 }
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from fastseg_runtime import regions
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 
 OPAQUE = 255  # of a soft mask
 _IDS = 256  # that uint8 can hold

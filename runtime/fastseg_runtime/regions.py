@@ -10,7 +10,7 @@ from typing import Tuple
 
 import numpy as np
 
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Target:
 
     name: str
     description: str
-    exporter: str  # a name in fastseg_exporters.exporter.EXPORTERS
+    exporter: str  # a name in fastseg_exporters.convert.exporter.EXPORTERS
     ladder: tuple[str, ...]  # precisions, the one asked for first; where its gate fails, the next
     extra: str  # of fastseg-edge: pip install 'fastseg-edge[extra]'
     devices: tuple[str, ...] = ()  # boards for which a roofline bound is worth printing

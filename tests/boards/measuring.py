@@ -2,10 +2,10 @@
 
 import time
 
-from remote_bench.bench import measure
-from remote_bench.plan import Plan
-from remote_bench.ssh import SshHost
-from remote_bench.watch import Cancel
+from remote_bench.host.ssh import SshHost
+from remote_bench.host.watch import Cancel
+from remote_bench.run.bench import measure
+from remote_bench.run.plan import Plan
 
 from tests.boards.sshd import processes_in
 

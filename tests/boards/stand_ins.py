@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from remote_bench import payload
+from remote_bench.link import payload
 
 from tests.doubles.tiny_bundle import full_plan, noise, strongest_channel
 

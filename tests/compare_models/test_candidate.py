@@ -15,7 +15,7 @@ from compare_models.engine import call_of
 from compare_models.int8 import export_int8
 from compare_models.onnx_file import read_onnx
 from compare_models.untrained import BORDER_SHARE, border_share
-from fastseg_exporters.to_onnx import to_onnx
+from fastseg_exporters.onnx.to_onnx import to_onnx
 
 from fastseg import CheckpointError, DeployGraph
 from fastseg.outputs import Reading

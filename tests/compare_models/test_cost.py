@@ -1,7 +1,7 @@
 import torch
 from compare_models.candidate import export, open_module
 from compare_models.cost import cost_of
-from fastseg_exporters.to_onnx import to_onnx
+from fastseg_exporters.onnx.to_onnx import to_onnx
 from torch import nn
 
 from fastseg import DeployGraph, profile

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
 

@@ -13,8 +13,8 @@ import pytest
 import typer
 from fastseg_exporters import cli
 from fastseg_runtime import masks
-from fastseg_runtime.cli import make_parser
-from fastseg_runtime.session import RealtimeSegmentation
+from fastseg_runtime.cli.main import make_parser
+from fastseg_runtime.frames.session import RealtimeSegmentation
 from fastseg_targets.profile import select_targets
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_links_on_a_page_lead_somewhere(page: str) -> None:
 
 def test_the_phones_pages_name_the_files_and_tensors_that_the_exporters_write() -> None:
     source = ROOT / "exporters/fastseg_exporters"
-    for page, exporter in (("android", "to_tflite"), ("ios", "to_coreml")):
+    for page, exporter in (("android", "tflite/to_tflite"), ("ios", "coreml/to_coreml")):
         found = re.search(r'^ENTRY = "(.+)"', (source / f"{exporter}.py").read_text("utf-8"), re.M)
         assert found and found.group(1) in PAGES[page]
     assert "`image`" in PAGES["ios"] and "`classes`" in PAGES["ios"]

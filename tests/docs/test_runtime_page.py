@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.backend import BACKENDS
-from fastseg_runtime.cli import EPILOG
-from fastseg_runtime.engine_cache import DEFAULT_LIMIT_MB
-from fastseg_runtime.stats import FRAMES_NEEDED
-from fastseg_runtime.stream import StreamFrame, stream
+from fastseg_runtime.arrays.stats import FRAMES_NEEDED
+from fastseg_runtime.cli.main import EPILOG
+from fastseg_runtime.engines.backend import BACKENDS
+from fastseg_runtime.engines.tensorrt.cache import DEFAULT_LIMIT_MB
+from fastseg_runtime.frames.stream import StreamFrame, stream
 
 from tests.doubles.tiny_bundle import full_plan, noise
 

@@ -1,4 +1,4 @@
-"""A libcudart over host memory: what fastseg_runtime.cuda calls, with streams that run late.
+"""A libcudart over host memory, with streams that run late: what the runtime's cuda.py calls.
 
 Work queued on a stream is done when the stream is synchronized, not before: code that forgets
 to synchronize reads old bytes, as on a GPU. Functions are C callables, so that arguments pass
@@ -11,7 +11,7 @@ from ctypes import CFUNCTYPE, c_int, c_void_p
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastseg_runtime.cuda import SIGNATURES
+from fastseg_runtime.engines.tensorrt.cuda import SIGNATURES
 
 INVALID_VALUE, OUT_OF_MEMORY, INSUFFICIENT_DRIVER, STREAM_CAPTURE_UNSUPPORTED, UNKNOWN = (
     1,

@@ -1,7 +1,7 @@
 """fastseg-run as a person starts it, in this process."""
 
 import pytest
-from fastseg_runtime.cli import main
+from fastseg_runtime.cli.main import main
 
 
 def run(*arguments: object) -> int:

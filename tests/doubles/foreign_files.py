@@ -42,7 +42,7 @@ def _npz() -> bytes:
     return buffer.getvalue()
 
 
-# Kind as fastseg_runtime.file_kind says it -> functions that make one.
+# Kind as fastseg_runtime.bundle.file_kind says it -> functions that make one.
 FOREIGN: dict[str, tuple[Callable[[], bytes], ...]] = {
     "an ONNX model": (tiny_onnx, lambda: b"\x08\x08\x12\x07pytorch\x1a\x032.1:\x05"),
     "a TFLite model": (lambda: b"\x1c\0\0\0TFL3" + bytes(99),),

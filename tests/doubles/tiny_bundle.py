@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fastseg_runtime.manifest import (
+from fastseg_runtime.bundle.manifest import (
     Artifact,
     ClassInfo,
     FileEntry,

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_exporters.artifact_record import members, record
-from fastseg_exporters.bundle_writer import write_bundle
-from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.exporter import Request, load_exporter
-from fastseg_exporters.first_manifest import describe_network
-from fastseg_exporters.job import Converted
-from fastseg_runtime.image import resize_bilinear
-from fastseg_runtime.manifest import OutputSpec
-from fastseg_runtime.metrics import Array
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.exporter import Request, load_exporter
+from fastseg_exporters.convert.job import Converted
+from fastseg_exporters.gate.artifact_record import members, record
+from fastseg_exporters.gate.bundle_writer import write_bundle
+from fastseg_exporters.gate.first_manifest import describe_network
+from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_targets.profile import load_target
 from torch import nn
 

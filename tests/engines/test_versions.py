@@ -39,11 +39,11 @@ def test_ci_runs_the_oldest_and_a_middle_one(engines: list[Any]) -> None:
 
 @pytest.mark.slow  # the converters of phones take long to load
 def test_the_page_has_the_versions_that_are_run_and_promises_the_oldest(engines: list[Any]) -> None:
-    from fastseg_exporters.to_coreml import MIN_COREMLTOOLS
-    from fastseg_exporters.to_onnx import MIN_ONNXRUNTIME
-    from fastseg_exporters.to_pytorch import MIN_TORCH
-    from fastseg_exporters.to_tensorrt import MIN_TENSORRT
-    from fastseg_exporters.to_tflite import MIN_LITERT, MIN_TFLITE_RUNTIME
+    from fastseg_exporters.coreml.to_coreml import MIN_COREMLTOOLS
+    from fastseg_exporters.onnx.to_onnx import MIN_ONNXRUNTIME
+    from fastseg_exporters.pytorch.to_pytorch import MIN_TORCH
+    from fastseg_exporters.tensorrt.to_tensorrt import MIN_TENSORRT
+    from fastseg_exporters.tflite.to_tflite import MIN_LITERT, MIN_TFLITE_RUNTIME
 
     promised = {
         "ONNX Runtime (": ("onnxruntime", MIN_ONNXRUNTIME),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.convert.source import NetworkSource
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 from fastseg.data.camvid import CLASSES

@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fastseg_exporters.bundle_writer import read_members, write_bundle
-from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.gate.bundle_writer import read_members, write_bundle
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.backend_onnxruntime import describe
-from fastseg_runtime.bundle import open_bundle
-from fastseg_runtime.manifest import Artifact, Manifest
+from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.engines.backend_onnxruntime import describe
 from fastseg_targets.profile import Gate, load_target, parse_target
 
 from fastseg import load_checkpoint, save_checkpoint

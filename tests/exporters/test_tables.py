@@ -4,7 +4,7 @@ import dataclasses
 import io
 
 import pytest
-from fastseg_exporters.artifact_record import bounds_ms
+from fastseg_exporters.gate.artifact_record import bounds_ms
 from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,
@@ -13,7 +13,7 @@ from fastseg_exporters.tables import (
     target_rows,
     target_table,
 )
-from fastseg_runtime.manifest import (
+from fastseg_runtime.bundle.manifest import (
     Artifact,
     ClassInfo,
     InputSpec,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 from safetensors.torch import save_file
 from torch import Tensor
 

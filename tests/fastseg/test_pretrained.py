@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg import (
     CheckpointError,

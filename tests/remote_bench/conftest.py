@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from remote_bench import payload
+from remote_bench.link import payload
 
 from tests.boards.fault_proxy import FaultProxy
 from tests.boards.measuring import connect

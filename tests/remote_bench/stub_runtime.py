@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from fastseg_runtime.session import RealtimeSegmentation as _Real
+from fastseg_runtime.frames.session import RealtimeSegmentation as _Real
 
 
 class RealtimeSegmentation(_Real):

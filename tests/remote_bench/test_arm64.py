@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from remote_bench.bench import measure
-from remote_bench.doctor import examine
-from remote_bench.plan import Plan
-from remote_bench.ssh import SshHost
-from remote_bench.watch import Cancel
+from remote_bench.cli.doctor import examine
+from remote_bench.host.ssh import SshHost
+from remote_bench.host.watch import Cancel
+from remote_bench.run.bench import measure
+from remote_bench.run.plan import Plan
 
 from tests.boards.arm64_board import ADDRESS, Arm64Board, missing
 
@@ -107,10 +107,10 @@ def test_what_was_kept_is_not_sent_again(board, host, bundle):
 CLIENT = """
 import sys
 from pathlib import Path
-from remote_bench.bench import measure
-from remote_bench.plan import Plan
-from remote_bench.ssh import SshHost
-from remote_bench.watch import Cancel
+from remote_bench.run.bench import measure
+from remote_bench.run.plan import Plan
+from remote_bench.host.ssh import SshHost
+from remote_bench.host.watch import Cancel
 
 
 class Printer:

@@ -14,16 +14,16 @@ import time
 from pathlib import Path
 
 import pytest
-from remote_bench.bench import measure
-from remote_bench.errors import (
+from remote_bench.host.errors import (
     BenchError,
     BoardBusy,
     DeviceFailure,
     Unreachable,
 )
-from remote_bench.plan import Plan
-from remote_bench.session import Session
-from remote_bench.watch import Cancel
+from remote_bench.host.watch import Cancel
+from remote_bench.link.session import Session
+from remote_bench.run.bench import measure
+from remote_bench.run.plan import Plan
 
 from tests.boards.measuring import (
     CLEAN_S,
@@ -162,10 +162,10 @@ def test_a_network_that_swallows_everything_makes_the_board_stop_by_itself(
 CLIENT = """
 import sys
 from pathlib import Path
-from remote_bench.bench import measure
-from remote_bench.plan import Plan
-from remote_bench.ssh import SshHost
-from remote_bench.watch import Cancel
+from remote_bench.run.bench import measure
+from remote_bench.run.plan import Plan
+from remote_bench.host.ssh import SshHost
+from remote_bench.host.watch import Cancel
 
 
 class Printer:

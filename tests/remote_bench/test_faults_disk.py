@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from remote_bench.errors import MissingRequirement
-from remote_bench.session import Session
+from remote_bench.host.errors import MissingRequirement
+from remote_bench.link.session import Session
 
 from tests.boards.measuring import ENDED_S, Watcher, run
 from tests.boards.sshd import files_in

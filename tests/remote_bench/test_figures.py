@@ -4,12 +4,12 @@ import time
 
 import pytest
 from fastseg_targets.device import load_device
-from remote_bench.bench import measure
-from remote_bench.local import LocalHost
-from remote_bench.plan import Plan, Untrained
-from remote_bench.ssh import SshHost
-from remote_bench.sweep import untrained_bundle
-from remote_bench.watch import Cancel
+from remote_bench.host.local import LocalHost
+from remote_bench.host.ssh import SshHost
+from remote_bench.host.watch import Cancel
+from remote_bench.run.bench import measure
+from remote_bench.run.plan import Plan, Untrained
+from remote_bench.run.sweep import untrained_bundle
 
 pytestmark = pytest.mark.figures
 

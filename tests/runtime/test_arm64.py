@@ -83,7 +83,7 @@ def same_class_maps(board: Arm64Tree, bundle: Path) -> dict[str, float]:
 def test_the_runtime_installs_offline_and_says_what_an_engine_would_need(
     board: Arm64Tree,
 ) -> None:
-    result = board.python("-m", "fastseg_runtime.cli", "--doctor")
+    result = board.python("-m", "fastseg_runtime.cli.main", "--doctor")
     assert result.returncode == 0, result.stderr
     assert "Linux aarch64" in result.stdout
     assert "onnxruntime is not installed; to add it: pip install onnxruntime" in result.stdout

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.augment import Augmentation
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.loader import BatchLoader, BatchPlan

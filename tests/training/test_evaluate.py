@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.evaluate import (
     EvaluationBatches,
     boundary_band,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training import networks
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.networks import build_network, choose_start, is_pruned, starting_point

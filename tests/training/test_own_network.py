@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training import SegmentationTrainer
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import predict

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.source import NetworkSource
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_targets.profile import load_target
 from fastseg_training import SegmentationTrainer
 from fastseg_training.networks import start_from

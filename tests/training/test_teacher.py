@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fastseg_runtime.bundle import BundleError
-from fastseg_runtime.image_files import encode_rgb
-from fastseg_runtime.manifest import ClassInfo
-from fastseg_runtime.video import VideoWriter
+from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.frames.video import VideoWriter
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss

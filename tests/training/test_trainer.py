@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from fastseg_runtime.metrics import mean_iou
+from fastseg_runtime.arrays.metrics import mean_iou
 from fastseg_training import SegmentationTrainer
 from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.metrics import confusion_matrix, iou_per_class, mean_iou
+from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class, mean_iou
 from fastseg_training.config import TrainConfig
 from fastseg_training.progress import show_progress
 from fastseg_training.soft_labels import P_OF_CODE_256, encode, write_label

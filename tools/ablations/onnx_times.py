@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime
-from fastseg_exporters.to_onnx import float_graph, take_bytes
+from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
 
 from fastseg import DeployGraph, FastSegNet
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import ablated_networks
 import torch
-from fastseg_runtime.shared_files import write_file
+from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_training.config import TrainConfig, dump_config
 from fastseg_training.losses import LossOptions
 from fastseg_training.recipe import Recipe

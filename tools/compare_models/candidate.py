@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from fastseg_exporters.to_onnx import float_graph, take_bytes, to_onnx
-from fastseg_runtime.metrics import Array
-from fastseg_runtime.palette import numbered_classes
+from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes, to_onnx
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.palette import numbered_classes
 from torch import Tensor, nn
 
 from compare_models.onnx_file import feed_for, read_onnx

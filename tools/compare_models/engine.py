@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 import onnxruntime
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 
 Call = Callable[[], Any]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.job import ConversionError, Job, run_job
-from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.job import ConversionError, Job, run_job
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.tables import is_installed
-from fastseg_runtime.palette import numbered_classes
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_targets.profile import Target, load_target, target_names
 from fastseg_training.progress import show_progress
 

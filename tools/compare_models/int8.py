@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import onnx
-from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.to_onnx import take_bytes
-from fastseg_exporters.to_onnx_int8 import quantize
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.onnx.to_onnx import take_bytes
+from fastseg_exporters.onnx.to_onnx_int8 import quantize
 
 from compare_models.candidate import export_float
 from fastseg import DeployGraph

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 
 RUNS = 3
 TIMEOUT_S = 300

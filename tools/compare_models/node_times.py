@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 
 from compare_models.engine import open_session, pinned
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fastseg_runtime.file_kind import file_kind
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.file_kind import file_kind
 from onnx import TensorProto, helper, numpy_helper
 
 CLASS_MAP = "class_map"

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.manifest import IGNORE_INDEX
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_training.augment import MID_GREY, Augmentation
 from fastseg_training.resident import Samples
 from torch import Tensor, nn

@@ -10,8 +10,8 @@ from time import perf_counter
 
 import onnx
 import torch
-from fastseg_exporters.to_onnx import OPSET
-from fastseg_runtime.metrics import Array
+from fastseg_exporters.onnx.to_onnx import OPSET
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_training.progress import show_progress
 from onnx import TensorProto, helper, numpy_helper
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import torch
-from fastseg_exporters.to_onnx import FLOAT_IMAGE, to_onnx
+from fastseg_exporters.onnx.to_onnx import FLOAT_IMAGE, to_onnx
 from fastseg_training.progress import show_progress
 
 from compare_models.candidate import OwnNetworks, open_candidates, open_graph

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 from torch import Tensor, nn
 
 from fastseg import FastSegNet

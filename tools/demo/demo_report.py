@@ -8,9 +8,9 @@ from pathlib import Path
 from string import Template
 from typing import ClassVar
 
-from fastseg_runtime.image_files import encode_rgb
-from fastseg_runtime.manifest import ClassInfo
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 
 @dataclass(frozen=True)

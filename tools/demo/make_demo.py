@@ -12,9 +12,9 @@ from typing import Any
 
 from demo_report import Row, Strip, write_report
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.draw import overlay
-from fastseg_runtime.palette import palette
-from fastseg_runtime.text_table import TextTable
+from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.bundle.palette import palette
+from fastseg_runtime.frames.draw import overlay
 from rich.console import Console
 
 from fastseg.data import open_dataset

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from fastseg_runtime import masks
-from fastseg_runtime.draw import overlay
-from fastseg_runtime.palette import palette
+from fastseg_runtime.bundle.palette import palette
+from fastseg_runtime.frames.draw import overlay
 from PIL import Image
 
 from fastseg.data import open_dataset

@@ -2,7 +2,7 @@
 
     python tools/export_figures/measure_agreement.py camvid:PATH [NETWORK...]
 
-The gate's limit without labels (fastseg_exporters/verify.py) is chosen from it. Each network is
+The gate's limit without labels (gate/verify.py) is chosen from it. Each network is
 quantized for ONNX Runtime with ranges from the data's training split and from generated scenes,
 run on pictures of both, then again with one fault, as a converter or an engine may have it.
 """
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx
 import onnxruntime
-from fastseg_exporters.calibration import Calibration
-from fastseg_exporters.exporter import deploy_graph
-from fastseg_exporters.reference import reference_logits
-from fastseg_exporters.to_onnx import float_graph, take_bytes
-from fastseg_exporters.to_onnx_int8 import quantize
-from fastseg_runtime.image import resize_bilinear
-from fastseg_runtime.metrics import Array, agreement
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.exporter import deploy_graph
+from fastseg_exporters.gate.reference import reference_logits
+from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
+from fastseg_exporters.onnx.to_onnx_int8 import quantize
+from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.arrays.metrics import Array, agreement
 from onnx import numpy_helper
 
 from fastseg import Network, open_network

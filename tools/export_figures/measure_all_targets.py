@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.source import NetworkSource
 from fastseg_targets.profile import select_targets
 from rich.console import Console
 

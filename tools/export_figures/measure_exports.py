@@ -16,12 +16,12 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.reference import VerificationSet, pytorch_runner
-from fastseg_exporters.source import NetworkSource
-from fastseg_exporters.to_onnx import float_graph, save, take_bytes
-from fastseg_exporters.verify import Verification, verify
+from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
+from fastseg_exporters.gate.verify import Verification, verify
+from fastseg_exporters.onnx.to_onnx import float_graph, save, take_bytes
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_targets.profile import select_targets
 from rich.console import Console

@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.reference import VerificationSet, pytorch_runner
-from fastseg_exporters.source import NetworkSource
-from fastseg_exporters.verify import verify
+from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
+from fastseg_exporters.gate.verify import verify
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_targets.profile import load_target
 from rich.console import Console

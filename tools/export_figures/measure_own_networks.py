@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.calibration import Calibration
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.proof import proving_backend
-from fastseg_exporters.source import NetworkSource
+from fastseg_exporters.gate.proof import proving_backend
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_targets.profile import select_targets
 
 from fastseg import CheckpointError

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from compare_models.engine import open_session
 from compare_models.timing import Floats, ratio_to
-from fastseg_runtime.image import resize_bilinear
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.arrays.metrics import Array
 from onnxruntime import InferenceSession
 
 from fastseg.data import open_dataset

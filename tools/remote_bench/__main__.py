@@ -1,5 +1,5 @@
 """`python -m remote_bench` is the command remote_bench."""
 
-from remote_bench.cli import main
+from remote_bench.cli.main import main
 
 main()

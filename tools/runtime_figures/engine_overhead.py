@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation, open_bundle
-from fastseg_runtime.image import BilinearResizer
+from fastseg_runtime.arrays.image import BilinearResizer
 
 BLOCKS, BLOCK_FRAMES = 15, 5
 

@@ -64,7 +64,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         report[f"bytes within a frame, {target}"] = bytes_within_a_frame(large, target)
     report["resize 1280x720 to 1024x512, numpy, ms"] = resize_ms(clock, opencv=False)
     report["resize 1280x720 to 1024x512, OpenCV, ms"] = resize_ms(clock, opencv=True)
-    for what in ("numpy", "fastseg_runtime", "fastseg_runtime.session"):
+    for what in ("numpy", "fastseg_runtime", "fastseg_runtime.frames.session"):
         report[f"import {what}, s"] = import_s(what, clock_name)
     report["cold start to the first result, s"] = cold_start_s(large, clock_name)
     first_s = cold_start_s(large, clock_name, first=True)
@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def export(variant: str, size: tuple[int, int], targets: list[str], path: Path) -> Path:
     """Export an untrained network with fastseg-export."""
     import torch
-    from fastseg_runtime.palette import numbered_classes
+    from fastseg_runtime.bundle.palette import numbered_classes
 
     from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 

@@ -12,8 +12,8 @@ from time import perf_counter, process_time
 import cv2
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.selection import cpu_count
-from fastseg_runtime.video import FrameSource, VideoWriter
+from fastseg_runtime.engines.selection import cpu_count
+from fastseg_runtime.frames.video import FrameSource, VideoWriter
 
 WIDTH, HEIGHT, FRAMES, ROUNDS = 1280, 720, 200, 3
 

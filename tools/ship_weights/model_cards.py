@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastseg_runtime.usage import describe_usage
+from fastseg_runtime.bundle.usage import describe_usage
 
 from fastseg import CheckpointInfo, Network, pretrained, profile
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from fastseg_runtime.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 
 from fastseg.data import Array
 

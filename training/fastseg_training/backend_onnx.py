@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 import torch
-from fastseg_runtime.named_files import check_onnx
+from fastseg_runtime.bundle.named_files import check_onnx
 from torch import Tensor
 
 from fastseg.data import Array

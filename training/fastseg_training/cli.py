@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from fastseg_runtime.text_table import TextTable
+from fastseg_runtime.arrays.text_table import TextTable
 from rich.console import Console
 
 import fastseg

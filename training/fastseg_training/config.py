@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import tomlkit
-from fastseg_runtime.file_kind import file_kind
-from fastseg_runtime.usage import USAGES
+from fastseg_runtime.bundle.file_kind import file_kind
+from fastseg_runtime.bundle.usage import USAGES
 
 from fastseg.model import STRIDE
 from fastseg_training.augment import Augmentation

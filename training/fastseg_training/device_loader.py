@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor
 
 from fastseg.data import Array, Sample

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor, nn
 
 LEAST_WEIGHT = 0.5  # below it a position is left out of the channel-wise term

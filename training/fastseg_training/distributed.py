@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 import torch.distributed as dist
-from fastseg_runtime.metrics import Array
+from fastseg_runtime.arrays.metrics import Array
 from torch import Tensor
 
 

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.image import resize_bilinear, resize_nearest
-from fastseg_runtime.manifest import IGNORE_INDEX, ClassInfo
-from fastseg_runtime.metrics import confusion_matrix, iou_per_class, mean_iou
+from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
+from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class, mean_iou
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from torch import Tensor, nn
 
 from fastseg.data import Array

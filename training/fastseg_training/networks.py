@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fastseg_runtime.manifest import ClassInfo
-from fastseg_runtime.usage import NOT_STATED, RESEARCH, strictest
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH, strictest
 from torch import nn
 
 from fastseg import VARIANTS, CheckpointError, FastSegNet, Network, open_network

@@ -9,9 +9,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from fastseg_runtime.image import resize_nearest
-from fastseg_runtime.manifest import ClassInfo
-from fastseg_runtime.palette import palette
+from fastseg_runtime.arrays.image import resize_nearest
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.palette import palette
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn

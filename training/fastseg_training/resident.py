@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastseg_runtime.image import resize_bilinear, resize_nearest
+from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
 
 from fastseg.data import Sample
 from fastseg_training.progress import show_progress

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastseg_runtime.file_kind import TORCH, file_kind
-from fastseg_runtime.shared_files import write_file
+from fastseg_runtime.arrays.shared_files import write_file
+from fastseg_runtime.bundle.file_kind import TORCH, file_kind
 from torch import nn
 
 from fastseg import CheckpointInfo, save_checkpoint

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from fastseg_runtime.manifest import ClassInfo
-from fastseg_runtime.usage import RESEARCH, describe_usage
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet

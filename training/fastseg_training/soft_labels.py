@@ -30,7 +30,7 @@ from zipfile import BadZipFile
 
 import cv2
 import numpy as np
-from fastseg_runtime.shared_files import cache_folder, write_file
+from fastseg_runtime.arrays.shared_files import cache_folder, write_file
 
 from fastseg.data import Array
 from fastseg_training.augment import Variation

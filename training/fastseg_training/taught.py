@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fastseg_runtime.image import resize_bilinear, resize_nearest
-from fastseg_runtime.manifest import IGNORE_INDEX
-from fastseg_runtime.metrics import confusion_matrix, iou_per_class
+from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
+from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 
 from fastseg.data import Sample
 from fastseg_training.config import ConfigError, TrainConfig

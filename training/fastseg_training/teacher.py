@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.image import resize_bilinear
-from fastseg_runtime.manifest import ClassInfo
-from fastseg_runtime.usage import NOT_STATED, RESEARCH
+from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
 
 from fastseg import Network, open_network

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import torch
-from fastseg_runtime.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 

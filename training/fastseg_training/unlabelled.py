@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from fastseg_runtime.job import VIDEO_SUFFIXES
-from fastseg_runtime.video import FrameSource
+from fastseg_runtime.frames.job import VIDEO_SUFFIXES
+from fastseg_runtime.frames.video import FrameSource
 
 from fastseg.data import Array
 from fastseg.data.file_dataset import IMAGE_SUFFIXES

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastseg_exporters.exporter import ExportedArtifact, Request, versions
-from fastseg_runtime.backend import ModelSource
-from fastseg_runtime.metrics import Array
+from fastseg_exporters.convert.exporter import ExportedArtifact, Request, versions
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.engines.backend import ModelSource
 
 
 def export(request: Request, out_dir: Path) -> ExportedArtifact:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fastseg_exporters.exporter import ExportedArtifact, Request
+from fastseg_exporters.convert.exporter import ExportedArtifact, Request
 
 MEGABYTES_OF_OUTPUT = 8
 

@@ -58,8 +58,8 @@ def _load(np: Any, path: str, dimensions: int) -> Any:
 class Labelled(NamedTuple):
     """What a comparison needs of fastseg_runtime."""
 
-    metrics: Any  # the module fastseg_runtime.metrics
-    resize_nearest: Any  # fastseg_runtime.image's
+    metrics: Any  # the module fastseg_runtime.arrays.metrics
+    resize_nearest: Any  # fastseg_runtime.arrays.image's
     classes: int
 
 

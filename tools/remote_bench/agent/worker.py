@@ -48,7 +48,7 @@ class Bench:
             )
         begin = time.monotonic()
         self._import("numpy")
-        self._import("fastseg_runtime.session")
+        self._import("fastseg_runtime.frames.session")
         return {"import_ms": 1e3 * (time.monotonic() - begin)}
 
     def open(self, bundle: str, target: Optional[str], cache_dir: Optional[str]) -> Dict[str, Any]:
@@ -89,7 +89,7 @@ class Bench:
         import numpy as np
 
         # Frames as cameras give them: a network may be faster on a plain grey one.
-        natural = self._import("fastseg_runtime.bundle").NATURAL_SCENES
+        natural = self._import("fastseg_runtime.bundle.reader").NATURAL_SCENES
         self._frames = folder_frames(folder) if folder else self._selftest_frames()[:natural]
         if not self._frames:
             raise Failure("no_frames", "the bundle has no self-test image and no frames were sent")
@@ -116,18 +116,18 @@ class Bench:
         return stages_s
 
     def _selftest_frames(self) -> List[Frame]:
-        with self._import("fastseg_runtime.bundle").open_bundle(self._bundle) as bundle:
+        with self._import("fastseg_runtime.bundle.reader").open_bundle(self._bundle) as bundle:
             return [Frame(image, classes, None) for image, classes in bundle.selftests()]
 
     def _score(self, frames: List[Frame], outputs: List[Any]) -> Dict[str, Any]:
         judge = Labelled(
-            metrics=self._import("fastseg_runtime.metrics"),
-            resize_nearest=self._import("fastseg_runtime.image").resize_nearest,
+            metrics=self._import("fastseg_runtime.arrays.metrics"),
+            resize_nearest=self._import("fastseg_runtime.arrays.image").resize_nearest,
             classes=len(self._net.classes),
         )
-        with self._import("fastseg_runtime.bundle").open_bundle(self._bundle) as bundle:
+        with self._import("fastseg_runtime.bundle.reader").open_bundle(self._bundle) as bundle:
             artifact = bundle.artifact(self._net.info.target)
-        required = self._import("fastseg_runtime.selftest").required_agreement(artifact)
+        required = self._import("fastseg_runtime.engines.selftest").required_agreement(artifact)
         return dict(score(judge, frames, outputs), required=required)
 
     @staticmethod

@@ -1,0 +1,207 @@
+"""Core ML: an ML program for iOS 16 and macOS 13 that takes an RGB image and gives class ids.
+
+Precisions: "fp16"; "int8-weights", one scale per output channel; "palettized", each weight an
+index into a palette of its layer. All compute in fp16. The same network and options give the
+same bytes.
+"""
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from fastseg_runtime.bundle.usage import describe_usage
+from torch.export import ExportedProgram
+
+from fastseg import DeployGraph, Network, __version__
+from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
+from fastseg_exporters.convert.trace import (
+    ConversionError,
+    describe_step,
+    has_grouped_transpose,
+    trace,
+)
+from fastseg_exporters.coreml.backend_mil import read_program
+from fastseg_exporters.coreml.mil_evaluator import unknown_operations
+from fastseg_exporters.coreml.mil_program import Operation, Program
+from fastseg_exporters.coreml.package import PackageText, describe, save
+from fastseg_exporters.coreml.palette import palettize
+
+try:
+    import coremltools as ct
+    import coremltools.optimize.coreml as cto
+except ImportError as error:
+    raise ImportError(
+        "exporting to Core ML needs coremltools: pip install 'fastseg-edge[coreml]'"
+    ) from error
+
+ENTRY = "model.mlpackage"
+PALETTE_BITS = (1, 2, 4, 6, 8)  # what iOS 16 has
+MIN_COREMLTOOLS = "9.0"  # the oldest that read packages back; none has run them, on no Mac
+# Of a transposed convolution with groups these passes scale the wrong channels (coremltools 9.0).
+_MIX_UP_GROUPS = ("common::fuse_conv_batchnorm", "common::fuse_conv_scale")
+_FAILED_STEP = re.compile(r"Unsupported fx node (\w+)|\(located at: '(\w+)'\)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The table `options` of a target's file."""
+
+    palette_bits: int = 6  # 64 values per layer
+
+
+def export(request: Request, out_dir: Path) -> ExportedArtifact:
+    """Write model.mlpackage into out_dir.
+
+    Raises:
+        ConversionError: an operation that Core ML, or our interpreter of it, cannot take.
+        ValueError: a precision or an option that does not exist.
+    """
+    options = parse_options(Options, request.target)
+    graph = request.graph()
+    traced = trace(graph)
+    model = compress(convert(traced, graph), request.precision, options, request.keep_float)
+    describe(model, package_text(request.network))
+    save(model, out_dir / ENTRY)
+    program = read_program(out_dir / ENTRY)
+    if sys.platform != "darwin":
+        check_provable(program, traced)
+    return ExportedArtifact(
+        format="coreml",
+        entry=ENTRY,
+        io={"image": "image"}
+        | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"}),
+        requires={"backend": "coreml", "min_version": MIN_COREMLTOOLS},
+        toolchain=versions("torch", "coremltools", "numpy"),
+        layers=quantized_layers(program),
+    )
+
+
+def convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
+    """Convert to an ML program in fp16.
+
+    Returns:
+        A coremltools MLModel: input "image", output "classes" (int32) or "logits" (float32).
+
+    Raises:
+        ConversionError: an operation that Core ML lacks, with the module it came from.
+    """
+    messages = _Messages()
+    logger = logging.getLogger("coremltools")
+    logger.addHandler(messages)
+    try:
+        return _convert(traced, graph)
+    except Exception as error:  # converters of single operations raise anything
+        traceback.clear_frames(error.__traceback__)  # they hold the converter's temporary folder
+        found = _FAILED_STEP.findall(" ".join([*messages.texts, str(error)]))
+        step = describe_step(traced, filter(None, chain.from_iterable(found)))
+        raise ConversionError(f"Core ML cannot take {step}: {error}") from error
+    finally:
+        logger.removeHandler(messages)
+
+
+def _convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
+    image = ct.ImageType(
+        name="image",
+        shape=(1, 3, graph.height, graph.width),
+        scale=1 / graph.std,
+        bias=[-graph.mean / graph.std] * 3,
+        color_layout=ct.colorlayout.RGB,
+    )
+    types = ct.converters.mil.mil.types
+    pipeline = ct.PassPipeline.DEFAULT
+    if has_grouped_transpose(traced):
+        pipeline.remove_passes(_MIX_UP_GROUPS)
+    dtype = types.int32 if graph.output == "classes" else types.fp32
+    return ct.convert(
+        traced,
+        inputs=[image],
+        outputs=[ct.TensorType(name=graph.output, dtype=dtype)],
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS16,
+        compute_precision=ct.precision.FLOAT16,
+        skip_model_load=True,
+        pass_pipeline=pipeline,
+    )
+
+
+class _Messages(logging.Handler):
+    """Keeps what coremltools logs: where an operation fails, only the log names it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def compress(model: Any, precision: str, options: Options, keep_float: tuple[str, ...]) -> Any:
+    """Return the model with its weights in another form.
+
+    Args:
+        model: an MLModel in fp16.
+        precision: "fp16", "int8-weights" or "palettized".
+        options: the palette's size.
+        keep_float: layers that int8 leaves in fp16.
+    """
+    if precision == "fp16":
+        return model
+    if precision == "int8-weights":
+        linear = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
+        kept: dict[str, None] = dict.fromkeys(keep_float)
+        config = cto.OptimizationConfig(linear, op_name_configs=kept)
+        return cto.linear_quantize_weights(model, config)
+    if precision != "palettized":
+        raise ValueError(f"no precision {precision!r}; choose fp16, int8-weights or palettized")
+    if options.palette_bits not in PALETTE_BITS:
+        raise ValueError(f"palette_bits is {options.palette_bits}; choose one of {PALETTE_BITS}")
+    fit = partial(palettize, bits=options.palette_bits)
+    palette = cto.OpPalettizerConfig(mode="custom", lut_function=fit)
+    return cto.palettize_weights(model, cto.OptimizationConfig(palette))
+
+
+def quantized_layers(program: Program) -> tuple[str, ...]:
+    """Return the layers whose weights are int8, in the order of the graph."""
+    packed = {
+        o.results[0].name for o in program.operations if o.type == "constexpr_affine_dequantize"
+    }
+    return tuple(o.results[0].name for o in program.operations if packed & set(o.refs()))
+
+
+def check_provable(program: Program, traced: ExportedProgram) -> None:
+    """Raise ConversionError if the evaluator cannot run the program, naming modules."""
+    unknown = unknown_operations(program)
+    steps = [f"{o.type}, from {describe_step(traced, _names_from(o, program))}" for o in unknown]
+    if steps:
+        raise ConversionError(
+            "Core ML takes the network, but it cannot be evaluated without macOS for "
+            f"{'; '.join(steps)}. Export on a Mac, or add the operation to mil_ops.py"
+        )
+
+
+def _names_from(operation: Operation, program: Program) -> Iterator[str]:
+    # One step of torch becomes several operations; the last of them keeps its name.
+    for later in program.operations[program.operations.index(operation) :]:
+        yield later.results[0].name
+
+
+def package_text(network: Network) -> PackageText:
+    """Return what Xcode shows of the network."""
+    info = network.info
+    trained_on = f", trained on {info.trained_on}" if info.trained_on else ""
+    return PackageText(
+        description=f"Semantic segmentation into {len(info.classes)} classes: {network.name} "
+        f"({info.variant}), {info.width}x{info.height}{trained_on}",
+        author=f"fastseg-edge {__version__}",
+        licence=f"Weights: {describe_usage(info.usage)}. Data: "
+        f"{info.data_licence or 'no licence stated in the checkpoint'}",
+        version=network.sha256[:12],
+        classes=info.classes,
+    )

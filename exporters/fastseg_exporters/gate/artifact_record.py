@@ -1,0 +1,51 @@
+"""The manifest's record of an artifact, and the roofline bounds that go into it."""
+
+from pathlib import Path
+
+from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_targets.device import load_device
+from fastseg_targets.profile import Target
+
+from fastseg_exporters.convert.job import Converted
+from fastseg_exporters.gate.bundle_writer import entry, files_of
+
+RATE_OF = {"int8-weights": "fp16", "palettized": "fp16"}  # what they compute in
+# The least that a weight takes in memory, whatever the file holds: a bound must not be too high.
+BYTES_OF_WEIGHT = {"fp32": 4, "fp16": 2, "int8": 1, "int8-weights": 1, "palettized": 1 / 8}
+
+
+def members(target: Target, converted: Converted) -> dict[str, Path]:
+    """Return name in the bundle -> file, for everything that was converted."""
+    return files_of(converted.folder, f"artifacts/{target.name}")
+
+
+def record(
+    target: Target, precision: str, converted: Converted, files: dict[str, Path] | dict[str, bytes]
+) -> Artifact:
+    """Return the record of an artifact that nobody has verified yet."""
+    made = converted.artifact
+    return Artifact(
+        target=target.name,
+        format=made.format,
+        precision=precision,
+        entry=f"artifacts/{target.name}/{made.entry}",
+        files=tuple(entry(name, content) for name, content in files.items()),
+        io=made.io,
+        requires=made.requires,
+        toolchain=made.toolchain,
+        extra=made.extra,
+    )
+
+
+def bounds_ms(manifest: Manifest, target: Target, precision: str) -> dict[str, float]:
+    """Return device -> roofline bound: no network of this size is faster there. No prediction."""
+    pixels = manifest.input.width * manifest.input.height
+    weights = manifest.model.parameters * BYTES_OF_WEIGHT[precision]
+    ids = pixels / manifest.output.mask_stride**2
+    moved = int(weights + 3 * pixels + ids)  # weights, bytes in, ids out: each once
+    rate = RATE_OF.get(precision, precision)
+    bounds = {
+        name: load_device(name).bound_ms(manifest.model.macs, moved, rate)
+        for name in target.devices
+    }
+    return {name: round(bound, 3) for name, bound in bounds.items() if bound is not None}

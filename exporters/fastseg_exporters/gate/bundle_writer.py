@@ -1,0 +1,93 @@
+"""Writes bundles: whole or not at all, and the same bytes for the same content."""
+
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import FileEntry, Manifest
+from fastseg_runtime.bundle.reader import open_bundle
+
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+
+
+def check_writable(path: Path) -> None:
+    """Find out before an hour of conversions whether a bundle can be written there.
+
+    Raises:
+        OSError: it cannot; the message says why and what to do.
+    """
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror}; make that folder writable, or name another "
+            "file with -o"
+        ) from error
+
+
+def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, bytes | Path]) -> None:
+    """Write a bundle.
+
+    Args:
+        path: the bundle; an old one is replaced only when the new one is complete.
+        manifest: its record; every file it names must be among the members.
+        members: name in the bundle -> content, or the file that has it.
+    """
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as bundle:
+            bundle.writestr(_header("manifest.json"), manifest.to_json())
+            for name in sorted(members):
+                content = members[name]
+                data = content.read_bytes() if isinstance(content, Path) else content
+                bundle.writestr(_header(name), data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _header(name: str) -> zipfile.ZipInfo:
+    header = zipfile.ZipInfo(name, ZIP_EPOCH)
+    header.external_attr = 0o644 << 16
+    return header
+
+
+def files_of(folder: Path, prefix: str) -> dict[str, Path]:
+    """Return member name -> file for everything below a folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {f"{prefix}/{file.relative_to(folder).as_posix()}": file for file in files}
+
+
+def entry(name: str, content: bytes | Path) -> FileEntry:
+    """Return the manifest's record of a member."""
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def pack_selftests(scenes: Sequence[tuple[Array, Array]]) -> dict[str, bytes]:
+    """Return member name -> npz for scenes of image (H, W, 3) and classes (H, W), uint8."""
+    packed = {}
+    for index, (image_HW3, classes_HW) in enumerate(scenes):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in (("image", image_HW3), ("classes", classes_HW)):
+                part = io.BytesIO()
+                np.lib.format.write_array(part, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(_header(f"{name}.npy"), part.getvalue(), zipfile.ZIP_DEFLATED)
+        packed[f"selftest/{index}.npz"] = buffer.getvalue()
+    return packed
+
+
+def read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Return what an existing bundle holds, every hash verified; see open_bundle for errors."""
+    with open_bundle(path) as bundle:
+        manifest = bundle.manifest
+        names = [file.path for artifact in manifest.artifacts for file in artifact.files]
+        names += [file.path for file in manifest.selftest]
+        return manifest, {name: bundle.read(name) for name in names}

@@ -1,0 +1,101 @@
+"""Is the graph that exporters convert still the network that its author wrote?
+
+Both run in PyTorch on the same pictures before anything is converted, and only the graph with
+our folding, choice of output, normalisation and upsampling. What differs by more than rounding
+is not exported.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from fastseg_runtime.arrays.metrics import Array
+from torch import Tensor, nn
+
+from fastseg import DeployGraph, Network
+from fastseg_exporters.gate.reference import reference_logits
+
+# Of the largest of the best logits. What folding and another order of sums change is 8e-7 at most
+# in the networks that ship and in those of tests/doubles/folding_networks.py; a deep network may
+# have some times that, a norm folded wrongly changes 1e-2 or more.
+ROUNDING = 1e-4
+_INFINITE = "infinite, of which upsampling makes NaN"
+
+
+def check_graph(
+    network: Network, images_1HW3: Sequence[Array], tell: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Return the batch norms that must not be folded, by name; none but in odd networks.
+
+    Args:
+        network: what the user gave.
+        images_1HW3: uint8 RGB of the network's input size.
+        tell: told which folds are left out.
+
+    Raises:
+        ValueError: the graph is another network whatever is folded.
+    """
+
+    def difference(keep_norms: Collection[str] = ()) -> str:
+        graph = network.graph(keep_norms=keep_norms)
+        return next(filter(None, (_difference(network, graph, x) for x in images_1HW3)), "")
+
+    if not difference():
+        return ()
+    layers = network.model.named_modules()
+    norms = tuple(f"network.{name}" for name, layer in layers if isinstance(layer, nn.BatchNorm2d))
+    if found := difference(norms):
+        raise ValueError(
+            f"{network.name} cannot be exported: {_cause(network, images_1HW3, found)}"
+        )
+    harmful = tuple(norm for norm in norms if difference([n for n in norms if n != norm]))
+    kept = norms if difference(harmful) else harmful
+    tell(f"not folded, which would change the network's answer: {', '.join(kept)}")
+    return kept
+
+
+def _difference(network: Network, graph: DeployGraph, image_1HW3: Array) -> str:
+    """Return what differs in the logits or ids of a picture; "" if no more than rounding does."""
+    expected_1KHW = reference_logits(network, image_1HW3)
+    with torch.inference_mode():
+        image = torch.from_numpy(image_1HW3)
+        logits_1Khw = graph.core(graph.normalise(image).permute(0, 3, 1, 2))
+        return differ(graph.upsample(logits_1Khw), expected_1KHW)
+
+
+def differ(logits_NKHW: Tensor, expected_NKHW: Tensor) -> str:
+    """Return by what logits differ from those expected; "" if by no more than rounding.
+
+    The two best logits of each pixel are compared, relative to the largest of them: those far
+    below decide nothing, and may be as low as -inf. That none of those rises is seen in the ids,
+    wherever the two best lie further apart than rounding.
+    """
+    if logits_NKHW.shape != expected_NKHW.shape:
+        return f"logits of {tuple(logits_NKHW.shape)} instead of {tuple(expected_NKHW.shape)}"
+    best = expected_NKHW.topk(min(2, expected_NKHW.shape[1]), dim=1)
+    scale = float(best.values.abs().max()) or 1.0
+    limit = ROUNDING * scale
+    error = float((logits_NKHW.gather(1, best.indices) - best.values).abs().max())
+    clear_NHW = best.values[:, 0] - best.values[:, -1] > 2 * limit
+    other_NHW = logits_NKHW.argmax(dim=1) != best.indices[:, 0]
+    pixels = float((other_NHW & clear_NHW).float().mean())
+    if error <= limit and pixels == 0:
+        return ""
+    return f"logits differ by {error / scale:.2%}, ids in {pixels:.1%} of the pixels"
+
+
+def _cause(network: Network, images_1HW3: Sequence[Array], found: str) -> str:
+    for image_1HW3 in images_1HW3:
+        first, second = (reference_logits(network, image_1HW3) for _ in range(2))
+        if first.isnan().any():
+            own = network.logits(torch.from_numpy(image_1HW3))
+            what = "no numbers (NaN)" if own.isnan().any() else _INFINITE
+            return f"it gives logits that are {what}; train it again, or mend its weights"
+        if differ(second, first):
+            return (
+                "it gives another answer each time it is called on the same picture; take random "
+                "numbers (F.dropout without training=self.training?) and memory out of forward()"
+            )
+    return (
+        f"the graph made of it gives another answer than the module itself ({found}); does its "
+        "forward() or a hook use anything that copy.deepcopy(module) does not copy?"
+    )

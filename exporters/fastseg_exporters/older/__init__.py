@@ -1,0 +1,1 @@
+"""The doors that older code knows: ModelOptimizer and TensorRTOptimizer. Imports the formats."""

@@ -1,0 +1,1 @@
+"""ONNX, float and int8. Imports convert and gate."""

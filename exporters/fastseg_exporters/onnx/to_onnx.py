@@ -1,0 +1,220 @@
+"""ONNX for CPUs: camera bytes in, class ids out, as ONNX Runtime runs them fastest."""
+
+import contextlib
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from fastseg_runtime.bundle.manifest import OutputSpec
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from fastseg import DeployGraph, Network
+from fastseg.own_code import place_of
+from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
+from fastseg_exporters.convert.trace import describe_step
+from fastseg_exporters.convert.value_reads import first_value_read
+from fastseg_exporters.gate.first_manifest import describe_network
+from fastseg_exporters.onnx import to_onnx_int8
+from fastseg_exporters.onnx.class_map import class_map_for
+
+try:
+    import onnxruntime  # noqa: F401  (what the artifact is made for; its quantizer is used too)
+    import onnxsim
+except ImportError as error:
+    raise ImportError(
+        "exporting to ONNX needs onnx, onnxsim and onnxruntime: pip install 'fastseg-edge[onnx]'"
+    ) from error
+
+OPSET = 17  # read back after the export: some versions of torch write another one silently
+METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts
+IMAGE, FLOAT_IMAGE = "image", "normalised_image"
+_OPERATOR = re.compile(r"operator '\w+::(\w+)'")
+MIN_ONNXRUNTIME = "1.17"  # the oldest that was run (make test-engines); 1.16 refuses int8
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of a target's table: none so far."""
+
+
+def export(request: Request, out_dir: Path) -> ExportedArtifact:
+    """Write model.onnx in fp32, int8 or with int8 weights.
+
+    Raises:
+        ValueError: a precision that this exporter does not have.
+    """
+    parse_options(Options, request.target)
+    graph = request.graph()
+    model = request.once("float graph", lambda: float_graph(graph))
+    layers: tuple[str, ...] = ()
+    if request.precision == "int8":
+        layers = to_onnx_int8.convolutions(model)
+        images = request.calibration.images(graph.width, graph.height)
+        model = to_onnx_int8.quantize(model, images, graph.mean, graph.std, request.keep_float)
+    elif request.precision == "int8-weights":
+        model = to_onnx_int8.quantize_weights(model)
+    elif request.precision != "fp32":
+        raise ValueError(
+            f"the onnx exporter makes fp32, int8 and int8-weights, not {request.precision}"
+        )
+    model = take_bytes(model, graph)
+    describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))
+    save(model, out_dir / "model.onnx")
+    output = "uint8" if graph.output == "classes" else "float32 NCHW"
+    return ExportedArtifact(
+        format="onnx",
+        entry="model.onnx",
+        io={"image": "uint8 NHWC", graph.output: output},
+        requires={"backend": "onnxruntime", "min_version": MIN_ONNXRUNTIME},
+        toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
+        layers=layers,
+    )
+
+
+class FloatGraph(nn.Module):
+    """The deploy graph behind its normalisation, with a class map that suits ONNX Runtime."""
+
+    def __init__(self, graph: DeployGraph) -> None:
+        super().__init__()
+        self.core = graph.core
+        self.class_map = class_map_for(graph) if graph.output == "classes" else nn.Identity()
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """Return ids (1, h, w) or logits (1, K, h, w) for a normalised image."""
+        result: Tensor = self.class_map(self.core(image_N3HW))
+        return result
+
+
+def float_graph(graph: DeployGraph) -> onnx.ModelProto:
+    """Convert to a simplified ONNX model that takes the normalised float image (1, 3, H, W)."""
+    return to_onnx(FloatGraph(graph).eval(), torch.zeros(1, 3, graph.height, graph.width), graph)
+
+
+def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.ModelProto:
+    """Convert a module with one input and one output, check the opset, fold constants.
+
+    Raises:
+        ValueError: an operation that ONNX lacks, Python that decides by values of the image, or
+            another opset than asked for.
+    """
+    if place := first_value_read(module, example):
+        raise ValueError(
+            "ONNX cannot follow a network whose Python looks at values of the picture; use "
+            f"torch.where or a tensor in place of {place}"
+        )
+    file = io.BytesIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # the tracer warns of every constant size, as meant
+            torch.onnx.export(
+                module,
+                (example,),
+                file,  # type: ignore[arg-type]  # the stub forgets file objects
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[FLOAT_IMAGE],
+                output_names=[graph.output],
+            )
+    except Exception as error:  # its converters, and the network's own code, raise anything
+        step = failed_step(module, example, str(error))
+        place = place_of(error)
+        reason = f"{short(error)} ({place})" if place else short(error)
+        raise ValueError(f"ONNX cannot express {step}: {reason}") from error
+    simplified, same = onnxsim.simplify(onnx.load_from_string(file.getvalue()))
+    found = {entry.domain: entry.version for entry in simplified.opset_import}.get("")
+    if not same or found != OPSET:
+        raise ValueError(
+            f"the converter wrote opset {found} instead of {OPSET}, or changed results"
+        )
+    model: onnx.ModelProto = simplified
+    return model
+
+
+def failed_step(module: nn.Module, example: Tensor, message: str) -> str:
+    """Return which operation of which module the converter's message is about."""
+    operators = _OPERATOR.findall(message)
+    try:
+        program = torch.export.export(module, (example,))
+    except Exception:  # torch raises many kinds for what it cannot follow
+        return "the network"
+    return describe_step(program, operators)
+
+
+def short(error: Exception) -> str:
+    """Return what a converter said, without the advice, graph or tensor that it prints after it."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    for after in ("(type 'Tensor')", "Please feel free", "[Caused by"):
+        said = said.partition(after)[0]
+    return said.strip()[:500]
+
+
+def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
+    """Return the model with uint8 NHWC bytes as its input.
+
+    (x - mean) / std is exactly what DequantizeLinear computes with scale 1/std and zero point
+    mean, so the bytes *are* the quantized image: nothing is computed per channel, nothing lost.
+    A quantized model takes them as they are.
+    """
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    body = model.graph
+    shape = [1, graph.height, graph.width, 3]
+    del body.input[:]
+    body.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape))
+    first = helper.make_node(
+        "Transpose", [IMAGE], ["image_bytes_1_3_H_W"], "to_NCHW", perm=[0, 3, 1, 2]
+    )
+    quantizer = _quantizer_of_image(body)
+    if quantizer is not None:
+        for node in body.node:
+            node.input[:] = [first.output[0] if n == quantizer.output[0] else n for n in node.input]
+        body.node.remove(quantizer)
+        head = [first]
+    else:
+        head = [first, *_normalise(first.output[0], graph, body)]
+    nodes = [*head, *body.node]
+    del body.node[:]
+    body.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _quantizer_of_image(body: onnx.GraphProto) -> onnx.NodeProto | None:
+    users = [node for node in body.node if FLOAT_IMAGE in node.input]
+    return users[0] if [node.op_type for node in users] == ["QuantizeLinear"] else None
+
+
+def _normalise(source: str, graph: DeployGraph, body: onnx.GraphProto) -> list[onnx.NodeProto]:
+    if graph.mean == int(graph.mean) and 0 <= graph.mean <= 255:
+        scale, zero = np.float32(1 / graph.std), np.uint8(graph.mean)
+        body.initializer.append(numpy_helper.from_array(np.array(scale), "image_scale"))
+        body.initializer.append(numpy_helper.from_array(np.array(zero), "image_zero_point"))
+        inputs = [source, "image_scale", "image_zero_point"]
+        return [helper.make_node("DequantizeLinear", inputs, [FLOAT_IMAGE], "normalise")]
+    raise ValueError(f"mean is {graph.mean}; the exporters take a whole number 0 to 255")
+
+
+def describe(model: onnx.ModelProto, network: Network, output: OutputSpec) -> None:
+    """Put classes, normalisation and provenance into the file, so that it serves without a bundle.
+
+    Args:
+        model: changed in place.
+        network: what it was made of.
+        output: what it gives.
+    """
+    manifest = describe_network(network, network.name, output, created="")
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write one file; the same model gives the same bytes."""
+    model.producer_version = ""
+    model.doc_string = ""
+    for node in model.graph.node:
+        node.doc_string = ""
+    path.write_bytes(model.SerializeToString(deterministic=True))

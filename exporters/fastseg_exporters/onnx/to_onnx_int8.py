@@ -1,0 +1,209 @@
+"""Int8 for ONNX Runtime on CPUs: QDQ with ranges from calibration images, or weights alone."""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from fastseg_runtime.arrays.metrics import Array
+from onnx import helper, numpy_helper
+
+try:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+except ImportError as error:
+    raise ImportError("int8 needs onnxruntime: pip install 'fastseg-edge[onnx]'") from error
+
+QUANTIZED_OPERATORS = ["Conv", "Add", "Mul"]  # ReLU joins the convolution before it
+# Ranges from the mean over images of each one's extremes, not from the extremes of all: a single
+# odd image would take resolution from every other (CamVid: 0.5 to 0.9 points of mIoU).
+MEAN_OF_EXTREMES = {"CalibMovingAverage": True}
+# A map is quantized where the next operation reads it as int8, not wherever a convolution ends:
+# so logits, which are only compared with each other, keep their fine differences (nano on CamVid:
+# 0.5 points of mIoU), and ONNX Runtime converts less (docs/speed.md).
+FLOAT_OUTPUTS = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
+OWN_NORMALISATION, TWO_LOGITS = "/core/enter/Conv", "/core/leave/Conv"  # of DeployGraph's core
+EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
+
+
+def quantize(
+    model: onnx.ModelProto,
+    images: Iterable[Array],
+    mean: float,
+    std: float,
+    keep_float: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Return the graph with QDQ nodes: int8 weights per channel, uint8 activations.
+
+    Args:
+        model: takes the normalised float image.
+        images: calibration images, uint8 RGB (1, H, W, 3) of the input's size.
+        mean: of the normalisation.
+        std: of the normalisation.
+        keep_float: convolutions, by name, to leave in float.
+
+    Raises:
+        ValueError: a name in keep_float that is no convolution.
+    """
+    layers = convolutions(model)
+    if unknown := sorted(set(keep_float) - set(layers)):
+        raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
+    image = model.graph.input[0].name
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        logging.disable(logging.WARNING)  # advice to pre-process, which onnxsim has done
+        try:
+            quantize_static(
+                onnx.ModelProto.FromString(model.SerializeToString()),  # it empties its input
+                path,
+                _Images(image, images, mean, std),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=QUANTIZED_OPERATORS,
+                nodes_to_exclude=[*keep_float, *_kept_in_float(model)],
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={
+                    **MEAN_OF_EXTREMES,
+                    **FLOAT_OUTPUTS,
+                    "TensorQuantOverrides": {
+                        **_image_scale(image, mean, std),
+                        **_own_scale(model, mean, std),
+                    },
+                },
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        return onnx.load(path)
+
+
+def convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of the convolutions that quantize() quantizes, in graph order."""
+    kept = set(_kept_in_float(model))
+    return tuple(n.name for n in model.graph.node if n.op_type == "Conv" and n.name not in kept)
+
+
+def _image_scale(image: str, mean: float, std: float) -> dict[str, Any]:
+    """Pin the image's scale: (x - 128) / std at scale 1 / std and zero point 128 is x itself."""
+    if mean != EXACT_MEAN:
+        return {}
+    scale, zero_point = np.array(1 / std, np.float32), np.array(EXACT_MEAN, np.uint8)
+    entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QUInt8}
+    return {image: [entry]}
+
+
+def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
+    """Let the image behind the network's own normalisation reach from black to white.
+
+    Calibration images are seldom that dark or bright; a frame on the device may be.
+    """
+    found = own_normalisation(model, mean, std)
+    if found is None:
+        return {}
+    name, low, high = found
+    low, high = min(low, 0.0), max(high, 0.0)  # zero, with which convolutions pad, is a step
+    scale = (high - low) / 255
+    entry = {
+        "scale": np.array(scale, np.float32),
+        "zero_point": np.array(round(-low / scale), np.uint8),
+        "quant_type": QuantType.QUInt8,
+    }
+    return {name: [entry]}
+
+
+def own_normalisation(
+    model: onnx.ModelProto, mean: float, std: float
+) -> tuple[str, float, float] | None:
+    """Return the tensor of the image in a network's own normalisation, its least and largest value.
+
+    None where the network takes (x - mean) / std as it is.
+    """
+    steps = [node for node in model.graph.node if node.name == OWN_NORMALISATION]
+    if not steps:
+        return None
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    weight_KC, bias_K = (numpy_helper.to_array(tensors[name]) for name in steps[0].input[1:])
+    ends_2 = (np.array([0, 255]) - mean) / std
+    values_K2 = weight_KC.reshape(3, 3).sum(1)[:, None] * ends_2 + bias_K[:, None]
+    return steps[0].output[0], float(values_K2.min()), float(values_K2.max())
+
+
+def _kept_in_float(model: onnx.ModelProto) -> list[str]:
+    """Return the names of nodes that int8 would only harm.
+
+    The class map's convolution computes differences of logits, and so does the one that makes two
+    logits of one; channel gates are vectors, where int8 gains nothing.
+    """
+    shapes = onnx.shape_inference.infer_shapes(model).graph.value_info
+    vectors = {
+        value.name
+        for value in shapes
+        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:] == [1, 1]
+    }
+    return [
+        node.name
+        for node in model.graph.node
+        if _of_class_map(node)
+        or node.name == TWO_LOGITS
+        or (node.op_type == "Conv" and node.input[0] in vectors)
+    ]
+
+
+def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with convolution weights as int8, one scale per output channel.
+
+    Symmetric: w is about scale * q. The arithmetic stays in float, so only the file is smaller.
+    """
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    convolutions = (n for n in model.graph.node if n.op_type == "Conv" and not _of_class_map(n))
+    # A weight may serve several convolutions, and one that the network computes is no constant.
+    names = dict.fromkeys(n.input[1] for n in convolutions if n.input[1] in weights)
+    nodes = [*(_as_int8(model.graph, weights[name]) for name in names), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _of_class_map(node: onnx.NodeProto) -> bool:
+    name: str = node.name
+    return name.startswith("/class_map")
+
+
+def _as_int8(body: onnx.GraphProto, weight: onnx.TensorProto) -> onnx.NodeProto:
+    """Replace a weight by int8 and scales; return the node that gives it back under its name."""
+    values, name = numpy_helper.to_array(weight), weight.name
+    scale = np.abs(values).max(axis=tuple(range(1, values.ndim))) / 127
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    quantized = np.round(values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
+    weight.CopyFrom(numpy_helper.from_array(quantized, f"{name}_int8"))
+    body.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+    inputs = [f"{name}_int8", f"{name}_scale"]
+    return helper.make_node("DequantizeLinear", inputs, [name], f"{name}_dequantize", axis=0)
+
+
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """Normalises one image at a time: memory stays flat however many there are."""
+
+    def __init__(self, name: str, images: Iterable[Array], mean: float, std: float) -> None:
+        self._name = name
+        self._images: Iterator[Array] = iter(images)
+        self._mean, self._std = mean, std
+
+    def get_next(self) -> dict[str, Array] | None:
+        image_1HW3 = next(self._images, None)
+        if image_1HW3 is None:
+            return None
+        normalised = (image_1HW3.astype(np.float32) - self._mean) / self._std
+        return {self._name: np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))}

@@ -1,0 +1,1 @@
+"""The checkpoint as it is. Imports convert alone."""

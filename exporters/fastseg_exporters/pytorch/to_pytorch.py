@@ -1,0 +1,40 @@
+"""PyTorch, for development: the checkpoint as it is and a plain state dict beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fastseg import FastSegNet, save_checkpoint
+from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
+
+MIN_TORCH = "2.13"  # the oldest that was run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of a target's table: none so far."""
+
+
+def export(request: Request, out_dir: Path) -> ExportedArtifact:
+    """Write model.safetensors and state_dict.pth.
+
+    Raises:
+        ValueError: a network of one's own; its code cannot go into a bundle.
+    """
+    parse_options(Options, request.target)
+    model = request.network.model
+    if not isinstance(model, FastSegNet):
+        raise ValueError(
+            f"target {request.target.name} holds weights of FastSegNet alone; the code of "
+            f"{request.network.info.variant} cannot go into a bundle"
+        )
+    save_checkpoint(out_dir / "model.safetensors", model, request.network.info)
+    torch.save(model.state_dict(), out_dir / "state_dict.pth")
+    return ExportedArtifact(
+        format="pytorch",
+        entry="model.safetensors",
+        io={"image": "uint8 NHWC", request.output: "uint8"},
+        requires={"backend": "pytorch", "min_version": MIN_TORCH},
+        toolchain=versions("torch", "safetensors"),
+    )

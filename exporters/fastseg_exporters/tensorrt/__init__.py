@@ -1,0 +1,1 @@
+"""ONNX as TensorRT takes it. Imports convert, gate and onnx."""

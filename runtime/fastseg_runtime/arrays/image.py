@@ -1,0 +1,176 @@
+"""Frames as arrays: checks, and resizing with OpenCV or exactly the same way in numpy.
+
+Sizes are mapped by pixel centres ("half-pixel"): output pixel i looks at input position
+(i + 0.5) * in / out - 0.5, as torch's align_corners=False and OpenCV's INTER_LINEAR do.
+"""
+
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Optional, Tuple
+
+import numpy as np
+
+from fastseg_runtime.arrays.metrics import Array
+
+_BLOCK_ROWS = 16  # rows at a time: intermediate values stay in the CPU's cache
+_MAX_SIDE = 1 << 15
+
+
+@lru_cache(maxsize=None)
+def opencv() -> Optional[Any]:
+    """Return the module cv2, or None where it is absent or does not load (no libGL, say)."""
+    try:
+        return import_module("cv2")
+    except ImportError:
+        return None
+
+
+def as_rgb_uint8(frame: Any) -> Array:
+    """Return a frame as an array after checking that it is (H, W, 3) uint8.
+
+    Raises:
+        ValueError: it is not; the message says how to convert it.
+    """
+    image_HW3: Array = np.asarray(frame)
+    pixels = image_HW3.dtype == np.uint8 and image_HW3.ndim == 3 and image_HW3.shape[2] == 3
+    if pixels and min(image_HW3.shape) > 0 and max(image_HW3.shape) < _MAX_SIDE:
+        return image_HW3
+    raise ValueError(
+        f"expected a frame of uint8 (H, W, 3), got {image_HW3.dtype} {image_HW3.shape}; "
+        + _advice(image_HW3)
+    )
+
+
+def _advice(image: Array) -> str:
+    if image.ndim < 2:
+        return "give a picture as numpy array"
+    if not image.size or max(image.shape) >= _MAX_SIDE:
+        return f"sides are 1 to {_MAX_SIDE - 1} pixels"
+    if image.ndim == 2:
+        return "repeat the grey channel: numpy.stack([frame] * 3, axis=-1)"
+    if image.ndim == 3 and image.shape[2] == 4:
+        return "drop the alpha channel: frame[..., :3]"
+    if image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
+        return "put channels last: frame.transpose(1, 2, 0)"
+    if image.dtype == np.uint16:
+        return "16-bit pixels: (frame >> 8).astype('uint8')"
+    if image.dtype.kind == "f":
+        return "give the camera's bytes, 0 to 255, without normalisation"
+    return "a batch of frames is (N, H, W, 3)"
+
+
+def resize_bilinear(image_HW3: Array, width: int, height: int) -> Array:
+    """Resize an image, uint8 with any strides, without anti-aliasing; by OpenCV if it is there."""
+    out: Array = np.empty((height, width, 3), np.uint8)
+    cv2 = opencv()
+    if cv2 is None:
+        BilinearResizer(image_HW3.shape[:2], (height, width))(image_HW3, out)
+    else:
+        cv2.resize(image_HW3, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    return out
+
+
+def resize_nearest(classes_HW: Array, width: int, height: int) -> Array:
+    """Resize a class map: every pixel gets the id at its centre."""
+    rows = np.take(classes_HW, nearest_index(classes_HW.shape[0], height), axis=0)
+    columns = nearest_index(classes_HW.shape[1], width)
+    resized: Array = np.take(rows, columns, axis=1)
+    return resized
+
+
+def nearest_index(size_in: int, size_out: int) -> Array:
+    """Return, for each output pixel, the input pixel that its centre falls into."""
+    index: Array = (
+        (2 * np.arange(size_out) + 1) * size_in // (2 * size_out)
+    )  # integers: no rounding
+    return index
+
+
+class BilinearResizer:
+    """Resizes images of one size to another with buffers of its own; no array is allocated.
+
+    Args:
+        size_in: (height, width) of the images.
+        size_out: (height, width) of the results.
+        swap: also exchange the first and the third channel (BGR to RGB).
+    """
+
+    def __init__(
+        self, size_in: Tuple[int, int], size_out: Tuple[int, int], swap: bool = False
+    ) -> None:
+        row_values, block = size_in[1] * 3, (_BLOCK_ROWS, size_out[1] * 3)
+        self._top, self._bottom, weight_h = taps(size_in[0], size_out[0], size_in[0] / size_out[0])
+        self._weight_h1 = weight_h[:, None]
+        left, right, weight_w = taps(size_in[1], size_out[1], size_in[1] / size_out[1])
+        channels = np.array([2, 1, 0] if swap else [0, 1, 2])
+        self._left, self._right = ((x[:, None] * 3 + channels).ravel() for x in (left, right))
+        self._weight_x = np.repeat(weight_w, 3)
+        self._rows = np.empty((2, _BLOCK_ROWS, row_values), np.uint8)
+        self._mixed = np.empty((_BLOCK_ROWS, row_values), np.float32)
+        self._sides = np.empty((2, *block), np.float32)
+        self._contiguous: Optional[Array] = None
+
+    def __call__(self, image_HW3: Array, out_hw3: Array) -> None:
+        """Resize an image into `out_hw3`, whose rows must have their pixels side by side."""
+        image, out = _rows_view(self._with_dense_rows(image_HW3)), _rows_view(out_hw3)
+        for start in range(0, len(out), _BLOCK_ROWS):
+            stop = min(start + _BLOCK_ROWS, len(out))
+            mixed = self._mix_rows(image, start, stop)
+            np.copyto(out[start:stop], self._mix_columns(mixed), casting="unsafe")
+
+    def _mix_rows(self, image: Array, start: int, stop: int) -> Array:
+        top, bottom = self._rows[:, : stop - start]
+        mixed: Array = self._mixed[: stop - start]
+        np.take(image, self._top[start:stop], axis=0, out=top, mode="clip")
+        np.take(image, self._bottom[start:stop], axis=0, out=bottom, mode="clip")
+        np.subtract(bottom, top, out=mixed, dtype=np.float32)
+        mixed *= self._weight_h1[start:stop]
+        np.add(mixed, top, out=mixed, dtype=np.float32)
+        return mixed
+
+    def _mix_columns(self, rows: Array) -> Array:
+        left, right = self._sides[:, : len(rows)]
+        np.take(rows, self._left, axis=1, out=left, mode="clip")
+        np.take(rows, self._right, axis=1, out=right, mode="clip")
+        right -= left
+        right *= self._weight_x
+        right += left
+        right += np.float32(0.5)  # the cast to bytes cuts off: together they round
+        mixed: Array = right
+        return mixed
+
+    def _with_dense_rows(self, image_HW3: Array) -> Array:
+        if image_HW3.strides[1:] == (3, 1):
+            return image_HW3
+        if self._contiguous is None:
+            self._contiguous = np.empty(image_HW3.shape, np.uint8)
+        np.copyto(self._contiguous, image_HW3)
+        return self._contiguous
+
+
+def _rows_view(image_HW3: Array) -> Array:
+    """Return (H, W * 3) on the same memory; rows may be apart, as in a crop."""
+    height, width, channels = image_HW3.shape
+    return np.lib.stride_tricks.as_strided(
+        image_HW3, (height, width * channels), (image_HW3.strides[0], 1)
+    )
+
+
+def taps(size_in: int, size_out: int, scale: float) -> Tuple[Array, Array, Array]:
+    """Return the two input neighbours of each output position, and the weight of the second.
+
+    Args:
+        size_in: pixels along one axis of the input.
+        size_out: pixels along that axis of the output.
+        scale: input pixels per output pixel; size_in / size_out unless something is cut off.
+    """
+    position = np.clip((np.arange(size_out) + 0.5) * scale - 0.5, 0, size_in - 1)
+    first = position.astype(np.intp)
+    second = np.minimum(first + 1, size_in - 1)
+    return first, second, (position - first).astype(np.float32)
+
+
+def swap_channels(image_HW3: Array, out_HW3: Array) -> None:
+    """Copy an image with its first and third channel exchanged (BGR to RGB, and back)."""
+    for channel in range(3):  # six times faster than copying image[..., ::-1] at once
+        out_HW3[..., channel] = image_HW3[..., 2 - channel]

@@ -1,0 +1,4 @@
+"""What a bundle and a model file hold: manifest, reader, checks of what came from outside.
+
+For all packages; imports arrays.
+"""

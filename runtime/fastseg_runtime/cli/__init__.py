@@ -1,0 +1,4 @@
+"""fastseg-run: the command and its reports.
+
+Nobody imports it; it imports every other room.
+"""

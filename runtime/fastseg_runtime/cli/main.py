@@ -1,0 +1,136 @@
+"""fastseg-run: run a bundle on pictures, videos and cameras, and look into it."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Callable, Dict, Optional, Sequence
+
+from fastseg_runtime import __version__
+from fastseg_runtime.arrays.plain_text import printable
+from fastseg_runtime.bundle.usage import COMMERCIAL
+
+FAILED, INTERRUPTED = 1, 130
+EPILOG = """\
+examples:
+  fastseg-run street.fastseg photo.jpg photos/ -o out    overlays into out/
+  fastseg-run photo.jpg                                  with a network that ships with fastseg
+  fastseg-run street.fastseg drive.mp4 -o drive-seg.mp4  a video with its classes drawn over it
+  fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
+  fastseg-run street.fastseg --inspect                   what it holds, and the evidence
+  fastseg-run street.fastseg --verify                    hashes, and the self-test on this device
+  fastseg-run street.fastseg --extract android-int8 -o app/assets
+  fastseg-run --doctor street.fastseg                    what would run here, and what is missing
+  fastseg-run --prepare street.fastseg                   build the TensorRT engine ahead of time
+
+exit codes: 0 done; 1 something failed (with several inputs: at least one, the others were run),
+or the weights are not for the use that --require-usage names;
+2 wrong usage; 130 stopped by Ctrl-C.
+FASTSEG_CACHE names the folder of built engines (default ~/.cache/fastseg), FASTSEG_CACHE_MB its
+size limit."""
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the command line and exit."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    parser = make_parser()
+    try:
+        sys.exit(run(parser, parser.parse_intermixed_args(arguments)))
+    except KeyboardInterrupt:
+        print("fastseg-run: stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # engines raise classes of their own
+        print(printable(f"fastseg-run: {str(error) or type(error).__name__}"), file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="fastseg-run",
+        description="Segment pictures, videos and cameras with a bundle made by fastseg-export.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "model",
+        nargs="?",
+        help="a bundle, a shipped network's name, or a bare .onnx, .safetensors or .pth; default: "
+        "a network that ships with fastseg-edge, where that is installed",
+    )
+    add("inputs", nargs="*", help="pictures, folders of pictures, videos, camera:0")
+    add("-o", "--output", type=Path, default=Path("segmented"), help="folder or file to write")
+    add("--save", choices=("overlay", "mask", "both"), default="overlay", help="what to write")
+    add("--target", help="use this artifact of the bundle")
+    add("--backend", default="auto", help="use this engine, as onnxruntime")
+    add("--device", default="auto", help="cpu, cuda, or another name that the engine knows")
+    add("--threads", type=_positive, help="of each engine; default: its own choice")
+    add(
+        "--engines",
+        type=_positive,
+        default=1,
+        help="frames to work on at the same time; on a CPU one per core is best for video files",
+    )
+    add(
+        "--require-usage",
+        choices=(COMMERCIAL,),
+        help="refuse weights that are not known to allow it, before anything runs",
+    )
+    add("--json", action="store_true", help="print one JSON document on stdout")
+    add("--version", action="version", version=f"fastseg-runtime {__version__}")
+    actions = parser.add_mutually_exclusive_group()
+    action = actions.add_argument
+    action("--inspect", action="store_true", help="print what the bundle holds")
+    action("--verify", action="store_true", help="check hashes and run the self-test here")
+    action("--extract", metavar="TARGET", help="write the files of a target into the output folder")
+    action("--doctor", action="store_true", help="print what can run on this device")
+    action(
+        "--prepare", action="store_true", help="build and test the engine, so that starts are fast"
+    )
+    action("--cache", nargs="?", const="show", choices=("show", "clear"), help="the built engines")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
+    return int(text)
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Do what was asked and return the exit code."""
+    from fastseg_runtime.cli import commands  # numpy and the rest: not for --help
+    from fastseg_runtime.frames.job import is_input
+
+    if options.cache:
+        return commands.show_or_clear_cache(options)
+    if options.doctor:
+        if options.model is not None:
+            commands.check_usage(options)
+        return commands.examine_device(options)
+    actions: Dict[str, Callable[[argparse.Namespace], int]] = {
+        "inspect": commands.inspect_bundle,
+        "verify": commands.verify_bundle,
+        "extract": commands.extract_target,
+        "prepare": commands.prepare_engine,
+    }
+    for name, action in actions.items():
+        if getattr(options, name):
+            if options.model is None:
+                parser.error(f"--{name} needs a bundle")
+            if options.inputs:
+                parser.error(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
+            commands.check_usage(options)
+            return action(options)
+    if options.model and is_input(options.model):
+        options.model, options.inputs = None, [options.model, *options.inputs]
+    if not options.inputs:
+        parser.error(
+            "name a picture, folder, video or camera:0 (and a bundle before it, if you have one)"
+        )
+    return commands.run_inputs(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""ONNX Runtime: ONNX artifacts on any CPU; on NVIDIA GPUs through its providers if asked to."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+import onnxruntime
+
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import (
+    MAX_SIDE,
+    Artifact,
+    InputSpec,
+    Manifest,
+    ModelInfo,
+    OutputSpec,
+)
+from fastseg_runtime.bundle.named_files import check_onnx
+from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.engines.backend import ModelSource
+
+METADATA_KEY = "fastseg"  # in metadata_props: the manifest as JSON, without artifacts
+
+# device -> execution providers, first choice first. The CPU also takes what the others cannot.
+PROVIDERS: Dict[str, Tuple[str, ...]] = {
+    "auto": ("CPUExecutionProvider",),
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": (
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "CPUExecutionProvider",
+    ),
+}
+MAX_CLASSES = 255  # a graph that gives ids does not say how many there are
+_TYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(float)": np.float32,
+}
+
+
+class OnnxRuntimeBackend:
+    """A session whose input and output are bound to numpy buffers: no copy, no allocation."""
+
+    def __init__(self) -> None:
+        self._session: Optional[Any] = None
+        self._binding: Any = None
+        self._bound: Optional[Array] = None
+        self._output: Any = None
+
+    def open(self, source: ModelSource) -> None:
+        """Load the model; `device` is "cpu", "cuda", "tensorrt" or one with an index, "cuda:1".
+
+        Raises:
+            BundleError: the graph names files that the artifact has not.
+            ValueError: an unknown device, or one that this onnxruntime was not built for; or a
+                graph with other inputs or outputs than fastseg's.
+        """
+        providers = _providers(source.device)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # its errors come as exceptions, the rest is noise
+        options.enable_mem_pattern = False  # a plan of its memory costs a sixth more of it
+        # Between frames the cores belong to capture and drawing, not to threads that spin.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if source.threads:
+            options.intra_op_num_threads = source.threads
+        content = source.read(source.artifact.entry)
+        # From bytes, names would be looked up in the current folder.
+        beside = check_onnx(content, source.artifact.entry, _siblings(source.artifact))
+        model = str(source.locate()) if beside else content
+        self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+        _check_provider(self._session, source.device)
+        self._bind(self._session, source)
+
+    def infer(self, image_1HW3: Array) -> Array:
+        """Run the network; see Backend.infer."""
+        if self._session is None:
+            raise RuntimeError("the session is closed; open the model again")
+        if image_1HW3 is not self._bound:
+            self._binding.bind_cpu_input(self._input_name, image_1HW3)
+            self._bound = image_1HW3  # the binding holds an address: keep the array alive
+        self._session.run_with_iobinding(self._binding)
+        output: Array = self._output
+        return output
+
+    def close(self) -> None:
+        """Free the session."""
+        self._binding = self._bound = self._session = None
+
+    def _bind(self, session: Any, source: ModelSource) -> None:
+        image, output = _ports(session)
+        expected = [1, source.input.height, source.input.width, 3]
+        if image.type != "tensor(uint8)" or list(image.shape) != expected:
+            raise ValueError(
+                f"expected an ONNX graph with one input of tensor(uint8) {expected}, got "
+                f"{image.type} {image.shape}; export it with fastseg-export"
+            )
+        if output.type not in _TYPES:
+            raise ValueError(f"expected class ids or float logits, the graph gives {output.type}")
+        self._input_name = image.name
+        self._binding = session.io_binding()
+        self._output = np.empty(_shape(session, output, image), _TYPES[output.type])
+        self._binding.bind_output(
+            output.name,
+            "cpu",
+            0,
+            self._output.dtype.type,
+            self._output.shape,
+            self._output.ctypes.data,
+        )
+
+
+def describe(path: Path) -> Manifest:
+    """Read what a bare ONNX file says of itself.
+
+    Without fastseg's metadata the size comes from the graph, and the classes are numbered.
+
+    Raises:
+        BundleError: it names other files, as for its weights.
+        ValueError: not an ONNX file, or one with other inputs or outputs than fastseg's.
+    """
+    content = path.read_bytes()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        check_onnx(content, path.name)
+        session = onnxruntime.InferenceSession(content, options, providers=PROVIDERS["cpu"])
+    except BundleError:
+        raise
+    except Exception as error:  # onnxruntime has a class of its own for each kind of damage
+        raise ValueError(f"{path} is no ONNX file that loads here: {error}") from error
+    try:
+        return _described(session, path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _described(session: Any, name: str) -> Manifest:
+    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if metadata:
+        return Manifest.from_json(metadata)
+    image, output = _ports(session)
+    fixed = len(image.shape) == 4 and all(isinstance(side, int) for side in image.shape)
+    if not fixed or image.type != "tensor(uint8)" or (image.shape[0], image.shape[3]) != (1, 3):
+        raise ValueError(
+            "expected an input of tensor(uint8) (1, H, W, 3) of fixed size, got "
+            f"{image.type} {image.shape}; export it with fastseg-export"
+        )
+    if not all(1 <= side <= MAX_SIDE for side in image.shape):
+        raise ValueError(f"expected sides of 1 to {MAX_SIDE} pixels, got {image.shape}")
+    is_logits = output.type == "tensor(float)"
+    count = output.shape[1] if is_logits and len(output.shape) == 4 else 0
+    if is_logits and (not isinstance(count, int) or not 1 <= count <= MAX_CLASSES):
+        raise ValueError(
+            f"expected logits (1, K, h, w), K of 1 to {MAX_CLASSES}, got {output.shape}; "
+            "export it with fastseg-export"
+        )
+    return Manifest(
+        name=name,
+        created="",
+        tool="",
+        model=ModelInfo("unknown", parameters=0, macs=0, checkpoint_sha256=""),
+        classes=numbered_classes(count or MAX_CLASSES),
+        input=InputSpec(width=image.shape[2], height=image.shape[1]),
+        output=OutputSpec("logits" if is_logits else "classes"),
+    )
+
+
+def _ports(session: Any) -> Tuple[Any, Any]:
+    """Return the one input and the one output of a graph."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if (len(inputs), len(outputs)) != (1, 1):
+        raise ValueError(
+            "expected an ONNX graph with one input and one output, got "
+            f"{len(inputs)} and {len(outputs)}; export it with fastseg-export"
+        )
+    return inputs[0], outputs[0]
+
+
+def _siblings(artifact: Artifact) -> Dict[str, int]:
+    """Return plain name -> size of the files in the folder of the artifact's entry."""
+    paths = [(PurePosixPath(file.path), file.bytes) for file in artifact.files]
+    entry = PurePosixPath(artifact.entry)
+    return {path.name: size for path, size in paths if path == entry.with_name(path.name) != entry}
+
+
+def _providers(device: str) -> List[Any]:
+    kind, _, index = device.partition(":")
+    if kind not in PROVIDERS or not (index or "0").isdigit():
+        raise ValueError(f"onnxruntime: no device {device!r}; choose one of {sorted(PROVIDERS)}")
+    wanted, there = PROVIDERS[kind], onnxruntime.get_available_providers()
+    if wanted[0] not in there:
+        raise ValueError(
+            f"device {device!r} needs {wanted[0]}, this onnxruntime has {', '.join(there)}: "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+        )
+    options = {"device_id": index} if index else {}
+    return [name if name in PROVIDERS["cpu"] else (name, options) for name in wanted]
+
+
+def _check_provider(session: Any, device: str) -> None:
+    """Raise if a provider's libraries did not load: onnxruntime then takes the CPU silently."""
+    wanted = PROVIDERS[device.partition(":")[0]][0]
+    if session.get_providers()[0] != wanted:
+        raise RuntimeError(
+            f"{wanted} does not load here, its CUDA or cuDNN libraries are missing or too old; "
+            "see onnxruntime.ai/docs/execution-providers for the versions it needs"
+        )
+
+
+def _shape(session: Any, output: Any, image: Any) -> Tuple[int, ...]:
+    if all(isinstance(side, int) for side in output.shape):
+        return tuple(output.shape)
+    # A graph whose output size is not written down: run it once to see.
+    blank = np.zeros(image.shape, np.uint8)
+    (result,) = session.run([output.name], {image.name: blank})
+    shape: Tuple[int, ...] = result.shape
+    return shape

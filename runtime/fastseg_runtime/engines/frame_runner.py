@@ -1,0 +1,131 @@
+"""One frame through preprocessing, engine and postprocessing, with buffers that are made once."""
+
+from time import perf_counter
+from typing import Any, Optional, Tuple
+
+import numpy as np
+
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.stats import StageTimes
+from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
+from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.engines.backend import Backend
+from fastseg_runtime.engines.logits import LogitsToClasses
+from fastseg_runtime.engines.placement import FrameFit
+from fastseg_runtime.engines.tensorrt.cuda_memory import on_gpu
+
+
+class FrameRunner:
+    """Runs frames on an open backend; not safe from several threads.
+
+    Args:
+        backend: opened with `artifact`.
+        artifact: says whether the engine gives ids or logits.
+        spec: the network's input.
+        output: what the bundle's networks give.
+        num_classes: K, that logits must have; None: any.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        artifact: Artifact,
+        spec: InputSpec,
+        output: OutputSpec,
+        num_classes: Optional[int] = None,
+    ) -> None:
+        self._num_classes = num_classes
+        self.times = StageTimes()
+        self.gives_logits = "logits" in artifact.io or output.kind == "logits"
+        self._backend, self._input = backend, spec
+        self._channels_last = str(artifact.io.get("logits", "")).endswith("NHWC")
+        self._padded = output.cover == "padded"
+        self._mask_size = (spec.height // output.mask_stride, spec.width // output.mask_stride)
+        self._ids = np.empty(self._mask_size, np.uint8)
+        self._decoder: Optional[LogitsToClasses] = None
+        self._fit: Optional[FrameFit] = None
+
+    def infer(self, frame_HW3: Array, out_HW: Array, swap: bool = False) -> None:
+        """Write the class ids of a frame into `out_HW`, uint8 of the frame's size.
+
+        Args:
+            frame_HW3: uint8.
+            out_HW: uint8.
+            swap: the frame is BGR.
+        """
+        start = perf_counter()
+        fit = self._fit_for(frame_HW3.shape[:2], swap)
+        image_1HW3 = fit.to_input(frame_HW3)
+        prepared = perf_counter()
+        result = self._backend.infer(image_1HW3)
+        inferred = perf_counter()
+        fit.to_frame(self.class_map(result), out_HW)
+        done = perf_counter()
+        self.times.add((prepared - start, inferred - prepared, done - inferred))
+
+    def infer_new(self, image_HW3: Array) -> Array:
+        """Return the class ids of an RGB image, (H, W) uint8."""
+        out_HW = np.empty(image_HW3.shape[:2], np.uint8)
+        self.infer(image_HW3, out_HW)
+        return out_HW
+
+    def infer_on_gpu(self, frame: Any, out: Any) -> None:
+        """Write the class ids of a frame in GPU memory into `out`.
+
+        Args:
+            frame: a GPU array, uint8 (H, W, 3) RGB of the input's size, for a backend that reads
+                such arrays where they lie.
+            out: a GPU array that the backend writes to, or uint8 (H, W) in host memory.
+        """
+        start = perf_counter()
+        if on_gpu(out):
+            self._backend.infer(frame, out)  # type: ignore[call-arg]  # TensorRT's takes it
+            self.times.add((0.0, perf_counter() - start, 0.0))
+            return
+        result = self._backend.infer(frame)
+        inferred = perf_counter()
+        self._fit_for(out.shape, swap=False).to_frame(self.class_map(result), out)
+        self.times.add((0.0, inferred - start, perf_counter() - inferred))
+
+    def logits(self, frame_HW3: Array, swap: bool = False) -> Array:
+        """Return a copy of a frame's logits, float32 (K, h, w)."""
+        image_1HW3 = self._fit_for(frame_HW3.shape[:2], swap).to_input(frame_HW3)
+        logits: Array = self._planes(self._backend.infer(image_1HW3)).astype(np.float32, order="C")
+        return logits
+
+    def class_map(self, result: Any) -> Array:
+        """Return what the engine gave as ids, (h, w) uint8; valid until the next frame."""
+        if self.gives_logits:
+            logits_Khw = self._planes(result)
+            if self._decoder is None:
+                self._decoder = LogitsToClasses(logits_Khw.shape[1:], self._mask_size, self._padded)
+            return self._decoder(logits_Khw)
+        if result.size != self._ids.size or result.dtype.kind not in "iu":
+            raise ValueError(
+                f"the engine gave {result.dtype} {result.shape}, its manifest promises class maps "
+                f"of {self._mask_size}; export the bundle again"
+            )
+        ids_hw: Array = result.reshape(self._mask_size)
+        if ids_hw.dtype != np.uint8:
+            np.copyto(self._ids, ids_hw, casting="unsafe")
+            return self._ids
+        return ids_hw
+
+    def _planes(self, result: Any) -> Array:
+        if result.ndim != 4 or result.dtype.kind != "f":
+            raise ValueError(
+                f"the engine gave {result.dtype} {result.shape}, its manifest promises logits, "
+                "float (1, K, h, w); export the bundle again"
+            )
+        logits_Khw: Array = result[0].transpose(2, 0, 1) if self._channels_last else result[0]
+        if self._num_classes not in (None, len(logits_Khw)):
+            raise BundleError(
+                f"the network tells {len(logits_Khw)} classes apart, the manifest names "
+                f"{self._num_classes}; export the bundle again"
+            )
+        return logits_Khw
+
+    def _fit_for(self, size: Tuple[int, int], swap: bool) -> FrameFit:
+        if self._fit is None or self._fit.key != (size, swap):
+            self._fit = FrameFit(size, self._input, self._mask_size, swap)
+        return self._fit

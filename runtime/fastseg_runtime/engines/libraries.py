@@ -1,0 +1,122 @@
+"""Which engine libraries this device has: usable, absent, or installed but broken."""
+
+import re
+import sys
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from typing import Dict, Optional, Tuple
+
+from fastseg_runtime.engines.backend import check_backend_name, load_backend
+from fastseg_runtime.engines.tensorrt.cuda import CudaError, open_cuda
+
+_PRERELEASE = re.compile(r"\d+(\.\d+)*[-_.]?(a|b|c|rc|alpha|beta|pre|preview|dev)\d*", re.I)
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a backend needs."""
+
+    modules: Tuple[str, ...]  # any one of them
+    install: str  # the one command that brings it
+    platform: Optional[str] = None  # sys.platform, if it runs on one alone
+
+
+LIBRARIES: Dict[str, Library] = {
+    "tensorrt": Library(
+        ("tensorrt",),
+        "sudo apt install python3-libnvinfer (Jetson), or pip install tensorrt (PC)",
+    ),
+    "coreml": Library(("coremltools",), "pip install coremltools", platform="darwin"),
+    "litert": Library(
+        ("ai_edge_litert", "tflite_runtime"),
+        "pip install " + ("ai-edge-litert" if sys.version_info >= (3, 9) else "tflite-runtime"),
+    ),
+    "onnxruntime": Library(("onnxruntime",), "pip install onnxruntime"),
+    "pytorch": Library(("torch",), "pip install -r requirements-dev.txt, in a checkout of fastseg"),
+}
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can be used here."""
+
+    backend: str
+    usable: bool
+    version: str = ""  # of the library; empty: it does not say
+    reason: str = ""  # why it cannot be used
+    fix: str = ""  # the command that changes that; empty: nothing does on this device
+    broken: bool = False  # it is there and does not load
+    module: str = ""  # that the library is imported as
+
+
+def probe(backend: str) -> Availability:
+    """Say whether a backend can be used, importing its library if it is there."""
+    library = LIBRARIES.get(backend)
+    if library is None:
+        try:
+            check_backend_name(backend)
+        except ValueError as error:
+            fix = "pip install --upgrade fastseg-runtime, or install what brings that backend"
+            return Availability(backend, False, reason=str(error), fix=fix)
+        return _probe_import(backend, Library((), "reinstall the distribution that brings it"), "")
+    if library.platform not in (None, sys.platform):
+        return Availability(backend, False, reason=f"runs on {library.platform} alone")
+    if backend == "tensorrt":
+        try:
+            open_cuda()
+        except CudaError as error:
+            return Availability(backend, False, reason=str(error))
+    found = [name for name in library.modules if _is_installed(name)]
+    if not found:
+        reason = f"{' or '.join(library.modules)} is not installed"
+        return Availability(backend, False, reason=reason, fix=library.install)
+    return _probe_import(backend, library, found[0])
+
+
+def version_number(version: str) -> Tuple[int, ...]:
+    """Return "1.17.1rc2" as (1, 17, 1) and "8.5.2+cuda11" as (8, 5, 2), to compare."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def is_at_least(version: str, minimum: str) -> bool:
+    """Compare versions; "1.17.0rc1" and "1.17.dev2" come before "1.17", which is "1.17.0"."""
+    numbers = [version_number(text) for text in (version, minimum)]
+    length = max(map(len, numbers))
+    found, wanted = (number + (0,) * (length - len(number)) for number in numbers)
+    return found > wanted or (found == wanted and not _PRERELEASE.match(version))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return module in sys.modules or find_spec(module) is not None
+    except (ImportError, ValueError):  # half-removed packages
+        return False
+
+
+def _probe_import(backend: str, library: Library, module: str) -> Availability:
+    try:
+        load_backend(backend)
+        version = _version_of(module) if module else ""
+    except Exception as error:  # a broken library may raise anything
+        name = module or backend
+        fix = f"{library.install} --force-reinstall" if "pip" in library.install else ""
+        reason = f"{name} is installed but does not load: {_first_line(error)}"
+        return Availability(backend, False, reason=reason, fix=fix or library.install, broken=True)
+    return Availability(backend, True, version=version, module=module)
+
+
+def _version_of(module: str) -> str:
+    """Return what a library says of itself, else what its installation says of it."""
+    said = getattr(import_module(module), "__version__", "")
+    if said:
+        return str(said)
+    try:
+        return metadata.version(module.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

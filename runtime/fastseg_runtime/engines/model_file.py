@@ -1,0 +1,123 @@
+"""Whatever a user names as a model, opened: a bundle, a shipped network, or a bare file."""
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Union
+
+from fastseg_runtime.bundle.file_kind import (
+    BUNDLE,
+    ONNX,
+    PICKLE,
+    SAFETENSORS,
+    TORCH,
+    UNKNOWN,
+    file_kind,
+)
+from fastseg_runtime.bundle.manifest import Artifact, FileEntry, Manifest
+from fastseg_runtime.bundle.reader import SUFFIX, Bundle, Scene, inner_name, open_bundle
+from fastseg_runtime.engines.shipped import find_shipped
+
+# Suffix of a bare file -> its format, and the backend that reads its description.
+BARE = {
+    ".onnx": ("onnx", "onnxruntime"),
+    ".safetensors": ("pytorch", "pytorch"),
+    ".pth": ("pytorch", "pytorch"),
+    ".pt": ("pytorch", "pytorch"),
+}
+# What a file holds, whatever its name says -> the suffix that it should have.
+_SUFFIX_OF = {
+    BUNDLE: SUFFIX,
+    ONNX: ".onnx",
+    SAFETENSORS: ".safetensors",
+    TORCH: ".pth",
+    PICKLE: ".pth",
+}
+_NAMES = {suffix: "ONNX file" if suffix == ".onnx" else "checkpoint" for suffix in BARE}
+
+
+class ModelFile:
+    """An opened model: its manifest, and its artifacts' bytes on demand."""
+
+    def __init__(self, path: Path, manifest: Manifest, bundle: Optional[Bundle]) -> None:
+        self.path, self.manifest = path, manifest
+        self._bundle = bundle
+        self._folder: Optional[Path] = None
+
+    def read(self, member: str) -> bytes:
+        """Return the bytes of one of an artifact's files."""
+        return Path(member).read_bytes() if self._bundle is None else self._bundle.read(member)
+
+    def locator(self, artifact: Artifact) -> Callable[[], Path]:
+        """Return a function that gives the path of an artifact's entry on disk."""
+
+        def locate() -> Path:
+            if self._bundle is None:
+                return Path(artifact.entry)
+            # A folder of its own: the target's name is whatever the bundle says.
+            folder = Path(tempfile.mkdtemp(dir=self._temporary_folder()))
+            self._bundle.extract(artifact.target, folder)
+            return folder / inner_name(artifact.entry)
+
+        return locate
+
+    @property
+    def is_bundle(self) -> bool:
+        """Return whether it is one, that can hold a self-test."""
+        return self._bundle is not None
+
+    def selftests(self, count: Optional[int] = None) -> List[Scene]:
+        """Return the bundle's first self-test scenes; a bare file has none."""
+        return [] if self._bundle is None else self._bundle.selftests(count)
+
+    def close(self) -> None:
+        """Close the bundle and remove what was unpacked."""
+        if self._bundle is not None:
+            self._bundle.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _temporary_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="fastseg-"))
+        return self._folder
+
+
+def open_model(path: Union[str, Path]) -> ModelFile:
+    """Open a model by what it holds, or by its name if it ships.
+
+    Raises:
+        FileNotFoundError: no such file.
+        BundleError: a damaged or foreign bundle, or a bare file that names others.
+        ImportError: a bare file, and the library that reads it is absent.
+        ValueError: a bare file without what a session needs.
+    """
+    path = Path(path)
+    if not path.suffix and not path.exists():
+        path = find_shipped(str(path))
+    suffix = path.suffix.lower()
+    if path.is_file():
+        kind = file_kind(path)
+        if suffix in BARE and kind not in (*_SUFFIX_OF, UNKNOWN):
+            raise ValueError(f"{path} is no {_NAMES[suffix]} that loads here, but {kind}")
+        suffix = _SUFFIX_OF.get(kind, suffix)
+    elif suffix in BARE:
+        raise FileNotFoundError(f"no model {path}; expected *{SUFFIX}, {', *'.join(BARE)}")
+    if suffix not in BARE:
+        bundle = open_bundle(path)
+        return ModelFile(path, bundle.manifest, bundle)
+    file_format, backend = BARE[suffix]
+    describe = import_module(f"fastseg_runtime.engines.backend_{backend}").describe
+    manifest: Manifest = describe(path)
+    return ModelFile(path, replace(manifest, artifacts=(_bare(path, file_format, backend),)), None)
+
+
+def _bare(path: Path, file_format: str, backend: str) -> Artifact:
+    content = path.read_bytes()
+    entry = FileEntry(str(path), len(content), hashlib.sha256(content).hexdigest())
+    precision = "int8" if b"DequantizeLinear" in content else "fp32"
+    requires: Dict[str, str] = {"backend": backend}
+    return Artifact(path.name, file_format, precision, str(path), (entry,), requires=requires)

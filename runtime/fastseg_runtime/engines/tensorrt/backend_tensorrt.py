@@ -1,0 +1,142 @@
+"""TensorRT 8.5 to 11 on NVIDIA GPUs: builds the engine on this machine, keeps it, runs it.
+
+The engine's input is read where it lies if it is already on the GPU: infer() takes, besides
+numpy arrays, anything with __cuda_array_interface__ (torch, cupy, pycuda), and with `out` such
+an array, the class map stays there too.
+"""
+
+import hashlib
+import logging
+import re
+from pathlib import PurePosixPath
+from typing import Any, Optional
+
+from fastseg_runtime.engines.backend import ModelSource
+from fastseg_runtime.engines.tensorrt.builder import BuildRequest, BuiltEngine, build_engine
+from fastseg_runtime.engines.tensorrt.cache import EngineCache, engine_key
+from fastseg_runtime.engines.tensorrt.cuda import current_device, open_cuda, refuse_foreign_context
+from fastseg_runtime.engines.tensorrt.engine import Engine, EngineSource
+from fastseg_runtime.engines.tensorrt.platform import describe_platform
+from fastseg_runtime.engines.tensorrt.progress import ProgressPrinter
+from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
+
+try:
+    import tensorrt
+except (ImportError, OSError) as error:  # absent, or a shared library of it is
+    raise ImportError(
+        f"backend 'tensorrt' needs TensorRT's Python module ({error}). On a Jetson it comes with "
+        "JetPack: sudo apt install python3-libnvinfer, and make virtual environments with "
+        "--system-site-packages; on a PC: pip install tensorrt"
+    ) from error
+
+log = logging.getLogger("fastseg_runtime")
+TYPED_NAME = "model-typed.onnx"  # beside the entry, for releases without precision flags
+
+
+class TensorRTBackend:
+    """One engine with one execution context; threads take turns.
+
+    A fresh engine counts as untested until note_selftest(True) is called; one that failed is
+    forgotten, and built again next time.
+    """
+
+    def __init__(self) -> None:
+        self._cache = EngineCache()
+        self._engine: Optional[Engine] = None
+        self._runner: Optional[TensorRTRunner] = None
+
+    def open(self, source: ModelSource) -> None:
+        """Load the artifact's engine, building it first if there is none; that takes minutes.
+
+        Raises:
+            BuildRefusedError: there is none, and source.build is "never".
+            TensorRTError: it cannot be built or loaded; the message says why and what to do.
+            CudaError: no GPU, no driver, no memory, or a foreign CUDA context.
+        """
+        device = device_index(source.device)
+        cuda = open_cuda()
+        refuse_foreign_context(device)
+        with current_device(cuda, device):
+            platform = describe_platform(tensorrt, cuda, device)
+            if not platform.release.checked:
+                log.warning("TensorRT %s is untried with fastseg", platform.release.version)
+            engines = EngineSource(tensorrt, cuda, platform, self._cache, device)
+            onnx = source.read(onnx_member(source, platform.release.strongly_typed))
+            with ProgressPrinter() as progress:
+                self._engine = engines.get(onnx, source.artifact.precision, source.build, progress)
+            self._runner = TensorRTRunner(tensorrt, cuda, self._engine.plan, device)
+
+    def infer(self, image_1HW3: Any, out: Any = None) -> Any:
+        """Run the network; see Backend.infer.
+
+        Args:
+            image_1HW3: also a GPU array, which is read where it lies.
+            out: a GPU array (1, h, w) that takes the result, instead of a numpy array.
+        """
+        if self._runner is None:
+            raise RuntimeError("the session is closed; open the model again")
+        return self._runner.infer(image_1HW3, out)
+
+    @property
+    def trusted(self) -> bool:
+        """Return whether this very engine passed the self-test in an earlier session."""
+        return self._engine is not None and self._engine.trusted
+
+    def note_selftest(self, passed: bool) -> None:
+        """Take note of the self-test's verdict: keep the engine as trusted, or forget it."""
+        if self._engine is None:
+            return
+        if passed:
+            self._cache.trust(self._engine.key)
+        else:
+            self._cache.remove(self._engine.key.digest)
+
+    def close(self) -> None:
+        """Free the engine and its buffers."""
+        runner, self._runner, self._engine = self._runner, None, None
+        if runner is not None:
+            runner.close()
+
+
+def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine:
+    """Build an engine on this machine, showing progress on stderr.
+
+    The engine is kept nowhere; what the builder measured is, since it saves the next build minutes.
+
+    Args:
+        onnx: the model.
+        precision: "fp32", "fp16" or "int8".
+        device: as in ModelSource.
+
+    Raises:
+        TensorRTError: it failed; the message says why and what to do.
+        CudaError: no GPU, no driver or no memory.
+    """
+    index, cuda, cache = device_index(device), open_cuda(), EngineCache()
+    platform = describe_platform(tensorrt, cuda, index)
+    key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, platform)
+    request = BuildRequest(onnx, precision, cache.load_timing_cache(key), index)
+    with ProgressPrinter() as progress:
+        built = build_engine(tensorrt, cuda, request, progress)
+    cache.store_timing_cache(key, built.timing_cache)
+    return built
+
+
+def device_index(device: str) -> int:
+    """Return the index of the GPU in "auto", "cuda" or "cuda:1".
+
+    Raises:
+        ValueError: another name.
+    """
+    match = re.fullmatch(r"auto|cuda(?::(\d+))?", device)
+    if match is None:
+        raise ValueError(f"tensorrt: no device {device!r}; choose auto, cuda or cuda:N")
+    return int(match.group(1) or 0)
+
+
+def onnx_member(source: ModelSource, strongly_typed: bool) -> str:
+    """Return which of the artifact's files an engine is built from."""
+    entry = source.artifact.entry
+    typed = str(PurePosixPath(entry).with_name(TYPED_NAME))
+    has_typed = any(file.path == typed for file in source.artifact.files)
+    return typed if strongly_typed and has_typed else entry

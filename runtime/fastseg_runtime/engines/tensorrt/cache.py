@@ -1,0 +1,269 @@
+"""Engines built here, kept for the next start, and only those.
+
+FASTSEG_CACHE names the folder (default: $XDG_CACHE_HOME/fastseg, else ~/.cache/fastseg),
+FASTSEG_CACHE_MB its size (default 2048; the longest unused go first). Per engine:
+
+    engines/DIGEST.plan   the serialized engine
+    engines/DIGEST.json   its build record: the key, sha256 of the plan, whether it is trusted
+    engines/DIGEST.lock   held while somebody builds it
+
+A plan is native code. It is loaded only if its record carries the same key and hash, and the
+folder is one that nobody else can write to.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import stat
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from fastseg_runtime.arrays.shared_files import cache_folder, locked, write_file
+from fastseg_runtime.engines.tensorrt.platform import Platform
+
+DEFAULT_LIMIT_MB = 2048
+BUILDER = 1  # raised when our builder changes so that engines of the former one do not serve
+log = logging.getLogger("fastseg_runtime")
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Everything that an engine depends on; a change of any of it means another engine."""
+
+    artifact_sha256: str  # of the ONNX file
+    precision: str
+    tensorrt: str
+    gpu: str
+    l4t: str
+    builder: int = BUILDER
+
+    @property
+    def digest(self) -> str:
+        """Return the name of the engine's files."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def engine_key(artifact_sha256: str, precision: str, platform: Platform) -> EngineKey:
+    """Return the key of an artifact's engine on this machine."""
+    gpu = platform.gpu
+    place = f", {platform.board}" if platform.board else ""
+    return EngineKey(
+        artifact_sha256=artifact_sha256,
+        precision=precision,
+        tensorrt=platform.release.version,
+        gpu=f"{gpu.name} (SM {gpu.sm}, {gpu.multiprocessors} multiprocessors{place})",
+        l4t=platform.l4t,
+    )
+
+
+@dataclass(frozen=True)
+class CachedEngine:
+    """A serialized engine whose hash is in its build record."""
+
+    plan: bytes
+    record: Dict[str, Any]
+
+    @property
+    def trusted(self) -> bool:
+        """Return whether the engine has passed the bundle's self-test."""
+        return self.record.get("trusted") is True
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A line of `fastseg-run --cache`."""
+
+    digest: str
+    key: EngineKey
+    bytes: int
+    used_s: float  # time of the last use, seconds since the epoch
+    trusted: bool
+
+
+class EngineCache:
+    """The engines in one folder.
+
+    A folder that cannot be written or trusted is no error: engines are then built to memory at
+    every start, and a warning says so.
+
+    Args:
+        folder: default: see the module.
+        limit_bytes: default: see the module.
+    """
+
+    def __init__(self, folder: Optional[Path] = None, limit_bytes: Optional[int] = None) -> None:
+        self.folder = (folder or cache_folder()) / "engines"
+        self.limit_bytes = cache_limit_bytes() if limit_bytes is None else limit_bytes
+
+    def load(self, key: EngineKey) -> Optional[CachedEngine]:
+        """Return the engine of a key, or None if there is none that may be used."""
+        plan_path, record_path = self._paths(key.digest)
+        try:
+            plan = plan_path.read_bytes()
+            record = json.loads(record_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        reason = self._why_refused(key, plan, record)
+        if reason:
+            log.warning("not using the engine %s: %s; building it again", plan_path, reason)
+            return None
+        with suppress(OSError):
+            os.utime(record_path)  # the prune() of another day spares what was used today
+        return CachedEngine(plan, record)
+
+    def store(self, key: EngineKey, plan: bytes, record: Dict[str, Any]) -> bool:
+        """Keep an engine, not trusted yet; return whether that worked."""
+        plan_path, record_path = self._paths(key.digest)
+        full = {
+            **record,
+            "key": dataclasses.asdict(key),
+            "engine_sha256": hashlib.sha256(plan).hexdigest(),
+            "trusted": False,
+        }
+        try:
+            self._make_folder()
+            write_file(plan_path, plan)
+            write_file(record_path, _to_json(full))
+        except OSError as error:
+            self.remove(key.digest)
+            log.warning(
+                "cannot keep the TensorRT engine (%s): it is in memory only and will be built "
+                "again at the next start; set FASTSEG_CACHE to a folder with space",
+                error,
+            )
+            return False
+        self.prune(spare=key.digest)
+        return True
+
+    def trust(self, key: EngineKey) -> None:
+        """Note that the engine passed the self-test, so that it need not be run again."""
+        record_path = self._paths(key.digest)[1]
+        with suppress(OSError, ValueError):
+            record = json.loads(record_path.read_text(encoding="utf-8"))
+            write_file(record_path, _to_json({**record, "trusted": True}))
+
+    def remove(self, digest: str) -> None:
+        """Forget an engine, as after a failed self-test."""
+        for path in self._paths(digest):
+            with suppress(OSError):
+                path.unlink()
+
+    def entries(self) -> List[CacheEntry]:
+        """Return what is kept, the longest unused first."""
+        found = (self._entry(path) for path in self.folder.glob("*.json"))
+        return sorted((entry for entry in found if entry), key=lambda entry: entry.used_s)
+
+    def clear(self) -> int:
+        """Remove everything and return how many bytes that freed.
+
+        A build that is under way keeps its lock and stores its engine afterwards.
+        """
+        paths = [path for path in self.folder.glob("*") if path.suffix != ".lock"]
+        freed = 0
+        for path in paths:
+            with suppress(OSError):
+                freed += path.stat().st_size
+                path.unlink()
+        return freed
+
+    def prune(self, spare: str = "") -> None:
+        """Remove the longest unused engines until the rest fit the limit.
+
+        Args:
+            spare: digest of one to keep in any case.
+        """
+        entries = self.entries()
+        total = sum(entry.bytes for entry in entries)
+        for entry in entries:
+            if total > self.limit_bytes and entry.digest != spare:
+                self.remove(entry.digest)
+                total -= entry.bytes
+
+    @contextmanager
+    def building(self, key: EngineKey) -> Iterator[None]:
+        """Hold the right to build an engine; others who want it wait, then find it built."""
+        with ExitStack() as stack:
+            with suppress(OSError):  # read-only: everybody builds for himself
+                self._make_folder()
+                lock = locked(self.folder / f"{key.digest}.lock", on_wait=_say_waiting)
+                stack.enter_context(lock)
+            yield
+
+    def load_timing_cache(self, key: EngineKey) -> bytes:
+        """Return what earlier builds with this TensorRT on this GPU measured, or nothing."""
+        try:
+            return self._timing_path(key).read_bytes() if self._is_private() else b""
+        except OSError:
+            return b""
+
+    def store_timing_cache(self, key: EngineKey, timing_cache: bytes) -> None:
+        """Keep the builder's measurements for later builds."""
+        with suppress(OSError):
+            self._make_folder()
+            write_file(self._timing_path(key), timing_cache)
+
+    def _why_refused(self, key: EngineKey, plan: bytes, record: Any) -> str:
+        if not isinstance(record, dict) or record.get("key") != dataclasses.asdict(key):
+            return "its build record is for another engine"
+        if record.get("engine_sha256") != hashlib.sha256(plan).hexdigest():
+            return "it is not the file that was built here (sha256 differs from the build record)"
+        if self._is_private():
+            return ""
+        return f"others can write to its folder (chown it to you and chmod 700 {self.folder})"
+
+    def _is_private(self) -> bool:
+        """Return whether only this user, or root, can have put files into the folder."""
+        if os.name != "posix":
+            return True  # profiles of Windows are private by default
+        status = self.folder.stat()
+        others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        return status.st_uid in (0, os.getuid()) and not others_write
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _paths(self, digest: str) -> Tuple[Path, Path]:
+        return self.folder / f"{digest}.plan", self.folder / f"{digest}.json"
+
+    def _timing_path(self, key: EngineKey) -> Path:
+        place = hashlib.sha256(f"{key.tensorrt}\n{key.gpu}\n{key.l4t}".encode()).hexdigest()[:32]
+        return self.folder / f"{place}.timing"
+
+    def _entry(self, record_path: Path) -> Optional[CacheEntry]:
+        plan_path = record_path.with_suffix(".plan")
+        try:
+            record = json.loads(record_path.read_text(encoding="utf-8"))
+            return CacheEntry(
+                digest=record_path.stem,
+                key=EngineKey(**record["key"]),
+                bytes=plan_path.stat().st_size,
+                used_s=record_path.stat().st_mtime,
+                trusted=record.get("trusted") is True,
+            )
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def _say_waiting() -> None:
+    log.warning("another process is building this engine: waiting for it")
+
+
+def cache_limit_bytes() -> int:
+    """Return the size that the cache may have.
+
+    Raises:
+        ValueError: FASTSEG_CACHE_MB is no number.
+    """
+    text = os.environ.get("FASTSEG_CACHE_MB", str(DEFAULT_LIMIT_MB))
+    if not text.isdigit():
+        raise ValueError(f"FASTSEG_CACHE_MB is {text!r}; expected a number of megabytes")
+    return int(text) * 1_000_000
+
+
+def _to_json(record: Dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1) + "\n").encode()

@@ -1,0 +1,272 @@
+"""RealtimeSegmentation: frames in, class ids out, on whatever this device runs best.
+
+Shape letters: N frames, H and W pixels of a frame, K classes; h and w are the size of what the
+engine gives.
+"""
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple, Union
+
+import numpy as np
+
+from fastseg_runtime.arrays.image import as_rgb_uint8
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.stats import StageTimes
+from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest
+from fastseg_runtime.bundle.palette import palette
+from fastseg_runtime.engines.opening import SessionInfo, Wish, open_best
+from fastseg_runtime.engines.selection import cpu_count
+from fastseg_runtime.engines.tensorrt.cuda_memory import on_gpu
+from fastseg_runtime.frames.engine_pool import EnginePool
+
+MAX_ENGINES_PER_CPU = 8  # more only wait for each other, and each takes its megabytes
+
+
+class RealtimeSegmentation:
+    """A network ready to run; safe from several threads, which take turns.
+
+    `engines` of them may run a frame at the same time, each with its share of the CPU.
+
+    Args:
+        model_path: a bundle, or a bare .onnx, .safetensors or .pth.
+        backend: "auto" takes the best that this device runs, or a name from BACKENDS.
+        device: "auto", "cpu", or what the backend documents: "cuda", "cuda:1", "cpu_and_ne".
+        color: order of the frames' channels, "rgb" or "bgr" (OpenCV's).
+        threads: for each engine, at most one a CPU; None: its own default, or its share of the
+            CPUs.
+        build: "auto" lets TensorRT build its engine now, which takes minutes; "never" raises
+            BuildRefusedError instead. `fastseg-run --prepare` builds ahead.
+        target: run this artifact of the bundle and no other.
+        selftest: try the scenes of the bundle's self-test before trusting an engine: all the
+            first time, one where they passed before.
+        engines: copies of the network that work on different frames at the same time. One is best
+            for the latency of a camera; one per core or two gives videos the most FPS on a CPU.
+
+    Attributes:
+        classes: name and colour of each id.
+        input: size and normalisation of the network's input.
+        manifest: everything that the bundle says.
+        info: what runs, and what was rejected.
+        engines, color: as given.
+
+    Raises:
+        FileNotFoundError: no such file.
+        BundleError: a damaged or foreign bundle.
+        NoBackendError: nothing in it runs here; the message says what would.
+    """
+
+    def __init__(
+        self,
+        model_path: Union[str, Path],
+        backend: str = "auto",
+        device: str = "auto",
+        color: str = "rgb",
+        threads: Optional[int] = None,
+        build: str = "auto",
+        target: Optional[str] = None,
+        selftest: bool = True,
+        engines: int = 1,
+    ) -> None:
+        if color not in ("rgb", "bgr"):
+            raise ValueError(f"color is {color!r}; choose 'rgb' or 'bgr'")
+        if build not in ("auto", "never"):
+            raise ValueError(f"build is {build!r}; choose 'auto' or 'never'")
+        for name, count in (("threads", threads), ("engines", engines)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise ValueError(f"{name} is {count!r}; expected 1 or more")
+        most = MAX_ENGINES_PER_CPU * cpu_count()
+        if engines > most:
+            raise ValueError(
+                f"engines is {engines}; expected {most} at most, on {cpu_count()} CPUs"
+            )
+        wish = Wish(backend, device, threads, build, target, selftest, engines)
+        opened = open_best(model_path, wish)
+        self.manifest: Manifest = opened.manifest
+        self.classes: Tuple[ClassInfo, ...] = opened.manifest.classes
+        self.input: InputSpec = opened.manifest.input
+        self.info: SessionInfo = opened.info
+        self.color, self.engines = color, engines
+        self._gives_logits = opened.runners[0].gives_logits
+        self._times = StageTimes()
+        for runner in opened.runners:
+            runner.times = self._times  # without the self-test
+        self._pool = EnginePool(opened.runners, opened.close)
+
+    def infer(self, image: Any, out: Optional[Any] = None) -> Any:
+        """Return the class id of every pixel.
+
+        Args:
+            image: a frame (H, W, 3) or a batch (N, H, W, 3), uint8, with any strides. With
+                TensorRT also a GPU array (torch, cupy, pycuda) of the input's size.
+            out: uint8 (H, W) or (N, H, W) to write to; no array is allocated then. With TensorRT
+                also a GPU array for the class map.
+
+        Returns:
+            `out`, or a new array.
+
+        Raises:
+            ValueError: an array of another shape or type; the message says how to convert it.
+            RuntimeError: the session is closed.
+        """
+        if on_gpu(image) or np.ndim(image) != 4:
+            return self._infer_one(image, out)
+        frames = [as_rgb_uint8(frame) for frame in image]
+        if not frames:
+            raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
+        out = _checked_out(out, (len(frames), *frames[0].shape[:2]))
+        for frame_HW3, classes_HW in zip(frames, out):
+            self._infer_one(frame_HW3, classes_HW)
+        return out
+
+    def logits(self, image: Any) -> Array:
+        """Return the scores of a frame, float32 (K, h, w), in the geometry of the input.
+
+        Raises:
+            ValueError: the artifact gives class ids; export with --output logits.
+        """
+        if not self._gives_logits:
+            raise ValueError(
+                "this artifact gives class ids and keeps no scores; "
+                "export one with fastseg-export --output logits"
+            )
+        frame_HW3 = as_rgb_uint8(image)
+        with self._pool.engine() as runner:
+            return runner.logits(frame_HW3, swap=self.color == "bgr")
+
+    def overlay(self, frame: Array, classes: Array, alpha: float = 0.5) -> Array:
+        """Return the frame with its classes' colours over it, in the frame's channel order."""
+        from fastseg_runtime.frames import draw
+
+        colors_K3 = palette(self.classes)[: len(self.classes)]
+        if self.color == "bgr":
+            colors_K3 = colors_K3[:, ::-1]
+        image_HW3: Array = draw.overlay(frame, classes, colors_K3, alpha)
+        return image_HW3
+
+    def legend(self) -> Array:
+        """Return a picture with the name and colour of each class, RGB."""
+        from fastseg_runtime.frames import draw
+
+        image_HW3: Array = draw.legend(self.classes)
+        return image_HW3
+
+    def infer_video(
+        self,
+        src: Any,
+        dst: Any,
+        progress: Optional[Callable[[int, int], None]] = None,
+        draw: Optional[Callable[[Array, Array], Array]] = None,
+    ) -> float:
+        """Write a video with its classes drawn over it.
+
+        Args:
+            src: a video file, or "camera:0", which runs until Ctrl-C.
+            dst: the file to write, an .mp4, .mov, .mkv or .avi.
+            progress: called with the frames done and their total (0: unknown).
+            draw: (frame, classes) to the picture to write, both in `color` order and of any one
+                size; default: overlay().
+
+        Returns:
+            Frames per second of wall time, reading and writing included.
+
+        Raises:
+            VideoError: the source cannot be read, has no frame, or the file cannot be written; or
+                a camera disappeared: the file then holds the frames until then.
+        """
+        from fastseg_runtime.frames.video import infer_video
+
+        return float(infer_video(self, src, dst, progress, draw))
+
+    def stream(self, frames: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """Run frames through a pipeline that overlaps its stages; see stream.stream."""
+        from fastseg_runtime.frames.stream import stream
+
+        return iter(stream(self, frames, **options))
+
+    def benchmark(self, iterations: int = 100, warmup: int = 10) -> Dict[str, Any]:
+        """Time infer() on a noise frame of the input's size.
+
+        Returns:
+            "fps" (frames over wall time), "avg_time_ms", "p50_ms", "p90_ms", "p99_ms" (None where
+            there were too few frames to say), "iterations", and "stages" as `timing` has them.
+        """
+        if iterations < 1:
+            raise ValueError(f"iterations is {iterations}; expected 1 or more")
+        frame = np.random.default_rng(0).integers(
+            0, 256, (self.input.height, self.input.width, 3), np.uint8
+        )
+        out = np.empty(frame.shape[:2], np.uint8)
+        for _ in range(warmup):
+            self.infer(frame, out)
+        times = StageTimes(iterations)
+        start = perf_counter()
+        for _ in range(iterations):
+            self.infer(frame, out)
+            times.add(self.newest_stages_s)
+        wall_s = perf_counter() - start
+        summary = times.summary()
+        return {
+            "fps": iterations / wall_s,
+            "avg_time_ms": wall_s / iterations * 1e3,
+            **{f"{name}_ms": value for name, value in summary["total"].items()},
+            "iterations": iterations,
+            "stages": {name: summary[name] for name in ("pre", "infer", "post")},
+        }
+
+    @property
+    def timing(self) -> Dict[str, Any]:
+        """Return p50, p90 and p99 of the stages of the last 1000 frames, in milliseconds."""
+        return self._times.summary()
+
+    @property
+    def newest_stages_s(self) -> Tuple[float, ...]:
+        """Return the seconds that the newest frame spent in pre, infer and post."""
+        return self._times.newest
+
+    def close(self) -> None:
+        """Free the engine; the session cannot be used afterwards."""
+        self._pool.close()
+
+    def __enter__(self) -> "RealtimeSegmentation":
+        """Return the session itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Free the engine."""
+        self.close()
+
+    def _infer_one(self, image: Any, out: Optional[Any]) -> Any:
+        if on_gpu(image):
+            self._check_gpu_frame()
+            if out is None:
+                out = np.empty((self.input.height, self.input.width), np.uint8)
+            with self._pool.engine() as runner:
+                runner.infer_on_gpu(image, out)
+            return out
+        frame_HW3 = as_rgb_uint8(image)
+        out = _checked_out(out, frame_HW3.shape[:2])
+        with self._pool.engine() as runner:
+            runner.infer(frame_HW3, out, swap=self.color == "bgr")
+        return out
+
+    def _check_gpu_frame(self) -> None:
+        if self.info.backend != "tensorrt" or self.color == "bgr":
+            raise ValueError(
+                f"frames in GPU memory need the tensorrt backend and RGB, this session has "
+                f"{self.info.backend} and {self.color}; give a numpy array, as frame.cpu().numpy()"
+            )
+
+
+def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
+    """Return an array for the ids: the caller's, or a new one.
+
+    Raises:
+        ValueError: the caller's does not fit.
+    """
+    if out is None:
+        return np.empty(shape, np.uint8)
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.uint8:
+        found = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
+        raise ValueError(f"out must be a numpy array of uint8 {shape}, got {found}")
+    return out

@@ -1,0 +1,78 @@
+"""What an ONNX graph would freeze is found, by its line; what it follows is let through."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fastseg_exporters.convert.value_reads import first_value_read
+from fastseg_exporters.onnx.to_onnx import float_graph
+from torch import Tensor, nn
+
+from fastseg import DeployGraph, FastSegNet
+from tests.doubles.folding_networks import HABITS, with_habit
+
+
+class Reading(nn.Module):
+    def __init__(self, read: Callable[["Reading", Tensor], Any]) -> None:
+        super().__init__()
+        self.layer, self.read = nn.Conv2d(3, 5, 3, padding=1), read
+        self.register_buffer("scale", torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.read(self, x)
+
+
+def written(n: Reading, x: Tensor) -> Tensor:
+    y = torch.zeros(1, 3, 16, 16)
+    y[:] = x
+    return n.layer(x) * y.sum().item()
+
+
+FROZEN: dict[str, Callable[[Reading, Tensor], Any]] = {
+    "if": lambda n, x: n.layer(x) if n.layer(x).mean() > 0 else x,
+    "item": lambda n, x: n.layer(x) / x.max().item(),
+    "float": lambda n, x: n.layer(x) * float(x.max()),
+    "list": lambda n, x: n.layer(x) * x.mean(dim=(0, 2, 3)).tolist()[0],
+    "numpy": lambda n, x: n.layer(x) * np.tanh(x.numpy()).mean(),
+    "in": lambda n, x: n.layer(x) * (0.0 in x),
+    "equal": lambda n, x: n.layer(x) if torch.equal(x, x.flip(3)) else x,
+    "written": written,
+}
+FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
+    "sizes": lambda n, x: n.layer(x) if x.shape[3] > 8 and len(x) == 1 and x.dim() == 4 else x,
+    "own numbers": lambda n, x: n.layer(x) if n.scale > 1 else x,
+    "where": lambda n, x: torch.where(x.mean() > 0, n.layer(x), 0.0),
+    "kind": lambda n, x: n.layer(x.to(n.layer.weight.dtype)) if x.is_floating_point() else x,
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_value_of_the_picture_that_python_reads_is_found(name: str) -> None:
+    found = first_value_read(Reading(FROZEN[name]).eval(), torch.zeros(1, 3, 16, 16))
+    assert found.startswith("test_value_reads.py:")
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_what_depends_on_no_value_of_the_picture_is_let_through(name: str) -> None:
+    assert first_value_read(Reading(FOLLOWED[name]).eval(), torch.zeros(1, 3, 16, 16)) == ""
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_ordinary_networks_are_let_through(habit: str) -> None:
+    assert first_value_read(with_habit(habit), torch.zeros(1, 3, 48, 64)) == ""
+
+
+def test_our_own_networks_are_let_through() -> None:
+    graph = DeployGraph(FastSegNet(3, "nano"), 60, 44).eval()
+    assert first_value_read(graph, torch.zeros(1, 44, 60, 3, dtype=torch.uint8)) == ""
+
+
+def test_such_a_network_is_refused_by_its_line() -> None:
+    graph = DeployGraph(Reading(FROZEN["if"]), 16, 16).eval()
+    with pytest.raises(
+        ValueError, match=r'looks at values.*test_value_reads\.py:\d+: "if"'
+    ) as said:
+        float_graph(graph)
+    assert "\n" not in str(said.value)

@@ -1,0 +1,145 @@
+"""The graph to convert is compared with the author's own module, before anything is converted."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from fastseg_exporters.gate.graph_check import ROUNDING, check_graph, differ
+from fastseg_exporters.gate.reference import pytorch_runner
+from fastseg_runtime.arrays.metrics import Array
+from torch import Tensor, nn
+
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, Network
+from fastseg.checkpoint import numbered_classes
+from tests.doubles.folding_networks import CHANNELS, CLASSES, HABITS, Habit, conv, norm, with_habit
+
+WIDTH, HEIGHT = 64, 48
+
+
+def network_of(model: nn.Module) -> Network:
+    info = CheckpointInfo("own", numbered_classes(CLASSES), WIDTH, HEIGHT)
+    return Network(model.eval(), info, "own", "")
+
+
+def images() -> list[Array]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8) for _ in range(2)]
+
+
+def check(model: nn.Module) -> tuple[tuple[str, ...], list[str]]:
+    told: list[str] = []
+    return check_graph(network_of(model), images(), told.append), told
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_every_network_that_is_folded_rightly_passes(habit: str) -> None:
+    assert check(with_habit(habit)) == ((), [])
+
+
+def test_our_own_networks_pass() -> None:
+    torch.manual_seed(0)
+    assert check(FastSegNet(CLASSES, "nano")) == ((), [])
+
+
+def _by_hand(n: Habit, x: Tensor) -> Tensor:
+    y = torch.relu(n.norm(n.conv(x))) - F.conv2d(x, n.conv.weight, padding=1)
+    return torch.relu(n.norm_2(n.conv_2(y)))
+
+
+def test_a_fold_that_changes_the_answer_is_left_out_and_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastseg.fold._Uses.is_private", lambda uses, pair: True)
+    torch.manual_seed(0)
+    model = Habit(_by_hand, conv=conv(), conv_2=conv(), norm=norm(), norm_2=norm())
+    kept, told = check(model)
+    assert kept == ("network.norm",)
+    assert told == ["not folded, which would change the network's answer: network.norm"]
+
+
+class Dropping(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.dropout(x))  # training=True is its default
+
+
+def test_a_network_that_answers_by_chance_is_refused() -> None:
+    with pytest.raises(ValueError, match="own cannot be exported: it gives another answer each"):
+        check(Dropping(3, CLASSES, 3, padding=1))
+
+
+class Leaking(nn.Module):
+    """Hands a map on through a hook that knows the module it was put on, and not its copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, CHANNELS, 3, 4, 1), nn.Conv2d(CHANNELS, CLASSES, 1)
+        self.maps: dict[str, Tensor] = {}
+        self.stem.register_forward_hook(lambda layer, x, y: self.maps.update(last=y.clone()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.stem(x)
+        return self.head(self.maps["last"])
+
+
+def test_a_network_whose_copy_is_another_network_is_refused() -> None:
+    model = Leaking()
+    model(torch.zeros(1, 3, HEIGHT, WIDTH))
+    assert model.maps["last"].requires_grad
+    with pytest.raises(ValueError, match="own cannot be exported: the graph .* does not copy"):
+        check(model)
+
+
+def test_a_network_of_nan_is_refused() -> None:
+    model = nn.Conv2d(3, CLASSES, 1)
+    nn.init.constant_(model.weight, float("nan"))
+    with pytest.raises(ValueError, match="no numbers"):
+        check(model)
+
+
+def test_logits_without_a_lower_limit_are_not_called_nan() -> None:
+    model = nn.Conv2d(3, CLASSES, 1, stride=2)
+    with torch.no_grad():
+        assert model.bias is not None
+        model.bias[1] = float("-inf")
+    with pytest.raises(ValueError, match="infinite, of which upsampling makes NaN"):
+        check(model)
+
+
+def test_a_network_that_cannot_be_copied_is_refused_in_one_line() -> None:
+    model = nn.Conv2d(3, CLASSES, 1)
+    model.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match="Conv2d cannot be copied: TypeError: .*lock"):
+        check(model)
+
+
+def logits(*values: float) -> Tensor:
+    return torch.tensor(values)[None, :, None, None]
+
+
+def test_logits_may_differ_by_rounding_and_by_no_more() -> None:
+    expected = logits(10, 9, -5)
+    assert differ(expected + 0.9 * ROUNDING * 10, expected) == ""
+    assert "logits differ by 0.01%" in differ(expected + 1.1 * ROUNDING * 10, expected)
+
+
+def test_a_class_far_below_neither_hides_a_fault_nor_makes_one() -> None:
+    expected = logits(10, 9, -1e9)
+    assert differ(logits(10, 9, -2e9), expected) == ""
+    assert differ(logits(10, 9, float("-inf")), expected) == ""
+    assert "100.0% of the pixels" in differ(logits(10, 9, 11), expected)
+    assert differ(logits(10, 9.1, -1e9), expected) != ""
+
+
+@pytest.mark.parametrize("mask_stride", [1, 2])
+def test_the_reference_is_the_module_called_as_it_is(mask_stride: int) -> None:
+    model = with_habit("a convolution called twice")
+    (image_1HW3, _) = images()
+    image_N3HW = ((torch.from_numpy(image_1HW3).float() - 128) / 64).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        size = (HEIGHT // mask_stride, WIDTH // mask_stride)
+        logits_1KHW = F.interpolate(model(image_N3HW), size=size, mode="bilinear")
+    mask_HW = logits_1KHW.argmax(1)[0].numpy()
+    found_HW = pytorch_runner(network_of(model), mask_stride).infer_new(image_1HW3[0])
+    assert np.array_equal(found_HW, mask_HW.repeat(mask_stride, 0).repeat(mask_stride, 1))

@@ -1,0 +1,51 @@
+"""What is verified is what the device will compute, not a kinder file beside it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.job import Job, run_job
+from fastseg_exporters.convert.progress import silent
+from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.gate.first_manifest import describe_network, selftest_scenes
+from fastseg_exporters.gate.proof import Prover, proving_backend
+from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
+from fastseg_runtime.bundle.manifest import Artifact, OutputSpec
+from fastseg_runtime.bundle.reader import BundleError
+from fastseg_targets.profile import load_target
+
+pytestmark = pytest.mark.slow
+DATA = "synthetic:size=96x64,train=2,val=2,test=1"
+
+
+def test_fp16_for_tensorrt_is_proven_on_the_graph_in_fp16(
+    source: NetworkSource, tmp_path: Path
+) -> None:
+    network = source.open()
+    runner = pytorch_runner(network)
+    scenes = VerificationSet(DATA, 2, runner.infer_new, len(network.info.classes))
+    manifest = describe_network(network, "tiny", OutputSpec(), created="")
+    selftests = selftest_scenes(network, runner)
+    prover = Prover(manifest, scenes, scenes, selftests, tmp_path, silent)
+    job = Job(source, load_target("jetson-fp16"), "fp16", Calibration())
+    (tmp_path / "job").mkdir()
+    converted = run_job(job, tmp_path / "job", timeout_s=600)
+
+    assert prover.verify(job, converted).agreement >= 0.97
+    assert 0.5 < prover.likeness(job, converted) <= 1.0
+
+    (converted.folder / "model-typed.onnx").write_bytes(b"no graph")
+    with pytest.raises(BundleError, match="model-typed.onnx is damaged"):
+        prover.verify(job, converted)
+
+
+@pytest.mark.parametrize(
+    ("platform", "format_", "backend"),
+    [("darwin", "coreml", "auto"), ("linux", "coreml", "mil"), ("linux", "onnx", "auto")],
+)
+def test_core_ml_itself_proves_its_packages_on_macos_and_nowhere_else(
+    platform: str, format_: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert proving_backend(Artifact("ios", format_, "fp16", "model", ())) == backend

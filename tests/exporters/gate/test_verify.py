@@ -1,0 +1,82 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from fastseg_exporters.gate.verify import Verification, bootstrap_drop, failures, selftest_failures
+from fastseg_targets.profile import Gate
+
+GOOD = Verification(
+    runner="onnxruntime 1",
+    data="camvid val",
+    images=20,
+    agreement=0.99,
+    latency_ms=10.0,
+    miou=0.60,
+    reference_miou=0.605,
+    miou_drop=0.005,
+    worst_class="Pole",
+    worst_class_drop=0.02,
+)
+
+
+def test_an_artifact_within_its_limits_passes() -> None:
+    assert failures(GOOD, Gate(), "int8") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"miou_drop": 0.02}, "mIoU drops by 0.020, limit 0.010"),
+        ({"miou_drop": float("nan")}, "mIoU drops"),
+        ({"worst_class_drop": 0.04}, "Pole drops by 0.040, limit 0.030"),
+    ],
+)
+def test_an_artifact_outside_them_is_told_why(change: dict[str, float], reason: str) -> None:
+    (found,) = failures(dataclasses.replace(GOOD, **change), Gate(), "int8")
+    assert reason in found
+
+
+def unlabelled(agreement: float) -> Verification:
+    return Verification("onnxruntime 1", "generated scenes", 20, agreement, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("fp32", 0.999), ("fp16", 0.97), ("int8", 0.95), ("palettized", 0.95)]
+)
+def test_without_labels_agreement_with_pytorch_decides(precision: str, limit: float) -> None:
+    assert failures(unlabelled(limit + 1e-4), Gate(), precision) == []
+    (found,) = failures(unlabelled(limit - 1e-4), Gate(), precision)
+    assert f"limit {limit:.3f}" in found
+
+
+def test_agreement_that_is_no_number_does_not_pass() -> None:
+    assert failures(unlabelled(float("nan")), Gate(), "int8") != []
+
+
+def test_a_float_artifact_must_agree_even_where_labels_find_nothing_lost() -> None:
+    other = dataclasses.replace(GOOD, agreement=0.9)
+    assert failures(other, Gate(), "fp32") == ["agreement 0.900, limit 0.999"]
+    assert failures(other, Gate(), "int8") == []
+
+
+def test_the_interval_of_a_drop_holds_the_drop_and_is_zero_for_equal_predictions() -> None:
+    generator = np.random.default_rng(0)
+    reference_NKK = generator.integers(0, 100, (30, 3, 3)) + 300 * np.eye(3, dtype=np.int64)
+    assert bootstrap_drop(reference_NKK, reference_NKK) == (0.0, 0.0)
+    worse_NKK = reference_NKK + 40 * (1 - np.eye(3, dtype=np.int64))
+    low, high = bootstrap_drop(worse_NKK, reference_NKK)
+    assert 0 < low < high
+
+
+def test_a_float_artifact_may_be_wrong_in_no_scene_of_the_self_test() -> None:
+    def found(*each: float) -> Verification:
+        return dataclasses.replace(GOOD, selftest_agreements=each)
+
+    assert selftest_failures(GOOD, "fp32") == []
+    assert selftest_failures(found(1.0, 0.99), "fp32") == []
+    assert selftest_failures(found(1.0, 0.989), "fp32") == [
+        "agreement 0.989 in scene 1 of the self-test, limit 0.990"
+    ]
+    assert selftest_failures(found(0.9), "fp16") == [] != selftest_failures(found(0.89), "fp16")
+    assert len(selftest_failures(found(float("nan"), 0.0), "fp32")) == 2
+    assert selftest_failures(found(0.0), "int8") == []

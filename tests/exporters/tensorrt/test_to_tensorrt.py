@@ -1,0 +1,325 @@
+"""ONNX for TensorRT: what its parser asks for, and that the network is still the same one."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.exporter import Request
+from fastseg_exporters.onnx.to_onnx import to_onnx
+from fastseg_exporters.tensorrt.graph import fit_for_tensorrt
+from fastseg_exporters.tensorrt.to_tensorrt import export, tensorrt_onnx, to_half
+from fastseg_exporters.tensorrt.to_tensorrt_int8 import quantize
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.engines.backend_onnxruntime import describe
+from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
+from fastseg_runtime.engines.tensorrt.cuda import Cuda
+from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
+from fastseg_targets.profile import load_target
+from onnx import TensorProto, helper, numpy_helper
+
+from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
+from tests.doubles.cudart_double import FakeCudart
+from tests.doubles.tensorrt_double import make_tensorrt, releases
+from tests.doubles.tensorrt_graph_rules import find_violations
+
+NO_RECORD = pytest.mark.skip(reason="FASTSEG_TENSORRT_API is not set")
+WIDTH, HEIGHT, CLASSES = 128, 64, 5
+
+
+def make_graph(variant: str = "nano", **options: Any) -> DeployGraph:
+    """Return the deploy graph of a network whose weights are noise."""
+    torch.manual_seed(0)
+    return DeployGraph(FastSegNet(CLASSES, variant), WIDTH, HEIGHT, **options).eval()
+
+
+def make_request(target: str) -> Request:
+    """Return what the command would ask of the exporter."""
+    torch.manual_seed(0)
+    classes = tuple(ClassInfo(f"class {index}", (index, 0, 0)) for index in range(CLASSES))
+    info = CheckpointInfo("nano", classes, width=WIDTH, height=HEIGHT)
+    network = Network(FastSegNet(CLASSES, "nano").eval(), info, "nano", "0" * 64)
+    profile = load_target(target)
+    return Request(network, profile, profile.ladder[0], Calibration("no images are needed"))
+
+
+def make_images(count: int = 4) -> Iterator[Any]:
+    """Yield smooth coloured noise, uint8 (1, H, W, 3)."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        coarse = rng.integers(0, 256, (1, HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+        yield coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def run(model: onnx.ModelProto, image_1HW3: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"image": image_1HW3})[0]
+
+
+def agreement(one: onnx.ModelProto, other: onnx.ModelProto) -> float:
+    same = [(run(one, image) == run(other, image)).mean() for image in make_images()]
+    return float(np.mean(same))
+
+
+@pytest.fixture(scope="module")
+def plain() -> onnx.ModelProto:
+    return to_onnx(make_graph(), torch.zeros(1, HEIGHT, WIDTH, 3, dtype=torch.uint8), make_graph())
+
+
+@pytest.fixture(scope="module")
+def fitted() -> onnx.ModelProto:
+    return tensorrt_onnx(make_graph())
+
+
+@pytest.fixture(scope="module")
+def int8(fitted: onnx.ModelProto) -> onnx.ModelProto:
+    return quantize(fitted, make_images(), mean=128, std=64)
+
+
+def constants(model: onnx.ModelProto) -> dict[str, Any]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def input_quantizer(model: onnx.ModelProto) -> Any:
+    """Return scale and zero point of the first convolution's input."""
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    makers = {name: node for node in model.graph.node for name in node.output}
+    pair = makers[makers[first.input[0]].input[0]]
+    table = constants(model)
+    return table[pair.input[1]], table[pair.input[2]]
+
+
+def test_the_parser_would_refuse_the_graph_as_torch_writes_it(plain: onnx.ModelProto) -> None:
+    texts = [violation.text for violation in find_violations(plain, 8)]
+    assert any("UINT8 must be cast from float" in text for text in texts)
+    assert any("Resize scales must be an initializer" in text for text in texts)
+
+
+@pytest.mark.parametrize("variant", ["nano", "small"])
+def test_the_fitted_graph_is_one_that_every_release_parses(variant: str) -> None:
+    model = tensorrt_onnx(make_graph(variant))
+    for major in (8, 10, 11):
+        assert find_violations(model, major) == []
+        assert find_violations(to_half(model), major) == []
+
+
+def test_the_graph_gives_the_classes_that_pytorch_gives(fitted: onnx.ModelProto) -> None:
+    graph = make_graph()
+    with torch.inference_mode():
+        same = [
+            (run(fitted, image) == graph(torch.from_numpy(image)).numpy()).mean()
+            for image in make_images()
+        ]
+    assert min(same) > 0.999
+
+
+def test_weights_behind_an_identity_become_initializers() -> None:
+    """As torch writes equal biases: once, and Identity nodes for the others."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Cast", ["bytes"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Identity", ["bias"], ["bias_copy"]),
+            helper.make_node("Conv", ["x", "weight", "bias_copy"], ["y"], "conv"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("bytes", TensorProto.UINT8, [1, 3, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 2, 2])],
+        [
+            numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "weight"),
+            numpy_helper.from_array(np.ones(3, np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (violation,) = find_violations(model, 8)
+    assert "bias tensor is required to be an initializer" in violation.text
+    fitted = fit_for_tensorrt(model)
+    assert find_violations(fitted, 8) == []
+    assert [value.name for value in fitted.graph.input] == ["image"]
+
+
+def test_logits_go_through_as_well() -> None:
+    model = tensorrt_onnx(make_graph(output="logits"))
+    for graph in (model, to_half(model)):
+        assert find_violations(graph, 8) == []
+        assert run(graph, next(make_images())).dtype == np.float32
+
+
+def test_a_newer_opset_is_refused_with_the_cause(plain: onnx.ModelProto) -> None:
+    newer = onnx.ModelProto.FromString(plain.SerializeToString())
+    newer.opset_import[0].version = 18
+    with pytest.raises(ValueError, match="opset 18, TensorRT 8.6 reads 17.*dynamo=False"):
+        fit_for_tensorrt(newer)
+
+
+def test_the_typed_graph_is_half_as_large_and_gives_the_same_classes(
+    fitted: onnx.ModelProto,
+) -> None:
+    half = to_half(fitted)
+    assert half.ByteSize() < 0.6 * fitted.ByteSize()
+    assert agreement(fitted, half) > 0.98
+    kinds = {tensor.data_type for tensor in half.graph.initializer if tensor.name.endswith("bias")}
+    assert kinds == {TensorProto.FLOAT16}
+
+
+def test_the_typed_graph_has_no_float32_convolution(fitted: onnx.ModelProto) -> None:
+    half = to_half(fitted)
+    weights = constants(half)
+    types = {weights[n.input[1]].dtype for n in half.graph.node if n.op_type == "Conv"}
+    assert types == {np.dtype(np.float16)}
+
+
+def test_means_over_whole_maps_are_summed_in_float32(fitted: onnx.ModelProto) -> None:
+    half = onnx.shape_inference.infer_shapes(to_half(fitted))
+    types = {value.name: value.type.tensor_type.elem_type for value in half.graph.value_info}
+    means = [node for node in half.graph.node if node.op_type == "ReduceMean"]
+    assert means
+    assert {types[node.input[0]] for node in means} == {TensorProto.FLOAT}
+
+
+def test_the_int8_graph_is_one_that_every_release_parses(int8: onnx.ModelProto) -> None:
+    for major in (8, 10, 11):
+        assert find_violations(int8, major) == []
+
+
+def test_the_int8_input_holds_exactly_the_bytes_minus_128(int8: onnx.ModelProto) -> None:
+    scale, zero_point = input_quantizer(int8)
+    assert zero_point == 0
+    bytes_minus_128 = np.arange(256) - 128
+    assert ((bytes_minus_128 / 64).astype(np.float32) / scale == bytes_minus_128).all()
+
+
+def test_weights_have_a_scale_per_output_channel_and_biases_none(int8: onnx.ModelProto) -> None:
+    makers = {name: node for node in int8.graph.node for name in node.output}
+    table = constants(int8)
+    quantized = 0
+    for node in (node for node in int8.graph.node if node.op_type == "Conv"):
+        assert node.input[2] in table  # the bias: float, as it is
+        weight = makers.get(node.input[1])
+        if weight is not None:
+            pair = makers[weight.input[0]]
+            assert (weight.op_type, pair.op_type) == ("DequantizeLinear", "QuantizeLinear")
+            assert table[pair.input[1]].shape == table[pair.input[0]].shape[:1]
+            quantized += 1
+    assert quantized > 20
+
+
+def test_a_residual_and_its_block_read_the_same_quantized_map() -> None:
+    model = tensorrt_onnx(make_graph("small"))
+    int8 = quantize(model, make_images(1), mean=128, std=64)
+    makers = {name: node.op_type for node in int8.graph.node for name in node.output}
+    additions = [
+        sorted(makers[name] for name in node.input)
+        for node in int8.graph.node
+        if node.op_type == "Add" and "stage" in node.name
+    ]
+    assert additions and set(map(tuple, additions)) == {("Conv", "DequantizeLinear")}
+
+
+def test_gates_on_pooled_vectors_stay_in_float(int8: onnx.ModelProto) -> None:
+    makers = {name: node.op_type for node in int8.graph.node for name in node.output}
+    gates = [n for n in int8.graph.node if n.op_type == "Conv" and "gate/weigh" in n.name]
+    assert len(gates) == 3
+    assert {makers.get(node.input[1], "constant") for node in gates} == {"constant"}
+
+
+def test_int8_gives_nearly_the_same_classes(fitted: onnx.ModelProto, int8: onnx.ModelProto) -> None:
+    assert agreement(fitted, int8) > 0.9
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("release", releases() or [pytest.param("", marks=NO_RECORD)])
+def test_every_release_builds_an_engine_that_takes_the_precision(
+    release: str, precision: str, fitted: onnx.ModelProto, int8: onnx.ModelProto
+) -> None:
+    cudart = FakeCudart()
+    trt = make_tensorrt(release, cudart)
+    typed = to_half(fitted) if release.startswith("11") else fitted
+    model = int8 if precision == "int8" else typed
+    request = BuildRequest(model.SerializeToString(), precision)
+    built = build_engine(trt, Cuda(cudart), request)
+    counts = built.record["audit"]["counts"]
+    assert counts[precision] >= 0.9 * sum(counts.values())
+    runner = TensorRTRunner(trt, Cuda(cudart), built.plan)
+    image = next(make_images())
+    assert (runner.infer(image) == run(model, image)).all()
+
+
+def test_a_named_convolution_is_left_in_float(fitted: onnx.ModelProto) -> None:
+    last = [node.name for node in fitted.graph.node if node.op_type == "Conv"][-1]
+    int8 = quantize(fitted, make_images(1), mean=128, std=64, keep_float=[last])
+    node = next(node for node in int8.graph.node if node.name == last)
+    assert node.input[1] in constants(int8)
+
+
+def test_an_unknown_name_is_refused_with_the_choices(fitted: onnx.ModelProto) -> None:
+    with pytest.raises(ValueError, match=r"no convolutions \['nothing'\].*there are \('/core"):
+        quantize(fitted, make_images(1), mean=128, std=64, keep_float=["nothing"])
+
+
+def test_another_normalisation_is_calibrated_instead_of_pinned() -> None:
+    model = tensorrt_onnx(make_graph(mean=100.0, std=50.0))
+    int8 = quantize(model, make_images(), mean=100.0, std=50.0)
+    scale, _ = input_quantizer(int8)
+    assert float(scale) == pytest.approx(155 / 50 / 127, rel=0.05)
+    assert find_violations(int8, 8) == []
+
+
+def test_quantizing_twice_gives_the_same_bytes(fitted: onnx.ModelProto) -> None:
+    one, other = (quantize(fitted, make_images(2), mean=128, std=64) for _ in range(2))
+    assert one.SerializeToString() == other.SerializeToString()
+
+
+def test_fp16_ships_a_plain_and_a_typed_graph(tmp_path: Path) -> None:
+    artifact = export(make_request("jetson-fp16"), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-typed.onnx", "model.onnx"]
+    assert artifact.entry == "model.onnx"
+    assert artifact.io == {"image": "uint8 NHWC", "classes": "uint8"}
+    assert artifact.requires == {"backend": "tensorrt", "min_version": "8.5"}
+    for path in tmp_path.iterdir():
+        assert find_violations(onnx.load(path), 8) == []
+        assert describe(path).classes == make_request("jetson-fp16").network.info.classes
+
+
+def test_int8_ships_one_graph_for_every_release_and_names_its_layers(tmp_path: Path) -> None:
+    images, out_dir = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    out_dir.mkdir()
+    for index, image in enumerate(make_images(2)):
+        cv2.imwrite(str(images / f"{index}.png"), image[0])
+    request = dataclasses.replace(
+        make_request("jetson-int8"), calibration=Calibration(str(images), count=2)
+    )
+    artifact = export(request, out_dir)
+    assert [path.name for path in out_dir.iterdir()] == ["model.onnx"]
+    model = onnx.load(out_dir / "model.onnx")
+    assert find_violations(model, 8) == []
+    assert set(artifact.layers) < {node.name for node in model.graph.node}
+    kept = artifact.layers[-1]
+    again = export(dataclasses.replace(request, keep_float=(kept,)), out_dir)
+    assert again.layers == artifact.layers[:-1]
+
+
+def test_other_precisions_are_refused(tmp_path: Path) -> None:
+    request = dataclasses.replace(make_request("jetson-fp16"), precision="palettized")
+    with pytest.raises(ValueError, match=r"makes \('fp32', 'fp16', 'int8'\), not palettized"):
+        export(request, tmp_path)
+
+
+def test_exporting_twice_gives_the_same_files(tmp_path: Path) -> None:
+    contents = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        export(make_request("jetson-fp16"), tmp_path / name)
+        contents.append([path.read_bytes() for path in sorted((tmp_path / name).iterdir())])
+    assert contents[0] == contents[1]

@@ -1,0 +1,218 @@
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from fastseg_targets.device import recognise
+from remote_bench.agent.board import Board
+from remote_bench.agent.jetpack import jetpack_of
+from remote_bench.agent.nvml import Nvml
+from remote_bench.agent.power_mode import PowerModeError, read_power_mode, set_power_mode
+from remote_bench.agent.probe import probe
+from remote_bench.agent.rails import InaHwmon, InaIio, Rapl, RaspberryPmic
+from remote_bench.analysis.schema import SchemaError, check_probe
+
+BOARDS = tomllib.loads(Path(__file__).parents[1].joinpath("boards.toml").read_text("utf-8"))
+JETSONS = [name for name in BOARDS if "release" in BOARDS[name]]
+AGENT = Path(sys.modules["remote_bench.agent.probe"].__file__).parent
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_probe_of_a_made_board_is_recognised_as_that_board(made_board, name):
+    data = probe(Board(str(made_board(name).root)))
+    assert recognise(data).name == name
+    assert json.loads(json.dumps(data)) == data
+    check_probe(data)
+    assert data["board"]["model"] == BOARDS[name]["model"]  # without the NUL at its end
+    assert "1421921" not in json.dumps(data)  # the serial number is hashed
+
+
+@pytest.mark.parametrize("name", JETSONS)
+def test_probe_of_a_jetson_has_its_jetpack_its_mode_and_its_rails(made_board, name):
+    facts = BOARDS[name]
+    data = probe(Board(str(made_board(name).root)))
+    assert data["jetson"]["jetpack"] == facts["jetpack"]
+    assert data["power_mode"]["name"] in facts["modes"]
+    assert data["power_mode"]["fan"] == "quiet"
+    rails = {rail for source in data["power_sources"] for rail in source["rails"]}
+    wanted = [*facts.get("hwmon", {}), *facts.get("iio", {}), *facts.get("ina238", {})]
+    assert rails >= set(wanted)
+    assert data["tegrastats"] == facts["tegrastats"]
+    assert data["counters"]["soctherm.oc3_event_cnt"] == 7
+
+
+def test_probe_of_a_wrong_form_is_refused_and_says_where(made_board):
+    data = probe(Board(str(made_board("thor").root)))
+    data["board"]["compatible"] = {"a": 1}
+    with pytest.raises(SchemaError, match="probe.board.compatible: expected array"):
+        check_probe(data)
+
+
+def test_constants_and_gated_sensors_are_no_temperatures(made_board):
+    nano = probe(Board(str(made_board("jetson-nano").root)))
+    assert "PMIC-Die" not in nano["environment"]["celsius"]
+    orin = probe(Board(str(made_board("orin-nano").root)))
+    assert orin["environment"]["celsius"]["cv0-thermal"] is None
+    assert orin["environment"]["celsius"]["tj-thermal"] == pytest.approx(46.968)
+
+
+def test_probe_lists_what_can_be_measured_and_the_fix_for_the_rest(made_board):
+    rows = {row["what"]: row for row in probe(Board(str(made_board("orin-nano").root)))["readable"]}
+    assert rows["power rails"]["ok"] and "VDD_IN" in rows["power rails"]["detail"]
+    assert not rows["real CPU clock"]["ok"]
+    assert all(row["ok"] or row["fix"] or os.geteuid() == 0 for row in rows.values())
+
+
+def test_probe_of_an_empty_tree_answers_with_nulls(tmp_path):
+    data = probe(Board(str(tmp_path)))
+    assert data["jetson"] is None and data["power_mode"] is None and data["power_sources"] == []
+    assert recognise(data).name in ("generic-x86", "generic-arm64")
+
+
+def test_voltage_times_current_is_the_power_and_shunt_channels_are_left_out(made_board):
+    board = made_board("orin-nano")
+    board.write("sys/class/hwmon/hwmon4/in4_label", "shunt\n")
+    board.write("sys/class/hwmon/hwmon4/in7_label", "sum of shunt voltages\n")
+    source = InaHwmon(Board(str(board.root)))
+    assert dict(zip(source.rails, source.read(), strict=True)) == {
+        "VDD_IN": 4915.0,
+        "VDD_CPU_GPU_CV": 450.0,
+        "VDD_SOC": 1430.0,
+    }
+
+
+def test_rails_with_the_same_label_do_not_overwrite_each_other(made_board):
+    board = made_board("agx-orin", hwmon2={"NC": [0, 0], "NC ": [1000, 5]})
+    source = InaHwmon(Board(str(board.root)))
+    assert [rail for rail in source.rails if rail.startswith("NC")] == ["NC", "NC#2"]
+
+
+def test_jetpack_4_power_files_are_read_in_milliwatts(made_board):
+    source = InaIio(Board(str(made_board("jetson-agx-xavier").root)))
+    assert sum(source.read()) == 7632
+
+
+def test_sensor_that_disappears_reads_none(made_board):
+    board = made_board("orin-nano")
+    source = InaHwmon(Board(str(board.root)))
+    (board.root / "sys/class/hwmon/hwmon4/curr1_input").unlink()
+    assert source.read()[0] is None and source.read()[1] == 450.0
+
+
+def test_rapl_counters_come_with_the_value_they_wrap_at(made_board):
+    board = made_board("raspberry-pi-4")
+    for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core")):
+        board.write(f"sys/class/powercap/{zone}/name", name + "\n")
+        board.write(f"sys/class/powercap/{zone}/energy_uj", "123456\n")
+        board.write(f"sys/class/powercap/{zone}/max_energy_range_uj", "262143328850\n")
+    source = Rapl(Board(str(board.root)))
+    assert source.rails == ["package-0", "core"] and source.unit == "uj"
+    assert source.read() == [123456, 123456] and source.wraps_at == [262143328850] * 2
+
+
+@pytest.mark.parametrize(
+    "form", ["{}_A current(7)=2.0A\n{}_V volt(9)=1.5V", "{}_A=2.0A\n{}_V=1.5V"]
+)
+def test_raspberry_pmic_is_read_in_both_forms_of_its_firmware(made_board, form):
+    adc = form.format("VDD_CORE", "VDD_CORE") + "\nEXT5V_V volt(24)=5.1V\njunk\n"
+    board = made_board("raspberry-pi-5", vcgencmd={"throttled": "0x0", "adc": adc})
+    source = RaspberryPmic(Board(str(board.root)))
+    assert source.rails == ["VDD_CORE"] and source.read() == [3000.0]
+
+
+def test_missing_nvml_has_no_rails():
+    assert Nvml(library="libnosuch.so").rails == []
+
+
+def test_power_mode_is_set_by_name_or_id_and_a_wrong_name_lists_the_modes(made_board):
+    board = Board(str(made_board("orin-nano").root))
+    assert set_power_mode(board, "MAXN_SUPER")["id"] == 2
+    assert set_power_mode(board, "1")["name"] == "25W"
+    with pytest.raises(PowerModeError, match=r"no power mode 'MAXN'; this board has .*MAXN_SUPER"):
+        set_power_mode(board, "MAXN")
+
+
+def test_mode_that_needs_a_reboot_is_an_error_and_not_a_silent_old_mode(made_board):
+    board = made_board("orin-nano")
+    board.tool("nvpmodel", 'echo "NV Power Mode: 15W"; echo 0; echo "reboot required" >&2')
+    with pytest.raises(PowerModeError, match="did not change to power mode 2.*reboot required"):
+        set_power_mode(Board(str(board.root)), "2")
+
+
+def test_power_mode_is_read_from_its_status_file_where_nvpmodel_says_nothing(made_board):
+    board = made_board("orin-nano")
+    board.tool("nvpmodel", "exit 1")
+    board.write("var/lib/nvpmodel/status", "pmode:0002\n")
+    mode = read_power_mode(Board(str(board.root)))
+    assert (mode["id"], mode["name"]) == (2, "MAXN_SUPER")
+
+
+@pytest.mark.parametrize(
+    ("l4t", "jetpack"), [("36.4.3", "6.2"), ("32.5.0", "4.5"), ("39.2.0", "7.2"), ("99.1", None)]
+)
+def test_jetpack_is_looked_up_by_l4t(l4t, jetpack):
+    assert jetpack_of(l4t) == jetpack
+
+
+def test_tool_that_hangs_is_ended_in_time(made_board):
+    board = made_board("orin-nano")
+    board.tool("nvpmodel", "sleep 60")
+    outcome = Board(str(board.root)).run(["nvpmodel", "-q"], timeout_s=0.3)
+    assert outcome.status is None and "no end within" in outcome.errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sudo",
+    [
+        "echo 'sudo: a password is required' >&2; exit 1",
+        "echo Password:; read answer",  # nobody answers
+        "sleep 600",
+    ],
+)
+def test_sudo_that_asks_or_hangs_is_given_up_and_the_board_read_without_root(
+    made_board, monkeypatch, sudo
+):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    board = made_board("orin-nano")
+    board.tool("sudo", sudo)
+    begin = time.monotonic()
+    data = probe(Board(str(board.root)))
+    assert time.monotonic() - begin < 20
+    assert not data["sudo"]
+    checks = {row["what"]: row for row in data["readable"]}
+    assert not checks["change of the power mode"]["ok"]
+    assert "connect as root" in checks["change of the power mode"]["fix"]
+    assert checks["power rails"]["ok"]
+
+
+# Old interpreters, where pyenv has some: the board's is 3.6 (JetPack 4) or newer.
+OLD_PYTHONS = sorted((Path.home() / ".pyenv/versions").glob("3.[678].*/bin/python3"))
+
+
+@pytest.mark.parametrize("python", [Path(sys.executable), *OLD_PYTHONS], ids=str)
+def test_probe_runs_as_a_plain_folder_on_this_python_and_prints_one_framed_line(tmp_path, python):
+    (tmp_path / "agent").symlink_to(AGENT)
+    result = subprocess.run(
+        [python, "-B", "-u", "-m", "agent", "probe"],
+        input=b'{"token": "t0k"}\n',
+        capture_output=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    [line] = result.stdout.splitlines()
+    assert line.startswith(b"@t0k {") and result.stderr == b""
+    assert json.loads(line[5:])["event"] == "probe"
+
+
+@pytest.mark.parametrize("line", [b"\n", b"[]\n", b'{"token": "x"}\n', b""])
+def test_request_that_cannot_be_read_is_refused_in_one_line(line):
+    result = subprocess.run(
+        [sys.executable, "-m", "remote_bench.agent", "run"], input=line, capture_output=True
+    )
+    assert result.returncode == 2 and result.stdout == b""
+    assert result.stderr.startswith(b"agent: ") and result.stderr.count(b"\n") == 1

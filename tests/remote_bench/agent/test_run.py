@@ -1,0 +1,371 @@
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import fastseg_runtime
+import numpy as np
+import pytest
+import remote_bench.agent
+from remote_bench.agent.board import Board
+from remote_bench.agent.tegrastats_feed import TegrastatsFeed
+from remote_bench.analysis import schema
+from remote_bench.analysis.analysis import summarise
+
+from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
+
+pytestmark = pytest.mark.slow  # seconds each: agent, worker and sampler are real processes
+
+PHASES = ["build", "selftest", "settle", "idle_before", "run", "idle_after", "restore"]
+
+
+class Run:
+    """An agent on a made board; `events` fills while it runs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        faults: dict,
+        python=sys.executable,
+        stdout=subprocess.PIPE,
+        stderr=None,
+        largest_file=resource.RLIM_INFINITY,
+        **request,
+    ) -> None:
+        self.folder = folder
+        (folder / "agent").symlink_to(Path(remote_bench.agent.__file__).parent)
+        runtime = folder / "runtime/fastseg_runtime"
+        shutil.copytree(Path(fastseg_runtime.__file__).parent, runtime)
+        shutil.copy(Path(__file__).parents[1].joinpath("stub_runtime.py"), runtime / "__init__.py")
+        plan = full_plan().with_scene(noise(seed=1), strongest_channel(noise(seed=1)))
+        plan.write(folder / "net.fastseg")
+        (folder / "faults.json").write_text(json.dumps(faults))
+        self.process = subprocess.Popen(
+            [python, "-B", "-u", "-m", "agent", "run"],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=folder,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY)
+            ),
+        )
+        table = {
+            "token": "t0k", "work_dir": str(folder), "bundle": "net.fastseg", "target": None,
+            "runtime_paths": ["runtime"], "frames": None, "seconds": 1.0, "warmup_s": 0.2,
+            "idle_s": 0.3, "fps": None, "sampler_hz": 10, "power_mode": None, "detach": False,
+            "root": "/", "cache_dir": str(folder / "cache"), "device": {},
+        }  # fmt: skip
+        line = json.dumps({**table, **request}).encode() + b"\n"
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+        self.events: list[dict] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            assert line.startswith(b"@t0k ")
+            self.events.append(json.loads(line[5:]))
+
+    def end(self, timeout_s: float = 60) -> int:
+        status = self.process.wait(timeout_s)
+        self._reader.join(10)
+        for pipe in filter(None, (self.process.stdin, self.process.stdout, self.process.stderr)):
+            pipe.close()
+        return status
+
+    def wait_for(self, event: str, **fields) -> dict:
+        for _ in range(600):
+            for found in self.events:
+                if found["event"] == event and fields.items() <= found.items():
+                    return found
+            time.sleep(0.05)
+        raise AssertionError(f"no {event} {fields} in {self.events}")
+
+    def named(self, event: str) -> list[dict]:
+        return [found for found in self.events if found["event"] == event]
+
+    def result(self) -> dict:
+        return json.loads((self.folder / "result.json").read_text())
+
+    def processes(self) -> list[str]:
+        """What still runs in the work folder."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.readlink(f"/proc/{pid}/cwd") == str(self.folder):
+                    found.append(Path(f"/proc/{pid}/cmdline").read_text())
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture
+def start(tmp_path):
+    runs = []
+
+    def make(faults: dict, **request) -> Run:
+        folder = tmp_path / f"work{len(runs)}"
+        folder.mkdir()
+        runs.append(Run(folder, faults, **request))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.end()
+
+
+def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
+    board = made_board("orin-nano")
+    run = start({}, root=str(board.root), seconds=5, fps=20)
+    assert run.end() == 0
+    assert [event["name"] for event in run.named("phase")] == PHASES
+    assert run.events[-1] == {"event": "result", "path": "result.json"}
+    assert run.named("heartbeat") and run.named("progress")
+    result = run.result()
+    assert result["error"] is None
+    flat_out = result["frames"]["flat_out"]
+    assert min(flat_out["total_ms"]) >= 2 and flat_out["infer_ms"][0] > 0
+    [paced] = [part for part in result["slices"] if part["name"] == "paced"]
+    assert paced["frames"] == pytest.approx(100, abs=2)
+    assert result["selftest"]["agreement"] == 1 and result["accuracy"]["images"] == 2
+    assert {"flat_out", "with_sampler", "without_sampler", "paced"} <= set(result["frames"])
+    assert result["memory"]["imported"]["pss_kb"] > 1000
+    assert summarise(result)["sampler"]["cpu"] <= 0.01
+    assert board.facts["tegrastats"] in [
+        line for _, line in result["samples"]["tegrastats"]["lines"]
+    ]
+    assert result["inventory_before"] == result["inventory_after"]
+    assert run.processes() == []
+
+
+def test_journal_holds_the_frames_while_the_run_goes_on(start):
+    run = start({}, seconds=3)
+    run.wait_for("progress", slice="flat_out")
+    lines = (run.folder / "journal.jsonl").read_text().splitlines()
+    journal = [json.loads(line) for line in lines]
+    assert any(entry.get("slice") == "flat_out" and "frames" in entry for entry in journal)
+    assert not any(entry.get("event") == "heartbeat" for entry in journal)
+    assert not (run.folder / "result.json").exists()
+
+
+def test_end_of_stdin_ends_the_run_and_everything_it_started(start, made_board):
+    run = start({"at_frame": "child"}, seconds=60, root=str(made_board("orin-nano").root))
+    run.wait_for("progress", slice="flat_out")
+    begin = time.monotonic()
+    run.process.stdin.close()
+    run.end(20)
+    assert time.monotonic() - begin < 10
+    assert run.processes() == []
+    assert not (run.folder / "result.json").exists()
+
+
+def test_detached_run_goes_on_without_its_connection(start):
+    run = start({}, seconds=2, detach=True)
+    run.wait_for("phase", name="run")
+    run.process.stdin.close()
+    run.process.send_signal(signal.SIGHUP)
+    assert run.end() == 0
+    assert run.result()["error"] is None
+
+
+def test_detached_run_ends_well_when_nobody_hears_it_any_more(start):
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = start({}, detach=True, stdout=writing)
+    os.close(writing)
+    assert run.end() == 0
+    assert run.result()["error"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_calls_the_run_off(start, number):
+    run = start({}, seconds=60)
+    run.wait_for("phase", name="run")
+    run.process.send_signal(number)
+    assert run.end(20) != 0
+    assert run.named("error")[0]["kind"] == "aborted"
+    assert run.processes() == []
+
+
+def test_killed_agent_leaves_no_process_and_gives_the_power_mode_back(start, made_board):
+    board = made_board("orin-nano")
+    run = start({}, seconds=60, root=str(board.root), power_mode="MAXN_SUPER")
+    run.wait_for("progress", slice="flat_out")
+    assert (board.root / "nvpmodel_state").read_text().strip() == "2"
+    run.process.kill()
+    run.end(20)
+    for _ in range(100):
+        if run.processes() == []:
+            break
+        time.sleep(0.1)
+    assert run.processes() == []
+    assert (board.root / "nvpmodel_state").read_text().strip() == "0"
+
+
+def test_power_mode_is_set_for_the_run_and_given_back(start, made_board):
+    board = made_board("orin-nano")
+    run = start({}, root=str(board.root), power_mode="25W")
+    assert run.end() == 0
+    result = run.result()
+    assert result["power_mode_before"]["name"] == result["power_mode_after"]["name"] == "25W"
+    assert result["power_mode_restored"]["ok"]
+    assert result["inventory_after"]["power_mode"]["name"] == "15W"
+
+
+def test_power_mode_that_is_refused_ends_the_run_before_it_measures(start, made_board):
+    run = start({}, root=str(made_board("orin-nano").root), power_mode="MAXN")
+    assert run.end() == 1
+    error = run.named("error")[0]
+    assert error["kind"] == "power_mode" and "MAXN_SUPER" in error["message"]
+    assert "flat_out" not in run.result()["frames"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind", "says"),
+    [
+        ({"at_open": "oom"}, "oom", "out of memory"),
+        ({"at_frame": "oom"}, "oom", " MB, 0 kills for memory by the kernel"),
+        ({"at_frame": "exit"}, "worker_died", "status 7; it said: cudaMalloc failed"),
+        ({"at_open": "error"}, "build_failed", "engine said no"),
+        ({"at_open": "no_engine"}, "no_engine", "no engine here"),
+        ({"at_frame": "error"}, "run_failed", "engine said no"),
+        ({"wrong": 0.5}, "selftest_failed", "50.0% of its pixels, 99.0% are needed"),
+    ],
+)
+def test_failure_of_the_engine_is_named_and_the_board_restored(start, faults, kind, says):
+    run = start(faults)
+    assert run.end() == 1
+    [error] = run.named("error")
+    assert error["kind"] == kind and says in error["message"]
+    assert run.result()["error"]["kind"] == kind
+    assert run.named("phase")[-1]["name"] == "restore"
+    assert run.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [("3.6", "old_python"), ("3.8", "no_numpy"), ("3.12", "no_numpy")]
+)
+def test_board_whose_python_lacks_something_is_told_what(start, version, kind):
+    found = list((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python3"))
+    if not found:
+        pytest.skip(f"no Python {version} here")
+    run = start({}, python=found[0])
+    assert run.end() == 1
+    [error] = run.named("error")
+    assert error["kind"] == kind
+    assert run.result()["error"]["kind"] == kind
+
+
+def test_what_an_engine_prints_does_not_get_between_the_events(start):
+    run = start({"at_frame": "chatter"})
+    assert run.end() == 0
+    assert len(run.named("result")) == 1
+    assert "hello from the engine" in run.result()["log"]
+
+
+def test_engine_that_was_built_is_loaded_again_in_a_fresh_process(start):
+    run = start({"built": True})
+    assert run.end() == 0
+    load = run.result()["load"]
+    assert load["built"] and load["cold_ms"] > 0 and load["warm_ms"] > 0
+    [engine] = run.result()["info"]["engines"]
+    assert engine["engine_sha256"] == "ab" * 32
+
+
+def test_stalled_and_ended_tegrastats_are_recorded_and_sysfs_takes_over(start, made_board):
+    board = made_board("orin-nano")
+    board.tool("tegrastats", "exit 1")
+    run = start({}, root=str(board.root), idle_s=2.5, seconds=3)
+    assert run.end() == 0
+    samples = run.result()["samples"]
+    assert [series["source"] for series in samples["power"]] == ["ina_hwmon"]
+    assert samples["tegrastats"]["events"][0][1] == "ended"
+    assert len(samples["power"][0]["t"]) > 10
+
+
+def test_tegrastats_that_stalls_is_started_again_and_half_a_line_is_left_out(made_board):
+    made = made_board("orin-nano")
+    made.tool("tegrastats", r"printf 'VDD_IN 1mW/1mW\nVDD_\377 2mW/1mW\nVDD_IN 99'; sleep 600")
+    feed = TegrastatsFeed(Board(str(made.root)), hz=10)
+    feed.start()
+    for _ in range(100):
+        if len(feed.lines) >= 4:
+            break
+        time.sleep(0.1)
+    feed.stop()
+    assert [text for _, text in feed.lines[:2]] == ["VDD_IN 1mW/1mW", "VDD_\ufffd 2mW/1mW"]
+    assert feed.events[0][1] == "stalled"
+    assert not any("99" in text for _, text in feed.lines)
+
+
+def test_flood_of_lines_is_bounded(start, made_board):
+    board = made_board("orin-nano")
+    board.tool("tegrastats", "exec yes 'VDD_IN 1mW/1mW'")
+    run = start({"infer_ms": 5}, root=str(board.root))
+    assert run.end() == 0
+    feed = run.result()["samples"]["tegrastats"]
+    assert feed["dropped"] > 1000 and len(feed["lines"]) < 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "code", "severity"),
+    [
+        ("sys/class/thermal/cooling_device0/cur_state", "1", "throttled", "note"),
+        ("sys/class/hwmon/hwmon3/oc1_event_cnt", "9", "throttle_events", "info"),
+        ("nvpmodel_state", "2", "power_mode_changed", "invalid"),
+        ("proc/sys/kernel/random/boot_id", "boot-2", "rebooted", "invalid"),
+        ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "x", "not_restored", "note"),
+    ],
+)
+def test_what_changes_on_the_board_during_the_run_changes_the_verdict(
+    start, made_board, path, text, code, severity
+):
+    board = made_board("orin-nano")
+    run = start({}, root=str(board.root), seconds=4)
+    run.wait_for("progress", slice="flat_out")
+    board.write(path, text + "\n")
+    assert run.end() == 0
+    report = summarise(schema.parse((run.folder / "result.json").read_bytes(), "result"))
+    assert (code, severity) in [(r["code"], r["severity"]) for r in report["reasons"]]
+    assert report["fps"] > 0
+
+
+def test_gpu_that_somebody_else_uses_is_a_note(start, made_board):
+    board = made_board("orin-nano")
+    board.tool("tegrastats", "while :; do echo 'GR3D_FREQ 60%@612 VDD_IN 9mW/9mW'; sleep 0.1; done")
+    run = start({}, root=str(board.root), idle_s=1)
+    assert run.end() == 0
+    report = summarise(run.result())
+    [note] = [r["message"] for r in report["reasons"] if r["code"] == "foreign_gpu_load"]
+    assert "60% of the GPU" in note
+
+
+def test_folder_that_takes_no_result_is_one_clear_line(start):
+    run = start({}, largest_file=20000, stderr=subprocess.PIPE)
+    said = run.process.stderr.read()
+    assert run.end() == 4
+    assert said.startswith(b"agent: cannot write the work folder") and said.count(b"\n") == 1
+    assert not list(run.folder.glob("result.json*"))
+
+
+def test_frames_folder_with_labels_gives_the_miou_of_the_timed_run(start, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    image = noise(HEIGHT, WIDTH, seed=3)
+    label = strongest_channel(image)
+    label[: HEIGHT // 2] = 255  # nobody judged the upper half
+    np.save(frames / "a.npy", image)
+    np.save(frames / "a.label.npy", label)
+    run = start({}, frames=str(frames))
+    assert run.end() == 0
+    assert run.result()["accuracy"]["miou"] == 1

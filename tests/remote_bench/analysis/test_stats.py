@@ -1,0 +1,84 @@
+import math
+
+import numpy as np
+import pytest
+from remote_bench.analysis.stats import (
+    PERCENTILES,
+    bootstrap_ci95,
+    frames_needed,
+    median_ci95,
+    percentile,
+    percentile_ci95,
+    slope,
+    window_medians,
+)
+
+
+def test_counts_are_those_of_loadgen():
+    counts = {name: frames_needed(fraction) for name, fraction in PERCENTILES.items()}
+    assert counts == {"p50": 11, "p90": 64, "p95": 130, "p99": 662, "p99.9": 6636}
+
+
+def test_count_is_the_least_that_makes_one_late_frame_improbable():
+    for fraction in (0.5, 0.9, 0.99):
+        n = frames_needed(fraction)
+        at_most_one = [fraction**m + m * (1 - fraction) * fraction ** (m - 1) for m in (n - 1, n)]
+        assert at_most_one[1] <= 0.01 < at_most_one[0]
+
+
+def test_percentile_is_a_frame_that_happened():
+    values = np.array([5.0, 1.0, 3.0, 100.0])
+    assert percentile(values, 0.5) == 3.0
+    assert percentile(values, 0.9) == 100.0
+
+
+def test_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        low, high = bootstrap_ci95(rng.normal(10, 2, 100), lambda part: float(part.mean()))
+        hits += low <= 10 <= high
+    assert 170 <= hits <= 199
+
+
+def test_intervals_of_percentiles_hold_the_percentiles():
+    values = np.random.default_rng(3).exponential(size=2000)
+    intervals = percentile_ci95(values, [0.5, 0.9])
+    for (low, high), fraction in zip(intervals, (0.5, 0.9), strict=True):
+        assert low <= percentile(values, fraction) <= high
+    assert percentile_ci95(values[:5], [0.5]) == [None] and percentile_ci95(values, []) == []
+
+
+def test_interval_grows_with_autocorrelation():
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=900)
+    slow = np.repeat(noise[:45], 20)
+    widths = [np.ptp(bootstrap_ci95(v, lambda p: float(p.mean()))) for v in (noise, slow)]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_series_that_is_too_short_has_no_interval():
+    assert bootstrap_ci95(np.ones(7), lambda part: 1.0) is None
+
+
+def test_interval_of_a_median_is_that_of_the_sign_test():
+    assert median_ci95(np.arange(5.0)) is None
+    assert median_ci95(np.arange(6.0)) == (0, 5)  # 1 - 2 / 2**6 = 96.9 %
+    assert median_ci95(np.arange(8.0)) == (0, 7)
+    assert median_ci95(np.arange(9.0)) == (1, 7)  # 1 - 2 * (1 + 9) / 2**9 = 96.1 %
+    assert median_ci95(np.arange(20.0)) == (5, 14)  # as tables of the sign test have it
+
+
+def test_slope_is_not_moved_by_an_outlier():
+    t = np.arange(20.0)
+    values = 3 * t
+    values[7] = 1e6
+    assert slope(t, values) == pytest.approx(3)
+    assert slope(np.zeros(3), np.ones(3)) == 0
+
+
+def test_windows_hold_all_frames_and_skip_empty_times():
+    t = np.array([0.0, 0.1, 0.2, 9.9, 10.0])
+    middle, medians = window_medians(t, np.array([1.0, 2, 3, 8, 8]), windows=10)
+    assert medians.tolist() == [2.0, 8.0]
+    assert math.isclose(middle[0], 0.1)

@@ -1,0 +1,199 @@
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from remote_bench.analysis.analysis import failed_result, summarise
+from remote_bench.host.plain import escaped, plain
+from remote_bench.report.report import render_html, write_html
+from remote_bench.report.svg import Line, Span, histogram, time_plot
+
+HOSTILE = '"><script>fetch("{0}")</script><img src={0} onerror=alert(1)>\x1b[31m\u202e&amp;</style>'
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Tags(HTMLParser):
+    """Collects the tags, the attributes and the text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def hostile_report(made_result, url):
+    text = HOSTILE.format(url)
+    raw = made_result(seconds=3)
+    raw["probe"]["board"]["model"] = text
+    raw["probe"]["packages"] = {text: text}
+    for sample in raw["samples"]["environment"]:
+        sample["celsius"] = {text: 40.0, "b": 41.0}
+    raw["error"] = {"kind": text, "message": text}
+    raw["samples"]["tegrastats"]["failure"] = text
+    raw["log"] = f"line\n{text}"
+    raw["probe"]["python"]["version"] = text
+    return summarise(raw, {"host": text, "bundle": {"name": text}, "run_id": text})
+
+
+def test_page_has_the_verdict_before_any_figure_and_all_plots(made_result):
+    page = render_html([summarise(made_result(), {"host": "jetson.local"})])
+    assert page.index("verdict valid") < page.index("<svg") < page.index("<h3>Speed")
+    titles = re.findall(r'aria-label="([^"]+)"', page)
+    assert [title.split()[0] for title in titles] == [
+        "Latency", "Power", "Temperature", "Clocks", "Latency,",
+    ]  # fmt: skip
+
+
+def test_power_temperature_clocks_and_latency_share_one_time_axis(made_result):
+    page = render_html([summarise(made_result())])
+    plots = page.split("<svg")[1:5]
+    ticks = [re.findall(r'text-anchor="middle">([^<]+)<', plot) for plot in plots]
+    assert ticks[0] and all(found == ticks[0] for found in ticks)
+
+
+def test_hostile_names_and_lines_stay_text(made_result):
+    page = render_html([hostile_report(made_result, "http://x/")])
+    tags = Tags(page)
+    assert not {"script", "img", "iframe", "object"} & set(tags.tags)
+    assert not any(name.startswith("on") for name, _ in tags.attributes)
+    assert any('<script>fetch("http://x/")</script>' in text for text in tags.texts)
+    assert "\x1b" not in page and "\u202e" not in page
+
+
+def test_page_loads_nothing_from_outside(made_result):
+    page = render_html([summarise(made_result())])
+    links = [value for name, value in Tags(page).attributes if name in ("src", "href")]
+    assert links == []
+    assert "default-src 'none'" in page and "@import" not in page and "url(" not in page
+
+
+def test_page_of_a_run_that_failed_says_why_and_has_no_plot(made_result):
+    raw = failed_result({}, made_result()["probe"], "rebooted", "the board rebooted")
+    page = render_html([summarise(raw)])
+    assert "the board rebooted" in page and "<svg" not in page
+
+
+def test_several_reports_share_a_page_with_a_table_on_top(made_result):
+    reports = [summarise(made_result(), {"host": host}) for host in ("a.local", "b.local")]
+    page = render_html(reports)
+    assert page.count("<h2>") == 2
+    assert page.index("<table>") < page.index("<h2>")
+
+
+def test_board_without_a_report_is_named_beside_the_others(made_result):
+    page = render_html([summarise(made_result())], {"<orin>": "another run holds this board"})
+    assert "<td>&lt;orin&gt;</td><td>no report</td><td>another run holds this board</td>" in page
+
+
+def test_file_is_written_whole_or_not_at_all(made_result, tmp_path):
+    path = tmp_path / "report.html"
+    write_html([summarise(made_result())], path)
+    before = path.read_text()
+    with pytest.raises(KeyError):
+        write_html([{"host": "broken"}], path)
+    with pytest.raises(ValueError, match="no report"):
+        write_html([], path)
+    assert path.read_text() == before and [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+@given(st.text())
+def test_plain_text_is_one_line_without_control_characters(text):
+    shown = plain(text)
+    assert all(character.isprintable() or character == "\u3000" or character.isspace()
+               for character in shown)  # fmt: skip
+    assert "\n" not in shown and "\x1b" not in shown and "\x9b" not in shown
+    assert "<" not in escaped(text) and '"' not in escaped(text)
+
+
+def test_long_runs_are_drawn_by_one_stroke_a_pixel():
+    t = np.linspace(0, 600, 50000)
+    plot = time_plot("x", "ms", [Line("a", t, np.sin(t), points=True)], (0, 600))
+    assert len(plot) < 60000
+
+
+def test_missing_values_break_the_line():
+    y = np.array([1.0, np.nan, 2.0, 3.0])
+    plot = time_plot("x", "C", [Line("a", np.arange(4.0), y)], (0, 3), [Span("run", 0, 1)])
+    path = re.search(r'd="([^"]+)" stroke', plot)[1]
+    assert path.count("M") == 2 and path.count("L") == 1
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
+def test_plot_without_a_value_is_left_out(values):
+    values = np.array(values)
+    assert time_plot("x", "C", [Line("a", np.arange(float(len(values))), values)], (0, 1)) == ""
+
+
+def test_histogram_of_equal_values_is_drawn():
+    assert "5 frames" in histogram("x", "ms", np.full(5, 10.0))
+
+
+@pytest.fixture
+def listener():
+    """A server that notes whether anybody connected."""
+    server = socket.create_server(("127.0.0.1", 0))
+    visits = []
+
+    def serve():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            visits.append(connection.recv(1000))
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}/", visits
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)
+
+
+def browse(page: Path, profile: Path) -> str:
+    """Open a page in a headless browser; return what its console said."""
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--enable-logging=stderr", f"--user-data-dir={profile}", "--virtual-time-budget=3000",
+        "--dump-dom", page.as_uri(),
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "</html>" in result.stdout
+    return "\n".join(line for line in result.stderr.splitlines() if "CONSOLE" in line)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_browser_opens_a_hostile_report_without_an_error_or_an_outside_request(
+    made_result, tmp_path, listener
+):
+    url, visits = listener
+    write_html([hostile_report(made_result, url)], tmp_path / "r.html")
+    assert browse(tmp_path / "r.html", tmp_path / "profile") == ""
+    assert visits == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_browser_test_would_notice_a_request_and_a_script(tmp_path, listener):
+    url, visits = listener
+    (tmp_path / "r.html").write_text(f"<script>console.log(1)</script><img src={url}></html>")
+    assert "CONSOLE" in browse(tmp_path / "r.html", tmp_path / "profile")
+    assert visits

@@ -1,0 +1,70 @@
+import pytest
+from remote_bench.analysis.requirements import parse
+from remote_bench.host.errors import (
+    EXIT_CODES,
+    BenchError,
+    BoardBusy,
+    DeviceFailure,
+    HostKeyRefused,
+    MissingRequirement,
+    Unreachable,
+    UsageError,
+)
+from remote_bench.host.watch import Interrupted
+from remote_bench.report.results import check_requirements, deployment, document, exit_code
+
+ERRORS = [BenchError, UsageError, Unreachable, HostKeyRefused, MissingRequirement, DeviceFailure,
+          BoardBusy, Interrupted]  # fmt: skip
+VALID = {"verdict": "valid", "error": None, "fps": 50.0, "latency_ms": None}
+
+
+def test_every_kind_of_failure_has_an_exit_code_of_its_own_that_help_explains():
+    codes = [error.exit_code for error in ERRORS]
+    assert len(set(codes)) == len(codes)
+    assert set(codes) | {0, 3} == set(EXIT_CODES)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (VALID, 0),
+        ({**VALID, "verdict": "valid_with_notes"}, 0),
+        ({**VALID, "verdict": "invalid"}, 3),
+        ({**VALID, "error": {"kind": "oom"}}, 7),
+        ({**VALID, "error": {"kind": "rebooted"}}, 7),
+        ({**VALID, "error": {"kind": "no_engine"}}, 6),
+        ({**VALID, "error": {"kind": "connection_lost"}}, 4),
+        ({**VALID, "deployed": {"folder": "/app", "files": {}, "error": "no space"}}, 7),
+        (BoardBusy("x"), 8),
+    ],
+)
+def test_an_outcome_has_the_exit_code_of_its_kind(outcome, code):
+    assert exit_code(outcome) == code
+
+
+def test_a_missed_requirement_turns_a_valid_run_into_exit_code_3():
+    report = dict(VALID)
+    check_requirements(report, parse("fps>=60"))
+    assert report["requirements"] == {
+        "wanted": ["fps>=60"],
+        "missed": ["fps>=60: measured 50"],
+    }
+    assert exit_code(report) == 3
+
+
+def test_one_board_gives_its_report_and_several_a_list_with_the_failed_ones_in_it():
+    assert document({"a": VALID}) is VALID
+    both = document({"a": VALID, "b": Unreachable("no way")})
+    assert both["reports"][0] is VALID
+    assert both["reports"][1]["error"] == {"kind": "Unreachable", "message": "no way"}
+    assert both["reports"][1]["verdict"] == "invalid"
+
+
+def test_a_deployment_says_how_an_app_opens_what_was_measured():
+    report = {**VALID, "bundle": {"target": "cpu-fp32"}}
+    files = {"bundle.fastseg": "ab", "site/numpy/core.py": "cd"}
+    said = deployment(report, {"folder": "/opt/my app", "files": files, "error": None})
+    assert "PYTHONPATH='/opt/my app:/opt/my app/site' opens" in said
+    assert "RealtimeSegmentation('/opt/my app/bundle.fastseg', target='cpu-fp32')" in said
+    failed = {"folder": "/opt", "files": {}, "error": "no space"}
+    assert deployment(report, failed) == "not deployed: no space"

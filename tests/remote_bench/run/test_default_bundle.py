@@ -1,0 +1,219 @@
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_targets.device import load_device
+from remote_bench.cli.beforehand import check
+from remote_bench.host.errors import BenchError, UsageError
+from remote_bench.run.default_bundle import choose_bundle, target_for
+from remote_bench.run.plan import Plan, Untrained
+from remote_bench.run.sweep import parse_sweep, summarise_sweep, untrained_bundle
+
+from tests.doubles.tiny_bundle import full_plan
+
+BOARD = load_device("generic-x86")
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.began: dict[str, float] = {}
+
+    def phase(self, name: str) -> None:
+        self.began.setdefault(name, time.monotonic())
+
+    def progress(self, done, total, fps=None) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, and a cache of the test's own."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("device", "target"),
+    [
+        ("orin-nano", "jetson-fp16"),
+        ("thor", "jetson-fp16"),
+        ("generic-x86", "cpu-fp32"),
+        ("raspberry-pi-5", "cpu-fp32"),
+        ("raspberry-pi-4", "cpu-fp32"),
+    ],
+)
+def test_a_board_gets_a_float_target_that_it_can_run(device, target):
+    assert target_for(load_device(device)).name == target
+
+
+def test_the_newest_bundle_of_the_folder_is_taken_and_named(folder):
+    for name in ("old", "new"):
+        (folder / f"{name}.fastseg").write_bytes(b"")
+        time.sleep(0.02)
+    watch = Notes()
+    assert choose_bundle(None, None, BOARD, watch).name == "new.fastseg"
+    assert watch.notes == ["bundle: new.fastseg, the newest in this folder"]
+
+
+def test_a_named_bundle_is_taken_as_it_is(folder):
+    assert choose_bundle(folder / "x.fastseg", None, BOARD, Notes()) == folder / "x.fastseg"
+
+
+def save_network(file: Path) -> None:
+    from fastseg import FastSegNet
+    from fastseg.checkpoint import CheckpointInfo, save_checkpoint
+
+    file.parent.mkdir(parents=True)
+    info = CheckpointInfo("nano", (ClassInfo("a", (0, 0, 0)), ClassInfo("b", (9, 9, 9))), 64, 32)
+    save_checkpoint(file, FastSegNet(2, "nano"), info)
+
+
+def test_a_file_for_a_host_is_named_by_its_content(folder):
+    (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (folder / "jetson.local").write_text("what an earlier run printed")
+    with pytest.raises(UsageError, match="photo.jpg is neither a host nor a bundle, but a JPEG"):
+        check(["photo.jpg"], Plan(), None)
+    check(["jetson.local"], Plan(), None)
+    with pytest.raises(UsageError, match="neither a host nor a bundle, but a text file"):
+        check([str(folder / "jetson.local")], Plan(), None)
+
+
+@pytest.mark.parametrize(
+    ("usage", "message"), [("", "use not stated"), ("research", "research use only")]
+)
+def test_weights_not_for_the_required_use_are_refused_before_a_board_is_touched(
+    folder, usage, message
+):
+    plan = Plan(require_usage="commercial")
+    with pytest.raises(BenchError, match="small-camvid: research use only") as refused:
+        check(["board"], plan, None)  # nothing here: the shipped network would be taken
+    assert refused.value.exit_code == 1
+    write_bundle_of(usage, folder / "street.fastseg")
+    for named in (None, folder / "street.fastseg"):
+        with pytest.raises(BenchError, match=f"street.fastseg: {message}, --require-usage") as no:
+            check(["board"], dataclasses.replace(plan, bundle=named), None)
+        assert no.value.exit_code == 1
+    write_bundle_of("commercial", folder / "street.fastseg")
+    check(["board"], plan, None)
+    with pytest.raises(UsageError, match="--require-usage is 'any'; expected commercial"):
+        check(["board"], Plan(require_usage="any"), None)
+
+
+def write_bundle_of(usage: str, path: Path) -> None:
+    plan = full_plan()
+    model = dataclasses.replace(plan.manifest.model, usage=usage)
+    manifest = dataclasses.replace(plan.manifest, model=model)
+    dataclasses.replace(plan, manifest=manifest).write(path)
+
+
+@pytest.mark.slow
+def test_without_a_bundle_the_newest_run_is_exported_once_into_the_cache(folder):
+    save_network(folder / "runs/street/model.safetensors")
+    watch = Notes()
+    bundle = choose_bundle(None, None, BOARD, watch)
+    assert "the newest run here, exported as cpu-fp32 to" in watch.notes[0]
+    with open_bundle(bundle) as opened:
+        opened.verify()
+        assert [artifact.target for artifact in opened.manifest.artifacts] == ["cpu-fp32"]
+    before = bundle.stat().st_mtime_ns
+    assert choose_bundle(None, None, BOARD, Notes()) == bundle
+    assert bundle.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_without_a_bundle_or_a_run_the_shipped_network_is_exported_and_measured(folder):
+    """Weights ship inside the package: a copy of it with weights comes first on the path."""
+    import fastseg
+
+    site = folder.parent / "site"
+    unwanted = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(Path(fastseg.__file__).parent, site / "fastseg", ignore=unwanted)
+    save_network(site / "fastseg/weights/base-camvid.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-m", "remote_bench", "localhost", "--seconds=1", "--idle=0.3", "--json"],
+        env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "base-camvid, shipped with fastseg, exported as cpu-fp32 to" in done.stderr
+    assert json.loads(done.stdout)["bundle"]["variant"] == "nano"
+
+
+@pytest.mark.slow
+def test_without_any_network_the_error_says_how_to_make_one(folder, monkeypatch):
+    from fastseg import pretrained
+
+    monkeypatch.setattr(pretrained, "FOLDER", folder)
+    with pytest.raises(UsageError, match=r"no \*.fastseg in this folder, .*fastseg-train"):
+        choose_bundle(None, None, BOARD, Notes())
+
+
+@pytest.mark.slow
+def test_boards_side_by_side_export_one_after_another(folder, monkeypatch):
+    at_work, together = [], []
+
+    def export(source, target, bundle, watch) -> None:
+        at_work.append(bundle)
+        together.append(len(at_work))
+        time.sleep(0.1)
+        bundle.touch()
+        at_work.remove(bundle)
+
+    monkeypatch.setattr("remote_bench.run.sweep.export", export)
+    sizes = parse_sweep("nano", "64x32,128x64") * 2
+    with ThreadPoolExecutor() as boards:
+        made = list(boards.map(lambda size: untrained_bundle(size, None, BOARD, Notes()), sizes))
+    assert together == [1, 1]
+    assert made[:2] == made[2:]
+
+
+@pytest.mark.slow
+def test_a_sweep_exports_each_network_once(folder):
+    sizes = parse_sweep("nano", "64x32,128x64")
+    assert sizes == [Untrained("nano", 64, 32), Untrained("nano", 128, 64)]
+    bundles = [untrained_bundle(size, None, BOARD, Notes()) for size in sizes]
+    again = Notes()
+    assert untrained_bundle(sizes[0], None, BOARD, again) == bundles[0]
+    assert again.notes == []
+
+
+def row(name: str, macs: int, verdict: str = "valid", fps: float = 40.0) -> dict:
+    variant, _, size = name.partition("-")
+    width, height = size.split("x")
+    return {
+        "bundle": {
+            "variant": variant, "width": int(width), "height": int(height), "macs": macs,
+            "parameters": 1,
+        },
+        "verdict": verdict, "fps": fps, "latency_ms": None, "power": None, "power_reason": "",
+        "memory": {"peak_mb": 1.0, "system_delta_mb": None, "unified": False},
+    }  # fmt: skip
+
+
+def test_the_largest_network_that_keeps_the_limits_is_found():
+    from remote_bench.analysis.requirements import parse
+
+    reports = [
+        row("nano-64x32", 1),
+        row("small-64x32", 2, fps=31.0),
+        row("base-64x32", 3, "invalid"),
+        row("large-64x32", 4, fps=29.0),
+    ]
+    found = summarise_sweep(reports, parse("fps>=30"))
+    assert found["largest"] == "small-64x32"
+    assert found["networks"][3]["missed"] == ["fps>=30: measured 29"]
+    assert summarise_sweep(reports[3:], parse("fps>=30"))["largest"] is None

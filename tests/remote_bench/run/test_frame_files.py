@@ -1,0 +1,74 @@
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.bundle.reader import open_bundle
+from remote_bench.host.errors import UsageError
+from remote_bench.run import frame_files
+from remote_bench.run.frame_files import class_ids, frames_zip
+
+
+@pytest.fixture
+def manifest(bundle):
+    with open_bundle(bundle) as opened:
+        return opened.manifest
+
+
+def picture(value: int, height: int = 8, width: int = 12) -> bytes:
+    return encode_rgb(np.full((height, width, 3), value, np.uint8))
+
+
+def names_in(archive: io.BytesIO) -> list[str]:
+    with zipfile.ZipFile(archive) as file:
+        return file.namelist()
+
+
+def test_pictures_and_the_labels_beside_them_become_arrays(tmp_path, manifest):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        (tmp_path / f"images/{number}.png").write_bytes(picture(number))
+    (tmp_path / "labels/1.png").write_bytes(picture(1))
+    archive = io.BytesIO()
+    assert frames_zip(tmp_path, archive, manifest) == (3, 1)
+    assert names_in(archive) == ["0000.npy", "0001.npy", "0001.label.npy", "0002.npy"]
+    with zipfile.ZipFile(archive) as file:
+        image_HW3 = np.load(io.BytesIO(file.read("0002.npy")), allow_pickle=False)
+    assert image_HW3.shape == (8, 12, 3) and (image_HW3 == 2).all()
+
+
+def test_of_many_pictures_a_hundred_are_taken_evenly(tmp_path, manifest):
+    for number in range(250):
+        (tmp_path / f"{number:03}.png").write_bytes(picture(number))
+    archive = io.BytesIO()
+    assert frames_zip(tmp_path, archive, manifest) == (100, 0)
+    with zipfile.ZipFile(archive) as file:
+        last = np.load(io.BytesIO(file.read("0099.npy")), allow_pickle=False)
+    assert last[0, 0, 0] == 247
+
+
+def test_what_the_board_cannot_hold_is_left_out_but_never_all(tmp_path, manifest, monkeypatch):
+    for number in range(5):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    size = 8 * 12 * 3
+    for most, frames in ((2 * size, 2), (size - 1, 1)):
+        monkeypatch.setattr(frame_files, "_MOST_BYTES", most)
+        assert frames_zip(tmp_path, io.BytesIO(), manifest) == (frames, 0)
+
+
+def test_a_folder_without_a_picture_and_a_picture_that_is_none_are_named(tmp_path, manifest):
+    with pytest.raises(UsageError, match="no frame there"):
+        frames_zip(tmp_path, io.BytesIO(), manifest)
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    with pytest.raises(UsageError, match=r"--frames: .*a\.png"):
+        frames_zip(tmp_path, io.BytesIO(), manifest)
+
+
+def test_labels_are_ids_or_colours_and_what_is_neither_is_ignored(manifest):
+    count = len(manifest.classes)
+    ids_HW = class_ids(np.stack([np.array([[0, count - 1, count]], np.uint8)] * 3, 2), manifest)
+    assert ids_HW.tolist() == [[0, count - 1, 255]]
+    colours_HW3 = np.array([[manifest.classes[1].color, (1, 2, 3)]], np.uint8)
+    assert class_ids(colours_HW3, manifest).tolist() == [[1, 255]]

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+from fastseg_runtime.frames.job import InputError, Job, plan_jobs
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/b.png", "photos/a.JPG", "photos/notes.txt", "drive.mp4", "one.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+class TestPlanning:
+    def test_a_folder_gives_its_pictures_in_order(self) -> None:
+        jobs = plan_jobs(["photos"], Path("out"))
+        assert [job.source for job in jobs] == ["photos/a.JPG", "photos/b.png"]
+        assert [job.output for job in jobs] == [Path("out/a"), Path("out/b")]
+
+    def test_kinds_are_told_by_name(self) -> None:
+        jobs = plan_jobs(["one.png", "drive.mp4", "camera:0"], Path("out"))
+        assert [job.kind for job in jobs] == ["image", "video", "camera"]
+        assert jobs[2].output == Path("out/camera0")
+
+    def test_one_input_may_name_its_output_file(self) -> None:
+        assert plan_jobs(["drive.mp4"], Path("seg.mp4")) == [
+            Job("drive.mp4", "video", Path("seg.mp4"), names_file=True)
+        ]
+
+    @pytest.mark.parametrize(
+        ("source", "output", "expected"),
+        [
+            ("drive.mp4", "seg.png", r"\.mp4 or \.mov or \.mkv or \.avi, or a folder"),
+            ("drive.mp4", "seg.webm", r"\.mp4 or"),
+            ("camera:0", "seg.jpg", r"\.mp4 or"),
+            ("one.png", "seg.jpg", r"\.png, or a folder"),
+            ("one.png", "seg.mp4", r"\.png, or a folder"),
+        ],
+    )
+    def test_a_file_that_cannot_hold_the_result_is_refused(
+        self, source: str, output: str, expected: str
+    ) -> None:
+        message = f"{output} cannot hold what comes of {source}; expected a name that ends in "
+        with pytest.raises(InputError, match=message + expected):
+            plan_jobs([source], Path(output))
+
+    @pytest.mark.parametrize("name", ["drive.mp4", "one.png"])
+    def test_an_input_is_never_overwritten(self, name: str) -> None:
+        with pytest.raises(InputError, match=f"{name} is the input; name another file"):
+            plan_jobs([name], Path("photos/..") / name)
+
+    def test_several_inputs_do_not_fit_into_one_file(self) -> None:
+        with pytest.raises(InputError, match="2 inputs do not fit into one file"):
+            plan_jobs(["photos"], Path("seg.png"))
+
+    def test_equal_names_do_not_overwrite_each_other(self) -> None:
+        Path("photos/a.png").touch()
+        jobs = plan_jobs(["photos"], Path("out"))
+        assert len({job.output for job in jobs}) == 3
+        jobs = plan_jobs(["photos", "photos/b.png"], Path("out"))
+        assert len({job.output for job in jobs}) == 4
+        assert not any(job.names_file for job in jobs)
+
+    def test_an_empty_folder_is_an_error(self) -> None:
+        with pytest.raises(InputError, match=r"no pictures in empty; expected \*\.bmp"):
+            plan_jobs(["empty"], Path("out"))
+
+    @pytest.mark.parametrize("name", ["none.png", "none.mp4", "fotos"])
+    def test_a_missing_input_is_named(self, name: str) -> None:
+        expected = "expected a picture, folder, video or camera:N"
+        with pytest.raises(InputError, match=f"no such file or folder: {name}; {expected}"):
+            plan_jobs([name], Path("out"))
+
+    def test_an_unknown_kind_of_file_lists_the_known_ones(self) -> None:
+        with pytest.raises(InputError, match=r"neither a picture .*\.png.* nor a video .*\.mp4"):
+            plan_jobs(["photos/notes.txt"], Path("out"))

@@ -1,0 +1,358 @@
+import itertools
+import logging
+import threading
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastseg_runtime import BundleError, RealtimeSegmentation
+from fastseg_runtime.bundle.manifest import InputSpec, Manifest, OutputSpec
+from onnx import TensorProto
+
+from tests.doubles.tiny_bundle import (
+    CLASSES,
+    HEIGHT,
+    WIDTH,
+    BundlePlan,
+    argmax_onnx,
+    empty_plan,
+    full_plan,
+    long_running_onnx,
+    noise,
+    strongest_channel,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture
+def session(bundle_path: Path) -> Any:
+    with RealtimeSegmentation(bundle_path) as session:
+        yield session
+
+
+def test_a_bundle_is_opened_and_gives_class_ids(session: RealtimeSegmentation) -> None:
+    frame = noise(seed=1)
+    classes = session.infer(frame)
+    assert classes.dtype == np.uint8
+    assert np.array_equal(classes, strongest_channel(frame))
+
+
+def test_a_session_tells_what_runs(session: RealtimeSegmentation) -> None:
+    assert session.classes == CLASSES
+    assert session.input == InputSpec(WIDTH, HEIGHT)
+    assert (session.info.backend, session.info.target) == ("onnxruntime", "cpu-fp32")
+    assert (session.info.precision, session.info.selftest_agreement) == ("fp32", 1.0)
+
+
+def test_class_ids_have_the_frames_size_whatever_it_is(session: RealtimeSegmentation) -> None:
+    for height, width in [(HEIGHT, WIDTH), (1, 1), (101, 37), (HEIGHT, WIDTH), (480, 640)]:
+        assert session.infer(noise(height, width)).shape == (height, width)
+
+
+def test_whole_blocks_of_pixels_keep_their_class_at_any_scale(
+    session: RealtimeSegmentation,
+) -> None:
+    block = noise(seed=2)
+    frame = block.repeat(4, axis=0).repeat(4, axis=1)
+    assert np.array_equal(session.infer(frame), strongest_channel(frame))
+
+
+def test_strided_frames_give_the_same_as_their_copies(session: RealtimeSegmentation) -> None:
+    frame = noise(2 * HEIGHT, 2 * WIDTH)
+    for view in (frame[::2, ::2], frame[::-2, ::-2], frame[10:30, 5:25]):
+        assert np.array_equal(session.infer(view), session.infer(view.copy()))
+
+
+def test_bgr_frames_give_the_same_as_rgb(bundle_path: Path) -> None:
+    frame = noise(70, 90)
+    with (
+        RealtimeSegmentation(bundle_path) as rgb,
+        RealtimeSegmentation(bundle_path, color="bgr") as bgr,
+    ):
+        assert np.array_equal(rgb.infer(frame), bgr.infer(frame[..., ::-1]))
+        small = noise()
+        assert np.array_equal(rgb.infer(small), bgr.infer(small[..., ::-1]))
+
+
+def test_a_batch_gives_what_its_frames_give(session: RealtimeSegmentation) -> None:
+    batch = np.stack([noise(40, 50, seed) for seed in range(3)])
+    out = np.empty((3, 40, 50), np.uint8)
+    found = session.infer(batch, out)
+    assert found is out
+    for frame, classes in zip(batch, found, strict=True):
+        assert np.array_equal(classes, session.infer(frame))
+
+
+def test_results_stay_valid_after_the_next_call(session: RealtimeSegmentation) -> None:
+    first = session.infer(noise(seed=1))
+    kept = first.copy()
+    session.infer(noise(seed=2))
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (50, 70)])
+def test_out_is_filled_and_returned_even_if_strided(
+    size: tuple[int, int], session: RealtimeSegmentation
+) -> None:
+    frame = noise(*size)
+    canvas = np.zeros((2 * size[0], 2 * size[1]), np.uint8)
+    out = canvas[::2, ::2]
+    assert session.infer(frame, out) is out
+    assert np.array_equal(out, session.infer(frame))
+    assert not canvas[1::2].any()
+
+
+@pytest.mark.parametrize(
+    "out", [np.zeros((2, 2), np.uint8), np.zeros((HEIGHT, WIDTH), np.int32), [[1]]]
+)
+def test_an_out_that_does_not_fit_is_refused(out: Any, session: RealtimeSegmentation) -> None:
+    with pytest.raises(ValueError, match=r"out must be a numpy array of uint8 \(32, 48\), got"):
+        session.infer(noise(), out)
+
+
+@pytest.mark.parametrize("size", [(256, 512), (300, 400)])
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_no_array_is_allocated_per_frame_when_out_is_given(
+    size: tuple[int, int], color: str, tmp_path: Path
+) -> None:
+    path = full_plan(512, 256).write(tmp_path / "large.fastseg")
+    with RealtimeSegmentation(path, color=color) as session:
+        frame, out = noise(*size), np.empty(size, np.uint8)
+        for _ in range(3):
+            session.infer(frame, out)
+        tracemalloc.start()
+        try:
+            for _ in range(5):
+                session.infer(frame, out)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    # Views, floats and the engine's small objects; the smallest array here has 100,000 bytes.
+    assert peak_bytes < 20_000
+
+
+def test_several_threads_may_share_a_session(session: RealtimeSegmentation) -> None:
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        frame = noise(40 + seed, 60, seed)
+        expected = session.infer(frame)
+        for _ in range(50):
+            if not np.array_equal(session.infer(frame), expected):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_other_threads_run_while_the_engine_does(tmp_path: Path) -> None:
+    plan = empty_plan(512, 256).with_artifact("cpu-fp32", long_running_onnx(512, 256))
+    done, ticks = threading.Event(), [0]
+
+    def tick() -> None:
+        while not done.wait(0.001):
+            ticks[0] += 1
+
+    with RealtimeSegmentation(plan.write(tmp_path / "busy.fastseg"), threads=1) as session:
+        frame, out = noise(256, 512), np.empty((256, 512), np.uint8)
+        session.infer(frame, out)
+        ticker = threading.Thread(target=tick)
+        ticker.start()
+        before = ticks[0]
+        session.infer(frame, out)
+        during = ticks[0] - before
+        done.set()
+        ticker.join()
+    assert during >= 3
+
+
+def test_several_engines_give_what_one_gives(bundle_path: Path) -> None:
+    frames = [noise(40, 70, seed=seed) for seed in range(24)]
+    with RealtimeSegmentation(bundle_path) as one:
+        expected = [one.infer(frame) for frame in frames]
+    with RealtimeSegmentation(bundle_path, engines=3) as several:
+        results = [result.classes for result in several.stream(frames)]
+        assert several.timing["frames"] == len(frames)
+    np.testing.assert_array_equal(results, expected)
+
+
+def test_closing_waits_for_the_frames_under_way(bundle_path: Path) -> None:
+    session = RealtimeSegmentation(bundle_path, engines=2)
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(session.infer, noise()) for _ in range(40)]
+        session.close()
+    errors = {str(result.exception()) for result in results} - {"None"}
+    assert errors <= {"this session is closed; open the model again"}
+
+
+@pytest.mark.parametrize("count", [{"engines": 0}, {"threads": -1}, {"engines": 1.5}])
+def test_a_count_below_one_is_refused(count: dict[str, Any], bundle_path: Path) -> None:
+    ((name, value),) = count.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected 1 or more"):
+        RealtimeSegmentation(bundle_path, **count)
+
+
+def test_frames_may_change_their_size_at_any_time(bundle_path: Path) -> None:
+    sizes = [(HEIGHT, WIDTH), (40, 70), (8, 8), (40, 70), (HEIGHT, WIDTH)] * 3
+    frames = [noise(*size, seed=seed) for seed, size in enumerate(sizes)]
+    with RealtimeSegmentation(bundle_path, engines=2) as session:
+        results = [result.classes for result in session.stream(frames)]
+        for frame, classes in zip(frames, results, strict=True):
+            np.testing.assert_array_equal(classes, session.infer(frame))
+
+
+def test_a_clock_that_jumps_changes_no_timing(
+    session: RealtimeSegmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = itertools.cycle([0.0, 4e9, -1e6, 1.7e9])  # a board without a battery finds the time
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    report = session.benchmark(iterations=70, warmup=1)
+    assert 0 < report["p50_ms"] <= report["p90_ms"] < 60_000
+    assert 0 < report["fps"] < 1e6
+    assert len(list(session.stream([noise()] * 5))) == 5
+
+
+def test_a_closed_session_says_so_and_may_be_closed_again(bundle_path: Path) -> None:
+    session = RealtimeSegmentation(bundle_path)
+    session.close()
+    session.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        session.infer(noise())
+
+
+@pytest.mark.parametrize("wish", [{"color": "yuv"}, {"build": "maybe"}])
+def test_a_wish_that_makes_no_sense_is_refused(wish: dict[str, str], bundle_path: Path) -> None:
+    with pytest.raises(ValueError, match="choose"):
+        RealtimeSegmentation(bundle_path, **wish)  # type: ignore[arg-type]
+
+
+def test_letterboxed_bundles_map_back_exactly(tmp_path: Path) -> None:
+    spec = InputSpec(WIDTH, HEIGHT, resize="letterbox")
+    block = noise(HEIGHT, HEIGHT)
+    frame = block.repeat(2, axis=0).repeat(2, axis=1)
+    with RealtimeSegmentation(full_plan(input=spec).write(tmp_path / "l.fastseg")) as session:
+        assert np.array_equal(session.infer(frame), strongest_channel(frame))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.INT64])
+def test_ids_of_other_integer_types_come_out_as_bytes(kind: int, tmp_path: Path) -> None:
+    plan = empty_plan().with_artifact("cpu-fp32", argmax_onnx(output_type=kind))
+    with RealtimeSegmentation(plan.write(tmp_path / "int.fastseg")) as session:
+        frame = noise()
+        assert np.array_equal(session.infer(frame), strongest_channel(frame))
+
+
+def test_logits_are_turned_into_ids_and_can_be_had(tmp_path: Path) -> None:
+    plan = empty_plan(output=OutputSpec("logits"))
+    plan = plan.with_artifact("cpu-fp32", argmax_onnx(kind="logits"), io={"logits": "float32 NCHW"})
+    with RealtimeSegmentation(plan.write(tmp_path / "logits.fastseg")) as session:
+        frame = noise()
+        assert np.array_equal(session.infer(frame), strongest_channel(frame))
+        assert np.array_equal(session.logits(frame), frame.transpose(2, 0, 1).astype(np.float32))
+
+
+def test_logits_of_a_network_that_gives_ids_are_refused(session: RealtimeSegmentation) -> None:
+    with pytest.raises(ValueError, match="--output logits"):
+        session.logits(noise())
+
+
+def test_a_mask_of_another_size_than_promised_is_an_error(tmp_path: Path) -> None:
+    plan = empty_plan(output=OutputSpec(mask_stride=2)).with_artifact("cpu-fp32", argmax_onnx())
+    session = RealtimeSegmentation(plan.write(tmp_path / "m.fastseg"))
+    with session, pytest.raises(ValueError, match="promises class maps"):
+        session.infer(noise())
+
+
+def test_benchmark_counts_frames_over_wall_time(session: RealtimeSegmentation) -> None:
+    result = session.benchmark(iterations=70, warmup=2)
+    assert result["fps"] == pytest.approx(1000 / result["avg_time_ms"])
+    assert result["iterations"] == 70
+    assert 0 < result["p50_ms"] <= result["p90_ms"]
+    assert result["p99_ms"] is None
+    assert set(result["stages"]) == {"pre", "infer", "post"}
+
+
+def test_benchmark_of_no_frames_is_refused(session: RealtimeSegmentation) -> None:
+    with pytest.raises(ValueError, match="expected 1 or more"):
+        session.benchmark(iterations=0)
+
+
+def test_timing_covers_the_last_frames_by_stage(session: RealtimeSegmentation) -> None:
+    assert session.timing["frames"] == 0
+    for _ in range(5):
+        session.infer(noise())
+    timing = session.timing
+    assert timing["frames"] == 5
+    stages = [timing[stage]["p50"] for stage in ("pre", "infer", "post")]
+    assert all(stage > 0 for stage in stages)
+    assert timing["total"]["p90"] is None
+    assert len(session.newest_stages_s) == 3
+    assert min(session.newest_stages_s) > 0
+
+
+def test_opening_logs_what_runs_and_the_licence_of_the_data(
+    bundle_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fastseg_runtime")
+    RealtimeSegmentation(bundle_path).close()
+    assert "trained on colours; licence of the data: CC0" in caplog.text
+    assert "running cpu-fp32 (fp32) with onnxruntime" in caplog.text
+
+
+def test_a_bare_onnx_file_names_its_classes_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "bare.onnx"
+    path.write_bytes(argmax_onnx())
+    with RealtimeSegmentation(path) as session:
+        assert session.classes[0].name == "class_0"
+        assert (session.input.width, session.input.height) == (WIDTH, HEIGHT)
+        frame = noise(60, 80)
+        assert session.infer(frame).shape == (60, 80)
+
+
+def test_a_bare_onnx_file_with_our_metadata_keeps_its_classes(tmp_path: Path) -> None:
+    path = tmp_path / "bare.onnx"
+    manifest: Manifest = replace(full_plan().manifest, artifacts=(), selftest=())
+    path.write_bytes(argmax_onnx(metadata={"fastseg": manifest.to_json()}))
+    with RealtimeSegmentation(path) as session:
+        assert session.classes == CLASSES
+
+
+def test_a_file_that_is_no_onnx_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "bare.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(ValueError, match="is no ONNX file that loads here"):
+        RealtimeSegmentation(path)
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    for name in ("none.onnx", "none.fastseg"):
+        with pytest.raises(FileNotFoundError, match=name):
+            RealtimeSegmentation(tmp_path / name)
+
+
+def test_a_damaged_artifact_is_said_and_no_other_is_used_instead(tmp_path: Path) -> None:
+    plan = full_plan().with_artifact("slow", argmax_onnx(), precision="fp16")
+    member = "artifacts/cpu-fp32/model.onnx"
+    other = bytes(reversed(plan.members[member]))
+    path = BundlePlan(plan.manifest, {**plan.members, member: other}).write(tmp_path / "b.fastseg")
+    with pytest.raises(BundleError, match="SHA-256"):
+        RealtimeSegmentation(path)
+    with RealtimeSegmentation(path, target="slow") as session:  # what is whole can be asked for
+        assert session.info.target == "slow"
+
+
+def test_a_foreign_file_is_no_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(BundleError, match="is not a fastseg bundle"):
+        RealtimeSegmentation(path)

@@ -1,0 +1,141 @@
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fastseg_runtime.frames.stream import stream
+
+
+class EchoSession:
+    """Gives the frame's first channel as its class map."""
+
+    engines = 1
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+
+    def infer(self, frame: Any) -> Any:
+        time.sleep(self.delay_s)
+        return frame[..., 0]
+
+
+def frames(count: int) -> Iterator[Any]:
+    for value in range(count):
+        yield np.full((2, 3, 3), value, np.uint8)
+
+
+def test_every_frame_comes_out_once_and_in_order_with_its_own_class_map() -> None:
+    results = list(stream(EchoSession(), frames(50)))
+    assert [r.index for r in results] == list(range(50))
+    assert all(r.classes[0, 0] == r.index == r.frame[0, 0, 0] for r in results)
+
+
+def test_drawing_gets_frame_and_classes() -> None:
+    results = stream(EchoSession(), frames(5), draw=lambda frame, classes: (frame, classes))
+    assert all(np.array_equal(r.picture[0][..., 0], r.picture[1]) for r in results)
+
+
+def test_a_slow_consumer_slows_the_source_down() -> None:
+    read = []
+
+    def source() -> Iterator[Any]:
+        for index, frame in enumerate(frames(1000)):
+            read.append(index)
+            yield frame
+
+    results = stream(EchoSession(), source(), depth=2)
+    next(results)
+    time.sleep(0.3)
+    assert len(read) < 20
+    results.close()
+
+
+def test_latest_mode_drops_what_waited_and_counts_it() -> None:
+    results = list(stream(EchoSession(delay_s=0.02), frames(200), latest=True))
+    assert results[-1].index == 199
+    assert results[-1].dropped > 0
+    assert [r.index for r in results] == sorted(r.index for r in results)
+    assert len(results) + results[-1].dropped == 200
+
+
+def test_latest_mode_gives_the_engine_the_newest_frame_there_is() -> None:
+    taken, all_read = threading.Event(), threading.Event()
+
+    def source() -> Iterator[Any]:
+        for index, frame in enumerate(frames(10)):
+            assert index == 0 or taken.wait(60)
+            yield frame
+        all_read.set()
+
+    class Busy(EchoSession):
+        def infer(self, frame: Any) -> Any:
+            taken.set()
+            assert all_read.wait(60)
+            return super().infer(frame)
+
+    results = list(stream(Busy(), source(), latest=True))
+    assert [(result.index, result.dropped) for result in results] == [(0, 8), (9, 8)]
+
+
+@pytest.mark.parametrize("stage", ["source", "session", "draw"])
+def test_an_error_of_any_stage_surfaces_in_the_caller(stage: str) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError("the camera is gone")
+
+    def source() -> Iterator[Any]:
+        yield from frames(3)
+        if stage == "source":
+            fail()
+
+    session = EchoSession()
+    if stage == "session":
+        session.infer = fail  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="camera is gone"):
+        list(stream(session, source(), draw=fail if stage == "draw" else None))
+
+
+def test_leaving_the_loop_ends_all_threads() -> None:
+    before = threading.active_count()
+    results = stream(EchoSession(), frames(10_000), draw=lambda frame, classes: frame)
+    next(results)
+    results.close()
+    assert threading.active_count() == before
+
+
+class SlowFirstSession(EchoSession):
+    """Two engines, of which the one that got an even frame takes longer."""
+
+    engines = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = self.most_running = 0
+
+    def infer(self, frame: Any) -> Any:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        time.sleep(0.01 if frame[0, 0, 0] % 2 == 0 else 0.001)
+        self.running -= 1
+        return super().infer(frame)
+
+
+def test_several_engines_work_at_the_same_time_and_the_order_is_kept() -> None:
+    session = SlowFirstSession()
+    results = list(stream(session, frames(40), draw=lambda frame, classes: classes + 1))
+    assert [r.index for r in results] == list(range(40))
+    assert all(r.classes[0, 0] == r.index == r.picture[0, 0] - 1 for r in results)
+    assert session.most_running == 2
+
+
+def test_an_error_comes_after_all_frames_before_it() -> None:
+    def source() -> Iterator[Any]:
+        yield from frames(9)
+        raise OSError("the camera is gone")
+
+    seen = []
+    with pytest.raises(OSError, match="camera is gone"):
+        for result in stream(SlowFirstSession(), source()):
+            seen.append(result.index)
+    assert seen == list(range(9))

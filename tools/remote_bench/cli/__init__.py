@@ -1,0 +1,1 @@
+"""remote_bench, the command. Imports every other room; nobody imports it."""

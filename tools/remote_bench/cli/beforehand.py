@@ -1,0 +1,83 @@
+"""Mistakes that show on this machine alone, found before any board is touched."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
+from fastseg_runtime.bundle.usage import COMMERCIAL, UsageRefusedError, require_usage
+
+from remote_bench.host.errors import BenchError, UsageError
+from remote_bench.run.bundle_facts import read_manifest
+from remote_bench.run.default_bundle import usage_to_measure
+from remote_bench.run.plan import Plan
+
+_NETWORKS = (".onnx", ".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
+# Option -> what it would pass over in silence, and why.
+_APART: dict[str, tuple[tuple[str, ...], str]] = {
+    "--resume": (
+        ("a host", "a bundle", "--detach", "--sweep", "--target", "--frames", "--fps",
+         "--power-mode", "--deploy", "--require-usage"),
+        "the run has what it was started with",
+    ),
+    "--sweep": (
+        ("a bundle", "--detach", "--deploy", "--record", "--report", "--require-usage"),
+        "it measures networks of its own and gives a table",
+    ),
+    "--detach": (("--require", "--record", "--report"), "give that to --resume"),
+}  # fmt: skip
+
+
+def check_together(given: Mapping[str, object]) -> None:
+    """Return normally if no option would be ignored because of another one.
+
+    Args:
+        given: what the user gave, by the name of the option; what is false was not given.
+
+    Raises:
+        UsageError: two that do not go together.
+    """
+    for option, (others, why) in _APART.items():
+        ignored = [other for other in others if given.get(option) and given.get(other)]
+        if ignored:
+            raise UsageError(f"{option} does not go with {' and '.join(ignored)}: {why}")
+
+
+def _kind_of_file(name: str) -> str:
+    """Return what a file of that name holds; "" where it may be a host's name all the same."""
+    if not Path(name).is_file():
+        return ""
+    kind = file_kind(name)
+    may_be_a_host = "/" not in name and kind in (UNKNOWN, "a text file", "an empty file")
+    return "" if may_be_a_host else kind
+
+
+def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
+    """Return normally if nothing that is named here can end the measurement in vain.
+
+    Raises:
+        UsageError: a file for a host, no such bundle, target or frames, or no place for the page.
+        BenchError: the weights are not for the use that the plan requires.
+    """
+    if plan.require_usage not in (None, COMMERCIAL):
+        raise UsageError(f"--require-usage is {plan.require_usage!r}; expected {COMMERCIAL}")
+    for host in hosts:
+        kind = _kind_of_file(host)
+        if host.endswith(_NETWORKS) or kind:
+            what = f", but {kind}" if kind else ""
+            raise UsageError(
+                f"{host} is neither a host nor a bundle{what}; remote_bench measures NAME.fastseg, "
+                "which fastseg-export makes of a network"
+            )
+    if plan.bundle is not None:
+        read_manifest(plan.bundle, plan.target)
+    if plan.require_usage is not None:
+        name, usage = usage_to_measure(plan.bundle)
+        try:
+            require_usage(plan.require_usage, usage, name)
+        except UsageRefusedError as error:
+            raise BenchError(error) from error
+    if plan.frames is not None and not plan.frames.exists():
+        raise UsageError(f"--frames {plan.frames}: no such folder or video")
+    if html is not None and (html.is_dir() or not os.access(html.absolute().parent, os.W_OK)):
+        raise UsageError(f"--report {html}: expected a file in a folder that can be written")

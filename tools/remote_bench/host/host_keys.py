@@ -1,0 +1,177 @@
+"""Which host keys the user has approved: known_hosts, read line by line.
+
+A line that is odd (junk, a certificate authority, a comment in Latin-1) is passed over; it must
+not disable the lines beside it. @revoked is respected. Format: sshd(8), "SSH_KNOWN_HOSTS FILE
+FORMAT".
+"""
+
+import base64
+import binascii
+import fnmatch
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from remote_bench.host.errors import HostKeyRefused
+from remote_bench.host.ssh_config import SshSettings
+
+Key = tuple[str, bytes]  # type such as "ssh-ed25519", and the public key's bytes
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """One line that concerns a host."""
+
+    key: Key
+    revoked: bool
+    place: str  # file:line
+
+
+class KnownKeys:
+    """The lines of all known_hosts files that concern one host."""
+
+    def __init__(self, settings: SshSettings) -> None:
+        self._settings = settings
+        files = (*settings.user_known_hosts, *settings.system_known_hosts)
+        self._lines = [line for file in files for line in read_lines(file, settings.key_name)]
+
+    @property
+    def types(self) -> list[str]:
+        """Return the types of the approved keys: a server should show one of them."""
+        return [line.key[0] for line in self._lines if not line.revoked]
+
+    def check(self, key: Key, host: str, accept: str | None) -> str | None:
+        """Return normally only if the user approved this key.
+
+        Args:
+            key: what the server showed and proved to own.
+            host: as the user gave it, for messages.
+            accept: "SHA256:..." of the one unknown key that the user approves.
+
+        Returns:
+            What was written where, if a key was accepted; else None.
+
+        Raises:
+            HostKeyRefused: revoked, changed, or unknown.
+        """
+        mine = fingerprint(key)
+        revoked = [line.place for line in self._lines if line.revoked and line.key == key]
+        approved = [line for line in self._lines if not line.revoked]
+        if revoked:
+            raise HostKeyRefused(f"{host}: its key {mine} is revoked in {revoked[0]}")
+        if any(line.key == key for line in approved):
+            return None
+        if approved:
+            raise HostKeyRefused(_changed(host, self._settings.key_name, key, approved[0]))
+        if accept != mine:
+            raise HostKeyRefused(_unknown(host, key, accept))
+        return self._add(key)
+
+    def _add(self, key: Key) -> str:
+        kind, blob = key
+        line = f"{self._settings.key_name} {kind} {base64.b64encode(blob).decode('ascii')}\n"
+        if not self._settings.user_known_hosts:
+            return "accepted for this run; there is no known_hosts file to keep it in"
+        file = self._settings.user_known_hosts[0]
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            whole = (
+                not file.exists() or file.read_bytes().endswith(b"\n") or not file.stat().st_size
+            )
+            with file.open("a", encoding="utf-8") as known:
+                known.write(line if whole else "\n" + line)
+        except OSError as error:
+            return f"accepted for this run; {file} cannot be written: {error.strerror}"
+        return f"added {fingerprint(key)} to {file}"
+
+
+def fingerprint(key: Key) -> str:
+    """Return what `ssh-keygen -l` shows."""
+    digest = base64.b64encode(hashlib.sha256(key[1]).digest()).decode("ascii")
+    return "SHA256:" + digest.rstrip("=")
+
+
+def read_lines(file: Path, name: str) -> Iterator[KnownKey]:
+    """Yield the lines of a known_hosts file that concern a name; none if it cannot be read."""
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError:
+        return
+    for number, line in enumerate(lines, start=1):
+        parsed = _parse(line.decode("utf-8", "replace").strip())
+        if parsed is not None and matches(parsed[1], name):
+            yield KnownKey(parsed[2], parsed[0] == "@revoked", f"{file}:{number}")
+
+
+def _parse(line: str) -> tuple[str, str, Key] | None:
+    # (marker, host patterns, key); None for comments, junk and certificate authorities.
+    marker, rest = "", line
+    if line.startswith("@"):
+        marker, _, rest = line.partition(" ")
+    fields = rest.split(None, 3)
+    if line.startswith("#") or len(fields) < 3 or marker not in ("", "@revoked"):
+        return None
+    patterns, kind, text = fields[:3]
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    encoded = kind.encode("utf-8")
+    if not blob.startswith(len(encoded).to_bytes(4, "big") + encoded):  # says what it is itself
+        return None
+    return marker, patterns, (kind, blob)
+
+
+def matches(patterns: str, name: str) -> bool:
+    """Tell whether the first field of a line concerns a host."""
+    if patterns.startswith("|1|"):
+        return _matches_hash(patterns, name)
+    name = name.lower()
+    wanted = patterns.lower().split(",")
+    if any(_matches(pattern[1:], name) for pattern in wanted if pattern.startswith("!")):
+        return False
+    return any(_matches(pattern, name) for pattern in wanted)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    # Only * and ? are special to OpenSSH; "[host]:port" has brackets that fnmatch must not see.
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def _matches_hash(patterns: str, name: str) -> bool:
+    try:
+        salt, digest = (base64.b64decode(part) for part in patterns[len("|1|") :].split("|"))
+    except (binascii.Error, ValueError):
+        return False
+    found = hmac.new(salt, name.encode("utf-8"), hashlib.sha1).digest()
+    return hmac.compare_digest(found, digest)
+
+
+def preferred(types: Iterable[str], offered: Iterable[str]) -> list[str]:
+    """Return the offered algorithms, those of approved keys first, as OpenSSH orders them."""
+    first = {name for kind in types for name in _algorithms(kind)}
+    return sorted(offered, key=lambda name: name not in first)
+
+
+def _algorithms(kind: str) -> tuple[str, ...]:
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+
+
+def _unknown(host: str, key: Key, accept: str | None) -> str:
+    kind = key[0].removeprefix("ssh-").split("-")[0]
+    other = f" (not the {accept} that you accept)" if accept else ""
+    return (
+        f"{host}: unknown host key {fingerprint(key)}{other}. Compare it with what the board's "
+        f"own console says: ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub. If they agree: "
+        f"remote_bench {host} --accept-host-key {fingerprint(key)}"
+    )
+
+
+def _changed(host: str, name: str, key: Key, known: KnownKey) -> str:
+    return (
+        f"{host}: THE HOST KEY HAS CHANGED: {known.place} has {fingerprint(known.key)}, the server "
+        f"shows {fingerprint(key)}. Somebody may be between you and the board. If you know that "
+        f"the board was set up anew, remove the old key: ssh-keygen -R '{name}'"
+    )

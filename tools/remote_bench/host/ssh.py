@@ -1,0 +1,216 @@
+"""A board over SSH, by paramiko, with a bound on every call.
+
+paramiko's keepalive never counts replies and several of its calls wait without end; so whatever may
+hang runs under a timer that breaks the connection, which wakes the caller.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import paramiko
+
+from remote_bench.host.errors import Unreachable, UsageError
+from remote_bench.host.host_keys import KnownKeys, preferred
+from remote_bench.host.ssh_config import SshSettings, read_settings
+from remote_bench.host.ssh_login import AskPassword, log_in
+
+CONNECT_S = 10.0  # each of: TCP, banner, key exchange, one login attempt, one channel
+_LOGIN_S = 120.0  # somebody types a password
+_TAIL_BYTES = 1 << 14
+_MOST_JUMPS = 8
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it logs tracebacks otherwise
+
+
+class SshHost:
+    """A connected board; its host key is approved by the user."""
+
+    def __init__(self, name: str, ask: AskPassword, accept_key: str | None = None) -> None:
+        """Connect.
+
+        Args:
+            name: HOST, USER@HOST, HOST:PORT or what ~/.ssh/config calls it.
+            ask: gives a password where keys do not do.
+            accept_key: "SHA256:..." of an unknown host key that the user approves.
+
+        Raises:
+            Unreachable: the message says which step failed.
+            HostKeyRefused: unknown, changed or revoked.
+        """
+        self.name = name
+        self.notes: list[str] = []  # for the user
+        self._ask, self._accept_key = ask, accept_key
+        self._transports: list[paramiko.Transport] = []
+        self.address = ""
+        self._open_all()
+
+    def _open_all(self) -> None:
+        self.close()
+        self._transports = []
+        try:
+            self.address = self._connect(self.name)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, command: str) -> "SshStream":
+        """Start a command line, without a terminal; connect anew where the connection broke."""
+        if not (self._transports and self._transports[-1].is_active()):
+            self._open_all()
+        transport = self._transports[-1]
+        try:
+            with _bounded(transport, CONNECT_S):
+                channel = transport.open_session(timeout=CONNECT_S)
+                channel.exec_command(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise Unreachable(f"{self.name}: the board starts no command: {error}") from error
+        return SshStream(transport, channel)
+
+    def close(self) -> None:
+        """Break all connections, the board's first."""
+        for transport in reversed(self._transports):
+            transport.close()
+            transport.sock.close()  # which close() leaves open where the key exchange failed
+
+    def _connect(self, name: str, gateway: paramiko.Transport | None = None, depth: int = 0) -> str:
+        # Returns the address. The first of several jumps may have jumps of its own.
+        if depth > _MOST_JUMPS:
+            raise UsageError(f"{self.name}: more than {_MOST_JUMPS} ProxyJumps, or a loop of them")
+        settings = read_settings(name)
+        if gateway is None:
+            for jump in settings.jumps:
+                self._connect(jump, gateway, depth + 1)
+                gateway = self._transports[-1]
+        if gateway is None:
+            sock, address = _dial(settings)
+        else:
+            sock, address = _tunnel(gateway, settings), settings.hostname
+        self._open(name, sock, settings)
+        return address
+
+    def _open(self, name: str, sock: Any, settings: SshSettings) -> None:
+        known = KnownKeys(settings)
+        transport = paramiko.Transport(sock)
+        self._transports.append(transport)
+        transport.banner_timeout = transport.auth_timeout = CONNECT_S
+        options = transport.get_security_options()
+        options.key_types = preferred(known.types, options.key_types)
+        with _bounded(transport, 2 * CONNECT_S):
+            key = _exchange_keys(name, transport)
+        note = known.check((key.get_name(), key.asbytes()), name, self._accept_key)
+        if note:
+            self.notes.append(f"{name}: {note}")
+        with _bounded(transport, _LOGIN_S):
+            log_in(transport, settings, self._ask)
+
+
+def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
+    """Resolve once, connect, and return the socket with its address."""
+    name, port = settings.hostname, settings.port
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{name} has no address: {why}.{_hint(name)}") from error
+    failures = []
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(settings.connect_timeout_s or CONNECT_S)
+        try:
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failures.append(f"{address[0]} port {port}: {error.strerror or error}")
+            continue
+        return sock, str(address[0])
+    raise Unreachable(f"{name}: no connection to {'; '.join(failures)}. Is the board on, and sshd?")
+
+
+def _hint(name: str) -> str:
+    if not name.endswith(".local"):
+        return ""
+    return (
+        " Names in .local need mDNS on both sides (avahi-daemon, libnss-mdns) and one network; "
+        "try the board's address, on a Jetson's USB cable 192.168.55.1"
+    )
+
+
+def _tunnel(gateway: paramiko.Transport, settings: SshSettings) -> paramiko.Channel:
+    target = (settings.hostname, settings.port)
+    timeout_s = settings.connect_timeout_s or CONNECT_S
+    try:
+        return gateway.open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=timeout_s)
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise Unreachable(
+            f"{settings.hostname} port {settings.port}: the jump host opens no connection: {error}"
+        ) from error
+
+
+def _exchange_keys(name: str, transport: paramiko.Transport) -> paramiko.PKey:
+    try:
+        transport.start_client(timeout=CONNECT_S)  # returns without a word when time is over
+        return transport.get_remote_server_key()
+    except paramiko.ssh_exception.IncompatiblePeer as error:
+        raise Unreachable(
+            f"{name}: its sshd is too old for a safe connection ({error}); it must know ed25519, "
+            "ecdsa or rsa-sha2 host keys (OpenSSH 7.2 or newer)"
+        ) from error
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise Unreachable(f"{name}: no SSH there: {error or 'the connection closed'}") from error
+
+
+@contextlib.contextmanager
+def _bounded(transport: paramiko.Transport, seconds: float) -> Iterator[None]:
+    """Break the connection when the block takes longer."""
+    timer = threading.Timer(seconds, transport.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class SshStream:
+    """One channel without a terminal."""
+
+    def __init__(self, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+        self._transport, self._channel = transport, channel
+        self._tail = b""
+        self._drainer = threading.Thread(target=self._drain, daemon=True)
+        self._drainer.start()
+
+    def _drain(self) -> None:
+        # Unread stderr fills the window that stdout needs too (paramiko#1778).
+        while chunk := self._channel.recv_stderr(1 << 16):
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+
+    def send(self, data: bytes) -> None:
+        """Write to its stdin."""
+        try:
+            self._channel.sendall(data)
+        except (paramiko.SSHException, EOFError) as error:
+            raise OSError(f"the connection broke: {error}") from error
+
+    def receive(self) -> bytes:
+        """Return the next bytes of its stdout."""
+        content: bytes = self._channel.recv(1 << 16)
+        return content
+
+    def errors(self) -> str:
+        """Return the end of its stderr."""
+        self._drainer.join(1)
+        return self._tail.decode("utf-8", "replace")
+
+    def status(self, timeout_s: float) -> int | None:
+        """Wait for its exit status; None where the connection broke, -1 where a signal ended it."""
+        arrived = self._channel.status_event.wait(timeout_s)
+        status: int = self._channel.exit_status if arrived else -1
+        return status if status >= 0 or (arrived and self._transport.is_active()) else None
+
+    def close(self) -> None:
+        """Break the whole connection: closing the channel alone could wait for a frozen peer."""
+        self._transport.close()

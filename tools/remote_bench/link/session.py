@@ -1,0 +1,335 @@
+"""The workstation's end of a connection to a keeper.
+
+One thread reads, one pings, one watches: a peer that gives no sign of life for SILENT_S is given up
+by breaking the connection, which wakes whoever waits in a send or a receive.
+"""
+
+import base64
+import contextlib
+import getpass
+import json
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+from remote_bench.host.errors import (
+    BenchError,
+    BoardBusy,
+    DeviceFailure,
+    MissingRequirement,
+    Unreachable,
+    UsageError,
+)
+from remote_bench.host.host import Host
+from remote_bench.link import preflight
+from remote_bench.link.lines import EventLines
+
+SILENT_S = 12.0  # the keeper sends something every second
+AGENT_SILENT_S = (
+    30.0  # so does the agent; it starts slowly from an SD card, and while engines build
+)
+SHELL_S = 12.0  # a board's /bin/sh answers at once
+START_S = 90.0  # its interpreter starts slowly where the board is busy, or emulated
+_REPLY_S = 900.0  # unpacking wheels on an SD card takes minutes; silence is noticed long before
+_SAID_CHARACTERS = 500
+_PING_S = 2.0
+_LOOK_S = 0.5
+_TICK_S = 0.05
+_STATUS_S = 2.0
+_END_S = 10.0
+_REFUSALS: dict[str, type[BenchError]] = {  # by the kind that the keeper gives
+    "busy": BoardBusy,
+    "disk_full": MissingRequirement,
+    "no_folder": MissingRequirement,
+    "read_only": MissingRequirement,
+    "denied": MissingRequirement,
+    "exists": UsageError,
+    "no_run": UsageError,
+}
+_MOST_WAITING = 10_000  # events; then the board has to wait
+_Events = queue.Queue[dict[str, Any] | None]  # None: there will be no more; always room for that
+
+
+class Session:
+    """A keeper on a board. A context manager: leaving it ends the keeper and all that it holds."""
+
+    def __init__(
+        self, host: Host, token: str | None = None, start_s: float = START_S, **settings: Any
+    ) -> None:
+        """Start a keeper.
+
+        Args:
+            host: where.
+            token: marks the lines of this run; that of a detached one when it is resumed.
+            start_s: how long the board's Python may take to start.
+            settings: "base", "keep" and "root" of the keeper.
+
+        Raises:
+            Unreachable: the connection broke or gave no answer in time.
+            MissingRequirement: no Python, or no place for a work folder.
+        """
+        self.host, self.token = host, token or secrets.token_hex(8)
+        self.hello: dict[str, Any] = {}
+        self.received = 0  # bytes of uploads that the board said it has
+        self._replies, self._agent = _Events(), _Events()
+        self._lines = EventLines(self.token)
+        self._start_s = start_s
+        self._shell_came = self._keeper_came = False
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        self._why_lost: BenchError | None = None
+        self._stream = host.start(preflight.COMMAND)
+        self._heard = time.monotonic()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        threading.Thread(target=self._watch, daemon=True).start()
+        try:
+            who = f"{getpass.getuser()}@{socket.gethostname()}"
+            self._send(preflight.program({"token": self.token, "who": who, **settings}))
+            self.hello = self._take(_REPLY_S)  # the watcher knows shorter bounds
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._ping, daemon=True).start()
+
+    def request(
+        self, operation: str, on_wait: Callable[[], None] | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """Ask the keeper for one operation and return its reply.
+
+        Args:
+            operation: the name of one of the keeper's operations.
+            on_wait: called now and then until the reply comes.
+            fields: arguments of the operation.
+
+        Raises:
+            Unreachable: the connection broke.
+            BenchError: the keeper refuses; the class tells the exit code.
+        """
+        self.send_frame(operation, **fields)
+        end = time.monotonic() + _REPLY_S
+        while on_wait and self._replies.empty() and time.monotonic() < end:
+            on_wait()
+            time.sleep(_TICK_S)
+        return self._take(max(_TICK_S, end - time.monotonic()))
+
+    def send_frame(self, operation: str, body: bytes = b"", **fields: Any) -> None:
+        """Send one frame, and raise the refusal of an earlier one that had no reply yet."""
+        if not self._replies.empty():
+            self._take(_REPLY_S)
+        self._send_frame(operation, body, **fields)
+
+    def get(self, name: str, most_bytes: int) -> bytes:
+        """Return a file of the work folder.
+
+        Raises:
+            BenchError: it is not there, or bigger than most_bytes.
+        """
+        self.send_frame("get", name=name, most=most_bytes)
+        content = bytearray()
+        while (event := self._take(_REPLY_S))["event"] == "chunk":
+            content += base64.b64decode(event["data"])
+            if len(content) > most_bytes:
+                raise DeviceFailure(f"{self.host.name}: {name} is bigger than it said; not taken")
+        return bytes(content)
+
+    def agent_events(self, silent_s: float = AGENT_SILENT_S) -> Iterator[dict[str, Any] | None]:
+        """Yield the agent's events up to "ended", and None now and then meanwhile.
+
+        Raises:
+            Unreachable: the connection broke.
+            DeviceFailure: the agent itself fell silent.
+        """
+        heard, event = time.monotonic(), None
+        while event is None or event["event"] != "ended":
+            event = self._next(self._agent, _LOOK_S)
+            if event is not None:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > silent_s:
+                raise DeviceFailure(
+                    f"{self.host.name}: the agent gave no sign of life for {silent_s:.0f} s"
+                )
+            yield event
+
+    def finish(self) -> dict[str, Any]:
+        """Have the keeper give everything up; return what the board has before and after."""
+        self._send_frame("finish")
+        inventory: dict[str, Any] | None = None
+        while inventory is None:  # replies that nobody waited for may come first
+            inventory = self._take_any(_REPLY_S).get("inventory")
+        self._closed.set()
+        self._stream.status(_END_S)  # then it is gone, too
+        return inventory
+
+    def close(self) -> None:
+        """Break the connection: the keeper cleans up by itself."""
+        self._closed.set()
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the keeper in good order where the connection still lives."""
+        try:
+            if not self._closed.is_set():
+                with contextlib.suppress(BenchError):
+                    self.finish()
+        finally:
+            self.close()
+
+    def _send_frame(self, operation: str, body: bytes = b"", **fields: Any) -> None:
+        self._send(json.dumps({**fields, "op": operation}).encode("ascii") + b"\n" + body)
+
+    def _take_any(self, timeout_s: float) -> dict[str, Any]:
+        event = self._next(self._replies, timeout_s)
+        if event is None:
+            raise Unreachable(f"{self.host.name}: no answer within {timeout_s:.0f} s")
+        return event
+
+    def _take(self, timeout_s: float) -> dict[str, Any]:
+        event = self._take_any(timeout_s)
+        if not event.get("ok", True):
+            error = _REFUSALS.get(event.get("kind", ""), DeviceFailure)
+            raise error(f"{self.host.name}: {event.get('message')}")
+        return event
+
+    def _next(self, events: _Events, timeout_s: float) -> dict[str, Any] | None:
+        try:
+            event = events.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if event is None:
+            events.put(None)  # for whoever asks next
+            raise self._lost()
+        return event
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            try:
+                self._stream.send(data)
+            except (OSError, ValueError) as error:  # broken, or closed by our watcher
+                raise self._lost() from error
+
+    def _lost(self) -> BenchError:
+        # Why the stream ended, from what there is: our watcher, the exit status, what it said.
+        self._closed.set()
+        name = self.host.name
+        if self._why_lost:
+            return self._why_lost
+        status = self._stream.status(_STATUS_S)
+        self._reader.join(_STATUS_S)  # what it said last is read too
+        said = _one_line(f"{self._stream.errors()}\n{self._lines.noise}")
+        if status is None:
+            return Unreachable(f"{name}: the connection broke")
+        if status == preflight.NO_PYTHON:
+            return MissingRequirement(
+                f"{name} has no Python 3.6 or newer ({said}); install it on the board, for "
+                "instance with: sudo apt-get install python3"
+            )
+        if not self._shell_came:
+            return Unreachable(
+                f"{name}: its login shell ended with status {status} before our program began, "
+                f"and said: {said or 'nothing'}. Expected an account whose shell runs /bin/sh, "
+                "and no forced command"
+            )
+        killed = "killed, probably for lack of memory; " if status in (-9, -1, 137) else ""
+        return DeviceFailure(
+            f"{name}: our program on the board ended with status {status}: {killed}{said}"
+        )
+
+    # Threads.
+
+    def _read(self) -> None:
+        while chunk := self._receive():
+            events = self._lines.feed(chunk)
+            if self._keeper_came or events:  # what a login shell prints is no sign of life
+                self._heard = time.monotonic()
+            for event in events:
+                self._sort(event)
+        self._end_queues()
+
+    def _sort(self, event: dict[str, Any]) -> None:
+        self._shell_came = True
+        self._keeper_came = self._keeper_came or event["event"] != "shell"
+        if event["event"] in ("hello", "reply", "chunk"):
+            self._hand_over(self._replies, event)
+        elif event["event"] == "received":
+            self.received += int(event.get("bytes", 0))
+        elif event["event"] not in ("alive", "shell"):
+            self._hand_over(self._agent, event)
+
+    def _hand_over(self, events: _Events, event: dict[str, Any]) -> None:
+        # Where nobody takes them the board has to wait, and after a while it is given up.
+        end = time.monotonic() + SILENT_S
+        while events.qsize() >= _MOST_WAITING and not self._closed.wait(_TICK_S):
+            self._heard = time.monotonic()  # the board speaks: it is we who do not listen
+            if self._heard > end:
+                self._give_up(
+                    DeviceFailure(
+                        f"{self.host.name}: our program on the board sent more than "
+                        f"{_MOST_WAITING} events that nothing here waited for"
+                    )
+                )
+        if not self._closed.is_set():  # else nobody will ever take it
+            events.put(event)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._stream.receive()
+        except (OSError, ValueError):  # broken, or closed by us
+            return b""
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_LOOK_S):
+            bound_s, message = self._bound()
+            if time.monotonic() - self._heard > bound_s:
+                self._give_up(Unreachable(f"{self.host.name}: {message}"))
+
+    def _bound(self) -> tuple[float, str]:
+        # How long the board may be silent now, and what it means if it is.
+        said = _one_line(self._lines.noise)
+        said = f", and said: {said}" if said else ""
+        if self._keeper_came:
+            silent = f"no sign of life for {SILENT_S:.0f} s"
+            return SILENT_S, f"{silent}: the board or the connection hangs"
+        if self._shell_came:
+            return self._start_s, (
+                f"its /bin/sh answered, but its Python did not start within {self._start_s:.0f} s"
+                f"{said}: the board is overloaded, or that Python hangs"
+            )
+        return SHELL_S, (
+            f"its login shell did not start /bin/sh within {SHELL_S:.0f} s{said}. Expected a board "
+            "that does not hang, and an account without a forced command"
+        )
+
+    def _give_up(self, why: BenchError) -> None:
+        self._why_lost = why
+        self._closed.set()
+        self._stream.close()
+        self._end_queues()
+
+    def _end_queues(self) -> None:
+        for events in (self._replies, self._agent):
+            events.put(None)
+
+    def _ping(self) -> None:
+        while not self._closed.wait(_PING_S):
+            if self._sending.acquire(blocking=False):  # else data is on its way, which will do
+                try:
+                    self._stream.send(b'{"op": "ping"}\n')
+                except (OSError, ValueError):
+                    return
+                finally:
+                    self._sending.release()
+
+
+def _one_line(text: str) -> str:
+    """Return the end of what a board printed, for a message."""
+    lines = filter(None, map(str.strip, text.splitlines()))
+    return " / ".join(lines)[-_SAID_CHARACTERS:]

@@ -1,0 +1,1 @@
+"""The report as a page, as JSON and in the bundle. Imports host, link, analysis and run."""

@@ -1,0 +1,189 @@
+"""Plots as SVG text: lines and points over time, and a histogram. No script, no outside file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from remote_bench.analysis.stats import Floats
+from remote_bench.host.plain import escaped
+
+WIDTH = 920
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 34
+_MOST_POINTS = 4000
+_COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series over time; NaN breaks the line."""
+
+    label: str
+    t: Floats
+    y: Floats
+    points: bool = False  # dots instead of a line
+
+
+@dataclass(frozen=True)
+class Span:
+    """A shaded part of the time axis."""
+
+    label: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Maps values to pixels."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    height: int
+
+    def px(self, values: Floats) -> Floats:
+        """Return the horizontal pixels of times."""
+        share = (values - self.x[0]) / (self.x[1] - self.x[0])
+        pixels: Floats = _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+        return pixels
+
+    def py(self, values: Floats) -> Floats:
+        """Return the vertical pixels of values."""
+        share = (values - self.y[0]) / (self.y[1] - self.y[0])
+        pixels: Floats = self.height - _BOTTOM - share * (self.height - _TOP - _BOTTOM)
+        return pixels
+
+
+def time_plot(
+    title: str,
+    unit: str,
+    lines: Sequence[Line],
+    x_range: tuple[float, float],
+    spans: Sequence[Span] = (),
+    height: int = 200,
+) -> str:
+    """Return a plot of series over time, s; "" where no series has a value."""
+    values = np.concatenate([line.y for line in lines]) if lines else np.array([])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return ""
+    axes = Axes(x_range, _padded(float(values.min()), float(values.max())), height)
+    parts = [_span(axes, span) for span in spans]
+    parts += [*_grid(axes, unit, "s")]
+    for number, line in enumerate(lines):
+        color = _COLORS[number % len(_COLORS)]
+        parts.append(_points(axes, line, color) if line.points else _path(axes, line, color))
+    return _svg(title, height, parts, [line.label for line in lines])
+
+
+def histogram(title: str, unit: str, values: Floats, bins: int = 60, height: int = 200) -> str:
+    """Return how often each value occurs; the count axis is logarithmic, so that a tail shows."""
+    if not len(values):
+        return ""
+    low, high = _padded(float(values.min()), float(values.max()))
+    counts, edges = np.histogram(values, bins=bins, range=(low, high))
+    logs = np.log10(np.maximum(counts, 1)) + (counts > 0) * 0.2
+    axes = Axes((low, high), (0.0, max(1.0, float(logs.max()) * 1.05)), height)
+    left, right = axes.px(edges[:-1]), axes.px(edges[1:])
+    tops, floor = axes.py(logs), axes.py(np.array([0.0]))[0]
+    bars = [
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(end - x - 0.5, 0.5):.1f}" '
+        f'height="{floor - y:.1f}" fill="{_COLORS[0]}"><title>{count} frames</title></rect>'
+        for x, end, y, count in zip(left, right, tops, counts, strict=True)
+        if count
+    ]
+    return _svg(title, height, [*bars, *_x_ticks(axes, unit)], [])
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - pad, high + pad
+
+
+def _svg(title: str, height: int, parts: Sequence[str], labels: Sequence[str]) -> str:
+    legend, x = [], float(WIDTH - _RIGHT)
+    for number, label in reversed(list(enumerate(labels if len(labels) > 1 else ()))):
+        color = _COLORS[number % len(_COLORS)]
+        style = f'style="fill:{color}" text-anchor="end"'
+        legend.append(f'<text x="{x:.0f}" y="18" {style}>{escaped(label)}</text>')
+        x -= 8 * min(len(label), 24) + 18
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escaped(title)}">'
+        f'<text x="{_LEFT}" y="18" class="title">{escaped(title)}</text>'
+        + "".join([*parts, *legend])
+        + "</svg>"
+    )
+
+
+def _span(axes: Axes, span: Span) -> str:
+    left, right = axes.px(np.array([span.begin, span.end]))
+    return (
+        f'<rect x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" class="span" '
+        f'height="{axes.height - _TOP - _BOTTOM}"><title>{escaped(span.label)}</title></rect>'
+    )
+
+
+def _grid(axes: Axes, unit: str, x_unit: str) -> list[str]:
+    parts = _x_ticks(axes, x_unit)
+    for value in _ticks(*axes.y):
+        y = axes.py(np.array([value]))[0]
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" class="grid"/>')
+        text = f"{value:g}"
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    parts.append(f'<text x="6" y="18">{escaped(unit)}</text>')
+    return parts
+
+
+def _x_ticks(axes: Axes, unit: str) -> list[str]:
+    floor = axes.height - _BOTTOM
+    parts = [f'<path d="M{_LEFT} {floor}H{WIDTH - _RIGHT}" class="axis"/>']
+    for value in _ticks(*axes.x, count=9):
+        x = axes.px(np.array([value]))[0]
+        text = f"{value:g} {escaped(unit)}"
+        parts.append(f'<text x="{x:.1f}" y="{floor + 18}" text-anchor="middle">{text}</text>')
+    return parts
+
+
+def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return round values inside a range: multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw)
+    first = math.ceil(low / step)
+    return [round(n * step, 10) for n in range(first, math.floor(high / step) + 1)]
+
+
+def _points(axes: Axes, line: Line, color: str) -> str:
+    x, y = axes.px(line.t), axes.py(line.y)
+    if len(x) > _MOST_POINTS:
+        return _envelope(x, y, color)
+    marks = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x, y, strict=True))
+    return f'<path d="{marks}" stroke="{color}" class="points"/>'
+
+
+def _envelope(x: Floats, y: Floats, color: str) -> str:
+    """Return one stroke a pixel column, from its lowest to its highest point."""
+    columns = np.floor(x).astype(int)
+    order = np.argsort(columns, kind="stable")
+    columns, y = columns[order], y[order]
+    found, starts = np.unique(columns, return_index=True)
+    low, high = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+    strokes = "".join(
+        f"M{column} {a:.1f}V{b + 0.5:.1f}" for column, a, b in zip(found, low, high, strict=True)
+    )
+    return f'<path d="{strokes}" stroke="{color}" class="line"/>'
+
+
+def _path(axes: Axes, line: Line, color: str) -> str:
+    x, y = axes.px(line.t), axes.py(line.y)
+    steps, pen_down = [], False
+    for a, b in zip(x, y, strict=True):
+        if not math.isfinite(b):
+            pen_down = False
+            continue
+        steps.append(f"{'L' if pen_down else 'M'}{a:.1f} {b:.1f}")
+        pen_down = True
+    return f'<path d="{"".join(steps)}" stroke="{color}" class="line"/>'

@@ -1,0 +1,1 @@
+"""One measurement from connecting to cleaning up. Imports host, link and analysis."""

@@ -1,0 +1,107 @@
+"""Frames of the user's own, as arrays, for a board that reads neither pictures nor video.
+
+A folder of pictures, FOLDER/*.jpg or FOLDER/images/*.jpg; where labels/NAME.png lies beside images/
+the run's mIoU is measured too. A label is a picture of class ids, or of the classes' colours. Of a
+video and of many pictures, 100 frames are taken evenly.
+"""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+from fastseg_runtime.arrays.image_files import SUFFIXES, ImageError, read_image
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, Manifest
+
+from remote_bench.host.errors import UsageError
+
+_MOST_FRAMES = 100
+_MOST_BYTES = 200 << 20  # they lie in the board's memory during the run
+_T = TypeVar("_T")
+_Frame = tuple[Array, Array | None]  # image (H, W, 3) RGB, class ids (H, W); both uint8
+
+
+def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> tuple[int, int]:
+    """Write NAME.npy and NAME.label.npy of up to 100 frames, and 200 MB, into a zip.
+
+    Returns:
+        How many frames, and how many of them have labels.
+
+    Raises:
+        UsageError: no frame there, or one that cannot be read.
+    """
+    held = frames = labelled = 0
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for number, (image_HW3, label_HW) in enumerate(_frames(source, manifest)):
+            held += image_HW3.nbytes
+            if held > _MOST_BYTES and frames:
+                break
+            file.writestr(f"{number:04}.npy", _npy(image_HW3))
+            frames += 1
+            if label_HW is not None:
+                file.writestr(f"{number:04}.label.npy", _npy(label_HW))
+                labelled += 1
+    if not frames:
+        raise UsageError(f"--frames {source}: no frame there")
+    return frames, labelled
+
+
+def _frames(source: Path, manifest: Manifest) -> Iterator[_Frame]:
+    if not source.exists():
+        raise UsageError(f"--frames {source}: no such folder or video")
+    return _of_folder(source, manifest) if source.is_dir() else _of_video(source)
+
+
+def _of_folder(folder: Path, manifest: Manifest) -> Iterator[_Frame]:
+    if (folder / "images").is_dir():
+        folder = folder / "images"
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    for file in _evenly(files):
+        label = folder.parent / "labels" / f"{file.stem}.png"
+        has_label = folder.name == "images" and label.is_file()
+        try:
+            label_HW = class_ids(read_image(label), manifest) if has_label else None
+            yield read_image(file), label_HW
+        except ImageError as error:
+            raise UsageError(f"--frames: {error}") from error
+
+
+def _of_video(file: Path) -> Iterator[_Frame]:
+    from fastseg_runtime.frames.video import FrameSource, VideoError  # needs OpenCV
+
+    try:
+        video = FrameSource(str(file))
+    except VideoError as error:
+        raise UsageError(f"--frames: {error}") from error
+    wanted = set(_evenly(list(range(video.count or _MOST_FRAMES))))
+    try:
+        for number, frame_HW3 in enumerate(video):
+            if number in wanted:
+                yield frame_HW3, None
+    finally:
+        video.close()
+
+
+def _evenly(items: list[_T]) -> list[_T]:
+    count = min(len(items), _MOST_FRAMES)
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def class_ids(label_HW3: Array, manifest: Manifest) -> Array:
+    """Return the class ids (H, W) of a label read as RGB; 255 where it is none of the classes."""
+    red_HW = label_HW3[..., 0]
+    if (label_HW3 == red_HW[..., None]).all():  # grey: the ids themselves
+        return np.where(red_HW < len(manifest.classes), red_HW, IGNORE_INDEX).astype(np.uint8)
+    ids_HW = np.full(red_HW.shape, IGNORE_INDEX, np.uint8)
+    for number, info in enumerate(manifest.classes):
+        ids_HW[(label_HW3 == np.array(info.color, np.uint8)).all(axis=2)] = number
+    return ids_HW
+
+
+def _npy(array: Array) -> bytes:
+    content = io.BytesIO()
+    np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+    return content.getvalue()

@@ -1,0 +1,119 @@
+"""`--sweep`: which of our networks a board is fast enough for, before anybody trains one.
+
+Untrained networks cost what trained ones cost. Each variant and size is exported and measured; the
+answer is the largest one that keeps --require.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_targets.device import Device
+from fastseg_targets.profile import Target, load_target
+
+from remote_bench.analysis.requirements import Requirements
+from remote_bench.host.cache import cache_folder
+from remote_bench.host.errors import UsageError
+from remote_bench.host.plain import plain
+from remote_bench.host.watch import Watch
+from remote_bench.run.default_bundle import ONE_EXPORT, export, target_for
+from remote_bench.run.plan import Untrained
+
+_CLASSES = 19  # as many as Cityscapes has
+
+
+def parse_sweep(variants: str, sizes: str) -> list[Untrained]:
+    """Return all combinations, for "nano,base" and "512x256,1024x512".
+
+    Raises:
+        UsageError: an unknown variant, or a size that is no WxH.
+    """
+    from fastseg.variants import VARIANTS
+
+    if unknown := [name for name in variants.split(",") if name not in VARIANTS]:
+        raise UsageError(f"--sweep: no variant {unknown}; choose from {', '.join(VARIANTS)}")
+    pairs = [_pixels(text) for text in sizes.split(",")]
+    return [Untrained(name, *pair) for name in variants.split(",") for pair in pairs]
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"--sizes: expected WxH such as 1024x512, got {text!r}")
+    return int(width), int(height)
+
+
+def untrained_bundle(size: Untrained, target: str | None, device: Device, watch: Watch) -> Path:
+    """Return a bundle of an untrained network, from the cache or else exported now."""
+    wanted = load_target(target) if target else target_for(device)
+    watch.phase("export")
+    with ONE_EXPORT:
+        return _export_untrained(size, wanted, watch)
+
+
+def _export_untrained(size: Untrained, target: Target, watch: Watch) -> Path:
+    import torch
+    from fastseg_exporters.convert.source import NetworkSource
+    from fastseg_runtime.bundle.manifest import ClassInfo
+
+    from fastseg import FastSegNet
+    from fastseg.checkpoint import CheckpointInfo, save_checkpoint
+
+    checkpoint = cache_folder("sweep") / f"{size.name}.safetensors"
+    torch.manual_seed(0)
+    classes = tuple(ClassInfo(f"class {i}", (i, i, i)) for i in range(_CLASSES))
+    info = CheckpointInfo(size.variant, classes, size.width, size.height)
+    save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
+    source = NetworkSource(str(checkpoint))
+    name = f"{size.name}-{source.open().sha256[:12]}-{target.name}.fastseg"
+    bundle = checkpoint.with_name(name)
+    if not bundle.exists():
+        export(source, target, bundle, watch)
+    return bundle
+
+
+def summarise_sweep(
+    reports: list[dict[str, Any]], requirements: Requirements | None
+) -> dict[str, Any]:
+    """Return {"networks", "largest"}: a row a network, and the name of the largest that does.
+
+    Largest is by multiply-adds; without requirements any valid run does.
+    """
+    rows = [_row(report, requirements) for report in reports]
+    good = [row for row in rows if row["verdict"] != "invalid" and not row["missed"]]
+    largest = max(good, key=lambda row: int(row["macs"]), default=None)
+    return {"networks": rows, "largest": largest["network"] if largest else None}
+
+
+def _row(report: dict[str, Any], requirements: Requirements | None) -> dict[str, Any]:
+    bundle, latency = report["bundle"], report["latency_ms"] or {}
+    misses = requirements.check(report) if requirements else []
+    return {
+        "network": f"{bundle['variant']}-{bundle['width']}x{bundle['height']}",
+        "macs": bundle["macs"],
+        "parameters": bundle["parameters"],
+        "verdict": report["verdict"],
+        "fps": report["fps"],
+        "p50_ms": latency.get("p50"),
+        "p99_ms": latency.get("p99"),
+        "memory_mb": report["memory"]["peak_mb"],
+        "power_w": (report["power"] or {}).get("flat_out", {}).get("mean_w"),
+        "missed": [miss.message for miss in misses],
+    }
+
+
+def sweep_table(host: str, sweep: dict[str, Any]) -> TextTable:
+    """Return the rows of a sweep for the terminal."""
+    names = ("network", "GMACs", "FPS", "p50 ms", "p99 ms", "MB", "W", "verdict", "missed")
+    figures = ("fps", "p50_ms", "p99_ms", "memory_mb", "power_w")
+    rows = [
+        (
+            row["network"],
+            f"{row['macs'] / 1e9:.2f}",
+            *("-" if row[key] is None else f"{row[key]:.1f}" for key in figures),
+            row["verdict"].replace("_", " "),
+            plain("; ".join(row["missed"])),
+        )
+        for row in sweep["networks"]
+    ]
+    return TextTable(names, rows, plain(host), right=range(1, 7))
