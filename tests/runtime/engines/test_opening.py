@@ -245,3 +245,35 @@ def test_unpacked_files_are_gone_after_the_session(
     assert folder in seen[0].parents
     session.close()
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("cpus", "engines", "share"), [(8, 1, None), (8, 2, 4), (7, 2, 3), (4, 4, 1), (1, 2, 1)]
+)
+def test_several_engines_share_the_cpus_and_one_is_left_to_its_own_default(
+    engine: type[FixedBackend],
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cpus: int,
+    engines: int,
+    share: int | None,
+) -> None:
+    threads: list[int | None] = []
+    engine.open = lambda self, source: threads.append(source.threads)  # type: ignore[method-assign]
+    monkeypatch.setattr(opening, "cpu_count", lambda: cpus)
+    with RealtimeSegmentation(path, engines=engines, selftest=False):
+        assert threads == [share] * engines
+
+
+def test_an_engine_whose_closing_fails_keeps_none_of_the_others_open(
+    engine: type[FixedBackend], path: Path
+) -> None:
+    def close(self: FixedBackend) -> None:
+        engine.closed += 1
+        raise RuntimeError("lost the device")
+
+    session = RealtimeSegmentation(path, engines=2, selftest=False)
+    engine.close = close  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="lost the device"):
+        session.close()
+    assert engine.closed == 2
