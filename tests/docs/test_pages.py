@@ -1,0 +1,107 @@
+"""README, CONTRIBUTING and docs: links lead somewhere, paths and options exist, README is short."""
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from fastseg.data import LOADERS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+README_WORDS = 1200
+PICTURE_BYTES = 150_000
+PROGRAMS = ("fastseg-train", "fastseg-export", "fastseg-run", "remote_bench", "compare_models")
+SUBCOMMANDS = {"remote_bench": ("doctor", "compare")}
+FOLDERS = "docs|exporters|fastseg|runtime|targets|tests|tools|training"
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=page_id)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of headings: small letters, spaces to hyphens, punctuation dropped."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@each_page
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@each_page
+def test_paths_that_are_named_exist(page: Path) -> None:
+    for name in re.findall(rf"(?<![\w/])((?:{FOLDERS})/[\w./*-]*[\w/])", page.read_text("utf-8")):
+        made = "NAME" in name or "SPLIT" in name  # by the reader
+        assert made or any(any(folder.glob(name)) for folder in (ROOT, ROOT / "runtime")), name
+
+
+@cache
+def options(program: str) -> set[str]:
+    """The options that a command's help lists, those of its subcommands too."""
+    calls = [[], *([word] for word in SUBCOMMANDS.get(program, ()))]
+    command = str(Path(sys.executable).parent / program)
+    helps = [
+        subprocess.run([command, *call, "--help"], capture_output=True, text=True, check=True)
+        for call in calls
+    ]
+    return set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", "".join(done.stdout for done in helps)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_options_of_commands_on_pages_exist(program: str) -> None:
+    for page in PAGES:
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(rf"^    {program} (.+)$", text, re.MULTILINE):
+            words = shlex.split(line.replace("\\", "/"), comments=True)
+            used = {word for word in words if re.match(r"--?[a-z]", word)}
+            assert used <= options(program), (page.name, line)
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").split()) < README_WORDS
+
+
+def test_pictures_on_pages_are_small() -> None:
+    for page in PAGES:
+        for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text("utf-8")):
+            assert 0 < (page.parent / name).stat().st_size < PICTURE_BYTES, name
+
+
+def test_the_kinds_of_data_on_the_page_exist() -> None:
+    kinds = re.findall(r"^\| `([\w-]+)(?::PATH)?` \|", (ROOT / "docs/data.md").read_text(), re.M)
+    assert set(kinds) <= {*LOADERS} and len(kinds) > 5
+
+
+def test_readme_has_a_row_for_each_network_that_ships_as_its_card_has() -> None:
+    readme, cards = ((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/models.md"))
+    rows = {row[0]: row for row in map(cells, readme.splitlines()) if row[0].startswith("`")}
+    for name in re.findall(r"^## ([\w-]+)$", cards, re.MULTILINE):
+        card = next(row for row in map(cells, cards.splitlines()) if row[0] == f"`{name}`")
+        row = rows[f"`{name}`"]
+        assert (row[1], row[2], row[4]) == (card[1], card[4], card[8])
+        assert row[3].startswith(card[5])
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
