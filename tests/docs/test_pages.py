@@ -93,6 +93,20 @@ def test_the_kinds_of_data_on_the_page_exist() -> None:
     assert set(kinds) <= {*LOADERS} and len(kinds) > 5
 
 
+def test_the_rooms_on_the_page_of_the_architecture_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8").partition("## Rooms")[2]
+    packages = {
+        "fastseg_runtime": "runtime",
+        "fastseg_exporters": "exporters",
+        "remote_bench": "tools",
+    }
+    for part in page.split("\n**`")[1:]:
+        package, _, rest = part.partition("`")
+        for cell in re.findall(r"^\| (`.+?) \|", rest.partition("**The others")[0], re.MULTILINE):
+            for room in re.findall(r"`(\w+)`", cell):
+                assert (ROOT / packages[package] / package / room / "__init__.py").is_file(), room
+
+
 def test_readme_has_a_row_for_each_network_that_ships_as_its_card_has() -> None:
     readme, cards = ((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/models.md"))
     rows = {row[0]: row for row in map(cells, readme.splitlines()) if row[0].startswith("`")}
