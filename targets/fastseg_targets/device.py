@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from fastseg_targets.record import from_table
+from fastseg_runtime.arrays.strict_tables import from_table
 
 SCOPES = ("module", "system", "soc", "gpu", "soc + gpu")
 

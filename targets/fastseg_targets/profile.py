@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from fastseg_targets.record import from_table
+from fastseg_runtime.arrays.strict_tables import from_table
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-weights", "palettized")
 

@@ -8,9 +8,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import tomlkit
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.usage import USAGES
 
@@ -19,9 +20,6 @@ from fastseg_training.augment import Augmentation
 from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
 from fastseg_training.recipe import Recipe
-
-T = TypeVar("T")
-
 
 NEED_TEACHER = (
     "teacher_weights",
@@ -213,29 +211,10 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
             is_binary = isinstance(error, UnicodeDecodeError)
             why = f"it is {file_kind(path)}, expected TOML" if is_binary else error
             raise ConfigError(f"cannot read the configuration {path}: {why}") from error
-    return from_table(TrainConfig, table | dict(options), str(path or "options"))
-
-
-def from_table(kind: type[T], table: Mapping[str, Any], place: str) -> T:
-    """Build a dataclass, nested ones too, and refuse unknown keys and wrong types."""
-    hints = get_type_hints(kind)
-    if unknown := sorted(table.keys() - hints.keys()):
-        raise ConfigError(f"{place}: unknown keys {unknown}; valid keys are {sorted(hints)}")
-    values = {key: _convert(hints[key], value, f"{place}: {key}") for key, value in table.items()}
     try:
-        return kind(**values)
-    except ValueError as error:
-        raise ConfigError(f"{place}: {error}") from error
-
-
-def _convert(kind: type[Any], value: Any, place: str) -> Any:
-    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        return from_table(kind, value, place)
-    if kind is float and type(value) is int:
-        return float(value)
-    if not isinstance(value, kind) or type(value) is bool:
-        raise ConfigError(f"{place} is {value!r}; expected {kind.__name__}")
-    return value
+        return from_table(TrainConfig, table | dict(options), str(path or "options"))
+    except TableError as error:
+        raise ConfigError(str(error)) from error
 
 
 def dump_config(config: TrainConfig) -> str:

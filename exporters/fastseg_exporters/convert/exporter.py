@@ -9,13 +9,13 @@ whatever it needs and may fail in any way. A format of another distribution join
 entry-point group "fastseg.exporters".
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_targets.profile import Target
 
 from fastseg import DeployGraph, Network
@@ -128,14 +128,9 @@ def parse_options(options: type[T], target: Target) -> T:
     """Make an exporter's frozen Options of the target's table.
 
     Raises:
-        ValueError: a key that the exporter does not know.
+        ValueError: a key that the exporter does not know, or a value of the wrong type.
     """
-    known = {entry.name for entry in dataclasses.fields(options)}  # type: ignore[arg-type]
-    if unknown := sorted(set(target.options) - known):
-        raise ValueError(
-            f"{target.name}: unknown options {unknown}; {target.exporter} has {sorted(known)}"
-        )
-    return options(**target.options)
+    return from_table(options, target.options, f"{target.name}: options")
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -292,7 +292,8 @@ def test_a_network_that_torch_cannot_trace_is_one_clear_error(tmp_path: Path) ->
     [
         ("palettized", {}, "makes .*'fp32', 'fp16', 'int8'.*, not palettized"),
         ("int8", {"gpu_delegate": True}, "gpu_delegate is for float files"),
-        ("fp32", {"gpu": True}, r"unknown options \['gpu'\]; tflite has \['gpu_delegate'\]"),
+        ("fp32", {"gpu": True}, r"unknown keys \['gpu'\]; valid keys are \['gpu_delegate'\]"),
+        ("fp32", {"gpu_delegate": 1}, "options: gpu_delegate: expected bool, got 1"),
     ],
 )
 def test_what_does_not_exist_is_refused(
