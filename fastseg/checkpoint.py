@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from fastseg_runtime.bundle.usage import NOT_STATED, USAGES, strictest
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from fastseg.foreign_file import misfit, not_loaded, not_weights
 from fastseg.model import FastSegNet
 from fastseg.narrow import narrow_to_weights
-from fastseg.normalization import Normalization, from_table
+from fastseg.normalization import Normalization
 from fastseg.usage import usage_of_data
 from fastseg.variants import VARIANTS
 
@@ -61,7 +62,7 @@ class CheckpointInfo:
 
     def input_normalization(self) -> Normalization:
         """Return what the network itself takes; mean and std are what artifacts are given."""
-        return self.normalization or Normalization((self.mean,) * 3, (self.std,) * 3)
+        return self.normalization or Normalization((self.mean,) * 3, (self.std,) * 3, 255)
 
     def normalization_table(self) -> dict[str, Any] | None:
         """Return the network's own normalisation as JSON has it; None: it has none."""
@@ -202,13 +203,10 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], None]:
 def _parse_header(header: str, path: Path) -> CheckpointInfo:
     try:
         table = json.loads(header)
-        classes = tuple(ClassInfo(c["name"], tuple(c["color"])) for c in table["classes"])
-        own = table.get("normalization")
-        normalization = None if own is None else from_table(own)
-        info = CheckpointInfo(**{**table, "classes": classes, "normalization": normalization})
-        return info if "usage" in table else dataclasses.replace(info, usage=_derived_usage(info))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its fastseg header cannot be read: {error!r}") from error
+        info = from_table(CheckpointInfo, table, "")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its fastseg header cannot be read: {error}") from error
+    return info if "usage" in table else dataclasses.replace(info, usage=_derived_usage(info))
 
 
 def _derived_usage(info: CheckpointInfo) -> str:

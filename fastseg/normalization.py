@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from fastseg_runtime.arrays.strict_tables import from_table
 from torch import Tensor
 
 Color = Literal["rgb", "bgr"]
@@ -18,10 +17,6 @@ Triple = tuple[float, float, float]
 WHOLE = 0.02  # of a byte: rounding of float32
 MOST = 0.5  # of a picture's values: the rest may be padding
 MAX_FILE_BYTES = 1 << 16
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -35,24 +30,18 @@ class Normalization:
         color: the order of the network's channels.
 
     Raises:
-        ValueError: three finite numbers each, std above 0, means that a byte can have.
+        ValueError: a std that is not above 0, a mean that no byte can have, another scale.
     """
 
     mean: Triple
     std: Triple
-    scale: int = 255
+    scale: int
     color: Color = "rgb"
 
     def __post_init__(self) -> None:
         """Refuse what no network can have been trained with."""
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if len(values) != 3 or not all(_is_number(value) for value in values):
-                raise ValueError(f"{name} is {list(values)!r:.80}; expected three numbers")
-        if self.scale not in (1, 255) or isinstance(self.scale, bool):
-            raise ValueError(f"scale is {self.scale!r:.80}; expected 255 (bytes as they are) or 1")
-        if self.color not in ("rgb", "bgr"):
-            raise ValueError(f"color is {self.color!r:.80}; expected 'rgb' or 'bgr'")
+        if self.scale not in (1, 255):
+            raise ValueError(f"scale is {self.scale}; expected 255 (bytes as they are) or 1")
         if not all(0 <= value <= self.scale for value in self.mean):
             raise ValueError(
                 f"mean is {list(self.mean)}, outside of 0 to {self.scale}, which scale = "
@@ -133,33 +122,7 @@ def parse_normalization(text: str | None, color: str | None = None) -> Normaliza
     table = _read(Path(text))
     if color is not None and table.setdefault("color", color) != color:
         raise ValueError(f"{text} says color = {table['color']!r}, --color {color}; choose one")
-    try:
-        return from_table(table)
-    except ValueError as error:
-        raise ValueError(f"{text}: {error}") from error
-
-
-def from_table(table: Any) -> Normalization:
-    """Read what to_table() gave, or a file's table.
-
-    Raises:
-        ValueError: not a table, unknown or missing keys, or values that cannot be.
-    """
-    if not isinstance(table, Mapping):
-        raise ValueError(f"expected a table with mean, std and scale, got {table!r:.80}")
-    unknown = sorted(map(str, table.keys() - {"mean", "std", "scale", "color"}))
-    missing = [key for key in ("mean", "std", "scale") if key not in table]
-    if unknown or missing:
-        raise ValueError(
-            f"unknown keys {unknown!r:.80}, missing keys {missing}; expected mean = [3 numbers], "
-            "std = [3 numbers], scale = 255 or 1, and color = 'rgb' or 'bgr' if it is not rgb"
-        )
-    triples = {}
-    for key in ("mean", "std"):
-        if not isinstance(table[key], list | tuple):
-            raise ValueError(f"{key} is {table[key]!r:.80}; expected three numbers")
-        triples[key] = tuple(table[key])
-    return Normalization(**{**table, **triples})
+    return from_table(Normalization, table, text)
 
 
 def _in_order(normalization: Normalization, color: str) -> Normalization:

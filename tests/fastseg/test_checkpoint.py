@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -109,10 +110,23 @@ def test_weights_of_another_network_point_to_the_factory_form(tmp_path: Path) ->
         load_checkpoint(tmp_path / "other.safetensors")
 
 
-def test_a_broken_header_is_refused(model: FastSegNet, tmp_path: Path) -> None:
-    header = {"fastseg": json.dumps({"variant": "nano"})}
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": None}, "classes: expected list, got None"),
+        ({"classes": [{"name": "a", "color": [1, 2]}]}, r"classes\[0\]\.color: expected 3 values"),
+        ({"width": "480"}, "width: expected int, got '480'"),
+        ({"colour": "rgb"}, r"unknown keys \['colour'\]"),
+        ({"usage": "free"}, "usage is 'free'; expected one of"),
+        ({"normalization": {"mean": [0, 0, 0]}}, r"normalization: missing keys \['std', 'scale'\]"),
+    ],
+)
+def test_a_broken_header_is_refused_by_the_place(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    header = {"fastseg": json.dumps({**dataclasses.asdict(INFO), **change})}
     save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors", header)
-    with pytest.raises(CheckpointError, match="header cannot be read"):
+    with pytest.raises(CheckpointError, match=f"header cannot be read: {message}"):
         load_checkpoint(tmp_path / "b.safetensors")
 
 

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.arrays.shared_files import write_file
-from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_targets.profile import Gate, Target
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
+from fastseg_targets.profile import Target
 
 from fastseg.deploy import OutputKind
-from fastseg.normalization import from_table
 from fastseg.own_code import describe_error, place_of
 from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, load_exporter
@@ -121,7 +120,10 @@ def run_variants(
     if code != 0 or not result.is_file():
         raise ConversionError(f"{_name(job)} {_ending(code)}. {_tail(folder)}")
     seconds = (time.monotonic() - start) / len(keep_floats)
-    return _converted(json.loads(result.read_text("utf-8")), folder, seconds)
+    try:
+        return _converted(json.loads(result.read_text("utf-8")), folder, seconds)
+    except TableError as error:
+        raise ConversionError(f"{_name(job)}: its exporter gave what cannot be: {error}") from error
 
 
 def _wait(
@@ -145,7 +147,7 @@ def _wait(
 def _converted(table: dict[str, Any], folder: Path, seconds: float) -> list[Converted]:
     return [
         Converted(
-            ExportedArtifact(**{**artifact, "layers": tuple(artifact["layers"])}),
+            from_table(ExportedArtifact, artifact, "result.json"),
             folder / str(index),
             seconds,
             table["peak_memory_mb"],
@@ -182,25 +184,7 @@ def _tail(folder: Path) -> str:
 def _read(folder: Path) -> tuple[Job, list[tuple[str, ...]]]:
     table: dict[str, Any] = json.loads((folder / "job.json").read_text("utf-8"))
     keep_floats = [tuple(names) for names in table.pop(VARIANTS)]
-    network, target = table["network"], table["target"]
-    classes = network["classes"] and tuple(
-        ClassInfo(c["name"], tuple(c["color"])) for c in network["classes"]
-    )
-    size = network["size"] and tuple(network["size"])
-    normalization = network["normalization"] and from_table(network["normalization"])
-    source = {**network, "classes": classes, "size": size, "normalization": normalization}
-    lists = {"ladder": tuple(target["ladder"]), "devices": tuple(target["devices"])}
-    job = Job(
-        **{
-            **table,
-            "network": NetworkSource(**source),
-            "target": Target(**{**target, **lists, "gate": Gate(**target["gate"])}),
-            "calibration": Calibration(**table["calibration"]),
-            "keep_float": tuple(table["keep_float"]),
-            "keep_norms": tuple(table["keep_norms"]),
-        }
-    )
-    return job, keep_floats
+    return from_table(Job, table, "job.json"), keep_floats
 
 
 def _export(job: Job, keep_floats: list[tuple[str, ...]], folder: Path) -> list[ExportedArtifact]:
