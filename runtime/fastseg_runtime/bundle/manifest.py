@@ -11,21 +11,11 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import (
-    Any,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Tuple,
-    Type,
-    TypeVar,
-    Union,
-    get_origin,
-)
+from itertools import chain
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from fastseg_runtime.arrays.plain_text import is_plain
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.usage import USAGES
 
 SCHEMA = 1
@@ -44,7 +34,6 @@ _FRACTIONS = ("agreement", "miou", "reference_miou")  # of a verification
 _DROPS = ("miou_drop", "worst_class_drop")
 _BACKEND = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-T = TypeVar("T")
 
 
 class ManifestError(ValueError):
@@ -115,7 +104,7 @@ class Artifact:
     files: Tuple[FileEntry, ...]
     io: Dict[str, Any] = field(default_factory=dict)
     requires: Dict[str, Any] = field(default_factory=dict)
-    toolchain: Dict[str, str] = field(default_factory=dict)
+    toolchain: Dict[str, Any] = field(default_factory=dict)
     attempts: Tuple[Dict[str, Any], ...] = ()
     verification: Optional[Dict[str, Any]] = None
     benchmarks: Tuple[Dict[str, Any], ...] = ()
@@ -164,8 +153,12 @@ class Manifest:
                 f"manifest.json has schema {found!r}, this fastseg reads {SCHEMA}: "
                 "upgrade fastseg-runtime, or export the bundle again"
             )
-        manifest = _parse(cls, table, "manifest")
-        for place, value, valid, expected in [*_limits(manifest), *_artifact_limits(manifest)]:
+        try:
+            manifest = from_table(cls, table, "", ignore_unknown=True)
+        except TableError as error:
+            raise ManifestError(f"manifest{error.path}: {error.problem}") from error
+        limits = (_value_limits(manifest, ""), _limits(manifest), _artifact_limits(manifest))
+        for place, value, valid, expected in chain(*limits):
             if not valid:
                 raise ManifestError(
                     f"manifest.{place}: {value!r:.80} makes no sense here; expected {expected}"
@@ -173,31 +166,33 @@ class Manifest:
         return manifest
 
 
-# Fields that hold other records; everything else is checked by its simple type.
-_NESTED: Dict[str, Type[Any]] = {
-    "model": ModelInfo,
-    "input": InputSpec,
-    "output": OutputSpec,
-}
-_NESTED_LISTS: Dict[str, Type[Any]] = {
-    "classes": ClassInfo,
-    "artifacts": Artifact,
-    "files": FileEntry,
-    "selftest": FileEntry,
-}
-# Type of a field -> the types that JSON may give.
-_SIMPLE: Dict[Any, Tuple[Type[Any], ...]] = {
-    str: (str,),
-    int: (int,),
-    float: (int, float),
-    dict: (dict,),
-    tuple: (list,),
-    Union: (dict, type(None)),
-}
-
-
 # A place, its value, whether that can be, and what can.
 _Limit = Tuple[str, Any, bool, str]
+
+
+def _value_limits(record: Any, place: str) -> Iterator[_Limit]:
+    """Yield the limits of integers and colours; refuse texts and open tables that cannot be.
+
+    Args:
+        record: the manifest or a part of it.
+        place: of the record, with the dot behind it.
+    """
+    for entry in dataclasses.fields(record):
+        name, value, here = entry.name, getattr(record, entry.name), f"{place}{entry.name}"
+        if isinstance(value, str):
+            _check_text(name, value, f"manifest.{here}")
+        elif isinstance(value, int):
+            yield here, value, 0 <= value <= MAX_INTEGER, "0 or more"
+        elif name == "color":
+            fits = all(0 <= part <= 255 for part in value)
+            yield here, value, fits, "three integers 0 to 255"
+        elif dataclasses.is_dataclass(value):
+            yield from _value_limits(value, f"{here}.")
+        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            for index, item in enumerate(value):
+                yield from _value_limits(item, f"{here}[{index}].")
+        else:
+            _check_open_table(value, f"manifest.{here}")
 
 
 def _limits(manifest: Manifest) -> List[_Limit]:
@@ -319,7 +314,7 @@ def _check_open_table(value: Any, place: str) -> None:
             raise ManifestError(f"{place}: holds {item}; expected numbers")
         if depth > MAX_DEPTH:
             raise ManifestError(f"{place}: is nested deeper than {MAX_DEPTH} levels")
-        if isinstance(item, (dict, list)):
+        if isinstance(item, (dict, list, tuple)):
             inner = item.values() if isinstance(item, dict) else item
             waiting += [(part, depth + 1) for part in inner]
 
@@ -341,40 +336,6 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def _parse(record: Type[T], table: Any, place: str) -> T:
-    if not isinstance(table, Mapping):
-        raise ManifestError(f"{place}: expected an object, got {type(table).__name__}")
-    values: Dict[str, Any] = {}
-    for entry in dataclasses.fields(record):  # type: ignore[arg-type]
-        if entry.name in table:
-            here = f"{place}.{entry.name}"
-            values[entry.name] = _value(entry.name, entry.type, table[entry.name], here)
-        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
-            raise ManifestError(f"{place}: {entry.name} is missing")
-    return record(**values)
-
-
-def _value(name: str, annotation: Any, value: Any, place: str) -> Any:
-    if name in _NESTED:
-        return _parse(_NESTED[name], value, place)
-    expected = _SIMPLE[get_origin(annotation) or annotation]
-    if not isinstance(value, expected) or isinstance(value, bool):
-        names = " or ".join(kind.__name__ for kind in expected)
-        raise ManifestError(f"{place}: expected {names}, got {value!r:.80}")
-    if name not in _NESTED_LISTS:
-        _check_open_table(value, place)
-    if isinstance(value, str):
-        _check_text(name, value, place)
-    elif isinstance(value, int) and not 0 <= value <= MAX_INTEGER:
-        raise ManifestError(f"{place}: {value} makes no sense here; expected 0 or more")
-    if name in _NESTED_LISTS:
-        record = _NESTED_LISTS[name]
-        return tuple(_parse(record, item, f"{place}[{i}]") for i, item in enumerate(value))
-    if name == "color" and isinstance(value, list):
-        return _color(value, place)
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _check_text(name: str, value: str, place: str) -> None:
     longest = MAX_TEXTS.get(name, MAX_TEXT)
     if not is_plain(value, longest):
@@ -384,9 +345,3 @@ def _check_text(name: str, value: str, place: str) -> None:
         )
     if name in ("name", "target", "path") and not value.strip():
         raise ManifestError(f"{place}: is empty; expected a name")
-
-
-def _color(value: List[Any], place: str) -> Tuple[int, ...]:
-    if len(value) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in value):
-        raise ManifestError(f"{place}: expected three integers 0 to 255, got {value!r:.80}")
-    return tuple(value)

@@ -71,7 +71,7 @@ def test_a_class_name_has_at_most_200_characters(length: int) -> None:
     [
         ("input.std", 1e29, r"input\.std: 1e\+29 makes no sense here; expected 0\.001 to"),
         ("input.std", 10**30, "a number of 31 digits"),
-        ("input.std", float("inf"), r"input\.std: holds inf"),
+        ("input.std", float("inf"), r"input\.std: expected a finite number, got inf"),
         ("input.mean", 1e300, r"input\.mean"),
         ("ignore_index", -1, r"ignore_index: -1 makes no sense here; expected 0 or more"),
         ("ignore_index", 256, r"ignore_index: 256 makes no sense here; expected 0 to 255"),
