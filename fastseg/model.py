@@ -88,20 +88,6 @@ class FastSegNet(nn.Module):
             [Head(decoder, head, self.num_classes) for _ in range(2 * auxiliary)]
         )
 
-    @classmethod
-    def pretrained(cls, name: str) -> "FastSegNet":
-        """Return a network whose weights ship with the package, in eval mode.
-
-        Args:
-            name: such as "base-camvid"; docs/models.md lists them.
-
-        Raises:
-            CheckpointError: none of that name ships; the message lists those that do.
-        """
-        from fastseg.pretrained import load  # which imports this module
-
-        return load(name)[0]
-
     def encode(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the encoder's maps at 1/8, 1/16 and 1/32."""
         if self.backbone is not None:

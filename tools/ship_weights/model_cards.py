@@ -19,7 +19,7 @@ A name works wherever a command takes a checkpoint:
     fastseg-export {name} --target cpu-fp32
     fastseg-train --evaluate {name} --data camvid:PATH
     fastseg-train --init {name} --data folder:PATH
-    python -c "from fastseg import FastSegNet; network = FastSegNet.pretrained('{name}')"
+    python -c "from fastseg import open_network; network = open_network('{name}').model"
 
 Weights are stored in half precision and computed with in float32 or what a target asks for. Scores
 are of the rounded weights, single scale, over the whole test split. Each is the end of a fixed
