@@ -8,6 +8,10 @@ The first of these that is there is read; SPLIT is train, val (or valid) and tes
 looked for in SPLIT2017/ and the like, images/..., images/ and SPLIT/. Class 0 is "background":
 every pixel that nothing covers. The other classes are the categories in the order of their ids.
 Where instances overlap, the smaller one is on top. Format: cocodataset.org, "Data format".
+
+Run lengths go down the columns, the first run is of zeros. Packed into a string, each character
+holds 5 bits plus a flag that more follow, offset by 48; from the fourth run on, it is the
+difference to the run two before (cocodataset/cocoapi, common/maskApi.c, rleFrString).
 """
 
 from __future__ import annotations
@@ -25,9 +29,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg.data.class_list import generated_color
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem
-from fastseg.data.label_codec import LabelCodec
-from fastseg.data.polygons import fill_polygon
-from fastseg.data.run_length import decode_runs
+from fastseg.data.label_codec import LabelCodec, fill_polygon
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
@@ -37,6 +39,8 @@ _FILES = (
     "{name}/_annotations.coco.json",
 )
 Table = Mapping[str, Any]
+_OFFSET, _BITS, _MORE, _SIGN = 48, 0x1F, 0x20, 0x10  # of a character of packed run lengths
+_PLAIN_RUNS = 3  # of packed ones these are stored as they are, the rest as differences
 
 
 @dataclass(frozen=True)
@@ -228,3 +232,41 @@ def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
     if list(segmentation["size"]) != list(label_HW.shape):
         raise ValueError(f"run lengths of size {segmentation['size']}, not {label_HW.shape}")
     label_HW[decode_runs(segmentation["counts"], *label_HW.shape)] = class_id
+
+
+def decode_runs(counts: str | Sequence[int], height: int, width: int) -> Array:
+    """Return the mask of one object, (height, width) bool.
+
+    Raises:
+        ValueError: the runs are negative, unreadable, or do not fill the picture.
+    """
+    runs = unpack_runs(counts) if isinstance(counts, str) else list(counts)
+    if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != height * width:
+        raise ValueError(f"run lengths have to be 0 or more and add up to {height} x {width}")
+    bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.asarray(bits.reshape(width, height).T)
+
+
+def unpack_runs(text: str) -> list[int]:
+    """Return the run lengths of a packed string.
+
+    Raises:
+        ValueError: a character outside the code, or a number that is cut off.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - _OFFSET
+        if not 0 <= code <= _BITS | _MORE:
+            raise ValueError(f"character {character!r} is not in the code of run lengths")
+        value |= (code & _BITS) << shift
+        shift += 5
+        if code & _MORE:
+            continue
+        if code & _SIGN:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) >= _PLAIN_RUNS else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("the last run length is cut off")
+    return runs

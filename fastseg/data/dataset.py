@@ -6,7 +6,7 @@ judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,7 +58,22 @@ class Sample:
     files: tuple[str, ...] = ()
 
 
-class Dataset(Protocol):
+class Samples(Protocol):
+    """Samples by index: a data set, or a list that holds one in memory."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Return a sample.
+
+        Raises:
+            IndexError: index is not below len(self).
+            DataError: a file is unreadable, or image and label do not fit together.
+        """
+
+
+class Dataset(Samples, Protocol):
     """One split of a data set. Opening reads no pixels; each access decodes and checks them."""
 
     @property
@@ -76,17 +91,6 @@ class Dataset(Protocol):
     @property
     def licence(self) -> str:
         """One line on who may use the data, "" when unknown."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return a sample.
-
-        Raises:
-            IndexError: index is not below len(self).
-            DataError: a file is unreadable, or image and label do not fit together.
-        """
 
 
 @dataclass(frozen=True)
@@ -132,18 +136,10 @@ def check_index(index: int, length: int) -> int:
     return index % length
 
 
-def samples(dataset: Dataset) -> Iterator[Sample]:
-    """Yield every sample once, in order."""
-    return (dataset[index] for index in range(len(dataset)))
-
-
-def class_frequencies(dataset: Dataset) -> Array:
-    """Count the labelled pixels of each class over the whole data set.
-
-    Returns:
-        (K,) float64. Ignored pixels are not in it.
-    """
-    counts = np.zeros(len(dataset.classes))
-    for sample in samples(dataset):
-        counts += np.bincount(sample.label_HW.ravel(), minlength=256)[: len(counts)]
-    return counts
+def class_frequencies(samples: Samples, num_classes: int) -> Array:
+    """Return how many labelled pixels each class has, (K,) float64; ignored ones do not count."""
+    counts_K = np.zeros(num_classes)
+    for index in range(len(samples)):
+        label_HW = samples[index].label_HW
+        counts_K += np.bincount(label_HW.ravel(), minlength=256)[:num_classes]
+    return counts_K

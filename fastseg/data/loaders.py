@@ -15,12 +15,20 @@ LOADERS = {
     "cityscapes": "fastseg.data.cityscapes:open_cityscapes",
     "coco": "fastseg.data.coco:open_coco",
     "folder": "fastseg.data.folder:open_folder",
-    "synthetic": "fastseg.data.street.scene:open_street",
-    "synthetic-lanes": "fastseg.data.lanes:open_lanes",
-    "synthetic-organ": "fastseg.data.organ:open_organ",
-    "synthetic-crops": "fastseg.data.crops:open_crops",
+    "synthetic": "fastseg.data.generated.street.scene:open_street",
+    "synthetic-lanes": "fastseg.data.generated.lanes:open_lanes",
+    "synthetic-organ": "fastseg.data.generated.organ:open_organ",
+    "synthetic-crops": "fastseg.data.generated.crops:open_crops",
     "yolo": "fastseg.data.yolo:open_yolo",
 }
+_GENERATED = "fastseg.data.generated."  # kinds from there need no path
+
+
+def describe_kinds() -> str:
+    """Return what a spec may begin with, for --help."""
+    drawn = [kind for kind, opener in LOADERS.items() if opener.startswith(_GENERATED)]
+    read = [f"{kind}:PATH" for kind in LOADERS if kind not in drawn]
+    return f"{', '.join(read)}, or drawn: {', '.join(drawn)}."
 
 
 def open_dataset(spec: str, split: str) -> Dataset:

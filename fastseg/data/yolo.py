@@ -23,7 +23,7 @@ from fastseg.data.class_list import generated_color
 from fastseg.data.coco import BACKGROUND, SPLIT_NAMES
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
 from fastseg.data.file_dataset import IMAGE_SUFFIXES, FileDataset, Pair, Problem, list_files
-from fastseg.data.polygons import fill_polygon
+from fastseg.data.label_codec import fill_polygon
 
 _LAYOUTS = (("images/{name}", "labels/{name}"), ("{name}/images", "{name}/labels"))
 _LINE = "class x1 y1 x2 y2 x3 y3 ... with a known class and fractions from 0 to 1"

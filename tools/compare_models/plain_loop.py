@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_training.augment import MID_GREY, Augmentation
-from fastseg_training.resident import Samples
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from fastseg.data import Samples
 
 AUXILIARY_WEIGHT = 0.4
 

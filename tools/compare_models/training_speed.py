@@ -14,13 +14,13 @@ from fastseg_training import SegmentationTrainer
 from fastseg_training.augment import Augmentation
 from fastseg_training.loader import Batch, BatchLoader, BatchPlan
 from fastseg_training.progress import show_progress
-from fastseg_training.resident import ResizedDataset, Samples, make_resident
+from fastseg_training.resident import ResizedDataset, make_resident
 from torch.utils.data import DataLoader
 
 from compare_models.plain_loop import PlainDataset, PlainTrainer, endless
 from compare_models.timing import Floats, Ratio, ratio_to
 from fastseg import FastSegNet
-from fastseg.data import open_dataset
+from fastseg.data import Samples, open_dataset
 
 GENERATED = 32  # scenes, where no data set is named
 SIZE = (480, 360)  # of them: CamVid's

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fastseg.data import describe_kinds
+
 Check = Annotated[
     str | None,
     typer.Option(metavar="DATA", help="Look at a data set and stop."),
@@ -22,9 +24,7 @@ ConfusionPicture = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(
-        metavar="KIND:PATH", help="camvid:PATH, cityscapes:PATH, folder:PATH or synthetic."
-    ),
+    typer.Option(metavar="KIND:PATH", help=describe_kinds()),
 ]
 Split = Annotated[
     str | None,

@@ -19,12 +19,11 @@ from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class, mean
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from torch import Tensor, nn
 
-from fastseg.data import Array
+from fastseg.data import Array, Samples
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading
 from fastseg_training import distributed
 from fastseg_training.loader import normalise
-from fastseg_training.resident import Samples
 
 TRIMAP_PIXELS = 3  # half width of the band around borders that boundary mIoU looks at
 TTA_SCALES = (0.75, 1.0, 1.25)

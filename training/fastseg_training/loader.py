@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastseg.data import Sample
+from fastseg.data import Sample, Samples
 from fastseg.normalization import NAMED, Normalization
 from fastseg_training.augment import (
     Augmentation,
@@ -23,7 +23,6 @@ from fastseg_training.augment import (
     apply_variation,
     draw_variation,
 )
-from fastseg_training.resident import Samples
 from fastseg_training.soft_labels import Labels, vary_label
 
 ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance

@@ -5,24 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Protocol
 
 from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
 
-from fastseg.data import Sample
+from fastseg.data import Sample, Samples
 from fastseg_training.progress import show_progress
 
 MEMORY_SHARE = 0.5  # of what is free, for a resident data set
-
-
-class Samples(Protocol):
-    """Samples by index: a data set, or a list that holds one in memory."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-
-    def __getitem__(self, index: int, /) -> Sample:
-        """Return a sample."""
 
 
 @dataclass(frozen=True)

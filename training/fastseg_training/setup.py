@@ -13,7 +13,14 @@ from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
-from fastseg.data import Dataset, MissingSplitError, Sample, open_dataset
+from fastseg.data import (
+    Dataset,
+    MissingSplitError,
+    Sample,
+    Samples,
+    class_frequencies,
+    open_dataset,
+)
 from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
 from fastseg.network import name_of
@@ -34,7 +41,7 @@ from fastseg_training.networks import (
     usage_of,
 )
 from fastseg_training.precision import choose_device
-from fastseg_training.resident import ResizedDataset, Samples, make_resident
+from fastseg_training.resident import ResizedDataset, make_resident
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.taught import Lessons, give_lessons
 from fastseg_training.teacher import Teacher, open_teacher
@@ -68,7 +75,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     model = build_network(config, classes, meant_for, info.normalization)
     lessons = give_lessons(config, teacher, ResizedDataset(dataset, size), meant_for)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
-    pixels_K = count_pixels(train, len(classes))
+    pixels_K = torch.from_numpy(class_frequencies(train, len(classes)))
     return SegmentationTrainer(
         model,
         open_loader(config, train, info, lessons),
@@ -248,15 +255,6 @@ def open_validation(
     samples = make_resident(ResizedDataset(dataset, None), "reading the validation split")
     size = (info.width, info.height)
     return EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
-
-
-def count_pixels(samples: Samples, num_classes: int) -> Tensor:
-    """Return how many pixels each class has, (K,) float64."""
-    counts_256 = torch.zeros(256, dtype=torch.float64)
-    for index in range(len(samples)):
-        label = torch.from_numpy(samples[index].label_HW).flatten().int()
-        counts_256 += torch.bincount(label, minlength=256)
-    return counts_256[:num_classes]
 
 
 def image_size(sample: Sample) -> tuple[int, int]:

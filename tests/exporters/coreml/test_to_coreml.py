@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
 from fastseg.checkpoint import numbered_classes
-from fastseg.data.street.scene import draw_street
+from fastseg.data.generated.street.scene import draw_street
 from fastseg.network import hash_weights
 
 pytest.importorskip("coremltools", reason="needs coremltools: pip install 'fastseg-edge[coreml]'")

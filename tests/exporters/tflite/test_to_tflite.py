@@ -22,7 +22,7 @@ from torch import nn
 
 from fastseg import CheckpointInfo, FastSegNet, Network
 from fastseg.checkpoint import numbered_classes
-from fastseg.data.street.scene import draw_street
+from fastseg.data.generated.street.scene import draw_street
 from fastseg.network import hash_weights
 
 pytest.importorskip("litert_torch", reason="needs pip install 'fastseg-edge[tflite]'")

@@ -13,8 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.street.canvas import Canvas, Class, Color, shade
-from fastseg.data.street.shapes import disc, flat
+from fastseg.data.generated.street.canvas import Canvas, Class, Color, disc, flat, shade
 
 PAINTS: tuple[Color, ...] = (
     (190, 192, 196),

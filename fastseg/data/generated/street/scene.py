@@ -1,4 +1,4 @@
-"""Put a street together and take its picture."""
+"""Put a street together, sky and all, and take its picture: texture, light, blur, sensor noise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ import numpy as np
 
 from fastseg.data.camvid import CLASSES
 from fastseg.data.dataset import Array
-from fastseg.data.procedural import ProceduralDataset, open_procedural
-from fastseg.data.street import buildings, furniture, people, plants, vehicles
-from fastseg.data.street.canvas import Camera, Canvas, Color, Light
-from fastseg.data.street.ground import Street, draw_ground, random_street
-from fastseg.data.street.photo import photograph
-from fastseg.data.street.sky import draw_backdrop, draw_sky
+from fastseg.data.generated.noise import add_grain, clouds, noise_window
+from fastseg.data.generated.procedural import ProceduralDataset, open_procedural
+from fastseg.data.generated.street import buildings, furniture, people, plants, vehicles
+from fastseg.data.generated.street.buildings import WALLS
+from fastseg.data.generated.street.canvas import (
+    Camera,
+    Canvas,
+    Class,
+    Color,
+    Light,
+    across,
+    outline,
+    shade,
+)
+from fastseg.data.generated.street.ground import Street, draw_ground, random_street
+from fastseg.data.generated.street.plants import LEAVES
 
 _FAR_M = 65.0
 Thing = tuple[float, Callable[[], None]]  # depth, how to draw it
@@ -24,6 +34,32 @@ _HORIZONS: tuple[Color, ...] = (
     (206, 204, 198),
     (180, 190, 204),
 )
+# class -> strength of grain and of blotches, relative to brightness
+TEXTURE = {
+    Class.SKY: (0.0, 0.0),
+    Class.BUILDING: (0.08, 0.08),
+    Class.POLE: (0.04, 0.04),
+    Class.ROAD: (0.04, 0.04),
+    Class.PAVEMENT: (0.04, 0.05),
+    Class.TREE: (0.16, 0.12),
+    Class.SIGN: (0.04, 0.04),
+    Class.FENCE: (0.06, 0.05),
+    Class.CAR: (0.04, 0.08),
+    Class.PEDESTRIAN: (0.08, 0.08),
+    Class.BICYCLIST: (0.08, 0.08),
+}
+
+_GAIN_UNIT = 100  # brightness 1 as a byte
+_BACKLIGHT = (0.4, 1.15)  # brightness of everything but the sky
+ZENITHS: tuple[Color, ...] = (
+    (96, 140, 200),
+    (150, 180, 214),
+    (200, 208, 216),
+    (236, 238, 240),
+    (140, 146, 154),
+    (60, 92, 150),
+)
+_BACKDROP_M = 110.0
 
 
 def open_street(location: str, split: str) -> ProceduralDataset:
@@ -186,3 +222,88 @@ def _in_side_road(street: Street, side: int, start: float, end: float) -> bool:
 
 def _later(draw: Callable[..., None], *arguments: object) -> Callable[[], None]:
     return lambda: draw(*arguments)
+
+
+def photograph(rng: np.random.Generator, image_HW3: Array, label_HW: Array) -> Array:
+    """Return the picture as a camera would take it, (H, W, 3) uint8."""
+    height, width = label_HW.shape
+    gain_HW = _surface(rng, label_HW) * _vignette(rng, height, width)
+    gain_HW3 = cv2.cvtColor(cv2.convertScaleAbs(gain_HW, alpha=_GAIN_UNIT), cv2.COLOR_GRAY2RGB)
+    photo_HW3 = cv2.multiply(image_HW3, gain_HW3, scale=1 / _GAIN_UNIT)
+    sigma_px = rng.uniform(0.0, 1.1) * height / 360
+    if sigma_px > 0.3:
+        photo_HW3 = cv2.GaussianBlur(photo_HW3, (0, 0), sigma_px)
+    photo_HW3 = cv2.LUT(photo_HW3, _tone_curves(rng))
+    return add_grain(rng, photo_HW3, rng.uniform(0.5, 6.0))
+
+
+def _surface(rng: np.random.Generator, label_HW: Array) -> Array:
+    """Return the brightness of every point around 1: light from behind, grain, blotches."""
+    height, width = label_HW.shape
+    light_K = np.full(256, rng.uniform(*_BACKLIGHT), np.float32)
+    light_K[Class.SKY] = 1
+    strength_2K = np.zeros((2, 256), np.float32)
+    strength_2K[:, : len(TEXTURE)] = np.transpose([TEXTURE[class_id] for class_id in Class])
+    strength_2K *= rng.uniform(0.3, 2.0, strength_2K.shape)  # so that texture is no give-away
+    grain_HW = cv2.LUT(label_HW, strength_2K[0]) * noise_window(rng, height, width, 2)
+    blotch_px = int(rng.choice((8, 16, 32)))
+    blotch_HW = cv2.LUT(label_HW, strength_2K[1]) * noise_window(rng, height, width, blotch_px)
+    return np.asarray(cv2.LUT(label_HW, light_K) * (1 + grain_HW + blotch_HW))
+
+
+def _vignette(rng: np.random.Generator, height: int, width: int) -> Array:
+    rows_H1 = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    columns_1W = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    dark, slope = rng.uniform(0.0, 0.25), rng.uniform(-0.15, 0.15)
+    return np.asarray((1 + slope * rows_H1 - dark / 2 * rows_H1**2) - dark / 2 * columns_1W**2)
+
+
+def _tone_curves(rng: np.random.Generator) -> Array:
+    """Return exposure, contrast, gamma and white balance as (256, 1, 3) uint8."""
+    exposure_3 = rng.uniform(0.7, 1.5) * rng.uniform(0.93, 1.07, 3)
+    gamma, black = rng.uniform(0.75, 1.35), rng.uniform(0.0, 0.06)
+    light_K13 = np.linspace(0, 1, 256)[:, None, None] * exposure_3
+    curve_K13 = black + (1 - black) * np.clip(light_K13, 0, 1) ** gamma
+    return np.rint(curve_K13 * 255).astype(np.uint8)
+
+
+def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Fill the picture down to the horizon with a gradient and clouds."""
+    width = canvas.label_HW.shape[1]
+    rows = round(canvas.camera.horizon_px * 1.2)  # 1.2: where the camera is tilted
+    zenith = ZENITHS[rng.integers(len(ZENITHS))]
+    down_H1 = np.linspace(0.0, 1.0, rows, dtype=np.float32)[:, None]
+    cover_HW = clouds(rng, rows, width) / 2 + np.float32(rng.uniform(-1.0, 1.2))
+    cover_HW = np.clip(cover_HW, 0.0, 1.0) * np.float32(rng.uniform(0.2, 1.0))
+    white = rng.uniform(170, 255)
+    for channel, (high, low) in enumerate(zip(zenith, canvas.light.haze, strict=True)):
+        clear_H1 = high + (low - high) * down_H1
+        canvas.image_HW3[:rows, :, channel] = clear_H1 + (white - clear_H1) * cover_HW
+    canvas.label_HW[:] = Class.SKY
+
+
+def draw_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Draw a far row of houses and trees along the horizon."""
+    wooded = rng.choice((0.1, 0.5, 0.9))
+    lit = canvas.light.on((0, 0, -1))
+    left = -_BACKDROP_M * 1.2
+    while left < _BACKDROP_M * 1.2:
+        right = left + rng.uniform(6, 25)
+        top = rng.uniform(2.5, 13)
+        if rng.random() < wooded:
+            leaf = shade(LEAVES[rng.integers(len(LEAVES))], lit)
+            canvas.fill(_treetops(rng, (left, right), top), leaf, Class.TREE)
+        else:
+            wall = shade(WALLS[rng.integers(len(WALLS))], lit)
+            house = across((left, right), _BACKDROP_M, (-1.0, top))
+            canvas.fill(house, wall, Class.BUILDING)
+        left = right
+
+
+def _treetops(rng: np.random.Generator, x: tuple[float, float], top: float) -> Array:
+    """Return the ragged outline of a row of far trees, (1, V, 3)."""
+    along_m = np.arange(x[0] - 2, x[1] + 2, 0.5)
+    up_m = top * (0.8 + 0.12 * noise_window(rng, 1, len(along_m), 4)[0])
+    crowns = np.stack((along_m, up_m), axis=-1)
+    feet = np.array([(x[1] + 2, -1.0), (x[0] - 2, -1.0)])
+    return outline(np.concatenate((crowns, feet)), 0.0, _BACKDROP_M)

@@ -48,7 +48,7 @@ def test_class_frequencies_leave_ignored_pixels_out(
     for number, value in enumerate((1, 255)):
         label = np.full((16, 24), value, np.uint8)
         write_picture(root / "train" / "labels" / f"train{number}.png", label)
-    assert class_frequencies(open_dataset(f"folder:{root}", "train")).tolist() == [0, 384, 0]
+    assert class_frequencies(open_dataset(f"folder:{root}", "train"), 3).tolist() == [0, 384, 0]
 
 
 def test_data_code_imports_no_torch() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import Array
-from fastseg.data.noise import clouds, noise_window
-from fastseg.data.procedural import ProceduralDataset, open_procedural
+from fastseg.data.generated.noise import clouds, noise_window
+from fastseg.data.generated.procedural import ProceduralDataset, open_procedural
 
 CLASSES = (ClassInfo("Background", (0, 0, 0)), ClassInfo("Organ", (220, 70, 80)))
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.street.canvas import Canvas, Class, Color, shade
-from fastseg.data.street.shapes import across, along, disc, outline
+from fastseg.data.generated.street.canvas import (
+    Canvas,
+    Class,
+    Color,
+    across,
+    along,
+    disc,
+    outline,
+    shade,
+)
 
 METALS: tuple[Color, ...] = ((96, 98, 100), (60, 62, 64), (44, 46, 50), (150, 152, 150))
 PLATES: tuple[Color, ...] = (

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.street.canvas import Canvas, Class, Color, mix, shade
-from fastseg.data.street.shapes import across, along
+from fastseg.data.generated.street.canvas import Canvas, Class, Color, across, along, mix, shade
 
 WALLS: tuple[Color, ...] = (
     (142, 84, 66),  # red brick

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.noise import noise_window
-from fastseg.data.street.canvas import Canvas, Class, Color, shade
-from fastseg.data.street.shapes import flat, strip
+from fastseg.data.generated.noise import noise_window
+from fastseg.data.generated.street.canvas import Canvas, Class, Color, flat, shade, strip
 
 KERB_M = 0.12
 _FAR_M = 160.0

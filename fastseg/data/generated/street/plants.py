@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.noise import noise_window
-from fastseg.data.street.canvas import Canvas, Class, Color, shade
-from fastseg.data.street.shapes import across
+from fastseg.data.generated.noise import noise_window
+from fastseg.data.generated.street.canvas import Canvas, Class, Color, across, shade
 
 LEAVES: tuple[Color, ...] = (
     (62, 80, 40),

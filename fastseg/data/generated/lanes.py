@@ -7,13 +7,16 @@ import numpy as np
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import Array
-from fastseg.data.procedural import ProceduralDataset, open_procedural
-from fastseg.data.street.canvas import Canvas, Class, Color, shade
-from fastseg.data.street.photo import photograph
-from fastseg.data.street.scene import random_camera, random_light
-from fastseg.data.street.shapes import flat, strip
-from fastseg.data.street.sky import draw_backdrop, draw_sky
-from fastseg.data.street.vehicles import draw_vehicle
+from fastseg.data.generated.procedural import ProceduralDataset, open_procedural
+from fastseg.data.generated.street.canvas import Canvas, Class, Color, flat, shade, strip
+from fastseg.data.generated.street.scene import (
+    draw_backdrop,
+    draw_sky,
+    photograph,
+    random_camera,
+    random_light,
+)
+from fastseg.data.generated.street.vehicles import draw_vehicle
 
 CLASSES = (ClassInfo("Background", (0, 0, 0)), ClassInfo("LaneLine", (255, 210, 0)))
 

@@ -7,8 +7,8 @@ import numpy as np
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import Array
-from fastseg.data.noise import add_grain, clouds, noise_window
-from fastseg.data.procedural import ProceduralDataset, open_procedural
+from fastseg.data.generated.noise import add_grain, clouds, noise_window
+from fastseg.data.generated.procedural import ProceduralDataset, open_procedural
 
 CLASSES = (
     ClassInfo("Soil", (120, 85, 60)),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.street.canvas import Canvas, Class, Color, shade
-from fastseg.data.street.shapes import disc, flat, outline
+from fastseg.data.generated.street.canvas import Canvas, Class, Color, disc, flat, outline, shade
 
 CLOTHES: tuple[Color, ...] = (
     (30, 30, 36),

@@ -1,1 +1,0 @@
-"""Generated street scenes: a pinhole camera looks along a street of random plots and traffic."""
