@@ -4,10 +4,22 @@ Shape letters: N batch, C channels, H and W pixels of the map at hand.
 Only ReLU, fixed strides and no dilation: every engine runs and quantizes these well.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from fastseg.variants import Stage
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of equal inverted residual blocks."""
+
+    channels: int
+    blocks: int
+    expansion: int
+    kernel_size: int = 3
+    stride: int = 1  # of the first block; the others have stride 1
+    fused: bool = False  # expansion by a dense kxk convolution instead of 1x1 + depthwise kxk
 
 
 class ConvBNReLU(nn.Sequential):

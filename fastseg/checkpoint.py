@@ -8,6 +8,7 @@ only training has a use for them.
 import dataclasses
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,20 +18,36 @@ import torch
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
-from fastseg_runtime.bundle.usage import NOT_STATED, USAGES, strictest
+from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.usage import COMMERCIAL, NOT_STATED, RESEARCH, USAGES, strictest
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastseg.foreign_file import misfit, not_loaded, not_weights
-from fastseg.model import FastSegNet
-from fastseg.narrow import narrow_to_weights
+from fastseg.fastsegnet import FastSegNet
 from fastseg.normalization import Normalization
-from fastseg.usage import usage_of_data
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which people save weights
+# End of a kind of file (fastseg_runtime.bundle.file_kind) -> what to do where weights are wanted.
+_ADVICE = {
+    "a folder": "name the file in it, such as model.safetensors",
+    "an empty file": "copy or train it again",
+    "cut short": "copy it again",
+    "failed download leaves it": "download it again",
+    "a fastseg bundle": "run it with fastseg-run, or name the checkpoint that it was made from",
+    "the file it stands for": "fetch that with: git lfs pull",
+    "archive": "unpack it first",
+    "picture": "name the network first and the picture after it",
+    "video": "name the network first and the video after it",
+}
+_CONVERTED = "name the checkpoint, or the package.module:factory, that it was made from"
+_EXPECTED = "a checkpoint (.safetensors), or a state dict that torch.save() wrote (.pth)"
+_SAVE = "where it was made, call torch.save(model.state_dict(), path)"
+_REFUSED = re.compile(r"GLOBAL ([\w.]{1,120})")  # what torch refused to build
+# Neither licence grants commercial use: CamVid's authors name none, Cityscapes' excludes it.
+_RESEARCH = ("camvid", "cityscapes")
 
 
 class CheckpointError(ValueError):
@@ -163,13 +180,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if kind == SAFETENSORS:
         return _read_safetensors(path)[0]
     if kind not in (TORCH, PICKLE):
-        raise CheckpointError(not_weights(path, kind))
+        raise CheckpointError(_not_weights(path, kind))
     try:
         # Given the path, torch goes by the name's ending; of a pickle it warns in words of its own.
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign file
-        raise CheckpointError(not_loaded(path, kind, error)) from error
+        raise CheckpointError(_not_loaded(path, kind, error)) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -257,16 +274,71 @@ def _check_wanted(
         )
 
 
-def numbered_classes(count: int) -> tuple[ClassInfo, ...]:
-    """Return classes class_0, class_1, ... in the colours of the PASCAL VOC colour map."""
-    return tuple(ClassInfo(f"class_{index}", _voc_color(index)) for index in range(count))
+def narrow_to_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Replace convolutions and batch norms whose weights are of another width, in place.
+
+    Args:
+        model: a network of the same layers.
+        weights: its state dict to be; layers that are not in it are left alone.
+    """
+    for name, layer in list(model.named_modules()):
+        weight = weights.get(f"{name}.weight")
+        if weight is None or weight.shape == getattr(layer, "weight", weight).shape:
+            continue
+        if isinstance(layer, nn.Conv2d):
+            model.set_submodule(name, _conv(layer, weight))
+        elif isinstance(layer, nn.BatchNorm2d):
+            model.set_submodule(name, nn.BatchNorm2d(len(weight), layer.eps, layer.momentum))
 
 
-def _voc_color(index: int) -> tuple[int, int, int]:
-    # VOC devkit's VOClabelcolormap.m: bits 0, 1, 2 of the index go to the high bits of R, G, B.
-    channels = [0, 0, 0]
-    for shift in range(7, -1, -1):
-        for channel in range(3):
-            channels[channel] |= (index >> channel & 1) << shift
-        index >>= 3
-    return channels[0], channels[1], channels[2]
+def _conv(layer: nn.Conv2d, weight: Tensor) -> nn.Conv2d:
+    out_channels, in_channels_of_group = weight.shape[:2]
+    depthwise = layer.groups == layer.in_channels and layer.groups > 1
+    groups = out_channels if depthwise else layer.groups
+    return nn.Conv2d(
+        in_channels_of_group * groups,
+        out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]  # a pair, as nn.Conv2d itself made it
+        layer.stride,  # type: ignore[arg-type]
+        layer.padding,  # type: ignore[arg-type]
+        groups=groups,
+        bias=layer.bias is not None,
+    )
+
+
+def _not_weights(path: Path, kind: str) -> str:
+    """Return a line for a file of another kind: what came, what was expected, what to do."""
+    fitting = (advice for end, advice in _ADVICE.items() if kind.endswith(end))
+    return f"{path} is {kind}; expected {_EXPECTED}: {next(fitting, _CONVERTED)}"
+
+
+def _not_loaded(path: Path, kind: str, error: Exception) -> str:
+    """Return a line for a file that torch would not load.
+
+    torch's own words are left out: they recommend to load it unsafely, whatever it is.
+    """
+    refused = _REFUSED.search(str(error))
+    holds = f"it holds {refused[1]}, more than tensors" if refused else "it is damaged or foreign"
+    return f"{path} is {kind}, but not a state dict that loads safely: {holds}; {_SAVE}"
+
+
+def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Return in one line why weights do not fit a network, with a name for each kind of trouble."""
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in weights]
+    unknown = [name for name in weights if name not in wanted]
+    other = [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in weights and weights[name].shape != wanted[name].shape
+    ]
+    troubles = {"missing": missing, "unknown to it": unknown, "of another shape": other}
+    found = [f"{len(names)} {what} ({names[0]})" for what, names in troubles.items() if names]
+    return f"of its {len(wanted)} tensors " + ", ".join(found)
+
+
+def usage_of_data(kind: str) -> str:
+    """Return the usage of weights trained on "camvid", "synthetic", ...; a user's data say none."""
+    if kind in _RESEARCH:
+        return RESEARCH
+    return COMMERCIAL if kind.partition("-")[0] == "synthetic" else NOT_STATED

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastseg.fastsegnet import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
 from fastseg.fold import bake_parametrizations, fold_batch_norms
-from fastseg.model import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading, choose, leaves
 from fastseg.own_code import own_code

@@ -19,11 +19,11 @@ from fastseg.checkpoint import (
     CheckpointError,
     CheckpointInfo,
     load_checkpoint,
+    misfit,
     read_info,
     read_state_dict,
 )
 from fastseg.deploy import DeployGraph, OutputKind
-from fastseg.foreign_file import misfit
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Choice, Reading, choose, kind_of_probabilities, leaves
 from fastseg.own_code import own_code

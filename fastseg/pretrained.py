@@ -8,7 +8,7 @@ from fastseg_runtime.bundle.usage import describe_usage
 from fastseg_runtime.engines.shipped import PREFERRED
 
 from fastseg.checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
-from fastseg.model import FastSegNet
+from fastseg.fastsegnet import FastSegNet
 
 FOLDER = Path(__file__).parent / "weights"
 

@@ -1,22 +1,16 @@
-"""The variants of FastSegNet as data: a new one is a new row in VARIANTS.
+"""The variants of FastSegNet as data: a new one is a new row in VARIANTS, or a new backbone.
 
 Widths are multiples of 16, the granule of int8 GPU kernels. Why dense (fused) blocks
 stand at 1/8 and depthwise ones only deeper is told in docs/network.md.
 """
 
+import pkgutil
 from dataclasses import dataclass
+from importlib import import_module
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One run of equal inverted residual blocks."""
-
-    channels: int
-    blocks: int
-    expansion: int
-    kernel_size: int = 3
-    stride: int = 1  # of the first block; the others have stride 1
-    fused: bool = False  # expansion by a dense kxk convolution instead of 1x1 + depthwise kxk
+from fastseg import backbones
+from fastseg.backbones import BackboneVariant
+from fastseg.blocks import Stage
 
 
 @dataclass(frozen=True)
@@ -27,15 +21,6 @@ class Variant:
     stages_8: tuple[Stage, ...]
     stages_16: tuple[Stage, ...]
     stages_32: tuple[Stage, ...]
-    decoder_channels: int
-    head_channels: int
-
-
-@dataclass(frozen=True)
-class BackboneVariant:
-    """A network of others in front of the same decoder."""
-
-    backbone: str  # of fastseg.backbones.BACKBONES
     decoder_channels: int
     head_channels: int
 
@@ -85,8 +70,6 @@ VARIANTS: dict[str, Variant | BackboneVariant] = {
         decoder_channels=96,
         head_channels=64,
     ),
-    "lite": BackboneVariant("efficientnet-lite0", decoder_channels=96, head_channels=64),
-    "lite1": BackboneVariant("efficientnet-lite1", decoder_channels=96, head_channels=64),
-    "lite2": BackboneVariant("efficientnet-lite2", decoder_channels=96, head_channels=64),
-    "mobilenetv2": BackboneVariant("mobilenetv2", decoder_channels=80, head_channels=64),
 }
+for _file in pkgutil.iter_modules(backbones.__path__):  # a backbone is its file and nothing else
+    VARIANTS |= import_module(f"{backbones.__name__}.{_file.name}").VARIANTS

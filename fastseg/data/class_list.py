@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.palette import numbered_classes
 
 from fastseg.data.dataset import MAX_CLASSES, DataError
 from fastseg.data.label_codec import Color, LabelCodec
@@ -47,19 +48,8 @@ def read_classes(path: Path) -> tuple[tuple[ClassInfo, ...], LabelCodec]:
 
 
 def generated_color(index: int) -> Color:
-    """Return a colour for a class without one.
-
-    The Pascal VOC colour map (VOCdevkit, VOClabelcolormap.m) after its black: the bits of the
-    number are dealt to R, G and B, the lowest to the highest bit of each channel.
-    """
-    red = green = blue = 0
-    number = index + 1
-    for bit in range(7, -1, -1):
-        red |= (number & 1) << bit
-        green |= (number >> 1 & 1) << bit
-        blue |= (number >> 2 & 1) << bit
-        number >>= 3
-    return (red, green, blue)
+    """Return a colour for a class without one: of the Pascal VOC colour map, after its black."""
+    return numbered_classes(index + 2)[-1].color
 
 
 def _parse(path: Path) -> list[ClassLine]:

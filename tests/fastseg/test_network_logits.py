@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from fastseg_runtime.bundle.palette import numbered_classes
 from torch import Tensor, nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, Network
-from fastseg.checkpoint import numbered_classes
 from fastseg.normalization import NAMED, Normalization
 
 IMAGE = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8, generator=torch.manual_seed(0))

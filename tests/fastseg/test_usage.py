@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fastseg_runtime.bundle.palette import numbered_classes
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -21,8 +22,7 @@ from fastseg import (
     pretrained,
     save_checkpoint,
 )
-from fastseg.checkpoint import HEADER_KEY, numbered_classes, usage_of_weights
-from fastseg.usage import usage_of_data
+from fastseg.checkpoint import HEADER_KEY, usage_of_data, usage_of_weights
 
 INFO = CheckpointInfo("nano", numbered_classes(2))
 

@@ -11,8 +11,8 @@ from fastseg_training.networks import build_network, choose_start, is_pruned, st
 from fastseg_training.setup import hold_out
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, save_checkpoint
-from fastseg.backbones.imagenet import LICENCE, find_weights
 from fastseg.data import open_dataset
+from fastseg.imagenet_weights import LICENCE, find_weights
 
 CLASSES = (ClassInfo("road", (128, 64, 128)), ClassInfo("sky", (70, 130, 180)))
 SIZE = (96, 64)

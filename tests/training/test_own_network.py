@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_training import SegmentationTrainer
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import predict
@@ -17,7 +18,7 @@ from fastseg_training.setup import build_trainer
 from fastseg_training.supervision import AllHeads
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
-from fastseg.checkpoint import numbered_classes, read_info
+from fastseg.checkpoint import read_info
 from fastseg.data import open_dataset
 from fastseg.normalization import NAMED, Normalization
 from fastseg.outputs import Reading

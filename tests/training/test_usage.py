@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.networks import usage_of
 from fastseg_training.setup import build_trainer
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
-from fastseg.checkpoint import numbered_classes
 
 TINY = "synthetic:size=96x64,train=8,val=2"
 

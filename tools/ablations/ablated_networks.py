@@ -4,7 +4,7 @@ Each factory serves wherever a network of one's own does, with this folder on PY
 
     fastseg-train --model ablated_networks:concat_fusion --data camvid:PATH
 
-Shape letters as in fastseg/model.py.
+Shape letters as in fastseg/fastsegnet.py.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastseg import VARIANTS, FastSegNet
 from fastseg.blocks import ChannelGate, ConvBNReLU, global_average, make_stages
-from fastseg.model import Head, pad_to_stride, upsample, upsample_to
+from fastseg.fastsegnet import Head, pad_to_stride, upsample, upsample_to
 
 NANO = VARIANTS["nano"]
 POOLS = (3, 5, 9)  # of the pyramid: on a map at 1/32, up to half of a CamVid picture's width

@@ -15,7 +15,7 @@ from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.usage import USAGES
 
-from fastseg.model import STRIDE
+from fastseg.fastsegnet import STRIDE
 from fastseg_training.augment import Augmentation
 from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions

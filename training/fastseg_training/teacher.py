@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
 
 from fastseg import Network, open_network
-from fastseg.checkpoint import numbered_classes, read_info, usage_of_weights
+from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
 from fastseg.network import name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization

@@ -9,10 +9,10 @@ from typing import Any, Self
 import torch
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import OutputSpec
+from fastseg_runtime.bundle.palette import numbered_classes
 from torch import nn
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
-from fastseg.checkpoint import numbered_classes
 from fastseg.network import hash_weights
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 from fastseg_exporters.convert.default_data import RecordedData, recorded_data, unseen_split
+from fastseg_runtime.bundle.palette import numbered_classes
 
 from fastseg import CheckpointInfo
-from fastseg.checkpoint import numbered_classes
 
 CLASSES = numbered_classes(3)
 

@@ -21,12 +21,12 @@ from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_targets.profile import load_target
 from torch import Tensor, nn
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
-from fastseg.checkpoint import numbered_classes
 from fastseg.data.generated.street.scene import draw_street
 from fastseg.network import hash_weights
 

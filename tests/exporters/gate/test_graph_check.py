@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from fastseg_exporters.gate.graph_check import ROUNDING, check_graph, differ
 from fastseg_exporters.gate.reference import pytorch_runner
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.palette import numbered_classes
 from torch import Tensor, nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, Network
-from fastseg.checkpoint import numbered_classes
 from tests.doubles.folding_networks import CHANNELS, CLASSES, HABITS, Habit, conv, norm, with_habit
 
 WIDTH, HEIGHT = 64, 48

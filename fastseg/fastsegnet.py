@@ -9,7 +9,7 @@ from typing import Literal, overload
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastseg.backbones import BACKBONES, Backbone
+from fastseg.backbones import Backbone, BackboneVariant
 from fastseg.blocks import (
     AttentionRefinement,
     ConvBNReLU,
@@ -17,11 +17,11 @@ from fastseg.blocks import (
     global_average,
     make_stages,
 )
-from fastseg.variants import VARIANTS, BackboneVariant, Variant
+from fastseg.outputs import MAX_CLASSES
+from fastseg.variants import VARIANTS, Variant
 
 STRIDE = 32  # of the deepest map: images are padded to a multiple of it
 LOGITS_STRIDE = 8
-MAX_CLASSES = 255  # ids are uint8, and 255 means "ignore"
 
 
 class Head(nn.Sequential):
@@ -52,7 +52,7 @@ class FastSegNet(nn.Module):
         shape = VARIANTS[variant]
         self.backbone: Backbone | None = None
         if isinstance(shape, BackboneVariant):
-            self.backbone = BACKBONES[shape.backbone]()
+            self.backbone = shape.make()
             channels = self.backbone.channels
         else:
             channels = self.make_encoder(shape)
@@ -91,8 +91,7 @@ class FastSegNet(nn.Module):
     def encode(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the encoder's maps at 1/8, 1/16 and 1/32."""
         if self.backbone is not None:
-            maps: tuple[Tensor, Tensor, Tensor] = self.backbone(image_N3HW)
-            return maps
+            return self.backbone(image_N3HW)
         x_NCh8w8 = self.stage_8(self.stem(image_N3HW))
         x_NCh16w16 = self.stage_16(x_NCh8w8)
         return x_NCh8w8, x_NCh16w16, self.stage_32(x_NCh16w16)
