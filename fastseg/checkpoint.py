@@ -117,14 +117,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | Path, num_classes: int | None = None, variant: str | None = None
+    path: str | Path, num_classes: int | None = None
 ) -> tuple[FastSegNet, CheckpointInfo]:
     """Read a checkpoint: our safetensors, or a plain state dict (.pth, .pt).
 
     Args:
         path: the file.
         num_classes: what the caller needs; another count in the file is an error.
-        variant: likewise.
 
     Returns:
         The network in eval mode, without auxiliary heads, and its description. A state dict
@@ -132,7 +131,7 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: no such file.
-        CheckpointError: not a checkpoint, or for another variant or class count.
+        CheckpointError: not a checkpoint, or for another class count.
     """
     path = Path(path)
     if not path.exists():
@@ -140,7 +139,11 @@ def load_checkpoint(
     is_ours = file_kind(path) == SAFETENSORS
     weights, header = _read_safetensors(path) if is_ours else _read_torch(path)
     info = _parse_header(header, path) if header else _guess_info(weights, path)
-    _check_wanted(info, num_classes, variant, path)
+    if num_classes not in (None, len(info.classes)):
+        raise CheckpointError(
+            f"{path} knows {len(info.classes)} classes, {num_classes} were asked for; "
+            "fastseg-train --init CHECKPOINT --classes FILE replaces its head"
+        )
     model = FastSegNet(len(info.classes), info.variant, auxiliary=False)
     if info.pruned:
         narrow_to_weights(model, weights)
@@ -260,18 +263,6 @@ def _guess_info(weights: Mapping[str, Tensor], path: Path) -> CheckpointInfo:
         f"{path} is no FastSegNet checkpoint; for a network of your own say "
         f"package.module:factory with --weights {path}"
     )
-
-
-def _check_wanted(
-    info: CheckpointInfo, num_classes: int | None, variant: str | None, path: Path
-) -> None:
-    if variant not in (None, info.variant):
-        raise CheckpointError(f"{path} is a {info.variant} network; {variant} was asked for")
-    if num_classes not in (None, len(info.classes)):
-        raise CheckpointError(
-            f"{path} knows {len(info.classes)} classes, {num_classes} were asked for; "
-            "fastseg-train --init CHECKPOINT --classes FILE replaces its head"
-        )
 
 
 def narrow_to_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

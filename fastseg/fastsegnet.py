@@ -162,10 +162,10 @@ def check_image(image_N3HW: Tensor) -> None:
         )
 
 
-def pad_to_stride(image_N3HW: Tensor, stride: int = STRIDE) -> Tensor:
-    """Pad right and bottom with zeros (mid-grey) up to multiples of the stride."""
+def pad_to_stride(image_N3HW: Tensor) -> Tensor:
+    """Pad right and bottom with zeros (mid-grey) up to multiples of STRIDE."""
     height, width = image_N3HW.shape[-2:]
-    right, bottom = -width % stride, -height % stride
+    right, bottom = -width % STRIDE, -height % STRIDE
     return F.pad(image_N3HW, (0, right, 0, bottom)) if right or bottom else image_N3HW
 
 

@@ -70,7 +70,6 @@ class Device:
     power: Power = Power()
     memory_mb: int | None = None
     unified_memory: bool = False  # CPU and GPU share it
-    compute_capability: str = ""  # of the GPU, such as "8.7"; "" without a CUDA GPU
     notes: tuple[str, ...] = ()
 
     def bound_ms(self, macs: int, bytes_moved: int, precision: str) -> float | None:
