@@ -8,7 +8,7 @@ from typing import Any
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.stats import FRAMES_NEEDED
 from fastseg_runtime.cli.main import EPILOG
-from fastseg_runtime.engines.backend import BACKENDS
+from fastseg_runtime.engines.engine import ENGINES
 from fastseg_runtime.engines.tensorrt.cache import DEFAULT_LIMIT_MB
 from fastseg_runtime.frames.stream import StreamFrame, stream
 
@@ -28,7 +28,7 @@ def test_the_table_of_arguments_is_the_constructors() -> None:
 
 def test_every_backend_and_method_on_the_page_exists() -> None:
     (row,) = re.findall(r"^\| `backend` \|.*$", PAGE, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", row)) - {"backend"} <= {*BACKENDS}
+    assert set(re.findall(r"`(\w+)`", row)) - {"backend"} <= {*ENGINES}
     for name in re.findall(r"`seg\.(\w+)[(`]", PAGE):
         assert hasattr(RealtimeSegmentation, name) or name == "info"
     for name in re.findall(r"\*\*`(\w+)\(", PAGE):

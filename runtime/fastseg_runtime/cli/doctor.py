@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from fastseg_runtime.arrays.image import opencv
 from fastseg_runtime.arrays.shared_files import cache_folder
-from fastseg_runtime.engines.backend import BACKENDS
+from fastseg_runtime.engines.engine import engines
 from fastseg_runtime.engines.libraries import Availability, probe
 from fastseg_runtime.engines.model_file import open_model
 from fastseg_runtime.engines.opening import Wish, candidates, reject_unavailable
@@ -18,7 +18,7 @@ from fastseg_runtime.engines.tensorrt.cache import EngineCache
 
 def examine(bundle: Optional[Path], wish: Wish) -> Dict[str, Any]:
     """Return everything that --doctor reports, as a table for json.dumps."""
-    libraries = {name: probe(name) for name in BACKENDS}
+    libraries = {name: probe(name) for name, engine in engines().items() if engine.formats}
     cv2 = opencv()
     report: Dict[str, Any] = {
         "python": platform.python_version(),

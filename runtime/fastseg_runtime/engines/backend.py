@@ -1,4 +1,7 @@
-"""The contract between a session and an engine: three methods, and what they are given.
+"""The contract between a session and an engine: its methods, and what they are given.
+
+Every backend has three; one that builds its engine on the device has two more, and takes arrays
+in GPU memory.
 
 What an artifact itself takes and gives, `io` in the manifest, is in this vocabulary; the backend
 closes the gap to `infer()`, which always takes bytes:
@@ -15,22 +18,12 @@ A missing key means "uint8 NHWC" and "uint8".
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, runtime_checkable
 
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
-
-# Name -> the class that implements Backend. Importing its module imports the engine's library.
-BACKENDS: Dict[str, str] = {
-    "tensorrt": "fastseg_runtime.engines.tensorrt.backend_tensorrt:TensorRTBackend",
-    "coreml": "fastseg_runtime.engines.backend_coreml:CoreMLBackend",
-    "litert": "fastseg_runtime.engines.backend_litert:LiteRTBackend",
-    "onnxruntime": "fastseg_runtime.engines.backend_onnxruntime:OnnxRuntimeBackend",
-    "pytorch": "fastseg_runtime.engines.backend_pytorch:PyTorchBackend",
-}
-ENTRY_POINTS = "fastseg.backends"  # where other distributions add theirs
+from fastseg_runtime.engines.engine import find_engine, load
 
 
 class BuildRefusedError(RuntimeError):
@@ -86,6 +79,26 @@ class Backend(Protocol):
         """Free the engine. May be called twice."""
 
 
+@runtime_checkable
+class BuiltBackend(Backend, Protocol):
+    """A backend that builds its engine on this device, and reads GPU arrays where they lie."""
+
+    @property
+    def trusted(self) -> bool:
+        """Return whether this very engine passed the self-test in an earlier session."""
+
+    def note_selftest(self, passed: bool) -> None:
+        """Take note of the self-test's verdict: keep the engine, or forget it."""
+
+    def infer(self, image_1HW3: Any, out: Any = None) -> Any:
+        """Run the network once; see Backend.infer.
+
+        Args:
+            image_1HW3: also a GPU array, with __cuda_array_interface__.
+            out: a GPU array (1, h, w) that takes the result, instead of a numpy array.
+        """
+
+
 def load_backend(name: str) -> Callable[[], Backend]:
     """Return the class of a backend; this imports its engine's library.
 
@@ -93,30 +106,5 @@ def load_backend(name: str) -> Callable[[], Backend]:
         ValueError: no backend of that name.
         ImportError: the engine's library is absent or broken.
     """
-    module, _, attribute = _location(name).partition(":")
-    factory: Callable[[], Backend] = getattr(import_module(module), attribute)
+    factory: Callable[[], Backend] = load(find_engine(name).location)
     return factory
-
-
-def check_backend_name(name: str) -> None:
-    """Raise ValueError unless there is a backend of that name."""
-    _location(name)
-
-
-def _location(name: str) -> str:
-    if name in BACKENDS:
-        return BACKENDS[name]
-    known = {**BACKENDS, **_other_backends()}
-    if name not in known:
-        raise ValueError(f"no backend {name!r}; choose one of {', '.join(sorted(known))}")
-    return known[name]
-
-
-def _other_backends() -> Dict[str, str]:
-    from importlib import metadata  # slow to import, and only needed for outsiders
-
-    found: Any = metadata.entry_points()
-    # Python 3.10 replaced the dict of groups by select().
-    is_dict = not hasattr(found, "select")
-    group = found.get(ENTRY_POINTS, ()) if is_dict else found.select(group=ENTRY_POINTS)
-    return {point.name: point.value for point in group}

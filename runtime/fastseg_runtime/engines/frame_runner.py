@@ -9,7 +9,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.reader import BundleError
-from fastseg_runtime.engines.backend import Backend
+from fastseg_runtime.engines.backend import Backend, BuiltBackend
 from fastseg_runtime.engines.logits import LogitsToClasses
 from fastseg_runtime.engines.placement import FrameFit
 from fastseg_runtime.engines.tensorrt.cuda_memory import on_gpu
@@ -38,12 +38,18 @@ class FrameRunner:
         self.times = StageTimes()
         self.gives_logits = "logits" in artifact.io or output.kind == "logits"
         self._backend, self._input = backend, spec
+        self._gpu_backend = backend if isinstance(backend, BuiltBackend) else None
         self._channels_last = str(artifact.io.get("logits", "")).endswith("NHWC")
         self._padded = output.cover == "padded"
         self._mask_size = (spec.height // output.mask_stride, spec.width // output.mask_stride)
         self._ids = np.empty(self._mask_size, np.uint8)
         self._decoder: Optional[LogitsToClasses] = None
         self._fit: Optional[FrameFit] = None
+
+    @property
+    def reads_gpu_arrays(self) -> bool:
+        """Return whether infer_on_gpu() works."""
+        return self._gpu_backend is not None
 
     def infer(self, frame_HW3: Array, out_HW: Array, swap: bool = False) -> None:
         """Write the class ids of a frame into `out_HW`, uint8 of the frame's size.
@@ -78,8 +84,8 @@ class FrameRunner:
             out: a GPU array that the backend writes to, or uint8 (H, W) in host memory.
         """
         start = perf_counter()
-        if on_gpu(out):
-            self._backend.infer(frame, out)  # type: ignore[call-arg]  # TensorRT's takes it
+        if self._gpu_backend is not None and on_gpu(out):
+            self._gpu_backend.infer(frame, out)
             self.times.add((0.0, perf_counter() - start, 0.0))
             return
         result = self._backend.infer(frame)

@@ -5,36 +5,13 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
-from typing import Dict, Optional, Tuple
+from typing import Tuple
 
-from fastseg_runtime.engines.backend import check_backend_name, load_backend
+from fastseg_runtime.engines.backend import load_backend
+from fastseg_runtime.engines.engine import Engine, find_engine
 from fastseg_runtime.engines.tensorrt.cuda import CudaError, open_cuda
 
 _PRERELEASE = re.compile(r"\d+(\.\d+)*[-_.]?(a|b|c|rc|alpha|beta|pre|preview|dev)\d*", re.I)
-
-
-@dataclass(frozen=True)
-class Library:
-    """What a backend needs."""
-
-    modules: Tuple[str, ...]  # any one of them
-    install: str  # the one command that brings it
-    platform: Optional[str] = None  # sys.platform, if it runs on one alone
-
-
-LIBRARIES: Dict[str, Library] = {
-    "tensorrt": Library(
-        ("tensorrt",),
-        "sudo apt install python3-libnvinfer (Jetson), or pip install tensorrt (PC)",
-    ),
-    "coreml": Library(("coremltools",), "pip install coremltools", platform="darwin"),
-    "litert": Library(
-        ("ai_edge_litert", "tflite_runtime"),
-        "pip install " + ("ai-edge-litert" if sys.version_info >= (3, 9) else "tflite-runtime"),
-    ),
-    "onnxruntime": Library(("onnxruntime",), "pip install onnxruntime"),
-    "pytorch": Library(("torch",), "pip install -r requirements-dev.txt, in a checkout of fastseg"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,26 +29,23 @@ class Availability:
 
 def probe(backend: str) -> Availability:
     """Say whether a backend can be used, importing its library if it is there."""
-    library = LIBRARIES.get(backend)
-    if library is None:
-        try:
-            check_backend_name(backend)
-        except ValueError as error:
-            fix = "pip install --upgrade fastseg-runtime, or install what brings that backend"
-            return Availability(backend, False, reason=str(error), fix=fix)
-        return _probe_import(backend, Library((), "reinstall the distribution that brings it"), "")
-    if library.platform not in (None, sys.platform):
-        return Availability(backend, False, reason=f"runs on {library.platform} alone")
-    if backend == "tensorrt":
+    try:
+        engine = find_engine(backend)
+    except ValueError as error:
+        fix = "pip install --upgrade fastseg-runtime, or install what brings that backend"
+        return Availability(backend, False, reason=str(error), fix=fix)
+    if engine.platform not in (None, sys.platform):
+        return Availability(backend, False, reason=f"runs on {engine.platform} alone")
+    if engine.needs_cuda:
         try:
             open_cuda()
         except CudaError as error:
             return Availability(backend, False, reason=str(error))
-    found = [name for name in library.modules if _is_installed(name)]
-    if not found:
-        reason = f"{' or '.join(library.modules)} is not installed"
-        return Availability(backend, False, reason=reason, fix=library.install)
-    return _probe_import(backend, library, found[0])
+    found = [name for name in engine.modules if _is_installed(name)]
+    if engine.modules and not found:
+        reason = f"{' or '.join(engine.modules)} is not installed"
+        return Availability(backend, False, reason=reason, fix=engine.install)
+    return _probe_import(engine, found[0] if found else "")
 
 
 def version_number(version: str) -> Tuple[int, ...]:
@@ -95,16 +69,16 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _probe_import(backend: str, library: Library, module: str) -> Availability:
+def _probe_import(engine: Engine, module: str) -> Availability:
     try:
-        load_backend(backend)
+        load_backend(engine.name)
         version = _version_of(module) if module else ""
     except Exception as error:  # a broken library may raise anything
-        name = module or backend
-        fix = f"{library.install} --force-reinstall" if "pip" in library.install else ""
+        name = module or engine.name
+        fix = f"{engine.install} --force-reinstall" if "pip" in engine.install else engine.install
         reason = f"{name} is installed but does not load: {_first_line(error)}"
-        return Availability(backend, False, reason=reason, fix=fix or library.install, broken=True)
-    return Availability(backend, True, version=version, module=module)
+        return Availability(engine.name, False, reason=reason, fix=fix, broken=True)
+    return Availability(engine.name, True, version=version, module=module)
 
 
 def _version_of(module: str) -> str:

@@ -4,9 +4,8 @@ import hashlib
 import shutil
 import tempfile
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Union
+from typing import Callable, List, Optional, Union
 
 from fastseg_runtime.bundle.file_kind import (
     BUNDLE,
@@ -19,15 +18,11 @@ from fastseg_runtime.bundle.file_kind import (
 )
 from fastseg_runtime.bundle.manifest import Artifact, FileEntry, Manifest
 from fastseg_runtime.bundle.reader import SUFFIX, Bundle, Scene, inner_name, open_bundle
+from fastseg_runtime.engines.engine import ENGINES, Engine, load
 from fastseg_runtime.engines.shipped import find_shipped
 
-# Suffix of a bare file -> its format, and the backend that reads its description.
-BARE = {
-    ".onnx": ("onnx", "onnxruntime"),
-    ".safetensors": ("pytorch", "pytorch"),
-    ".pth": ("pytorch", "pytorch"),
-    ".pt": ("pytorch", "pytorch"),
-}
+# Suffix of a bare file -> the engine that opens it.
+BARE = {suffix: engine for engine in ENGINES.values() for suffix in engine.bare}
 # What a file holds, whatever its name says -> the suffix that it should have.
 _SUFFIX_OF = {
     BUNDLE: SUFFIX,
@@ -36,7 +31,6 @@ _SUFFIX_OF = {
     TORCH: ".pth",
     PICKLE: ".pth",
 }
-_NAMES = {suffix: "ONNX file" if suffix == ".onnx" else "checkpoint" for suffix in BARE}
 
 
 class ModelFile:
@@ -102,22 +96,23 @@ def open_model(path: Union[str, Path]) -> ModelFile:
     if path.is_file():
         kind = file_kind(path)
         if suffix in BARE and kind not in (*_SUFFIX_OF, UNKNOWN):
-            raise ValueError(f"{path} is no {_NAMES[suffix]} that loads here, but {kind}")
+            raise ValueError(
+                f"{path} is no {BARE[suffix].bare[suffix]} that loads here, but {kind}"
+            )
         suffix = _SUFFIX_OF.get(kind, suffix)
     elif suffix in BARE:
         raise FileNotFoundError(f"no model {path}; expected *{SUFFIX}, {', *'.join(BARE)}")
     if suffix not in BARE:
         bundle = open_bundle(path)
         return ModelFile(path, bundle.manifest, bundle)
-    file_format, backend = BARE[suffix]
-    describe = import_module(f"fastseg_runtime.engines.backend_{backend}").describe
-    manifest: Manifest = describe(path)
-    return ModelFile(path, replace(manifest, artifacts=(_bare(path, file_format, backend),)), None)
+    engine = BARE[suffix]
+    manifest: Manifest = load(f"{engine.location.partition(':')[0]}:describe")(path)
+    return ModelFile(path, replace(manifest, artifacts=(_bare(path, engine),)), None)
 
 
-def _bare(path: Path, file_format: str, backend: str) -> Artifact:
+def _bare(path: Path, engine: Engine) -> Artifact:
     content = path.read_bytes()
     entry = FileEntry(str(path), len(content), hashlib.sha256(content).hexdigest())
     precision = "int8" if b"DequantizeLinear" in content else "fp32"
-    requires: Dict[str, str] = {"backend": backend}
-    return Artifact(path.name, file_format, precision, str(path), (entry,), requires=requires)
+    requires = {"backend": engine.name}
+    return Artifact(path.name, engine.formats[0], precision, str(path), (entry,), requires=requires)

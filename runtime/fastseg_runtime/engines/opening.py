@@ -19,10 +19,11 @@ from fastseg_runtime.bundle.usage import describe_usage
 from fastseg_runtime.engines.backend import (
     Backend,
     BuildRefusedError,
+    BuiltBackend,
     ModelSource,
-    check_backend_name,
     load_backend,
 )
+from fastseg_runtime.engines.engine import find_engine
 from fastseg_runtime.engines.frame_runner import FrameRunner
 from fastseg_runtime.engines.libraries import Availability, is_at_least, probe
 from fastseg_runtime.engines.model_file import ModelFile, open_model
@@ -121,7 +122,7 @@ def candidates(model: ModelFile, wish: Wish) -> List[Candidate]:
         ValueError: no such backend or target.
     """
     if wish.backend != "auto":
-        check_backend_name(wish.backend)
+        find_engine(wish.backend)
     targets = [artifact.target for artifact in model.manifest.artifacts]
     if wish.target not in (None, *targets):
         raise ValueError(f"no target {wish.target!r} in {model.path}; it has {', '.join(targets)}")
@@ -204,7 +205,8 @@ def _open(
             for backend in backends
         )
         tested = None
-        if wish.selftest and not getattr(backends[0], "trusted", False):
+        trusted = isinstance(backends[0], BuiltBackend) and backends[0].trusted
+        if wish.selftest and not trusted:
             passed = PassedTests(_facts(model, candidate, library, wish))
             tested = _selftest(model, backends[0], runners[0], artifact, passed)
     except BaseException:
@@ -256,9 +258,8 @@ def _selftest(
             )
         return None
     outcome = run_selftest(runner.infer_new, scenes, artifact, len(model.manifest.classes))
-    note: Optional[Callable[[bool], None]] = getattr(backend, "note_selftest", None)
-    if note is not None:
-        note(outcome.passed)
+    if isinstance(backend, BuiltBackend):
+        backend.note_selftest(outcome.passed)
     if outcome.wrong_id is not None:
         raise SelfTestError(
             f"its class map of the self-test holds class id {outcome.wrong_id}, the manifest names "

@@ -5,30 +5,12 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
-from fastseg_runtime.engines.backend import BACKENDS
+from fastseg_runtime.engines.engine import ENGINES, Engine, engines, openers
+from fastseg_runtime.engines.precision import find_precision
 
-# Format -> the backends that open it.
-FORMATS: Dict[str, Tuple[str, ...]] = {
-    "onnx": ("tensorrt", "onnxruntime"),
-    "tflite": ("litert",),
-    "coreml": ("coreml",),
-    "pytorch": ("pytorch",),
-}
-# Fastest first: GPUs and neural engines, then the CPU's libraries by what they are best at.
-BACKEND_ORDER = {
-    "arm": ("tensorrt", "coreml", "litert", "onnxruntime", "pytorch"),
-    "x86": ("tensorrt", "coreml", "onnxruntime", "litert", "pytorch"),
-}
-ACCELERATORS = ("tensorrt", "coreml")
-# int8 wins on a CPU only with instructions that multiply and add bytes; fp16 has few kernels there.
-PRECISION_ORDER = {
-    "accelerator": ("int8", "fp16", "fp32"),
-    "cpu with int8 dot products": ("int8", "fp32", "fp16"),
-    "cpu": ("fp32", "fp16", "int8"),
-}
 _DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}
 _ARM_MACHINES = ("arm64", "aarch64", "armv7l", "armv8l")
 
@@ -109,15 +91,15 @@ def rank(
         for artifact in manifest.artifacts
         if target in (None, artifact.target)
         for name in _backends_for(artifact, backend, any_backend=target is not None)
-        if device != "cpu" or name != "tensorrt"
+        if device != "cpu" or not _known(name).needs_cuda
     ]
     return sorted(candidates, key=lambda candidate: _key(candidate, processor))
 
 
 def made_for(artifact: Artifact) -> str:
     """Return the backend that an artifact was made for."""
-    opens = FORMATS.get(artifact.format, (artifact.format,))
-    return str(artifact.requires.get("backend", opens[-1]))
+    said = artifact.requires.get("backend")
+    return str(said or [artifact.format, *(e.name for e in openers(artifact.format))][-1])
 
 
 def minimum_version(artifact: Artifact, backend: str, module: str) -> str:
@@ -132,28 +114,23 @@ def minimum_version(artifact: Artifact, backend: str, module: str) -> str:
 
 def _backends_for(artifact: Artifact, backend: str, any_backend: bool) -> List[str]:
     preferred = made_for(artifact)
-    others = [name for name in FORMATS.get(artifact.format, ()) if name != preferred]
     if backend == "auto":
+        others = [e.name for e in openers(artifact.format) if e.name != preferred]
         return [preferred, *others] if any_backend else [preferred]
-    if backend not in BACKENDS:
-        return [backend]  # somebody else's: it knows itself what it opens
-    return [name for name in (preferred, *others) if name == backend]
+    opens = _known(backend).formats  # somebody else's may know itself alone what it opens
+    return [backend] if backend == preferred or not opens or artifact.format in opens else []
 
 
 def _key(candidate: Candidate, processor: Processor) -> Tuple[bool, int, int]:
-    backends = BACKEND_ORDER["arm" if processor.arm else "x86"]
-    if candidate.backend in ACCELERATORS:
-        precisions = PRECISION_ORDER["accelerator"]
-    elif processor.int8_dot_product:
-        precisions = PRECISION_ORDER["cpu with int8 dot products"]
-    else:
-        precisions = PRECISION_ORDER["cpu"]
+    engine, precision = _known(candidate.backend), find_precision(candidate.artifact.precision)
+    kind = 0 if engine.accelerator else 1 if processor.int8_dot_product else 2
     return (
         candidate.backend != made_for(candidate.artifact),
-        _position(candidate.backend, backends),
-        _position(candidate.artifact.precision, precisions),
+        engine.ranks[0 if processor.arm else 1],
+        precision.ranks[kind],
     )
 
 
-def _position(name: str, order: Tuple[str, ...]) -> int:
-    return order.index(name) if name in order else len(order)
+def _known(backend: str) -> Engine:
+    """Return an engine; of one that is not installed, the defaults."""
+    return ENGINES.get(backend) or engines().get(backend) or Engine(backend)

@@ -15,11 +15,8 @@ from fastseg_runtime.arrays.image import resize_nearest
 from fastseg_runtime.arrays.metrics import Array, agreement
 from fastseg_runtime.arrays.shared_files import cache_folder, write_file
 from fastseg_runtime.bundle.manifest import SELFTEST_AGREEMENT, SELFTEST_AGREEMENTS, Artifact
+from fastseg_runtime.engines.precision import find_precision
 
-# Fraction of pixels that must agree where the exporter recorded nothing; a broken engine is far
-# below. Integer networks decide differently where two classes are nearly as likely.
-MIN_AGREEMENT = {"fp32": 0.99, "fp16": 0.97}
-MIN_AGREEMENT_INT8 = 0.8
 RECORDED = SELFTEST_AGREEMENT  # in Artifact.extra: what the exporter measured
 # Below what was recorded: other kernels round differently. On the scenes of a self-test, nano's
 # cpu-fp32 gave the very same pixels in ONNX Runtime 1.17.3, 1.23.2 and 1.32.0, with and without
@@ -56,7 +53,7 @@ def required_agreement(artifact: Artifact, scene: Optional[int] = None) -> float
         return max(0.0, _lowered(float(each[scene])))
     if recorded is not None:
         return max(0.0, float(recorded) - TOLERANCE)
-    return MIN_AGREEMENT.get(artifact.precision, MIN_AGREEMENT_INT8)
+    return find_precision(artifact.precision).selftest_agreement
 
 
 def _lowered(recorded: float) -> float:

@@ -30,7 +30,7 @@ class RealtimeSegmentation:
 
     Args:
         model_path: a bundle, or a bare .onnx, .safetensors or .pth.
-        backend: "auto" takes the best that this device runs, or a name from BACKENDS.
+        backend: "auto" takes the best that this device runs, or a name from ENGINES.
         device: "auto", "cpu", or what the backend documents: "cuda", "cuda:1", "cpu_and_ne".
         color: order of the frames' channels, "rgb" or "bgr" (OpenCV's).
         threads: for each engine, at most one a CPU; None: its own default, or its share of the
@@ -88,6 +88,7 @@ class RealtimeSegmentation:
         self.info: SessionInfo = opened.info
         self.color, self.engines = color, engines
         self._gives_logits = opened.runners[0].gives_logits
+        self._reads_gpu = opened.runners[0].reads_gpu_arrays
         self._times = StageTimes()
         for runner in opened.runners:
             runner.times = self._times  # without the self-test
@@ -251,7 +252,7 @@ class RealtimeSegmentation:
         return out
 
     def _check_gpu_frame(self) -> None:
-        if self.info.backend != "tensorrt" or self.color == "bgr":
+        if not self._reads_gpu or self.color == "bgr":
             raise ValueError(
                 f"frames in GPU memory need the tensorrt backend and RGB, this session has "
                 f"{self.info.backend} and {self.color}; give a numpy array, as frame.cpu().numpy()"

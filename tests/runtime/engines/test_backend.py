@@ -3,7 +3,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fastseg_runtime.engines.backend import BACKENDS, load_backend
+from fastseg_runtime.engines.backend import load_backend
+from fastseg_runtime.engines.engine import ENGINES
 
 
 def test_an_unknown_backend_lists_the_known_ones() -> None:
@@ -13,8 +14,8 @@ def test_an_unknown_backend_lists_the_known_ones() -> None:
 
 def test_every_backend_of_the_table_is_a_file_of_the_package() -> None:
     folder = Path(sys.modules["fastseg_runtime"].__file__ or "").parent
-    for location in BACKENDS.values():
-        module, name = location.split(":")
+    for engine in ENGINES.values():
+        module, name = engine.location.split(":")
         text = (folder.parent / f"{module.replace('.', '/')}.py").read_text()
         assert f"class {name}:" in text
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 from fastseg_runtime.engines import libraries
-from fastseg_runtime.engines.libraries import Library, is_at_least, probe, version_number
+from fastseg_runtime.engines.engine import ENGINES, Engine
+from fastseg_runtime.engines.libraries import is_at_least, probe, version_number
 from fastseg_runtime.engines.tensorrt.cuda import CudaError
 
 
@@ -11,12 +12,13 @@ from fastseg_runtime.engines.tensorrt.cuda import CudaError
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A backend "theirs" whose module and engine library are files of the test."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(
-        libraries.LIBRARIES, "theirs", Library(("their_engine",), "pip install their-engine")
+    theirs = Engine(
+        "theirs",
+        "their_backend:Backend",
+        modules=("their_engine",),
+        install="pip install their-engine",
     )
-    monkeypatch.setitem(
-        sys.modules["fastseg_runtime.engines.backend"].BACKENDS, "theirs", "their_backend:Backend"
-    )
+    monkeypatch.setitem(ENGINES, "theirs", theirs)
     (tmp_path / "their_backend.py").write_text("import their_engine\nclass Backend: pass\n")
     yield tmp_path
     for name in ("their_engine", "their_backend"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import BuildRefusedError, NoBackendError, RealtimeSegmentation
 from fastseg_runtime.engines import libraries, opening
+from fastseg_runtime.engines.engine import ENGINES
 from fastseg_runtime.engines.libraries import Availability
 
 from tests.doubles.tiny_bundle import (
@@ -53,8 +54,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[FixedBackend]:
     module = type(sys)("double_backend")
     module.Backend = Backend  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "double_backend", module)
-    backends = sys.modules["fastseg_runtime.engines.backend"].BACKENDS
-    monkeypatch.setitem(backends, "tensorrt", "double_backend:Backend")
+    double = replace(ENGINES["tensorrt"], location="double_backend:Backend")
+    monkeypatch.setitem(ENGINES, "tensorrt", double)
     real = libraries.probe
     monkeypatch.setattr(
         opening,
@@ -232,11 +233,8 @@ def test_unpacked_files_are_gone_after_the_session(
     module = type(sys)("locating_backend")
     module.Backend = Locating  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "locating_backend", module)
-    monkeypatch.setitem(
-        sys.modules["fastseg_runtime.engines.backend"].BACKENDS,
-        "onnxruntime",
-        "locating_backend:Backend",
-    )
+    locating = replace(ENGINES["onnxruntime"], location="locating_backend:Backend")
+    monkeypatch.setitem(ENGINES, "onnxruntime", locating)
     plan = full_plan()
     artifact = replace(plan.manifest.artifacts[0], target="../../../escape")
     manifest = replace(plan.manifest, artifacts=(artifact,), selftest=())

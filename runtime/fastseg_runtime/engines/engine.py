@@ -1,0 +1,185 @@
+"""Engines: all that is known of each without importing it, in one place.
+
+An engine of another distribution joins by the entry-point group "fastseg.backends", which names
+its record, `package.module:ENGINE` in capitals. That module should import nothing but records: it
+is looked at wherever engines are listed. The class of its backend may stand there instead; then
+nothing else is known of it.
+"""
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+
+if TYPE_CHECKING:
+    from fastseg_runtime.engines.precision import Precision
+
+ENTRY_POINTS = "fastseg.backends"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine, which runs artifacts.
+
+    Attributes:
+        name: in Artifact.requires["backend"] and SessionInfo.backend.
+        location: "module:Class" of its Backend; importing the module imports the engine.
+        title: what people call it.
+        formats: what it opens; () is asked for by its name alone.
+        bare: suffix -> what a file is called that it opens without a bundle, and that the function
+            `describe` beside its Backend reads a manifest of.
+        modules: its library; any one of them is enough, the first that is there is taken.
+        install: the one command that brings it.
+        platform: sys.platform, if it runs on one alone.
+        for_devices: False: a workstation's, for development; remote_bench brings none to a board.
+        needs_cuda: runs on NVIDIA GPUs alone.
+        builds: makes an engine of the artifact on the device first, which takes minutes and room.
+        accelerator: runs on a GPU or a neural engine; decides which precision comes first.
+        ranks: on ARM and on x86: the lower, the earlier it is tried. GPUs and neural engines come
+            first, then the CPU's libraries by what they are best at.
+        wheels: distributions that remote_bench brings to a board that has none of the modules; of
+            an engine from outside, that of its backend too.
+        pins: of wheels that remote_bench's own wheels.toml has not, in the same shape: Python
+            ("3.11") -> machine ("aarch64") -> distribution -> (version, SHA-256).
+        precisions: that only come with it.
+    """
+
+    name: str
+    location: str = ""
+    title: str = ""
+    formats: Tuple[str, ...] = ()
+    bare: Mapping[str, str] = field(default_factory=dict)
+    modules: Tuple[str, ...] = ()
+    install: str = "reinstall the distribution that brings it"
+    platform: Optional[str] = None
+    for_devices: bool = True
+    needs_cuda: bool = False
+    builds: bool = False
+    accelerator: bool = False
+    ranks: Tuple[int, int] = (60, 60)
+    wheels: Tuple[str, ...] = ()
+    pins: Mapping[str, Mapping[str, Mapping[str, Tuple[str, str]]]] = field(default_factory=dict)
+    precisions: Tuple["Precision", ...] = ()
+
+
+# Of those that open one format, the last is what an artifact is made for that does not say.
+ENGINES: Dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        Engine(
+            "tensorrt",
+            "fastseg_runtime.engines.tensorrt.backend_tensorrt:TensorRTBackend",
+            "TensorRT",
+            formats=("onnx",),
+            modules=("tensorrt",),  # JetPack's; there is no wheel to bring
+            install="sudo apt install python3-libnvinfer (Jetson), or pip install tensorrt (PC)",
+            needs_cuda=True,
+            builds=True,
+            accelerator=True,
+            ranks=(10, 10),
+        ),
+        Engine(
+            "coreml",
+            "fastseg_runtime.engines.backend_coreml:CoreMLBackend",
+            "Core ML",
+            formats=("coreml",),
+            modules=("coremltools",),
+            install="pip install coremltools",
+            platform="darwin",
+            accelerator=True,
+            ranks=(20, 20),
+        ),
+        Engine(
+            "litert",
+            "fastseg_runtime.engines.backend_litert:LiteRTBackend",
+            "LiteRT",
+            formats=("tflite",),
+            modules=("ai_edge_litert", "tflite_runtime"),  # its name until 2024, for old Pythons
+            install="pip install "
+            + ("ai-edge-litert" if sys.version_info >= (3, 9) else "tflite-runtime"),
+            ranks=(30, 40),
+            wheels=("ai-edge-litert",),
+        ),
+        Engine(
+            "onnxruntime",
+            "fastseg_runtime.engines.backend_onnxruntime:OnnxRuntimeBackend",
+            "ONNX Runtime",
+            formats=("onnx",),
+            bare={".onnx": "ONNX file"},
+            modules=("onnxruntime",),
+            install="pip install onnxruntime",
+            ranks=(40, 30),
+            wheels=("onnxruntime",),
+        ),
+        Engine(
+            "pytorch",
+            "fastseg_runtime.engines.backend_pytorch:PyTorchBackend",
+            "PyTorch",
+            formats=("pytorch",),
+            bare={".safetensors": "checkpoint", ".pth": "checkpoint", ".pt": "checkpoint"},
+            modules=("torch",),
+            install="pip install -r requirements-dev.txt, in a checkout of fastseg",
+            for_devices=False,
+            ranks=(50, 50),
+        ),
+    )
+}
+
+
+def engines() -> Dict[str, Engine]:
+    """Return all that are known here by their names, ours first."""
+    return {**ENGINES, **from_outside(ENTRY_POINTS, Engine), **ENGINES}
+
+
+def find_engine(name: str) -> Engine:
+    """Return the engine of a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = ENGINES if name in ENGINES else engines()
+    if name not in known:
+        raise ValueError(f"no backend {name!r}; choose one of {', '.join(sorted(known))}")
+    return known[name]
+
+
+def openers(file_format: str) -> List[Engine]:
+    """Return the engines that open a format: ours, else those of whoever brought it."""
+    known = ENGINES.values()
+    if not any(file_format in engine.formats for engine in known):
+        known = engines().values()
+    return [engine for engine in known if file_format in engine.formats]
+
+
+def from_outside(group: str, kind: Type[T]) -> Dict[str, T]:
+    """Return the records that other distributions bring by the entry points of a group.
+
+    Args:
+        group: such as "fastseg.backends".
+        kind: a dataclass whose first two fields are name and location; an entry point that names
+            no record, but a class or a function, is its location.
+    """
+    from importlib import metadata  # slow to import, and only needed for outsiders
+
+    found: Any = metadata.entry_points()
+    # Python 3.10 replaced the dict of groups by select().
+    is_dict = not hasattr(found, "select")
+    points = found.get(group, ()) if is_dict else found.select(group=group)
+    return {point.name: _record(point.name, point.value, kind) for point in points}
+
+
+def _record(name: str, location: str, kind: Any) -> Any:
+    if location.rpartition(":")[2].isupper():
+        with suppress(Exception):  # what it raises is told by whoever loads its location
+            record = load(location)
+            if isinstance(record, kind):
+                return replace(record, name=name)
+    return kind(name, location)
+
+
+def load(location: str) -> Any:
+    """Return what "module:name" stands for, importing the module."""
+    module, _, attribute = location.partition(":")
+    return getattr(import_module(module), attribute)
