@@ -7,7 +7,6 @@ from typing import Any
 
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.stats import FRAMES_NEEDED
-from fastseg_runtime.cli.main import EPILOG
 from fastseg_runtime.engines.engine import ENGINES
 from fastseg_runtime.engines.tensorrt.cache import DEFAULT_LIMIT_MB
 from fastseg_runtime.frames.stream import StreamFrame, stream
@@ -45,11 +44,9 @@ def test_the_stream_takes_and_gives_what_the_page_says() -> None:
     assert all(f"`{name}`" in PAGE for name in StreamFrame.__dataclass_fields__)
 
 
-def test_numbers_and_exit_codes_are_those_of_the_code() -> None:
+def test_numbers_are_those_of_the_code() -> None:
     assert f"p90 below {FRAMES_NEEDED[90]} frames, p99 below\n{FRAMES_NEEDED[99]}" in PAGE
     assert f"(default {DEFAULT_LIMIT_MB};" in PAGE
-    for code in re.findall(r"(\d+) (?:done|something failed|wrong usage|stopped)", EPILOG):
-        assert re.search(rf"\b{code} (done|something|wrong usage|stopped)", PAGE)
 
 
 def test_the_first_snippet_runs(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -1,4 +1,4 @@
-"""fastseg-run: the command and its reports.
+"""fastseg-run: its options, the inputs that it runs, and what it says of bundles and devices.
 
-Nobody imports it; it imports every other room.
+Nobody imports it; it may import every other room, and does so after --help alone.
 """

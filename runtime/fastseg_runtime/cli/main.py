@@ -3,15 +3,15 @@
 import argparse
 import logging
 import sys
+import textwrap
 from pathlib import Path
-from typing import Callable, Dict, Optional, Sequence
+from typing import NoReturn, Optional, Sequence
 
 from fastseg_runtime import __version__
-from fastseg_runtime.arrays.plain_text import printable
+from fastseg_runtime.arrays.command import FAILED, UsageError, exit_code_help, run_command
 from fastseg_runtime.bundle.usage import COMMERCIAL
 
-FAILED, INTERRUPTED = 1, 130
-EPILOG = """\
+EXAMPLES = """\
 examples:
   fastseg-run street.fastseg photo.jpg photos/ -o out    overlays into out/
   fastseg-run photo.jpg                                  with a network that ships with fastseg
@@ -23,33 +23,35 @@ examples:
   fastseg-run --doctor street.fastseg                    what would run here, and what is missing
   fastseg-run --prepare street.fastseg                   build the TensorRT engine ahead of time
 
-exit codes: 0 done; 1 something failed (with several inputs: at least one, the others were run),
-or the weights are not for the use that --require-usage names;
-2 wrong usage; 130 stopped by Ctrl-C.
 FASTSEG_CACHE names the folder of built engines (default ~/.cache/fastseg), FASTSEG_CACHE_MB its
-size limit."""
+size limit.
+
+"""
+EXIT_CODES = {
+    FAILED: "something failed (with several inputs: at least one, the others were run), or the "
+    "weights are not for the use that --require-usage names"
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is an error like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see fastseg-run --help")
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run the command line and exit."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    parser = make_parser()
-    try:
-        sys.exit(run(parser, parser.parse_intermixed_args(arguments)))
-    except KeyboardInterrupt:
-        print("fastseg-run: stopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except Exception as error:  # engines raise classes of their own
-        print(printable(f"fastseg-run: {str(error) or type(error).__name__}"), file=sys.stderr)
-        sys.exit(FAILED)
+    run_command("fastseg-run", lambda: make_parser().parse_intermixed_args(arguments), run)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastseg-run",
         description="Segment pictures, videos and cameras with a bundle made by fastseg-export.",
-        epilog=EPILOG,
+        epilog=EXAMPLES + textwrap.fill(exit_code_help(EXIT_CODES), 100),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -98,38 +100,32 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what was asked and return the exit code."""
-    from fastseg_runtime.cli import commands  # numpy and the rest: not for --help
+    from fastseg_runtime.cli import examine, run_inputs  # numpy and the rest: not for --help
     from fastseg_runtime.frames.job import is_input
 
     if options.cache:
-        return commands.show_or_clear_cache(options)
+        return examine.show_or_clear_cache(options)
     if options.doctor:
         if options.model is not None:
-            commands.check_usage(options)
-        return commands.examine_device(options)
-    actions: Dict[str, Callable[[argparse.Namespace], int]] = {
-        "inspect": commands.inspect_bundle,
-        "verify": commands.verify_bundle,
-        "extract": commands.extract_target,
-        "prepare": commands.prepare_engine,
-    }
-    for name, action in actions.items():
+            examine.check_usage(options)
+        return examine.show_device(options)
+    for name, action in examine.OF_A_BUNDLE.items():
         if getattr(options, name):
             if options.model is None:
-                parser.error(f"--{name} needs a bundle")
+                raise UsageError(f"--{name} needs a bundle")
             if options.inputs:
-                parser.error(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
-            commands.check_usage(options)
+                raise UsageError(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
+            examine.check_usage(options)
             return action(options)
     if options.model and is_input(options.model):
         options.model, options.inputs = None, [options.model, *options.inputs]
     if not options.inputs:
-        parser.error(
+        raise UsageError(
             "name a picture, folder, video or camera:0 (and a bundle before it, if you have one)"
         )
-    return commands.run_inputs(options)
+    return run_inputs.run_inputs(options)
 
 
 if __name__ == "__main__":

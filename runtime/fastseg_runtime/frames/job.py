@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Sequence
 
+from fastseg_runtime.arrays.command import UsageError
 from fastseg_runtime.arrays.image_files import SUFFIXES as IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -23,7 +24,7 @@ class Job:
     names_file: bool = False
 
 
-class InputError(ValueError):
+class InputError(UsageError):
     """An input does not exist, or holds nothing to run."""
 
 

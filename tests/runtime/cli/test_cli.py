@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import __version__
 from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.cli.main import main
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.backend_onnxruntime import OnnxRuntimeBackend
 from fastseg_runtime.frames.session import RealtimeSegmentation
@@ -107,22 +108,26 @@ def test_an_engine_that_fails_once_does_not_stop_the_others(
     ]
 
 
-@pytest.mark.parametrize(
-    ("error", "said"), [(EngineError("lost"), "lost"), (KeyError(), "KeyError")]
-)
-def test_any_error_while_opening_is_one_line(
-    error: Exception,
-    said: str,
+@pytest.mark.parametrize("name", ["__init__", "overlay"])
+def test_a_bug_of_ours_shows_its_trace_and_what_a_user_can_mend_does_not(
+    name: str,
     bundle_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    Path("a.png").write_bytes(encode_rgb(noise()))
+
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(RealtimeSegmentation, "__init__", fail)
-    assert run("--prepare", bundle_path) == 1
-    assert capsys.readouterr().err == f"fastseg-run: {said}\n"
+    monkeypatch.setattr(RealtimeSegmentation, name, fail)
+    for bug in (KeyError("x"), TypeError("x")):
+        error: Exception = bug
+        with pytest.raises(type(bug)):
+            main([str(bundle_path), "a.png"])
+    error = ValueError("no threads left; give fewer")
+    assert run(bundle_path, "a.png") == 1
+    assert "no threads left" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_json_is_one_document_with_the_promised_names(
@@ -346,5 +351,5 @@ def test_help_teaches_without_waiting_for_numpy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "camera:0" in out.stdout
-    assert "exit codes" in out.stdout
+    assert "Exit codes" in out.stdout
     assert out.stdout.splitlines()[-1] == "False"

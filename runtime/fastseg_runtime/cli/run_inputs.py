@@ -1,18 +1,25 @@
-"""Run pictures, videos and cameras through a session and write overlays and masks."""
+"""fastseg-run INPUT...: pictures, videos and cameras through a session, into overlays and masks."""
 
-from dataclasses import dataclass, field
+import sys
+from argparse import Namespace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from fastseg_runtime.arrays.command import BUGS, DONE, FAILED, complain
 from fastseg_runtime.arrays.image_files import encode_class_map, encode_rgb, read_image
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.plain_text import printable
+from fastseg_runtime.arrays.progress import ProgressLine
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import palette
-from fastseg_runtime.frames.job import RESULT_SUFFIXES, Job
+from fastseg_runtime.cli.examine import check_usage, open_session, print_json
+from fastseg_runtime.engines.shipped import find_shipped
+from fastseg_runtime.frames.job import RESULT_SUFFIXES, Job, plan_jobs
 from fastseg_runtime.frames.session import RealtimeSegmentation
 
 Progress = Callable[[int, int], None]
@@ -61,6 +68,46 @@ class ClassCounter:
         return dict(sorted(((n, s) for n, s in found if s), key=lambda item: -item[1]))
 
 
+def run_inputs(options: Namespace) -> int:
+    """Run pictures, folders, videos and cameras, with a shipped network if no model is named."""
+    jobs = plan_jobs(options.inputs, options.output)
+    if options.model is None:
+        options.model = find_shipped()
+        print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
+    check_usage(options)
+    results: List[Result] = []
+    failures: List[Failure] = []
+    with open_session(options) as session, ProgressLine("done") as progress:
+        for outcome in run_jobs(session, jobs, options.save, progress):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+                complain("fastseg-run", outcome.error)
+            else:
+                results.append(outcome)
+                if not options.json:
+                    print(printable(_describe_result(outcome)), flush=True)
+        used = {
+            "backend": session.info.backend,
+            "target": session.info.target,
+            "usage": session.manifest.model.usage,
+        }
+    if options.json:
+        inputs, failed = ([asdict(item) for item in items] for items in (results, failures))
+        print_json({"inputs": inputs, "failed": failed, **used})
+    elif len(jobs) > 1:
+        print(f"{len(results)} of {len(jobs)} done")
+    return FAILED if failures else DONE
+
+
+def _describe_result(result: Result) -> str:
+    largest = list(result.class_shares.items())[:4]
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest)
+    where = result.output + (f" and {result.mask}" if result.mask else "")
+    return (
+        f"{result.input}: {result.width}x{result.height}, {result.fps:.1f} FPS, {shares} -> {where}"
+    )
+
+
 def run_jobs(
     session: RealtimeSegmentation, jobs: Sequence[Job], save: str, progress: Progress
 ) -> Iterator[Any]:
@@ -80,6 +127,8 @@ def run_jobs(
                 yield _run_image(session, job, save)
             else:
                 yield _run_video(session, job, save, progress)
+        except BUGS:
+            raise
         except Exception as error:  # engines and OpenCV raise classes of their own
             text = " ".join(str(error).split()) or type(error).__name__
             yield Failure(job.source, text if job.source in text else f"{job.source}: {text}")

@@ -1,0 +1,144 @@
+"""How each of our commands ends: in order at a signal, with one line at an error, and a code.
+
+An error that its user can mend is one line; a mistake of ours shows its trace.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NoReturn, Optional, Tuple, Type
+
+from fastseg_runtime.arrays.plain_text import printable
+
+DONE, FAILED, USAGE, INVALID = 0, 1, 2, 3
+INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
+_EXIT_CODES = {
+    DONE: "done",
+    FAILED: "failed",
+    USAGE: "wrong usage",
+    129: "stopped by SIGHUP",
+    INTERRUPTED: "stopped by Ctrl-C",
+    143: "stopped by SIGTERM",
+}
+# What Python raises at a mistake in the code itself, whatever that code was about.
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
+# Packages whose own exceptions are sentences for users, of whatever class they are.
+_OURS = ("fastseg", "remote_bench", "compare_models")
+_LONGEST = 2000  # characters of a message, which may be a device's
+Handler = Callable[[int, Optional[FrameType]], None]
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message says what was expected."""
+
+    exit_code = USAGE
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal: whatever ends in order at Ctrl-C does so at SIGTERM and SIGHUP too."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__("stopped")
+        self.exit_code = 128 + number
+
+
+def exit_code_help(own: Mapping[int, str]) -> str:
+    """Return the exit codes of a command, for its --help.
+
+    Args:
+        own: those that it alone has, or says more about.
+    """
+    codes = {**_EXIT_CODES, **own}
+    return "Exit codes: " + "; ".join(f"{code} {codes[code]}" for code in sorted(codes)) + "."
+
+
+def run_command(
+    name: str,
+    parse: Callable[[], Any],
+    carry_out: Callable[[Any], Optional[int]],
+    mistakes: Tuple[Type[Exception], ...] = (ValueError, OSError),
+) -> NoReturn:
+    """Run a command to its end, and exit.
+
+    Args:
+        name: what the user typed; begins the line of an error.
+        parse: returns the options, or the exit code where --help was all.
+        carry_out: takes the options; returns the exit code, None for DONE.
+        mistakes: what its user can mend, besides the exceptions of our own packages, those that
+            carry an `exit_code`, a full memory, and a library that an ImportError asks for.
+    """
+    try:
+        with on_signals(_stop):
+            options = parse()
+            code = options if isinstance(options, int) else carry_out(options)
+            sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        code = complain(name, stop if isinstance(stop, Stopped) else Stopped())
+    except BrokenPipeError:  # `| head` has seen enough; Python would flush once more, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except Exception as error:
+        if not (isinstance(error, mistakes) or _is_told(error)):
+            raise
+        code = complain(name, error)
+    sys.exit(code)
+
+
+def _stop(number: int, frame: Optional[FrameType]) -> NoReturn:
+    raise Stopped(number)
+
+
+def _is_told(error: Exception) -> bool:
+    asks_for_a_library = isinstance(error, ImportError) and error.name is None
+    is_ours = type(error).__module__.startswith(_OURS)
+    return (
+        isinstance(error, MemoryError) or asks_for_a_library or is_ours
+        or hasattr(error, "exit_code")
+    )  # fmt: skip
+
+
+def complain(name: str, error: object) -> int:
+    """Print an error as the one line that a command's user sees, and return its exit code."""
+    # Click's errors know more than their str().
+    text = " ".join(printable(getattr(error, "format_message", error.__str__)()).split())
+    print(f"{name}: {text[:_LONGEST] or type(error).__name__}", file=sys.stderr, flush=True)
+    return int(getattr(error, "exit_code", FAILED))
+
+
+@contextlib.contextmanager
+def on_signals(handler: Handler) -> Iterator[None]:
+    """Give Ctrl-C, SIGTERM and SIGHUP to a handler meanwhile; what is ignored (nohup) stays so.
+
+    Outside of the main thread signals cannot be caught, and none is.
+    """
+    before: Dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+@contextlib.contextmanager
+def noting_signals() -> Iterator[List[int]]:
+    """Yield a list that gets the exit code of the first signal, which ends nothing by itself.
+
+    A second signal does what it did before.
+    """
+    noted: List[int] = []
+    with contextlib.ExitStack() as stack:
+
+        def note(number: int, frame: Optional[FrameType]) -> None:
+            noted.append(128 + number)
+            stack.close()
+
+        stack.enter_context(on_signals(note))
+        yield noted

@@ -1,0 +1,140 @@
+"""How a command ends, tried on commands of two lines in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastseg_runtime.arrays.command import UsageError, noting_signals, run_command
+from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.engines.opening import NoBackendError
+
+SLEEPER = (
+    "import time\nfrom fastseg_runtime.arrays.command import run_command\n"
+    "def work(options):\n"
+    "    try:\n"
+    "        print('ready', flush=True)\n"
+    "        time.sleep(60)\n"
+    "    finally: print('cleaned up', flush=True)\n"
+    "run_command('try', list, work)\n"
+)
+
+
+def end_of(
+    raised: BaseException | int | None, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    """The exit code and stderr of a command that raises or returns something."""
+
+    def carry_out(options: Any) -> Any:
+        if isinstance(raised, BaseException):
+            raise raised
+        return raised
+
+    with pytest.raises(SystemExit) as ended:
+        run_command("try", list, carry_out)
+    return int(ended.value.code or 0), capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, 3, 8])
+def test_the_exit_code_is_what_the_command_returns(
+    code: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end_of(code, capsys) == (code or 0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ValueError("no class 7; expected 0 to 3"), 1, "no class 7; expected 0 to 3"),
+        (FileNotFoundError(2, "No such file", "a.png"), 1, "[Errno 2] No such file: 'a.png'"),
+        (UsageError("two bundles"), 2, "two bundles"),
+        (BundleError("damaged\nin its middle"), 1, "damaged in its middle"),
+        (NoBackendError("nothing runs here", []), 1, "nothing runs here"),
+        (ImportError("needs onnx: pip install 'fastseg-edge[onnx]'"), 1, "fastseg-edge[onnx]'"),
+        (MemoryError(), 1, "MemoryError"),
+        (ValueError("\x1b[2J\u202efor a terminal"), 1, r"\u001b[2J\u202efor a terminal"),
+        (ValueError("x" * 5000), 1, "x" * 2000),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    got, err = end_of(error, capsys)
+    assert got == code
+    assert err.startswith("try: ") and err.endswith(f"{said}\n") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [RuntimeError("x"), KeyError("x"), TypeError("x"), AssertionError(), ZeroDivisionError(),
+     ModuleNotFoundError("No module named 'x'", name="x"), NotImplementedError()],
+    ids=lambda bug: type(bug).__name__,
+)  # fmt: skip
+def test_a_mistake_of_ours_is_left_to_python_which_shows_its_trace(bug: Exception) -> None:
+    def carry_out(options: Any) -> int:
+        raise bug
+
+    with pytest.raises(type(bug)):
+        run_command("try", list, carry_out)
+
+
+def test_a_command_may_call_fewer_exceptions_its_users_mistakes() -> None:
+    def carry_out(options: Any) -> int:
+        raise ValueError("of ours")
+
+    with pytest.raises(ValueError, match="of ours"):
+        run_command("try", list, carry_out, mistakes=(OSError,))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_in_order_with_its_own_code(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SLEEPER]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (128 + number, "cleaned up\n", "try: stopped\n")
+
+
+def test_under_nohup_a_hangup_ends_nothing() -> None:
+    command = ["nohup", sys.executable, "-c", SLEEPER]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 143
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "c.py").write_text(
+        "from fastseg_runtime.arrays.command import run_command\n"
+        "run_command('try', list, lambda options: print('line\\n' * 100_000))\n"
+    )
+    done = subprocess.run(
+        f"{sys.executable} c.py | head -1", shell=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("line\n", "")
+
+
+def test_the_first_signal_is_noted_and_the_second_obeyed() -> None:
+    with pytest.raises(KeyboardInterrupt), noting_signals() as noted:
+        assert noted == []
+        os.kill(os.getpid(), signal.SIGINT)
+        assert noted == [130]
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_signals_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with noting_signals() as noted:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert noted == [143] and signal.getsignal(signal.SIGTERM) is before
