@@ -28,10 +28,8 @@ from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
 from fastseg.network import name_of
 from fastseg.normalization import parse_normalization
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.default_source import default_checkpoint
 from fastseg_exporters.convert.progress import ExportProgress
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource, default_checkpoint
 from fastseg_exporters.export import Outcome, Plan, export_bundle
 from fastseg_exporters.gate.compare import compare_bundle
 from fastseg_exporters.tables import (

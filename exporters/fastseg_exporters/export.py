@@ -23,11 +23,9 @@ from fastseg_targets.profile import Target
 
 from fastseg import FastSegNet, Network
 from fastseg.deploy import OutputKind
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.default_data import recorded_data, unseen_split
 from fastseg_exporters.convert.job import Converted, Job, run_job, run_variants
 from fastseg_exporters.convert.progress import Progressing, silent
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource, recorded_data, unseen_split
 from fastseg_exporters.gate.artifact_record import bounds_ms, members, record
 from fastseg_exporters.gate.bundle_writer import (
     check_writable,

@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.bundle_writer import read_members, write_bundle
 from fastseg_runtime import RealtimeSegmentation

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.job import ConversionError, Job, run_job
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.tables import is_installed
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_targets.profile import Target, load_target, target_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.onnx.to_onnx import take_bytes
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 

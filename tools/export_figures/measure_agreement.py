@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx
 import onnxruntime
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import deploy_graph
+from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.gate.reference import reference_logits
 from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
 from fastseg_exporters.onnx.to_onnx_int8 import quantize

@@ -12,8 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_targets.profile import select_targets
 from rich.console import Console

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify

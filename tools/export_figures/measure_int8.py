@@ -14,8 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import verify

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import Request, load_exporter
 from fastseg_exporters.convert.job import Converted
+from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.gate.artifact_record import members, record
 from fastseg_exporters.gate.bundle_writer import write_bundle
 from fastseg_exporters.gate.first_manifest import describe_network, now

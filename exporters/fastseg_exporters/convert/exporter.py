@@ -20,7 +20,7 @@ from fastseg_targets.profile import Target
 
 from fastseg import DeployGraph, Network
 from fastseg.deploy import OutputKind
-from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import Calibration
 
 EXPORTERS = {
     "onnx": "fastseg_exporters.onnx.to_onnx:export",

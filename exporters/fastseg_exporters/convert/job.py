@@ -25,9 +25,8 @@ from fastseg_targets.profile import Target
 
 from fastseg.deploy import OutputKind
 from fastseg.own_code import describe_error, place_of
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, load_exporter
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 
 LOG_LINES_SHOWN, LOG_LINE_WIDTH = 15, 500
 MAX_REFUSAL = 2000  # letters

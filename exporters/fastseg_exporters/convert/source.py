@@ -1,12 +1,21 @@
-"""How a network was named, as plain data that a child process can open again."""
+"""What a user names, as plain data: the network and its images; and what is taken where none is."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
 
-from fastseg import Network, open_network
+from fastseg import CheckpointError, CheckpointInfo, Network, open_network, pretrained
+from fastseg.data import DataError, open_dataset
 from fastseg.normalization import Normalization
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+DATA_KEY = "data"  # in CheckpointInfo.training: the data set as fastseg-train was given it
 
 
 @dataclass(frozen=True)
@@ -33,3 +42,119 @@ class NetworkSource:
             self.output_name,
             self.threshold,
         )
+
+
+def default_checkpoint(folder: Path) -> tuple[str, str]:
+    """Return a network for open_network() and where it comes from, in words.
+
+    The newest runs/*/model.safetensors below the folder, else the best network that ships.
+
+    Raises:
+        CheckpointError: there is none; the message says how to train one.
+    """
+    runs = sorted(folder.glob("runs/*/model.safetensors"), key=lambda path: path.stat().st_mtime)
+    if runs:
+        return str(runs[-1]), "the newest run here"
+    shipped = pretrained.default()
+    if shipped is not None:
+        return shipped, "shipped with fastseg"
+    raise CheckpointError(
+        f"no runs/*/model.safetensors in {folder}, and no network ships yet; train one in two "
+        "minutes: fastseg-train --data synthetic --model nano --minutes 2"
+    )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where calibration images come from.
+
+    Attributes:
+        data: a data set ("camvid:PATH"), whose training split is used, or a folder of images;
+            None: generated scenes.
+        count: how many, spread evenly over what there is.
+    """
+
+    data: str | None = None
+    count: int = 64
+
+    def images(self, width: int, height: int) -> Iterator[Array]:
+        """Yield uint8 RGB images (1, height, width, 3), one in memory at a time.
+
+        Raises:
+            DataError: no image there, or one that cannot be read.
+        """
+        data = self.data or "synthetic"
+        folder = Path(data)
+        for image_HW3 in self._folder(folder) if folder.is_dir() else self._training_split(data):
+            yield np.ascontiguousarray(resize_bilinear(image_HW3, width, height))[None]
+
+    def _training_split(self, data: str) -> Iterator[Array]:
+        dataset = open_dataset(data, "train")
+        for index in _spread(len(dataset), self.count):
+            yield dataset[index].image_HW3
+
+    def _folder(self, folder: Path) -> Iterator[Array]:
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise DataError(
+                f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}) to calibrate on"
+            )
+        for index in _spread(len(files), self.count):
+            data = np.fromfile(files[index], np.uint8)
+            image_HW3 = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+            if image_HW3 is None:
+                raise DataError(f"{files[index]} is not an image that can be read; remove it")
+            yield image_HW3[..., ::-1]
+
+
+def _spread(available: int, wanted: int) -> list[int]:
+    """Return indices spread evenly over what there is."""
+    count = min(available, wanted)
+    return [index * available // count for index in range(count)]
+
+
+@dataclass(frozen=True)
+class RecordedData:
+    """What a checkpoint says of its data.
+
+    Attributes:
+        spec: for open_dataset(); None where nothing is recorded, or what is cannot be used here.
+        note: a line for the user; "" where nothing is recorded.
+    """
+
+    spec: str | None = None
+    note: str = ""
+
+
+def recorded_data(info: CheckpointInfo) -> RecordedData:
+    """Return the data set that a checkpoint was trained on, if it is still where it was."""
+    spec = info.training.get(DATA_KEY)
+    if not isinstance(spec, str):
+        return RecordedData()
+    if reason := why_unusable(spec, info.trained_on, len(info.classes)):
+        return RecordedData(note=f"the data of the training cannot be used here: {reason}")
+    return RecordedData(spec, f"images to calibrate and verify on: {spec}, as in the training")
+
+
+def why_unusable(spec: str, trained_on: str, num_classes: int) -> str | None:
+    """Return why a data set cannot serve here, or None if it can.
+
+    Args:
+        spec: for open_dataset().
+        trained_on: data set and split of the training, as CheckpointInfo has it.
+        num_classes: of the network.
+    """
+    try:
+        open_dataset(spec, "train")
+        found = len(open_dataset(spec, unseen_split(trained_on, spec)).classes)
+    except (DataError, OSError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    if found != num_classes:
+        return f"{spec} has {found} classes, the network {num_classes}"
+    return None
+
+
+def unseen_split(trained_on: str, spec: str | None) -> str:
+    """Return the split of a data set whose pictures the training has not seen."""
+    kind = (spec or "").partition(":")[0]
+    return "test" if trained_on == f"{kind} trainval" else "val"

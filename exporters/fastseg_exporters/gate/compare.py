@@ -15,8 +15,8 @@ from fastseg_runtime.engines.opening import NoBackendError
 from fastseg_runtime.engines.selection import made_for
 
 from fastseg import Network
-from fastseg_exporters.convert.default_data import unseen_split, why_unusable
 from fastseg_exporters.convert.progress import Progressing, silent
+from fastseg_exporters.convert.source import unseen_split, why_unusable
 from fastseg_exporters.gate.proof import proving_backend
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify

@@ -4,8 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_targets.profile import Target, load_target, parse_target

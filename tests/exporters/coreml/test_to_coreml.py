@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request
+from fastseg_exporters.convert.source import Calibration
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.palette import numbered_classes

@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.bundle_writer import read_members, write_bundle
 from fastseg_exporters.gate.compare import Comparison, compare_bundle

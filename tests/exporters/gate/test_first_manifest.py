@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.bundle_writer import entry, pack_selftests, read_members, write_bundle
 from fastseg_exporters.gate.first_manifest import hard_images, selftest_scenes

@@ -4,10 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import ExportedArtifact
 from fastseg_exporters.convert.job import Converted, Job
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate.ladder import GateError, Tools, climb_down, rank_layers
 from fastseg_exporters.gate.verify import Verification
 from fastseg_targets.profile import parse_target

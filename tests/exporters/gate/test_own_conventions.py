@@ -9,9 +9,8 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import Request, load_exporter
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.compare import compare_bundle
 from fastseg_exporters.gate.proof import proving_backend

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.calibration import Calibration
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.reader import open_bundle

@@ -4,10 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.job import Job, run_job
 from fastseg_exporters.convert.progress import silent
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate.first_manifest import describe_network, selftest_scenes
 from fastseg_exporters.gate.proof import Prover, proving_backend
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner

@@ -5,9 +5,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.job import Job, run_job
-from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_targets.profile import load_target, target_names
 
 pytestmark = pytest.mark.slow

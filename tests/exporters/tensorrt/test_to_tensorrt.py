@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from fastseg_exporters.convert.calibration import Calibration
 from fastseg_exporters.convert.exporter import Request
+from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.onnx.to_onnx import to_onnx
 from fastseg_exporters.tensorrt.graph import fit_for_tensorrt
 from fastseg_exporters.tensorrt.to_tensorrt import export, tensorrt_onnx, to_half

@@ -63,8 +63,7 @@ def target_for(device: Device) -> Target:
 def _open_default() -> tuple[Any, Any, str]:
     """Return the source of the network that is taken, the network, and where it comes from."""
     try:
-        from fastseg_exporters.convert.default_source import default_checkpoint
-        from fastseg_exporters.convert.source import NetworkSource
+        from fastseg_exporters.convert.source import NetworkSource, default_checkpoint
 
         from fastseg import CheckpointError
     except ImportError as error:

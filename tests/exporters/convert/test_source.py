@@ -1,21 +1,25 @@
-"""Calibration images: where they come from, and that memory does not grow with their number."""
+"""Images to calibrate and verify on: where they come from, what is taken where none are named."""
 
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
-from fastseg_exporters.convert.calibration import Calibration
+from fastseg_exporters.convert.source import Calibration, RecordedData, recorded_data, unseen_split
 from fastseg_exporters.onnx.to_onnx import float_graph
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
 
-from fastseg import DeployGraph, FastSegNet
+from fastseg import CheckpointInfo, DeployGraph, FastSegNet
+from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg.data import DataError
+
+CLASSES = numbered_classes(3)
 
 
 def test_a_folder_of_images_is_spread_over_and_resized(tmp_path: Path) -> None:
@@ -86,3 +90,51 @@ def test_int8_holds_one_image_at_a_time() -> None:
     quantize(model, images(), 128.0, 64.0)
     assert len(alive) == 12
     assert max(alive) <= 1
+
+
+def info(data: Any, trained_on: str = "folder train") -> CheckpointInfo:
+    training = {} if data is None else {"data": data}
+    return CheckpointInfo("nano", CLASSES, training=training, trained_on=trained_on)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    """A folder with three classes and one picture in each split."""
+    (tmp_path / "classes.txt").write_text("road\nsky\ncar\n")
+    for split in ("train", "val", "test"):
+        for part, shape in (("images", (8, 8, 3)), ("labels", (8, 8))):
+            folder = tmp_path / split / part
+            folder.mkdir(parents=True)
+            assert cv2.imwrite(str(folder / "0.png"), np.zeros(shape, np.uint8))
+    return f"folder:{tmp_path}"
+
+
+def test_the_data_of_the_training_is_taken_where_it_still_is(dataset: str) -> None:
+    found = recorded_data(info(dataset))
+    assert found.spec == dataset
+    assert "as in the training" in found.note
+
+
+def test_data_that_are_gone_are_named_and_left(dataset: str) -> None:
+    found = recorded_data(info(f"{dataset}/moved"))
+    assert found.spec is None
+    assert "cannot be used here" in found.note
+    assert "moved" in found.note
+
+
+def test_data_with_other_classes_are_left_too(dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    found = recorded_data(info(dataset))
+    assert found.spec is None
+    assert "has 2 classes, the network 3" in found.note
+
+
+@pytest.mark.parametrize("data", [None, 3, ["camvid"]])
+def test_a_checkpoint_that_records_none_is_no_surprise(data: Any) -> None:
+    assert recorded_data(info(data)) == RecordedData()
+
+
+def test_pictures_that_were_trained_on_are_not_verified_on() -> None:
+    assert unseen_split("camvid train", "camvid:here") == "val"
+    assert unseen_split("camvid trainval", "camvid:here") == "test"
+    assert unseen_split("camvid trainval", "folder:elsewhere") == "val"
