@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastseg_exporters.convert.job import ConversionError, Job, run_job
+from fastseg_exporters.convert.exporter import ConversionError
+from fastseg_exporters.convert.job import Job, run_job
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.tables import is_installed
 from fastseg_runtime.bundle.palette import numbered_classes

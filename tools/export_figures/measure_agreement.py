@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx
 import onnxruntime
-from fastseg_exporters.convert.exporter import deploy_graph
 from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.gate.reference import reference_logits
 from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
@@ -64,7 +63,7 @@ def pictures(data: str, network: Network) -> list[Array]:
 
 def measure(network: Network, data: str, ranges: str | None) -> Iterator[tuple[str, list[float]]]:
     """Yield what the pictures are of, and the mean agreement with PyTorch for each fault."""
-    graph = deploy_graph(network)
+    graph = network.graph()
     images = Calibration(ranges, CALIBRATED).images(graph.width, graph.height)
     sound = quantize(float_graph(graph), images, graph.mean, graph.std)
     for spec in (data, "synthetic"):

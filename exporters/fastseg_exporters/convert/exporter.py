@@ -33,6 +33,10 @@ ENTRY_POINTS = "fastseg.exporters"
 T = TypeVar("T")
 
 
+class ConversionError(RuntimeError):
+    """Nothing came of a conversion; the message says why."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked of an exporter.

@@ -25,7 +25,12 @@ from fastseg_targets.profile import Target
 
 from fastseg.deploy import OutputKind
 from fastseg.own_code import describe_error, place_of
-from fastseg_exporters.convert.exporter import ExportedArtifact, Request, load_exporter
+from fastseg_exporters.convert.exporter import (
+    ConversionError,
+    ExportedArtifact,
+    Request,
+    load_exporter,
+)
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 
 LOG_LINES_SHOWN, LOG_LINE_WIDTH = 15, 500
@@ -34,10 +39,6 @@ POLL_S = 0.2
 MEASURED = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 REFUSAL = "refusal.txt"  # in the job's folder: why nothing came of it, on one line
 VARIANTS = "keep_floats"  # in job.json, beside the fields of Job
-
-
-class ConversionError(RuntimeError):
-    """A conversion failed; the message says why, and where its whole log is."""
 
 
 @dataclass(frozen=True)

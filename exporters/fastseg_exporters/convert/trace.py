@@ -1,64 +1,81 @@
-"""The deploy graph as coremltools takes it, and where in the network each of its steps is from."""
+"""Where in a network a converter fails, and where its Python looks at values of the picture.
 
-from collections.abc import Callable, Iterable
+An ONNX graph is recorded from one run on an empty picture: `if x.mean() > 0.5:` would be decided
+by that picture for all others, and `x / x.max().item()` divided by its maximum, silently.
+"""
+
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from fastseg.deploy import DeployGraph
-from fastseg_exporters.convert.value_reads import why_untraceable
+from fastseg.fold import tensors_in
+from fastseg.own_code import describe_error
 
-
-class ConversionError(RuntimeError):
-    """The network has something that Core ML cannot take."""
-
-
-class ImageGraph(nn.Module):
-    """The deploy graph behind its normalisation, which Core ML does as it reads the image."""
-
-    def __init__(self, graph: DeployGraph) -> None:
-        super().__init__()
-        self.core = graph.core
-        self._upsample: Callable[[Tensor], Tensor] | None = (
-            graph.upsample if graph.output == "classes" else None
-        )
-
-    def forward(self, image_N3HW: Tensor) -> Tensor:
-        """Return ids (N, h, w) or logits (N, K, h, w) for a normalised image."""
-        logits_NKhw: Tensor = self.core(image_N3HW)
-        if self._upsample is None:
-            return logits_NKhw
-        return self._upsample(logits_NKhw).argmax(dim=1)
+READERS = {
+    *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__contains__", "__array__"),
+    *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
+}
+_NOT_THE_NETWORKS = (str(Path(torch.__file__).parent), __file__)
 
 
-def trace(graph: DeployGraph) -> ExportedProgram:
-    """Export the graph with torch, its input a normalised image (1, 3, H, W).
+def first_value_read(module: nn.Module, image: Tensor) -> str:
+    """Return the first line that looks at a value which depends on the image; "" if none does."""
+    reads = _Reads(image)
+    with torch.no_grad(), reads:
+        module(image)
+    return reads.place
 
-    Raises:
-        ConversionError: torch.export cannot follow the network's Python.
-    """
-    example_13HW = torch.zeros(1, 3, graph.height, graph.width)
+
+def why_untraceable(module: nn.Module, image: Tensor, error: BaseException) -> str:
+    """Return why torch could not follow a module: the line that reads a value, or its own words."""
     try:
-        exported = torch.export.export(ImageGraph(graph).eval(), (example_13HW,))
-        program: ExportedProgram = exported.run_decompositions({})
-    except Exception as error:  # torch raises many kinds, whatever the network's code does
-        reason = why_untraceable(graph.core, example_13HW, error)
-        raise ConversionError(f"torch.export cannot trace the network: {reason}") from error
-    for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten.alias.default:  # slices that cut nothing off
-            node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
-        if node.target is torch.ops.aten.max_pool2d.default and len(node.args) == 2:
-            node.args = (*node.args, node.args[1])  # the stride, which coremltools wants to see
-    return program
+        place = first_value_read(module, image)
+    except Exception:  # what the module itself raises is in `error`
+        place = ""
+    if not place:
+        return describe_error(error)
+    return (
+        "its Python looks at values of the picture; use torch.where or a tensor in place of "
+        + place
+    )
 
 
-def has_grouped_transpose(program: ExportedProgram) -> bool:
-    """Return whether there is a transposed convolution with groups."""
-    transposed = torch.ops.aten.conv_transpose2d.input
-    groups = [node.args[6:7] for node in program.graph.nodes if node.target is transposed]
-    return any(given and given[0] != 1 for given in groups)
+class _Reads(TorchFunctionMode):
+    """Follows what is computed from the image, and notes where Python takes a value of it."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.place = ""
+        self._from_image = WeakTensorKeyDictionary()
+        self._from_image[image] = True
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = list(tensors_in((args, kwargs)))
+        result = func(*args, **(kwargs or {}))
+        if any(tensor in self._from_image for tensor in given):
+            if func.__name__ in READERS and not self.place:
+                self.place = _place()
+            # What gives nothing back has written into its first argument.
+            for tensor in tensors_in(given[0] if result is None else result):
+                self._from_image[tensor] = True
+        return result
+
+
+def _place() -> str:
+    """Return the innermost line of the network's own code: "nets.py:12: if y.mean() > 0.5:"."""
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith(_NOT_THE_NETWORKS):
+            return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+    return "torch's own code"
 
 
 def describe_step(program: ExportedProgram, names: Iterable[str]) -> str:

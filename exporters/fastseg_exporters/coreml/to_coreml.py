@@ -5,32 +5,38 @@ index into a palette of its layer. All compute in fp16. The same network and opt
 same bytes.
 """
 
+import json
 import logging
 import re
+import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import describe_usage
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from fastseg import DeployGraph, Network, __version__
-from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
-from fastseg_exporters.convert.trace import (
+from fastseg_exporters.convert.exporter import (
     ConversionError,
-    describe_step,
-    has_grouped_transpose,
-    trace,
+    ExportedArtifact,
+    Request,
+    parse_options,
+    versions,
 )
+from fastseg_exporters.convert.trace import describe_step, why_untraceable
 from fastseg_exporters.coreml.backend_mil import read_program
 from fastseg_exporters.coreml.mil_evaluator import unknown_operations
 from fastseg_exporters.coreml.mil_program import Operation, Program
-from fastseg_exporters.coreml.package import PackageText, describe, save
 from fastseg_exporters.coreml.palette import palettize
 
 try:
@@ -46,6 +52,13 @@ PALETTE_BITS = (1, 2, 4, 6, 8)  # what iOS 16 has
 MIN_COREMLTOOLS = "9.0"  # the oldest that read packages back; none has run them, on no Mac
 # Of a transposed convolution with groups these passes scale the wrong channels (coremltools 9.0).
 _MIX_UP_GROUPS = ("common::fuse_conv_batchnorm", "common::fuse_conv_scale")
+# What Xcode's preview of segmentation networks reads:
+# https://apple.github.io/coremltools/docs-guides/source/xcode-model-preview-types.html
+PREVIEW_TYPE = "com.apple.coreml.model.preview.type"
+PREVIEW_PARAMS = "com.apple.coreml.model.preview.params"
+CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
+# Identifiers in the package's own manifest are made from paths within this namespace.
+NAMESPACE = uuid.UUID("0b5d2f2e-6d0c-5f43-9a55-7f2d2e6c1f10")
 _FAILED_STEP = re.compile(r"Unsupported fx node (\w+)|\(located at: '(\w+)'\)")
 
 
@@ -81,6 +94,53 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         toolchain=versions("torch", "coremltools", "numpy"),
         layers=quantized_layers(program),
     )
+
+
+class ImageGraph(nn.Module):
+    """The deploy graph behind its normalisation, which Core ML does as it reads the image."""
+
+    def __init__(self, graph: DeployGraph) -> None:
+        super().__init__()
+        self.core = graph.core
+        self._upsample: Callable[[Tensor], Tensor] | None = (
+            graph.upsample if graph.output == "classes" else None
+        )
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """Return ids (N, h, w) or logits (N, K, h, w) for a normalised image."""
+        logits_NKhw: Tensor = self.core(image_N3HW)
+        if self._upsample is None:
+            return logits_NKhw
+        return self._upsample(logits_NKhw).argmax(dim=1)
+
+
+def trace(graph: DeployGraph) -> ExportedProgram:
+    """Export the graph with torch, its input a normalised image (1, 3, H, W).
+
+    Raises:
+        ConversionError: torch.export cannot follow the network's Python.
+    """
+    example_13HW = torch.zeros(1, 3, graph.height, graph.width)
+    try:
+        exported = torch.export.export(ImageGraph(graph).eval(), (example_13HW,))
+        program: ExportedProgram = exported.run_decompositions({})
+    except Exception as error:  # torch raises many kinds, whatever the network's code does
+        reason = why_untraceable(graph.core, example_13HW, error)
+        raise ConversionError(f"torch.export cannot trace the network: {reason}") from error
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten.alias.default:  # slices that cut nothing off
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+        if node.target is torch.ops.aten.max_pool2d.default and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])  # the stride, which coremltools wants to see
+    return program
+
+
+def has_grouped_transpose(program: ExportedProgram) -> bool:
+    """Return whether there is a transposed convolution with groups."""
+    transposed = torch.ops.aten.conv_transpose2d.input
+    groups = [node.args[6:7] for node in program.graph.nodes if node.target is transposed]
+    return any(given and given[0] != 1 for given in groups)
 
 
 def convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
@@ -192,6 +252,25 @@ def _names_from(operation: Operation, program: Program) -> Iterator[str]:
         yield later.results[0].name
 
 
+@dataclass(frozen=True)
+class PackageText:
+    """What Xcode shows of a package, and what its preview draws with.
+
+    Attributes:
+        description: one line.
+        author: who made it.
+        licence: of the weights, the data's licence included.
+        version: of the weights.
+        classes: names and colours, in the order of ids.
+    """
+
+    description: str
+    author: str
+    licence: str
+    version: str
+    classes: Sequence[ClassInfo]
+
+
 def package_text(network: Network) -> PackageText:
     """Return what Xcode shows of the network."""
     info = network.info
@@ -205,3 +284,49 @@ def package_text(network: Network) -> PackageText:
         version=network.sha256[:12],
         classes=info.classes,
     )
+
+
+def describe(model: Any, text: PackageText) -> None:
+    """Write the texts into a coremltools MLModel whose output is "classes" or "logits"."""
+    model.short_description, model.author = text.description, text.author
+    model.license, model.version = text.licence, text.version
+    model.input_description["image"] = "RGB image; normalised inside the network"
+    (output,) = (entry.name for entry in model.get_spec().description.output)
+    model.output_description[output] = {
+        "classes": f"class id of each pixel, (1, H, W), 0 to {len(text.classes) - 1}",
+        "logits": "scores (1, K, h, w); upsample, then take the largest along K",
+    }[output]
+    metadata = model.user_defined_metadata
+    metadata[PREVIEW_TYPE] = "imageSegmenter"
+    metadata[PREVIEW_PARAMS] = json.dumps(
+        {
+            "labels": [entry.name for entry in text.classes],
+            "colors": ["#{:02X}{:02X}{:02X}".format(*entry.color) for entry in text.classes],
+        }
+    )
+    metadata.pop(CONVERSION_DATE, None)  # the same network gives the same bytes tomorrow
+
+
+def save(model: Any, package: Path) -> None:
+    """Save an MLModel as an .mlpackage, byte for byte the same every time."""
+    shutil.rmtree(package, ignore_errors=True)
+    model.save(str(package))
+    program = package / "Data/com.apple.CoreML/model.mlmodel"
+    program.write_bytes(model.get_spec().SerializeToString(deterministic=True))
+    program.chmod(0o644)
+    _fix_identifiers(package / "Manifest.json")
+    # A table for ExecuTorch's debugger that Core ML's manifest does not list.
+    (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+
+
+def _fix_identifiers(manifest: Path) -> None:
+    table = json.loads(manifest.read_text(encoding="utf-8"))
+    new_ids = {
+        old: str(uuid.uuid5(NAMESPACE, item["path"]))
+        for old, item in table["itemInfoEntries"].items()
+    }
+    table["itemInfoEntries"] = {
+        new_ids[old]: item for old, item in table["itemInfoEntries"].items()
+    }
+    table["rootModelIdentifier"] = new_ids[table["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(table, indent=4, sort_keys=True) + "\n", encoding="utf-8")

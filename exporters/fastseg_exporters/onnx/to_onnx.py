@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from fastseg import DeployGraph, Network
 from fastseg.own_code import place_of
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
-from fastseg_exporters.convert.trace import describe_step
-from fastseg_exporters.convert.value_reads import first_value_read
+from fastseg_exporters.convert.trace import describe_step, first_value_read
 from fastseg_exporters.gate.first_manifest import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for

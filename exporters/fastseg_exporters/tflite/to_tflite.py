@@ -13,9 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from fastseg import DeployGraph
-from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
-from fastseg_exporters.convert.trace import describe_step
-from fastseg_exporters.convert.value_reads import why_untraceable
+from fastseg_exporters.convert.exporter import (
+    ConversionError,
+    ExportedArtifact,
+    Request,
+    parse_options,
+    versions,
+)
+from fastseg_exporters.convert.trace import describe_step, why_untraceable
 from fastseg_exporters.tflite import to_tflite_quantized
 from fastseg_exporters.tflite.to_tflite_graph import layer_names, shorten_names
 
@@ -34,10 +39,6 @@ MIN_LITERT, MIN_TFLITE_RUNTIME = "1.0", "2.14"
 # 2.14, the last there is, decides 2.2 % more of a black frame's pixels otherwise than PyTorch.
 MIN_TFLITE_RUNTIME_INT8 = "2.15"
 _FAILED_STEP = re.compile(r"While executing %(\w+)")
-
-
-class ConversionError(RuntimeError):
-    """The network has something that TFLite cannot take."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.job import ConversionError, Converted, Job, run_job, run_variants
+from fastseg_exporters.convert.exporter import ConversionError
+from fastseg_exporters.convert.job import Converted, Job, run_job, run_variants
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_targets.profile import load_target, parse_target
 

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from fastseg import DeployGraph
 
 pytest.importorskip("coremltools", reason="needs coremltools: pip install 'fastseg-edge[coreml]'")
-from fastseg_exporters.convert.trace import trace
 from fastseg_exporters.coreml import to_coreml
 from fastseg_exporters.coreml.backend_mil import read_program
 from fastseg_exporters.coreml.mil_evaluator import Evaluator
-from fastseg_exporters.coreml.package import save
+from fastseg_exporters.coreml.to_coreml import save, trace
 
 pytestmark = [
     pytest.mark.slow,

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.exporter import ExportedArtifact, Request
+from fastseg_exporters.convert.exporter import ConversionError, ExportedArtifact, Request
 from fastseg_exporters.convert.source import Calibration
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
@@ -31,10 +31,9 @@ from fastseg.data.generated.street.scene import draw_street
 from fastseg.network import hash_weights
 
 pytest.importorskip("coremltools", reason="needs coremltools: pip install 'fastseg-edge[coreml]'")
-from fastseg_exporters.convert.trace import ConversionError
 from fastseg_exporters.coreml import to_coreml
 from fastseg_exporters.coreml.backend_mil import MilBackend, read_program
-from fastseg_exporters.coreml.package import CONVERSION_DATE, PREVIEW_PARAMS, PREVIEW_TYPE
+from fastseg_exporters.coreml.to_coreml import CONVERSION_DATE, PREVIEW_PARAMS, PREVIEW_TYPE
 
 pytestmark = [
     pytest.mark.slow,  # importing coremltools alone takes five seconds

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.exporter import ExportedArtifact, Request
+from fastseg_exporters.convert.exporter import ConversionError, ExportedArtifact, Request
 from fastseg_exporters.convert.source import Calibration
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
@@ -28,7 +28,6 @@ from fastseg.network import hash_weights
 pytest.importorskip("litert_torch", reason="needs pip install 'fastseg-edge[tflite]'")
 from ai_edge_litert.interpreter import Interpreter
 from fastseg_exporters.tflite import to_tflite
-from fastseg_exporters.tflite.to_tflite import ConversionError
 from fastseg_runtime.engines.backend_litert import LiteRTBackend
 
 pytestmark = [

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_exporters.convert.value_reads import first_value_read
+from fastseg_exporters.convert.trace import first_value_read
 from fastseg_exporters.onnx.to_onnx import float_graph
 from torch import Tensor, nn
 
@@ -51,7 +51,7 @@ FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
 @pytest.mark.parametrize("name", FROZEN)
 def test_a_value_of_the_picture_that_python_reads_is_found(name: str) -> None:
     found = first_value_read(Reading(FROZEN[name]).eval(), torch.zeros(1, 3, 16, 16))
-    assert found.startswith("test_value_reads.py:")
+    assert found.startswith("test_trace.py:")
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
@@ -71,8 +71,6 @@ def test_our_own_networks_are_let_through() -> None:
 
 def test_such_a_network_is_refused_by_its_line() -> None:
     graph = DeployGraph(Reading(FROZEN["if"]), 16, 16).eval()
-    with pytest.raises(
-        ValueError, match=r'looks at values.*test_value_reads\.py:\d+: "if"'
-    ) as said:
+    with pytest.raises(ValueError, match=r'looks at values.*test_trace\.py:\d+: "if"') as said:
         float_graph(graph)
     assert "\n" not in str(said.value)
