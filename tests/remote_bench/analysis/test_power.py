@@ -3,9 +3,7 @@ import pytest
 from fastseg_targets.device import load_device
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_bench.analysis.energy import curves
-from remote_bench.analysis.power import measure_power
-from remote_bench.analysis.total_power import choose_curves, choose_total
+from remote_bench.analysis.power import choose_curves, choose_total, curves, measure_power
 
 RUN = (100.0, 120.0)
 SPANS = {"flat_out": RUN, "idle_before": (90.0, 100.0), "idle_after": (120.0, 130.0)}

@@ -14,19 +14,17 @@ import numpy as np
 from fastseg_targets.device import Device, load_device, recognise
 
 from remote_bench.analysis import conditions
-from remote_bench.analysis.energy import EnergyCurve, curves
+from remote_bench.analysis.conditions import summarise_memory
 from remote_bench.analysis.latency import (
     frame_rate,
     latency_drift,
     sampler_overhead,
     summarise_latency,
 )
-from remote_bench.analysis.memory import summarise_memory
-from remote_bench.analysis.power import measure_power
+from remote_bench.analysis.power import EnergyCurve, Span, curves, measure_power
 from remote_bench.analysis.schema import SchemaError
 from remote_bench.analysis.series import plot_series
 from remote_bench.analysis.stats import Floats
-from remote_bench.analysis.total_power import Span
 from remote_bench.analysis.verdict import judge
 
 SCHEMA = 1

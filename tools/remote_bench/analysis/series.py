@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from fastseg_targets.device import Device
 
-from remote_bench.analysis.energy import EnergyCurve
+from remote_bench.analysis.power import EnergyCurve, Span, Total, choose_curves, choose_total
 from remote_bench.analysis.stats import Floats
-from remote_bench.analysis.total_power import Span, Total, choose_curves, choose_total
 
 _POWER_POINTS = 1000
 
