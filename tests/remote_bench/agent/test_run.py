@@ -16,7 +16,7 @@ import remote_bench.agent
 from remote_bench.agent.board import Board
 from remote_bench.agent.tegrastats_feed import TegrastatsFeed
 from remote_bench.analysis import schema
-from remote_bench.analysis.analysis import summarise
+from remote_bench.analysis.summary import summarise
 
 from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
 

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_bench.analysis.analysis import summarise
 from remote_bench.analysis.requirements import METRICS, parse, value_of
+from remote_bench.analysis.summary import summarise
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""From samples to figures and a verdict. Imports host."""
+"""From what the agent wrote on a board to figures and a verdict. Imports no other room."""

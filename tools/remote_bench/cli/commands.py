@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from remote_bench.analysis import compare as comparing
 from remote_bench.analysis import schema
+from remote_bench.analysis.comparison import compare as compare_reports
 from remote_bench.cli import doctor as doctoring
 from remote_bench.cli import options
 from remote_bench.host.connect import Connector
@@ -15,6 +15,7 @@ from remote_bench.host.console import EXIT_CODE_HELP, log, one_line_errors, out
 from remote_bench.host.errors import INVALID, UsageError
 from remote_bench.host.live import LiveView
 from remote_bench.host.watch import Cancel
+from remote_bench.report.figures import render_comparison
 from remote_bench.run.plan import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -54,11 +55,11 @@ def compare(
     as_json: options.AsJson = False,
 ) -> None:
     """Give the difference of two reports with its confidence interval, or why there is none."""
-    result = comparing.compare(_read(a), _read(b))
+    result = compare_reports(_read(a), _read(b))
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        out.print(comparing.render(result), soft_wrap=True)
+        out.print(render_comparison(result), soft_wrap=True)
     raise typer.Exit(0 if result["comparable"] else INVALID)
 
 

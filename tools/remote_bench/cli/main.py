@@ -17,7 +17,7 @@ from remote_bench.host.console import EXIT_CODE_HELP, complain, one_line_errors,
 from remote_bench.host.errors import INVALID, VALID, BenchError, UsageError
 from remote_bench.host.host import Host
 from remote_bench.host.watch import Cancel, Watch
-from remote_bench.report.results import (
+from remote_bench.report.outcome import (
     Outcome,
     check_requirements,
     exit_code,

@@ -7,7 +7,7 @@ board as it was: the keeper at the other end sees to that.
 
 from typing import Any
 
-from remote_bench.analysis.analysis import failed_result, summarise
+from remote_bench.analysis.summary import failed_result, summarise
 from remote_bench.host.errors import DeviceFailure, MissingRequirement, Unreachable, UsageError
 from remote_bench.host.host import Host
 from remote_bench.host.watch import Cancel, Watch

@@ -10,7 +10,7 @@ from typing import Any
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.bundle.manifest import Manifest
 
-from remote_bench.analysis.analysis import failed_result
+from remote_bench.analysis.summary import failed_result
 from remote_bench.host.cache import cache_folder
 from remote_bench.host.errors import UsageError
 from remote_bench.host.host import Host

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from remote_bench.analysis import schema
-from remote_bench.analysis.analysis import failed_result
+from remote_bench.analysis.summary import failed_result
 from remote_bench.host.errors import DeviceFailure
 from remote_bench.host.watch import Cancel, Watch
 from remote_bench.link.session import AGENT_SILENT_S, Session

@@ -3,8 +3,8 @@ import json
 import random
 
 import pytest
-from remote_bench.analysis.analysis import failed_result, summarise
 from remote_bench.analysis.schema import SchemaError, check, load, parse
+from remote_bench.analysis.summary import failed_result, summarise
 
 ACCURATE = {"images": 2, "agreement": 0.99, "miou": None, "labelled": 0}
 

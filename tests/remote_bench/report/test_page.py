@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_bench.analysis.analysis import failed_result, summarise
+from remote_bench.analysis.summary import failed_result, summarise
 from remote_bench.host.plain import escaped, plain
-from remote_bench.report.report import render_html, write_html
-from remote_bench.report.svg import Line, Span, histogram, time_plot
+from remote_bench.report.page import Line, Span, histogram, render_html, time_plot, write_html
 
 HOSTILE = '"><script>fetch("{0}")</script><img src={0} onerror=alert(1)>\x1b[31m\u202e&amp;</style>'
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

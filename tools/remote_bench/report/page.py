@@ -16,8 +16,8 @@ from fastseg_runtime.arrays.shared_files import write_file
 
 from remote_bench.analysis.stats import Floats
 from remote_bench.host.plain import escaped
-from remote_bench.report.facts import headline, sections
-from remote_bench.report.svg import Line, Span, histogram, time_plot
+from remote_bench.report.figures import headline, sections
+from remote_bench.report.plots import Line, Span, histogram, time_plot
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MOST_LINES = 8  # in one plot

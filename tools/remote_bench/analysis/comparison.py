@@ -11,12 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.arrays.text_table import TextTable
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from remote_bench.analysis.stats import Floats, Interval, bootstrap, interval95, percentile
-from remote_bench.host.plain import plain
 
 # What must be equal within a group for the group not to differ.
 _GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -153,25 +149,3 @@ def _row(name: str, unit: str, a: float, b: float, interval: Interval | None) ->
         "change_ci95": interval,
         "sure": sure,
     }
-
-
-def render(comparison: dict[str, Any]) -> RenderableType:
-    """Return a comparison for the terminal."""
-    if not comparison["comparable"]:
-        lines = [Text("not comparable:", style="bold red")]
-        return Group(*lines, *(Text(f"  {plain(reason)}") for reason in comparison["reasons"]))
-    rows = [
-        (
-            f"{row['metric']} ({row['unit']})",
-            f"{row['a']:.4g}",
-            f"{row['b']:.4g}",
-            f"{row['change']:+.1%}" if row["sure"] else f"{row['change']:+.1%} (noise)",
-            f"{interval[0]:+.1%} to {interval[1]:+.1%}"
-            if (interval := row["change_ci95"])
-            else "too few frames",
-        )
-        for row in comparison["differences"]
-    ]
-    table = TextTable(("metric", "A", "B", "change", "95 % interval"), rows)
-    texts = [text for texts in comparison["differs"].values() for text in texts]
-    return Group(Text(f"what differs: {plain('; '.join(texts)) or 'nothing'}"), table)

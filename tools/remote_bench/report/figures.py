@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastseg_runtime.arrays.text_table import TextTable
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from remote_bench.host.plain import plain
+
 Report = dict[str, Any]
+_STYLES = {"valid": "bold green", "valid_with_notes": "bold yellow", "invalid": "bold red"}
+_SEVERITIES = {"invalid": "red", "note": "yellow", "info": "dim"}
 
 
 @dataclass(frozen=True)
@@ -233,3 +241,46 @@ def _joules(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
+
+
+def render(report: dict[str, Any]) -> RenderableType:
+    """Return the report for rich.print: the verdict and its reasons, then every figure."""
+    # Text, never markup: a board may be called "[red]".
+    verdict = Text(report["verdict"].replace("_", " "), _STYLES[report["verdict"]])
+    verdict.append(f"   {plain(headline(report))}", style="bold")
+    reasons = [
+        Text(f"  {plain(reason['message'])}", _SEVERITIES[reason["severity"]])
+        for reason in report["reasons"]
+    ]
+    board = report["host"] or report["device"]["model"] or "board"
+    return Group(Text(plain(board), "bold"), verdict, *reasons, _figures(report))
+
+
+def _figures(report: dict[str, Any]) -> TextTable:
+    rows = []
+    for section in sections(report):
+        rows.append((section.title, "", ""))
+        rows += [(f"  {plain(r.label)}", plain(r.value), plain(r.note)) for r in section.rows]
+    return TextTable((), rows)
+
+
+def render_comparison(comparison: dict[str, Any]) -> RenderableType:
+    """Return a comparison for the terminal."""
+    if not comparison["comparable"]:
+        lines = [Text("not comparable:", style="bold red")]
+        return Group(*lines, *(Text(f"  {plain(reason)}") for reason in comparison["reasons"]))
+    rows = [
+        (
+            f"{row['metric']} ({row['unit']})",
+            f"{row['a']:.4g}",
+            f"{row['b']:.4g}",
+            f"{row['change']:+.1%}" if row["sure"] else f"{row['change']:+.1%} (noise)",
+            f"{interval[0]:+.1%} to {interval[1]:+.1%}"
+            if (interval := row["change_ci95"])
+            else "too few frames",
+        )
+        for row in comparison["differences"]
+    ]
+    table = TextTable(("metric", "A", "B", "change", "95 % interval"), rows)
+    texts = [text for texts in comparison["differs"].values() for text in texts]
+    return Group(Text(f"what differs: {plain('; '.join(texts)) or 'nothing'}"), table)

@@ -11,7 +11,7 @@ from remote_bench.host.errors import (
     UsageError,
 )
 from remote_bench.host.watch import Interrupted
-from remote_bench.report.results import check_requirements, deployment, document, exit_code
+from remote_bench.report.outcome import check_requirements, deployment, document, exit_code
 
 ERRORS = [BenchError, UsageError, Unreachable, HostKeyRefused, MissingRequirement, DeviceFailure,
           BoardBusy, Interrupted]  # fmt: skip

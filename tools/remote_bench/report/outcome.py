@@ -1,9 +1,16 @@
-"""What a command prints and the code it exits with, from what came of each board."""
+"""What a command prints, records and exits with, from what came of each board."""
 
+from __future__ import annotations
+
+import dataclasses
 import json
+import os
 import shlex
+import zipfile
 from pathlib import Path
 from typing import Any
+
+from fastseg_runtime.bundle.reader import MANIFEST, open_bundle
 
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.console import complain, log, out
@@ -16,9 +23,8 @@ from remote_bench.host.errors import (
     Unreachable,
 )
 from remote_bench.host.plain import plain
-from remote_bench.report.record import record
-from remote_bench.report.report import write_html
-from remote_bench.report.summary import render
+from remote_bench.report.figures import render
+from remote_bench.report.page import write_html
 
 Outcome = dict[str, Any] | BenchError  # a report, or why there is none
 # Kind of a report's error -> the exception with its exit code; all others are a DeviceFailure.
@@ -128,3 +134,51 @@ def record_all(outcomes: dict[str, Outcome]) -> None:
         except ValueError as error:
             raise BenchError(f"{bundle}: not recorded: {error}") from error
         _say(f"recorded in {bundle}")
+
+
+def record(bundle: Path, report: dict[str, Any]) -> None:
+    """Add a report's figures to the manifest, at the artifact that ran.
+
+    Raises:
+        ValueError: the bundle has no artifact of the report's target.
+    """
+    with open_bundle(bundle) as opened:
+        manifest, target = opened.manifest, report["bundle"]["target"]
+        opened.artifact(target)
+    artifacts = tuple(
+        dataclasses.replace(artifact, benchmarks=(*artifact.benchmarks, figures(report)))
+        if artifact.target == target
+        else artifact
+        for artifact in manifest.artifacts
+    )
+    text = dataclasses.replace(manifest, artifacts=artifacts).to_json()
+    part = bundle.with_name(f"{bundle.name}.part")
+    try:
+        _rewrite(bundle, part, text)
+        os.replace(part, bundle)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _rewrite(bundle: Path, part: Path, manifest: str) -> None:
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(part, "w") as new:
+        for entry in old.infolist():
+            content = manifest.encode("utf-8") if entry.filename == MANIFEST else old.read(entry)
+            new.writestr(entry, content)
+
+
+def figures(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the few figures that a manifest holds of a measurement."""
+    latency, power = report["latency_ms"] or {}, report["power"] or {}
+    keys = ("run_id", "created", "tool", "verdict", "fps")
+    return {
+        **{key: report[key] for key in keys},
+        "reasons": [reason["code"] for reason in report["reasons"]],
+        "device": {key: report["device"][key] for key in ("name", "model", "module", "jetpack")},
+        "engine": report["engine"],
+        "latency_ms": {key: latency.get(key) for key in ("p50", "p90", "p99", "count")},
+        "memory_mb": report["memory"]["peak_mb"],
+        "power_w": power.get("flat_out", {}).get("mean_w"),
+        "power_scope": power.get("scope"),
+        "accuracy": report["accuracy"],
+    }

@@ -1,9 +1,8 @@
 import io
 
 import pytest
-from remote_bench.analysis.analysis import failed_result, summarise
-from remote_bench.report.facts import headline, sections
-from remote_bench.report.summary import render
+from remote_bench.analysis.summary import failed_result, summarise
+from remote_bench.report.figures import headline, render, sections
 from rich.console import Console
 
 

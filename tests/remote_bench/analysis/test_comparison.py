@@ -3,8 +3,9 @@ import io
 import random
 
 import pytest
-from remote_bench.analysis.analysis import summarise
-from remote_bench.analysis.compare import compare, render
+from remote_bench.analysis.comparison import compare
+from remote_bench.analysis.summary import summarise
+from remote_bench.report.figures import render_comparison
 from rich.console import Console
 
 
@@ -80,9 +81,9 @@ def test_power_of_another_scope_is_left_out(pair):
 def test_comparison_is_shown_with_its_interval_or_its_reasons(pair):
     a, b = pair(1.05)
     console = Console(file=io.StringIO(), width=120)
-    console.print(render(compare(a, b)))
+    console.print(render_comparison(compare(a, b)))
     b["engine"]["version"], b["bundle"]["sha256"] = "11.0", "\x1b[31m[red]"
-    console.print(render(compare(a, b)))
+    console.print(render_comparison(compare(a, b)))
     text = console.file.getvalue()
     assert "what differs: nothing" in text and "-4." in text and " to " in text
     assert "not comparable:" in text and "\x1b" not in text and "[red]" in text
