@@ -14,9 +14,9 @@ from fastseg_exporters.convert.source import Calibration, RecordedData, recorded
 from fastseg_exporters.onnx.to_onnx import float_graph
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.palette import numbered_classes
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet
-from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg.data import DataError
 
 CLASSES = numbered_classes(3)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.bundle.manifest import Artifact
+from fastseg_runtime.engines.engine import openers
 from fastseg_runtime.engines.libraries import is_at_least
-from fastseg_runtime.engines.selection import FORMATS, made_for, minimum_version
+from fastseg_runtime.engines.selection import made_for, minimum_version
 
 from remote_bench.host.cache import cache_folder
 from remote_bench.host.errors import MissingRequirement
@@ -73,7 +74,8 @@ def _serves(modules: Mapping[str, str | None], artifact: Artifact, backend: str)
 
 
 def _backends(artifact: Artifact, named: bool) -> tuple[str, ...]:
-    return FORMATS.get(artifact.format, ()) if named else (made_for(artifact),)
+    opens = tuple(engine.name for engine in openers(artifact.format))
+    return opens if named else (made_for(artifact),)
 
 
 def fetch_wheels(probe: Mapping[str, Any], packages: list[str]) -> list[Path]:
