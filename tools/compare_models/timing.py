@@ -12,6 +12,7 @@ from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
+from fastseg_runtime.arrays.stats import bootstrap, interval95, quantiles
 from fastseg_training.progress import show_progress
 
 from compare_models.engine import Call
@@ -26,8 +27,8 @@ class Ratio:
 
     Attributes:
         median: of the ratios of single rounds.
-        low: 2.5th percentile of the median's bootstrap distribution.
-        high: 97.5th percentile of it.
+        low: of the 95 % interval of the median.
+        high: likewise.
         quartiles: of the ratios of single rounds.
         fastest: of the fastest rounds of both: what is left when nobody else disturbs.
     """
@@ -65,9 +66,7 @@ def time_rounds(calls: Mapping[str, Call], rounds: int) -> dict[str, Floats]:
 def ratio_to(reference_ms: Floats, times_ms: Floats) -> Ratio:
     """Return the reference's time over the other's, round by round."""
     ratios = reference_ms / times_ms
-    rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))
-    low, high = np.percentile(np.median(ratios[picks], axis=1), [2.5, 97.5])
-    first, third = map(float, np.percentile(ratios, [25, 75]))
+    medians = bootstrap(lambda picked: np.median(ratios[picked]), len(ratios), RESAMPLES)
+    first, third = map(float, quantiles(ratios, (0.25, 0.75)))
     fastest = float(reference_ms.min() / times_ms.min())
-    return Ratio(float(np.median(ratios)), float(low), float(high), (first, third), fastest)
+    return Ratio(float(np.median(ratios)), *interval95(medians), (first, third), fastest)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.arrays.stats import quantiles
 
 Array = np.ndarray[Any, Any]
 
@@ -23,7 +24,7 @@ def soak(bundle: Path, frames: int, now: Callable[[], float]) -> dict[str, float
             times_ms[index] = 1e3 * (now() - start)
             if (index + 1) % (frames // 10) == 0:  # the first tenth allocates everything once
                 rss_mb.append(resident_mb())
-    halves = [float(np.percentile(half, 99)) for half in np.split(times_ms, 2)]
+    halves = [float(quantiles(half, [0.99])[0]) for half in np.split(times_ms, 2)]
     return {
         "soak, frames": frames,
         "soak, largest RSS / RSS after a tenth": round(max(rss_mb) / rss_mb[0], 4),

@@ -18,6 +18,7 @@ from fastseg_runtime.arrays.metrics import (
     iou_per_class,
     mean_iou,
 )
+from fastseg_runtime.arrays.stats import bootstrap, interval95
 from fastseg_targets.profile import Gate
 
 from fastseg_exporters.gate.reference import VerificationSet
@@ -123,19 +124,17 @@ def _with_labels(
 def bootstrap_drop(ours_NKK: Array, references_NKK: Array) -> tuple[float, float]:
     """Return the 95 % interval of the mIoU drop, resampling images in pairs.
 
-    The same resampled images count for both, so that what is hard about an image cancels
-    (Efron & Tibshirani 1993, chapter 13, percentile interval).
+    The same resampled images count for both, so that what is hard about an image cancels.
     """
-    generator = np.random.default_rng(0)
     count = len(ours_NKK)
-    drops = []
-    for _ in range(RESAMPLES):
-        weights_N = np.bincount(generator.integers(0, count, count), minlength=count)
+
+    def drop(indices_N: Array) -> float:
+        weights_N = np.bincount(indices_N, minlength=count)
         pair = (np.tensordot(weights_N, x_NKK, 1) for x_NKK in (references_NKK, ours_NKK))
         reference, ours = map(mean_iou, pair)
-        drops.append(reference - ours)
-    low, high = np.percentile(drops, [2.5, 97.5])
-    return float(low), float(high)
+        return reference - ours
+
+    return interval95(bootstrap(drop, count, RESAMPLES))
 
 
 def failures(verification: Verification, gate: Gate, precision: str) -> list[str]:

@@ -68,6 +68,19 @@ def test_the_interval_of_a_drop_holds_the_drop_and_is_zero_for_equal_predictions
     assert 0 < low < high
 
 
+def test_95_of_100_resamples_lie_within_the_interval_of_a_drop() -> None:
+    generator = np.random.default_rng(1)
+    lost_N = generator.integers(0, 100, 200)  # of 1000 pixels of the one class in each image
+    ours_NKK = np.zeros((200, 2, 2), np.int64)
+    ours_NKK[:, 0] = np.stack([1000 - lost_N, lost_N], 1)
+    ours_NKK[:, 1, 1] = 10**9  # the other class loses nothing that shows
+    references_NKK = np.zeros_like(ours_NKK)
+    references_NKK[:, (0, 1), (0, 1)] = 1000, 10**9
+    low, high = bootstrap_drop(ours_NKK, references_NKK)
+    resampled = generator.choice(lost_N, (20_000, 200)).mean(axis=1) / 1000 / 2
+    assert np.mean((low <= resampled) & (resampled <= high)) == pytest.approx(0.95, abs=0.015)
+
+
 def test_a_float_artifact_may_be_wrong_in_no_scene_of_the_self_test() -> None:
     def found(*each: float) -> Verification:
         return dataclasses.replace(GOOD, selftest_agreements=each)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from fastseg_runtime.arrays.stats import interval95, quantiles
 
-from remote_bench.analysis.stats import Floats, Interval, bootstrap, interval95, percentile
+from remote_bench.analysis.stats import Floats, Interval, bootstrap
 
 # What must be equal within a group for the group not to differ.
 _GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -92,7 +93,7 @@ def _speed(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _percentile_of(fraction: float) -> Callable[[Floats], float]:
-    return lambda part: percentile(part[:, 1], fraction)
+    return lambda part: float(quantiles(part[:, 1], [fraction])[0])
 
 
 def _frames(report: dict[str, Any]) -> Floats:

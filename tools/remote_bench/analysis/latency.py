@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed, percentiles
 
 from remote_bench.analysis.stats import (
-    PERCENTILES,
     Floats,
     bootstrap_ci95,
-    frames_needed,
     median_ci95,
-    percentile,
     percentile_ci95,
     slope,
     window_medians,
@@ -34,12 +32,9 @@ def summarise_latency(frames: dict[str, list[Any]]) -> dict[str, Any]:
         percentile, "min", "max", "mean", "count", "parts" and "includes".
     """
     total = _column(frames, "total_ms")
-    supported = {n: f for n, f in PERCENTILES.items() if len(total) >= frames_needed(f)}
-    intervals = percentile_ci95(total, list(supported.values()))
-    result: dict[str, Any] = {
-        name: percentile(total, fraction) if name in supported else None
-        for name, fraction in PERCENTILES.items()
-    }
+    result: dict[str, Any] = dict(percentiles(total, PERCENTILES))
+    supported = [name for name in PERCENTILES if result[name] is not None]
+    intervals = percentile_ci95(total, [PERCENTILES[name] for name in supported])
     result["ci95"] = dict(zip(supported, intervals, strict=True))
     result["reasons"] = {
         name: f"needs {frames_needed(fraction)} frames, has {len(total)}"

@@ -14,9 +14,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from fastseg_runtime.arrays.stats import interval95
 from fastseg_targets.device import Device, Power
 
-from remote_bench.analysis.stats import Floats, Interval, bootstrap, interval95
+from remote_bench.analysis.stats import Floats, Interval, bootstrap
 from remote_bench.tegrastats import parse_line
 
 Span = tuple[float, float]  # begin and end, s, monotonic

@@ -1,4 +1,4 @@
-"""Statistics of frame times: what a count of frames can support, and how sure a number is.
+"""How sure a number from a series of frames is, and how it moved.
 
 Frames are autocorrelated (a warm GPU stays warm), so intervals come from a circular block
 bootstrap (Politis and Romano, 1992) and not from formulas for independent samples.
@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import numpy as np
+from fastseg_runtime.arrays import stats
+from fastseg_runtime.arrays.stats import interval95, quantiles
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
-_CONFIDENCE = 0.99  # of the counts
-_REPLICATES = 400
+REPLICATES = 400
 _LEAST_BLOCKS = 8
-
-
-@cache
-def frames_needed(fraction: float) -> int:
-    """Return how many frames a percentile needs at 99 % confidence: 64 for p90, 662 for p99.
-
-    The smallest n for which at most one frame beyond the percentile is improbable:
-    P(Binomial(n, 1 - fraction) <= 1) <= 0.01. MLPerf LoadGen's early stopping has the same counts.
-    """
-    n = 2
-    while (1 + (n - 1) * (1 - fraction)) * fraction ** (n - 1) > 1 - _CONFIDENCE:
-        n += 1
-    return n
-
-
-def percentile(values: Floats, fraction: float) -> float:
-    """Return the smallest value that at least this fraction of the values does not exceed."""
-    return float(np.quantile(values, fraction, method="inverted_cdf"))
 
 
 def bootstrap_ci95(
@@ -57,20 +38,10 @@ def bootstrap_ci95(
 def percentile_ci95(values: Floats, fractions: Sequence[float]) -> list[Interval | None]:
     """Return the 95 % interval of each percentile, from one bootstrap for all of them."""
 
-    def percentiles(part: Floats) -> Floats:
-        found: Floats = np.quantile(part, fractions, method="inverted_cdf")
-        return found
-
-    replicates = bootstrap(values, percentiles) if len(fractions) else None
+    replicates = bootstrap(values, lambda part: quantiles(part, fractions)) if fractions else None
     if replicates is None:
         return [None] * len(fractions)
     return [interval95(column) for column in replicates.T]
-
-
-def interval95(replicates: Floats) -> Interval:
-    """Return the middle 95 % of bootstrap replicates."""
-    low, high = np.quantile(replicates, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def bootstrap(
@@ -78,17 +49,10 @@ def bootstrap(
 ) -> Floats | None:
     """Return the statistic of 400 resampled series, (400,) or (400, m); None if it is too short."""
     n = len(columns)
-    length = max(1, round(math.sqrt(n)))
     if n < _LEAST_BLOCKS:
         return None
-    rng = np.random.default_rng(seed)
-    steps = np.arange(length)
-    found = []
-    for _ in range(_REPLICATES):
-        starts = rng.integers(0, n, math.ceil(n / length))
-        indices = (starts[:, None] + steps).ravel()[:n] % n
-        found.append(statistic(columns[indices]))
-    return np.array(found, dtype=np.float64)
+    length = round(math.sqrt(n))
+    return stats.bootstrap(lambda indices: statistic(columns[indices]), n, REPLICATES, length, seed)
 
 
 def median_ci95(values: Floats) -> Interval | None:
