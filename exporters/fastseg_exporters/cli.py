@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.bundle.usage import COMMERCIAL
@@ -213,10 +214,10 @@ def _text(path: Path | None) -> str | None:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"--size is {text!r}; expected WxH, such as 1024x512")
-    return int(width), int(height)
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--size: {error}") from error
 
 
 def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:

@@ -46,8 +46,7 @@ def test_the_stream_takes_and_gives_what_the_page_says() -> None:
 
 def test_numbers_are_those_of_the_code() -> None:
     p50, p90, p99 = map(frames_needed, (0.5, 0.9, 0.99))
-    assert f"p50 below {p50} frames, p90 below {p90}, p99 below
-{p99}" in PAGE
+    assert f"p50 below {p50} frames, p90 below {p90}, p99 below\n{p99}" in PAGE
     assert f"(default {DEFAULT_LIMIT_MB};" in PAGE
 
 

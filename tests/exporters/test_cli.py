@@ -44,7 +44,7 @@ def cli(
     [
         (["--target", "jetson-fp61"], "did you mean jetson-fp16?"),
         (["--target", "mine.toml"], "No such file"),
-        (["--size", "large"], "--size is 'large'; expected WxH, such as 1024x512"),
+        (["--size", "large"], "--size: cannot read the size 'large'; write WxH"),
         (["--output", "masks"], "--output is 'masks'; choose one of classes, logits"),
         (["--mask-stride", "3"], "--mask-stride is 3; choose one of (1, 2, 4)"),
         (["--require-usage", "any"], "--require-usage is 'any'; expected commercial"),

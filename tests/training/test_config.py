@@ -8,7 +8,6 @@ from fastseg_training.config import (
     TrainConfig,
     dump_config,
     load_config,
-    parse_size,
 )
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
@@ -62,12 +61,6 @@ def test_a_missing_configuration_is_refused_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_of_the_repository_loads(path: Path) -> None:
     assert load_config(path, {}).data
-
-
-@pytest.mark.parametrize("text", ["", "480", "480x", "x360", "480x0", "-1x5", "4.5x3"])
-def test_sizes_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="write WxH"):
-        parse_size(text)
 
 
 def test_the_command_in_the_header_names_no_folder_of_this_machine() -> None:

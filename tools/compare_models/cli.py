@@ -9,9 +9,9 @@ from typing import Annotated
 
 import torch
 import typer
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.text_table import TextTable
-from fastseg_training.config import parse_size
 from rich.console import Console
 
 import fastseg

@@ -20,6 +20,7 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.proof import proving_backend
 from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_targets.profile import select_targets
 
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--output-name", default="")
     parser.add_argument("--threshold", type=float, default=0.5)
     given = parser.parse_args()
-    width, height = map(int, given.size.split("x"))
+    width, height = parse_size(given.size)
     own = parse_normalization(given.normalization, given.color)
     classes = read_classes(given.classes)[0]
     print("| network | target | made | ids as the module's own |\n|---|---|---|---|", flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.text_table import TextTable
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training import cli_options as options
-from fastseg_training.config import TrainConfig, dump_config, load_config, parse_size
+from fastseg_training.config import TrainConfig, dump_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.networks import choose_start
 from fastseg_training.pictures import draw_confusion

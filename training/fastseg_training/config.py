@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.usage import USAGES
@@ -179,18 +180,6 @@ def _without_folders(value: Any) -> str:
     if path.stem == "model" and path.parent.name:  # of a run
         return f"runs/{path.parent.name}/{path.name}"
     return path.name
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Return (width, height) of "WxH".
-
-    Raises:
-        ConfigError: it is not of that form.
-    """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ConfigError(f"cannot read the size {text!r}; write WxH in pixels, e.g. 480x360")
-    return int(width), int(height)
 
 
 def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH, strictest
 from torch import nn
@@ -23,7 +24,7 @@ from fastseg.imagenet_weights import LICENCE, find_weights, load_backbone, packa
 from fastseg.network import check_logits, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
-from fastseg_training.config import ConfigError, TrainConfig, parse_size
+from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.init_weights import copy_matching
 from fastseg_training.teacher import usage_of_teacher
 

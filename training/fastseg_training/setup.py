@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
 from fastseg.network import name_of
 from fastseg_training import distributed
-from fastseg_training.config import ConfigError, TrainConfig, parse_size
+from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.arrays.image import parse_size, resize_bilinear
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
@@ -28,7 +28,7 @@ from fastseg.network import name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg_training import distributed
 from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
-from fastseg_training.config import ConfigError, TrainConfig, parse_size
+from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.precision import choose_device
 
 Size = tuple[int, int]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import SPLITS, Array, DataError, Sample, check_index
@@ -76,26 +77,19 @@ def parse_options(kind: str, text: str) -> Options:
     for part in filter(None, text.split(",")):
         key, separator, value = part.partition("=")
         if not separator:  # a bare size or a bare seed
-            key, value = ("size", part) if "x" in part else ("seed", part)
+            key, value = ("size", part) if "x" in part.lower() else ("seed", part)
         values[key] = value if key == "size" else _count(kind, key, value)
     known = [field.name for field in fields(Options)]
     if unknown := sorted(values.keys() - set(known)):
         raise DataError(f"{kind}: no option {unknown[0]!r}; choose from {known}")
     options = Options(**values)  # type: ignore[arg-type]  # checked above
-    parse_size(options.size)
+    try:
+        size = parse_size(options.size)
+    except ValueError as error:
+        raise DataError(f"{kind}: {error}") from error
+    if min(size) < _MIN_SIDE_PX:
+        raise DataError(f"{kind}: size={options.size}; expected {_MIN_SIDE_PX} pixels or more")
     return options
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Return width and height of "480x360".
-
-    Raises:
-        DataError: not two numbers of at least 32.
-    """
-    parts = text.split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= _MIN_SIDE_PX for part in parts):
-        raise DataError(f"{text}: expected a size WIDTHxHEIGHT of at least {_MIN_SIDE_PX} pixels")
-    return int(parts[0]), int(parts[1])
 
 
 def _count(kind: str, key: str, value: str) -> int:

@@ -4,6 +4,7 @@ Sizes are mapped by pixel centres ("half-pixel"): output pixel i looks at input 
 (i + 0.5) * in / out - 0.5, as torch's align_corners=False and OpenCV's INTER_LINEAR do.
 """
 
+import re
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Optional, Tuple
@@ -14,6 +15,23 @@ from fastseg_runtime.arrays.metrics import Array
 
 _BLOCK_ROWS = 16  # rows at a time: intermediate values stay in the CPU's cache
 _MAX_SIDE = 1 << 15
+_SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
+
+
+def parse_size(text: str) -> Tuple[int, int]:
+    """Return (width, height) in pixels of "480x360".
+
+    Raises:
+        ValueError: it is not of that form, or a side is 0 or more than a frame may have.
+    """
+    match = _SIZE.fullmatch(text)
+    width, height = (int(side) for side in match.groups()) if match else (0, 0)
+    if not (0 < width < _MAX_SIDE and 0 < height < _MAX_SIDE):
+        raise ValueError(
+            f"cannot read the size {text!r:.80}; write WxH, 1 to {_MAX_SIDE - 1} pixels each, "
+            "such as 1024x512"
+        )
+    return width, height
 
 
 @lru_cache(maxsize=None)

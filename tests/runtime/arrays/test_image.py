@@ -10,6 +10,7 @@ from fastseg_runtime.arrays import image
 from fastseg_runtime.arrays.image import (
     BilinearResizer,
     as_rgb_uint8,
+    parse_size,
     resize_bilinear,
     resize_nearest,
     swap_channels,
@@ -129,3 +130,38 @@ def test_a_broken_opencv_counts_as_absent(tmp_path: Any) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "None"
+
+
+@given(st.integers(1, 32767), st.integers(1, 32767), st.sampled_from("xX"))
+def test_a_size_is_read_as_width_and_height(width: int, height: int, by: str) -> None:
+    assert parse_size(f"{width}{by}{height}") == (width, height)
+
+
+@given(st.text("0123456789xX -.٣", max_size=9) | st.text())
+def test_a_text_is_a_size_or_one_error(text: str) -> None:
+    try:
+        assert all(0 < side < 32768 for side in parse_size(text))
+    except ValueError as error:
+        assert "; write WxH, 1 to 32767 pixels each" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "480",
+        "480x",
+        "x360",
+        "480x0",
+        "-1x5",
+        "4.5x3",
+        "32768x1",
+        "٣x٣",
+        "1x2x3",
+        " 1x2",
+        "9" * 5000 + "x1",
+    ],
+)
+def test_sizes_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="write WxH"):
+        parse_size(text)

@@ -7,6 +7,7 @@ answer is the largest one that keeps --require.
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_targets.device import Device
 from fastseg_targets.profile import Target, load_target
@@ -32,15 +33,11 @@ def parse_sweep(variants: str, sizes: str) -> list[Untrained]:
 
     if unknown := [name for name in variants.split(",") if name not in VARIANTS]:
         raise UsageError(f"--sweep: no variant {unknown}; choose from {', '.join(VARIANTS)}")
-    pairs = [_pixels(text) for text in sizes.split(",")]
+    try:
+        pairs = [parse_size(text) for text in sizes.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--sizes: {error}") from error
     return [Untrained(name, *pair) for name in variants.split(",") for pair in pairs]
-
-
-def _pixels(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UsageError(f"--sizes: expected WxH such as 1024x512, got {text!r}")
-    return int(width), int(height)
 
 
 def untrained_bundle(size: Untrained, target: str | None, device: Device, watch: Watch) -> Path:
