@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ DATA = "synthetic:size=96x64,train=4,val=2,test=2"
 
 
 @pytest.fixture
-def cli(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Cli]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Runs fastseg-export in an empty folder; returns its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
@@ -34,9 +32,7 @@ def cli(
         out, err = capsys.readouterr()
         return int(stopped.value.code or 0), out, err
 
-    before = signal.getsignal(signal.SIGTERM)
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run
 
 
 @pytest.mark.parametrize(
