@@ -13,8 +13,14 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.named_files import check_mlpackage
 from fastseg_runtime.engines.backend import ModelSource
 
-from fastseg_exporters.coreml.mil_evaluator import Evaluator
-from fastseg_exporters.coreml.mil_program import Operand, Operation, Program, Ref, Result
+from fastseg_exporters.coreml.mil_program import (
+    Evaluator,
+    Operand,
+    Operation,
+    Program,
+    Ref,
+    Result,
+)
 
 try:
     import coremltools

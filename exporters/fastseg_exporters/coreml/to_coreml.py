@@ -35,8 +35,7 @@ from fastseg_exporters.convert.exporter import (
 )
 from fastseg_exporters.convert.trace import describe_step, why_untraceable
 from fastseg_exporters.coreml.backend_mil import read_program
-from fastseg_exporters.coreml.mil_evaluator import unknown_operations
-from fastseg_exporters.coreml.mil_program import Operation, Program
+from fastseg_exporters.coreml.mil_program import Operation, Program, unknown_operations
 from fastseg_exporters.coreml.palette import palettize
 
 try:

@@ -57,6 +57,35 @@ def quantize(
     if unknown := sorted(set(keep_float) - set(layers)):
         raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
     image = model.graph.input[0].name
+    return run_quantizer(
+        model,
+        {**_image_scale(image, mean, std), **_own_scale(model, mean, std)},
+        ((x.astype(np.float32) - mean).transpose(0, 3, 1, 2) / std for x in images),
+        symmetric=False,
+        op_types_to_quantize=QUANTIZED_OPERATORS,
+        nodes_to_exclude=[*keep_float, *_kept_in_float(model)],
+        reduce_range=True,
+    )
+
+
+def run_quantizer(
+    model: onnx.ModelProto,
+    scales: dict[str, Any],
+    samples: Iterable[Array],
+    symmetric: bool,
+    extra_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> onnx.ModelProto:
+    """Return a graph with Q/DQ nodes, its weights in int8 with a scale for each channel.
+
+    Args:
+        model: of one input; it stays as it is.
+        scales: of tensors that calibration must not decide, as pinned() gives them.
+        samples: what the input takes; one in memory at a time.
+        symmetric: activations are int8 around 0, else uint8.
+        extra_options: of ONNX Runtime's quantize_static, in its own words, like the rest.
+        options: which nodes, and how.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         logging.disable(logging.WARNING)  # advice to pre-process, which onnxsim has done
@@ -64,27 +93,30 @@ def quantize(
             quantize_static(
                 onnx.ModelProto.FromString(model.SerializeToString()),  # it empties its input
                 path,
-                _Images(image, images, mean, std),
+                _Samples(model.graph.input[0].name, samples),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=QUANTIZED_OPERATORS,
-                nodes_to_exclude=[*keep_float, *_kept_in_float(model)],
                 per_channel=True,
-                reduce_range=True,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={
                     **MEAN_OF_EXTREMES,
                     **FLOAT_OUTPUTS,
-                    "TensorQuantOverrides": {
-                        **_image_scale(image, mean, std),
-                        **_own_scale(model, mean, std),
-                    },
+                    "TensorQuantOverrides": scales,
+                    **(extra_options or {}),
                 },
+                **options,
             )
         finally:
             logging.disable(logging.NOTSET)
         return onnx.load(path)
+
+
+def pinned(scale: float, zero_point: np.uint8 | np.int8) -> list[dict[str, Any]]:
+    """Return a tensor's quantization for run_quantizer(); its type is that of the zero point."""
+    kind = QuantType.QUInt8 if isinstance(zero_point, np.uint8) else QuantType.QInt8
+    scale_, zero_point_ = np.array(scale, np.float32), np.array(zero_point)
+    return [{"scale": scale_, "zero_point": zero_point_, "quant_type": kind}]
 
 
 def convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -97,9 +129,7 @@ def _image_scale(image: str, mean: float, std: float) -> dict[str, Any]:
     """Pin the image's scale: (x - 128) / std at scale 1 / std and zero point 128 is x itself."""
     if mean != EXACT_MEAN:
         return {}
-    scale, zero_point = np.array(1 / std, np.float32), np.array(EXACT_MEAN, np.uint8)
-    entry = {"scale": scale, "zero_point": zero_point, "quant_type": QuantType.QUInt8}
-    return {image: [entry]}
+    return {image: pinned(1 / std, np.uint8(EXACT_MEAN))}
 
 
 def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
@@ -113,12 +143,7 @@ def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any
     name, low, high = found
     low, high = min(low, 0.0), max(high, 0.0)  # zero, with which convolutions pad, is a step
     scale = (high - low) / 255
-    entry = {
-        "scale": np.array(scale, np.float32),
-        "zero_point": np.array(round(-low / scale), np.uint8),
-        "quant_type": QuantType.QUInt8,
-    }
-    return {name: [entry]}
+    return {name: pinned(scale, np.uint8(round(-low / scale)))}
 
 
 def own_normalisation(
@@ -144,19 +169,23 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     The class map's convolution computes differences of logits, and so does the one that makes two
     logits of one; channel gates are vectors, where int8 gains nothing.
     """
-    shapes = onnx.shape_inference.infer_shapes(model).graph.value_info
-    vectors = {
-        value.name
-        for value in shapes
-        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:] == [1, 1]
-    }
+    pooled = vectors(model)
     return [
         node.name
         for node in model.graph.node
         if _of_class_map(node)
         or node.name == TWO_LOGITS
-        or (node.op_type == "Conv" and node.input[0] in vectors)
+        or (node.op_type == "Conv" and node.input[0] in pooled)
     ]
+
+
+def vectors(model: onnx.ModelProto) -> set[str]:
+    """Return the tensors that are maps of one pixel, (N, C, 1, 1)."""
+    return {
+        value.name
+        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:] == [1, 1]
+    }
 
 
 def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -193,17 +222,13 @@ def _as_int8(body: onnx.GraphProto, weight: onnx.TensorProto) -> onnx.NodeProto:
     return helper.make_node("DequantizeLinear", inputs, [name], f"{name}_dequantize", axis=0)
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]
-    """Normalises one image at a time: memory stays flat however many there are."""
+class _Samples(CalibrationDataReader):  # type: ignore[misc]
+    """Hands samples to the calibrator one at a time: memory stays flat however many there are."""
 
-    def __init__(self, name: str, images: Iterable[Array], mean: float, std: float) -> None:
+    def __init__(self, name: str, samples: Iterable[Array]) -> None:
         self._name = name
-        self._images: Iterator[Array] = iter(images)
-        self._mean, self._std = mean, std
+        self._samples: Iterator[Array] = iter(samples)
 
     def get_next(self) -> dict[str, Array] | None:
-        image_1HW3 = next(self._images, None)
-        if image_1HW3 is None:
-            return None
-        normalised = (image_1HW3.astype(np.float32) - self._mean) / self._std
-        return {self._name: np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))}
+        sample = next(self._samples, None)
+        return None if sample is None else {self._name: np.ascontiguousarray(sample)}

@@ -2,20 +2,41 @@
 
 `model.onnx` serves the releases that take precision as a flag (8.6 to 10), and all of them in
 int8 and fp32; for fp16 on the strongly typed 11 there is `model-typed.onnx` beside it.
+
+TensorRT moves bytes in and out of an engine only through a cast from or to float, computes
+argmax as int32, and wants scales, weights and biases as initializers, not behind nodes.
+Sources: NVIDIA's support matrix and the documents of onnx-tensorrt.
+
+In int8 it wants explicit Q/DQ nodes: symmetric int8 everywhere, zero points 0, one scale per output
+channel of a weight, weights in float behind a Q/DQ pair of their own, no Q/DQ on biases.
+Convolutions alone are quantized, at their inputs: where a residual skips a block, both then read
+the same quantized map, and TensorRT fuses convolution, addition and ReLU. The pooled vectors of
+channel gates stay in float, where int8 gains nothing and costs accuracy.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
+from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from fastseg import DeployGraph
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.onnx.to_onnx import describe, save, to_onnx
-from fastseg_exporters.tensorrt import to_tensorrt_int8
-from fastseg_exporters.tensorrt.graph import fit_for_tensorrt
+from fastseg_exporters.onnx.to_onnx_int8 import (
+    EXACT_MEAN,
+    TWO_LOGITS,
+    own_normalisation,
+    pinned,
+    run_quantizer,
+    vectors,
+)
 
 try:
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -28,6 +49,8 @@ except ImportError as error:
 ENTRY, TYPED = "model.onnx", "model-typed.onnx"
 PRECISIONS = ("fp32", "fp16", "int8")
 MIN_TENSORRT = "8.5"
+OPSET = 17  # the newest that TensorRT 8.6 reads
+IMAGE = "image"  # what backends call the input
 # A mean over a whole map sums thousands of values: fp16 ends at 65504.
 FLOAT_OPERATORS = ("ReduceMean", "GlobalAveragePool")
 
@@ -50,9 +73,9 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     model = request.once("float graph", lambda: tensorrt_onnx(graph))
     layers: tuple[str, ...] = ()
     if request.precision == "int8":
-        layers = to_tensorrt_int8.quantizable(model)
+        layers = quantizable(model)
         images = request.calibration.images(graph.width, graph.height)
-        model = to_tensorrt_int8.quantize(model, images, graph.mean, graph.std, request.keep_float)
+        model = quantize(model, images, graph.mean, graph.std, request.keep_float)
     files = {ENTRY: model}
     if request.precision == "fp16":
         files[TYPED] = to_half(model)
@@ -77,6 +100,81 @@ def tensorrt_onnx(graph: DeployGraph) -> onnx.ModelProto:
     return fit_for_tensorrt(to_onnx(graph, example_1HW3, graph))
 
 
+def fit_for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of our deploy graph that every TensorRT from 8.6 on parses.
+
+    Args:
+        model: uint8 image in, ids or float logits out.
+
+    Raises:
+        ValueError: the opset is too new.
+    """
+    fitted = onnx.ModelProto()
+    fitted.CopyFrom(model)
+    _check_opset(fitted)
+    aliases = {**_fold_constants(fitted.graph), fitted.graph.input[0].name: IMAGE}
+    fitted.graph.input[0].name = IMAGE
+    nodes: list[NodeProto] = []
+    for node in fitted.graph.node:
+        node.input[:] = [aliases.get(name, name) for name in node.input]
+        if node.op_type == "Cast" and _target(node) == TensorProto.UINT8:
+            nodes += _cast_over_float(node)
+        else:
+            nodes.append(node)
+    del fitted.graph.node[:]
+    fitted.graph.node.extend(nodes)
+    del fitted.graph.value_info[:]  # tells types of what is an initializer now
+    onnx.checker.check_model(fitted)
+    return fitted
+
+
+def _check_opset(model: onnx.ModelProto) -> None:
+    (opset,) = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset > OPSET:
+        raise ValueError(
+            f"the ONNX graph has opset {opset}, TensorRT 8.6 reads {OPSET} at most; "
+            "export it with dynamo=False, which keeps the opset that was asked for"
+        )
+
+
+def _fold_constants(graph: GraphProto) -> dict[str, str]:
+    """Make initializers of Constant nodes, remove Identity nodes of initializers.
+
+    Returns:
+        The name of an initializer by the name of an Identity's output.
+    """
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    graph.initializer.extend(_initializer(node) for node in constants)
+    names = {tensor.name for tensor in graph.initializer}
+    copies = [n for n in graph.node if n.op_type == "Identity" and n.input[0] in names]
+    for node in [*constants, *copies]:
+        graph.node.remove(node)
+    return {node.output[0]: node.input[0] for node in copies}
+
+
+def _initializer(node: NodeProto) -> TensorProto:
+    tensor = TensorProto()
+    tensor.CopyFrom(helper.get_attribute_value(node.attribute[0]))
+    tensor.name = node.output[0]
+    return tensor
+
+
+def _cast_over_float(node: NodeProto) -> list[NodeProto]:
+    """Ids to int32, to float, and only then to uint8."""
+    (source,), (output,) = node.input, node.output
+    chain = []
+    for elem_type, suffix in ((TensorProto.INT32, "int32"), (TensorProto.FLOAT, "float")):
+        target = f"{output}_as_{suffix}"
+        chain.append(helper.make_node("Cast", [source], [target], name=target, to=elem_type))
+        source = target
+    node.input[0] = source
+    return [*chain, node]
+
+
+def _target(node: NodeProto) -> int:
+    return next(int(attribute.i) for attribute in node.attribute if attribute.name == "to")
+
+
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy with weights and activations in fp16, but for sums over whole maps.
 
@@ -92,3 +190,74 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     del typed.graph.value_info[:]  # types as they were before
     onnx.checker.check_model(typed)
     return typed
+
+
+def quantize(
+    model: onnx.ModelProto,
+    images_1HW3: Iterable[Array],
+    mean: float,
+    std: float,
+    keep_float: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Return the graph with Q/DQ nodes around its convolutions.
+
+    Args:
+        model: from fit_for_tensorrt().
+        images_1HW3: calibration images, uint8 RGB of the input's size; read one at a time.
+        mean: of the graph's normalisation.
+        std: of the graph's normalisation.
+        keep_float: names of convolutions to leave alone.
+
+    Raises:
+        ValueError: no calibration image, or a name in keep_float that is no convolution.
+    """
+    layers = quantizable(model)
+    if unknown := sorted(set(keep_float) - set(layers)):
+        raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
+    return run_quantizer(
+        model,
+        {**_input_scale(model, mean, std), **_own_scale(model, mean, std)},
+        images_1HW3,
+        symmetric=True,
+        extra_options={
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+            "AddQDQPairToWeight": True,
+        },
+        nodes_to_quantize=[name for name in layers if name not in keep_float],
+    )
+
+
+def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of the convolutions over maps, in the order of the graph.
+
+    Those over one pixel, (N, C, 1, 1), are not among them, nor what makes two logits of one: it
+    compares them.
+    """
+    pooled = vectors(model)
+    return tuple(
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.name != TWO_LOGITS and node.input[0] not in pooled
+    )
+
+
+def _input_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
+    """Pin the scale of the normalised image, where that loses nothing and is what is quantized."""
+    if mean != EXACT_MEAN:
+        return {}
+    # All before the first Transpose is ours: normalisation; what follows may be scaled in any way.
+    image = next(node.output[0] for node in model.graph.node if node.op_type == "Transpose")
+    if not any(node.op_type == "Conv" and node.input[0] == image for node in model.graph.node):
+        return {}
+    return {image: pinned(1 / std, np.int8(0))}
+
+
+def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
+    """Let the image behind the network's own normalisation reach from black to white."""
+    found = own_normalisation(model, mean, std)
+    if found is None:
+        return {}
+    name, low, high = found
+    return {name: pinned(max(-low, high) / 127, np.int8(0))}

@@ -13,7 +13,7 @@ from fastseg import DeployGraph
 pytest.importorskip("coremltools", reason="needs coremltools: pip install 'fastseg-edge[coreml]'")
 from fastseg_exporters.coreml import to_coreml
 from fastseg_exporters.coreml.backend_mil import read_program
-from fastseg_exporters.coreml.mil_evaluator import Evaluator
+from fastseg_exporters.coreml.mil_program import Evaluator
 from fastseg_exporters.coreml.to_coreml import save, trace
 
 pytestmark = [

@@ -56,7 +56,7 @@ def by_core_ml(graph: DeployGraph, image_1HW3: Array, folder: Path) -> Array:
     pytest.importorskip("coremltools", reason="needs pip install 'fastseg-edge[coreml]'")
     from fastseg_exporters.coreml import to_coreml
     from fastseg_exporters.coreml.backend_mil import read_program
-    from fastseg_exporters.coreml.mil_evaluator import Evaluator
+    from fastseg_exporters.coreml.mil_program import Evaluator
     from fastseg_exporters.coreml.to_coreml import save, trace
 
     save(to_coreml.convert(trace(graph), graph), folder / "m.mlpackage")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
-from fastseg_exporters.tensorrt import to_tensorrt_int8
+from fastseg_exporters.tensorrt import to_tensorrt
 from fastseg_exporters.tensorrt.to_tensorrt import tensorrt_onnx
 from fastseg_runtime.arrays.metrics import Array
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ def int8(graph: DeployGraph) -> onnx.ModelProto:
 
 
 def tensorrt_int8(graph: DeployGraph) -> onnx.ModelProto:
-    return to_tensorrt_int8.quantize(tensorrt_onnx(graph), images(), graph.mean, graph.std)
+    return to_tensorrt.quantize(tensorrt_onnx(graph), images(), graph.mean, graph.std)
 
 
 @pytest.mark.parametrize("convert", [weights_in_int8, int8, tensorrt_int8])

@@ -14,9 +14,13 @@ import torch
 from fastseg_exporters.convert.exporter import Request
 from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.onnx.to_onnx import to_onnx
-from fastseg_exporters.tensorrt.graph import fit_for_tensorrt
-from fastseg_exporters.tensorrt.to_tensorrt import export, tensorrt_onnx, to_half
-from fastseg_exporters.tensorrt.to_tensorrt_int8 import quantize
+from fastseg_exporters.tensorrt.to_tensorrt import (
+    export,
+    fit_for_tensorrt,
+    quantize,
+    tensorrt_onnx,
+    to_half,
+)
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.engines.backend_onnxruntime import describe
 from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
