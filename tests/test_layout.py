@@ -69,7 +69,7 @@ EXCEPTIONS = {
 # Tables of plug-ins: they name what an entry point of another distribution could name as well.
 PLUG_IN_TABLES = {
     "fastseg_exporters.convert.exporter",
-    "fastseg_runtime.engines.backend",
+    "fastseg_runtime.engines.engine",
     "fastseg.data.loaders",
 }
 # Engines and converters: only these files may touch them, so that nobody else needs them.

@@ -19,6 +19,7 @@ from fastseg_runtime.bundle.manifest import (
 )
 from fastseg_runtime.bundle.reader import BundleError, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage, strictest
+from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.profile import Target
 
 from fastseg import FastSegNet, Network
@@ -181,7 +182,9 @@ def _with_data(plan: Plan, network: Network, tell: Callable[[str], None]) -> Pla
             calibration=dataclasses.replace(plan.calibration, data=data),
             verify_data=plan.verify_data or found.spec,
         )
-    if plan.calibration.data is None and any("int8" in target.ladder for target in plan.targets):
+    if plan.calibration.data is None and any(
+        find_precision(name).calibrated for target in plan.targets for name in target.ladder
+    ):
         tell("int8 ranges come from generated scenes; --calibration DATA is better")
     if plan.verify_data is None:
         tell("no labelled images: artifacts need agree with PyTorch alone; --verify DATA is better")

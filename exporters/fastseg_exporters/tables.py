@@ -1,8 +1,6 @@
 """What the exporter prints: artifacts of a bundle, and the list of targets."""
 
-import importlib.util
 import math
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,23 +8,8 @@ from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_targets.profile import Target
 
+from fastseg_exporters.convert.exporter import Exporter, find_exporter
 from fastseg_exporters.gate.compare import Comparison
-
-# Extra of fastseg-edge -> modules that are there when the extra is installed.
-MODULES_OF_EXTRA = {
-    "onnx": ("onnx", "onnxruntime", "onnxsim"),
-    "tflite": ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
-    "coreml": ("coremltools",),
-    "train": ("torch", "safetensors"),
-}
-# Exporter -> what judges its artifacts on a workstation.
-VERIFIED_BY = {
-    "onnx": "ONNX Runtime",
-    "tensorrt": "ONNX Runtime; TensorRT on the device",
-    "tflite": "LiteRT",
-    "coreml": "Core ML" if sys.platform == "darwin" else "our interpreter in torch, not Core ML",
-    "pytorch": "PyTorch",
-}
 
 
 def summary(artifact: Artifact) -> dict[str, Any]:
@@ -116,25 +99,20 @@ def bound_lines(manifest: Manifest) -> list[str]:
     ]
 
 
-def is_installed(extra: str) -> bool:
-    """Return whether what an extra brings is here."""
-    modules = MODULES_OF_EXTRA.get(extra, (extra,))
-    return all(importlib.util.find_spec(module) is not None for module in modules)
-
-
 def target_rows(targets: Iterable[Target]) -> list[dict[str, str]]:
     """Return each target with what it needs, and whether this machine can make and judge it."""
-    return [
-        {
-            "target": target.name,
-            "description": target.description,
-            "ladder": " > ".join(target.ladder),
-            "needs": f"pip install 'fastseg-edge[{target.extra}]'",
-            "here": "yes" if is_installed(target.extra) else "no",
-            "verified_by": VERIFIED_BY.get(target.exporter, "its own backend"),
-        }
-        for target in targets
-    ]
+    return [_target_row(target, find_exporter(target.exporter)) for target in targets]
+
+
+def _target_row(target: Target, exporter: Exporter) -> dict[str, str]:
+    return {
+        "target": target.name,
+        "description": target.description,
+        "ladder": " > ".join(target.ladder),
+        "needs": exporter.install or f"pip install 'fastseg-edge[{target.extra}]'",
+        "here": "yes" if exporter.is_installed else "no",
+        "verified_by": exporter.verified_by,
+    }
 
 
 def target_table(targets: Iterable[Target]) -> TextTable:

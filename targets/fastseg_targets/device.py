@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_runtime.engines.engine import precisions
 
 SCOPES = ("module", "system", "soc", "gpu", "soc + gpu")
 
@@ -78,21 +79,17 @@ class Device:
         Args:
             macs: multiply-adds for one image.
             bytes_moved: weights, input and output, each moved once.
-            precision: "fp32", "fp16" or "int8".
+            precision: its name; see fastseg_runtime.engines.precision.
 
         Returns:
             None where neither the rate nor the bandwidth is known.
 
         Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
         """
-        rates = {
-            "fp32": self.peak.fp32_gflops,
-            "fp16": self.peak.fp16_gflops,
-            "int8": self.peak.int8_gops,
-        }
-        if precision not in rates:
-            raise ValueError(f"unknown precision {precision!r}; choose one of {sorted(rates)}")
-        rate_g, bandwidth_g = rates[precision], self.peak.bandwidth_gb_s
+        if precision not in (known := precisions()):
+            raise ValueError(f"unknown precision {precision!r}; choose one of {[*known]}")
+        rate, bandwidth_g = known[precision].rate, self.peak.bandwidth_gb_s
+        rate_g = getattr(self.peak, rate) if rate else None
         bounds_ms = [
             1e3 * work / (per_second_g * 1e9)
             for work, per_second_g in ((2 * macs, rate_g), (bytes_moved, bandwidth_g))

@@ -14,8 +14,7 @@ from importlib import resources
 from typing import Any
 
 from fastseg_runtime.arrays.strict_tables import from_table
-
-PRECISIONS = ("fp32", "fp16", "int8", "int8-weights", "palettized")
+from fastseg_runtime.engines.engine import precisions
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,9 @@ def load_target(name: str) -> Target:
 def parse_target(name: str, text: str) -> Target:
     """Make a Target of the text of a TOML file; see load_target for the errors."""
     target = from_table(Target, {"name": name, **tomllib.loads(text)}, f"{name}.toml")
-    if not target.ladder or not set(target.ladder) <= set(PRECISIONS):
-        raise ValueError(f"{name}.toml: ladder is {target.ladder}; choose from {PRECISIONS}")
+    known = tuple(precisions())
+    if not target.ladder or not set(target.ladder) <= set(known):
+        raise ValueError(f"{name}.toml: ladder is {target.ladder}; choose from {known}")
     return target
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastseg_runtime.engines.engine import ENGINES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/runtime.md").read_text("utf-8")
@@ -39,15 +40,12 @@ def test_ci_runs_the_oldest_and_a_middle_one(engines: list[Any]) -> None:
 
 @pytest.mark.slow  # the converters of phones take long to load
 def test_the_page_has_the_versions_that_are_run_and_promises_the_oldest(engines: list[Any]) -> None:
-    from fastseg_exporters.coreml.to_coreml import MIN_COREMLTOOLS
-    from fastseg_exporters.onnx.to_onnx import MIN_ONNXRUNTIME
-    from fastseg_exporters.pytorch.to_pytorch import MIN_TORCH
-    from fastseg_exporters.tensorrt.to_tensorrt import MIN_TENSORRT
-    from fastseg_exporters.tflite.to_tflite import MIN_LITERT, MIN_TFLITE_RUNTIME
+    from fastseg_exporters.tflite.to_tflite import MIN_TFLITE_RUNTIME
 
+    oldest = {name: engine.min_version for name, engine in ENGINES.items()}
     promised = {
-        "ONNX Runtime (": ("onnxruntime", MIN_ONNXRUNTIME),
-        "ai-edge-litert (": ("ai-edge-litert", MIN_LITERT),
+        "ONNX Runtime (": ("onnxruntime", oldest["onnxruntime"]),
+        "ai-edge-litert (": ("ai-edge-litert", oldest["litert"]),
         "tflite-runtime,": ("tflite-runtime", MIN_TFLITE_RUNTIME),
     }
     for row, (package, minimum) in promised.items():
@@ -55,9 +53,9 @@ def test_the_page_has_the_versions_that_are_run_and_promises_the_oldest(engines:
         assert table_row(row)[0] == ", ".join(versions)
         assert table_row(row)[1].removesuffix(", not int8") == minimum
         assert versions[0] == f"{minimum}.0"
-    assert table_row("PyTorch")[1] == MIN_TORCH
-    assert table_row("coremltools")[1] == MIN_COREMLTOOLS
-    assert table_row("TensorRT (")[1].startswith(f"{MIN_TENSORRT}, not run")
+    assert table_row("PyTorch")[1] == oldest["pytorch"]
+    assert table_row("coremltools")[1] == oldest["coreml"]
+    assert table_row("TensorRT (")[1].startswith(f"{oldest['tensorrt']}, not run")
 
 
 @pytest.mark.parametrize("python", WHEELS)

@@ -4,11 +4,11 @@ import dataclasses
 import io
 
 import pytest
+from fastseg_exporters.convert.exporter import find_exporter
 from fastseg_exporters.gate.artifact_record import bounds_ms
 from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,
-    is_installed,
     slower_than_float,
     target_rows,
     target_table,
@@ -76,9 +76,10 @@ def test_every_target_says_what_it_needs_and_what_proves_it() -> None:
         assert row["verified_by"] != "its own backend", row["target"]
 
 
-def test_an_extra_is_here_only_with_all_that_it_brings() -> None:
-    assert is_installed("train")
-    assert not is_installed("no-such-module")
+def test_an_exporter_is_here_only_with_all_that_it_needs() -> None:
+    assert find_exporter("pytorch").is_installed
+    lacking = dataclasses.replace(find_exporter("pytorch"), modules=("torch", "no_such_module"))
+    assert not lacking.is_installed
 
 
 def shown(table: object, width: int) -> str:

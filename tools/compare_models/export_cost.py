@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastseg_exporters.convert.exporter import ConversionError
+from fastseg_exporters.convert.exporter import ConversionError, find_exporter
 from fastseg_exporters.convert.job import Job, run_job
 from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_exporters.tables import is_installed
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_targets.profile import Target, load_target, target_names
 from fastseg_training.progress import show_progress
@@ -36,7 +35,7 @@ class ExportCost:
 def installed_targets() -> list[Target]:
     """Return the targets whose converters are here."""
     targets = (load_target(name) for name in target_names())
-    return [target for target in targets if is_installed(target.extra)]
+    return [target for target in targets if find_exporter(target.exporter).is_installed]
 
 
 def measure_exports(

@@ -1,4 +1,4 @@
-"""The contract of an exporter, and the table of those there are.
+"""The contract of an exporter, and the record of each that there is.
 
 An exporter is one file `to_<format>.py` with one function
 
@@ -6,29 +6,26 @@ An exporter is one file `to_<format>.py` with one function
 
 that writes the network's files into `out_dir`. It runs in a child process, so it may load
 whatever it needs and may fail in any way. A format of another distribution joins through the
-entry-point group "fastseg.exporters".
+entry-point group "fastseg.exporters", which names its record, `package.module:EXPORTER` in
+capitals, from a module that imports no converter; or the function, of which nothing else is known.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module, metadata
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_runtime.engines.engine import ENGINES, Engine, engines, from_outside, load
 from fastseg_targets.profile import Target
 
 from fastseg import DeployGraph, Network
 from fastseg.deploy import OutputKind
 from fastseg_exporters.convert.source import Calibration
 
-EXPORTERS = {
-    "onnx": "fastseg_exporters.onnx.to_onnx:export",
-    "tensorrt": "fastseg_exporters.tensorrt.to_tensorrt:export",
-    "tflite": "fastseg_exporters.tflite.to_tflite:export",
-    "coreml": "fastseg_exporters.coreml.to_coreml:export",
-    "pytorch": "fastseg_exporters.pytorch.to_pytorch:export",
-}
 ENTRY_POINTS = "fastseg.exporters"
 T = TypeVar("T")
 
@@ -105,27 +102,133 @@ class ExportedArtifact:
     proof: str = ""
 
 
-Exporter = Callable[[Request, Path], ExportedArtifact]
+Export = Callable[[Request, Path], ExportedArtifact]
 
 
-def exporter_names() -> list[str]:
-    """Return the names of all exporters, ours and others'."""
-    return sorted({*EXPORTERS, *(point.name for point in _others())})
+@dataclass(frozen=True)
+class Exporter:
+    """All that is known of one exporter without importing its converter.
+
+    Attributes:
+        name: in a target's file.
+        location: "module:function" of its Export.
+        engine: that its artifacts are made for, by its name in the runtime.
+        precisions: that it makes; (): it tells itself.
+        modules: its converter: import names, all of which must be there.
+        install: the one command that brings them.
+        stand_in: the engine that judges its artifacts where theirs does not run.
+    """
+
+    name: str
+    location: str
+    engine: str = ""
+    precisions: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    install: str = ""
+    stand_in: Engine | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Return whether its converter is here."""
+        return all(find_spec(module) is not None for module in self.modules)
+
+    @property
+    def verified_by(self) -> str:
+        """Return what judges its artifacts on this machine, in words."""
+        engine = engines().get(self.engine) or Engine(self.engine, title="its own backend")
+        own = engine.title or engine.name
+        if self.stand_in is None or engine.platform == sys.platform:
+            return own
+        return f"{self.stand_in.title}; {own} on the device"
 
 
-def load_exporter(name: str) -> Exporter:
+_ONNX = ("onnx", "onnxruntime", "onnxsim")
+_INSTALL = "pip install 'fastseg-edge[{}]'".format
+EXPORTERS = {
+    exporter.name: exporter
+    for exporter in (
+        Exporter(
+            "onnx",
+            "fastseg_exporters.onnx.to_onnx:export",
+            "onnxruntime",
+            ("fp32", "int8", "int8-weights"),
+            _ONNX,
+            _INSTALL("onnx"),
+        ),
+        Exporter(
+            "tensorrt",
+            "fastseg_exporters.tensorrt.to_tensorrt:export",
+            "tensorrt",
+            ("fp32", "fp16", "int8"),
+            _ONNX,
+            _INSTALL("onnx"),
+            stand_in=ENGINES["onnxruntime"],
+        ),
+        Exporter(
+            "tflite",
+            "fastseg_exporters.tflite.to_tflite:export",
+            "litert",
+            ("fp32", "fp16", "int8"),
+            ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
+            _INSTALL("tflite"),
+        ),
+        Exporter(
+            "coreml",
+            "fastseg_exporters.coreml.to_coreml:export",
+            "coreml",
+            ("fp16", "int8-weights", "palettized"),
+            ("coremltools",),
+            _INSTALL("coreml"),
+            stand_in=Engine("mil", title="our interpreter in torch"),
+        ),
+        Exporter(
+            "pytorch",
+            "fastseg_exporters.pytorch.to_pytorch:export",
+            "pytorch",
+            ("fp32",),
+            ("torch", "safetensors"),
+            _INSTALL("train"),
+        ),
+    )
+}
+
+
+def exporters() -> dict[str, Exporter]:
+    """Return all that are known here by their names, ours first."""
+    return EXPORTERS | from_outside(ENTRY_POINTS, Exporter) | EXPORTERS
+
+
+def find_exporter(name: str) -> Exporter:
+    """Return what is known of an exporter; its converter need not be here.
+
+    Raises:
+        ValueError: no exporter of that name.
+    """
+    known = EXPORTERS if name in EXPORTERS else exporters()
+    if name not in known:
+        raise ValueError(f"no exporter {name!r}; choose one of {sorted(known)}")
+    return known[name]
+
+
+def load_exporter(name: str) -> Export:
     """Return the export function; this imports its converter.
+
+    It raises ValueError for a precision that the exporter does not make.
 
     Raises:
         ValueError: no exporter of that name.
         ImportError: its converter is not installed; the message says how.
     """
-    table = {**{point.name: point.value for point in _others()}, **EXPORTERS}
-    if name not in table:
-        raise ValueError(f"no exporter {name!r}; choose one of {sorted(table)}")
-    module, _, attribute = table[name].partition(":")
-    export: Exporter = getattr(import_module(module), attribute)
-    return export
+    exporter = find_exporter(name)
+    export: Export = load(exporter.location)
+
+    def checked(request: Request, out_dir: Path) -> ExportedArtifact:
+        made = exporter.precisions
+        if made and request.precision not in made:
+            raise ValueError(f"the {name} exporter makes {made}, not {request.precision}")
+        return export(request, out_dir)
+
+    return checked
 
 
 def parse_options(options: type[T], target: Target) -> T:
@@ -140,7 +243,3 @@ def parse_options(options: type[T], target: Target) -> T:
 def versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of distributions, for Artifact.toolchain."""
     return {package: metadata.version(package) for package in packages}
-
-
-def _others() -> metadata.EntryPoints:
-    return metadata.entry_points(group=ENTRY_POINTS)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import describe_usage
+from fastseg_runtime.engines.engine import ENGINES
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -48,7 +49,6 @@ except ImportError as error:
 
 ENTRY = "model.mlpackage"
 PALETTE_BITS = (1, 2, 4, 6, 8)  # what iOS 16 has
-MIN_COREMLTOOLS = "9.0"  # the oldest that read packages back; none has run them, on no Mac
 # Of a transposed convolution with groups these passes scale the wrong channels (coremltools 9.0).
 _MIX_UP_GROUPS = ("common::fuse_conv_batchnorm", "common::fuse_conv_scale")
 # What Xcode's preview of segmentation networks reads:
@@ -73,7 +73,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
 
     Raises:
         ConversionError: an operation that Core ML, or our interpreter of it, cannot take.
-        ValueError: a precision or an option that does not exist.
+        ValueError: an option that does not exist.
     """
     options = parse_options(Options, request.target)
     graph = request.graph()
@@ -89,7 +89,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         entry=ENTRY,
         io={"image": "image"}
         | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"}),
-        requires={"backend": "coreml", "min_version": MIN_COREMLTOOLS},
+        requires=ENGINES["coreml"].requirement,
         toolchain=versions("torch", "coremltools", "numpy"),
         layers=quantized_layers(program),
     )
@@ -217,8 +217,6 @@ def compress(model: Any, precision: str, options: Options, keep_float: tuple[str
         kept: dict[str, None] = dict.fromkeys(keep_float)
         config = cto.OptimizationConfig(linear, op_name_configs=kept)
         return cto.linear_quantize_weights(model, config)
-    if precision != "palettized":
-        raise ValueError(f"no precision {precision!r}; choose fp16, int8-weights or palettized")
     if options.palette_bits not in PALETTE_BITS:
         raise ValueError(f"palette_bits is {options.palette_bits}; choose one of {PALETTE_BITS}")
     fit = partial(palettize, bits=options.palette_bits)

@@ -3,15 +3,12 @@
 from pathlib import Path
 
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.device import load_device
 from fastseg_targets.profile import Target
 
 from fastseg_exporters.convert.job import Converted
 from fastseg_exporters.gate.bundle_writer import entry, files_of
-
-RATE_OF = {"int8-weights": "fp16", "palettized": "fp16"}  # what they compute in
-# The least that a weight takes in memory, whatever the file holds: a bound must not be too high.
-BYTES_OF_WEIGHT = {"fp32": 4, "fp16": 2, "int8": 1, "int8-weights": 1, "palettized": 1 / 8}
 
 
 def members(target: Target, converted: Converted) -> dict[str, Path]:
@@ -40,12 +37,11 @@ def record(
 def bounds_ms(manifest: Manifest, target: Target, precision: str) -> dict[str, float]:
     """Return device -> roofline bound: no network of this size is faster there. No prediction."""
     pixels = manifest.input.width * manifest.input.height
-    weights = manifest.model.parameters * BYTES_OF_WEIGHT[precision]
+    weights = manifest.model.parameters * find_precision(precision).bytes_per_weight
     ids = pixels / manifest.output.mask_stride**2
     moved = int(weights + 3 * pixels + ids)  # weights, bytes in, ids out: each once
-    rate = RATE_OF.get(precision, precision)
     bounds = {
-        name: load_device(name).bound_ms(manifest.model.macs, moved, rate)
+        name: load_device(name).bound_ms(manifest.model.macs, moved, precision)
         for name in target.devices
     }
     return {name: round(bound, 3) for name, bound in bounds.items() if bound is not None}

@@ -11,6 +11,7 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.engines.engine import find_precision
 from fastseg_runtime.engines.opening import NoBackendError
 from fastseg_runtime.engines.selection import made_for
 
@@ -22,7 +23,6 @@ from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify
 
 TIMED_FRAMES, WARM_UP_FRAMES = 50, 5
-FLOAT_FIRST = {"fp32": 0, "fp16": 1}  # what may stand for PyTorch where the network is not at hand
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,14 @@ def _reference(
         runner = pytorch_runner(network, manifest.output.mask_stride)
         yield runner.infer_new, f"PyTorch, {network.name}"
         return
-    floats = [a for a in manifest.artifacts if a.precision in FLOAT_FIRST]
+    floats = [a for a in manifest.artifacts if find_precision(a.precision).is_float]
     if not floats:
         raise ValueError(
             f"{path} holds no float artifact to compare with: name the network that it was made "
             f"of, fastseg-export NETWORK --compare {path}"
         )
-    for artifact in sorted(floats, key=lambda a: FLOAT_FIRST[a.precision]):
+    finest_first = sorted(floats, key=lambda a: -find_precision(a.precision).bytes_per_weight)
+    for artifact in finest_first:
         with contextlib.suppress(NoBackendError):
             session = _open(path, artifact)
             break

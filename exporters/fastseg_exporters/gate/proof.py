@@ -11,7 +11,10 @@ import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.engines.engine import engines
+from fastseg_runtime.engines.selection import made_for
 
+from fastseg_exporters.convert.exporter import exporters
 from fastseg_exporters.convert.job import Converted, Job
 from fastseg_exporters.convert.progress import Progressing
 from fastseg_exporters.gate.artifact_record import members, record
@@ -79,5 +82,8 @@ class Prover:
 
 def proving_backend(artifact: Artifact) -> str:
     """Return the backend that judges an artifact here: Core ML itself runs on macOS alone."""
-    off_macos = artifact.format == "coreml" and sys.platform != "darwin"
-    return "mil" if off_macos else "auto"
+    engine = engines().get(made_for(artifact))
+    if engine is None or engine.platform in (None, sys.platform):
+        return "auto"
+    made_by = (exporter for exporter in exporters().values() if exporter.engine == engine.name)
+    return next((exporter.stand_in.name for exporter in made_by if exporter.stand_in), "auto")

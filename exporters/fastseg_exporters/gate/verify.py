@@ -19,26 +19,13 @@ from fastseg_runtime.arrays.metrics import (
     mean_iou,
 )
 from fastseg_runtime.arrays.stats import bootstrap, interval95
+from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.profile import Gate
 
 from fastseg_exporters.gate.reference import VerificationSet
 
 ENOUGH_SHARE = 0.002  # of the labelled pixels: the IoU of a rarer class says little
 RESAMPLES = 1000
-# The least share of pixels with PyTorch's ids, as the mean over the images, that this gate lets
-# through; the runtime's self-test has limits of its own. Float artifacts compute the same function:
-# in fp32 all that were measured had 0.9999 or more. fp16 has 0.998 or more in trained networks, but
-# in untrained ones the two best classes are nearly equal everywhere.
-MIN_AGREEMENT = {"fp32": 0.999, "fp16": 0.97}
-# Of int8 where no label says what the pixels that differ cost: two points below the least that a
-# sound artifact of nano, small or base gave on generated scenes, 0.970 (on CamVid 0.992). With one
-# of three weights doubled they gave 0.69 to 0.93 there in 14 of 18 cases, 0.951 to 0.981 in the
-# others, with red and blue swapped 0.75 to 0.78 (tools/export_figures/measure_agreement.py).
-MIN_AGREEMENT_INT8 = 0.95
-# Share of the pixels that has PyTorch's id in each scene of the self-test, the hard ones too: of
-# nano's at least 1.000 in fp32 and 0.999 in fp16. Int8 has no such limit: it gave 0.840 on a mosaic
-# and was sound, and on a plain picture all pixels may change at once.
-LEAST_IN_A_SCENE = {"fp32": 0.99, "fp16": 0.9}
 
 
 @dataclass(frozen=True)
@@ -143,11 +130,9 @@ def failures(verification: Verification, gate: Gate, precision: str) -> list[str
     With labels the mIoU decides, without them agreement. Of a float artifact both must hold: a
     network that scores little has little to lose.
     """
-    limit = MIN_AGREEMENT.get(precision)
-    if limit is None and on_agreement_alone(verification):
-        limit = MIN_AGREEMENT_INT8
-    reasons = []
-    if limit is not None and not verification.agreement >= limit:
+    known, reasons = find_precision(precision), []
+    limit, counts = known.gate_agreement, known.is_float or on_agreement_alone(verification)
+    if counts and not verification.agreement >= limit:
         reasons.append(f"agreement {verification.agreement:.3f}, limit {limit:.3f}")
     if verification.miou_drop is None or verification.worst_class_drop is None:
         return reasons
@@ -171,7 +156,7 @@ def selftest_failures(verification: Verification, precision: str) -> list[str]:
 
     What is recorded of a scene is the limit on devices: it must not be what a broken one gives.
     """
-    limit = LEAST_IN_A_SCENE.get(precision)
+    limit = find_precision(precision).scene_agreement
     if limit is None:
         return []
     return [

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 from fastseg_runtime.bundle.manifest import OutputSpec
+from fastseg_runtime.engines.engine import ENGINES
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -34,7 +35,6 @@ OPSET = 17  # read back after the export: some versions of torch write another o
 METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
 _OPERATOR = re.compile(r"operator '\w+::(\w+)'")
-MIN_ONNXRUNTIME = "1.17"  # the oldest that was run (make test-engines); 1.16 refuses int8
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,7 @@ class Options:
 
 
 def export(request: Request, out_dir: Path) -> ExportedArtifact:
-    """Write model.onnx in fp32, int8 or with int8 weights.
-
-    Raises:
-        ValueError: a precision that this exporter does not have.
-    """
+    """Write model.onnx in fp32, int8 or with int8 weights."""
     parse_options(Options, request.target)
     graph = request.graph()
     model = request.once("float graph", lambda: float_graph(graph))
@@ -58,10 +54,6 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         model = to_onnx_int8.quantize(model, images, graph.mean, graph.std, request.keep_float)
     elif request.precision == "int8-weights":
         model = to_onnx_int8.quantize_weights(model)
-    elif request.precision != "fp32":
-        raise ValueError(
-            f"the onnx exporter makes fp32, int8 and int8-weights, not {request.precision}"
-        )
     model = take_bytes(model, graph)
     describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))
     save(model, out_dir / "model.onnx")
@@ -70,7 +62,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         format="onnx",
         entry="model.onnx",
         io={"image": "uint8 NHWC", graph.output: output},
-        requires={"backend": "onnxruntime", "min_version": MIN_ONNXRUNTIME},
+        requires=ENGINES["onnxruntime"].requirement,
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=layers,
     )

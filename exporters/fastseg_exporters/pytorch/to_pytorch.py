@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from fastseg_runtime.engines.engine import ENGINES
 
 from fastseg import FastSegNet, save_checkpoint
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
-
-MIN_TORCH = "2.13"  # the oldest that was run
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,6 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         format="pytorch",
         entry="model.safetensors",
         io={"image": "uint8 NHWC", request.output: "uint8"},
-        requires={"backend": "pytorch", "min_version": MIN_TORCH},
+        requires=ENGINES["pytorch"].requirement,
         toolchain=versions("torch", "safetensors"),
     )

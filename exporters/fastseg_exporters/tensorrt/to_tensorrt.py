@@ -24,6 +24,7 @@ import onnx
 import torch
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
+from fastseg_runtime.engines.engine import ENGINES
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from fastseg import DeployGraph
@@ -47,8 +48,6 @@ except ImportError as error:
     ) from error
 
 ENTRY, TYPED = "model.onnx", "model-typed.onnx"
-PRECISIONS = ("fp32", "fp16", "int8")
-MIN_TENSORRT = "8.5"
 OPSET = 17  # the newest that TensorRT 8.6 reads
 IMAGE = "image"  # what backends call the input
 # A mean over a whole map sums thousands of values: fp16 ends at 65504.
@@ -64,11 +63,9 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     """Write model.onnx, and for fp16 model-typed.onnx.
 
     Raises:
-        ValueError: an operation that ONNX lacks, or a precision that this exporter does not have.
+        ValueError: an operation that ONNX lacks.
     """
     parse_options(Options, request.target)
-    if request.precision not in PRECISIONS:
-        raise ValueError(f"the tensorrt exporter makes {PRECISIONS}, not {request.precision}")
     graph = request.graph()
     model = request.once("float graph", lambda: tensorrt_onnx(graph))
     layers: tuple[str, ...] = ()
@@ -87,7 +84,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         format="onnx",
         entry=ENTRY,
         io={"image": "uint8 NHWC", graph.output: output},
-        requires={"backend": "tensorrt", "min_version": MIN_TENSORRT},
+        requires=ENGINES["tensorrt"].requirement,
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=tuple(name for name in layers if name not in request.keep_float),
         proof=TYPED if request.precision == "fp16" else "",

@@ -10,10 +10,9 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
 
-if TYPE_CHECKING:
-    from fastseg_runtime.engines.precision import Precision
+from fastseg_runtime.engines.precision import PRECISIONS, Precision
 
 ENTRY_POINTS = "fastseg.backends"
 T = TypeVar("T")
@@ -32,6 +31,7 @@ class Engine:
             `describe` beside its Backend reads a manifest of.
         modules: its library; any one of them is enough, the first that is there is taken.
         install: the one command that brings it.
+        min_version: the oldest that was run, counted as by the first of the modules.
         platform: sys.platform, if it runs on one alone.
         for_devices: False: a workstation's, for development; remote_bench brings none to a board.
         needs_cuda: runs on NVIDIA GPUs alone.
@@ -53,6 +53,7 @@ class Engine:
     bare: Mapping[str, str] = field(default_factory=dict)
     modules: Tuple[str, ...] = ()
     install: str = "reinstall the distribution that brings it"
+    min_version: str = ""
     platform: Optional[str] = None
     for_devices: bool = True
     needs_cuda: bool = False
@@ -61,7 +62,12 @@ class Engine:
     ranks: Tuple[int, int] = (60, 60)
     wheels: Tuple[str, ...] = ()
     pins: Mapping[str, Mapping[str, Mapping[str, Tuple[str, str]]]] = field(default_factory=dict)
-    precisions: Tuple["Precision", ...] = ()
+    precisions: Tuple[Precision, ...] = ()
+
+    @property
+    def requirement(self) -> Dict[str, str]:
+        """Return Artifact.requires of what is made for it."""
+        return {"backend": self.name, "min_version": self.min_version}
 
 
 # Of those that open one format, the last is what an artifact is made for that does not say.
@@ -75,6 +81,7 @@ ENGINES: Dict[str, Engine] = {
             formats=("onnx",),
             modules=("tensorrt",),  # JetPack's; there is no wheel to bring
             install="sudo apt install python3-libnvinfer (Jetson), or pip install tensorrt (PC)",
+            min_version="8.5",
             needs_cuda=True,
             builds=True,
             accelerator=True,
@@ -87,6 +94,7 @@ ENGINES: Dict[str, Engine] = {
             formats=("coreml",),
             modules=("coremltools",),
             install="pip install coremltools",
+            min_version="9.0",  # read packages back; none has run them, on no Mac
             platform="darwin",
             accelerator=True,
             ranks=(20, 20),
@@ -99,6 +107,7 @@ ENGINES: Dict[str, Engine] = {
             modules=("ai_edge_litert", "tflite_runtime"),  # its name until 2024, for old Pythons
             install="pip install "
             + ("ai-edge-litert" if sys.version_info >= (3, 9) else "tflite-runtime"),
+            min_version="1.0",
             ranks=(30, 40),
             wheels=("ai-edge-litert",),
         ),
@@ -110,6 +119,7 @@ ENGINES: Dict[str, Engine] = {
             bare={".onnx": "ONNX file"},
             modules=("onnxruntime",),
             install="pip install onnxruntime",
+            min_version="1.17",  # make test-engines; 1.16 refuses int8
             ranks=(40, 30),
             wheels=("onnxruntime",),
         ),
@@ -121,6 +131,7 @@ ENGINES: Dict[str, Engine] = {
             bare={".safetensors": "checkpoint", ".pth": "checkpoint", ".pt": "checkpoint"},
             modules=("torch",),
             install="pip install -r requirements-dev.txt, in a checkout of fastseg",
+            min_version="2.13",
             for_devices=False,
             ranks=(50, 50),
         ),
@@ -151,6 +162,17 @@ def openers(file_format: str) -> List[Engine]:
     if not any(file_format in engine.formats for engine in known):
         known = engines().values()
     return [engine for engine in known if file_format in engine.formats]
+
+
+def precisions() -> Dict[str, Precision]:
+    """Return all that are known here by their names, ours first."""
+    others = {new.name: new for engine in engines().values() for new in engine.precisions}
+    return {**PRECISIONS, **others, **PRECISIONS}
+
+
+def find_precision(name: str) -> Precision:
+    """Return what is known of a precision; of one that nobody knows, the defaults."""
+    return PRECISIONS.get(name) or precisions().get(name) or Precision(name)
 
 
 def from_outside(group: str, kind: Type[T]) -> Dict[str, T]:

@@ -1,12 +1,10 @@
-"""Precisions: all that is known of each, in one place; nothing is imported for it but records.
+"""Precisions: all that is known of each, in one place.
 
-A precision from outside stands in the record of the engine that it comes with: Engine.precisions.
+One from outside stands in the record of the engine that it comes with, Engine.precisions.
 """
 
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
-
-from fastseg_runtime.engines.engine import engines
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,3 @@ PRECISIONS: Dict[str, Precision] = {
         Precision("palettized", 1 / 8, "fp16_gflops"),
     )
 }
-
-
-def precisions() -> Dict[str, Precision]:
-    """Return all that are known here, ours first."""
-    others = {new.name: new for engine in engines().values() for new in engine.precisions}
-    return {**PRECISIONS, **others, **PRECISIONS}
-
-
-def find_precision(name: str) -> Precision:
-    """Return what is known of a precision; of one that nobody knows, the defaults."""
-    return PRECISIONS.get(name) or precisions().get(name) or Precision(name)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
-from fastseg_runtime.engines.engine import ENGINES, Engine, engines, openers
-from fastseg_runtime.engines.precision import find_precision
+from fastseg_runtime.engines.engine import ENGINES, Engine, engines, find_precision, openers
 
 _DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}
 _ARM_MACHINES = ("arm64", "aarch64", "armv7l", "armv8l")

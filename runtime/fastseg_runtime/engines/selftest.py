@@ -15,7 +15,7 @@ from fastseg_runtime.arrays.image import resize_nearest
 from fastseg_runtime.arrays.metrics import Array, agreement
 from fastseg_runtime.arrays.shared_files import cache_folder, write_file
 from fastseg_runtime.bundle.manifest import SELFTEST_AGREEMENT, SELFTEST_AGREEMENTS, Artifact
-from fastseg_runtime.engines.precision import find_precision
+from fastseg_runtime.engines.engine import find_precision
 
 RECORDED = SELFTEST_AGREEMENT  # in Artifact.extra: what the exporter measured
 # Below what was recorded: other kernels round differently. On the scenes of a self-test, nano's

@@ -17,7 +17,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.exporter import ConversionError, ExportedArtifact, Request
+from fastseg_exporters.convert.exporter import (
+    ConversionError,
+    ExportedArtifact,
+    Request,
+    load_exporter,
+)
 from fastseg_exporters.convert.source import Calibration
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
@@ -281,8 +286,8 @@ def test_a_palette_that_ios_lacks_is_refused(trained: FastSegNet, tmp_path: Path
 
 
 def test_a_precision_that_core_ml_lacks_is_refused(trained: FastSegNet, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no precision 'int8'; choose fp16"):
-        to_coreml.export(request(trained, precision="int8"), tmp_path)
+    with pytest.raises(ValueError, match="coreml exporter makes .*, not int8"):
+        load_exporter("coreml")(request(trained, precision="int8"), tmp_path)
 
 
 def test_xcode_finds_texts_classes_and_colours(trained: FastSegNet, tmp_path: Path) -> None:

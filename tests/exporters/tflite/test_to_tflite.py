@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.exporter import ConversionError, ExportedArtifact, Request
+from fastseg_exporters.convert.exporter import (
+    ConversionError,
+    ExportedArtifact,
+    Request,
+    load_exporter,
+)
 from fastseg_exporters.convert.source import Calibration
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
@@ -299,7 +304,7 @@ def test_what_does_not_exist_is_refused(
     precision: str, options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        to_tflite.export(request(small_network(), precision, options), tmp_path)
+        load_exporter("tflite")(request(small_network(), precision, options), tmp_path)
 
 
 def test_int8_refuses_a_mean_between_two_bytes(tmp_path: Path) -> None:

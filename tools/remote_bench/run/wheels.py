@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.bundle.manifest import Artifact
-from fastseg_runtime.engines.engine import openers
+from fastseg_runtime.engines.engine import Engine, engines, openers
 from fastseg_runtime.engines.libraries import is_at_least
 from fastseg_runtime.engines.selection import made_for, minimum_version
 
@@ -26,13 +26,6 @@ from remote_bench.host.errors import MissingRequirement
 
 _DOWNLOAD_S = 900.0
 _OLDEST_PYTHON = (3, 8)  # of fastseg_runtime
-# Backend of the runtime -> modules that it may use, and the wheel to bring where none is there.
-_MODULES = {
-    "tensorrt": ("tensorrt",),  # JetPack's; there is no wheel to bring
-    "onnxruntime": ("onnxruntime",),
-    "litert": ("ai_edge_litert", "tflite_runtime"),
-}
-_WHEELS = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 _LIBC = re.compile(r"glibc 2\.([0-9]+)")
 
 
@@ -56,26 +49,32 @@ def missing_packages(
             f"the board's newest Python is {version}; fastseg_runtime needs 3.8 or newer "
             "(JetPack 5 and newer have it; on JetPack 4: sudo apt-get install python3.8)"
         )
-    pairs = [(artifact, name) for artifact in artifacts for name in _backends(artifact, named)]
-    wheels = [_WHEELS[name] for _, name in pairs if name in _WHEELS]
+    pairs = [(artifact, engine) for artifact in artifacts for engine in _engines(artifact, named)]
+    wheels = [engine.wheels for _, engine in pairs if engine.wheels]
     if any(_serves(modules, *pair) for pair in pairs) or not wheels:
         return [] if modules.get("numpy") else ["numpy"]
-    return ["numpy", wheels[0]]  # numpy too, so that the two fit each other
+    return ["numpy", *wheels[0]]  # numpy too, so that the two fit each other
 
 
-def _serves(modules: Mapping[str, str | None], artifact: Artifact, backend: str) -> bool:
+def board_engines() -> list[Engine]:
+    """Return the engines that a Linux board may have."""
+    return [e for e in engines().values() if e.for_devices and e.platform in (None, "linux")]
+
+
+def _serves(modules: Mapping[str, str | None], artifact: Artifact, engine: Engine) -> bool:
     """Return whether the board has an engine for an artifact that is not too old for it."""
-    module = next((name for name in _MODULES.get(backend, ()) if modules.get(name)), None)
+    module = next((name for name in engine.modules if modules.get(name)), None)
     if module is None:  # the runtime takes the first that is there
         return False
     version = modules[module]
-    minimum = minimum_version(artifact, backend, module)
+    minimum = minimum_version(artifact, engine.name, module)
     return version is None or version == "unknown" or is_at_least(version, minimum)
 
 
-def _backends(artifact: Artifact, named: bool) -> tuple[str, ...]:
-    opens = tuple(engine.name for engine in openers(artifact.format))
-    return opens if named else (made_for(artifact),)
+def _engines(artifact: Artifact, named: bool) -> list[Engine]:
+    made = made_for(artifact)
+    opens = [made, *(engine.name for engine in openers(artifact.format) if named)]
+    return [engine for engine in board_engines() if engine.name in opens]
 
 
 def fetch_wheels(probe: Mapping[str, Any], packages: list[str]) -> list[Path]:
