@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from remote_bench.agent.launch import start
+from remote_bench.agent.process import start
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH')}:/usr/sbin:/sbin")
 KEYGEN = shutil.which("ssh-keygen")

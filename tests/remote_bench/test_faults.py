@@ -21,7 +21,7 @@ from remote_bench.host.errors import (
     Unreachable,
 )
 from remote_bench.host.watch import Cancel
-from remote_bench.link.session import Session
+from remote_bench.link.connection import Connection
 from remote_bench.run.bench import measure
 from remote_bench.run.plan import Plan
 
@@ -290,7 +290,8 @@ def test_an_agent_that_is_killed_is_reported_as_out_of_memory(sshd, host, bundle
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 here = os.readlink(f"/proc/{pid}/cwd")
-                if b"agent" in command and b"run" in command and str(sshd.board) in here:
+                is_agent = {b"remote_bench.agent", b"run"} <= set(command)
+                if is_agent and str(sshd.board) in here:
                     os.kill(int(pid), signal.SIGKILL)
 
     report = run(host, Watcher(run=kill_agent), bundle=bundle, seconds=30)
@@ -313,7 +314,7 @@ def test_a_keeper_that_is_killed_ends_the_run_and_the_next_connection_sweeps(
     with pytest.raises(DeviceFailure, match="probably for lack of memory"):
         run(host, Watcher(run=kill_keeper), bundle=bundle, seconds=30)
     within("command ended", NOTICED_S, began[0])
-    with Session(host) as session:
+    with Connection(host) as session:
         assert session.hello["swept"]
     wait_until_clean(sshd)
 
@@ -337,7 +338,7 @@ def test_a_slow_link_shows_progress_raises_no_false_alarm_and_changes_no_measure
 def test_a_second_run_on_the_same_board_waits_for_nobody_and_says_who_has_it(
     sshd, host, ssh_client, bundle, within
 ):
-    with Session(host) as first:
+    with Connection(host) as first:
         first.request("lock")
         second = connect(ssh_client.add("again", sshd))
         begin = time.monotonic()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from remote_bench.host.errors import MissingRequirement
-from remote_bench.link.session import Session
+from remote_bench.link.connection import Connection
 
 from tests.boards.measuring import ENDED_S, Watcher, run
 from tests.boards.sshd import files_in
@@ -71,7 +71,10 @@ def test_a_disk_that_is_full_when_the_engine_is_saved_is_a_clear_error_and_nothi
 
 
 def test_a_disk_without_room_for_an_engine_is_noticed_before_it_is_built(sshd, host):
-    with small_disk(sshd.folder / "disk", "24m") as disk, Session(host, base=str(disk)) as session:
+    with (
+        small_disk(sshd.folder / "disk", "24m") as disk,
+        Connection(host, base=str(disk)) as session,
+    ):
         session.request("room", bytes=1_000_000)
         with pytest.raises(MissingRequirement, match=r"MB free, .* needed: free some"):
             session.request("room", bytes=64_000_000)
@@ -85,4 +88,4 @@ def test_a_place_that_cannot_hold_the_work_folder_is_named_with_the_reason(
 ):
     refused = pytest.raises(MissingRequirement, match=f"no place for a work folder: .*{said}")
     with small_disk(sshd.folder / "disk", "16m", options) as disk, refused:
-        Session(host, base=str(disk))
+        Connection(host, base=str(disk))

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from fastseg_targets.device import recognise
 from remote_bench.agent.board import Board
-from remote_bench.agent.jetpack import jetpack_of
-from remote_bench.agent.nvml import Nvml
-from remote_bench.agent.power_mode import PowerModeError, read_power_mode, set_power_mode
 from remote_bench.agent.probe import probe
-from remote_bench.agent.rails import InaHwmon, InaIio, Rapl, RaspberryPmic
+from remote_bench.agent.rails import InaHwmon, InaIio, Nvml, Rapl, RaspberryPmic
+from remote_bench.agent.settings import PowerModeError, read_power_mode, set_power_mode
+from remote_bench.agent.software import jetpack_of
 from remote_bench.analysis.schema import SchemaError, check_probe
 
 BOARDS = tomllib.loads(Path(__file__).parents[1].joinpath("boards.toml").read_text("utf-8"))
@@ -196,9 +195,9 @@ OLD_PYTHONS = sorted((Path.home() / ".pyenv/versions").glob("3.[678].*/bin/pytho
 
 @pytest.mark.parametrize("python", [Path(sys.executable), *OLD_PYTHONS], ids=str)
 def test_probe_runs_as_a_plain_folder_on_this_python_and_prints_one_framed_line(tmp_path, python):
-    (tmp_path / "agent").symlink_to(AGENT)
+    (tmp_path / "remote_bench").symlink_to(AGENT.parent)
     result = subprocess.run(
-        [python, "-B", "-u", "-m", "agent", "probe"],
+        [python, "-B", "-u", "-m", "remote_bench.agent", "probe"],
         input=b'{"token": "t0k"}\n',
         capture_output=True,
         cwd=tmp_path,

@@ -39,7 +39,7 @@ class Run:
         **request,
     ) -> None:
         self.folder = folder
-        (folder / "agent").symlink_to(Path(remote_bench.agent.__file__).parent)
+        (folder / "remote_bench").symlink_to(Path(remote_bench.agent.__file__).parents[1])
         runtime = folder / "runtime/fastseg_runtime"
         shutil.copytree(Path(fastseg_runtime.__file__).parent, runtime)
         shutil.copy(Path(__file__).parents[1].joinpath("stub_runtime.py"), runtime / "__init__.py")
@@ -47,7 +47,7 @@ class Run:
         plan.write(folder / "net.fastseg")
         (folder / "faults.json").write_text(json.dumps(faults))
         self.process = subprocess.Popen(
-            [python, "-B", "-u", "-m", "agent", "run"],
+            [python, "-B", "-u", "-m", "remote_bench.agent", "run"],
             stdin=subprocess.PIPE,
             stdout=stdout,
             stderr=stderr,
@@ -96,7 +96,13 @@ class Run:
         return json.loads((self.folder / "result.json").read_text())
 
     def processes(self) -> list[str]:
-        """What still runs in the work folder."""
+        """What still runs in the work folder; what was killed may need a moment to go."""
+        end = time.monotonic() + 10
+        while (found := self._processes()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
+
+    def _processes(self) -> list[str]:
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -148,16 +154,6 @@ def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
     assert run.processes() == []
 
 
-def test_journal_holds_the_frames_while_the_run_goes_on(start):
-    run = start({}, seconds=3)
-    run.wait_for("progress", slice="flat_out")
-    lines = (run.folder / "journal.jsonl").read_text().splitlines()
-    journal = [json.loads(line) for line in lines]
-    assert any(entry.get("slice") == "flat_out" and "frames" in entry for entry in journal)
-    assert not any(entry.get("event") == "heartbeat" for entry in journal)
-    assert not (run.folder / "result.json").exists()
-
-
 def test_end_of_stdin_ends_the_run_and_everything_it_started(start, made_board):
     run = start({"at_frame": "child"}, seconds=60, root=str(made_board("orin-nano").root))
     run.wait_for("progress", slice="flat_out")
@@ -204,10 +200,6 @@ def test_killed_agent_leaves_no_process_and_gives_the_power_mode_back(start, mad
     assert (board.root / "nvpmodel_state").read_text().strip() == "2"
     run.process.kill()
     run.end(20)
-    for _ in range(100):
-        if run.processes() == []:
-            break
-        time.sleep(0.1)
     assert run.processes() == []
     assert (board.root / "nvpmodel_state").read_text().strip() == "0"
 

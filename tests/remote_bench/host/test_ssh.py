@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from remote_bench.host.errors import HostKeyRefused, Unreachable, UsageError
 from remote_bench.host.ssh import SshHost
-from remote_bench.link.session import Session
+from remote_bench.link.connection import Connection
 
 from tests.boards.sshd import make_key
 
@@ -150,7 +150,7 @@ def test_a_board_behind_two_jump_hosts_is_reached(start_sshd, ssh_client):
     ssh_client.add("near", servers[0])
     ssh_client.add("middle", servers[1], ProxyJump="near")
     host = connect(ssh_client.add("board", servers[2], ProxyJump="middle"))
-    with Session(host) as session:
+    with Connection(host) as session:
         assert session.hello["python"]
     assert servers[2].left() == []
     host.close()

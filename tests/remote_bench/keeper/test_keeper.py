@@ -15,20 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from remote_bench.keeper import lock as locking
 from remote_bench.keeper import store as storing
-from remote_bench.keeper.deploy import deploy, require_room
+from remote_bench.keeper.deployment import deploy, require_room
 from remote_bench.keeper.folder import (
     MARKER,
     RunFolder,
+    difference,
     inside,
+    inventory,
     keep_or_remove,
     our_folder,
     remove_run,
     sweep,
 )
-from remote_bench.keeper.inventory import difference, take
 from remote_bench.keeper.lock import BoardLock
-from remote_bench.keeper.refusal import Refusal
 from remote_bench.keeper.store import Store
+from remote_bench.keeper.wire import Refusal
 
 KEEPER = Path(storing.__file__).parent
 
@@ -39,7 +40,7 @@ def sha(content: bytes) -> str:
 
 def put(store: Store, content: bytes) -> str:
     store.offer(sha(content), len(content))
-    store.write([content])
+    store.write(content)
     store.commit(sha(content))
     return sha(content)
 
@@ -51,7 +52,7 @@ def ours(tmp_path):
 
 def test_the_board_side_needs_no_more_than_python_3_6():
     vermin = Path(sys.executable).with_name("vermin")
-    command = [str(vermin), "-t=3.6-", "--no-tips", str(KEEPER)]
+    command = [str(vermin), "-t=3.6-", "--no-tips", str(KEEPER), str(KEEPER.parent / "messages.py")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -59,7 +60,7 @@ def test_the_board_side_needs_no_more_than_python_3_6():
 def test_a_damaged_upload_gets_no_name(ours):
     store = Store(ours)
     store.offer(sha(b"wanted"), 6)
-    store.write([b"damage"])
+    store.write(b"damage")
     with pytest.raises(Refusal, match="arrived damaged"):
         store.commit(sha(b"wanted"))
     assert os.listdir(f"{ours}/store") == []
@@ -70,11 +71,11 @@ def test_an_upload_cut_anywhere_goes_on_from_there(tmp_path_factory, content, da
     store = Store(str(tmp_path_factory.mktemp("ours")))
     cut = data.draw(st.integers(0, len(content)))
     store.offer(sha(content), len(content))
-    store.write([content[:cut]])
+    store.write(content[:cut])
     store.close()
     offer = store.offer(sha(content), len(content))
     assert (offer["have"], offer["prefix_sha256"]) == (cut, sha(content[:cut]))
-    store.write([content[cut:]])
+    store.write(content[cut:])
     store.commit(sha(content))
     assert store.offer(sha(content), len(content))["have"] == len(content)
 
@@ -245,10 +246,10 @@ def test_whether_a_deployment_can_work_is_known_before_anything_is_made(tmp_path
 
 def test_an_inventory_tells_what_came_and_went(tmp_path):
     (tmp_path / "a").mkdir()
-    before = take([str(tmp_path), str(tmp_path / "absent")])
+    before = inventory([str(tmp_path), str(tmp_path / "absent")])
     (tmp_path / "a").rmdir()
     (tmp_path / "b").mkdir()
-    found = difference(before, take([str(tmp_path)]))
+    found = difference(before, inventory([str(tmp_path)]))
     assert found == {
         "before": 1,
         "after": 1,

@@ -6,7 +6,7 @@ import pytest
 from remote_bench.host.errors import MissingRequirement, Unreachable
 from remote_bench.host.ssh import SshHost
 from remote_bench.host.watch import Cancel
-from remote_bench.link.session import Session
+from remote_bench.link.connection import Connection, Limits
 from remote_bench.run.bench import measure
 from remote_bench.run.plan import Plan
 
@@ -75,21 +75,19 @@ def test_no_sftp_is_needed(host_with, bundle, sftp):
 def test_a_forced_command_is_quoted(host_with):
     host, _ = host_with(config="ForceCommand echo only backups here; exit 3")
     with pytest.raises(Unreachable, match=r"status 3 .*only backups here.* no forced command"):
-        Session(host)
+        Connection(host)
 
 
-def test_an_account_for_sftp_alone_is_said_to_start_no_program(host_with, monkeypatch):
-    monkeypatch.setattr("remote_bench.link.session.SHELL_S", 5.0)
+def test_an_account_for_sftp_alone_is_said_to_start_no_program(host_with):
     host, _ = host_with(config="ForceCommand internal-sftp")
     with pytest.raises(Unreachable, match=r"login shell (ended|did not start)"):
-        Session(host)
+        Connection(host, Limits(shell_s=5))
 
 
-def test_a_forced_command_that_never_ends_is_given_up(host_with, monkeypatch):
-    monkeypatch.setattr("remote_bench.link.session.SHELL_S", 2.0)
+def test_a_forced_command_that_never_ends_is_given_up(host_with):
     host, _ = host_with(config="ForceCommand echo Press any key; sleep 600")
     with pytest.raises(Unreachable, match=r"start /bin/sh within 2 s, and said: Press any key"):
-        Session(host)
+        Connection(host, Limits(shell_s=2))
 
 
 def test_a_board_without_python_is_told_what_to_install(host_with, tmp_path):
@@ -98,7 +96,7 @@ def test_a_board_without_python_is_told_what_to_install(host_with, tmp_path):
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))
     host, sshd = host_with(path=str(tmp_path / "bin"))
     with pytest.raises(MissingRequirement, match="has no Python 3.6 or newer"):
-        Session(host)
+        Connection(host)
     assert sshd.left() == []
 
 

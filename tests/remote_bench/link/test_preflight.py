@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from remote_bench.host.errors import DeviceFailure, MissingRequirement
 from remote_bench.host.local import LocalHost
-from remote_bench.link import preflight
-from remote_bench.link.session import Session
+from remote_bench.link import payload
+from remote_bench.link.connection import Connection
 
 SHELLS = ["sh", "bash", "dash", "zsh", "fish", "csh", "tcsh", "ksh"]
 
@@ -47,13 +47,13 @@ def tools(tmp_path):
     return folder
 
 
-def session_with(tmp_path: Path, *folders: Path) -> Session:
+def session_with(tmp_path: Path, *folders: Path) -> Connection:
     host = LocalHost({"TMPDIR": str(tmp_path), "PATH": os.pathsep.join(map(str, folders))})
-    return Session(host)
+    return Connection(host)
 
 
 def test_the_command_line_has_nothing_that_a_login_shell_could_take_for_its_own():
-    inner = preflight.COMMAND.removeprefix("exec /bin/sh -c '").removesuffix("'")
+    inner = payload.COMMAND.removeprefix("exec /bin/sh -c '").removesuffix("'")
     assert not set("'!\\\n") & set(inner)
 
 
@@ -63,8 +63,8 @@ def test_every_login_shell_passes_the_command_on(shell, tmp_path):
         pytest.skip(f"no {shell} here")
     environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     done = subprocess.run(
-        [shell, "-c", preflight.COMMAND],
-        input=preflight.program({"token": "t0k", "base": str(tmp_path)}),
+        [shell, "-c", payload.COMMAND],
+        input=payload.program({"token": "t0k", "base": str(tmp_path)}),
         capture_output=True,
         env=environment,
         timeout=60,
@@ -110,7 +110,7 @@ def test_the_keeper_works_on_other_pythons(tmp_path, tools, minor):
 def test_a_base_folder_of_any_name_works_and_is_left_empty(tmp_path, name):
     base = tmp_path / name
     base.mkdir()
-    with Session(LocalHost({"TMPDIR": str(tmp_path)}), base=str(base)):
+    with Connection(LocalHost({"TMPDIR": str(tmp_path)}), base=str(base)):
         assert [path.name for path in base.iterdir()] == [f"remote_bench-{os.geteuid()}"]
     assert list(base.iterdir()) == []
     assert not (tmp_path / "pwned").exists()
@@ -119,7 +119,7 @@ def test_a_base_folder_of_any_name_works_and_is_left_empty(tmp_path, name):
 def test_a_base_folder_that_is_a_link_is_followed_once_and_the_target_used(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with Session(LocalHost({"TMPDIR": str(tmp_path)}), base=str(tmp_path / "link")):
+    with Connection(LocalHost({"TMPDIR": str(tmp_path)}), base=str(tmp_path / "link")):
         assert list((tmp_path / "real").iterdir())
     assert list((tmp_path / "real").iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_a_work_folder_that_somebody_else_made_into_a_link_is_not_used(tmp_path)
     (elsewhere / "precious").write_text("mine")
     (tmp_path / f"remote_bench-{os.geteuid()}").symlink_to(elsewhere)
     with pytest.raises(MissingRequirement, match="is somebody else's, or a link"):
-        Session(LocalHost({"TMPDIR": str(tmp_path)}), base=str(tmp_path))
+        Connection(LocalHost({"TMPDIR": str(tmp_path)}), base=str(tmp_path))
     assert (elsewhere / "precious").read_text() == "mine"
 
 

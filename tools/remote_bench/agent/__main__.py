@@ -1,4 +1,4 @@
-"""`python3 -m agent probe` or `... run`, with one JSON request as the first line of stdin.
+"""`python3 -m remote_bench.agent probe` or `... run`, with one JSON request as stdin's first line.
 
 Events go to stdout as lines `@TOKEN {json}`. While the connection lives, stdin stays open: its end
 ends the run and everything it started, unless the request says "detach".
@@ -17,12 +17,12 @@ from typing import Any, Dict
 
 from .board import Board
 from .channel import Channel
-from .launch import lead_group
 from .probe import probe
+from .process import lead_group
 from .supervisor import Supervisor
 from .worker_client import Aborted
 
-_HEARTBEAT_S = 1.0
+_HEARTBEAT_S = 1.0  # the workstation gives up after 30 s of silence
 _REQUIRED = ("token", "work_dir", "bundle", "runtime_paths", "seconds", "warmup_s", "idle_s",
              "sampler_hz")  # fmt: skip
 
@@ -31,7 +31,7 @@ def main() -> int:
     """Read the request and do it; return the exit status."""
     command = sys.argv[1] if len(sys.argv) == 2 else ""
     if command not in ("probe", "run"):
-        print("usage: python3 -m agent probe|run < REQUEST", file=sys.stderr)
+        print("usage: python3 -m remote_bench.agent probe|run < REQUEST", file=sys.stderr)
         return 2
     try:
         request = json.loads(sys.stdin.readline())
@@ -63,7 +63,7 @@ def _run(request: Dict[str, Any], token: str) -> int:
 
 def _supervise(request: Dict[str, Any], token: str, leads: bool) -> int:
     abort = threading.Event()
-    channel = Channel(token, os.path.join(request["work_dir"], "journal.jsonl"))
+    channel = Channel(token)
     _watch(request, abort)
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
     try:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 from typing import List, NamedTuple, Optional
 
-from .launch import start
+from .process import start
 
 MOST_BYTES = 64 * 1024  # of a file or of a tool's output; sysfs and procfs have far less
 _FOLDERS = ("usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "opt/vc/bin")

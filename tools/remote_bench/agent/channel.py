@@ -1,54 +1,35 @@
-"""What the agent says: framed JSON lines on stdout, and the same in a journal on the disk.
+"""What the agent says, on stdout.
 
-A line is `@TOKEN {json}`: a noisy login shell or an engine that prints cannot be mistaken for it.
-Writing never blocks a measurement: a thread writes, and a peer that reads no more loses lines.
+Writing never blocks a measurement: a thread writes, and a peer that reads no more loses messages.
 """
 
-import json
 import os
 import queue
 import sys
 import threading
-import time
 from typing import Any, Optional
 
-_MOST_WAITING = 1000
-_FLUSH_S = 5.0
+from ..messages import encode
+
+_MOST_WAITING = 1000  # minutes of progress, and less than a megabyte
+_FLUSH_S = 5.0  # for the last ones; the peer takes them at once or not at all
 
 
 class Channel:
     """Sends events; thread-safe."""
 
-    def __init__(self, token: str, journal: Optional[str] = None) -> None:
+    def __init__(self, token: str) -> None:
         self._token = token
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._journal = None if journal is None else os.open(journal, flags, 0o600)
         self._waiting: queue.Queue[Optional[bytes]] = queue.Queue(_MOST_WAITING)
-        self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write_all, daemon=True)
         self._writer.start()
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Send one event and, unless it is a heartbeat, write it into the journal."""
-        table = dict(fields, event=event)
-        if event != "heartbeat":
-            self.note(**table)
-        line = f"@{self._token} {json.dumps(table)}\n".encode("ascii")
+        """Send one event."""
         try:
-            self._waiting.put_nowait(line)
-        except queue.Full:  # the peer reads no more; the journal has it
+            self._waiting.put_nowait(encode(event, self._token, **fields))
+        except queue.Full:  # the peer reads no more
             return
-
-    def note(self, **fields: Any) -> None:
-        """Write one entry into the journal alone, with the monotonic time."""
-        if self._journal is None:
-            return
-        line = json.dumps(dict(fields, t=time.monotonic())).encode("ascii") + b"\n"
-        with self._lock:
-            try:
-                os.write(self._journal, line)
-            except OSError:  # the disk is full: what counts is in memory too
-                return
 
     def close(self) -> None:
         """Wait a bounded time until all is written."""
@@ -57,9 +38,6 @@ class Channel:
         except queue.Full:
             return
         self._writer.join(_FLUSH_S)
-        if self._journal is not None:
-            os.close(self._journal)
-            self._journal = None
 
     def _write_all(self) -> None:
         for line in iter(self._waiting.get, None):

@@ -11,12 +11,10 @@ from typing import Any, Dict, List, Optional
 from . import VERSION
 from .board import Board
 from .environment import Environment
-from .jetpack import read_l4t
-from .power_mode import mode_ids, read_power_mode
 from .process import memory_kb
-from .settings import read_settings
-from .software import read_packages, read_python
-from .sources import ina_sources, other_sources
+from .rails import ina_sources, other_sources
+from .settings import mode_ids, read_power_mode, read_settings
+from .software import read_l4t, read_packages, read_python
 from .tegrastats_feed import first_line
 
 _TOOLS = ("tegrastats", "nvpmodel", "jetson_clocks", "vcgencmd", "sudo", "nvidia-smi", "trtexec")

@@ -1,11 +1,62 @@
-"""What a process uses, from /proc: memory (PSS, peak) and CPU time."""
+"""Processes: started so that they do not outlive this one, and what they use, read from /proc."""
 
+import ctypes
 import os
 import re
-from typing import Dict, Optional
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None)  # loaded here: nothing may be loaded between fork and exec
 _KB = re.compile(r"^(\w+):\s+([0-9]+) kB", re.MULTILINE)
 _TICKS_PER_S = float(os.sysconf("SC_CLK_TCK"))
+
+
+def _plain_environment() -> Dict[str, str]:
+    """Return the environment with the C locale, so that tools print plain decimals."""
+    return dict(os.environ, LC_ALL="C", LANG="C")
+
+
+def module_command(module: str) -> List[str]:
+    """Return the command that runs a module of this package."""
+    return [sys.executable, "-u", "-m", f"{__package__}.{module}"]
+
+
+def module_environment() -> Dict[str, str]:
+    """Return an environment in which this package can be imported by that command."""
+    folder = str(Path(__file__).resolve().parents[2])  # of remote_bench/agent/
+    return dict(_plain_environment(), PYTHONPATH=folder, PYTHONDONTWRITEBYTECODE="1")
+
+
+def _die_with_parent(parent: int) -> None:
+    """Make the kernel kill this process when its parent is gone, even by SIGKILL."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it was gone before the call
+        os._exit(1)
+
+
+def start(command: List[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a process that the kernel kills when the thread that starts it is gone."""
+    parent = os.getpid()
+    return subprocess.Popen(
+        command,
+        env=options.pop("env", _plain_environment()),
+        stdin=options.pop("stdin", subprocess.DEVNULL),
+        preexec_fn=lambda: _die_with_parent(parent),
+        **options,
+    )
+
+
+def lead_group() -> bool:
+    """Make this process the leader of a process group of its own; say whether it is."""
+    try:
+        os.setpgid(0, 0)
+    except OSError:  # a session's leader is its group's leader already
+        return os.getpgrp() == os.getpid()
+    return True
 
 
 def memory_kb(pid: int) -> Dict[str, Optional[int]]:

@@ -1,19 +1,23 @@
-"""Power sensors that are read from files or a tool: INA3221 and INA238, RAPL, Raspberry Pi's PMIC.
+"""Power sensors that are read from files, a tool or a driver, and which of them a board has.
 
-Each source has `name`, `unit` ("mw" or "uj"), `rails` and `read()`, which returns one reading a
-rail, None where it could not be had. Energy counters ("uj") wrap at `wraps_at`.
+INA3221 and INA238, RAPL, Raspberry Pi's PMIC, NVML. Each source has `name`, `unit` ("mw" or "uj"),
+`rails` and `read()`, which returns one reading a rail, None where it could not be had. Energy
+counters ("uj") wrap at `wraps_at`.
 
 Documents: kernel Documentation/hwmon/ina3221.rst (in1-3 bus voltages in mV, curr1-3 in mA, no power
 file; in4-6 are shunt voltages and in7 their sum), Documentation/power/powercap.
 """
 
+import ctypes
 import re
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from .board import Board
 
 Reading = Optional[float]
-_MOST_RAILS = 64
+_MOST_RAILS = 64  # the most that a Jetson has is 9; more is a broken tree
+_NVML = "libnvidia-ml.so.1"
+_MOST_GPUS = 16
 
 
 class InaHwmon:
@@ -137,3 +141,72 @@ def _free(taken: Mapping[str, object], label: str) -> str:
     while name in taken:
         name, number = f"{label}#{number}", number + 1
     return name
+
+
+class Nvml:
+    """Energy of desktop NVIDIA GPUs: one rail a GPU, "nvml-0" and so on; none without a driver.
+
+    The energy counter is preferred to the power reading, which is an average over a window of
+    unknown length (arXiv 2312.02741). NVML does not survive a fork: open it in the process that
+    reads it.
+    """
+
+    name = "nvml"
+
+    def __init__(self, library: Optional[str] = None) -> None:
+        self.rails: List[str] = []
+        self._handles: List[Any] = []
+        self.unit = "uj"
+        try:
+            self._nvml = ctypes.CDLL(library or _NVML)
+            ready = self._nvml.nvmlInit_v2() == 0
+        except (OSError, AttributeError):
+            ready = False
+        if ready:
+            self._open()
+        self.wraps_at: List[Reading] = [None] * len(self.rails)
+
+    def _open(self) -> None:
+        for index in range(_MOST_GPUS):
+            handle = ctypes.c_void_p()
+            if self._nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) != 0:
+                break
+            self._handles.append(handle)
+        if self._handles and self._energy_uj(self._handles[0]) is None:
+            self.unit = "mw"  # Pascal and older have no counter
+        if self._handles and self._read_one(self._handles[0]) is not None:
+            self.rails = [f"nvml-{index}" for index in range(len(self._handles))]
+
+    def read(self) -> List[Reading]:
+        """Return uJ (or mW on old GPUs) a GPU."""
+        return [self._read_one(handle) for handle in self._handles]
+
+    def _read_one(self, handle: Any) -> Reading:
+        return self._energy_uj(handle) if self.unit == "uj" else self._power_mw(handle)
+
+    def _energy_uj(self, handle: Any) -> Reading:
+        energy_mj = ctypes.c_ulonglong()
+        status = self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy_mj))
+        return energy_mj.value * 1e3 if status == 0 else None
+
+    def _power_mw(self, handle: Any) -> Reading:
+        power_mw = ctypes.c_uint()
+        status = self._nvml.nvmlDeviceGetPowerUsage(handle, ctypes.byref(power_mw))
+        return float(power_mw.value) if status == 0 else None
+
+
+Source = Union[InaHwmon, InaIio, Rapl, RaspberryPmic, Nvml]
+
+
+def ina_sources(board: Board) -> List[Source]:
+    """Return the sources that show what tegrastats shows too."""
+    found: List[Source] = [InaHwmon(board), InaIio(board)]
+    return [source for source in found if source.rails]
+
+
+def other_sources(board: Board) -> List[Source]:
+    """Return the sources that tegrastats does not cover."""
+    found: List[Source] = [Rapl(board), RaspberryPmic(board)]
+    if board.root == "/":
+        found.append(Nvml())
+    return [source for source in found if source.rails]

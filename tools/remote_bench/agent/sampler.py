@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 from .board import Board
 from .environment import Environment
 from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_kb
-from .sources import Source, ina_sources, other_sources
+from .rails import Source, ina_sources, other_sources
 from .tegrastats_feed import TegrastatsFeed
 
 _ENVIRONMENT_S = 1.0

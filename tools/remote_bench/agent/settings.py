@@ -1,13 +1,21 @@
-"""The settings that a run must leave as they were: clocks' limits, governors, power mode.
+"""The settings that a run must leave as they were: power mode, clocks' limits, governors.
 
-Also which processes of ours are there, so that the report can say that none stayed.
+A power mode that is changed on request is given back by a guard: a small process that waits until
+its caller is gone, for whatever reason, and then restores. `python3 -m remote_bench.agent.settings
+ROOT ID` is that guard.
 """
 
+import contextlib
+import json
 import os
+import re
+import signal
+import subprocess
+import sys
 from typing import Any, Dict, List, Optional
 
-from .board import Board
-from .power_mode import read_power_mode
+from .board import Board, Outcome, run
+from .process import module_command, module_environment
 
 _PATTERNS = (
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
@@ -20,6 +28,97 @@ _PATTERNS = (
     "/sys/class/devfreq/*/min_freq",
     "/sys/class/devfreq/*/max_freq",
 )
+_NAMED = re.compile(r"NV Power Mode: *(\S+)\s+([0-9]+)")
+_FAN = re.compile(r"NV Fan Mode: *(\S+)")
+_MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=([0-9]+)\s+NAME=(\S+)\s*>")
+_TIMEOUT_S = 30  # nvpmodel takes seconds; more on a busy board
+
+
+class PowerModeError(Exception):
+    """The mode that was asked for is not the mode that the board is in."""
+
+
+def read_power_mode(board: Board) -> Optional[Dict[str, Any]]:
+    """Return {"id", "name", "fan", "source"}; None on a board without power modes.
+
+    Without root some releases print "NVPM ERROR" after a correct answer: the answer counts.
+    """
+    output = board.run(["nvpmodel", "-q"]).output
+    named, fan = _NAMED.search(output), _FAN.search(output)
+    if named:
+        mode = {"id": int(named.group(2)), "name": named.group(1), "source": "nvpmodel -q"}
+        return dict(mode, fan=fan.group(1) if fan else None)
+    status = re.search(r"pmode:([0-9]+)", board.text("/var/lib/nvpmodel/status") or "")
+    if not status:
+        return None
+    number, names = int(status.group(1)), {v: k for k, v in mode_ids(board).items()}
+    return {
+        "id": number,
+        "name": names.get(number),
+        "source": "/var/lib/nvpmodel/status",
+        "fan": None,
+    }
+
+
+def mode_ids(board: Board) -> Dict[str, int]:
+    """Return the id of each mode by name; ids differ from board to board."""
+    text = board.text("/etc/nvpmodel.conf") or ""
+    return {name: int(number) for number, name in _MODEL.findall(text)}
+
+
+def set_power_mode(board: Board, wanted: str) -> Dict[str, Any]:
+    """Change to a mode given by id or name and return what the board is in then.
+
+    Raises:
+        PowerModeError: no such mode, no permission, or a mode that needs a reboot.
+    """
+    modes = mode_ids(board)
+    if not wanted.isdigit() and wanted not in modes:
+        raise PowerModeError(f"no power mode {wanted!r}; this board has {sorted(modes)}")
+    number = int(wanted) if wanted.isdigit() else modes[wanted]
+    outcome = _nvpmodel(board, number)
+    mode = read_power_mode(board)
+    if mode is None or mode["id"] != number:
+        said = (outcome.errors or outcome.output).strip()[-300:]
+        raise PowerModeError(
+            "the board did not change to power mode {}: it needs root (sudo without a password) "
+            "or a reboot. nvpmodel said: {}".format(wanted, said or "nothing")
+        )
+    return mode
+
+
+def _nvpmodel(board: Board, number: int) -> Outcome:
+    # Standard input is empty: a mode that asks "reboot now?" gets no yes.
+    program = board.tool("nvpmodel")
+    if program is None:
+        return Outcome(None, "", "nvpmodel is not on this board")
+    command = [program, "-m", str(number)]
+    sudo = board.tool("sudo")
+    if os.geteuid() != 0 and sudo:
+        command = [sudo, "-n", *command]
+    return run(command, _TIMEOUT_S)
+
+
+class Guard:
+    """Restores a power mode when it is closed, and also when this process dies."""
+
+    def __init__(self, board: Board, number: int) -> None:
+        self._process = subprocess.Popen(
+            [*module_command("settings"), board.root, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a signal to our group must not end it
+            env=module_environment(),
+        )
+
+    def restore(self) -> Dict[str, Any]:
+        """Give the mode back; return {"ok", "mode"}, what the board is in now."""
+        try:
+            output, _ = self._process.communicate(timeout=2 * _TIMEOUT_S)
+            answer: Dict[str, Any] = json.loads(output.decode("utf-8"))
+        except (subprocess.TimeoutExpired, ValueError):
+            answer = {"ok": False, "mode": None}
+        return answer
 
 
 def read_settings(board: Board) -> Dict[str, Optional[str]]:
@@ -49,3 +148,20 @@ def _processes_in(work_dir: str) -> List[str]:
         except OSError:  # ended meanwhile, or another user's
             continue
     return sorted(found)
+
+
+def _guard(root: str, number: str) -> None:
+    for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
+    sys.stdin.read()  # until the caller closes it or is gone
+    board = Board(root)
+    try:
+        answer = {"ok": True, "mode": set_power_mode(board, number)}
+    except PowerModeError:
+        answer = {"ok": False, "mode": read_power_mode(board)}
+    with contextlib.suppress(OSError):
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    _guard(sys.argv[1], sys.argv[2])

@@ -13,7 +13,7 @@ import time
 from typing import List, Optional, Tuple
 
 from .board import Board
-from .launch import start
+from .process import start
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # after each end; then it is given up
 _MOST_LINES = 100000

@@ -1,7 +1,8 @@
-"""The process that imports fastseg_runtime and runs the frames: `python3 -m agent.worker PATH...`.
+"""The process that imports fastseg_runtime and runs the frames.
 
-Commands come as JSON lines on stdin: open, selftest, prepare, run, score, close. Answers go out
-as JSON lines on what was stdout; anything that an engine prints goes to stderr, which is a log.
+`python3 -m remote_bench.agent.worker PATH...` takes commands as messages on stdin: hello, open,
+selftest, prepare, run, score, close. Messages go out on what was stdout: "frames" on the way, then
+"answer" or "error". Anything that an engine prints goes to stderr, which is a log.
 """
 
 import errno
@@ -12,10 +13,10 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from .engine_records import read_records, what_changed
-from .frames import Frame, Labelled, folder_frames, score
-from .timing import FrameLog, run_frames
+from ..messages import Messages, encode
+from .frames import Frame, FrameLog, Labelled, folder_frames, run_frames, score
 
+_MOST_RECORD_BYTES = 1 << 20  # of an engine's build record, which has a kilobyte
 _OLDEST_PYTHON = (3, 8)  # of fastseg_runtime; the agent itself runs on 3.6
 
 
@@ -30,7 +31,7 @@ class Failure(Exception):
 class Bench:
     """The network under test, its frames and its outputs."""
 
-    def __init__(self, send: Callable[[Dict[str, Any]], None]) -> None:
+    def __init__(self, send: Callable[..., None]) -> None:
         self._send = send
         self._net: Any = None
         self._bundle = ""
@@ -56,12 +57,12 @@ class Bench:
         runtime = self._import("fastseg_runtime")
         if cache_dir:
             os.environ["FASTSEG_CACHE"] = cache_dir
-        before = read_records(cache_dir) if cache_dir else {}
+        before = engine_records(cache_dir)
         begin = time.monotonic()
         self._net = runtime.RealtimeSegmentation(bundle, target=target)
         load_ms = 1e3 * (time.monotonic() - begin)
         self._bundle = bundle
-        engines = what_changed(before, read_records(cache_dir) if cache_dir else {})
+        engines = engines_used(before, engine_records(cache_dir))
         return dict(engines, load_ms=load_ms, info=plain(self._net.info))
 
     def close(self) -> Dict[str, Any]:
@@ -100,7 +101,7 @@ class Bench:
 
     def run(self, seconds: float, fps: Optional[float], least: int) -> Dict[str, Any]:
         """Time frames, over and over in their order."""
-        log = FrameLog(lambda columns: self._send({"log": columns}))
+        log = FrameLog(lambda columns: self._send("frames", columns=columns))
         return run_frames(self._infer, seconds, fps, log, least)
 
     def score(self) -> Dict[str, Any]:
@@ -139,6 +140,43 @@ class Bench:
             raise Failure(kind, f"{name} cannot be imported here: {error}") from error
 
 
+def engine_records(cache_dir: Optional[str]) -> Dict[str, Dict[str, Any]]:
+    """Return {digest: record} of the engines that the runtime keeps on this board.
+
+    fastseg_runtime writes engines/DIGEST.json beside each engine in the folder that FASTSEG_CACHE
+    names. "used" in a record is when its engine was last stored or loaded.
+    """
+    folder = os.path.join(cache_dir or "", "engines")
+    records: Dict[str, Dict[str, Any]] = {}
+    for name in os.listdir(folder) if cache_dir and os.path.isdir(folder) else []:
+        path = os.path.join(folder, name)
+        if not name.endswith(".json"):
+            continue
+        try:
+            with open(path, "rb") as file:
+                record = json.loads(file.read(_MOST_RECORD_BYTES).decode("utf-8"))
+            record["used"] = os.stat(path).st_mtime
+        except (OSError, ValueError, TypeError):
+            continue
+        records[name[: -len(".json")]] = record
+    return records
+
+
+def engines_used(
+    before: Dict[str, Dict[str, Any]], after: Dict[str, Dict[str, Any]]
+) -> Dict[str, Any]:
+    """Return {"built", "engines"}: whether one is new, and the records of those that were used."""
+    used = {
+        digest: record
+        for digest, record in after.items()
+        if digest not in before or record["used"] > before[digest]["used"]
+    }
+    return {
+        "built": any(digest not in before for digest in used),
+        "engines": [dict(record, digest=digest) for digest, record in sorted(used.items())],
+    }
+
+
 def plain(value: Any) -> Any:
     """Return a copy of nested values that JSON can hold; anything else becomes its text."""
     if hasattr(value, "__dataclass_fields__"):
@@ -154,16 +192,20 @@ def plain(value: Any) -> Any:
 
 def answer(bench: Bench, request: Dict[str, Any]) -> Dict[str, Any]:
     """Do one command; a failure is an answer too."""
-    command = request.pop("command")
+    command = request.pop("event")
     try:
         result: Dict[str, Any] = getattr(bench, command)(**request)
     except Failure as failure:
-        return {"error": failure.kind, "message": str(failure)}
+        return _error(failure.kind, str(failure))
     except MemoryError as error:
-        return {"error": "oom", "message": f"out of memory: {error}"}
+        return _error("oom", f"out of memory: {error}; take a smaller network, or add swap")
     except Exception as error:
-        return {"error": kind_of(command, error), "message": f"{type(error).__name__}: {error}"}
-    return result
+        return _error(kind_of(command, error), f"{type(error).__name__}: {error}")
+    return dict(result, event="answer")
+
+
+def _error(kind: str, message: str) -> Dict[str, Any]:
+    return {"event": "error", "kind": kind, "message": message}
 
 
 def kind_of(command: str, error: Exception) -> str:
@@ -183,14 +225,15 @@ def main() -> None:
     os.dup2(2, 1)  # what engines print must not get between the answers
     sys.path[:0] = sys.argv[1:]
 
-    def send(message: Dict[str, Any]) -> None:
-        line = json.dumps(message).encode("ascii") + b"\n"
+    def send(event: str, **fields: Any) -> None:
+        line = encode(event, **fields)
         while line:
             line = line[os.write(answers, line) :]
 
-    bench = Bench(send)
-    for line in sys.stdin:
-        send(answer(bench, json.loads(line)))
+    bench, commands = Bench(send), Messages()
+    for chunk in iter(lambda: os.read(0, 1 << 16), b""):
+        for request in commands.feed(chunk):
+            send(**answer(bench, request))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The supervisor's hold of the worker process: commands go in, answers and frames come out."""
 
-import json
 import os
 import resource
 import select
@@ -9,10 +8,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from .launch import module_command, module_environment, start
-from .process import available_memory_kb, oom_kills
+from ..messages import Messages, encode
+from .process import available_memory_kb, module_command, module_environment, oom_kills, start
 
-_SAID_BYTES = 2000  # of the worker's log in an error
+_SAID_BYTES = 2000  # of the worker's log in an error: an engine's last lines
+_LOOK_S = 0.1  # how late a wait notices that the run was called off
 
 
 class Aborted(Exception):
@@ -32,8 +32,8 @@ class Worker:
 
     def __init__(self, paths: List[str], log: str, abort: threading.Event) -> None:
         self._abort, self._log = abort, log
-        self._rest = b""
-        self._lines: List[bytes] = []
+        self._messages = Messages()
+        self._waiting: List[Dict[str, Any]] = []
         self._oom_kills = oom_kills()
         with open(log, "ab") as errors:
             self._process = start(
@@ -58,17 +58,17 @@ class Worker:
             WorkerError: it failed, died or did not answer in time.
             Aborted: the run was called off meanwhile.
         """
-        self._send(dict(arguments, command=command))
+        self._send(encode(command, **arguments))
         end = time.monotonic() + timeout_s
         while True:
             message = self._message(end)
-            if "error" in message:
-                raise WorkerError(str(message["error"]), str(message.get("message", "")))
-            if "log" in message:
-                if on_frames is not None:
-                    on_frames(message["log"])
-                continue
-            return message
+            event = message.pop("event")
+            if event == "error":
+                raise WorkerError(message["kind"], message["message"])
+            if event == "answer":
+                return message
+            if on_frames is not None:
+                on_frames(message["columns"])
 
     def close(self) -> None:
         """End the process."""
@@ -78,33 +78,31 @@ class Worker:
             if pipe is not None:
                 pipe.close()
 
-    def _send(self, table: Dict[str, Any]) -> None:
+    def _send(self, line: bytes) -> None:
         assert self._process.stdin is not None
         try:
-            os.write(self._process.stdin.fileno(), json.dumps(table).encode("ascii") + b"\n")
+            os.write(self._process.stdin.fileno(), line)
         except OSError as error:
             raise self._death() from error
 
     def _message(self, end: float) -> Dict[str, Any]:
-        while not self._lines:
+        while not self._waiting:
             if self._abort.is_set():
                 raise Aborted()
             if time.monotonic() > end:
                 raise WorkerError("timeout", "the worker gave no answer in time" + self._said())
             self._receive()
-        message: Dict[str, Any] = json.loads(self._lines.pop(0).decode("utf-8"))
-        return message
+        return self._waiting.pop(0)
 
     def _receive(self) -> None:
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
-        if not select.select([pipe], [], [], 0.1)[0]:
+        if not select.select([pipe], [], [], _LOOK_S)[0]:
             return
         chunk = os.read(pipe, 1 << 16)
         if not chunk:
             raise self._death()
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
-        self._lines += whole
+        self._waiting = self._messages.feed(chunk)
 
     def _death(self) -> WorkerError:
         status = self._process.wait()

@@ -1,4 +1,7 @@
-"""The agent as a child process: its events go to the workstation and into a log."""
+"""The agent as a child process: its events go to the workstation, and into the run's one log.
+
+Where the workstation left, the run is detached, and the next one reads them from the log.
+"""
 
 import contextlib
 import json
@@ -8,14 +11,18 @@ import site
 import subprocess
 import sys
 import threading
-from typing import Any, Dict, List, Optional
+import time
+from typing import Any, Dict, Optional
 
-from .wire import Wire
+from ..messages import Messages, encode
+from .folder import is_alive, read_marker, remove_run
+from .wire import Refusal, Wire
 
 EVENTS, STATUS = "events.log", "status.json"
-_LONGEST_LINE = 1 << 20
-_ERRORS_KEPT = 1 << 14  # bytes of stderr's end
-_END_S = 45.0  # the agent gives back the power mode before it ends
+_CHUNK = 1 << 16
+_ERRORS_KEPT = 1 << 14  # bytes of stderr's end: a trace of any depth
+_END_S = 45.0  # it gives back the power mode before it ends; nvpmodel may take 30 s
+_LOOK_S = 0.5  # how late the events of a detached run come
 
 
 class Child:
@@ -29,7 +36,7 @@ class Child:
             os.unlink(os.path.join(folder, STATUS))  # of an earlier agent
         self._errors = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "agent", mode],
+            [sys.executable, "-u", "-m", "remote_bench.agent", mode],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -56,17 +63,18 @@ class Child:
 
     def _relay(self) -> None:
         output: Any = self._process.stdout
-        for line in iter(lambda: output.readline(_LONGEST_LINE), b""):
-            if self._wire.is_ours(line):
-                self._wire.relay(line)
-                self._keep(line)
+        messages = Messages(self._wire.token)
+        for chunk in iter(lambda: output.read1(_CHUNK), b""):
+            for event in messages.feed(chunk):
+                self._wire.emit(**event)
+                if event["event"] != "heartbeat":
+                    self._keep(event)
 
-    def _keep(self, line: bytes) -> None:
-        if b'"heartbeat"' not in line:
-            try:
-                os.write(self._log, line)
-            except OSError:  # the disk is full: the workstation has it
-                return
+    def _keep(self, event: Dict[str, Any]) -> None:
+        try:
+            os.write(self._log, encode(**event))
+        except OSError:  # the disk is full: the workstation has it
+            return
 
     def _drain(self) -> None:
         errors: Any = self._process.stderr
@@ -122,16 +130,38 @@ def own_environment(folder: str) -> Dict[str, str]:
     return dict(os.environ, LC_ALL="C", ORT_DISABLE_TELEMETRY="1", **own)
 
 
-def read_log(folder: str) -> List[bytes]:
-    """Return the events that a run has logged so far."""
-    try:
-        with open(os.path.join(folder, EVENTS), "rb") as file:
-            return file.readlines()
-    except FileNotFoundError:
-        return []
+class DetachedRun:
+    """A run that went on without its workstation: its events as if its agent were ours, "ended"."""
+
+    def __init__(self, wire: Wire, ours: str, run: str) -> None:
+        self._wire, self._ours, self._run = wire, ours, run
+        self.path = os.path.join(ours, run)
+        marker = read_marker(self.path) if os.path.basename(run) == run else None
+        if marker is None or not marker.get("detached"):
+            raise Refusal("no_run", f"there is no detached run {run} on this board")
+        self.facts: Dict[str, Any] = marker
+        log = os.open(os.path.join(self.path, EVENTS), os.O_RDONLY)
+        threading.Thread(target=self._follow, args=(log,), daemon=True).start()
+
+    def _follow(self, log: int) -> None:
+        messages, alive = Messages(), True
+        while alive:
+            alive = is_alive(self.path)  # before reading: what it wrote last is read too
+            for chunk in iter(lambda: os.read(log, _CHUNK), b""):
+                for event in messages.feed(chunk):
+                    self._wire.emit(**event)
+            if alive:
+                time.sleep(_LOOK_S)
+        self._wire.emit("ended", **_read_status(self.path))
+
+    def remove(self) -> None:
+        """Delete its folder."""
+        if is_alive(self.path):
+            raise Refusal("running", f"run {self._run} has not ended; its folder stays")
+        remove_run(self._ours, self._run)
 
 
-def read_status(folder: str) -> Dict[str, Any]:
+def _read_status(folder: str) -> Dict[str, Any]:
     """Return how a run's agent ended; status None where it was cut off."""
     try:
         with open(os.path.join(folder, STATUS)) as file:

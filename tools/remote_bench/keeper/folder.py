@@ -2,7 +2,8 @@
 
 `BASE/remote_bench-UID/` belongs to one user: `run-*/` is one run each, `store/`, `sites/` and
 `engines/` are kept between runs only when the user says so. A run folder is deleted only if it
-carries our marker, is no link, is ours, and lies directly in our folder.
+carries our marker, is no link, is ours, and lies directly in our folder. An inventory of the places
+where we write, before and after, lets a report say what stayed.
 """
 
 import contextlib
@@ -13,9 +14,9 @@ import shutil
 import stat
 import tempfile
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
-from .refusal import Refusal
+from .wire import Refusal
 
 MARKER = "marker.json"
 KEPT = ("store", "sites", "engines")
@@ -205,3 +206,32 @@ def _is_stale_run(path: str, boot_id: Optional[str]) -> bool:
     is_of_this_boot = boot_id is not None and marker.get("boot_id") == boot_id
     longest_s = time.monotonic() if is_of_this_boot else float("inf")
     return min(_age_s(path), longest_s) > _FETCH_S
+
+
+def inventory(places: List[str]) -> List[str]:
+    """Return the paths directly in some folders that belong to this user, sorted."""
+    found: Set[str] = set()
+    for place in {os.path.realpath(os.path.expanduser(place)) for place in places}:
+        try:
+            names = os.listdir(place)
+        except OSError:
+            continue
+        found.update(path for path in (os.path.join(place, n) for n in names) if _is_mine(path))
+    return sorted(found)
+
+
+def _is_mine(path: str) -> bool:
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except OSError:  # gone meanwhile
+        return False
+
+
+def difference(before: List[str], after: List[str]) -> Dict[str, object]:
+    """Return how many paths there were and are, and which came and went."""
+    return {
+        "before": len(before),
+        "after": len(after),
+        "appeared": sorted(set(after) - set(before))[:100],
+        "disappeared": sorted(set(before) - set(after))[:100],
+    }

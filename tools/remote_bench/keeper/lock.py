@@ -11,7 +11,7 @@ import os
 import tempfile
 from typing import Any, Optional
 
-from .refusal import Refusal
+from .wire import Refusal
 
 NAME = "remote_bench.lock"
 

@@ -8,17 +8,23 @@ import signal
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
-from .child import Child
-from .deploy import deploy, require_room
-from .detached import Detached
-from .folder import RunFolder, inside, keep_or_remove, our_folder, remove_if_empty, sweep
-from .inventory import difference, take
+from .child import Child, DetachedRun
+from .deployment import deploy, require_room
+from .folder import (
+    RunFolder,
+    difference,
+    inside,
+    inventory,
+    keep_or_remove,
+    our_folder,
+    remove_if_empty,
+    sweep,
+)
 from .lock import BoardLock, free_lock_of_the_dead
-from .refusal import Refusal, of_os_error
 from .store import Store, require_space
-from .wire import Gone, Wire
+from .wire import Gone, Refusal, Wire, of_os_error
 
-_ALIVE_S = 1.0
+_ALIVE_S = 1.0  # the workstation gives up after 12 s of silence
 _GET_CHUNK = 3 << 14  # a multiple of three: base64 without padding inside
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _DEPLOYED_TOO = ("cache", "site")  # engines, and wheels that came along
@@ -31,7 +37,7 @@ class Keeper:
     def __init__(self, wire: Wire, settings: Dict[str, Any]) -> None:
         self._wire, self._root = wire, settings.get("root") or "/"
         self._places = _PLACES + [settings[key] for key in ("base",) if settings.get(key)]
-        self._before = take(self._places)
+        self._before = inventory(self._places)
         self._ours = our_folder(settings.get("base"))
         self._swept = sweep(self._ours, self._boot_id())
         if self._swept:
@@ -43,7 +49,7 @@ class Keeper:
         self._keep = bool(settings.get("keep"))
         self._lock: Optional[BoardLock] = None
         self._child: Optional[Child] = None
-        self._detached: Optional[Detached] = None
+        self._detached: Optional[DetachedRun] = None
         self._stays = False  # the run goes on without the workstation
         self._complete = False  # all uploads are here: the run began
         self._finished = False
@@ -55,7 +61,7 @@ class Keeper:
         try:
             self._hello()
             while not self._finished:
-                self._answer(self._wire.frame())
+                self._answer(self._wire.receive())
         except Gone:
             self._wait_detached()
         finally:
@@ -88,12 +94,12 @@ class Keeper:
             python=platform.python_version(),
         )
 
-    def _answer(self, frame: Dict[str, Any]) -> None:
-        operation = str(frame.pop("op"))
+    def _answer(self, request: Dict[str, Any]) -> None:
+        operation = request.pop("event")
         if operation == "ping":
             return
         try:
-            reply = _OPERATIONS[operation](self, **frame) or {}
+            reply = _OPERATIONS[operation](self, **request) or {}
         except Refusal as refusal:
             reply = refusal.reply()
         except OSError as error:
@@ -123,16 +129,10 @@ class Keeper:
         """Begin an upload again."""
         self._store.restart(sha256)
 
-    def data(self, bytes: int) -> Optional[Dict[str, Any]]:  # the frame's word
+    def data(self, body: bytes) -> None:
         """Take a piece of an upload; only the first failure is answered."""
-        chunks = self._wire.body(bytes)
-        try:
-            self._store.write(chunks)
-            self._wire.emit("received", bytes=bytes)
-        finally:
-            for _ in chunks:  # what was sent must be read even where it cannot be kept
-                continue
-        return None
+        self._store.write(body)
+        self._wire.emit("received", bytes=len(body))
 
     def commit(self, sha256: str) -> None:
         """End an upload."""
@@ -152,7 +152,7 @@ class Keeper:
         self._site = self._store.site(wheels)
         return {"path": self._site}
 
-    def room(self, bytes: int) -> None:  # the frame's word
+    def room(self, bytes: int) -> None:  # the request's word
         """Say whether an engine of that size can be kept, before it is built for minutes."""
         require_space(self._ours, bytes)
 
@@ -161,12 +161,8 @@ class Keeper:
         self._complete = mode == "run"
         self._folder.note(complete=self._complete)
         places = {"work_dir": self._folder.path, "cache_dir": self._engines, "root": self._root}
-        self._child = Child(self._wire, self._folder.path, mode, dict(request, **places))
-
-    def stop(self) -> None:
-        """End the agent."""
-        if self._child is not None:
-            self._child.stop()
+        request = dict(request, token=self._wire.token, **places)
+        self._child = Child(self._wire, self._folder.path, mode, request)
 
     def detach(self) -> None:
         """Let the run go on when the workstation is gone, its folder waiting to be fetched."""
@@ -176,7 +172,7 @@ class Keeper:
 
     def attach(self, run: str) -> Dict[str, Any]:
         """Follow a detached run: its events so far, those to come, and its end."""
-        self._detached = Detached(self._wire, self._ours, run)
+        self._detached = DetachedRun(self._wire, self._ours, run)
         return {"facts": self._detached.facts}
 
     def get(self, name: str, most: int) -> Dict[str, Any]:
@@ -213,7 +209,7 @@ class Keeper:
             with contextlib.suppress(Refusal):  # another run has the board, and the store
                 self.lock()
         self._give_up()
-        return {"inventory": difference(self._before, take(self._places))}
+        return {"inventory": difference(self._before, inventory(self._places))}
 
     def _give_up(self) -> None:
         # End the agent, delete the folder, free the lock. When the connection breaks before all
@@ -246,7 +242,6 @@ _OPERATIONS: Dict[str, Callable[..., Optional[Dict[str, Any]]]] = {
     "restart": Keeper.restart,
     "room": Keeper.room,
     "site": Keeper.site,
-    "stop": Keeper.stop,
     "unpack": Keeper.unpack,
 }
 

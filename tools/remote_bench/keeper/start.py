@@ -19,7 +19,8 @@ class FromMemory(importlib.abc.Loader):
         """Return how to load one of our modules; None for all others."""
         if name not in sources:
             return None
-        return importlib.util.spec_from_loader(name, self, is_package=name == "keeper")
+        is_package = any(module.startswith(name + ".") for module in sources)
+        return importlib.util.spec_from_loader(name, self, is_package=is_package)
 
     def exec_module(self, module: Any) -> None:
         """Run a module's text."""
@@ -27,4 +28,4 @@ class FromMemory(importlib.abc.Loader):
 
 
 sys.meta_path.insert(0, FromMemory())
-importlib.import_module("keeper.main").main(settings)
+importlib.import_module("remote_bench.keeper.main").main(settings)

@@ -10,9 +10,9 @@ import re
 import shutil
 import tempfile
 import zipfile
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, List, Optional
 
-from .refusal import Refusal
+from .wire import Refusal
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MARGIN_BYTES = 8 << 20  # of the disk that we leave free
@@ -51,13 +51,12 @@ class Store:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if resume else os.O_TRUNC)
         self._part = os.open(path + ".part", flags, 0o600)
 
-    def write(self, chunks: Iterable[bytes]) -> None:
+    def write(self, content: bytes) -> None:
         """Add bytes to the file that was offered; what follows a failure is dropped."""
         if self._part is None:
             return
         try:
-            for chunk in chunks:
-                _write_all(self._part, chunk)
+            _write_all(self._part, content)
         except OSError:  # the disk is full: make room for others
             os.ftruncate(self._part, 0)
             self.close()
@@ -138,7 +137,7 @@ def require_space(folder: str, needed: int) -> None:
         )
 
 
-def _write_all(file: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
+def _write_all(file: int, content: bytes) -> None:
+    view = memoryview(content)
     while view:
         view = view[os.write(file, view) :]

@@ -1,19 +1,15 @@
-"""Frames from the workstation, events to it.
+"""The keeper's end of the connection: requests come in, replies and events go out."""
 
-In: one line of JSON, then as many raw bytes as its "bytes" says. Out: lines `@TOKEN {json}`, so
-that what a login shell prints is not mistaken for ours. Both directions have a silence limit: a
-workstation that sleeps, or a network that drops packets, is noticed without TCP's help.
-"""
-
-import json
+import errno
 import os
 import select
 import threading
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, List
 
-SILENCE_S = 20.0  # the workstation pings every second or two
-_LONGEST_LINE = 1 << 20
-_CHUNK = 1 << 16
+from ..messages import Messages, encode
+
+SILENCE_S = 20.0  # the workstation pings every 2 s: ten are lost before it counts as gone
+_CHUNK = 1 << 16  # a pipe of Linux holds no more
 _PIPE_BUF = 4096  # so much can be written without blocking once select() says so (Linux)
 
 
@@ -22,36 +18,31 @@ class Gone(Exception):
 
 
 class Wire:
-    """Two file descriptors; events may be sent from any thread."""
+    """The keeper's stdin and stdout; messages may be sent from any thread.
+
+    Both directions have a silence limit: a workstation that sleeps, or a network that drops
+    packets, is noticed without TCP's help.
+    """
 
     def __init__(self, token: str, incoming: int = 0, outgoing: int = 1) -> None:
-        self._prefix = f"@{token} ".encode("ascii")
+        self.token = token
         self._incoming, self._outgoing = incoming, outgoing
-        self._buffer = b""
+        self._messages = Messages()
+        self._waiting: List[Dict[str, Any]] = []
         self._lock = threading.Lock()
         self._gone = threading.Event()
 
-    def frame(self) -> Dict[str, Any]:
-        """Wait for the next frame and return its line.
+    def receive(self) -> Dict[str, Any]:
+        """Wait for the next message.
 
         Raises:
-            Gone: the connection ended, or nothing came within SILENCE_S.
+            Gone: the connection ended, brought something else, or nothing within SILENCE_S.
         """
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > _LONGEST_LINE:
-                raise Gone("the workstation sent a line without an end")
-            self._buffer += self._read()
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        table: Dict[str, Any] = json.loads(line.decode("utf-8"))
-        return table
-
-    def body(self, count: int) -> Iterator[bytes]:
-        """Yield the raw bytes that follow a frame, `count` in all."""
-        while count > 0:
-            chunk = self._buffer or self._read()
-            chunk, self._buffer = chunk[:count], chunk[count:]
-            count -= len(chunk)
-            yield chunk
+        while not self._waiting:
+            self._waiting = self._messages.feed(self._read())
+            if self._messages.noise:
+                raise Gone("the workstation sent what is no message")
+        return self._waiting.pop(0)
 
     def _read(self) -> bytes:
         ready, _, _ = select.select([self._incoming], [], [], SILENCE_S)
@@ -62,16 +53,8 @@ class Wire:
         return chunk
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Send one event; never raises, and is dropped when nobody reads any more."""
-        text = json.dumps(dict(fields, event=event))  # ASCII: any locale, any bytes in a path
-        self.relay(self._prefix + text.encode("ascii") + b"\n")
-
-    def is_ours(self, line: bytes) -> bool:
-        """Tell whether a line of the agent is an event."""
-        return line.startswith(self._prefix) and line.endswith(b"\n")
-
-    def relay(self, line: bytes) -> None:
-        """Send a line as it is; the same promises."""
+        """Send one message; never raises, and is dropped when nobody reads any more."""
+        line = encode(event, self.token, **fields)
         with self._lock:
             while line and not self._gone.is_set():
                 line = line[self._write(line[:_PIPE_BUF]) :]
@@ -88,3 +71,28 @@ class Wire:
     def wait_gone(self, timeout_s: float) -> bool:
         """Wait; return whether the workstation is gone."""
         return self._gone.wait(timeout_s)
+
+
+class Refusal(Exception):
+    """Why the board cannot do what was asked: kind for programs, message for people, details."""
+
+    def __init__(self, kind: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.kind, self.message, self.details = kind, message, details
+
+    def reply(self) -> Dict[str, Any]:
+        """Return the fields of a reply."""
+        return dict(self.details, ok=False, kind=self.kind, message=self.message)
+
+
+def of_os_error(error: OSError) -> Refusal:
+    """Name what the system said."""
+    kinds = {
+        errno.ENOSPC: "disk_full",
+        errno.EDQUOT: "disk_full",
+        errno.EROFS: "read_only",
+        errno.EACCES: "denied",
+        errno.EPERM: "denied",
+    }
+    place = f"{error.filename!r}: " if error.filename else ""
+    return Refusal(kinds.get(error.errno or 0, "system"), f"{place}{error.strerror or error}")

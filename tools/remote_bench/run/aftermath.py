@@ -4,7 +4,7 @@ import time
 
 from remote_bench.host.errors import BenchError, Unreachable
 from remote_bench.host.host import Host
-from remote_bench.link.session import Session
+from remote_bench.link.connection import Connection, Limits
 from remote_bench.run.plan import Plan
 
 _SEARCH_S = 20.0
@@ -19,8 +19,8 @@ def explain(host: Host, plan: Plan, boot_id: str | None, why: Unreachable) -> tu
     end = time.monotonic() + _SEARCH_S
     while True:
         try:
-            with Session(
-                host, start_s=_SEARCH_S, base=plan.base, keep=plan.keep, root=plan.root
+            with Connection(
+                host, Limits(start_s=_SEARCH_S), base=plan.base, keep=plan.keep, root=plan.root
             ) as session:
                 return _compare(session.hello["boot_id"], boot_id, why)
         except BenchError as error:

@@ -11,8 +11,8 @@ from remote_bench.analysis.summary import failed_result, summarise
 from remote_bench.host.errors import DeviceFailure, MissingRequirement, Unreachable, UsageError
 from remote_bench.host.host import Host
 from remote_bench.host.watch import Cancel, Watch
+from remote_bench.link.connection import Connection
 from remote_bench.link.payload import RUNTIME_PATH
-from remote_bench.link.session import AGENT_SILENT_S, Session
 from remote_bench.run import aftermath
 from remote_bench.run.bundle_facts import describe
 from remote_bench.run.follow import fetch_result, follow
@@ -31,26 +31,26 @@ def measure(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> dict[str, A
     with open_session(host, plan, watch) as session:
         prepared = prepare(session, plan, watch, cancel)
         try:
-            request = prepared.request(plan, session.token)
+            request = prepared.request(plan)
             session.request("agent", mode="run", request=request)
             return finish(session, plan, prepared, watch, cancel)
         except Unreachable as error:
             watch.phase("lost")
             kind, message = aftermath.explain(host, plan, session.hello["boot_id"], error)
-            raw = failed_result(prepared.request(plan, ""), prepared.probe, kind, message)
+            raw = failed_result(prepared.request(plan), prepared.probe, kind, message)
             return report_of(session, plan, prepared, raw)
 
 
-def open_session(host: Host, plan: Plan, watch: Watch, token: str | None = None) -> Session:
+def open_session(host: Host, plan: Plan, watch: Watch) -> Connection:
     """Start a keeper with a plan's settings."""
     watch.phase("connect")
-    session = Session(host, token, base=plan.base, keep=plan.keep, root=plan.root)
+    session = Connection(host, base=plan.base, keep=plan.keep, root=plan.root)
     if swept := session.hello["swept"]:
         watch.note(f"removed what an earlier run had left: {', '.join(swept)}")
     return session
 
 
-def prepare(session: Session, plan: Plan, watch: Watch, cancel: Cancel) -> Prepared:
+def prepare(session: Connection, plan: Plan, watch: Watch, cancel: Cancel) -> Prepared:
     """Lock the board and bring all that a run needs."""
     session.request("lock")
     if plan.deploy:
@@ -59,12 +59,12 @@ def prepare(session: Session, plan: Plan, watch: Watch, cancel: Cancel) -> Prepa
 
 
 def finish(
-    session: Session,
+    session: Connection,
     plan: Plan,
     prepared: Prepared,
     watch: Watch,
     cancel: Cancel,
-    silent_s: float = AGENT_SILENT_S,
+    silent_s: float | None = None,
 ) -> dict[str, Any]:
     """Follow a run to its end, fetch, deploy, clean up; return the report."""
     ended = follow(session, watch, cancel, silent_s)
@@ -79,7 +79,7 @@ def finish(
 
 
 def report_of(
-    session: Session, plan: Plan, prepared: Prepared, raw: dict[str, Any]
+    session: Connection, plan: Plan, prepared: Prepared, raw: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the report of a result."""
     target = (raw.get("info") or {}).get("target") or plan.target
@@ -97,7 +97,7 @@ def report_of(
     return summarise(raw, context)
 
 
-def _deploy(session: Session, folder: str, report: dict[str, Any]) -> dict[str, Any]:
+def _deploy(session: Connection, folder: str, report: dict[str, Any]) -> dict[str, Any]:
     # Returns {"folder", "files", "error"}: a deployment that fails takes no measurement with it.
     summary = {key: value for key, value in report.items() if key != "series"}
     try:

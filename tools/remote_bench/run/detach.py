@@ -27,7 +27,6 @@ class DetachedRun:
 
     run: str
     host: str
-    token: str
     plan: Plan
     prepared: Prepared
 
@@ -58,7 +57,7 @@ def load_run(run: str) -> DetachedRun:
         plan[key] = Path(plan[key]) if plan[key] else None
     prepared["manifest"] = Manifest.from_json(prepared["manifest"])
     prepared["bundle"] = Path(prepared["bundle"])
-    return DetachedRun(run, table["host"], table["token"], Plan(**plan), Prepared(**prepared))
+    return DetachedRun(run, table["host"], Plan(**plan), Prepared(**prepared))
 
 
 def _file(run: str) -> Path:
@@ -71,9 +70,9 @@ def start(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> DetachedRun:
     """Begin a run that needs this machine no more, and return once it has begun."""
     with open_session(host, plan, watch) as session:
         prepared = prepare(session, plan, watch, cancel)
-        run = DetachedRun(session.hello["run"], host.name, session.token, plan, prepared)
+        run = DetachedRun(session.hello["run"], host.name, plan, prepared)
         run.save()
-        request = prepared.request(plan, session.token, detach=True)
+        request = prepared.request(plan, detach=True)
         session.request("agent", mode="run", request=request)
         session.request("detach")
         session.close()
@@ -83,11 +82,11 @@ def start(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> DetachedRun:
 def resume(run: DetachedRun, host: Host, watch: Watch, cancel: Cancel) -> dict[str, Any]:
     """Wait for a detached run, fetch it, clean up and return its report."""
     plan, prepared = run.plan, run.prepared
-    with open_session(host, plan, watch, run.token) as session:
+    with open_session(host, plan, watch) as session:
         facts = session.request("attach", run=run.run)["facts"]
         if facts["boot_id"] != session.hello["boot_id"]:
             message = "the board rebooted during the run; nothing was measured"
-            raw = failed_result(prepared.request(plan, ""), prepared.probe, "rebooted", message)
+            raw = failed_result(prepared.request(plan), prepared.probe, "rebooted", message)
             report = report_of(session, plan, prepared, raw)
             report["board"] = session.finish()
         else:

@@ -7,7 +7,7 @@ from remote_bench.analysis import schema
 from remote_bench.analysis.summary import failed_result
 from remote_bench.host.errors import DeviceFailure
 from remote_bench.host.watch import Cancel, Watch
-from remote_bench.link.session import AGENT_SILENT_S, Session
+from remote_bench.link.connection import Connection
 from remote_bench.run.plan import Plan, Prepared
 
 _PROBE_S = 60.0  # nvpmodel and tegrastats are slow on a busy board
@@ -16,13 +16,13 @@ _KILLED = (-9, 137)
 _SAID_CHARACTERS = 500
 
 
-def probe_board(session: Session, cancel: Cancel) -> dict[str, Any]:
+def probe_board(session: Connection, cancel: Cancel) -> dict[str, Any]:
     """Have the agent look at the board, read-only, and return what it found.
 
     Raises:
         DeviceFailure: it gave no answer.
     """
-    session.request("agent", mode="probe", request={"token": session.token})
+    session.request("agent", mode="probe", request={})
     data: dict[str, Any] | None = None
     for event in session.agent_events(silent_s=_PROBE_S):
         cancel.check()
@@ -44,7 +44,7 @@ def _number(value: object) -> float:
 
 
 def follow(
-    session: Session, watch: Watch, cancel: Cancel, silent_s: float = AGENT_SILENT_S
+    session: Connection, watch: Watch, cancel: Cancel, silent_s: float | None = None
 ) -> dict[str, Any]:
     """Show the run's events until it ends; return "ended": "status", "stderr" and last "error"."""
     error: dict[str, Any] | None = None
@@ -64,7 +64,7 @@ def follow(
 
 
 def fetch_result(
-    session: Session, ended: dict[str, Any], plan: Plan, prepared: Prepared
+    session: Connection, ended: dict[str, Any], plan: Plan, prepared: Prepared
 ) -> dict[str, Any]:
     """Return the run's result, or one that says how the agent died."""
     status = ended["status"]
@@ -84,4 +84,4 @@ def fetch_result(
             "the agent on the board was killed, probably because memory ran out; free some, add "
             "swap, or take a smaller network"
         )
-    return failed_result(prepared.request(plan, ""), prepared.probe, kind, message)
+    return failed_result(prepared.request(plan), prepared.probe, kind, message)

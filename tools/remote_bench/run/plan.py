@@ -59,10 +59,9 @@ class Prepared:
     runtime_paths: tuple[str, ...]  # for sys.path on the board
     frames: str | None  # folder in the work folder
 
-    def request(self, plan: Plan, token: str, detach: bool = False) -> dict[str, Any]:
+    def request(self, plan: Plan, detach: bool = False) -> dict[str, Any]:
         """Return what the agent is asked to do."""
         return {
-            "token": token,
             "bundle": BUNDLE,
             "target": plan.target,
             "runtime_paths": list(self.runtime_paths),

@@ -12,8 +12,7 @@ from fastseg_targets.device import recognise
 
 from remote_bench.host.watch import Cancel, Watch
 from remote_bench.link import payload
-from remote_bench.link.session import Session
-from remote_bench.link.upload import upload
+from remote_bench.link.connection import Connection
 from remote_bench.run.bundle_facts import candidates, read_manifest
 from remote_bench.run.default_bundle import choose_bundle
 from remote_bench.run.follow import probe_board
@@ -35,7 +34,7 @@ def engine_bytes(artifacts: Iterable[Artifact]) -> int:
 class Preparation:
     """Uploads for one session; what the board has already is not sent again."""
 
-    def __init__(self, session: Session, plan: Plan, watch: Watch, cancel: Cancel) -> None:
+    def __init__(self, session: Connection, plan: Plan, watch: Watch, cancel: Cancel) -> None:
         self._session, self._plan = session, plan
         self._watch, self._cancel = watch, cancel
 
@@ -101,4 +100,4 @@ class Preparation:
             self._cancel.check()
             self._watch.progress(done, total)
 
-        return upload(self._session, file, progress)
+        return self._session.upload(file, progress)

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from remote_bench.host.errors import DeviceFailure, Unreachable
 from remote_bench.host.local import LocalHost
-from remote_bench.link.session import Session
+from remote_bench.link.connection import Connection, Limits
 
-TOKEN = "t0k"
+TOKEN = "t0k"  # as each Connection has one; see the fixture
 HELLO = f"""echo '@{TOKEN} {{"event": "hello"}}'"""
 FLOOD = f"""yes '@{TOKEN} {{"event": "progress"}}'"""
 
 
 @pytest.fixture
-def host_with(tmp_path):
+def host_with(tmp_path, monkeypatch):
     """Return a host whose python3 runs a shell script in our program's place."""
+    monkeypatch.setattr("secrets.token_hex", lambda count: TOKEN)
 
     def make(script: str) -> LocalHost:
         python = tmp_path / "python3"
@@ -33,42 +34,40 @@ def host_with(tmp_path):
 def test_a_python_that_hangs_is_told_from_a_board_that_hangs(host_with):
     host = host_with("echo starting; cat >/dev/null; exit")
     with pytest.raises(Unreachable, match=r"Python did not start within 1 s, and said: starting"):
-        Session(host, start_s=1.0)
+        Connection(host, Limits(start_s=1))
 
 
 @pytest.mark.slow  # longer than a shell may take
-def test_a_python_that_starts_slowly_is_waited_for(host_with, monkeypatch, tmp_path):
-    monkeypatch.setattr("remote_bench.link.session.SHELL_S", 3.0)
-    with Session(host_with(f'sleep 5; exec {sys.executable} "$@"')) as session:
+def test_a_python_that_starts_slowly_is_waited_for(host_with, tmp_path):
+    host = host_with(f'sleep 5; exec {sys.executable} "$@"')
+    with Connection(host, Limits(shell_s=3)) as session:
         assert session.hello["python"]
     assert not list(Path(tmp_path).glob("remote_bench*"))
 
 
 def test_a_login_shell_that_chatters_without_end_gives_no_sign_of_life(monkeypatch):
-    monkeypatch.setattr("remote_bench.link.session.SHELL_S", 1.0)
-    monkeypatch.setattr("remote_bench.link.preflight.COMMAND", "exec yes Press any key")
+    monkeypatch.setattr("remote_bench.link.payload.COMMAND", "exec yes Press any key")
     with pytest.raises(Unreachable, match="did not start /bin/sh within 1 s.* / Press any key"):
-        Session(LocalHost())
+        Connection(LocalHost(), Limits(shell_s=1))
 
 
-def test_a_flood_of_events_that_nothing_waits_for_is_called_one(host_with, monkeypatch):
-    monkeypatch.setattr("remote_bench.link.session.SILENT_S", 1.0)
+def test_a_flood_of_events_that_nothing_waits_for_is_called_one(host_with):
     flooded = pytest.raises(DeviceFailure, match="sent more than 10000 events")
-    with Session(host_with(f"{HELLO}; exec {FLOOD}"), TOKEN) as session, flooded:
+    host = host_with(f"{HELLO}; exec {FLOOD}")
+    with Connection(host, Limits(keeper_s=1)) as session, flooded:
         session.request("lock")  # which has no reply
 
 
 def test_a_flood_of_events_that_are_taken_is_none(host_with):
-    with Session(host_with(f"{HELLO}; exec {FLOOD}"), TOKEN) as session:
+    with Connection(host_with(f"{HELLO}; exec {FLOOD}")) as session:
         events = itertools.islice(session.agent_events(), 30_000)
         assert sum(event is not None for event in events) > 10_000
         session.close()
 
 
-def test_a_request_waits_no_longer_than_it_says_while_somebody_is_told(host_with, monkeypatch):
-    monkeypatch.setattr("remote_bench.link.session._REPLY_S", 2.0)
+def test_a_request_waits_no_longer_than_it_says_while_somebody_is_told(host_with):
     alive = f"""while echo '@{TOKEN} {{"event": "alive"}}'; do sleep 0.2; done"""
-    with Session(host_with(f"{HELLO}; {alive}"), TOKEN) as session:
+    with Connection(host_with(f"{HELLO}; {alive}"), Limits(reply_s=2)) as session:
         begin = time.monotonic()
         with pytest.raises(Unreachable, match="no answer within"):
             session.request("lock", on_wait=lambda: None)

@@ -3,7 +3,7 @@ import shutil
 import subprocess
 
 import pytest
-from remote_bench.agent.nvml import Nvml
+from remote_bench.agent.rails import Nvml
 
 COMPILER = shutil.which("cc")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a library with")

@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from typing import Any, Dict, Iterable
 
-from .refusal import Refusal
 from .store import hash_file
+from .wire import Refusal
 
 RECORD = "deployed.json"
 
