@@ -51,7 +51,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "remote_bench": {
         "agent": set(),
-        "keeper": set(),
+        "keeper": {"agent"},  # starts it, by name
         "host": set(),
         "link": {"host"},
         "analysis": {"host"},
@@ -90,6 +90,7 @@ RUNTIME_EXTRAS = {
     "video.py": {"cv2"},
     "backend_pytorch.py": {"torch"},
 }
+TRAVELS = ("remote_bench.agent", "remote_bench.keeper", "remote_bench.messages")
 # What runs in the worker, which has what the runtime has.
 ON_THE_BOARD = {
     "remote_bench.agent.frames": {"numpy"},
@@ -195,7 +196,7 @@ def test_the_runtime_imports_numpy_and_the_standard_library_alone() -> None:
 
 def test_what_travels_to_a_board_needs_the_standard_library_alone() -> None:
     for module, names in IMPORTS.items():
-        if module.startswith(("remote_bench.agent", "remote_bench.keeper")):
+        if module.startswith(TRAVELS):
             known = {"remote_bench", *sys.stdlib_module_names} | ON_THE_BOARD.get(module, set())
             assert top_level(names) <= known, module
 

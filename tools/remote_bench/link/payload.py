@@ -42,9 +42,10 @@ COMMAND = f"exec /bin/sh -c '{_SCRIPT}'"
 
 def program(settings: dict[str, Any]) -> bytes:
     """Return what goes to stdin first: the loader with its length, settings and sources."""
-    files = [*_SHARED, *_OURS.glob("keeper/*.py")]
+    start = _OURS / "keeper/start.py"
+    files = {*_SHARED, *_OURS.glob("keeper/*.py")} - {start}
     sources = {_module_name(file): file.read_text("utf-8") for file in files}
-    loader = sources.pop("remote_bench.keeper.start").encode("utf-8")
+    loader = start.read_bytes()
     line = json.dumps([settings, sources]).encode("ascii")
     return b"%d\n%b%b\n" % (len(loader), loader, line)
 
