@@ -11,7 +11,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.augment import Augmentation
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.loader import BatchLoader, BatchPlan
-from fastseg_training.recipe import Recipe
+from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.trainer import SegmentationTrainer
 

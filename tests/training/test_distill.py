@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from fastseg_training import DistillationLoss, SegmentationTrainer
-from fastseg_training.recipe import Recipe
+from fastseg_training.optimisation import Recipe
 
 from fastseg import FastSegNet
 

@@ -9,12 +9,11 @@ import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_training import SegmentationTrainer
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.evaluate import predict
+from fastseg_training.evaluate import predict, score_network
 from fastseg_training.loader import check_pictures
 from fastseg_training.run_folder import RunFolder
-from fastseg_training.scoring import score_network
-from fastseg_training.setup import build_trainer
 from fastseg_training.supervision import AllHeads
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint

@@ -10,7 +10,7 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_targets.profile import load_target
 from fastseg_training import SegmentationTrainer
-from fastseg_training.networks import start_from
+from fastseg_training.build_network import start_from
 
 from fastseg import (
     CheckpointError,

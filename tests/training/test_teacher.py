@@ -13,14 +13,13 @@ from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.frames.video import VideoWriter
+from fastseg_training.build_trainer import licence_of
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
+from fastseg_training.lessons import give_lessons, open_frames
 from fastseg_training.resident import ResizedDataset
-from fastseg_training.setup import licence_of
-from fastseg_training.taught import give_lessons
 from fastseg_training.teacher import Teacher, open_teacher, usage_of_teacher
-from fastseg_training.unlabelled import open_frames
 from onnx import helper, numpy_helper
 from torch import nn
 

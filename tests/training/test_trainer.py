@@ -9,7 +9,7 @@ from fastseg_runtime.arrays.metrics import mean_iou
 from fastseg_training import SegmentationTrainer
 from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss
-from fastseg_training.recipe import Recipe
+from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.supervision import AllHeads
 from fastseg_training.trainer import NonFiniteLossError, TrainingStoppedError

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_training.build_network import usage_of
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.networks import usage_of
-from fastseg_training.setup import build_trainer
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 

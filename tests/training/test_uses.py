@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig
-from fastseg_training.recipe import Recipe
-from fastseg_training.setup import build_trainer
+from fastseg_training.optimisation import Recipe
 
 CAMVID = os.environ.get("FASTSEG_CAMVID")
 

@@ -22,9 +22,9 @@ import ablated_networks
 import torch
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_training.config import TrainConfig, dump_config
+from fastseg_training.evaluate import score_network
 from fastseg_training.losses import LossOptions
-from fastseg_training.recipe import Recipe
-from fastseg_training.scoring import score_network
+from fastseg_training.optimisation import Recipe
 from onnx_times import SIZE, time_networks
 from torch import nn
 

@@ -6,12 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastseg_training.build_network import NOISE
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig
 from fastseg_training.evaluate import EvaluationBatches, evaluate
-from fastseg_training.networks import NOISE
 from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
-from fastseg_training.setup import build_trainer
 
 from compare_models.candidate import Candidate, OwnNetworks, is_factory
 from fastseg import VARIANTS

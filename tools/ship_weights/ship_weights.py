@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from fastseg_training.config import TrainConfig, load_config
-from fastseg_training.scoring import score_network
+from fastseg_training.evaluate import score_network
 from model_cards import render_page, render_table
 
 from fastseg import Network, open_network, pretrained, save_checkpoint

@@ -23,14 +23,14 @@ from fastseg.data.class_list import read_classes
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training import cli_options as options
+from fastseg_training.build_network import choose_start
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig, dump_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
-from fastseg_training.networks import choose_start
+from fastseg_training.evaluate import score_network
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
 from fastseg_training.run_folder import RunError
-from fastseg_training.scoring import score_network
-from fastseg_training.setup import build_trainer
 from fastseg_training.trainer import TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"

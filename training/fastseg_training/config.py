@@ -20,7 +20,7 @@ from fastseg.fastsegnet import STRIDE
 from fastseg_training.augment import Augmentation
 from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
-from fastseg_training.recipe import Recipe
+from fastseg_training.optimisation import Recipe
 
 NEED_TEACHER = (
     "teacher_weights",

@@ -1,4 +1,4 @@
-"""Scores of a network on labelled images, all from one confusion matrix.
+"""Scores of a network on labelled images, all from one confusion matrix, and its latency.
 
 Shape letters: N batch, K classes, H and W pixels.
 """
@@ -6,6 +6,8 @@ Shape letters: N batch, K classes, H and W pixels.
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +21,19 @@ from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class, mean
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from torch import Tensor, nn
 
-from fastseg.data import Array, Samples
+from fastseg import DeployGraph, Network
+from fastseg.data import Array, Samples, open_dataset
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading
 from fastseg_training import distributed
+from fastseg_training.config import ConfigError
 from fastseg_training.loader import normalise
+from fastseg_training.progress import show_progress
+from fastseg_training.resident import ResizedDataset
 
 TRIMAP_PIXELS = 3  # half width of the band around borders that boundary mIoU looks at
 TTA_SCALES = (0.75, 1.0, 1.25)
+RUNS = 10
 
 
 @dataclass(frozen=True)
@@ -201,3 +208,52 @@ class EvaluationBatches:
         image_1HW3 = torch.from_numpy(np.ascontiguousarray(image_HW3))[None]
         label_1HW = torch.from_numpy(sample.label_HW)[None]
         return normalise(image_1HW3, self.mean, self.std, self.normalization), label_1HW
+
+
+def measure_latency_ms(
+    model: nn.Module,
+    width: int,
+    height: int,
+    mean: float,
+    std: float,
+    normalization: Normalization | None = None,
+    reading: Reading | None = None,
+) -> float:
+    """Return the median time from camera bytes to class ids, batch 1, on the model's device."""
+    device = next(model.parameters()).device
+    graph = DeployGraph(
+        model, width, height, mean, std, normalization=normalization, reading=reading
+    ).to(device)
+    image_1HW3 = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device)
+    times_ms = []
+    with torch.inference_mode():
+        for _ in range(RUNS + 1):
+            started = time.perf_counter()
+            graph(image_1HW3).cpu()  # the copy waits for the device
+            times_ms.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(times_ms[1:])
+
+
+def score_network(network: Network, data: str, split: str, tta: bool = False) -> Evaluation:
+    """Run a network over a whole split, with a progress bar on stderr.
+
+    Args:
+        network: as open_network gives it.
+        data: a data set, as for fastseg.data.open_dataset.
+        split: "val" or "test".
+        tta: average over mirror images and scales.
+
+    Raises:
+        ConfigError: the data has another number of classes.
+        DataError: the data cannot be opened.
+    """
+    info, dataset = network.info, open_dataset(data, split)
+    if len(dataset.classes) != len(info.classes):
+        raise ConfigError(
+            f"{network.name} knows {len(info.classes)} classes, {data} has {len(dataset.classes)}"
+        )
+    samples = ResizedDataset(dataset, None)
+    size = (info.width, info.height)
+    batches = EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
+    shown = show_progress(batches, "evaluating", len(batches))
+    return evaluate(network.model, shown, len(info.classes), tta, network.reading)

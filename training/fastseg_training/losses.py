@@ -2,10 +2,16 @@
 
 All take logits (N, K, H, W) and labels (N, H, W), leave out ignored pixels, and give 0 (not NaN)
 for a batch in which every pixel is ignored.
+
+Weights w of classes help rare ones to be learnt, but the network says them too often then:
+softmax(z) tends to w * p instead of p. z - log w tends to p (Menon et al. 2021, "post-hoc logit
+adjustment", arXiv:2007.07314), and costs nothing where it is in the classifier's bias: that is what
+without_class_weights() does.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor, nn
+
+from fastseg import FastSegNet
 
 UNDONE = "enet-undone"
 CLASS_WEIGHTS = ("enet", UNDONE, "none")
@@ -153,8 +161,7 @@ class LossOptions:
     Attributes:
         formula: a sum of ce, focal, dice and ohem, e.g. "ce" or "ohem+0.5*dice".
         class_weights: "enet" or "none", for ce and focal; "enet-undone" takes them out of the
-            averaged network again (class_bias.py): better after long trainings, worse after short
-            ones.
+            averaged network again: better after long trainings, worse after short ones.
         enet_constant: see enet_weights.
         ohem_thresh: see OHEMLoss.
         ohem_share: share of the batch's pixels that OHEM keeps at the least.
@@ -209,3 +216,26 @@ def _parse_term(term: str, formula: str, names: list[str]) -> tuple[float, str]:
             "e.g. ce+0.5*dice"
         )
     return value, name.strip()
+
+
+def without_class_weights(model: nn.Module, weight_K: Tensor) -> FastSegNet:
+    """Return a copy of a network whose main logits are less by log w.
+
+    Args:
+        model: FastSegNet, trained with weighted cross entropy.
+        weight_K: w, the weights, (K,).
+
+    Raises:
+        TypeError: it is another network, whose classifier is not known.
+    """
+    if not isinstance(model, FastSegNet):
+        raise TypeError(
+            f"expected FastSegNet, got {type(model).__name__}: where is its classifier?"
+        )
+    shift_K = weight_K.log()
+    unweighted = copy.deepcopy(model)
+    classifier = unweighted.head[-1]
+    assert isinstance(classifier, nn.Conv2d) and classifier.bias is not None
+    with torch.no_grad():
+        classifier.bias -= shift_K - shift_K.mean()
+    return unweighted

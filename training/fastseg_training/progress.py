@@ -1,12 +1,18 @@
-"""Progress of a training on stderr: a bar on a terminal, a line per evaluation in a log file."""
+"""A training and the one who watches it: progress on stderr, and Ctrl-C or SIGTERM.
+
+Progress is a bar on a terminal, a line per evaluation in a log file. Signals are heard at once and
+obeyed between two steps.
+"""
 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import TypeVar
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +25,7 @@ from rich.progress import (
 
 T = TypeVar("T")
 SMOOTHING = 0.05  # of the images per second
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def show_progress(items: Iterable[T], description: str, total: int) -> Iterator[T]:
@@ -89,3 +96,38 @@ class TrainingProgress:
             rate = f"{self._images_per_s:.0f} images/s"
             self._console.print(f"step {step}: loss {loss:.3f}{score}, {rate}")
         self._last = time.monotonic()
+
+
+class StopRequest:
+    """While entered, the first signal sets `requested`; a second one stops Python as usual.
+
+    Outside of the main thread signals cannot be caught, and nothing is.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        """Take over the signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -1,8 +1,12 @@
-"""The folder of one training: runs/NAME with its weights, numbers and pictures."""
+"""The folder of one training: runs/NAME with its weights, numbers and pictures.
+
+The numbers go to TensorBoard too, if it is there: pip install tensorboard.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +20,6 @@ from fastseg_runtime.bundle.file_kind import TORCH, file_kind
 from torch import nn
 
 from fastseg import CheckpointInfo, save_checkpoint
-from fastseg_training.tensorboard_events import write_events
 
 
 class RunError(RuntimeError):
@@ -122,3 +125,28 @@ def _unwritable(path: Path, error: Exception) -> RunError:
         f"cannot write {path} ({error}); the last whole one is kept. Free some disk space, then "
         "go on with --resume"
     )
+
+
+def write_events(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Write one line of metrics.jsonl as scalars; nothing where TensorBoard is missing.
+
+    Args:
+        folder: that of the run; show all with tensorboard --logdir runs.
+        entry: numbers by name, "step" among them.
+    """
+    writer = _open_writer(folder)
+    if writer is None:
+        return
+    for name, value in entry.items():
+        if name != "step":
+            writer.add_scalar(name, value, entry["step"])
+    writer.flush()
+
+
+@functools.cache
+def _open_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))

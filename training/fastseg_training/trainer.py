@@ -18,21 +18,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastseg.outputs import Reading
 from fastseg_training import distributed
-from fastseg_training.class_bias import without_class_weights
 from fastseg_training.distill import DistillationLoss, soft_label_loss
-from fastseg_training.ema import ModelEMA
-from fastseg_training.evaluate import Evaluation, evaluate
-from fastseg_training.latency import measure_latency_ms
+from fastseg_training.evaluate import Evaluation, evaluate, measure_latency_ms
 from fastseg_training.loader import Batch, StepLoader, check_pictures
-from fastseg_training.losses import CrossEntropyLoss
-from fastseg_training.optimizer import make_optimizer
+from fastseg_training.losses import CrossEntropyLoss, without_class_weights
+from fastseg_training.optimisation import (
+    Budget,
+    ModelEMA,
+    Recipe,
+    learning_rate_factor,
+    make_optimizer,
+)
 from fastseg_training.pictures import draw_curves, draw_predictions
 from fastseg_training.precision import choose_device, choose_precision, fast_depthwise
-from fastseg_training.progress import TrainingProgress
-from fastseg_training.recipe import Recipe
+from fastseg_training.progress import StopRequest, TrainingProgress
 from fastseg_training.run_folder import RunError, RunFolder
-from fastseg_training.schedule import Budget, learning_rate_factor
-from fastseg_training.stop_request import StopRequest
 from fastseg_training.supervision import AllHeads, pad_batch, supervise
 
 LOG_EVERY_STEPS = 50

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_training import networks
+from fastseg_training.build_network import build_network, choose_start, is_pruned, starting_point
+from fastseg_training.build_trainer import hold_out
 from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.networks import build_network, choose_start, is_pruned, starting_point
-from fastseg_training.setup import hold_out
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, save_checkpoint
 from fastseg.data import open_dataset
@@ -21,7 +20,7 @@ SIZE = (96, 64)
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without packages of weights."""
-    monkeypatch.setattr(networks, "find_weights", lambda variant: None)
+    monkeypatch.setattr("fastseg_training.build_network.find_weights", lambda variant: None)
 
 
 def config(**options: object) -> TrainConfig:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH, strictest
-from torch import nn
+from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointError, FastSegNet, Network, open_network
 from fastseg.backbones import BackboneVariant
@@ -25,12 +26,11 @@ from fastseg.network import check_logits, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.init_weights import copy_matching
 from fastseg_training.teacher import usage_of_teacher
 
 Classes = tuple[ClassInfo, ...]
 IMAGENET, NOISE = "imagenet", "noise"  # for --init, beside a file
-CLASSIFIER = ("head.1.weight", "head.1.bias")
+CLASSIFIER = "head.1."  # the layer that knows the classes
 
 
 def build_network(
@@ -178,7 +178,7 @@ def start_from(model: FastSegNet, source: Network, init: str, classes: Classes) 
     """Copy the weights of a checkpoint into a network, its widths too if it was pruned."""
     if source.info.pruned:
         weights = source.model.state_dict()
-        narrow_to_weights(model, {k: v for k, v in weights.items() if k not in CLASSIFIER})
+        narrow_to_weights(model, {k: v for k, v in weights.items() if not k.startswith(CLASSIFIER)})
         renew_auxiliary_heads(model)
     same_classes = names(source.info.classes) == names(classes)
     print(copy_matching(source.model.state_dict(), model, same_classes, init), file=sys.stderr)
@@ -249,3 +249,35 @@ def usage_of(config: TrainConfig, kind: str) -> str:
 def names(classes: Classes) -> list[str]:
     """Return the names of classes."""
     return [entry.name for entry in classes]
+
+
+def copy_matching(
+    source: Mapping[str, Tensor], target: nn.Module, same_classes: bool, name: str
+) -> str:
+    """Copy all tensors of equal name and shape.
+
+    Args:
+        source: the state dict to take weights from.
+        target: the network to train.
+        same_classes: copy the classifier too; with other classes it starts anew.
+        name: of the source, for messages.
+
+    Returns:
+        What was taken and what starts anew, in one line.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    wanted = target.state_dict()
+    found = {
+        key: value
+        for key, value in source.items()
+        if key in wanted
+        and value.shape == wanted[key].shape
+        and (same_classes or not key.startswith(CLASSIFIER))
+    }
+    if not found:
+        raise ConfigError(f"no weight of {name} fits this network; is it of another kind?")
+    target.load_state_dict(found, strict=False)
+    new = [key for key in wanted if key not in found and not key.startswith("auxiliary_heads.")]
+    return f"{name}: {len(found)} tensors taken, {len(new)} start anew {' '.join(new[:4])}"

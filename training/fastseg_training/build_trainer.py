@@ -26,14 +26,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
 from fastseg.network import name_of
 from fastseg_training import distributed
-from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
-from fastseg_training.distill import DistillationLoss
-from fastseg_training.evaluate import EvaluationBatches
-from fastseg_training.loader import BatchLoader, BatchPlan
-from fastseg_training.losses import UNDONE, build_loss, enet_weights
-from fastseg_training.memory import keep_freed_memory
-from fastseg_training.networks import (
+from fastseg_training.build_network import (
     build_network,
     choose_normalization,
     is_pruned,
@@ -41,10 +34,16 @@ from fastseg_training.networks import (
     starting_point,
     usage_of,
 )
+from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
+from fastseg_training.distill import DistillationLoss
+from fastseg_training.evaluate import EvaluationBatches
+from fastseg_training.lessons import Lessons, give_lessons
+from fastseg_training.loader import BatchLoader, BatchPlan
+from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.precision import choose_device
-from fastseg_training.resident import ResizedDataset, make_resident
+from fastseg_training.resident import ResizedDataset, keep_freed_memory, make_resident
 from fastseg_training.run_folder import RunFolder
-from fastseg_training.taught import Lessons, give_lessons
 from fastseg_training.teacher import Teacher, open_teacher
 from fastseg_training.trainer import SegmentationTrainer
 

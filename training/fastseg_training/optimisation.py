@@ -1,0 +1,147 @@
+"""How a training optimises: its recipe, how long it goes on, learning rate, optimizer and average.
+
+The data and the loss are elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+WARMUP_SHARE = 0.1  # of a training: short ones would be over before warmup_steps are
+POLY_POWER = 0.9  # DeepLab, Chen et al. 2017, arXiv:1606.00915
+
+# Name -> factor of the learning rate at a progress between 0 and 1.
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "poly": lambda progress: (1 - progress) ** POLY_POWER,
+    "constant": lambda progress: 1.0,
+}
+# Top-level parts whose weights may come pretrained: FastSegNet's encoder, and what others call it.
+BACKBONE_PARTS = ("stem", "stage_8", "stage_16", "stage_32", "backbone", "encoder")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to optimise. The defaults are those of the CamVid headline.
+
+    Attributes:
+        decay: of the learning rate: "cosine", "poly" or "constant".
+        warmup_steps: steps until the learning rate is at its peak.
+        weight_decay: AdamW's, on weights with two dimensions or more.
+        backbone_factor: factor of the learning rate for the encoder; below 1 if it is pretrained.
+        clip_norm: gradients longer than this are shortened to it.
+        ema_decay: of the weights that are evaluated and saved.
+        auxiliary_weight: factor of the losses of the auxiliary heads.
+        loss_stride: 1, 2, 4 or 8: the main head is compared with labels at 1/loss_stride.
+        precision: "auto", "fp32", "bf16" or "fp16".
+        evaluations: how often the validation split is looked at, evenly spread.
+    """
+
+    decay: str = "cosine"
+    warmup_steps: int = 200
+    weight_decay: float = 0.02
+    backbone_factor: float = 1.0
+    clip_norm: float = 5.0
+    ema_decay: float = 0.998
+    auxiliary_weight: float = 0.4
+    loss_stride: int = 2
+    precision: str = "auto"
+    evaluations: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay is {self.decay!r}; choose one of {sorted(DECAYS)}")
+        if self.loss_stride not in (1, 2, 4, 8):
+            raise ValueError(f"loss_stride is {self.loss_stride}; choose 1, 2, 4 or 8")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a training ends: after a number of steps or, if seconds are given, of seconds."""
+
+    steps: int
+    seconds: float | None = None
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return how much of the budget is used, 0 to 1."""
+        if self.seconds is None:
+            return min(step / max(self.steps, 1), 1.0)
+        return min(elapsed_s / self.seconds, 1.0)
+
+
+def learning_rate_factor(decay: str, progress: float, step: int, warmup_steps: int) -> float:
+    """Return the factor of the peak learning rate: a linear warm-up, times one of DECAYS.
+
+    The warm-up lasts warmup_steps, but never beyond WARMUP_SHARE of a short training.
+    """
+    warmup = max((step + 1) / warmup_steps, progress / WARMUP_SHARE) if warmup_steps else 1.0
+    return min(warmup, 1.0) * DECAYS[decay](progress)
+
+
+def make_optimizer(
+    model: nn.Module, learning_rate: float, weight_decay: float, backbone_factor: float
+) -> AdamW:
+    """Return AdamW with up to four groups, each with its "factor" of the learning rate.
+
+    Norms and biases do not decay: decay shrinks a direction, and these have none.
+
+    Args:
+        model: the network.
+        learning_rate: the peak.
+        weight_decay: of weights with two dimensions or more.
+        backbone_factor: factor of the learning rate for BACKBONE_PARTS.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = backbone_factor if name.split(".")[0] in BACKBONE_PARTS else 1.0
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((factor, decay), []).append(parameter)
+    return AdamW(
+        [
+            {"params": parameters, "factor": factor, "weight_decay": decay, "lr": learning_rate}
+            for (factor, decay), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
+class ModelEMA:
+    """Keeps a second network whose weights and running statistics follow the first ones slowly.
+
+    The decay ramps up as (1 + step) / (10 + step), so the random start is soon forgotten
+    (tf.train.ExponentialMovingAverage does the same).
+
+    Args:
+        model: the network in training; it is copied.
+        decay: share of the old average that a step keeps, after the ramp.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._averages, self._sources = ([pair[side] for pair in floating] for side in (0, 1))
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the weights after a step, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._averages, self._sources, 1 - decay)
+        for average, source in self._counters:
+            average.copy_(source)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return cast(list[Tensor], list(model.state_dict().values()))
