@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +20,11 @@ PAGES = [
 ]
 README_WORDS = 1200
 PICTURE_BYTES = 150_000
-PROGRAMS = ("fastseg-train", "fastseg-export", "fastseg-run", "remote_bench", "compare_models")
+PROGRAMS = {
+    program: place.split(":")
+    for name in ("pyproject.toml", "runtime/pyproject.toml")
+    for program, place in tomllib.loads((ROOT / name).read_text())["project"]["scripts"].items()
+}
 SUBCOMMANDS = {"remote_bench": ("doctor", "compare")}
 FOLDERS = "docs|exporters|fastseg|runtime|targets|tests|tools|training"
 
@@ -59,9 +64,15 @@ def test_paths_that_are_named_exist(page: Path) -> None:
 def options(program: str) -> set[str]:
     """The options that a command's help lists, those of its subcommands too."""
     calls = [[], *([word] for word in SUBCOMMANDS.get(program, ()))]
-    command = str(Path(sys.executable).parent / program)
+    module, function = PROGRAMS[program]
+    code = f"from {module} import {function}; {function}()"
     helps = [
-        subprocess.run([command, *call, "--help"], capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, *call, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         for call in calls
     ]
     return set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", "".join(done.stdout for done in helps)))
