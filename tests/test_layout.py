@@ -165,7 +165,6 @@ def test_every_folder_of_a_package_with_rooms_is_one_of_them_and_says_what_it_is
             assert ast.get_docstring(ast.parse((folder / room / "__init__.py").read_text("utf-8")))
 
 
-@pytest.mark.xfail(strict=True, reason="fastseg.model opens what is pretrained, by checkpoint")
 def test_nothing_imports_in_a_circle() -> None:
     left = set(MODULES)
     while ends := {
