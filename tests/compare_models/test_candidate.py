@@ -5,16 +5,17 @@ import onnx
 import pytest
 import torch
 from compare_models.candidate import (
+    BORDER_SHARE,
     OwnNetworks,
+    border_share,
     open_candidates,
     open_module,
     short_name,
     street_image,
 )
-from compare_models.engine import call_of
-from compare_models.int8 import export_int8
 from compare_models.onnx_file import read_onnx
-from compare_models.untrained import BORDER_SHARE, border_share
+from compare_models.speed import export_int8
+from compare_models.timing import call_of
 from fastseg_exporters.onnx.to_onnx import to_onnx
 
 from fastseg import CheckpointError, DeployGraph

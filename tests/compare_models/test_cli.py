@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from compare_models.cli import app
-from compare_models.pictures import pareto_front
+from compare_models.report import pareto_front
 from typer.testing import CliRunner
 
 MAIN = ["--output-name", "0"]  # before the auxiliary one

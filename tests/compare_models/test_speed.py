@@ -1,9 +1,8 @@
 import pytest
 from compare_models.candidate import OwnNetworks, open_candidates
-from compare_models.node_times import node_times
-from compare_models.roofline import Peaks, measure_peaks
+from compare_models.cost import Peaks, measure_peaks
 from compare_models.scale import Point, growth, sweep_sizes
-from compare_models.speed import compare
+from compare_models.speed import compare, node_times
 from compare_models.torch_ways import time_on
 
 SIZE = (128, 64)
@@ -27,7 +26,6 @@ def test_the_tail_is_what_runs_after_the_last_convolution() -> None:
     profile = node_times(candidate.model, candidate.feed, threads=1, runs=2)
     assert 0 < profile.tail_share < 1 and 0 < profile.convolution_share < 1
     assert profile.tail_share + profile.convolution_share <= 1
-    assert sum(profile.by_operator().values()) == pytest.approx(1)
 
 
 def test_the_peaks_of_a_machine_are_positive() -> None:

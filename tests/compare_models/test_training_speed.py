@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from compare_models.accuracy import trainable
 from compare_models.candidate import OwnNetworks, open_candidates
-from compare_models.plain_loop import PlainDataset
-from compare_models.training_speed import measure_training, summarise
+from compare_models.training_speed import PlainDataset, measure_training, summarise
 from fastseg_training.augment import Augmentation
 
 from fastseg.data import open_dataset

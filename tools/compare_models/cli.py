@@ -16,11 +16,8 @@ from rich.console import Console
 
 import fastseg
 from compare_models.candidate import OwnNetworks
-from compare_models.page import html_page
-from compare_models.pictures import pictures_of
-from compare_models.results import Results
-from compare_models.run import Plan, carry_out
-from compare_models.sheets import Sheet, sheets_of
+from compare_models.report import Sheet, html_page, pictures_of, sheets_of
+from compare_models.run import ComparisonPlan, Results, carry_out
 
 log = Console(stderr=True, highlight=False)
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -97,7 +94,7 @@ def command(
         return
     if data is not None and not (minutes or train_speed):
         raise typer.BadParameter("--data needs --minutes or --train-speed")
-    plan = Plan(
+    plan = ComparisonPlan(
         networks=networks or ["nano", "small", "base", "large"],
         size=parse_size(size),
         classes=classes,

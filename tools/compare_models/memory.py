@@ -37,7 +37,7 @@ def peak_memory_mb(model: onnx.ModelProto, feed: Mapping[str, Array], threads: i
 
 def main(folder: Path, threads: int) -> None:
     """Be the child: run the graph, print the growth."""
-    from compare_models.engine import open_session
+    from compare_models.timing import open_session
 
     with np.load(folder / "feed.npz", allow_pickle=False) as arrays:
         feed = dict(arrays)

@@ -1,25 +1,31 @@
-"""One run: what was asked for, measured part by part."""
+"""One run: what was asked for, measured part by part, and all that came out, as JSON."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import os
+import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from compare_models.accuracy import train_and_score, trainable
+from compare_models.accuracy import Accuracy, train_and_score, trainable
 from compare_models.candidate import Candidate, OwnNetworks, open_candidates
-from compare_models.export_cost import installed_targets, measure_exports
-from compare_models.machine import describe_machine
-from compare_models.results import Results, TorchRow
-from compare_models.roofline import measure_peaks
-from compare_models.scale import sweep_batches, sweep_sizes
-from compare_models.speed import compare
-from compare_models.timing import ratio_to
+from compare_models.cost import Peaks, measure_peaks
+from compare_models.export_cost import ExportCost, installed_targets, measure_exports
+from compare_models.scale import Point, sweep_batches, sweep_sizes
+from compare_models.speed import GraphSpeed, compare
+from compare_models.timing import Ratio, ratio_to
 from compare_models.torch_ways import time_on
-from compare_models.training_speed import measure_training
+from compare_models.training_speed import TrainingSpeed, measure_training
 from fastseg import VARIANTS
 
 SWEEP_ROUNDS = 8
@@ -27,7 +33,7 @@ TRAINING_ROUNDS = 6
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """What to measure.
 
     Attributes:
@@ -67,7 +73,7 @@ class Plan:
     command: str = ""
 
 
-def carry_out(plan: Plan, tell: Callable[[str], None]) -> tuple[Results, set[str]]:
+def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Results, set[str]]:
     """Measure all of a plan; return the results and the names of our networks.
 
     Args:
@@ -98,7 +104,7 @@ def carry_out(plan: Plan, tell: Callable[[str], None]) -> tuple[Results, set[str
     return results, {candidate.name for candidate in candidates if candidate.is_ours}
 
 
-def _measure_torch(plan: Plan, candidates: list[Candidate], results: Results) -> None:
+def _measure_torch(plan: ComparisonPlan, candidates: list[Candidate], results: Results) -> None:
     if not plan.torch_device:
         return
     times_ms = time_on(candidates, plan.torch_device, plan.rounds)
@@ -111,7 +117,7 @@ def _measure_torch(plan: Plan, candidates: list[Candidate], results: Results) ->
 
 
 def _measure_accuracy(
-    plan: Plan, candidates: list[Candidate], results: Results, tell: Callable[[str], None]
+    plan: ComparisonPlan, candidates: list[Candidate], results: Results, tell: Callable[[str], None]
 ) -> None:
     if plan.data is None or not plan.minutes:
         return
@@ -125,3 +131,94 @@ def _measure_accuracy(
                 candidate, plan.data, plan.minutes, Path(folder) / candidate.name, plan.own
             )
             results.accuracy.append(score)
+
+
+@dataclass(frozen=True)
+class TorchRow:
+    """One torch module run by torch."""
+
+    label: str
+    latency_ms: float
+    speedup: Ratio  # against the first of them
+
+
+@dataclass
+class Results:
+    """What was asked for; the rest stays empty.
+
+    Attributes:
+        machine: from describe_machine().
+        command: that made this.
+        width: of the input, pixels.
+        height: of the input, pixels.
+        classes: K.
+        threads: of ONNX Runtime.
+        rounds: how often each graph was timed.
+        rows: the comparison, the reference first.
+    """
+
+    machine: dict[str, str]
+    command: str
+    width: int
+    height: int
+    classes: int
+    threads: int
+    rounds: int
+    rows: list[GraphSpeed] = field(default_factory=list)
+    peaks: Peaks | None = None
+    torch_device: str = ""
+    torch_rows: list[TorchRow] = field(default_factory=list)
+    sizes: list[Point] = field(default_factory=list)
+    batches: list[Point] = field(default_factory=list)
+    accuracy: list[Accuracy] = field(default_factory=list)
+    training: TrainingSpeed | None = None
+    exports: list[ExportCost] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Return one JSON document; what could not be had is null."""
+        return json.dumps(_without_nan(dataclasses.asdict(self)), indent=1)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")
+
+
+def describe_machine() -> dict[str, str]:
+    """Return processor, cores, instructions that matter, GPU and versions."""
+    facts = {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "int8 dot products": "yes" if {"avx512_vnni", "avx_vnni", "asimddp"} & _flags() else "no",
+        "system": f"{platform.system()} {platform.machine()}",
+        "Python": platform.python_version(),
+    }
+    if torch.cuda.is_available():
+        facts["GPU"] = torch.cuda.get_device_name()
+    return facts | {package: version(package) for package in PACKAGES}
+
+
+def _processor() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _flags() -> set[str]:
+    table = _cpuinfo()
+    return set((table.get("flags") or table.get("Features") or "").split())
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Return the first processor of /proc/cpuinfo; nothing where there is no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}

@@ -1,25 +1,34 @@
-"""The comparison itself: every candidate's cost, and its time beside the others' in one run."""
+"""The comparison itself: every candidate's cost, and its time beside the others' in one run.
+
+Beside it the int8 form of a candidate (QDQ, ranges from generated scenes), and where a graph's time
+goes by ONNX Runtime's own profiler.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnx
+from fastseg_exporters.convert.source import Calibration
+from fastseg_exporters.onnx.to_onnx import take_bytes
+from fastseg_exporters.onnx.to_onnx_int8 import quantize
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_training.progress import show_progress
 
-from compare_models.candidate import Candidate
-from compare_models.cost import Cost, cost_of
-from compare_models.engine import call_of, pinned
-from compare_models.int8 import export_int8
+from compare_models.candidate import Candidate, export_float
+from compare_models.cost import Cost, Peaks, cost_of
 from compare_models.memory import peak_memory_mb
-from compare_models.node_times import node_times
-from compare_models.roofline import Peaks
-from compare_models.timing import Ratio, ratio_to, time_rounds
+from compare_models.timing import Ratio, call_of, open_session, pinned, ratio_to, time_rounds
+from fastseg import DeployGraph
 
 
 @dataclass(frozen=True)
-class Row:
+class GraphSpeed:
     """One graph's figures.
 
     Attributes:
@@ -62,7 +71,7 @@ def compare(
     rounds: int,
     int8: bool = False,
     peaks: Peaks | None = None,
-) -> list[Row]:
+) -> list[GraphSpeed]:
     """Measure candidates against the first of them.
 
     Args:
@@ -91,7 +100,7 @@ def compare(
         cost = cost_of(models[name, "fp32"])
         float_ms = times_ms[f"{name} fp32"]
         rows.append(
-            Row(
+            GraphSpeed(
                 name,
                 precision,
                 cost,
@@ -111,3 +120,61 @@ def compare(
 
 def _peak_share(peaks: Peaks | None, cost: Cost, latency_ms: float) -> float | None:
     return None if peaks is None else peaks.arithmetic_ms(cost) / latency_ms
+
+
+IMAGES = 8  # speed does not depend on the ranges
+
+
+def export_int8(graph: DeployGraph) -> onnx.ModelProto:
+    """Convert to int8 QDQ, camera bytes in and class ids out, as target cpu-int8 has it."""
+    images = Calibration(count=IMAGES).images(graph.width, graph.height)
+    return take_bytes(quantize(export_float(graph), images, graph.mean, graph.std), graph)
+
+
+SUFFIX = "_kernel_time"
+CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "NhwcFusedConv", "ConvInteger")
+
+
+@dataclass(frozen=True)
+class NodeTimes:
+    """Median times of the nodes of an optimised graph, in the order in which they run.
+
+    Attributes:
+        nodes: (name, operator, microseconds).
+    """
+
+    nodes: tuple[tuple[str, str, float], ...]
+
+    @property
+    def total_us(self) -> float:
+        """Time in all nodes."""
+        return sum((time_us for _, _, time_us in self.nodes), 0.0)
+
+    @property
+    def convolution_share(self) -> float:
+        """Share of the time that convolutions take."""
+        return sum(t for _, op, t in self.nodes if op in CONVOLUTIONS) / self.total_us
+
+    @property
+    def tail_share(self) -> float:
+        """Share of the time after the last convolution: upsampling, argmax, their reordering."""
+        last = max((i for i, node in enumerate(self.nodes) if node[1] in CONVOLUTIONS), default=-1)
+        return sum(time_us for _, _, time_us in self.nodes[last + 1 :]) / self.total_us
+
+
+def node_times(
+    model: onnx.ModelProto, feed: Mapping[str, Array], threads: int, runs: int = 10
+) -> NodeTimes:
+    """Profile a graph; the first run, which allocates, is left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = open_session(model, threads, f"{folder}/profile")
+        with pinned():
+            for _ in range(runs + 1):
+                session.run(None, dict(feed))
+        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    times_us: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(SUFFIX):
+            key = (event["name"].removesuffix(SUFFIX), event["args"]["op_name"])
+            times_us.setdefault(key, []).append(event["dur"])
+    return NodeTimes(tuple((*key, float(np.median(times[1:]))) for key, times in times_us.items()))

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from compare_models.candidate import Candidate
-from compare_models.engine import Call
-from compare_models.timing import Floats, time_rounds
+from compare_models.timing import Call, Floats, time_rounds
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -14,7 +14,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 
 
 @dataclass(frozen=True)
-class Row:
+class SceneRow:
     """One artifact with its measurements."""
 
     HEADINGS: ClassVar = ("target", "precision", "MB", "mIoU", "drop", "agreement", "ms", "FPS")
@@ -55,7 +55,7 @@ TEMPLATE = Path(__file__).with_name("report_template.html")
 
 def write_report(
     path: Path,
-    rows: Sequence[Row],
+    rows: Sequence[SceneRow],
     strips: Sequence[Strip],
     curves: Path,
     classes: Sequence[ClassInfo],
@@ -69,7 +69,7 @@ def write_report(
         curves: a PNG of the training.
         classes: for the legend.
     """
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in Row.HEADINGS)
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in SceneRow.HEADINGS)
     body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
     page = Template(TEMPLATE.read_text("utf-8")).substitute(
         table=f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>",
@@ -80,7 +80,7 @@ def write_report(
     path.write_text(page, "utf-8")
 
 
-def _cells(row: Row) -> str:
+def _cells(row: SceneRow) -> str:
     return "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells())
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from demo_report import Row, Strip, write_report
+from demo_report import SceneRow, Strip, write_report
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_runtime.bundle.palette import palette
@@ -52,11 +52,11 @@ def export(folder: Path) -> list[dict[str, Any]]:
     return artifacts
 
 
-def run_artifact(bundle: Path, artifact: dict[str, Any]) -> Row:
+def run_artifact(bundle: Path, artifact: dict[str, Any]) -> SceneRow:
     """Time an artifact in the device's runtime."""
     with RealtimeSegmentation(bundle, target=artifact["target"]) as session:
         times = session.benchmark(BENCHMARK_FRAMES, warmup=5)
-    return Row(
+    return SceneRow(
         target=artifact["target"],
         precision=artifact["precision"],
         megabytes=artifact["bytes"] / 1e6,
@@ -84,11 +84,11 @@ def draw_scenes(bundle: Path) -> list[Strip]:
     return strips
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[SceneRow]) -> None:
     """Print the table of the report."""
     title = "the demo's artifacts, in the runtime on this machine"
-    figures = range(1, len(Row.HEADINGS))
-    table = TextTable(Row.HEADINGS, [row.cells() for row in rows], title, right=figures)
+    figures = range(1, len(SceneRow.HEADINGS))
+    table = TextTable(SceneRow.HEADINGS, [row.cells() for row in rows], title, right=figures)
     Console().print(table, soft_wrap=True)
 
 

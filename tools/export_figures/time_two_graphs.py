@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from compare_models.engine import open_session
-from compare_models.timing import Floats, ratio_to
+from compare_models.timing import Floats, open_session, ratio_to
 from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import Array
 from onnxruntime import InferenceSession
