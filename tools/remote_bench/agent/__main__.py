@@ -47,8 +47,8 @@ def main() -> int:
 
 
 def _probe(request: Dict[str, Any], token: str) -> int:
-    channel = Channel(token)
-    channel.emit("probe", data=probe(Board(request.get("root") or "/")))
+    channel, board = Channel(token), Board(request.get("root") or "/")
+    channel.emit("probe", data=probe(board, request.get("engines") or ()))
     channel.close()
     return 0
 

@@ -6,7 +6,7 @@ import platform
 import re
 import socket
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from . import VERSION
 from .board import Board
@@ -20,8 +20,13 @@ from .tegrastats_feed import first_line
 _TOOLS = ("tegrastats", "nvpmodel", "jetson_clocks", "vcgencmd", "sudo", "nvidia-smi", "trtexec")
 
 
-def probe(board: Board) -> Dict[str, Any]:
-    """Return the fingerprint; every value that cannot be had is None."""
+def probe(board: Board, engines: Sequence[str] = ()) -> Dict[str, Any]:
+    """Return the fingerprint; every value that cannot be had is None.
+
+    Args:
+        board: to look at.
+        engines: import names of the engines' libraries to look for.
+    """
     sources = ina_sources(board) + other_sources(board)
     environment = Environment(board)
     data: Dict[str, Any] = {
@@ -31,7 +36,7 @@ def probe(board: Board) -> Dict[str, Any]:
         "cpu": _cpu(board),
         "memory": _memory(board),
         "jetson": read_l4t(board),
-        "python": read_python(),
+        "python": read_python(engines),
         "packages": read_packages(board),
         "power_mode": read_power_mode(board),
         "power_modes": mode_ids(board),

@@ -11,19 +11,12 @@ import platform
 import re
 import sys
 import sysconfig
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from .board import Board
 
-# Import name -> distribution name in its .dist-info or .egg-info folder.
-MODULES = {
-    "numpy": "numpy",
-    "onnxruntime": "onnxruntime",
-    "tensorrt": "tensorrt",
-    "ai_edge_litert": "ai_edge_litert",
-    "tflite_runtime": "tflite_runtime",
-    "cv2": "opencv",
-}
+# What is looked for beside engines: import name -> how its .dist-info or .egg-info folder begins.
+_MODULES = {"numpy": "numpy", "cv2": "opencv"}
 _PACKAGES = ("libnvinfer[0-9]*", "tensorrt", "nvidia-jetpack", "nvidia-l4t-core", "cuda-toolkit-*")
 JETPACK_BY_L4T = {
     "28.1": "3.1", "28.2": "3.2", "28.2.1": "3.3", "28.3.2": "3.3.2", "28.4": "3.3.3",
@@ -43,8 +36,12 @@ _PACKAGE = re.compile(r"([0-9]+\.[0-9]+(?:\.[0-9]+)?)")
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
 
-def read_python() -> Dict[str, Any]:
-    """Return what a wheel must fit: version, implementation, platform, C library; and modules."""
+def read_python(engines: Sequence[str]) -> Dict[str, Any]:
+    """Return what a wheel must fit: version, implementation, platform, C library; and modules.
+
+    Args:
+        engines: import names of engines' libraries.
+    """
     libc = " ".join(part for part in platform.libc_ver() if part)
     return {
         "version": ".".join(str(part) for part in sys.version_info[:3]),
@@ -52,7 +49,7 @@ def read_python() -> Dict[str, Any]:
         "executable": sys.executable,
         "platform": sysconfig.get_platform(),
         "libc": libc or None,
-        "modules": {name: module_version(name) for name in MODULES},
+        "modules": {name: module_version(name) for name in (*_MODULES, *engines)},
     }
 
 
@@ -65,7 +62,7 @@ def module_version(name: str) -> Optional[str]:
     if spec is None or not spec.origin:
         return None
     site = os.path.dirname(os.path.dirname(spec.origin))
-    folders = glob.glob(os.path.join(glob.escape(site), MODULES[name] + "*-info"))
+    folders = glob.glob(os.path.join(glob.escape(site), _MODULES.get(name, name) + "*-info"))
     for folder in sorted(folders):
         found = _VERSION.search(os.path.basename(folder))
         if found:

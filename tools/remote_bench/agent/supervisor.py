@@ -60,7 +60,7 @@ class Supervisor:
             Aborted: it was called off; the board is restored and no result is written.
         """
         begin = {"wall_s": time.time(), "monotonic_s": time.monotonic()}
-        self._result["probe"] = probe(self._board)
+        self._result["probe"] = probe(self._board, self._request.get("engines") or ())
         self._result["inventory_before"] = inventory(self._board, self._work_dir)
         try:
             self._phases()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from fastseg_runtime.engines.engine import precisions
 from fastseg_targets.device import Device, load_device, recognise
 
 from remote_bench.analysis import conditions
@@ -28,7 +29,6 @@ from remote_bench.analysis.stats import Floats
 from remote_bench.analysis.verdict import judge
 
 SCHEMA = 1
-_PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def summarise(raw: dict[str, Any], context: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _done_times(raw: dict[str, Any]) -> Floats:
 def _bound_ms(device: Device, bundle: Mapping[str, Any], info: Mapping[str, Any]) -> float | None:
     precision = bundle.get("precision") or info.get("precision")
     macs, bytes_moved = bundle.get("macs"), bundle.get("bytes_moved") or 0
-    if macs is None or precision not in _PRECISIONS:
+    if macs is None or precision not in precisions():
         return None
     return device.bound_ms(macs, bytes_moved, precision)
 

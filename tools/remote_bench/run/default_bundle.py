@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.device import Device
 from fastseg_targets.profile import Target, load_target, target_names
 
@@ -55,8 +56,8 @@ def _newest_here() -> Path | None:
 def target_for(device: Device) -> Target:
     """Return the float target that names a board, else the one for any CPU."""
     targets = [load_target(name) for name in target_names()]
-    fitting = [t for t in targets if device.name in t.devices and t.extra == "onnx"]
-    in_float = [target for target in fitting if target.ladder[0] in ("fp16", "fp32")]
+    fitting = [target for target in targets if device.name in target.devices]
+    in_float = [target for target in fitting if find_precision(target.ladder[0]).is_float]
     return in_float[0] if in_float else load_target(_ANYWHERE)
 
 

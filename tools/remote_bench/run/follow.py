@@ -9,6 +9,7 @@ from remote_bench.host.errors import DeviceFailure
 from remote_bench.host.watch import Cancel, Watch
 from remote_bench.link.connection import Connection
 from remote_bench.run.plan import Plan, Prepared
+from remote_bench.run.wheels import engine_modules
 
 _PROBE_S = 60.0  # nvpmodel and tegrastats are slow on a busy board
 _MOST_RESULT_BYTES = 256 << 20  # an hour of frames, some 50 bytes each, at 1000 FPS and more
@@ -22,7 +23,7 @@ def probe_board(session: Connection, cancel: Cancel) -> dict[str, Any]:
     Raises:
         DeviceFailure: it gave no answer.
     """
-    session.request("agent", mode="probe", request={})
+    session.request("agent", mode="probe", request={"engines": engine_modules()})
     data: dict[str, Any] | None = None
     for event in session.agent_events(silent_s=_PROBE_S):
         cancel.check()

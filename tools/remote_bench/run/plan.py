@@ -9,6 +9,8 @@ from typing import Any
 from fastseg_runtime.bundle.manifest import Manifest
 from fastseg_targets.device import load_device
 
+from remote_bench.run.wheels import engine_modules
+
 TOOL = f"fastseg-edge {importlib.metadata.version('fastseg-edge')}"
 
 
@@ -71,6 +73,7 @@ class Prepared:
             "idle_s": plan.idle_s,
             "fps": plan.fps,
             "sampler_hz": plan.sampler_hz,
+            "engines": engine_modules(),
             "power_mode": plan.power_mode,
             "detach": detach,
             "device": dataclasses.asdict(load_device(self.device)),

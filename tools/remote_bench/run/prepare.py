@@ -19,7 +19,7 @@ from remote_bench.run.follow import probe_board
 from remote_bench.run.frame_files import frames_zip
 from remote_bench.run.plan import BUNDLE, Plan, Prepared
 from remote_bench.run.sweep import untrained_bundle
-from remote_bench.run.wheels import fetch_wheels, missing_packages
+from remote_bench.run.wheels import builds_engines, fetch_wheels, missing_packages
 
 _FRAMES = "frames"
 _ENGINE_LEAST_BYTES = 32 << 20  # kernels and timings, whatever the weights
@@ -61,7 +61,7 @@ class Preparation:
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]
         sha256 = self._upload_file(bundle)
         self._session.request("place", sha256=sha256, name=BUNDLE)
-        if probe["python"]["modules"].get("tensorrt"):
+        if builds_engines(probe):
             self._session.request("room", bytes=engine_bytes(artifacts))
         frames = self._send_frames(manifest) if plan.frames else None
         return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames)

@@ -61,6 +61,17 @@ def board_engines() -> list[Engine]:
     return [e for e in engines().values() if e.for_devices and e.platform in (None, "linux")]
 
 
+def engine_modules() -> list[str]:
+    """Return the import names of the libraries that the agent looks for."""
+    return [module for engine in board_engines() for module in engine.modules]
+
+
+def builds_engines(probe: Mapping[str, Any]) -> bool:
+    """Return whether a board has a library that builds an engine of its own, and keeps it."""
+    modules = [module for engine in board_engines() if engine.builds for module in engine.modules]
+    return any(probe["python"]["modules"].get(module) for module in modules)
+
+
 def _serves(modules: Mapping[str, str | None], artifact: Artifact, engine: Engine) -> bool:
     """Return whether the board has an engine for an artifact that is not too old for it."""
     module = next((name for name in engine.modules if modules.get(name)), None)
@@ -106,6 +117,8 @@ def _pins(probe: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     python: dict[str, Any] = tomllib.loads(text).get(f"{major}.{minor}", {})
     pins = python.get(_machine(probe), {})
     is_glibc = _LIBC.search(probe["python"].get("libc") or "")
+    for engine in board_engines():
+        pins = {**engine.pins.get(f"{major}.{minor}", {}).get(_machine(probe), {}), **pins}
     if not pins or not is_glibc or probe["python"]["implementation"] != "CPython":
         raise MissingRequirement(
             f"no wheels are known for {_describe(probe)}; install numpy and an engine on the board "
