@@ -19,6 +19,13 @@ from fastseg_runtime.bundle.manifest import (
 )
 from fastseg_runtime.bundle.reader import BundleError, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage, strictest
+from fastseg_runtime.bundle.writer import (
+    check_writable,
+    entry,
+    pack_selftests,
+    read_members,
+    write_bundle,
+)
 from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.profile import Target
 
@@ -28,13 +35,6 @@ from fastseg_exporters.convert.job import Converted, Job, run_job, run_variants
 from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import Calibration, NetworkSource, recorded_data, unseen_split
 from fastseg_exporters.gate.artifact_record import bounds_ms, members, record
-from fastseg_exporters.gate.bundle_writer import (
-    check_writable,
-    entry,
-    pack_selftests,
-    read_members,
-    write_bundle,
-)
 from fastseg_exporters.gate.first_manifest import (
     describe_network,
     now,

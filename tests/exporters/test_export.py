@@ -11,11 +11,11 @@ import pytest
 import torch
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.gate.bundle_writer import read_members, write_bundle
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.bundle.writer import read_members, write_bundle
 from fastseg_runtime.engines.backend_onnxruntime import describe
 from fastseg_targets.profile import Gate, load_target, parse_target
 

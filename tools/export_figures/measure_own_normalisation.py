@@ -16,12 +16,12 @@ from fastseg_exporters.convert.exporter import Request, load_exporter
 from fastseg_exporters.convert.job import Converted
 from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.gate.artifact_record import members, record
-from fastseg_exporters.gate.bundle_writer import write_bundle
 from fastseg_exporters.gate.first_manifest import describe_network, now
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import OutputSpec
+from fastseg_runtime.bundle.writer import write_bundle
 from fastseg_targets.profile import load_target
 from torch import nn
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastseg_runtime.arrays.shared_files import write_file
+from fastseg_runtime.arrays.shared_files import whole_file, write_file
 from fastseg_runtime.bundle.file_kind import TORCH, file_kind
 from torch import nn
 
@@ -78,17 +78,13 @@ class RunFolder:
         Raises:
             RunError: it cannot be written, e.g. the disk is full; the last one is kept.
         """
-        temporary = self.resume_path.with_suffix(".part")
         try:
-            with temporary.open("wb") as file:
+            with whole_file(self.resume_path) as part, part.open("wb") as file:
                 torch.save(dict(state), file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self.resume_path)
         except (OSError, RuntimeError) as error:  # torch wraps a short write in a RuntimeError
             raise _unwritable(self.resume_path, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def load_state(self) -> dict[str, Any] | None:
         """Read resume.pt without running any code that it may hold; None if there is none yet.

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.bundle.writer import entry, files_of
 from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.device import load_device
 from fastseg_targets.profile import Target
 
 from fastseg_exporters.convert.job import Converted
-from fastseg_exporters.gate.bundle_writer import entry, files_of
 
 
 def members(target: Target, converted: Converted) -> dict[str, Path]:

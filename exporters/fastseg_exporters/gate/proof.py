@@ -11,6 +11,7 @@ import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.bundle.writer import write_bundle
 from fastseg_runtime.engines.engine import engines
 from fastseg_runtime.engines.selection import made_for
 
@@ -18,7 +19,6 @@ from fastseg_exporters.convert.exporter import exporters
 from fastseg_exporters.convert.job import Converted, Job
 from fastseg_exporters.convert.progress import Progressing
 from fastseg_exporters.gate.artifact_record import members, record
-from fastseg_exporters.gate.bundle_writer import write_bundle
 from fastseg_exporters.gate.reference import VerificationSet
 from fastseg_exporters.gate.verify import Verification, verify
 

@@ -64,14 +64,26 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         yield  # closing the file frees the lock
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name of its own, then rename it; its folder is made."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside a file; what is there in the end takes the file's name.
+
+    Where the block fails, nothing of it stays and an old file stays as it was. The name is random,
+    so that two writers do not write into one file, and short, since the file's may be as long as
+    the disk allows. The folder is made.
+    """
     temporary = path.with_name(f".{os.urandom(8).hex()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_bytes(content)
+        yield temporary
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; its folder is made."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)

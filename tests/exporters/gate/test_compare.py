@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.gate.bundle_writer import read_members, write_bundle
 from fastseg_exporters.gate.compare import Comparison, compare_bundle
 from fastseg_exporters.tables import comparison_table, missing_lines
+from fastseg_runtime.bundle.writer import read_members, write_bundle
 from fastseg_targets.profile import load_target
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,5 @@
 import pytest
+from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.analysis.requirements import parse
 from remote_bench.host.errors import (
     EXIT_CODES,
@@ -11,7 +12,9 @@ from remote_bench.host.errors import (
     UsageError,
 )
 from remote_bench.host.watch import Interrupted
-from remote_bench.report.outcome import check_requirements, deployment, document, exit_code
+from remote_bench.report.outcome import check_requirements, deployment, document, exit_code, record
+
+from tests.doubles.tiny_bundle import full_plan
 
 ERRORS = [BenchError, UsageError, Unreachable, HostKeyRefused, MissingRequirement, DeviceFailure,
           BoardBusy, Interrupted]  # fmt: skip
@@ -68,3 +71,31 @@ def test_a_deployment_says_how_an_app_opens_what_was_measured():
     assert "RealtimeSegmentation('/opt/my app/bundle.fastseg', target='cpu-fp32')" in said
     failed = {"folder": "/opt", "files": {}, "error": "no space"}
     assert deployment(report, failed) == "not deployed: no space"
+
+
+def measured(target):
+    return {
+        **VALID, "run_id": "1", "created": "now", "tool": "t", "reasons": [], "engine": {},
+        "bundle": {"target": target}, "power": None, "memory": {"peak_mb": 9.0}, "accuracy": None,
+        "device": {"name": "n", "model": "m", "module": "", "jetpack": ""},
+    }  # fmt: skip
+
+
+def test_figures_are_recorded_at_the_artifact_that_ran_and_all_else_stays(tmp_path):
+    path = full_plan().with_artifact("other", b"network").write(tmp_path / "a.fastseg")
+    for _ in range(2):
+        record(path, measured("cpu-fp32"))
+    with open_bundle(path) as bundle:
+        bundle.verify()
+        assert [entry["fps"] for entry in bundle.artifact("cpu-fp32").benchmarks] == [50.0, 50.0]
+        assert bundle.artifact("other").benchmarks == ()
+        assert bundle.read("artifacts/other/model.onnx") == b"network"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.fastseg"]
+
+
+def test_figures_of_another_target_are_refused_and_the_bundle_stays_as_it_was(tmp_path):
+    path = full_plan().write(tmp_path / "a.fastseg")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="no target 'cpu-int8'"):
+        record(path, measured("cpu-int8"))
+    assert path.read_bytes() == before

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shlex
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from fastseg_runtime.bundle.reader import MANIFEST, open_bundle
+from fastseg_runtime.bundle.writer import read_members, write_bundle
 
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.console import complain, log, out
@@ -142,29 +140,16 @@ def record(bundle: Path, report: dict[str, Any]) -> None:
     Raises:
         ValueError: the bundle has no artifact of the report's target.
     """
-    with open_bundle(bundle) as opened:
-        manifest, target = opened.manifest, report["bundle"]["target"]
-        opened.artifact(target)
+    (manifest, members), target = read_members(bundle), report["bundle"]["target"]
     artifacts = tuple(
         dataclasses.replace(artifact, benchmarks=(*artifact.benchmarks, figures(report)))
         if artifact.target == target
         else artifact
         for artifact in manifest.artifacts
     )
-    text = dataclasses.replace(manifest, artifacts=artifacts).to_json()
-    part = bundle.with_name(f"{bundle.name}.part")
-    try:
-        _rewrite(bundle, part, text)
-        os.replace(part, bundle)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _rewrite(bundle: Path, part: Path, manifest: str) -> None:
-    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(part, "w") as new:
-        for entry in old.infolist():
-            content = manifest.encode("utf-8") if entry.filename == MANIFEST else old.read(entry)
-            new.writestr(entry, content)
+    if artifacts == manifest.artifacts:
+        raise ValueError(f"it has no target {target!r}")
+    write_bundle(bundle, dataclasses.replace(manifest, artifacts=artifacts), members)
 
 
 def figures(report: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastseg_exporters.gate.bundle_writer import entry, pack_selftests, read_members, write_bundle
 from fastseg_runtime.bundle.manifest import (
     Artifact,
     ClassInfo,
@@ -12,6 +11,7 @@ from fastseg_runtime.bundle.manifest import (
     ModelInfo,
     OutputSpec,
 )
+from fastseg_runtime.bundle.writer import entry, pack_selftests, read_members, write_bundle
 
 NAME, CONTENT = "artifacts/cpu/model.onnx", b"weights" * 100
 MANIFEST = Manifest(

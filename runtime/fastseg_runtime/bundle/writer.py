@@ -2,16 +2,17 @@
 
 import hashlib
 import io
-import os
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Dict, Mapping, Sequence, Tuple, Union
 
 import numpy as np
+
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.shared_files import whole_file
 from fastseg_runtime.bundle.manifest import FileEntry, Manifest
-from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.bundle.reader import MANIFEST, open_bundle
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 
@@ -31,7 +32,7 @@ def check_writable(path: Path) -> None:
         ) from error
 
 
-def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, bytes | Path]) -> None:
+def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Union[bytes, Path]]) -> None:
     """Write a bundle.
 
     Args:
@@ -39,17 +40,14 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, bytes | P
         manifest: its record; every file it names must be among the members.
         members: name in the bundle -> content, or the file that has it.
     """
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as bundle:
-            bundle.writestr(_header("manifest.json"), manifest.to_json())
-            for name in sorted(members):
-                content = members[name]
-                data = content.read_bytes() if isinstance(content, Path) else content
-                bundle.writestr(_header(name), data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as bundle:
+        bundle.writestr(_header(MANIFEST), manifest.to_json())
+        for name in sorted(members):
+            bundle.writestr(_header(name), _bytes_of(members[name]))
+
+
+def _bytes_of(content: Union[bytes, Path]) -> bytes:
+    return content.read_bytes() if isinstance(content, Path) else content
 
 
 def _header(name: str) -> zipfile.ZipInfo:
@@ -58,19 +56,19 @@ def _header(name: str) -> zipfile.ZipInfo:
     return header
 
 
-def files_of(folder: Path, prefix: str) -> dict[str, Path]:
+def files_of(folder: Path, prefix: str) -> Dict[str, Path]:
     """Return member name -> file for everything below a folder."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {f"{prefix}/{file.relative_to(folder).as_posix()}": file for file in files}
 
 
-def entry(name: str, content: bytes | Path) -> FileEntry:
+def entry(name: str, content: Union[bytes, Path]) -> FileEntry:
     """Return the manifest's record of a member."""
-    data = content.read_bytes() if isinstance(content, Path) else content
+    data = _bytes_of(content)
     return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def pack_selftests(scenes: Sequence[tuple[Array, Array]]) -> dict[str, bytes]:
+def pack_selftests(scenes: Sequence[Tuple[Array, Array]]) -> Dict[str, bytes]:
     """Return member name -> npz for scenes of image (H, W, 3) and classes (H, W), uint8."""
     packed = {}
     for index, (image_HW3, classes_HW) in enumerate(scenes):
@@ -84,7 +82,7 @@ def pack_selftests(scenes: Sequence[tuple[Array, Array]]) -> dict[str, bytes]:
     return packed
 
 
-def read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
+def read_members(path: Path) -> Tuple[Manifest, Dict[str, bytes]]:
     """Return what an existing bundle holds, every hash verified; see open_bundle for errors."""
     with open_bundle(path) as bundle:
         manifest = bundle.manifest
