@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 from fastseg_runtime.arrays.metrics import Array, agreement
-from fastseg_runtime.bundle.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
+from fastseg_runtime.bundle.manifest import Manifest, OutputSpec
 from fastseg_runtime.bundle.reader import NATURAL_SCENES
+from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_runtime.engines.frame_runner import FrameRunner
 
 import fastseg
@@ -36,24 +37,13 @@ def describe_network(network: Network, name: str, output: OutputSpec, created: s
     if output.kind == "logits" and not isinstance(network.model, FastSegNet):
         output = dataclasses.replace(output, cover="image")
     cost = profile(network.model, (info.width, info.height))
-    return Manifest(
-        name=name,
-        created=created,
-        tool=f"fastseg-edge {fastseg.__version__}",
-        model=ModelInfo(
-            variant=info.variant,
-            parameters=cost.parameters,
-            macs=cost.macs,
-            checkpoint_sha256=network.sha256,
-            trained_on=info.trained_on,
-            data_licence=info.data_licence,
-            usage=info.usage,
-            normalization=info.normalization_table(),
-            logits=network.reading_table(),
-        ),
-        classes=info.classes,
-        input=InputSpec(info.width, info.height, mean=info.mean, std=info.std),
-        output=output,
+    bare = manifest_of(network)
+    model = dataclasses.replace(
+        bare.model, parameters=cost.parameters, macs=cost.macs, logits=network.reading_table()
+    )
+    tool = f"fastseg-edge {fastseg.__version__}"
+    return dataclasses.replace(
+        bare, name=name, created=created, tool=tool, model=model, output=output
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import torch
 
-from fastseg import open_network
+from fastseg import Network, open_network
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.engines.backend import ModelSource
@@ -55,7 +55,11 @@ def describe(path: Path) -> Manifest:
     Raises:
         CheckpointError: not a checkpoint.
     """
-    network = open_network(path)
+    return manifest_of(open_network(path))
+
+
+def manifest_of(network: Network) -> Manifest:
+    """Return what a network says of itself as a manifest without artifacts."""
     info = network.info
     return Manifest(
         name=network.name,
