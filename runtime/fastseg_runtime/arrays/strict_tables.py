@@ -1,7 +1,7 @@
 """Tables (of TOML, of JSON) read into dataclasses: every key is known and typed, or it is an error.
 
 A record goes out by dataclasses.asdict and comes back equal. What a field may be: text, numbers,
-true or false, Any, Optional, Literal, other dataclasses, and tuples, lists and dicts of these.
+true or false, Path, Any, Optional, Literal, other dataclasses, and tuples, lists, dicts of these.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import math
 import reprlib
 import types
 from functools import lru_cache
+from pathlib import Path
 from typing import (
     Any,
     Dict,
@@ -117,6 +118,9 @@ class _Reader:
             return self._mapping(arguments, value, path)
         if hint is float:
             return self._float(value, path)
+        if hint is Path:  # a text in JSON, see json.dumps(..., default=str)
+            self._check_type(value, (str, Path), path)
+            return Path(value)
         self._check_type(value, hint, path)
         return value
 
@@ -162,7 +166,8 @@ class _Reader:
     def _check_type(self, value: Any, kinds: Any, path: str) -> None:
         if isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool)):
             return
-        names = {Mapping: "a table", (list, tuple): "list", (int, float): "int or float"}
+        names: Dict[Any, str] = {Mapping: "a table", (int, float): "int or float"}
+        names.update({(list, tuple): "list", (str, Path): "str"})
         self._refuse(path, names.get(kinds) or kinds.__name__, value)
 
     def _refuse(self, path: str, expected: str, value: Any) -> None:

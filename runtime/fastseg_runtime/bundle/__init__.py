@@ -1,4 +1,4 @@
-"""What a bundle and a model file hold: manifest, reader, checks of what came from outside.
+"""What a bundle and a model file hold: manifest, reader, writer, checks of what came from outside.
 
 For all packages; imports arrays.
 """
