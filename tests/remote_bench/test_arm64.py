@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from remote_bench.cli.doctor import examine
+from remote_bench.cli.main import examine
 from remote_bench.host.ssh import SshHost
 from remote_bench.host.watch import Cancel
 from remote_bench.run.bench import measure

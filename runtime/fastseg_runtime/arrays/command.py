@@ -104,7 +104,7 @@ def complain(name: str, error: object) -> int:
     """Print an error as the one line that a command's user sees, and return its exit code."""
     text = str(error)
     if format_message := getattr(error, "format_message", None):  # Click's know more than str()
-        text = f"{format_message()}; see {name} --help"
+        text = f"{format_message().rstrip('.')}; see {name} --help"
     text = " ".join(printable(text).split()) or type(error).__name__
     print(f"{name}: {text[:_LONGEST]}", file=sys.stderr, flush=True)
     return int(getattr(error, "exit_code", FAILED))

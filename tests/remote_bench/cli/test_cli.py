@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
-from remote_bench.cli.main import split_names
+from remote_bench.cli.beforehand import split_names
+from remote_bench.cli.main import Bench, Compare, Doctor, app
 from remote_bench.host.errors import UsageError
 
 from tests.boards.sshd import files_in, processes_in
@@ -55,10 +56,34 @@ def left(board: Path) -> list[str]:
 def test_help_teaches_the_commands_and_lists_the_exit_codes(call):
     done = call("--help")
     assert done.returncode == 0
-    for text in ("remote_bench jetson.local street.fastseg", "doctor", "compare", "--require"):
+    for text in ("remote_bench jetson.local street.fastseg", "--require"):
         assert text in done.stdout
+    commands = done.stdout.rpartition("Commands:")[2].split()
+    assert {"bench", "doctor", "compare"} <= set(commands)
+    assert call("--json", "--help").stdout == done.stdout
     assert "5 host key" in " ".join(done.stdout.split())
     assert "remote_bench (fastseg-edge " in call("--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "parsed"),
+    [
+        ("orin street.fastseg --json", Bench(["orin", "street.fastseg"], as_json=True)),
+        ("--json --target compare orin", Bench(["orin"], as_json=True, target="compare")),
+        ("orin compare", Bench(["orin", "compare"])),
+        ("bench doctor --json", Bench(["doctor"], as_json=True)),
+        ("--json bench bench", Bench(["bench"], as_json=True)),
+        ("", Bench()),
+        ("--resume run-1", Bench(resume="run-1")),
+        ("--json compare a.json b.json", Compare(Path("a.json"), Path("b.json"), as_json=True)),
+        ("compare a.json --json b.json", Compare(Path("a.json"), Path("b.json"), as_json=True)),
+        ("--folder=/x --json doctor orin", Doctor("orin", folder="/x", as_json=True)),
+        ("--folder doctor doctor doctor", Doctor("doctor", folder="doctor")),
+        ("doctor bench", Doctor("bench")),
+    ],
+)
+def test_the_first_word_that_is_no_option_names_the_command_or_a_host(words, parsed):
+    assert app(words.split(), standalone_mode=False) == parsed
 
 
 def test_hosts_and_the_bundle_are_told_apart():
@@ -86,6 +111,16 @@ def test_hosts_and_the_bundle_are_told_apart():
         (("no-such-host.invalid",), 4, "has no address"),
         (("doctor", "no-such-host.invalid"), 4, "has no address"),
         (("compare", "a.json", "b.json"), 2, "No such file"),
+        (("--json", "compare", "a.json", "b.json"), 2, "a.json: [Errno 2] No such file"),
+        (("compare", "a.json", "--json", "b.json"), 2, "a.json: [Errno 2] No such file"),
+        (("--json", "compare", "a.json"), 2, "Missing argument 'B.json'"),
+        (("--folder", "/tmp", "doctor", "no-such-host.invalid"), 4, "has no address"),
+        (("--target", "compare", "no-such-host.invalid"), 4, "has no address"),
+        (("bench", "doctor", "--report", "absent/page.html"), 2, "a folder that can be written"),
+        (("a.json", "b.json"), 2, "a.json is no host, such as jetson.local"),
+        (("bench", "a.json"), 2, "a.json is no host, such as jetson.local"),
+        (("doctor", "street.fastseg"), 2, "street.fastseg is no host, such as jetson.local"),
+        (("localhost", "--no-such-option"), 2, "No such option"),
     ],
 )
 @pytest.mark.slow
@@ -280,8 +315,8 @@ KILLED = ([signal.SIGKILL], {-signal.SIGKILL})
     [
         *((phase, 0, *case) for phase in PHASES for case in (ONCE, TWICE, KILLED)),
         *(("connect", moment_s, *KILLED) for moment_s in MOMENTS),
-        ("build", 0, [signal.SIGTERM], {130}),  # handled as SIGINT is
-        ("run", 0, [signal.SIGHUP], {130}),
+        ("build", 0, [signal.SIGTERM], {143}),  # handled as SIGINT is
+        ("run", 0, [signal.SIGHUP], {129}),
     ],
 )
 def test_a_signal_at_any_point_leaves_a_clean_board(

@@ -1,4 +1,7 @@
+import re
+
 import pytest
+from fastseg_runtime.arrays.command import exit_code_help
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.analysis.requirements import parse
 from remote_bench.host.errors import (
@@ -24,7 +27,8 @@ VALID = {"verdict": "valid", "error": None, "fps": 50.0, "latency_ms": None}
 def test_every_kind_of_failure_has_an_exit_code_of_its_own_that_help_explains():
     codes = [error.exit_code for error in ERRORS]
     assert len(set(codes)) == len(codes)
-    assert set(codes) | {0, 3} == set(EXIT_CODES)
+    explained = re.findall(r"(\d+) ", exit_code_help(EXIT_CODES))
+    assert set(codes) | {0, 3, 129, 143} == set(map(int, explained))
 
 
 @pytest.mark.parametrize(

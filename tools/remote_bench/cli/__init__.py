@@ -1,1 +1,4 @@
-"""remote_bench, the command. Imports every other room; nobody imports it."""
+"""remote_bench, the command: its options, and what is refused before any board is touched.
+
+Nobody imports it; it may import every other room.
+"""

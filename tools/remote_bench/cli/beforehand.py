@@ -7,6 +7,7 @@ from pathlib import Path
 from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.bundle.usage import COMMERCIAL, UsageRefusedError, require_usage
 
+from remote_bench.analysis.requirements import Requirements, parse
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.run.bundle_facts import read_manifest
 from remote_bench.run.default_bundle import usage_to_measure
@@ -43,6 +44,47 @@ def check_together(given: Mapping[str, object]) -> None:
             raise UsageError(f"{option} does not go with {' and '.join(ignored)}: {why}")
 
 
+def split_names(names: list[str]) -> tuple[list[str], Path | None]:
+    """Return the hosts, and the bundle among the arguments.
+
+    Raises:
+        UsageError: two bundles, or a host twice.
+    """
+    bundles = [name for name in names if name.endswith(".fastseg")]
+    hosts = [name for name in names if name not in bundles]
+    if len(bundles) > 1 or len(set(hosts)) < len(hosts):
+        raise UsageError(f"expected hosts, each once, and one bundle at most, got {names}")
+    return hosts, Path(bundles[0]) if bundles else None
+
+
+def requirements(text: str | None) -> Requirements | None:
+    """Return what --require asks for."""
+    try:
+        return parse(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"--require: {error}") from error
+
+
+def check_host(name: str) -> None:
+    """Return normally if a name may be a host's.
+
+    Raises:
+        UsageError: it is that of a bundle, a report or another file.
+    """
+    if name.endswith((".fastseg", ".json")):
+        raise UsageError(
+            f"{name} is no host, such as jetson.local; remote_bench HOST NAME.fastseg measures a "
+            "bundle, remote_bench compare A.json B.json holds two reports against each other"
+        )
+    kind = _kind_of_file(name)
+    if name.endswith(_NETWORKS) or kind:
+        what = f", but {kind}" if kind else ""
+        raise UsageError(
+            f"{name} is neither a host nor a bundle{what}; remote_bench measures NAME.fastseg, "
+            "which fastseg-export makes of a network"
+        )
+
+
 def _kind_of_file(name: str) -> str:
     """Return what a file of that name holds; "" where it may be a host's name all the same."""
     if not Path(name).is_file():
@@ -62,13 +104,7 @@ def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
     if plan.require_usage not in (None, COMMERCIAL):
         raise UsageError(f"--require-usage is {plan.require_usage!r}; expected {COMMERCIAL}")
     for host in hosts:
-        kind = _kind_of_file(host)
-        if host.endswith(_NETWORKS) or kind:
-            what = f", but {kind}" if kind else ""
-            raise UsageError(
-                f"{host} is neither a host nor a bundle{what}; remote_bench measures NAME.fastseg, "
-                "which fastseg-export makes of a network"
-            )
+        check_host(host)
     if plan.bundle is not None:
         read_manifest(plan.bundle, plan.target)
     if plan.require_usage is not None:

@@ -2,21 +2,28 @@
 
 import dataclasses
 import json
-import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+from fastseg_runtime.arrays.command import DONE, complain, exit_code_help, run_command
+from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_targets.device import recognise
+from typer.core import TyperGroup
 
+from remote_bench.analysis import schema
+from remote_bench.analysis.comparison import compare as compare_reports
 from remote_bench.analysis.requirements import Requirements
-from remote_bench.analysis.requirements import parse as parse_requirements
-from remote_bench.cli import beforehand, options
-from remote_bench.cli.commands import app as other_commands
+from remote_bench.cli import beforehand
 from remote_bench.host.connect import Connector
-from remote_bench.host.console import EXIT_CODE_HELP, complain, one_line_errors, out
-from remote_bench.host.errors import INVALID, VALID, BenchError, UsageError
+from remote_bench.host.errors import EXIT_CODES, INVALID, VALID, BenchError, UsageError
 from remote_bench.host.host import Host
+from remote_bench.host.live import LiveView, log, out
+from remote_bench.host.plain import plain
 from remote_bench.host.watch import Cancel, Watch
+from remote_bench.report.figures import render_comparison
 from remote_bench.report.outcome import (
     Outcome,
     check_requirements,
@@ -25,66 +32,62 @@ from remote_bench.report.outcome import (
     record_all,
 )
 from remote_bench.run import detach
-from remote_bench.run.bench import measure
+from remote_bench.run.bench import measure, open_session
 from remote_bench.run.fleet import on_hosts
-from remote_bench.run.plan import TOOL, Plan, Untrained
+from remote_bench.run.follow import probe_board
+from remote_bench.run.plan import TOOL, Plan
+from remote_bench.run.prepare import Preparation
 from remote_bench.run.sweep import parse_sweep, summarise_sweep, sweep_table
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
-OTHERS = ("doctor", "compare")
+T = TypeVar("T")
+FolderOption = Annotated[
+    str | None,
+    typer.Option(help="Where the work folder goes on the board. Default: /var/tmp, /tmp or home."),
+]
+AcceptHostKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="SHA256:... of an unknown host key that you compared; adds it to known_hosts."
+    ),
+]
+PasswordFdOption = Annotated[
+    int | None, typer.Option(min=0, help="Read the password from this file descriptor.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-@app.command(epilog=EXIT_CODE_HELP)
-@one_line_errors
-def bench(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="HOST... [BUNDLE]",
-            help="Hosts as ssh knows them, or localhost; and a NAME.fastseg. Default: the newest "
-            "here, else one exported from our own network.",
-        ),
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Run this artifact of the bundle.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of the timed run.")] = 20.0,
-    idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds, twice.")] = 5.0,
-    frames: Annotated[
-        Path | None, typer.Option(help="Folder of pictures (labels/ beside images/) or a video.")
-    ] = None,
-    fps: Annotated[float | None, typer.Option(min=0.1, help="A paced run as well.")] = None,
-    power_mode: Annotated[str | None, typer.Option(help="Of nvpmodel; given back.")] = None,
-    require: Annotated[
-        str | None, typer.Option(help="Limits, such as fps>=30,p99<=33ms,memory<=500MB,power<=10W.")
-    ] = None,
-    require_usage: Annotated[
-        str | None,
-        typer.Option(help="commercial: refuse weights that are not known to allow it (code 1)."),
-    ] = None,
-    sweep: Annotated[
-        str | None, typer.Option(help="Untrained networks instead: nano,small,base,large.")
-    ] = None,
-    sizes: Annotated[str, typer.Option(help="Of --sweep, WxH.")] = "512x256,1024x512",
-    deploy: Annotated[
-        str | None, typer.Option(help="Leave runtime, bundle and engine in this board folder.")
-    ] = None,
-    record: Annotated[
-        bool, typer.Option("--record", help="Write the figures into the bundle.")
-    ] = False,
-    detached: Annotated[
-        bool, typer.Option("--detach", help="Start, print the run's name, and leave.")
-    ] = False,
-    resume: Annotated[str | None, typer.Option(help="Fetch a detached run by name.")] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave uploads and engine there for the next run.")
-    ] = False,
-    folder: options.Folder = None,
-    accept_host_key: options.AcceptHostKey = None,
-    password_fd: options.PasswordFd = None,
-    as_json: options.AsJson = False,
-    report: options.Html = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Measure a bundle on boards over SSH: FPS, latency, memory, power, and a verdict.
+class BenchByDefault(TyperGroup):
+    """Commands of which `bench` need not be named; options may stand before any name.
+
+    The first word that is no option, nor an option's value, names the command or is a host.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command's name first."""
+        ends = range(len(args))
+        word = next((at for at in ends if self._hosts(ctx, args[: at + 1])), None)
+        if word is None and "--help" in args:
+            args = ["--help"]
+        elif word is not None and args[word] in self.commands:
+            args = [args[word], *args[:word], *args[word + 1 :]]
+        else:
+            args = ["bench", *args]
+        return super().parse_args(ctx, args)
+
+    def _hosts(self, ctx: Any, args: list[str]) -> object:
+        bench = self.commands["bench"]
+        return bench.make_context("bench", args, ctx, resilient_parsing=True).params["names"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Teach the options of `bench`, and the other commands."""
+        self.commands["bench"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+app = typer.Typer(
+    cls=BenchByDefault,
+    subcommand_metavar="HOST... [BUNDLE] | COMMAND ...",
+    help="""Measure a bundle on boards over SSH: FPS, latency, memory, power, and a verdict.
 
     \b
     remote_bench jetson.local street.fastseg
@@ -92,40 +95,109 @@ def bench(
     remote_bench localhost --sweep nano,small --require 'fps>=30'
     remote_bench doctor jetson.local         what can be measured there, and what is missing
     remote_bench compare before.json after.json
+    remote_bench bench doctor                measure a host that is called doctor
 
     Nothing is installed on a board and nothing stays, unless --keep or --deploy says so.
-    """
-    if version:
-        print(f"remote_bench ({TOOL})")
-        return
-    hosts, bundle = split_names(names or [])
-    plan = Plan(
-        bundle=bundle, target=target, seconds=seconds, idle_s=idle, frames=frames, fps=fps,
-        power_mode=power_mode, deploy=deploy, keep=keep, base=folder,
-        require_usage=require_usage,
-    )  # fmt: skip
-    wanted, connector = _requirements(require), Connector(accept_host_key, password_fd)
-    beforehand.check_together(
-        {"a host": hosts, "a bundle": bundle, "--target": target, "--frames": frames,
-         "--fps": fps, "--power-mode": power_mode, "--require": require, "--sweep": sweep,
-         "--require-usage": require_usage,
-         "--deploy": deploy, "--record": record, "--detach": detached, "--resume": resume,
-         "--report": report}
-    )  # fmt: skip
-    if resume is None and not hosts:
-        raise UsageError("expected a host, such as jetson.local or localhost")
-    beforehand.check(hosts, plan, report)
-    if detached:
-        raise typer.Exit(_detach(hosts, plan, connector, as_json))
-    if sweep is not None:
-        raise typer.Exit(_sweep(hosts, plan, parse_sweep(sweep, sizes), connector, wanted, as_json))
-    outcomes = _resume(resume, connector) if resume else _measure(hosts, plan, connector)
-    for outcome in outcomes.values():
-        check_requirements(outcome, wanted)
-    publish(outcomes, as_json, report)
-    if record:
-        record_all(outcomes)
-    raise typer.Exit(max(map(exit_code, outcomes.values())))
+    """,
+    epilog=exit_code_help(EXIT_CODES),
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("bench", epilog=exit_code_help(EXIT_CODES))
+@dataclass(frozen=True)
+class Bench:
+    """Measure a bundle on boards: what is done where no command is named."""
+
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="HOST... [BUNDLE]",
+            help="Hosts as ssh knows them, or localhost; and a NAME.fastseg. Default: the newest "
+            "here, else one exported from our own network.",
+        ),
+    ] = None
+    target: Annotated[str | None, typer.Option(help="Run this artifact of the bundle.")] = None
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of the timed run.")] = 20.0
+    idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds, twice.")] = 5.0
+    frames: Annotated[
+        Path | None, typer.Option(help="Folder of pictures (labels/ beside images/) or a video.")
+    ] = None
+    fps: Annotated[float | None, typer.Option(min=0.1, help="A paced run as well.")] = None
+    power_mode: Annotated[str | None, typer.Option(help="Of nvpmodel; given back.")] = None
+    require: Annotated[
+        str | None, typer.Option(help="Limits, such as fps>=30,p99<=33ms,memory<=500MB,power<=10W.")
+    ] = None
+    require_usage: Annotated[
+        str | None,
+        typer.Option(help="commercial: refuse weights that are not known to allow it (code 1)."),
+    ] = None
+    sweep: Annotated[
+        str | None, typer.Option(help="Untrained networks instead: nano,small,base,large.")
+    ] = None
+    sizes: Annotated[str, typer.Option(help="Of --sweep, WxH.")] = "512x256,1024x512"
+    deploy: Annotated[
+        str | None, typer.Option(help="Leave runtime, bundle and engine in this board folder.")
+    ] = None
+    record: Annotated[bool, typer.Option("--record", help="Write the figures into the bundle.")] = (
+        False
+    )
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start, print the run's name, and leave.")
+    ] = False
+    resume: Annotated[str | None, typer.Option(help="Fetch a detached run by name.")] = None
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave uploads and engine there for the next run.")
+    ] = False
+    folder: FolderOption = None
+    accept_host_key: AcceptHostKeyOption = None
+    password_fd: PasswordFdOption = None
+    as_json: JsonOption = False
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a page with plots here.")
+    ] = None
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+
+    def plan(self, bundle: Path | None) -> Plan:
+        """Return what to do on each board."""
+        return Plan(
+            bundle=bundle, target=self.target, seconds=self.seconds, idle_s=self.idle,
+            frames=self.frames, fps=self.fps, power_mode=self.power_mode, deploy=self.deploy,
+            keep=self.keep, base=self.folder, require_usage=self.require_usage,
+        )  # fmt: skip
+
+    def carry_out(self) -> int:
+        """Measure, and return the exit code."""
+        if self.version:
+            print(f"remote_bench ({TOOL})")
+            return DONE
+        hosts, bundle = beforehand.split_names(self.names or [])
+        plan, wanted = self.plan(bundle), beforehand.requirements(self.require)
+        connector = Connector(self.accept_host_key, self.password_fd)
+        given = {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
+        beforehand.check_together(given | {"a host": hosts, "a bundle": bundle})
+        if self.resume is None and not hosts:
+            raise UsageError("expected a host, such as jetson.local or localhost")
+        beforehand.check(hosts, plan, self.report)
+        if self.detach:
+            return _detach(hosts, plan, connector, self.as_json)
+        if self.sweep is not None:
+            plans = [
+                dataclasses.replace(plan, untrained=network)
+                for network in parse_sweep(self.sweep, self.sizes)
+            ]
+            return _sweep(hosts, plans, connector, wanted, self.as_json)
+        outcomes = (
+            _resume(self.resume, connector) if self.resume else _measure(hosts, plan, connector)
+        )
+        for outcome in outcomes.values():
+            check_requirements(outcome, wanted)
+        publish(outcomes, self.as_json, self.report)
+        if self.record:
+            record_all(outcomes)
+        return max(map(exit_code, outcomes.values()))
 
 
 def _measure(hosts: list[str], plan: Plan, connector: Connector) -> dict[str, Outcome]:
@@ -144,71 +216,150 @@ def _resume(name: str, connector: Connector) -> dict[str, Outcome]:
 
 
 def _detach(hosts: list[str], plan: Plan, connector: Connector, as_json: bool) -> int:
-    outcomes = on_hosts(
-        hosts, connector, lambda host, watch, cancel: detach.start(host, plan, watch, cancel).run
+    runs, code = _told(
+        on_hosts(
+            hosts,
+            connector,
+            lambda host, watch, cancel: detach.start(host, plan, watch, cancel).run,
+        )
     )
-    runs = {host: run for host, run in outcomes.items() if isinstance(run, str)}
-    errors = [error for error in outcomes.values() if isinstance(error, BenchError)]
-    for error in errors:
-        complain(error)
     if as_json:
         print(json.dumps({"runs": runs}))
     else:
         for host, run in runs.items():
             print(f"{host}: {run} goes on without you; fetch it: remote_bench --resume {run}")
-    return max((error.exit_code for error in errors), default=VALID)
+    return code
 
 
 def _sweep(
     hosts: list[str],
-    plan: Plan,
-    networks: list[Untrained],
+    plans: list[Plan],
     connector: Connector,
     wanted: Requirements | None,
     as_json: bool,
 ) -> int:
     def work(host: Host, watch: Watch, cancel: Cancel) -> dict[str, Any]:
-        plans = [dataclasses.replace(plan, untrained=network) for network in networks]
-        return summarise_sweep([measure(host, one, watch, cancel) for one in plans], wanted)
+        return summarise_sweep([measure(host, plan, watch, cancel) for plan in plans], wanted)
 
-    outcomes = on_hosts(hosts, connector, work)
-    sweeps = {host: found for host, found in outcomes.items() if isinstance(found, dict)}
-    errors = [error for error in outcomes.values() if isinstance(error, BenchError)]
-    for error in errors:
-        complain(error)
+    sweeps, code = _told(on_hosts(hosts, connector, work))
     if as_json:
         print(json.dumps({"schema": 1, "sweeps": sweeps}, indent=1))
     else:
         for host, found in sweeps.items():
             out.print(sweep_table(host, found), soft_wrap=True)
             print(f"{host}: the largest that does: {found['largest'] or 'none'}")
-    codes = [VALID if found["largest"] else INVALID for found in sweeps.values()]
-    return max([*codes, *(error.exit_code for error in errors)])
+    return max([code, *(VALID if found["largest"] else INVALID for found in sweeps.values())])
 
 
-def split_names(names: list[str]) -> tuple[list[str], Path | None]:
-    """Return the hosts, and the bundle among the arguments.
+def _told(outcomes: dict[str, T | BenchError]) -> tuple[dict[str, T], int]:
+    """Complain about the hosts that failed; return what came of the others, and the exit code."""
+    done = {host: one for host, one in outcomes.items() if not isinstance(one, BenchError)}
+    errors = [error for error in outcomes.values() if isinstance(error, BenchError)]
+    return done, max([complain("remote_bench", error) for error in errors], default=VALID)
 
-    Raises:
-        UsageError: two bundles, or a host twice.
+
+@app.command("doctor", epilog=exit_code_help(EXIT_CODES))
+@dataclass(frozen=True)
+class Doctor:
+    """Say what can be measured on a board, with and without root, and how to get the rest.
+
+    Changes nothing there and leaves nothing.
     """
-    bundles = [name for name in names if name.endswith(".fastseg")]
-    hosts = [name for name in names if name not in bundles]
-    if len(bundles) > 1 or len(set(hosts)) < len(hosts):
-        raise UsageError(f"expected hosts, each once, and one bundle at most, got {names}")
-    return hosts, Path(bundles[0]) if bundles else None
+
+    name: Annotated[str, typer.Argument(metavar="HOST", help="As ssh knows it, or localhost.")]
+    folder: FolderOption = None
+    accept_host_key: AcceptHostKeyOption = None
+    password_fd: PasswordFdOption = None
+    as_json: JsonOption = False
+
+    def carry_out(self) -> int:
+        """Look at the board and return the exit code."""
+        beforehand.check_host(self.name)
+        with LiveView(log, [self.name]) as view:
+            row = view.rows[self.name]
+            host = Connector(self.accept_host_key, self.password_fd).connect(self.name, row)
+            try:
+                findings = examine(host, Plan(base=self.folder), row, Cancel())
+            finally:
+                host.close()
+        if self.as_json:
+            print(json.dumps(findings, indent=1))
+        else:
+            out.print(findings_table(findings), soft_wrap=True)
+        return DONE
 
 
-def _requirements(text: str | None) -> Requirements | None:
+def examine(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> dict[str, Any]:
+    """Look at a board, change nothing, leave nothing.
+
+    Returns:
+        {"host", "address", "device", "description", "root", "checks": [{"what", "ok", "detail",
+        "fix"}], "probe"}.
+    """
+    with open_session(host, plan, watch) as session:
+        Preparation(session, plan, watch, cancel).send_code()
+        watch.phase("probe")
+        probe = probe_board(session, cancel)
+        session.finish()
+    device = recognise(probe)
+    for check in probe["readable"]:
+        if not check["ok"] and not check["fix"]:  # root, and nothing there
+            absent = device.power.missing if check["what"] == "power rails" else ""
+            check["detail"] = absent or "Linux shows none here"
+    return {
+        "host": host.name,
+        "address": host.address,
+        "device": device.name,
+        "description": device.description,
+        "root": probe["system"]["euid"] == 0,
+        "checks": probe["readable"],
+        "probe": probe,
+    }
+
+
+def findings_table(findings: dict[str, Any]) -> TextTable:
+    """Return the checks for the terminal."""
+    who = "as root" if findings["root"] else "without root"
+    title = f"{findings['host']}: {findings['description']} ({findings['device']}), {who}"
+    rows = [
+        (plain(check["what"]), "yes" if check["ok"] else "no",
+         plain(check["detail"]), plain(check["fix"]))
+        for check in findings["checks"]
+    ]  # fmt: skip
+    return TextTable(("what", "here", "found", "fix"), rows, plain(title))
+
+
+@app.command("compare", epilog=exit_code_help({DONE: "comparable", INVALID: "not comparable"}))
+@dataclass(frozen=True)
+class Compare:
+    """Give the difference of two reports with its confidence interval, or why there is none."""
+
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="A report, from --json.")]
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another.")]
+    as_json: JsonOption = False
+
+    def carry_out(self) -> int:
+        """Compare, and return the exit code."""
+        result = compare_reports(_read(self.a), _read(self.b))
+        if self.as_json:
+            print(json.dumps(result, indent=1))
+        else:
+            out.print(render_comparison(result), soft_wrap=True)
+        return DONE if result["comparable"] else INVALID
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        return parse_requirements(text) if text else None
-    except ValueError as error:
-        raise UsageError(f"--require: {error}") from error
+        return schema.parse(file.read_bytes(), "report")
+    except (OSError, schema.SchemaError) as error:
+        raise UsageError(f"{file}: {error}") from error
 
 
 def main() -> None:
-    """Run the command."""
-    if sys.argv[1:2] and sys.argv[1] in OTHERS:
-        other_commands()
-    else:
-        app()
+    """Run the command and exit; a ValueError is no user's mistake here, a BenchError is."""
+    run_command(
+        "remote_bench",
+        partial(app, prog_name="remote_bench", standalone_mode=False),
+        lambda command: command.carry_out(),
+        mistakes=(OSError,),
+    )

@@ -1,20 +1,20 @@
 """What can go wrong, with the exit code of each; `remote_bench --help` lists them."""
 
-VALID = 0
-INVALID = 3  # measured, but invalid or a requirement missed
-INTERRUPTED = 130
+from fastseg_runtime.arrays import command
+
+VALID, INVALID = command.DONE, command.INVALID
 
 
 class BenchError(Exception):
     """It failed; the message says what came, what was expected and what to do."""
 
-    exit_code = 1
+    exit_code = command.FAILED
 
 
 class UsageError(BenchError):
     """What was asked for cannot be done."""
 
-    exit_code = 2
+    exit_code = command.USAGE
 
 
 class Unreachable(BenchError):
@@ -47,15 +47,14 @@ class BoardBusy(BenchError):
     exit_code = 8
 
 
+# Those that only remote_bench has, or says more about.
 EXIT_CODES = {
     VALID: "valid, or valid with notes",
     BenchError.exit_code: "failed otherwise",
-    UsageError.exit_code: "wrong usage",
     INVALID: "measured, but invalid or a requirement missed",
     Unreachable.exit_code: "unreachable: no address, connection or login, or the connection broke",
     HostKeyRefused.exit_code: "host key unknown, changed or revoked",
     MissingRequirement.exit_code: "the board lacks a requirement: Python, disk space, an engine",
     DeviceFailure.exit_code: "the board failed: out of memory, rebooted, engine or self-test",
     BoardBusy.exit_code: "another measurement holds the board",
-    INTERRUPTED: "interrupted",
 }

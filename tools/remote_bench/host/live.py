@@ -1,4 +1,4 @@
-"""The measurements of all boards on the terminal, one row each, while they go on."""
+"""The two consoles, and the measurements of all boards on one of them while they go on."""
 
 import threading
 import time
@@ -11,6 +11,8 @@ from rich.text import Text
 
 from remote_bench.host.plain import plain
 
+log = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
 _PER_S = 4  # refreshes
 
 

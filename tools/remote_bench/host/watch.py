@@ -3,7 +3,9 @@
 import threading
 from typing import Protocol
 
-from remote_bench.host.errors import INTERRUPTED, BenchError
+from fastseg_runtime.arrays.command import INTERRUPTED
+
+from remote_bench.host.errors import BenchError
 
 
 class Interrupted(BenchError):
@@ -30,12 +32,16 @@ class Cancel:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._exit_code = INTERRUPTED
 
-    def set(self) -> None:
-        """Call everything off."""
+    def set(self, exit_code: int = INTERRUPTED) -> None:
+        """Call everything off; the exit code says which signal did."""
+        self._exit_code = exit_code
         self._event.set()
 
     def check(self) -> None:
         """Raise Interrupted if it was called off."""
         if self._event.is_set():
-            raise Interrupted("interrupted; the board was cleaned up")
+            stop = Interrupted("interrupted; the board was cleaned up")
+            stop.exit_code = self._exit_code
+            raise stop

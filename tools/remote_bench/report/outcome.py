@@ -8,10 +8,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.arrays.command import complain
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 
 from remote_bench.analysis.requirements import Requirements
-from remote_bench.host.console import complain, log, out
 from remote_bench.host.errors import (
     INVALID,
     VALID,
@@ -20,6 +20,7 @@ from remote_bench.host.errors import (
     MissingRequirement,
     Unreachable,
 )
+from remote_bench.host.live import log, out
 from remote_bench.host.plain import plain
 from remote_bench.report.figures import render
 from remote_bench.report.page import write_html
@@ -82,7 +83,7 @@ def publish(outcomes: dict[str, Outcome], as_json: bool, html: Path | None) -> N
     reports = [outcome for outcome in outcomes.values() if isinstance(outcome, dict)]
     for outcome in outcomes.values():
         if isinstance(outcome, BenchError):
-            complain(outcome)
+            complain("remote_bench", outcome)
         elif not as_json:
             out.print(render(outcome))
     if as_json:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
+from fastseg_runtime.arrays.command import INTERRUPTED
+
 from remote_bench.host.connect import Connector
-from remote_bench.host.console import log
 from remote_bench.host.errors import BenchError
 from remote_bench.host.host import Host
-from remote_bench.host.live import LiveView
+from remote_bench.host.live import LiveView, log
 from remote_bench.host.watch import Cancel, Watch
 
 T = TypeVar("T")
@@ -62,9 +63,9 @@ def run_side_by_side(
         job.start()
     try:
         _wait(jobs)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("stopping, and cleaning the boards up; Ctrl-C again leaves that to them")
-        cancel.set()
+        cancel.set(getattr(stop, "exit_code", INTERRUPTED))
         _wait(jobs)
     return {name: job.outcome() for name, job in jobs.items()}
 
