@@ -59,13 +59,13 @@ def make_trainer(
 
     def make(run: RunFolder | None = None, steps: int = 6, **options: Any) -> SegmentationTrainer:
         torch.manual_seed(0)
-        loader = BatchLoader(BatchPlan(samples, 4, (64, 64), Augmentation(), 0), 128.0, 64.0)
+        loader = BatchLoader(BatchPlan(samples, 4, (64, 64), Augmentation(), 0))
         recipe = options.pop("recipe", Recipe(precision="fp32", evaluations=2, warmup_steps=2))
         model = options.pop("model", None) or FastSegNet(len(classes), "nano")
         return SegmentationTrainer(
             model,
             options.pop("train_loader", loader),
-            options.pop("val_loader", EvaluationBatches(samples[:3], (96, 64), 128.0, 64.0)),
+            options.pop("val_loader", EvaluationBatches(samples[:3], (96, 64))),
             len(classes),
             learning_rate=options.pop("learning_rate", 3e-3),
             num_epochs=steps / len(loader),

@@ -41,8 +41,8 @@ def test_a_batch_on_the_device_equals_opencv_picture_by_picture(
 
 def test_both_loaders_show_the_same_batches(samples: list[Sample]) -> None:
     plan = BatchPlan(samples, 4, (64, 32), Augmentation(), seed=3)
-    on_device = next(DeviceBatchLoader(plan, 128.0, 64.0, torch.device("cpu")).batches_from(7))
-    by_threads = next(BatchLoader(plan, 128.0, 64.0).batches_from(7))
+    on_device = next(DeviceBatchLoader(plan, torch.device("cpu")).batches_from(7))
+    by_threads = next(BatchLoader(plan).batches_from(7))
     assert on_device.files == by_threads.files
     assert on_device.label_NHW.dtype == by_threads.label_NHW.dtype
     assert (on_device.label_NHW == by_threads.label_NHW).float().mean() > 0.985

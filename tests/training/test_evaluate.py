@@ -51,7 +51,7 @@ def test_a_class_that_never_occurs_has_no_iou_and_does_not_lower_the_mean() -> N
 
 
 def test_predictions_are_compared_at_the_size_of_the_label(samples: list[Sample]) -> None:
-    batches = EvaluationBatches(samples[:2], (48, 32), 128.0, 64.0)
+    batches = EvaluationBatches(samples[:2], (48, 32))
     image_N3HW, label_NHW = batches[0]
     assert image_N3HW.shape == (1, 3, 32, 48) and label_NHW.shape == (1, 64, 96)
     evaluation = evaluate(Threshold(), [(batches[0][0], (batches[0][1] == 1).long())], 2)
@@ -59,7 +59,7 @@ def test_predictions_are_compared_at_the_size_of_the_label(samples: list[Sample]
 
 
 def test_evaluation_goes_through_all_images_in_order(samples: list[Sample]) -> None:
-    batches = EvaluationBatches(samples, (96, 64), 128.0, 64.0)
+    batches = EvaluationBatches(samples, (96, 64))
     labels = [label_NHW[0].numpy() for _, label_NHW in batches]
     assert len(batches) == len(labels) == len(samples)
     for label_HW, sample in zip(labels, samples, strict=True):

@@ -12,12 +12,12 @@ PLAIN = Augmentation(1, 1, flip=0, brightness=0, contrast=0, saturation=0, tint=
 
 def make_loader(samples: list[Sample], batch_size: int = 4, workers: int = 1) -> BatchLoader:
     plan = BatchPlan(samples, batch_size, (64, 32), Augmentation(), seed=3)
-    return BatchLoader(plan, 128.0, 64.0, workers)
+    return BatchLoader(plan, workers=workers)
 
 
 def test_batches_are_normalised_floats_and_integer_labels(samples: list[Sample]) -> None:
     plan = BatchPlan(samples, 1, (96, 64), PLAIN, seed=0)
-    batch = BatchLoader(plan, 128.0, 64.0).make(0)
+    batch = BatchLoader(plan).make(0)
     source = next(s for s in samples if batch.files == s.files)
     image_HW3 = torch.from_numpy(source.image_HW3).float()
     torch.testing.assert_close(batch.image_N3HW[0], (image_HW3.permute(2, 0, 1) - 128) / 64)
@@ -58,7 +58,7 @@ def test_batches_from_a_step_are_those_of_a_run_from_the_start(
 def test_processes_share_the_batch_of_one(samples: list[Sample]) -> None:
     def files(rank: int, world_size: int) -> tuple[str, ...]:
         plan = BatchPlan(samples, 4, (64, 32), Augmentation(), 3, rank, world_size)
-        return BatchLoader(plan, 128.0, 64.0).make(5).files
+        return BatchLoader(plan).make(5).files
 
     whole, first, second = files(0, 1), files(0, 2), files(1, 2)
     assert (whole[::2], whole[1::2]) == (first, second)

@@ -196,9 +196,9 @@ def unsoft() -> BatchPlan:
 
 def test_both_loaders_show_the_same_soft_labels() -> None:
     options = {"unlabelled_places": 1}
-    on_device = DeviceBatchLoader(plan(**options), 128.0, 64.0, torch.device("cpu"))
+    on_device = DeviceBatchLoader(plan(**options), torch.device("cpu"))
     first = next(on_device.batches_from(7))
-    second = next(BatchLoader(plan(**options), 128.0, 64.0).batches_from(7))
+    second = next(BatchLoader(plan(**options)).batches_from(7))
     assert first.soft_NKhw is not None and second.soft_NKhw is not None
     assert (first.soft_NKhw - second.soft_NKhw).abs().mean() < 0.01
     assert (first.image_N3HW - second.image_N3HW).abs().median() <= 1 / 64
@@ -236,12 +236,12 @@ def test_a_resumed_run_with_soft_labels_ends_bit_for_bit_like_an_uninterrupted_o
     run: RunFolder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loader = BatchLoader(plan(unlabelled_places=1), 128.0, 64.0)
+    loader = BatchLoader(plan(unlabelled_places=1))
     # An epoch is one batch here, of three labelled samples: six steps.
     options = {"steps": 18, "train_loader": loader, "taught": (0, 1), "val_loader": None}
     whole = make_trainer(**options)
     whole.train()
-    without = make_trainer(**{**options, "train_loader": BatchLoader(unsoft(), 128.0, 64.0)})
+    without = make_trainer(**{**options, "train_loader": BatchLoader(unsoft())})
     without.train()
     assert whole.loss != without.loss  # the labels were heard
     stopped = make_trainer(run, **options)

@@ -58,7 +58,7 @@ def train_and_score(
     split, dataset = _scored_split(data)
     samples = ResizedDataset(dataset, None)
     size = (info.width, info.height)
-    batches = EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
+    batches = EvaluationBatches(samples, size, info.input_normalization())
     shown = show_progress(batches, f"scoring {candidate.name}", len(batches))
     miou = evaluate(trainer.model, shown, len(info.classes), reading=trainer.reading).miou
     return Accuracy(candidate.name, miou, split, len(dataset), trainer.step)

@@ -122,7 +122,7 @@ def measure_training(
         classes = len(dataset.classes)
         resident = make_resident(ResizedDataset(dataset, None), "reading the training split")
         plain = plain_trainer(FastSegNet(classes, variant), dataset, batch, crop, workers)
-        loader = BatchLoader(BatchPlan(resident, batch, crop, Augmentation(), 0), 128.0, 64.0)
+        loader = BatchLoader(BatchPlan(resident, batch, crop, Augmentation(), 0))
         turns = InTurn(loader, plain, steps)
         ours = FastSegNet(classes, variant)
         SegmentationTrainer(ours, turns, None, classes, num_epochs=rounds + 1).train()

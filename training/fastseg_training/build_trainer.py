@@ -131,14 +131,14 @@ def open_loader(
         lessons.unlabelled,
         lessons.places,
     )
+    normalization = info.input_normalization()
     device = choose_device(distributed.local_device(config.device))
     if device.type == "cpu":  # one thread: the others train
-        return BatchLoader(plan, info.mean, info.std, normalization=info.normalization)
+        return BatchLoader(plan, normalization)
     workers = min(MAX_WORKERS, os.cpu_count() or 1)
     if fits_on_device(plan, device):
-        own = info.normalization
-        return DeviceBatchLoader(plan, info.mean, info.std, device, normalization=own)
-    return BatchLoader(plan, info.mean, info.std, workers, info.normalization)
+        return DeviceBatchLoader(plan, device, normalization)
+    return BatchLoader(plan, normalization, workers)
 
 
 def supervised_positions(config: TrainConfig) -> int:
@@ -254,7 +254,7 @@ def open_validation(
         return None
     samples = make_resident(ResizedDataset(dataset, None), "reading the validation split")
     size = (info.width, info.height)
-    return EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
+    return EvaluationBatches(samples, size, info.input_normalization())
 
 
 def image_size(sample: Sample) -> tuple[int, int]:

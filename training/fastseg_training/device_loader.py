@@ -15,9 +15,9 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor
 
 from fastseg.data import Array, Sample
-from fastseg.normalization import Normalization
+from fastseg.normalization import CENTRED, Normalization
 from fastseg_training.augment import MID_GREY, Variation
-from fastseg_training.loader import Batch, BatchPlan, made_ahead, normalise, source
+from fastseg_training.loader import Batch, BatchPlan, made_ahead, source
 from fastseg_training.soft_labels import CROP_STRIDE, P_OF_CODE_256, label_from_crop
 
 MEMORY_SHARE = 0.5  # of what is free on the device, for the data set
@@ -29,24 +29,19 @@ class DeviceBatchLoader:
 
     Args:
         plan: what to load; its samples have to be resident and of one size.
-        mean: subtracted from the bytes.
-        std: then divided by.
         device: where pictures live and batches are made.
+        normalization: what the network takes.
         workers: threads that draw variations.
-        normalization: the network's own, in place of mean and std.
     """
 
     def __init__(
         self,
         plan: BatchPlan,
-        mean: float,
-        std: float,
         device: torch.device,
+        normalization: Normalization = CENTRED,
         workers: int = 1,
-        normalization: Normalization | None = None,
     ) -> None:
-        self.plan, self.mean, self.std, self.workers = plan, mean, std, workers
-        self.normalization = normalization
+        self.plan, self.normalization, self.workers = plan, normalization, workers
         samples = [plan.samples[index] for index in range(len(plan.samples))] + [*plan.unlabelled]
         self.image_MHW3 = _upload([sample.image_HW3 for sample in samples], device)
         self.label_MHW = _upload([sample.label_HW for sample in samples], device)
@@ -66,8 +61,7 @@ class DeviceBatchLoader:
         image_NHW3, label_NHW = self.image_MHW3[indices], self.label_MHW[indices]
         variations = [variation for _, _, variation in drawn]
         image_N3hw, label_Nhw = vary_batch(image_NHW3, label_NHW, variations, self.plan.crop)
-        image_Nhw3 = image_N3hw.permute(0, 2, 3, 1)
-        image_N3hw = normalise(image_Nhw3, self.mean, self.std, self.normalization)
+        image_N3hw = self.normalization.normalise(image_N3hw.permute(0, 2, 3, 1))
         image_N3hw = image_N3hw.contiguous(memory_format=torch.channels_last)
         files = tuple(source(sample) for _, sample, _ in drawn)
         if self.soft_MhwK is None:

@@ -21,19 +21,18 @@ from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class, mean
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from torch import Tensor, nn
 
-from fastseg import DeployGraph, Network
+from fastseg import CheckpointInfo, Network
 from fastseg.data import Array, Samples, open_dataset
-from fastseg.normalization import Normalization
+from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Reading
 from fastseg_training import distributed
 from fastseg_training.config import ConfigError
-from fastseg_training.loader import normalise
 from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
 
 TRIMAP_PIXELS = 3  # half width of the band around borders that boundary mIoU looks at
 TTA_SCALES = (0.75, 1.0, 1.25)
-RUNS = 10
+LATENCY_RUNS = 10  # a median for the curves of a run; tools/compare_models measures in earnest
 
 
 @dataclass(frozen=True)
@@ -180,16 +179,12 @@ class EvaluationBatches:
     Attributes:
         samples: a data set.
         size: (width, height) that the network runs at.
-        mean: subtracted from the bytes.
-        std: then divided by.
-        normalization: the network's own, in place of mean and std.
+        normalization: what it takes.
     """
 
     samples: Samples
     size: tuple[int, int]
-    mean: float
-    std: float
-    normalization: Normalization | None = None
+    normalization: Normalization = CENTRED
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -207,27 +202,18 @@ class EvaluationBatches:
             image_HW3 = resize_bilinear(image_HW3, *self.size)
         image_1HW3 = torch.from_numpy(np.ascontiguousarray(image_HW3))[None]
         label_1HW = torch.from_numpy(sample.label_HW)[None]
-        return normalise(image_1HW3, self.mean, self.std, self.normalization), label_1HW
+        return self.normalization.normalise(image_1HW3), label_1HW
 
 
-def measure_latency_ms(
-    model: nn.Module,
-    width: int,
-    height: int,
-    mean: float,
-    std: float,
-    normalization: Normalization | None = None,
-    reading: Reading | None = None,
-) -> float:
+def measure_latency_ms(model: nn.Module, info: CheckpointInfo, reading: Reading) -> float:
     """Return the median time from camera bytes to class ids, batch 1, on the model's device."""
     device = next(model.parameters()).device
-    graph = DeployGraph(
-        model, width, height, mean, std, normalization=normalization, reading=reading
-    ).to(device)
-    image_1HW3 = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device)
+    network = Network(model, info, "", "", reading.output_name, reading.threshold)
+    graph = network.graph().to(device)
+    image_1HW3 = torch.zeros(1, info.height, info.width, 3, dtype=torch.uint8, device=device)
     times_ms = []
     with torch.inference_mode():
-        for _ in range(RUNS + 1):
+        for _ in range(LATENCY_RUNS + 1):
             started = time.perf_counter()
             graph(image_1HW3).cpu()  # the copy waits for the device
             times_ms.append((time.perf_counter() - started) * 1e3)
@@ -254,6 +240,6 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
         )
     samples = ResizedDataset(dataset, None)
     size = (info.width, info.height)
-    batches = EvaluationBatches(samples, size, info.mean, info.std, info.normalization)
+    batches = EvaluationBatches(samples, size, info.input_normalization())
     shown = show_progress(batches, "evaluating", len(batches))
     return evaluate(network.model, shown, len(info.classes), tta, network.reading)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastseg.data import Sample, Samples
-from fastseg.normalization import NAMED, Normalization
+from fastseg.normalization import CENTRED, NAMED, Normalization
 from fastseg_training.augment import (
     Augmentation,
     Variation,
@@ -134,17 +134,13 @@ class BatchLoader:
 
     Attributes:
         plan: what to load.
-        mean: subtracted from the bytes.
-        std: then divided by.
+        normalization: what the network takes.
         workers: threads.
-        normalization: the network's own, in place of mean and std.
     """
 
     plan: BatchPlan
-    mean: float
-    std: float
+    normalization: Normalization = CENTRED
     workers: int = 1
-    normalization: Normalization | None = None
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -163,7 +159,7 @@ class BatchLoader:
         )
         images, labels = zip(*crops, strict=True)
         image_NHW3 = torch.from_numpy(np.stack(images))
-        image_N3HW = normalise(image_NHW3, self.mean, self.std, self.normalization)
+        image_N3HW = self.normalization.normalise(image_NHW3)
         label_NHW = torch.from_numpy(np.stack(labels)).long()
         files = tuple(source(sample) for _, sample, _ in drawn)
         return Batch(image_N3HW, label_NHW, files, self.plan.vary_soft(drawn))
@@ -211,12 +207,3 @@ def check_pictures(image_N3HW: Tensor, said: Normalization) -> None:
 def source(sample: Sample) -> str:
     """Return where a sample comes from: its files, or its name if it was generated."""
     return " ".join(sample.files) or sample.name
-
-
-def normalise(
-    image_NHW3: Tensor, mean: float, std: float, own: Normalization | None = None
-) -> Tensor:
-    """Return float32 (N, 3, H, W), channels last in memory, of images in bytes' units."""
-    if own is not None:
-        return own.normalise(image_NHW3)
-    return image_NHW3.float().sub_(mean).div_(std).permute(0, 3, 1, 2)

@@ -294,7 +294,10 @@ class SegmentationTrainer:
         miou = math.nan if evaluation is None else evaluation.miou
         if self.run is None or not self._leads:
             return miou
-        entry = {"loss": self.loss, "latency_ms": self._latency_ms(self.run)}
+        entry = {
+            "loss": self.loss,
+            "latency_ms": measure_latency_ms(self.ema.model, self.run.info, self.reading),
+        }
         self._log(entry | ({} if evaluation is None else {"miou": miou}))
         progress = {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
         self.run.save_model(self._result(), progress)
@@ -314,11 +317,6 @@ class SegmentationTrainer:
         if self.class_weights is None:
             return self.ema.model
         return without_class_weights(self.ema.model, self.class_weights)
-
-    def _latency_ms(self, run: RunFolder) -> float:
-        info = run.info
-        size, pair = (info.width, info.height), (info.mean, info.std)
-        return measure_latency_ms(self.ema.model, *size, *pair, info.normalization, self.reading)
 
     def _log(self, entry: dict[str, Any]) -> None:
         if self.run is not None and self._leads:
