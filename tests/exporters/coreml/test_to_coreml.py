@@ -350,7 +350,7 @@ for precision in ("fp16", "int8-weights", "palettized"):
 def test_the_same_network_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     for seed in ("1", "2"):
         subprocess.run(
-            [sys.executable, "-c", EXPORT_EVERYTHING, Path(__file__).parents[1], tmp_path / seed],
+            [sys.executable, "-c", EXPORT_EVERYTHING, Path(__file__).parent, tmp_path / seed],
             env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed},
             check=True,
             capture_output=True,
