@@ -1,5 +1,6 @@
-"""Pictures, metrics, statistics, tables, text and files: numpy and the standard library alone.
+"""What all packages share: numpy and the standard library alone.
 
-Every package may import it; it imports nothing of ours. What only the workstation calls, such as
-tables of text for a terminal, is here because the packages that share it have no other in common.
+Pictures, metrics and statistics of arrays; tables read into dataclasses, tables of text, files that
+are whole; how a command ends. Every package may import it, it imports nothing of ours. What only
+the workstation calls is here too, since its packages have no other in common.
 """
