@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.arrays.shared_files import write_file
-from fastseg_runtime.bundle.manifest import Manifest
+from fastseg_runtime.arrays.strict_tables import from_table
 
 from remote_bench.analysis.summary import failed_result
 from remote_bench.host.cache import cache_folder
@@ -32,9 +32,8 @@ class DetachedRun:
 
     def save(self) -> None:
         """Write it into the user's cache."""
-        table = dataclasses.asdict(self)
-        table["prepared"]["manifest"] = self.prepared.manifest.to_json()
-        write_file(_file(self.run), json.dumps(table, default=str).encode())
+        text = json.dumps(dataclasses.asdict(self), default=str)
+        write_file(_file(self.run), text.encode())
 
     def forget(self) -> None:
         """Delete the record; the run was fetched."""
@@ -47,17 +46,14 @@ def load_run(run: str) -> DetachedRun:
     Raises:
         UsageError: no such run was started from here.
     """
+    file = _file(run)
     try:
-        table = json.loads(_file(run).read_text("utf-8"))
+        return from_table(DetachedRun, json.loads(file.read_text("utf-8")), str(file))
     except FileNotFoundError as error:
         known = sorted(file.stem for file in cache_folder("runs").glob("run-*.json"))
         raise UsageError(f"no detached run {run} was started from here; known: {known}") from error
-    plan, prepared = table["plan"], table["prepared"]
-    for key in ("bundle", "frames"):
-        plan[key] = Path(plan[key]) if plan[key] else None
-    prepared["manifest"] = Manifest.from_json(prepared["manifest"])
-    prepared["bundle"] = Path(prepared["bundle"])
-    return DetachedRun(run, table["host"], Plan(**plan), Prepared(**prepared))
+    except ValueError as error:
+        raise UsageError(f"{error}; fetch the run with the version that started it") from error
 
 
 def _file(run: str) -> Path:
