@@ -6,28 +6,17 @@ true or false, Path, Any, Optional, Literal, other dataclasses, and tuples, list
 
 import dataclasses
 import difflib
-import math
 import reprlib
+import sys
 import types
+import typing
 from functools import lru_cache
 from pathlib import Path
-from typing import (
-    Any,
-    Dict,
-    List,
-    Literal,
-    Mapping,
-    Tuple,
-    Type,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Dict, List, Literal, Mapping, Tuple, Type, TypeVar, Union
 
 T = TypeVar("T")
 _UNIONS = (Union, getattr(types, "UnionType", Union))  # the second is `X | None`, from Python 3.10
+_WORDS = {Mapping: "a table", (list, tuple): "list", (int, float): "int or float"}
 _LONGEST = 80  # characters of what came, in a message
 _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = _LONGEST
@@ -64,17 +53,9 @@ def from_table(record: Type[T], table: Any, place: str, ignore_unknown: bool = F
 
 
 @lru_cache(maxsize=None)
-def _fields(record: Type[Any]) -> Dict[str, Tuple[Any, bool]]:
-    """Return the type of each key, and whether a table must have it."""
-    hints, missing = get_type_hints(record), dataclasses.MISSING
-    return {
-        entry.name: (
-            hints[entry.name],
-            entry.default is missing and entry.default_factory is missing,
-        )
-        for entry in dataclasses.fields(record)
-        if entry.init
-    }
+def _fields(record: Type[Any]) -> Dict[str, Any]:
+    hints = typing.get_type_hints(record)
+    return {field.name: hints[field.name] for field in dataclasses.fields(record) if field.init}
 
 
 class _Reader:
@@ -82,17 +63,22 @@ class _Reader:
         self._place, self._ignore_unknown = place, ignore_unknown
 
     def record(self, record: Any, table: Any, path: str) -> Any:
-        fields = _fields(record)
-        self._check_type(table, Mapping, path)
-        unknown = [key for key in table if key not in fields]
+        hints = _fields(record)
+        self._check(Mapping, table, path)
+        unknown = [key for key in table if key not in hints]
         if unknown and not self._ignore_unknown:
-            raise TableError(self._place, path, _describe_unknown(unknown, list(fields)))
+            raise TableError(self._place, path, _describe_unknown(unknown, sorted(hints)))
         values = {
             key: self.value(hint, table[key], f"{path}.{key}")
-            for key, (hint, _) in fields.items()
+            for key, hint in hints.items()
             if key in table
         }
-        missing = [key for key, (_, required) in fields.items() if required and key not in values]
+        missing = [
+            field.name
+            for field in dataclasses.fields(record)
+            if field.init and field.name not in values
+            if field.default is field.default_factory is dataclasses.MISSING
+        ]
         if missing:
             raise TableError(self._place, path, f"missing keys {missing}")
         try:
@@ -101,28 +87,27 @@ class _Reader:
             raise TableError(self._place, path, str(error)) from error
 
     def value(self, hint: Any, value: Any, path: str) -> Any:
-        origin, arguments = get_origin(hint), get_args(hint)
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if hint is Any:
-            return value
-        if origin in _UNIONS:
-            return self._union(arguments, value, path)
-        if origin is Literal:
-            if not any(type(value) is type(choice) and value == choice for choice in arguments):
-                self._refuse(path, f"one of {', '.join(map(repr, arguments))}", value)
             return value
         if dataclasses.is_dataclass(hint):
             return self.record(hint, value, path)
+        if origin in _UNIONS:
+            return self._union(arguments, value, path)
         if origin in (tuple, list):
             return self._sequence(origin, arguments, value, path)
         if origin is dict:
             return self._mapping(arguments, value, path)
-        if hint is float:
-            return self._float(value, path)
-        if hint is Path:  # a text in JSON, see json.dumps(..., default=str)
-            self._check_type(value, (str, Path), path)
+        if origin is Literal:
+            if not any(type(value) is type(choice) and value == choice for choice in arguments):
+                self._refuse(f"one of {', '.join(map(repr, arguments))}", value, path)
+            return value
+        if hint is Path and isinstance(value, str):  # as json.dumps(..., default=str) has it
             return Path(value)
-        self._check_type(value, hint, path)
-        return value
+        self._check((int, float) if hint is float else hint, value, path)
+        if hint is float and not abs(value) <= sys.float_info.max:
+            self._refuse("a finite number", value, path)
+        return float(value) if hint is float else value
 
     def _union(self, kinds: Tuple[Any, ...], value: Any, path: str) -> Any:
         if value is None and type(None) in kinds:
@@ -135,8 +120,17 @@ class _Reader:
                 continue
         return self.value(last, value, path)
 
+    def _sequence(self, kind: Any, items: Tuple[Any, ...], value: Any, path: str) -> Any:
+        self._check((list, tuple), value, path)
+        if kind is list or items[-1:] == (...,):
+            items = items[:1] * len(value)
+        if len(items) != len(value):
+            self._refuse(f"{len(items)} values", value, path)
+        pairs = enumerate(zip(items, value))
+        return kind(self.value(item, part, f"{path}[{index}]") for index, (item, part) in pairs)
+
     def _mapping(self, kinds: Tuple[Any, ...], value: Any, path: str) -> Dict[Any, Any]:
-        self._check_type(value, Mapping, path)
+        self._check(Mapping, value, path)
         made = {}
         for key, item in value.items():
             name = str(key) if str(key).isprintable() else _shown(key)
@@ -144,41 +138,18 @@ class _Reader:
             made[self.value(kinds[0], key, here)] = self.value(kinds[1], item, here)
         return made
 
-    def _sequence(self, kind: Any, items: Tuple[Any, ...], value: Any, path: str) -> Any:
-        self._check_type(value, (list, tuple), path)
-        if kind is list or items[-1:] == (...,):
-            items = items[:1] * len(value)
-        if len(items) != len(value):
-            self._refuse(path, f"{len(items)} values", value)
-        pairs = enumerate(zip(items, value))
-        return kind(self.value(item, part, f"{path}[{index}]") for index, (item, part) in pairs)
+    def _check(self, kinds: Any, value: Any, path: str) -> None:
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            self._refuse(_WORDS.get(kinds) or kinds.__name__, value, path)
 
-    def _float(self, value: Any, path: str) -> float:
-        self._check_type(value, (int, float), path)
-        try:
-            number = float(value)
-        except OverflowError:  # an int of more than 308 digits
-            number = math.inf
-        if not math.isfinite(number):
-            self._refuse(path, "a finite number", value)
-        return number
-
-    def _check_type(self, value: Any, kinds: Any, path: str) -> None:
-        if isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool)):
-            return
-        names: Dict[Any, str] = {Mapping: "a table", (int, float): "int or float"}
-        names.update({(list, tuple): "list", (str, Path): "str"})
-        self._refuse(path, names.get(kinds) or kinds.__name__, value)
-
-    def _refuse(self, path: str, expected: str, value: Any) -> None:
+    def _refuse(self, expected: str, value: Any, path: str) -> None:
         raise TableError(self._place, path, f"expected {expected}, got {_shown(value)}")
 
 
 def _describe_unknown(unknown: List[Any], known: List[str]) -> str:
-    first = str(unknown[0])[:_LONGEST]
-    near = difflib.get_close_matches(first, known, n=1)
+    near = difflib.get_close_matches(str(unknown[0])[:_LONGEST], known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown keys {_shown(sorted(map(str, unknown)))}; valid keys are {sorted(known)}{hint}"
+    return f"unknown keys {_shown(sorted(map(str, unknown)))}; valid keys are {known}{hint}"
 
 
 def _shown(value: Any) -> str:

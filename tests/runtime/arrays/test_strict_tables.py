@@ -114,9 +114,10 @@ def test_junk_in_one_place_is_taken_or_the_one_error(key: str, value: Any) -> No
         ({"lenses": [{"width_mm": 1}, {"w": 1}]}, r"lenses\[1\]: unknown keys \['w'\]"),
         ({"gains": {"red": "much"}}, r"gains\.red: expected int or float, got 'much'"),
         ({"gains": {"a\nb": "much"}}, r"gains\.'a\\nb': expected int or float"),
+        ({"gains": {3: 0.5}}, r"gains\.3: expected str, got 3"),
         ({"rate": None}, r"rate: expected str, got None"),
         ({"spare": 3}, r"spare: expected a table, got 3"),
-        ({"folder": 3}, r"folder: expected str, got 3"),
+        ({"folder": 3}, r"folder: expected Path, got 3"),
         ({"on": None}, r"on: expected bool, got None"),
     ],
 )
