@@ -28,11 +28,6 @@ class TextTable:
     note: str = ""
     right: Sequence[int] = ()
 
-    @property
-    def row_count(self) -> int:
-        """How many rows there are."""
-        return len(self.rows)
-
     def lines(self, width: int) -> List[str]:
         """Return the table for a terminal of so many columns.
 
