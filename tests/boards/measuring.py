@@ -2,10 +2,11 @@
 
 import time
 
+from remote_bench.host.host import Cancel
 from remote_bench.host.ssh import SshHost
-from remote_bench.host.watch import Cancel
-from remote_bench.run.bench import measure
-from remote_bench.run.plan import Plan
+from remote_bench.link.connection import LIMITS
+from remote_bench.run.benchmark import Benchmark, Measurement
+from remote_bench.run.measurement import measure
 
 from tests.boards.sshd import processes_in
 
@@ -16,21 +17,23 @@ ENDED_S = 60  # any command, after the fault
 
 
 class Watcher:
-    """Remembers what a measurement says; `at` calls a function when a phase begins."""
+    """Remembers what a measurement says, and when a phase began; `at` calls a function then."""
 
     def __init__(self, **at) -> None:
         self.phases: list[str] = []
+        self.began: dict[str, float] = {}
         self.fractions: list[float] = []
         self.notes: list[str] = []
         self._at = at
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
+        self.began.setdefault(name, time.monotonic())
         if name in self._at:
             self._at.pop(name)()
 
     def progress(self, done, total, fps=None) -> None:
-        self.fractions.append(done / total)
+        self.fractions.append(done / total if total else 0.0)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -55,5 +58,6 @@ def wait_until_over(sshd) -> None:
     assert processes_in(sshd.board) == []
 
 
-def run(host, watcher=None, **plan) -> dict:
-    return measure(host, Plan(**{**SHORT, **plan}), watcher or Watcher(), Cancel())
+def run(host, watcher=None, cancel=None, limits=LIMITS, **benchmark) -> dict:
+    wanted = Benchmark(**{**SHORT, **benchmark})
+    return measure(Measurement(host, wanted, watcher or Watcher(), cancel or Cancel(), limits))

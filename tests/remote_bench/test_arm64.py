@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from remote_bench.cli.main import examine
-from remote_bench.host.ssh import SshHost
-from remote_bench.host.watch import Cancel
-from remote_bench.run.bench import measure
-from remote_bench.run.plan import Plan
+from remote_bench.host.host import Cancel
+from remote_bench.run.benchmark import Benchmark, Measurement
 
 from tests.boards.arm64_board import ADDRESS, Arm64Board, missing
+from tests.boards.measuring import Watcher, connect, run
 
 pytestmark = [
     pytest.mark.arm64,
@@ -40,24 +39,9 @@ def board(tmp_path_factory):
 @pytest.fixture
 def host(board, ssh_client):
     alias = ssh_client.add("jetson", board, HostName=ADDRESS, User="jetson")
-    host = SshHost(alias, lambda prompt: None)
+    host = connect(alias)
     yield host
     host.close()
-
-
-class Watcher:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.began: dict[str, float] = {}
-
-    def phase(self, name: str) -> None:
-        self.began.setdefault(name, time.monotonic())
-
-    def progress(self, done, total, fps=None) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def wait_until_clean(board) -> None:
@@ -68,7 +52,7 @@ def wait_until_clean(board) -> None:
 
 
 def test_doctor_recognises_the_board_and_says_what_it_lacks(board, host):
-    findings = examine(host, Plan(), Watcher(), Cancel())
+    findings = examine(Measurement(host, Benchmark(), Watcher(), Cancel()))
     assert findings["device"] == "orin-nano"
     assert not findings["root"]
     checks = {check["what"]: check for check in findings["checks"]}
@@ -79,8 +63,7 @@ def test_doctor_recognises_the_board_and_says_what_it_lacks(board, host):
 
 def test_a_bare_board_runs_a_network_with_wheels_that_travel_and_nothing_stays(board, host, bundle):
     watcher = Watcher()
-    plan = Plan(bundle=bundle, seconds=10, idle_s=2, warmup_s=1)
-    report = measure(host, plan, watcher, Cancel())
+    report = run(host, watcher, bundle=bundle, seconds=10, idle_s=2, warmup_s=1)
     assert report["error"] is None, report["error"]
     assert any("no numpy and no onnxruntime" in note for note in watcher.notes)
     assert report["device"]["machine"] == "aarch64"
@@ -94,11 +77,11 @@ def test_a_bare_board_runs_a_network_with_wheels_that_travel_and_nothing_stays(b
 
 
 def test_what_was_kept_is_not_sent_again(board, host, bundle):
-    plan = Plan(bundle=bundle, seconds=2, idle_s=0.5, warmup_s=0.5, keep=True)
     waits = []
-    for one in (plan, Plan(bundle=bundle, seconds=2, idle_s=0.5, warmup_s=0.5)):
+    for keep in (True, False):
         watcher = Watcher()
-        assert measure(host, one, watcher, Cancel())["error"] is None
+        wanted = {"bundle": bundle, "seconds": 2, "idle_s": 0.5, "warmup_s": 0.5, "keep": keep}
+        assert run(host, watcher, **wanted)["error"] is None
         waits.append(watcher.began["build"] - watcher.began["connect"])
     assert waits[1] < waits[0]
     wait_until_clean(board)
@@ -107,10 +90,10 @@ def test_what_was_kept_is_not_sent_again(board, host, bundle):
 CLIENT = """
 import sys
 from pathlib import Path
-from remote_bench.run.bench import measure
-from remote_bench.run.plan import Plan
+from remote_bench.host.host import Cancel
 from remote_bench.host.ssh import SshHost
-from remote_bench.host.watch import Cancel
+from remote_bench.run.benchmark import Benchmark, Measurement
+from remote_bench.run.measurement import measure
 
 
 class Printer:
@@ -125,7 +108,8 @@ class Printer:
 
 
 host = SshHost("jetson", lambda prompt: None)
-measure(host, Plan(bundle=Path(sys.argv[1]), seconds=120.0), Printer(), Cancel())
+wanted = Benchmark(bundle=Path(sys.argv[1]), seconds=120.0)
+measure(Measurement(host, wanted, Printer(), Cancel()))
 """
 
 

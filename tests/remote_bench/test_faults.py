@@ -20,16 +20,13 @@ from remote_bench.host.errors import (
     DeviceFailure,
     Unreachable,
 )
-from remote_bench.host.watch import Cancel
+from remote_bench.host.host import Cancel
 from remote_bench.link.connection import Connection
-from remote_bench.run.bench import measure
-from remote_bench.run.plan import Plan
 
 from tests.boards.measuring import (
     CLEAN_S,
     ENDED_S,
     NOTICED_S,
-    SHORT,
     Watcher,
     connect,
     run,
@@ -162,10 +159,10 @@ def test_a_network_that_swallows_everything_makes_the_board_stop_by_itself(
 CLIENT = """
 import sys
 from pathlib import Path
-from remote_bench.run.bench import measure
-from remote_bench.run.plan import Plan
+from remote_bench.host.host import Cancel
 from remote_bench.host.ssh import SshHost
-from remote_bench.host.watch import Cancel
+from remote_bench.run.benchmark import Benchmark, Measurement
+from remote_bench.run.measurement import measure
 
 
 class Printer:
@@ -180,8 +177,8 @@ class Printer:
 
 
 host = SshHost("board", lambda prompt: None)
-plan = Plan(bundle=Path(sys.argv[1]), seconds=30.0, warmup_s=0.2, idle_s=0.3)
-measure(host, plan, Printer(), Cancel())
+wanted = Benchmark(bundle=Path(sys.argv[1]), seconds=30.0, warmup_s=0.2, idle_s=0.3)
+measure(Measurement(host, wanted, Printer(), Cancel()))
 """
 
 
@@ -363,9 +360,8 @@ def test_a_run_that_is_called_off_cleans_up_in_good_order(sshd, host, bundle, wi
         began.append(time.monotonic())
         cancel.set()
 
-    plan = Plan(**{**SHORT, "seconds": 60.0}, bundle=bundle)
     with pytest.raises(BenchError, match="interrupted"):
-        measure(host, plan, Watcher(run=call_off), cancel)
+        run(host, Watcher(run=call_off), cancel, bundle=bundle, seconds=60.0)
     within("command ended, board is clean", CLEAN_S, began[0])
     assert sshd.left() == []
 

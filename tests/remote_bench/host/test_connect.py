@@ -5,18 +5,8 @@ from remote_bench.host.connect import Connector
 from remote_bench.host.errors import Unreachable, UsageError
 from remote_bench.host.local import LocalHost
 
+from tests.boards.measuring import Watcher
 from tests.boards.password_server import PasswordServer
-
-
-class Quiet:
-    def phase(self, name: str) -> None:
-        pass
-
-    def progress(self, done, total, fps=None) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
 
 
 @pytest.fixture
@@ -49,19 +39,19 @@ def descriptor_with(content: bytes) -> int:
 
 def test_a_password_comes_from_a_file_descriptor(server, alias):
     connector = Connector(None, descriptor_with(b"s3cret pass\nrest"))
-    connector.connect(alias, Quiet()).close()
+    connector.connect(alias, Watcher()).close()
     assert server.tried == ["s3cret pass"]
 
 
 def test_a_wrong_password_is_refused_and_not_shown(server, alias):
     with pytest.raises(Unreachable, match="password: Authentication failed") as refused:
-        Connector(None, descriptor_with(b"wr0ng\n")).connect(alias, Quiet())
+        Connector(None, descriptor_with(b"wr0ng\n")).connect(alias, Watcher())
     assert "wr0ng" not in str(refused.value)
 
 
 def test_without_a_terminal_nobody_is_asked(server, alias):
     with pytest.raises(Unreachable, match="--password-fd"):
-        Connector(None, None).connect(alias, Quiet())
+        Connector(None, None).connect(alias, Watcher())
     assert server.tried == []
 
 
@@ -71,4 +61,4 @@ def test_a_descriptor_that_is_not_open_is_a_usage_error():
 
 
 def test_localhost_needs_no_ssh():
-    assert isinstance(Connector(None, None).connect("localhost", Quiet()), LocalHost)
+    assert isinstance(Connector(None, None).connect("localhost", Watcher()), LocalHost)

@@ -4,44 +4,26 @@ import shutil
 
 import pytest
 from remote_bench.host.errors import MissingRequirement, Unreachable
-from remote_bench.host.ssh import SshHost
-from remote_bench.host.watch import Cancel
 from remote_bench.link.connection import Connection, Limits
-from remote_bench.run.bench import measure
-from remote_bench.run.plan import Plan
+
+from tests.boards.measuring import connect, run
 
 pytestmark = pytest.mark.slow  # needs openssh-server
-
-
-class Quiet:
-    def phase(self, name: str) -> None:
-        pass
-
-    def progress(self, done, total, fps=None) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
 
 
 @pytest.fixture
 def host_with(start_sshd, ssh_client):
     hosts = []
 
-    def connect(**options):
+    def start(**options):
         sshd = start_sshd(**options)
         alias = ssh_client.add(f"board{len(hosts)}", sshd)
-        hosts.append(SshHost(alias, lambda prompt: None))
+        hosts.append(connect(alias))
         return hosts[-1], sshd
 
-    yield connect
+    yield start
     for host in hosts:
         host.close()
-
-
-def run(host, bundle) -> dict:
-    plan = Plan(bundle=bundle, seconds=1.0, warmup_s=0.2, idle_s=0.3)
-    return measure(host, plan, Quiet(), Cancel())
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "fish", "tcsh"])
@@ -49,7 +31,7 @@ def test_a_run_works_behind_any_login_shell(host_with, bundle, shell):
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
     host, sshd = host_with(config=f'ForceCommand {shell} -c "$SSH_ORIGINAL_COMMAND"')
-    assert run(host, bundle)["error"] is None
+    assert run(host, bundle=bundle)["error"] is None
     assert sshd.left() == []
 
 
@@ -60,7 +42,7 @@ def test_a_login_shell_that_prints_before_and_beside_our_lines_does_no_harm(host
         'sh -c "$SSH_ORIGINAL_COMMAND"; wait'
     )
     host, sshd = host_with(config=noisy)
-    report = run(host, bundle)
+    report = run(host, bundle=bundle)
     assert report["error"] is None and report["fps"] > 0
     assert sshd.left() == []
 
@@ -68,7 +50,7 @@ def test_a_login_shell_that_prints_before_and_beside_our_lines_does_no_harm(host
 @pytest.mark.parametrize("sftp", ["", "Subsystem sftp /bin/false"])
 def test_no_sftp_is_needed(host_with, bundle, sftp):
     host, sshd = host_with(config=sftp, sftp=False)
-    assert run(host, bundle)["error"] is None
+    assert run(host, bundle=bundle)["error"] is None
     assert sshd.left() == []
 
 
@@ -102,5 +84,5 @@ def test_a_board_without_python_is_told_what_to_install(host_with, tmp_path):
 
 def test_a_locale_with_decimal_commas_changes_no_number(host_with, bundle):
     host, _ = host_with(environment={"LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8"})
-    report = run(host, bundle)
+    report = run(host, bundle=bundle)
     assert report["error"] is None and report["fps"] > 0

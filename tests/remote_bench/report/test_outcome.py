@@ -14,7 +14,7 @@ from remote_bench.host.errors import (
     Unreachable,
     UsageError,
 )
-from remote_bench.host.watch import Interrupted
+from remote_bench.host.host import Interrupted
 from remote_bench.report.outcome import check_requirements, deployment, document, exit_code, record
 
 from tests.doubles.tiny_bundle import full_plan

@@ -9,9 +9,8 @@ from fastseg_runtime.bundle.usage import COMMERCIAL, UsageRefusedError, require_
 
 from remote_bench.analysis.requirements import Requirements, parse
 from remote_bench.host.errors import BenchError, UsageError
-from remote_bench.run.bundle_facts import read_manifest
-from remote_bench.run.default_bundle import usage_to_measure
-from remote_bench.run.plan import Plan
+from remote_bench.run.benchmark import Benchmark
+from remote_bench.run.bundles import read_manifest, usage_to_measure
 
 _NETWORKS = (".onnx", ".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
 # Option -> what it would pass over in silence, and why.
@@ -94,26 +93,26 @@ def _kind_of_file(name: str) -> str:
     return "" if may_be_a_host else kind
 
 
-def check(hosts: list[str], plan: Plan, html: Path | None) -> None:
+def check(hosts: list[str], benchmark: Benchmark, html: Path | None) -> None:
     """Return normally if nothing that is named here can end the measurement in vain.
 
     Raises:
         UsageError: a file for a host, no such bundle, target or frames, or no place for the page.
-        BenchError: the weights are not for the use that the plan requires.
+        BenchError: the weights are not for the use that the benchmark requires.
     """
-    if plan.require_usage not in (None, COMMERCIAL):
-        raise UsageError(f"--require-usage is {plan.require_usage!r}; expected {COMMERCIAL}")
+    if benchmark.require_usage not in (None, COMMERCIAL):
+        raise UsageError(f"--require-usage is {benchmark.require_usage!r}; expected {COMMERCIAL}")
     for host in hosts:
         check_host(host)
-    if plan.bundle is not None:
-        read_manifest(plan.bundle, plan.target)
-    if plan.require_usage is not None:
-        name, usage = usage_to_measure(plan.bundle)
+    if benchmark.bundle is not None:
+        read_manifest(benchmark.bundle, benchmark.target)
+    if benchmark.require_usage is not None:
+        name, usage = usage_to_measure(benchmark.bundle)
         try:
-            require_usage(plan.require_usage, usage, name)
+            require_usage(benchmark.require_usage, usage, name)
         except UsageRefusedError as error:
             raise BenchError(error) from error
-    if plan.frames is not None and not plan.frames.exists():
-        raise UsageError(f"--frames {plan.frames}: no such folder or video")
+    if benchmark.frames is not None and not benchmark.frames.exists():
+        raise UsageError(f"--frames {benchmark.frames}: no such folder or video")
     if html is not None and (html.is_dir() or not os.access(html.absolute().parent, os.W_OK)):
         raise UsageError(f"--report {html}: expected a file in a folder that can be written")

@@ -19,10 +19,8 @@ from remote_bench.analysis.requirements import Requirements
 from remote_bench.cli import beforehand
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import EXIT_CODES, INVALID, VALID, BenchError, UsageError
-from remote_bench.host.host import Host
-from remote_bench.host.live import LiveView, log, out
+from remote_bench.host.live import out
 from remote_bench.host.plain import plain
-from remote_bench.host.watch import Cancel, Watch
 from remote_bench.report.figures import render_comparison
 from remote_bench.report.outcome import (
     Outcome,
@@ -32,11 +30,10 @@ from remote_bench.report.outcome import (
     record_all,
 )
 from remote_bench.run import detach
-from remote_bench.run.bench import measure, open_session
+from remote_bench.run.benchmark import TOOL, Benchmark, Measurement, Untrained
 from remote_bench.run.fleet import on_hosts
-from remote_bench.run.follow import probe_board
-from remote_bench.run.plan import TOOL, Plan
-from remote_bench.run.prepare import Preparation
+from remote_bench.run.measurement import measure
+from remote_bench.run.preparation import Preparation
 from remote_bench.run.sweep import parse_sweep, summarise_sweep, sweep_table
 
 T = TypeVar("T")
@@ -160,9 +157,9 @@ class Bench:
     ] = None
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 
-    def plan(self, bundle: Path | None) -> Plan:
-        """Return what to do on each board."""
-        return Plan(
+    def benchmark(self, bundle: Path | None) -> Benchmark:
+        """Return what to measure on each board."""
+        return Benchmark(
             bundle=bundle, target=self.target, seconds=self.seconds, idle_s=self.idle,
             frames=self.frames, fps=self.fps, power_mode=self.power_mode, deploy=self.deploy,
             keep=self.keep, base=self.folder, require_usage=self.require_usage,
@@ -174,24 +171,24 @@ class Bench:
             print(f"remote_bench ({TOOL})")
             return DONE
         hosts, bundle = beforehand.split_names(self.names or [])
-        plan, wanted = self.plan(bundle), beforehand.requirements(self.require)
+        benchmark, wanted = self.benchmark(bundle), beforehand.requirements(self.require)
         connector = Connector(self.accept_host_key, self.password_fd)
         given = {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
         beforehand.check_together(given | {"a host": hosts, "a bundle": bundle})
         if self.resume is None and not hosts:
             raise UsageError("expected a host, such as jetson.local or localhost")
-        beforehand.check(hosts, plan, self.report)
+        beforehand.check(hosts, benchmark, self.report)
         if self.detach:
-            return _detach(hosts, plan, connector, self.as_json)
+            return _detach(hosts, benchmark, connector, self.as_json)
         if self.sweep is not None:
-            plans = [
-                dataclasses.replace(plan, untrained=network)
-                for network in parse_sweep(self.sweep, self.sizes)
-            ]
-            return _sweep(hosts, plans, connector, wanted, self.as_json)
-        outcomes = (
-            _resume(self.resume, connector) if self.resume else _measure(hosts, plan, connector)
-        )
+            networks = parse_sweep(self.sweep, self.sizes)
+            return _sweep(hosts, benchmark, networks, connector, wanted, self.as_json)
+        outcomes: dict[str, Outcome]
+        if self.resume:
+            run = detach.load_run(self.resume)
+            outcomes = on_hosts([run.host], connector, run.benchmark, partial(detach.resume, run))
+        else:
+            outcomes = on_hosts(hosts, connector, benchmark, measure)
         for outcome in outcomes.values():
             check_requirements(outcome, wanted)
         publish(outcomes, self.as_json, self.report)
@@ -200,29 +197,9 @@ class Bench:
         return max(map(exit_code, outcomes.values()))
 
 
-def _measure(hosts: list[str], plan: Plan, connector: Connector) -> dict[str, Outcome]:
-    return on_hosts(
-        hosts, connector, lambda host, watch, cancel: measure(host, plan, watch, cancel)
-    )
-
-
-def _resume(name: str, connector: Connector) -> dict[str, Outcome]:
-    run = detach.load_run(name)
-    return on_hosts(
-        [run.host],
-        connector,
-        lambda host, watch, cancel: detach.resume(run, host, watch, cancel),
-    )
-
-
-def _detach(hosts: list[str], plan: Plan, connector: Connector, as_json: bool) -> int:
-    runs, code = _told(
-        on_hosts(
-            hosts,
-            connector,
-            lambda host, watch, cancel: detach.start(host, plan, watch, cancel).run,
-        )
-    )
+def _detach(hosts: list[str], benchmark: Benchmark, connector: Connector, as_json: bool) -> int:
+    started, code = _told(on_hosts(hosts, connector, benchmark, detach.start))
+    runs = {host: one.run for host, one in started.items()}
     if as_json:
         print(json.dumps({"runs": runs}))
     else:
@@ -233,15 +210,18 @@ def _detach(hosts: list[str], plan: Plan, connector: Connector, as_json: bool) -
 
 def _sweep(
     hosts: list[str],
-    plans: list[Plan],
+    benchmark: Benchmark,
+    networks: list[Untrained],
     connector: Connector,
     wanted: Requirements | None,
     as_json: bool,
 ) -> int:
-    def work(host: Host, watch: Watch, cancel: Cancel) -> dict[str, Any]:
-        return summarise_sweep([measure(host, plan, watch, cancel) for plan in plans], wanted)
+    def work(measurement: Measurement) -> dict[str, Any]:
+        benchmarks = [dataclasses.replace(benchmark, untrained=network) for network in networks]
+        each = [dataclasses.replace(measurement, benchmark=one) for one in benchmarks]
+        return summarise_sweep([measure(one) for one in each], wanted)
 
-    sweeps, code = _told(on_hosts(hosts, connector, work))
+    sweeps, code = _told(on_hosts(hosts, connector, benchmark, work))
     if as_json:
         print(json.dumps({"schema": 1, "sweeps": sweeps}, indent=1))
     else:
@@ -275,13 +255,11 @@ class Doctor:
     def carry_out(self) -> int:
         """Look at the board and return the exit code."""
         beforehand.check_host(self.name)
-        with LiveView(log, [self.name]) as view:
-            row = view.rows[self.name]
-            host = Connector(self.accept_host_key, self.password_fd).connect(self.name, row)
-            try:
-                findings = examine(host, Plan(base=self.folder), row, Cancel())
-            finally:
-                host.close()
+        connector = Connector(self.accept_host_key, self.password_fd)
+        benchmark = Benchmark(base=self.folder)
+        findings = on_hosts([self.name], connector, benchmark, examine)[self.name]
+        if isinstance(findings, BenchError):
+            raise findings
         if self.as_json:
             print(json.dumps(findings, indent=1))
         else:
@@ -289,18 +267,17 @@ class Doctor:
         return DONE
 
 
-def examine(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> dict[str, Any]:
+def examine(measurement: Measurement) -> dict[str, Any]:
     """Look at a board, change nothing, leave nothing.
 
     Returns:
         {"host", "address", "device", "description", "root", "checks": [{"what", "ok", "detail",
         "fix"}], "probe"}.
     """
-    with open_session(host, plan, watch) as session:
-        Preparation(session, plan, watch, cancel).send_code()
-        watch.phase("probe")
-        probe = probe_board(session, cancel)
-        session.finish()
+    host = measurement.host
+    with measurement.connect() as board:
+        probe = Preparation(board, measurement).probe()
+        board.finish()
     device = recognise(probe)
     for check in probe["readable"]:
         if not check["ok"] and not check["fix"]:  # root, and nothing there

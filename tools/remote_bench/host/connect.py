@@ -6,10 +6,9 @@ import sys
 from functools import cache
 
 from remote_bench.host.errors import UsageError
-from remote_bench.host.host import Host
+from remote_bench.host.host import Host, Watch
 from remote_bench.host.local import LocalHost
 from remote_bench.host.ssh import SshHost
-from remote_bench.host.watch import Watch
 
 _MOST_PASSWORD_BYTES = 4096
 

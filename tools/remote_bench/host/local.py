@@ -1,4 +1,4 @@
-"""This machine as a host: the same code path without SSH."""
+"""This machine: as a host, by the same code path without SSH, and where it keeps things."""
 
 import os
 import subprocess
@@ -7,6 +7,14 @@ import threading
 from pathlib import Path
 
 _TAIL_BYTES = 1 << 14
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder of ours in the user's cache, for what can be made or fetched again."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "remote_bench" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class LocalHost:

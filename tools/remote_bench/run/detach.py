@@ -11,12 +11,11 @@ from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.strict_tables import from_table
 
 from remote_bench.analysis.summary import failed_result
-from remote_bench.host.cache import cache_folder
 from remote_bench.host.errors import UsageError
-from remote_bench.host.host import Host
-from remote_bench.host.watch import Cancel, Watch
-from remote_bench.run.bench import finish, open_session, prepare, report_of
-from remote_bench.run.plan import Plan, Prepared
+from remote_bench.host.local import cache_folder
+from remote_bench.run.benchmark import Benchmark, Measurement, Prepared
+from remote_bench.run.measurement import REBOOTED, finish, report_of
+from remote_bench.run.preparation import Preparation
 
 _RUN = re.compile(r"run-[a-z0-9_]{1,32}")
 
@@ -27,7 +26,7 @@ class DetachedRun:
 
     run: str
     host: str
-    plan: Plan
+    benchmark: Benchmark
     prepared: Prepared
 
     def save(self) -> None:
@@ -62,30 +61,30 @@ def _file(run: str) -> Path:
     return cache_folder("runs") / f"{run}.json"
 
 
-def start(host: Host, plan: Plan, watch: Watch, cancel: Cancel) -> DetachedRun:
+def start(measurement: Measurement) -> DetachedRun:
     """Begin a run that needs this machine no more, and return once it has begun."""
-    with open_session(host, plan, watch) as session:
-        prepared = prepare(session, plan, watch, cancel)
-        run = DetachedRun(session.hello["run"], host.name, plan, prepared)
+    benchmark = measurement.benchmark
+    with measurement.connect() as board:
+        prepared = Preparation(board, measurement).prepare()
+        run = DetachedRun(board.hello["run"], board.host.name, benchmark, prepared)
         run.save()
-        request = prepared.request(plan, detach=True)
-        session.request("agent", mode="run", request=request)
-        session.request("detach")
-        session.close()
+        board.request("agent", mode="run", request=prepared.request(benchmark, detach=True))
+        board.request("detach")
+        board.close()
     return run
 
 
-def resume(run: DetachedRun, host: Host, watch: Watch, cancel: Cancel) -> dict[str, Any]:
+def resume(run: DetachedRun, measurement: Measurement) -> dict[str, Any]:
     """Wait for a detached run, fetch it, clean up and return its report."""
-    plan, prepared = run.plan, run.prepared
-    with open_session(host, plan, watch) as session:
-        facts = session.request("attach", run=run.run)["facts"]
-        if facts["boot_id"] != session.hello["boot_id"]:
-            message = "the board rebooted during the run; nothing was measured"
-            raw = failed_result(prepared.request(plan), prepared.probe, "rebooted", message)
-            report = report_of(session, plan, prepared, raw)
-            report["board"] = session.finish()
+    prepared = run.prepared
+    with measurement.connect() as board:
+        facts = board.request("attach", run=run.run)["facts"]
+        if facts["boot_id"] != board.hello["boot_id"]:
+            request = prepared.request(run.benchmark)
+            raw = failed_result(request, prepared.probe, "rebooted", REBOOTED)
+            report = report_of(board, measurement, prepared, raw)
+            report["board"] = board.finish()
         else:
-            report = finish(session, plan, prepared, watch, cancel, silent_s=math.inf)
+            report = finish(board, measurement, prepared, silent_s=math.inf)
     run.forget()
     return report | {"run_id": run.run}

@@ -10,15 +10,15 @@ from fastseg_runtime.arrays.command import INTERRUPTED
 
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import BenchError
-from remote_bench.host.host import Host
+from remote_bench.host.host import Cancel
 from remote_bench.host.live import LiveView, log
-from remote_bench.host.watch import Cancel, Watch
+from remote_bench.run.benchmark import Benchmark, Measurement
 
 T = TypeVar("T")
-_LOOK_S = 0.2
+_LOOK_S = 0.2  # how late a Ctrl-C is noticed
 
 
-class Job(threading.Thread, Generic[T]):
+class BoardThread(threading.Thread, Generic[T]):
     """One board's work, and what came of it: `value` or `error`."""
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -58,33 +58,36 @@ def run_side_by_side(
         KeyboardInterrupt: a second Ctrl-C; the boards clean up by themselves.
         Exception: what is no BenchError is a mistake of ours.
     """
-    jobs = {name: Job(one) for name, one in work.items()}
-    for job in jobs.values():
-        job.start()
+    threads = {name: BoardThread(one) for name, one in work.items()}
+    for thread in threads.values():
+        thread.start()
     try:
-        _wait(jobs)
+        _wait(threads)
     except KeyboardInterrupt as stop:
         say("stopping, and cleaning the boards up; Ctrl-C again leaves that to them")
         cancel.set(getattr(stop, "exit_code", INTERRUPTED))
-        _wait(jobs)
-    return {name: job.outcome() for name, job in jobs.items()}
+        _wait(threads)
+    return {name: thread.outcome() for name, thread in threads.items()}
 
 
-def _wait(jobs: Mapping[str, Job[T]]) -> None:
+def _wait(threads: Mapping[str, BoardThread[T]]) -> None:
     # Not join(): a Ctrl-C in it makes Python 3.11 believe that the thread has ended.
-    for job in jobs.values():
-        while not job.done.wait(_LOOK_S):
+    for thread in threads.values():
+        while not thread.done.wait(_LOOK_S):
             continue
 
 
 def on_hosts(
-    names: Sequence[str], connector: Connector, work: Callable[[Host, Watch, Cancel], T]
+    names: Sequence[str],
+    connector: Connector,
+    benchmark: Benchmark,
+    work: Callable[[Measurement], T],
 ) -> dict[str, T | BenchError]:
     """Connect to hosts one by one (somebody may type passwords), then work on all at once."""
     view, cancel = LiveView(log, list(names)), Cancel()
     outcomes: dict[str, T | BenchError] = {}
     with contextlib.ExitStack() as stack:
-        jobs: dict[str, Callable[[], T]] = {}
+        threads: dict[str, Callable[[], T]] = {}
         for name in names:
             try:
                 host = connector.connect(name, view.rows[name])
@@ -92,7 +95,7 @@ def on_hosts(
                 outcomes[name] = error
                 continue
             stack.callback(host.close)
-            jobs[name] = partial(work, host, view.rows[name], cancel)
+            threads[name] = partial(work, Measurement(host, benchmark, view.rows[name], cancel))
         with view:
-            outcomes.update(run_side_by_side(jobs, cancel, view.say))
+            outcomes.update(run_side_by_side(threads, cancel, view.say))
     return {name: outcomes[name] for name in names}

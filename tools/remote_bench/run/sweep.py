@@ -13,12 +13,12 @@ from fastseg_targets.device import Device
 from fastseg_targets.profile import Target, load_target
 
 from remote_bench.analysis.requirements import Requirements
-from remote_bench.host.cache import cache_folder
 from remote_bench.host.errors import UsageError
+from remote_bench.host.host import Watch
+from remote_bench.host.local import cache_folder
 from remote_bench.host.plain import plain
-from remote_bench.host.watch import Watch
-from remote_bench.run.default_bundle import ONE_EXPORT, export, target_for
-from remote_bench.run.plan import Untrained
+from remote_bench.run.benchmark import Untrained
+from remote_bench.run.bundles import ONE_EXPORT, export, target_for
 
 _CLASSES = 19  # as many as Cityscapes has
 

@@ -21,8 +21,8 @@ from fastseg_runtime.engines.engine import Engine, engines, openers
 from fastseg_runtime.engines.libraries import is_at_least
 from fastseg_runtime.engines.selection import made_for, minimum_version
 
-from remote_bench.host.cache import cache_folder
 from remote_bench.host.errors import MissingRequirement
+from remote_bench.host.local import cache_folder
 
 _DOWNLOAD_S = 900.0
 _OLDEST_PYTHON = (3, 8)  # of fastseg_runtime

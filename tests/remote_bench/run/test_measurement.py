@@ -2,21 +2,27 @@
 
 import pytest
 from remote_bench.host.errors import DeviceFailure
-from remote_bench.host.watch import Cancel
-from remote_bench.run.follow import fetch_result, follow, probe_board
-from remote_bench.run.plan import Plan
+from remote_bench.host.host import Cancel
+from remote_bench.run.benchmark import Benchmark, Measurement
+from remote_bench.run.measurement import fetch_result, follow
+from remote_bench.run.preparation import Preparation
+
+from tests.boards.measuring import Watcher
 
 
 class Board:
     """Answers as it was told to."""
 
     def __init__(self, events=(), result: bytes = b"") -> None:
-        self.host, self.token = self, "t"
+        self.host = self
         self.name = "board"
         self._events, self._result = events, result
 
     def request(self, operation, **fields):
         return {}
+
+    def upload(self, file, progress):
+        return ""
 
     def agent_events(self, silent_s=0):
         return iter([*self._events, {"event": "ended", "status": 0, "stderr": "it fell over"}])
@@ -25,18 +31,13 @@ class Board:
         return self._result
 
 
-class Seen:
-    def __init__(self) -> None:
-        self.seen: list = []
+def measured(board: Board, watch=None) -> tuple[Board, Measurement]:
+    return board, Measurement(board, Benchmark(), watch or Watcher(), Cancel())
 
-    def phase(self, name) -> None:
-        self.seen.append(name)
 
+class Seen(Watcher):
     def progress(self, *numbers) -> None:
-        self.seen.append(numbers)
-
-    def note(self, text) -> None:
-        pass
+        self.phases.append(numbers)
 
 
 def test_progress_that_is_no_number_is_zero():
@@ -47,22 +48,22 @@ def test_progress_that_is_no_number_is_zero():
         None,
     ]
     seen = Seen()
-    assert follow(Board(events), seen, Cancel())["status"] == 0
-    assert seen.seen == ["None", (0.0, 0.0, 0.0)]
+    assert follow(*measured(Board(events), seen))["status"] == 0
+    assert seen.phases == ["None", (0.0, 0.0, 0.0)]
 
 
 @pytest.mark.parametrize("data", [{}, {"board": 1}, [], "x", 7])
 def test_a_probe_of_another_form_is_the_boards_failure(data):
     with pytest.raises(DeviceFailure, match="probe"):
-        probe_board(Board([{"event": "probe", "data": data}]), Cancel())
+        Preparation(*measured(Board([{"event": "probe", "data": data}]))).probe()
 
 
 def test_a_probe_that_never_came_quotes_what_the_agent_said():
     with pytest.raises(DeviceFailure, match="it fell over"):
-        probe_board(Board(), Cancel())
+        Preparation(*measured(Board())).probe()
 
 
 @pytest.mark.parametrize("result", [b"", b"{", b"[]", b"{}", b'{"schema": NaN}', b"\xff"])
 def test_a_result_of_another_form_is_the_boards_failure(result):
     with pytest.raises(DeviceFailure, match="not a result"):
-        fetch_result(Board(result=result), {"status": 0}, Plan(), None)
+        fetch_result(*measured(Board(result=result)), None, {"status": 0})

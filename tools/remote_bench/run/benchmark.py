@@ -1,4 +1,4 @@
-"""What is asked for, and what a board was prepared with for it."""
+"""What is measured (Benchmark), on which host (Measurement), with what there (Prepared)."""
 
 import dataclasses
 import importlib.metadata
@@ -9,9 +9,12 @@ from typing import Any
 from fastseg_runtime.bundle.manifest import Manifest
 from fastseg_targets.device import load_device
 
+from remote_bench.host.host import Cancel, Host, Watch
+from remote_bench.link.connection import LIMITS, Connection, Limits
 from remote_bench.run.wheels import engine_modules
 
 TOOL = f"fastseg-edge {importlib.metadata.version('fastseg-edge')}"
+BUNDLE = "bundle.fastseg"  # its name in the work folder
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Untrained:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Benchmark:
     """What to measure, the same for every board."""
 
     bundle: Path | None = None  # None: the newest here, or one of ours
@@ -37,16 +40,45 @@ class Plan:
     target: str | None = None
     require_usage: str | None = None  # "commercial": of the weights
     seconds: float = 20.0
-    warmup_s: float = 2.0
+    warmup_s: float = 2.0  # clocks go up within a second, and first frames are slow
     idle_s: float = 5.0
     fps: float | None = None  # of a paced run beside the one flat out
     frames: Path | None = None  # folder or video
     power_mode: str | None = None
-    sampler_hz: float = 10.0
+    sampler_hz: float = 10.0  # INA sensors average over 0.1 s
     deploy: str | None = None  # folder on the board
     keep: bool = False
     base: str | None = None  # of the work folder
     root: str = "/"  # of the board's own files
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One benchmark on one host, who watches it, and how it is called off."""
+
+    host: Host
+    benchmark: Benchmark
+    watch: Watch
+    cancel: Cancel
+    limits: Limits = LIMITS
+
+    def connect(self) -> Connection:
+        """Start a keeper there."""
+        self.watch.phase("connect")
+        board = self._connect(self.limits)
+        if swept := board.hello["swept"]:
+            self.watch.note(f"removed what an earlier run had left: {', '.join(swept)}")
+        return board
+
+    def look_for_it(self, start_s: float) -> str | None:
+        """Return the id of the board's boot, over a connection of its own."""
+        with self._connect(dataclasses.replace(self.limits, start_s=start_s)) as board:
+            boot_id: str | None = board.hello["boot_id"]
+            return boot_id
+
+    def _connect(self, limits: Limits) -> Connection:
+        wanted = self.benchmark
+        return Connection(self.host, limits, base=wanted.base, keep=wanted.keep, root=wanted.root)
 
 
 @dataclass(frozen=True)
@@ -61,23 +93,20 @@ class Prepared:
     runtime_paths: tuple[str, ...]  # for sys.path on the board
     frames: str | None  # folder in the work folder
 
-    def request(self, plan: Plan, detach: bool = False) -> dict[str, Any]:
+    def request(self, benchmark: Benchmark, detach: bool = False) -> dict[str, Any]:
         """Return what the agent is asked to do."""
         return {
             "bundle": BUNDLE,
-            "target": plan.target,
+            "target": benchmark.target,
             "runtime_paths": list(self.runtime_paths),
             "frames": self.frames,
-            "seconds": plan.seconds,
-            "warmup_s": plan.warmup_s,
-            "idle_s": plan.idle_s,
-            "fps": plan.fps,
-            "sampler_hz": plan.sampler_hz,
+            "seconds": benchmark.seconds,
+            "warmup_s": benchmark.warmup_s,
+            "idle_s": benchmark.idle_s,
+            "fps": benchmark.fps,
+            "sampler_hz": benchmark.sampler_hz,
             "engines": engine_modules(),
-            "power_mode": plan.power_mode,
+            "power_mode": benchmark.power_mode,
             "detach": detach,
             "device": dataclasses.asdict(load_device(self.device)),
         }
-
-
-BUNDLE = "bundle.fastseg"  # its name in the work folder

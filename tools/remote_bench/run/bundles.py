@@ -1,18 +1,21 @@
-"""Which bundle is measured when none is named: the newest one here, else one of ours."""
+"""The bundle that is measured: named, the newest here, or one of ours; whole; and what it says."""
 
-import importlib
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.bundle.reader import BundleError, open_bundle
 from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.device import Device
 from fastseg_targets.profile import Target, load_target, target_names
 
-from remote_bench.host.cache import cache_folder
 from remote_bench.host.errors import BenchError, UsageError
-from remote_bench.host.watch import Watch
-from remote_bench.run.bundle_facts import read_manifest
+from remote_bench.host.host import Watch
+from remote_bench.host.local import cache_folder
+
+if TYPE_CHECKING:
+    from fastseg_exporters.convert.source import NetworkSource
 
 # Boards are measured in threads, but random numbers and exporters of PyTorch are the process's.
 ONE_EXPORT = threading.Lock()
@@ -90,23 +93,68 @@ def _export(target: Target, watch: Watch) -> Path:
     return bundle
 
 
-def export(source: object, target: Target, bundle: Path, watch: Watch) -> None:
-    """Export one network for one target.
-
-    Args:
-        source: a fastseg_exporters.convert.source.NetworkSource.
-        target: of the bundle's one artifact.
-        bundle: the file to write.
-        watch: hears of it.
+def export(source: "NetworkSource", target: Target, bundle: Path, watch: Watch) -> None:
+    """Export one network for one target, into a file.
 
     Raises:
         BenchError: the export failed; the message says why.
     """
-    exporting = importlib.import_module("fastseg_exporters.export")
-    plan = exporting.Plan(source=source, targets=(target,), out=bundle, force=True)
+    from fastseg_exporters.export import Plan, export_bundle
+
+    plan = Plan(source=source, targets=(target,), out=bundle, force=True)
     try:
-        outcome = exporting.export_bundle(plan, watch.note)
+        outcome = export_bundle(plan, watch.note)
     except ValueError as error:  # the network's, the data's, or of both together
         raise BenchError(f"the export failed: {error}") from error
     if outcome.failed:
         raise BenchError(f"the export failed: {outcome.failed[target.name]}")
+
+
+def read_manifest(bundle: Path, target: str | None) -> Manifest:
+    """Return the manifest of a bundle whose listed files are whole.
+
+    Raises:
+        UsageError: no bundle, a damaged one, or one without that target.
+    """
+    try:
+        with open_bundle(bundle) as opened:
+            opened.verify()
+            if target is not None:
+                opened.artifact(target)
+            return opened.manifest
+    except (OSError, BundleError) as error:
+        raise UsageError(str(error)) from error
+
+
+def candidates(manifest: Manifest, target: str | None) -> list[Artifact]:
+    """Return the artifacts that may run: all, or that of the target."""
+    return [artifact for artifact in manifest.artifacts if target in (None, artifact.target)]
+
+
+def describe(manifest: Manifest, sha256: str, target: str | None) -> dict[str, Any]:
+    """Return what a report says of a bundle and of the artifact that ran (None: none did)."""
+    facts: dict[str, Any] = {
+        "name": manifest.name,
+        "sha256": sha256,
+        "variant": manifest.model.variant,
+        "parameters": manifest.model.parameters,
+        "macs": manifest.model.macs,
+        "width": manifest.input.width,
+        "height": manifest.input.height,
+        "target": target,
+    }
+    for artifact in manifest.artifacts:
+        if artifact.target == target:
+            facts |= _artifact_facts(artifact, manifest)
+    return facts
+
+
+def _artifact_facts(artifact: Artifact, manifest: Manifest) -> dict[str, Any]:
+    hashes = [entry.sha256 for entry in artifact.files if entry.path == artifact.entry]
+    pixels = manifest.input.width * manifest.input.height
+    return {
+        "precision": artifact.precision,
+        "artifact_sha256": hashes[0] if hashes else None,
+        # Weights, the input's three bytes a pixel and the output's one, each moved once.
+        "bytes_moved": sum(entry.bytes for entry in artifact.files) + 4 * pixels,
+    }

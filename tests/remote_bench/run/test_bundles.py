@@ -14,28 +14,14 @@ from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_targets.device import load_device
 from remote_bench.cli.beforehand import check
 from remote_bench.host.errors import BenchError, UsageError
-from remote_bench.run.default_bundle import choose_bundle, target_for
-from remote_bench.run.plan import Plan, Untrained
+from remote_bench.run.benchmark import Benchmark, Untrained
+from remote_bench.run.bundles import choose_bundle, target_for
 from remote_bench.run.sweep import parse_sweep, summarise_sweep, untrained_bundle
 
+from tests.boards.measuring import Watcher
 from tests.doubles.tiny_bundle import full_plan
 
 BOARD = load_device("generic-x86")
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.began: dict[str, float] = {}
-
-    def phase(self, name: str) -> None:
-        self.began.setdefault(name, time.monotonic())
-
-    def progress(self, done, total, fps=None) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture
@@ -65,13 +51,13 @@ def test_the_newest_bundle_of_the_folder_is_taken_and_named(folder):
     for name in ("old", "new"):
         (folder / f"{name}.fastseg").write_bytes(b"")
         time.sleep(0.02)
-    watch = Notes()
+    watch = Watcher()
     assert choose_bundle(None, None, BOARD, watch).name == "new.fastseg"
     assert watch.notes == ["bundle: new.fastseg, the newest in this folder"]
 
 
 def test_a_named_bundle_is_taken_as_it_is(folder):
-    assert choose_bundle(folder / "x.fastseg", None, BOARD, Notes()) == folder / "x.fastseg"
+    assert choose_bundle(folder / "x.fastseg", None, BOARD, Watcher()) == folder / "x.fastseg"
 
 
 def save_network(file: Path) -> None:
@@ -87,10 +73,10 @@ def test_a_file_for_a_host_is_named_by_its_content(folder):
     (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     (folder / "jetson.local").write_text("what an earlier run printed")
     with pytest.raises(UsageError, match="photo.jpg is neither a host nor a bundle, but a JPEG"):
-        check(["photo.jpg"], Plan(), None)
-    check(["jetson.local"], Plan(), None)
+        check(["photo.jpg"], Benchmark(), None)
+    check(["jetson.local"], Benchmark(), None)
     with pytest.raises(UsageError, match="neither a host nor a bundle, but a text file"):
-        check([str(folder / "jetson.local")], Plan(), None)
+        check([str(folder / "jetson.local")], Benchmark(), None)
 
 
 @pytest.mark.parametrize(
@@ -99,19 +85,19 @@ def test_a_file_for_a_host_is_named_by_its_content(folder):
 def test_weights_not_for_the_required_use_are_refused_before_a_board_is_touched(
     folder, usage, message
 ):
-    plan = Plan(require_usage="commercial")
+    wanted = Benchmark(require_usage="commercial")
     with pytest.raises(BenchError, match="small-camvid: research use only") as refused:
-        check(["board"], plan, None)  # nothing here: the shipped network would be taken
+        check(["board"], wanted, None)  # nothing here: the shipped network would be taken
     assert refused.value.exit_code == 1
     write_bundle_of(usage, folder / "street.fastseg")
     for named in (None, folder / "street.fastseg"):
         with pytest.raises(BenchError, match=f"street.fastseg: {message}, --require-usage") as no:
-            check(["board"], dataclasses.replace(plan, bundle=named), None)
+            check(["board"], dataclasses.replace(wanted, bundle=named), None)
         assert no.value.exit_code == 1
     write_bundle_of("commercial", folder / "street.fastseg")
-    check(["board"], plan, None)
+    check(["board"], wanted, None)
     with pytest.raises(UsageError, match="--require-usage is 'any'; expected commercial"):
-        check(["board"], Plan(require_usage="any"), None)
+        check(["board"], Benchmark(require_usage="any"), None)
 
 
 def write_bundle_of(usage: str, path: Path) -> None:
@@ -124,14 +110,14 @@ def write_bundle_of(usage: str, path: Path) -> None:
 @pytest.mark.slow
 def test_without_a_bundle_the_newest_run_is_exported_once_into_the_cache(folder):
     save_network(folder / "runs/street/model.safetensors")
-    watch = Notes()
+    watch = Watcher()
     bundle = choose_bundle(None, None, BOARD, watch)
     assert "the newest run here, exported as cpu-fp32 to" in watch.notes[0]
     with open_bundle(bundle) as opened:
         opened.verify()
         assert [artifact.target for artifact in opened.manifest.artifacts] == ["cpu-fp32"]
     before = bundle.stat().st_mtime_ns
-    assert choose_bundle(None, None, BOARD, Notes()) == bundle
+    assert choose_bundle(None, None, BOARD, Watcher()) == bundle
     assert bundle.stat().st_mtime_ns == before
 
 
@@ -159,7 +145,7 @@ def test_without_any_network_the_error_says_how_to_make_one(folder, monkeypatch)
 
     monkeypatch.setattr(pretrained, "FOLDER", folder)
     with pytest.raises(UsageError, match=r"no \*.fastseg in this folder, .*fastseg-train"):
-        choose_bundle(None, None, BOARD, Notes())
+        choose_bundle(None, None, BOARD, Watcher())
 
 
 @pytest.mark.slow
@@ -176,7 +162,7 @@ def test_boards_side_by_side_export_one_after_another(folder, monkeypatch):
     monkeypatch.setattr("remote_bench.run.sweep.export", export)
     sizes = parse_sweep("nano", "64x32,128x64") * 2
     with ThreadPoolExecutor() as boards:
-        made = list(boards.map(lambda size: untrained_bundle(size, None, BOARD, Notes()), sizes))
+        made = list(boards.map(lambda size: untrained_bundle(size, None, BOARD, Watcher()), sizes))
     assert together == [1, 1]
     assert made[:2] == made[2:]
 
@@ -185,8 +171,8 @@ def test_boards_side_by_side_export_one_after_another(folder, monkeypatch):
 def test_a_sweep_exports_each_network_once(folder):
     sizes = parse_sweep("nano", "64x32,128x64")
     assert sizes == [Untrained("nano", 64, 32), Untrained("nano", 128, 64)]
-    bundles = [untrained_bundle(size, None, BOARD, Notes()) for size in sizes]
-    again = Notes()
+    bundles = [untrained_bundle(size, None, BOARD, Watcher()) for size in sizes]
+    again = Watcher()
     assert untrained_bundle(sizes[0], None, BOARD, again) == bundles[0]
     assert again.notes == []
 

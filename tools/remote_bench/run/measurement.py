@@ -1,0 +1,166 @@
+"""One measurement on one board, from the lock to the report.
+
+connect, lock, send the agent, probe (read-only), choose and send the bundle, build, self-test,
+settle, idle, run, idle, restore, fetch, deploy, clean up, report. Leaving it anywhere leaves the
+board as it was: the keeper at the other end sees to that.
+"""
+
+import math
+import time
+from typing import Any
+
+from remote_bench.analysis import schema
+from remote_bench.analysis.summary import failed_result, summarise
+from remote_bench.host.errors import (
+    BenchError,
+    DeviceFailure,
+    MissingRequirement,
+    Unreachable,
+    UsageError,
+)
+from remote_bench.link.connection import Connection
+from remote_bench.run.benchmark import TOOL, Measurement, Prepared
+from remote_bench.run.bundles import describe
+from remote_bench.run.preparation import DEPLOYED, Preparation
+
+_MOST_RESULT_BYTES = 256 << 20  # an hour of frames, some 50 bytes each, at 1000 FPS and more
+_KILLED = (-9, 137)  # by SIGKILL: as the parent sees it, and as a shell between them does
+_SAID_CHARACTERS = 500  # of the agent's stderr: the end of a trace
+_SEARCH_S = 20.0  # a network that is switched over is back by then; a board may boot longer
+_PAUSE_S = 2.0
+REBOOTED = (
+    "the board rebooted during the run; nothing was measured. See that its power supply is strong "
+    "enough, and measure again"
+)
+
+
+def measure(measurement: Measurement) -> dict[str, Any]:
+    """Measure and return the report; a run that failed on the board gives one too.
+
+    Raises:
+        BenchError: it did not come to a run, or was called off.
+    """
+    with measurement.connect() as board:
+        prepared = Preparation(board, measurement).prepare()
+        request = prepared.request(measurement.benchmark)
+        try:
+            board.request("agent", mode="run", request=request)
+            return finish(board, measurement, prepared)
+        except Unreachable as error:
+            measurement.watch.phase("lost")
+            kind, message = _what_became_of_it(board, measurement, error)
+            raw = failed_result(request, prepared.probe, kind, message)
+            return report_of(board, measurement, prepared, raw)
+
+
+def finish(
+    board: Connection, measurement: Measurement, prepared: Prepared, silent_s: float | None = None
+) -> dict[str, Any]:
+    """Follow a run to its end, fetch, deploy, clean up; return the report."""
+    ended = follow(board, measurement, silent_s)
+    measurement.watch.phase("fetch")
+    raw = fetch_result(board, measurement, prepared, ended)
+    report = report_of(board, measurement, prepared, raw)
+    if measurement.benchmark.deploy and report["error"] is None:
+        report["deployed"] = _deploy(board, measurement.benchmark.deploy, report)
+    measurement.watch.phase("clean up")
+    report["board"] = board.finish()
+    return report
+
+
+def follow(
+    board: Connection, measurement: Measurement, silent_s: float | None = None
+) -> dict[str, Any]:
+    """Show the run's events until it ends; return "ended": "status", "stderr" and last "error"."""
+    watch, error = measurement.watch, None
+    for event in board.agent_events(silent_s):
+        measurement.cancel.check()
+        if event is None:
+            continue
+        if event["event"] == "phase":
+            watch.phase(str(event.get("name")))
+        elif event["event"] == "progress":
+            watch.progress(*(_number(event.get(key)) for key in ("done", "total", "fps")))
+        elif event["event"] == "error":
+            error = event
+        elif event["event"] == "ended":
+            return {**event, "error": error}
+    raise AssertionError("agent_events() ends with ended")
+
+
+def _number(value: object) -> float:
+    """Return a number that a board sent, 0 for anything else."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
+
+def fetch_result(
+    board: Connection, measurement: Measurement, prepared: Prepared, ended: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the run's result, or one that says how the agent died."""
+    status = ended["status"]
+    if status in (0, 1):
+        content = board.get("result.json", _MOST_RESULT_BYTES)
+        try:
+            return schema.parse(content, "result")
+        except schema.SchemaError as error:
+            raise DeviceFailure(f"{board.host.name}: not a result: {error}") from error
+    said = str(ended["stderr"]).strip()[-_SAID_CHARACTERS:]
+    kind, message = "agent_died", f"the agent on the board ended with status {status}: {said}"
+    if failed := ended.get("error"):  # it failed first, and then had no place for its result
+        kind, message = str(failed.get("kind")), f"{failed.get('message')}; then: {said}"
+    elif status in _KILLED:
+        kind = "oom"
+        message = (
+            "the agent on the board was killed, probably because memory ran out; free some, add "
+            "swap, or take a smaller network"
+        )
+    request = prepared.request(measurement.benchmark)
+    return failed_result(request, prepared.probe, kind, message)
+
+
+def report_of(
+    board: Connection, measurement: Measurement, prepared: Prepared, raw: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the report of a result."""
+    target = (raw.get("info") or {}).get("target") or measurement.benchmark.target
+    context = {
+        "run_id": board.hello["run"],
+        "host": board.host.name,
+        "address": board.host.address,
+        "tool": TOOL,
+        "device": prepared.device,
+        "bundle": {
+            **describe(prepared.manifest, prepared.bundle_sha256, target),
+            "path": str(prepared.bundle),
+        },
+    }
+    return summarise(raw, context)
+
+
+def _deploy(board: Connection, folder: str, report: dict[str, Any]) -> dict[str, Any]:
+    # Returns {"folder", "files", "error"}: a deployment that fails takes no measurement with it.
+    summary = {key: value for key, value in report.items() if key != "series"}
+    try:
+        reply = board.request("deploy", folder=folder, names=DEPLOYED, report=summary)
+    except (DeviceFailure, MissingRequirement, UsageError) as error:
+        return {"folder": folder, "files": {}, "error": str(error)}
+    return {"folder": reply["folder"], "files": reply["files"], "error": None}
+
+
+def _what_became_of_it(
+    board: Connection, measurement: Measurement, why: Unreachable
+) -> tuple[str, str]:
+    # The kind and the message of the error, after a look for the board. A new connection also
+    # removes what a run left that had no time to clean up.
+    end = time.monotonic() + _SEARCH_S
+    while True:
+        try:
+            boot_id = measurement.look_for_it(_SEARCH_S)
+            if boot_id != board.hello["boot_id"]:
+                return "rebooted", REBOOTED
+            return "connection_lost", f"{why}; the board is there and stops the run by itself"
+        except BenchError as error:
+            last = error
+        if time.monotonic() > end:
+            return "connection_lost", f"{why}; the board does not answer any more ({last})"
+        time.sleep(_PAUSE_S)
