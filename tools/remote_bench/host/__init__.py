@@ -1,4 +1,4 @@
 """Where a measurement runs: a host by SSH or this machine, its errors, and the terminal here.
 
-Imports none of the other rooms.
+For every room of the workstation; imports none of them.
 """

@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-_TAIL_BYTES = 1 << 14
+_TAIL_BYTES = 1 << 14  # of stderr: a trace of any depth
 
 
 def cache_folder(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""A board over SSH, by paramiko, with a bound on every call.
+"""A board over SSH, by paramiko, with a bound on every call: connect, log in, start commands.
 
 paramiko's keepalive never counts replies and several of its calls wait without end; so whatever may
 hang runs under a timer that breaks the connection, which wakes the caller.
@@ -8,7 +8,9 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -16,12 +18,13 @@ import paramiko
 from remote_bench.host.errors import Unreachable, UsageError
 from remote_bench.host.host_keys import KnownKeys, preferred
 from remote_bench.host.ssh_config import SshSettings, read_settings
-from remote_bench.host.ssh_login import AskPassword, log_in
 
 CONNECT_S = 10.0  # each of: TCP, banner, key exchange, one login attempt, one channel
 _LOGIN_S = 120.0  # somebody types a password
-_TAIL_BYTES = 1 << 14
-_MOST_JUMPS = 8
+_TAIL_BYTES = 1 << 14  # of stderr: a trace of any depth
+_MOST_JUMPS = 8  # more is a loop
+_MOST_KEYS = 5  # sshd closes the connection after MaxAuthTries, 6 by default
+AskPassword = Callable[[str], str | None]  # prompt -> password; None: there is nobody to ask
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it logs tracebacks otherwise
 
 
@@ -104,7 +107,7 @@ class SshHost:
         if note:
             self.notes.append(f"{name}: {note}")
         with _bounded(transport, _LOGIN_S):
-            log_in(transport, settings, self._ask)
+            _log_in(transport, settings, self._ask)
 
 
 def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
@@ -160,6 +163,71 @@ def _exchange_keys(name: str, transport: paramiko.Transport) -> paramiko.PKey:
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise Unreachable(f"{name}: no SSH there: {error or 'the connection closed'}") from error
+
+
+def _log_in(transport: paramiko.Transport, settings: SshSettings, ask: AskPassword) -> None:
+    """Log in by key files, agent, then a password; or say what was tried."""
+    tried: list[str] = []
+    for number, (name, key) in enumerate(_keys(settings, tried)):
+        if number == _MOST_KEYS:
+            tried.append("no more than that: set IdentitiesOnly and IdentityFile in ~/.ssh/config")
+            break
+        if _accepts(partial(transport.auth_publickey, settings.user, key), name, tried):
+            return
+    if not transport.is_active():
+        raise Unreachable(_refused(settings, [*tried, "the board closed the connection"]))
+    password = ask(f"Password of {settings.user}@{settings.hostname}: ")
+    if password is None:
+        raise Unreachable(_refused(settings, tried))
+    if not _accepts(partial(transport.auth_password, settings.user, password), "password", tried):
+        raise Unreachable(_refused(settings, tried))
+
+
+def _accepts(attempt: Callable[[], list[str]], name: str, tried: list[str]) -> bool:
+    try:
+        more = attempt()
+    except paramiko.SSHException as error:
+        tried.append(f"{name}: {error}")
+        return False
+    if more:
+        tried.append(f"{name}: accepted, but {more} is asked for as well")
+    return not more
+
+
+def _keys(settings: SshSettings, tried: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
+    for file in settings.identity_files:
+        if file.is_file() and (key := _load(file, tried)) is not None:
+            yield str(file), key
+    agent = paramiko.Agent()
+    try:
+        for key in agent.get_keys():
+            if not settings.identities_only or _is_listed(key, settings.identity_files):
+                yield f"agent's {key.get_name()} {key.fingerprint}", key
+    finally:
+        agent.close()
+
+
+def _load(file: Path, tried: list[str]) -> paramiko.PKey | None:
+    try:
+        return paramiko.PKey.from_path(file)
+    except (paramiko.PasswordRequiredException, TypeError):  # TypeError: of PKey.from_path
+        tried.append(f"{file}: encrypted; put it into your agent with ssh-add")
+    except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError, OSError) as error:
+        tried.append(f"{file}: {error}")
+    return None
+
+
+def _is_listed(key: paramiko.PKey, files: tuple[Path, ...]) -> bool:
+    publics = (Path(f"{file}.pub") for file in files)
+    return any(key.get_base64() in file.read_text("utf-8") for file in publics if file.is_file())
+
+
+def _refused(settings: SshSettings, tried: list[str]) -> str:
+    return (
+        f"{settings.hostname} refuses the login of {settings.user}: "
+        f"{'; '.join(tried) or 'no key was found'}. Try: ssh-copy-id {settings.user}@"
+        f"{settings.hostname}, or give a password at the prompt or with --password-fd"
+    )
 
 
 @contextlib.contextmanager

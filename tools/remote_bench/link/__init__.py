@@ -1,1 +1,4 @@
-"""What passes between here and the agent: lines, files, the code that travels. Imports host."""
+"""What passes between here and a board: the connection to its keeper, and the code that travels.
+
+For run; imports host, and takes agent and keeper as text.
+"""
