@@ -1,22 +1,39 @@
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compare_models.cli import app
+from compare_models.cli import main
 from compare_models.report import pareto_front
-from typer.testing import CliRunner
 
 MAIN = ["--output-name", "0"]  # before the auxiliary one
 ARGUMENTS = ["--size", "64x32", "--classes", "3", "--threads", "1", "--rounds", "3"]
 
 
-def test_the_report_is_one_page_with_its_pictures_inside(rival: str, tmp_path: Path) -> None:
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs compare_models; returns its exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["compare_models", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def test_the_report_is_one_page_with_its_pictures_inside(
+    cli: Cli, rival: str, tmp_path: Path
+) -> None:
     out = tmp_path / "comparison"
-    result = CliRunner().invoke(
-        app, [rival, "nano", *MAIN, *ARGUMENTS, "--json", "-o", str(out)], catch_exceptions=False
-    )
-    assert result.exit_code == 0
-    document = json.loads(result.stdout)
+    code, stdout, _ = cli(rival, "nano", *MAIN, *ARGUMENTS, "--json", "-o", str(out))
+    assert code == 0
+    document = json.loads(stdout)
     assert [row["name"] for row in document["rows"]] == ["tiny", "nano"]
     assert document == json.loads((out / "results.json").read_text())
     page = (out / "report.html").read_text()
@@ -25,24 +42,23 @@ def test_the_report_is_one_page_with_its_pictures_inside(rival: str, tmp_path: P
     assert not list(out.glob("*.part"))
 
 
-def test_a_table_is_printed_without_json() -> None:
-    result = CliRunner().invoke(app, ["nano", *ARGUMENTS], catch_exceptions=False)
-    assert result.exit_code == 0
-    assert "64x32, 3 classes" in result.stdout and "Size and memory" in result.stdout
+def test_a_table_is_printed_without_json(cli: Cli) -> None:
+    code, out, _ = cli("nano", *ARGUMENTS)
+    assert code == 0
+    assert "64x32, 3 classes" in out and "Size and memory" in out
 
 
-def test_data_without_minutes_is_wrong_usage() -> None:
-    result = CliRunner().invoke(app, ["nano", *ARGUMENTS, "--data", "synthetic"])
-    assert result.exit_code == 2
-    assert "--minutes" in result.stderr
+def test_data_without_minutes_is_wrong_usage(cli: Cli) -> None:
+    code, out, err = cli("nano", *ARGUMENTS, "--data", "synthetic")
+    assert (code, out) == (2, "")
+    assert err == "compare_models: --data needs --minutes or --train-speed\n"
 
 
 @pytest.mark.slow
-def test_every_network_is_trained_and_scored_alike(rival: str) -> None:
+def test_every_network_is_trained_and_scored_alike(cli: Cli, rival: str) -> None:
     training = ["--data", "synthetic:size=96x64,train=8,val=2,test=2", "--minutes", "0.03"]
     arguments = [rival, "nano", *MAIN, "--classes", "11", *ARGUMENTS[:2], *ARGUMENTS[4:]]
-    result = CliRunner().invoke(app, [*arguments, *training, "--json"], catch_exceptions=False)
-    scores = json.loads(result.stdout)["accuracy"]
+    scores = json.loads(cli(*arguments, *training, "--json")[1])["accuracy"]
     assert [score["name"] for score in scores] == ["tiny", "nano"]
     assert all(0 <= score["miou"] <= 1 and score["split"] == "test" for score in scores)
 

@@ -47,7 +47,8 @@ def train_and_score(
         folder: for what the trainer would keep.
         own: what a factory's network takes and gives.
     """
-    said = dataclasses.asdict(own) if own is not None and is_factory(candidate.spec) else {}
+    given = dataclasses.asdict(own) if own is not None and is_factory(candidate.spec) else {}
+    said = {name: value for name, value in given.items() if value is not None}
     config = TrainConfig(data=data, model=candidate.spec, minutes=minutes, init=NOISE, **said)
     folder.mkdir(parents=True)
     trainer = build_trainer(config, folder)

@@ -20,25 +20,26 @@ from fastseg import VARIANTS, CheckpointError, DeployGraph, FastSegNet, Network,
 from fastseg.data import open_dataset
 from fastseg.deploy import PaddedLogits
 from fastseg.normalization import parse_normalization
+from fastseg.outputs import Reading
 
 STREET = "synthetic:{width}x{height}"
 
 
 @dataclass(frozen=True)
 class OwnNetworks:
-    """What a user says of the networks that are factories, in the words of fastseg-train.
+    """What a user says of the networks that are factories; None is what open_network takes.
 
     Attributes:
-        normalization: "imagenet", "unit", "centred" or a TOML file; "" for centred.
-        color: "rgb" or "bgr"; "" for what the normalisation says.
+        normalization: "imagenet", "unit", "centred" or a TOML file.
+        color: "rgb" or "bgr".
         output_name: of several outputs, the path of the logits.
         threshold: of one logit, the probability above which it means the second class.
     """
 
-    normalization: str = ""
-    color: str = ""
-    output_name: str = ""
-    threshold: float = 0.5
+    normalization: str | None = None
+    color: str | None = None
+    output_name: str | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,9 @@ def _open_network(
     spec: str, size: tuple[int, int], classes: int, own: OwnNetworks | None
 ) -> Network:
     own = own if own is not None and is_factory(spec) else OwnNetworks()
-    normalization = parse_normalization(own.normalization or None, own.color or None)
-    how = (normalization, own.output_name, own.threshold)
+    normalization = parse_normalization(own.normalization, own.color)
+    threshold = Reading.threshold if own.threshold is None else own.threshold
+    how = (normalization, own.output_name or "", threshold)
     try:
         return open_network(spec, numbered_classes(classes), None, size, *how)
     except CheckpointError as error:

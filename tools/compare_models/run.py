@@ -1,21 +1,22 @@
 """One run: what was asked for, measured part by part, and all that came out, as JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
+from fastseg_runtime.arrays.image import parse_size
 
 from compare_models.accuracy import Accuracy, train_and_score, trainable
 from compare_models.candidate import Candidate, OwnNetworks, open_candidates
@@ -27,110 +28,16 @@ from compare_models.timing import Ratio, ratio_to
 from compare_models.torch_ways import time_on
 from compare_models.training_speed import TrainingSpeed, measure_training
 from fastseg import VARIANTS
+from fastseg.command_options import (
+    ColorOption,
+    NormalizationOption,
+    OutputNameOption,
+    ThresholdOption,
+)
 
+FIRST_FOUR = ["nano", "small", "base", "large"]
 SWEEP_ROUNDS = 8
 TRAINING_ROUNDS = 6
-
-
-@dataclass(frozen=True)
-class ComparisonPlan:
-    """What to measure.
-
-    Attributes:
-        networks: variants, checkpoints, package.module:factory or .onnx files; reference first.
-        size: (width, height), pixels.
-        classes: K.
-        threads: of ONNX Runtime.
-        rounds: how often each graph is timed.
-        fast_tail: give the networks of others our class map too.
-        own: what the factories' networks take and give.
-        int8: also quantized.
-        roofline: also this machine's peaks.
-        torch_device: also by torch there; "" for not at all.
-        data: to train on, also each network; None for not at all.
-        minutes: of training, each.
-        scale: also at other sizes, batches and threads.
-        training: also training's images per second.
-        exports: also the export of every target.
-        command: for the record.
-    """
-
-    networks: list[str]
-    size: tuple[int, int]
-    classes: int
-    threads: int
-    rounds: int
-    fast_tail: bool = False
-    own: OwnNetworks | None = None
-    int8: bool = False
-    roofline: bool = False
-    torch_device: str = ""
-    data: str | None = None
-    minutes: float = 0.0
-    scale: bool = False
-    training: bool = False
-    exports: bool = False
-    command: str = ""
-
-
-def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Results, set[str]]:
-    """Measure all of a plan; return the results and the names of our networks.
-
-    Args:
-        plan: what to measure.
-        tell: takes a line about what is going on.
-    """
-    tell("exporting " + ", ".join(plan.networks))
-    candidates = open_candidates(plan.networks, plan.size, plan.classes, plan.fast_tail, plan.own)
-    results = Results(
-        describe_machine(), plan.command, *plan.size, plan.classes, plan.threads, plan.rounds
-    )
-    if plan.roofline:
-        results.peaks = measure_peaks(plan.threads)
-    results.rows = compare(candidates, plan.threads, plan.rounds, plan.int8, results.peaks)
-    _measure_torch(plan, candidates, results)
-    _measure_accuracy(plan, candidates, results, tell)
-    modules = [c.spec for c in candidates if c.graph is not None]
-    variants = [spec for spec in modules if spec in VARIANTS]
-    if plan.scale:
-        results.sizes = sweep_sizes(modules, plan.classes, SWEEP_ROUNDS, own=plan.own)
-        results.batches = sweep_batches(modules[-1], plan.classes, SWEEP_ROUNDS, own=plan.own)
-    if plan.training:
-        data = None if plan.minutes else plan.data
-        results.training = measure_training(data, "small", 8, (288, 288), TRAINING_ROUNDS)
-    if plan.exports:
-        targets = installed_targets()
-        results.exports = measure_exports(variants, targets, plan.size, plan.classes)
-    return results, {candidate.name for candidate in candidates if candidate.is_ours}
-
-
-def _measure_torch(plan: ComparisonPlan, candidates: list[Candidate], results: Results) -> None:
-    if not plan.torch_device:
-        return
-    times_ms = time_on(candidates, plan.torch_device, plan.rounds)
-    results.torch_device = plan.torch_device
-    first_ms = next(iter(times_ms.values()))
-    results.torch_rows = [
-        TorchRow(label, float(np.median(mine_ms)), ratio_to(first_ms, mine_ms))
-        for label, mine_ms in times_ms.items()
-    ]
-
-
-def _measure_accuracy(
-    plan: ComparisonPlan, candidates: list[Candidate], results: Results, tell: Callable[[str], None]
-) -> None:
-    if plan.data is None or not plan.minutes:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for candidate in candidates:
-            if not trainable(candidate):
-                tell(f"{candidate.name} is trained already, or a file: not trained")
-                continue
-            tell(f"training {candidate.name} for {plan.minutes:g} minutes")
-            score = train_and_score(
-                candidate, plan.data, plan.minutes, Path(folder) / candidate.name, plan.own
-            )
-            results.accuracy.append(score)
 
 
 @dataclass(frozen=True)
@@ -177,6 +84,128 @@ class Results:
     def to_json(self) -> str:
         """Return one JSON document; what could not be had is null."""
         return json.dumps(_without_nan(dataclasses.asdict(self)), indent=1)
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """Compare networks: same size, same export, class map out, timed in turn in one process.
+
+    compare_models rivals.nets:ddrnet_23_slim nano small base --int8 --roofline -o comparison
+
+    A factory is called with num_classes if it takes that; the current folder is searched for its
+    module. FastSegNet is exported with its own class map, others with bilinear upsampling and
+    argmax as their users do (--fast-tail: with ours).
+    """
+
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="nano, small, base, large, lite, a checkpoint, package.module:factory, or a .onnx "
+            "file; the first is the reference. Default: the first four."
+        ),
+    ] = None
+    size: Annotated[str, typer.Option(metavar="WxH", help="Of the input.")] = "1024x512"
+    classes: Annotated[int, typer.Option(min=2, max=255, help="Number of classes.")] = 19
+    threads: Annotated[int, typer.Option(min=1, help="Of ONNX Runtime.")] = 2
+    rounds: Annotated[int, typer.Option(min=3, help="How often each network is timed.")] = 20
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="A folder for report.html and PNGs.")
+    ] = None
+    fast_tail: Annotated[
+        bool, typer.Option("--fast-tail", help="Give other networks our class map too.")
+    ] = False
+    normalization: NormalizationOption = None
+    color: ColorOption = None
+    output_name: OutputNameOption = None
+    threshold: ThresholdOption = None
+    int8: Annotated[bool, typer.Option("--int8", help="int8 against fp32.")] = False
+    roofline: Annotated[bool, typer.Option("--roofline", help="Shares of this machine's peak.")] = (
+        False
+    )
+    scale: Annotated[
+        bool, typer.Option("--scale", help="128x256 to 2048x1024, batches, threads 1 and 2.")
+    ] = False
+    torch: Annotated[
+        str | None, typer.Option(help="Also by torch on cpu or cuda. [cuda if there]")
+    ] = None
+    data: Annotated[
+        str | None, typer.Option(metavar="KIND:PATH", help="Train each on this, --minutes long.")
+    ] = None
+    minutes: Annotated[float, typer.Option(min=0, help="Of training, each network.")] = 0
+    train_speed: Annotated[
+        bool, typer.Option("--train-speed", help="Images/s against a plain DataLoader loop.")
+    ] = False
+    export_cost: Annotated[
+        bool, typer.Option("--export-cost", help="Seconds and memory of every target's export.")
+    ] = False
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+
+    @property
+    def own(self) -> OwnNetworks:
+        """Return what the factories' networks take and give."""
+        return OwnNetworks(self.normalization, self.color, self.output_name, self.threshold)
+
+
+def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Results, set[str]]:
+    """Measure all of a plan; return the results and the names of our networks.
+
+    Args:
+        plan: what to measure.
+        tell: takes a line about what is going on.
+    """
+    networks, size = plan.networks or FIRST_FOUR, parse_size(plan.size)
+    tell("exporting " + ", ".join(networks))
+    candidates = open_candidates(networks, size, plan.classes, plan.fast_tail, plan.own)
+    command = " ".join(["compare_models", *sys.argv[1:]])
+    results = Results(describe_machine(), command, *size, plan.classes, plan.threads, plan.rounds)
+    if plan.roofline:
+        results.peaks = measure_peaks(plan.threads)
+    results.rows = compare(candidates, plan.threads, plan.rounds, plan.int8, results.peaks)
+    _measure_torch(plan, candidates, results)
+    _measure_accuracy(plan, candidates, results, tell)
+    modules = [c.spec for c in candidates if c.graph is not None]
+    variants = [spec for spec in modules if spec in VARIANTS]
+    if plan.scale:
+        results.sizes = sweep_sizes(modules, plan.classes, SWEEP_ROUNDS, own=plan.own)
+        results.batches = sweep_batches(modules[-1], plan.classes, SWEEP_ROUNDS, own=plan.own)
+    if plan.train_speed:
+        data = None if plan.minutes else plan.data
+        results.training = measure_training(data, "small", 8, (288, 288), TRAINING_ROUNDS)
+    if plan.export_cost:
+        targets = installed_targets()
+        results.exports = measure_exports(variants, targets, size, plan.classes)
+    return results, {candidate.name for candidate in candidates if candidate.is_ours}
+
+
+def _measure_torch(plan: ComparisonPlan, candidates: list[Candidate], results: Results) -> None:
+    device = plan.torch or ("cuda" if torch.cuda.is_available() else "")
+    if not device:
+        return
+    times_ms = time_on(candidates, device, plan.rounds)
+    results.torch_device = device
+    first_ms = next(iter(times_ms.values()))
+    results.torch_rows = [
+        TorchRow(label, float(np.median(mine_ms)), ratio_to(first_ms, mine_ms))
+        for label, mine_ms in times_ms.items()
+    ]
+
+
+def _measure_accuracy(
+    plan: ComparisonPlan, candidates: list[Candidate], results: Results, tell: Callable[[str], None]
+) -> None:
+    if plan.data is None or not plan.minutes:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for candidate in candidates:
+            if not trainable(candidate):
+                tell(f"{candidate.name} is trained already, or a file: not trained")
+                continue
+            tell(f"training {candidate.name} for {plan.minutes:g} minutes")
+            score = train_and_score(
+                candidate, plan.data, plan.minutes, Path(folder) / candidate.name, plan.own
+            )
+            results.accuracy.append(score)
 
 
 def _without_nan(value: Any) -> Any:
