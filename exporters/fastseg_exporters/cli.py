@@ -54,7 +54,6 @@ from fastseg_exporters.tables import (
     target_table,
 )
 
-log = Console(stderr=True, highlight=False)
 OUTPUTS: dict[str, OutputKind] = {"classes": "classes", "logits": "logits"}
 MASK_STRIDES = (1, 2, 4)
 DEFAULT_TARGET = "cpu-fp32"
@@ -179,7 +178,7 @@ def _export(options: Options) -> int:
         timeout_s=options.timeout,
         require_usage=options.require_usage,
     )
-    with redirect_stdout(sys.stderr), ExportProgress(log) as progress:  # networks may print
+    with redirect_stdout(sys.stderr), ExportProgress() as progress:  # networks may print
         outcome = export_bundle(plan, progress.tell, progress.show)
     _report(plan, outcome, options.as_json)
     return FAILED if outcome.failed else DONE
@@ -205,7 +204,7 @@ def _own_target(file: Path) -> Target:
 
 def _default_network() -> str:
     network, origin = default_checkpoint(Path.cwd())
-    log.print(f"no network named: taking {network}, {origin}", markup=False, soft_wrap=True)
+    print(f"no network named: taking {network}, {origin}", file=sys.stderr)
     return network
 
 
@@ -233,10 +232,10 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     if manifest.artifacts:
         Console().print(artifact_table(manifest), soft_wrap=True)
         for line in (*bound_lines(manifest), *slower_than_float(manifest)):
-            log.print(line, markup=False, soft_wrap=True)
+            print(line, file=sys.stderr)
         print(f"{plan.out} ({plan.out.stat().st_size / 1e6:.1f} MB)")
     for name, why in outcome.failed.items():
-        log.print(f"failed: {name}: {why}", markup=False, soft_wrap=True)
+        print(f"failed: {name}: {why}", file=sys.stderr)
 
 
 def _list_targets(as_json: bool) -> int:
@@ -250,7 +249,7 @@ def _list_targets(as_json: bool) -> int:
 
 def _compare(options: Options, bundle: Path) -> int:
     source = options.source(options.network) if options.network else None
-    with redirect_stdout(sys.stderr), ExportProgress(log) as progress:
+    with redirect_stdout(sys.stderr), ExportProgress() as progress:
         found = compare_bundle(
             bundle, source.open() if source else None, options.verify, options.verify_images,
             progress.tell, progress.show,

@@ -11,8 +11,7 @@ from itertools import combinations
 import numpy as np
 from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
-from rich.console import Console, Group
-from rich.progress import track
+from rich.console import Group
 from rich.text import Text
 
 from fastseg.data.dataset import (
@@ -25,6 +24,7 @@ from fastseg.data.dataset import (
 )
 from fastseg.data.file_dataset import FileDataset, Problem
 from fastseg.data.loaders import load_split
+from fastseg.progress import show_progress
 
 _RARE_SHARE = 0.001
 _MOSTLY_IGNORED = 0.5
@@ -129,7 +129,10 @@ def _check_split(dataset: Dataset, progress: bool) -> tuple[SplitReport, dict[st
     """Return the report of a split, and the digest of each readable image by name."""
     tally = _Tally(len(dataset.classes))
     problems = list(dataset.problems) if isinstance(dataset, FileDataset) else []
-    for index in _tracked(len(dataset), dataset.split, progress):
+    indices: Iterable[int] = range(len(dataset))
+    if progress:
+        indices = show_progress(indices, f"checking {dataset.split}", len(dataset))
+    for index in indices:
         try:
             sample = dataset[index]
         except UnknownLabelError as error:
@@ -185,12 +188,6 @@ def _problem(error: DataError) -> Problem:
     """Split an error into the file, which every DataError begins with, and the rest."""
     file, _, message = str(error).partition(": ")
     return Problem(file, message)
-
-
-def _tracked(count: int, split: str, progress: bool) -> Iterable[int]:
-    if not progress:
-        return range(count)
-    return track(range(count), f"checking {split}", console=Console(stderr=True), transient=True)
 
 
 def _overlaps(digests: dict[str, dict[str, str]]) -> Iterable[Overlap]:

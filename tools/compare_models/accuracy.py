@@ -10,12 +10,12 @@ from fastseg_training.build_network import NOISE
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig
 from fastseg_training.evaluate import EvaluationBatches, evaluate
-from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
 
 from compare_models.candidate import Candidate, OwnNetworks, is_factory
 from fastseg import VARIANTS
 from fastseg.data import Dataset, MissingSplitError, open_dataset
+from fastseg.progress import show_progress
 
 
 @dataclass(frozen=True)

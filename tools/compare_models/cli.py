@@ -15,7 +15,6 @@ import fastseg
 from compare_models.report import Sheet, html_page, pictures_of, sheets_of
 from compare_models.run import ComparisonPlan, Results, carry_out
 
-log = Console(stderr=True, highlight=False)
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command(epilog=exit_code_help({}))(ComparisonPlan)
 
@@ -28,7 +27,7 @@ def compare(plan: ComparisonPlan) -> None:
     if plan.data is not None and not (plan.minutes or plan.train_speed):
         raise UsageError("--data needs --minutes or --train-speed")
     with redirect_stdout(sys.stderr):  # networks may print
-        results, ours = carry_out(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
+        results, ours = carry_out(plan, lambda line: print(line, file=sys.stderr))
     if plan.out is not None:
         write_report(results, ours, plan.out)
     show(results, plan.as_json)
@@ -54,7 +53,7 @@ def write_report(results: Results, ours: set[str], folder: Path) -> None:
     }
     for name, content in files.items():
         write_file(folder / name, content)
-    log.print(f"wrote {folder / 'report.html'}", markup=False, soft_wrap=True)
+    print(f"wrote {folder / 'report.html'}", file=sys.stderr)
 
 
 def table_of(sheet: Sheet) -> TextTable:

@@ -16,10 +16,10 @@ import onnx
 import torch
 from fastseg_exporters.onnx.to_onnx import OPSET
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_training.progress import show_progress
 from onnx import TensorProto, helper, numpy_helper
 
 from compare_models.timing import Call, open_session, pinned
+from fastseg.progress import show_progress
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 TAIL = "/class_map"  # names of nodes that upsample and take the argmax

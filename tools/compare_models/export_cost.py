@@ -12,9 +12,9 @@ from fastseg_exporters.convert.job import Job, run_job
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_targets.profile import Target, load_target, target_names
-from fastseg_training.progress import show_progress
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
+from fastseg.progress import show_progress
 
 TIMEOUT_S = 600.0
 IMAGES = 8  # for int8 ranges

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import torch
 from fastseg_exporters.onnx.to_onnx import FLOAT_IMAGE, to_onnx
-from fastseg_training.progress import show_progress
 
 from compare_models.candidate import OwnNetworks, open_candidates, open_graph
 from compare_models.memory import peak_memory_mb
 from compare_models.timing import call_of, pinned, time_rounds
 from fastseg import DeployGraph
+from fastseg.progress import show_progress
 
 SIZES = ((256, 128), (512, 256), (1024, 512), (2048, 1024))  # (width, height), pixels
 BATCHES = (1, 2, 4, 8)

@@ -18,13 +18,13 @@ from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.onnx.to_onnx import take_bytes
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_training.progress import show_progress
 
 from compare_models.candidate import Candidate, export_float
 from compare_models.cost import Cost, Peaks, cost_of
 from compare_models.memory import peak_memory_mb
 from compare_models.timing import Ratio, call_of, open_session, pinned, ratio_to, time_rounds
 from fastseg import DeployGraph
+from fastseg.progress import show_progress
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import onnx
 import onnxruntime
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import bootstrap, interval95, quantiles
-from fastseg_training.progress import show_progress
+
+from fastseg.progress import show_progress
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000

@@ -23,7 +23,6 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_training import SegmentationTrainer
 from fastseg_training.augment import MID_GREY, Augmentation
 from fastseg_training.loader import Batch, BatchLoader, BatchPlan
-from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset, make_resident
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -31,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from compare_models.timing import Floats, Ratio, ratio_to
 from fastseg import FastSegNet
 from fastseg.data import Samples, open_dataset
+from fastseg.progress import show_progress
 
 GENERATED = 32  # scenes, where no data set is named
 SIZE = (480, 360)  # of them: CamVid's
