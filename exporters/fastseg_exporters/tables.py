@@ -8,7 +8,7 @@ from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_targets.profile import Target
 
-from fastseg_exporters.convert.exporter import Exporter, find_exporter
+from fastseg_exporters.convert.exporter import Exporter, exporters, from_extra
 from fastseg_exporters.gate.compare import Comparison
 
 
@@ -101,17 +101,19 @@ def bound_lines(manifest: Manifest) -> list[str]:
 
 def target_rows(targets: Iterable[Target]) -> list[dict[str, str]]:
     """Return each target with what it needs, and whether this machine can make and judge it."""
-    return [_target_row(target, find_exporter(target.exporter)) for target in targets]
+    known = exporters()
+    return [_target_row(target, known.get(target.exporter)) for target in targets]
 
 
-def _target_row(target: Target, exporter: Exporter) -> dict[str, str]:
+def _target_row(target: Target, exporter: Exporter | None) -> dict[str, str]:
+    needs = exporter.install if exporter else f"a package with the exporter {target.exporter}"
     return {
         "target": target.name,
         "description": target.description,
         "ladder": " > ".join(target.ladder),
-        "needs": exporter.install or f"pip install 'fastseg-edge[{target.extra}]'",
-        "here": "yes" if exporter.is_installed else "no",
-        "verified_by": exporter.verified_by,
+        "needs": from_extra(target.extra) if target.extra else needs,
+        "here": "yes" if exporter and exporter.is_installed else "no",
+        "verified_by": exporter.verified_by if exporter else "",
     }
 
 

@@ -33,7 +33,7 @@ class Target:
     description: str
     exporter: str  # a name in fastseg_exporters.convert.exporter.EXPORTERS
     ladder: tuple[str, ...]  # precisions, the one asked for first; where its gate fails, the next
-    extra: str  # of fastseg-edge: pip install 'fastseg-edge[extra]'
+    extra: str = ""  # of fastseg-edge, if it needs another than its exporter does
     devices: tuple[str, ...] = ()  # boards for which a roofline bound is worth printing
     gate: Gate = Gate()
     options: dict[str, Any] = field(default_factory=dict)  # the exporter's own Options

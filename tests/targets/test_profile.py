@@ -50,7 +50,7 @@ def test_a_mistyped_target_is_answered_with_the_nearest_one() -> None:
     [
         (GOOD + "speed = 3", r"unknown keys \['speed'\]"),
         (GOOD + "[gate]\nmiou = 0.01", r"unknown keys \['miou'\]"),
-        (GOOD.replace('extra = "onnx"', ""), r"missing keys \['extra'\]"),
+        (GOOD.replace('exporter = "onnx"', ""), r"missing keys \['exporter'\]"),
         (GOOD.replace('"int8", "fp32"', '"int4"'), "choose from"),
         (GOOD.replace('"int8", "fp32"', ""), "choose from"),
         (GOOD.replace('"d"', "3"), "expected str"),

@@ -124,7 +124,7 @@ class Exporter:
     engine: str = ""
     precisions: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
-    install: str = ""
+    install: str = "the package that brings it, with all that it needs"
     stand_in: Engine | None = None
 
     @property
@@ -143,7 +143,13 @@ class Exporter:
 
 
 _ONNX = ("onnx", "onnxruntime", "onnxsim")
-_INSTALL = "pip install 'fastseg-edge[{}]'".format
+
+
+def from_extra(extra: str) -> str:
+    """Return the command that installs an extra of ours."""
+    return f"pip install 'fastseg-edge[{extra}]'"
+
+
 EXPORTERS = {
     exporter.name: exporter
     for exporter in (
@@ -153,7 +159,7 @@ EXPORTERS = {
             "onnxruntime",
             ("fp32", "int8", "int8-weights"),
             _ONNX,
-            _INSTALL("onnx"),
+            from_extra("onnx"),
         ),
         Exporter(
             "tensorrt",
@@ -161,7 +167,7 @@ EXPORTERS = {
             "tensorrt",
             ("fp32", "fp16", "int8"),
             _ONNX,
-            _INSTALL("onnx"),
+            from_extra("onnx"),
             stand_in=ENGINES["onnxruntime"],
         ),
         Exporter(
@@ -170,7 +176,7 @@ EXPORTERS = {
             "litert",
             ("fp32", "fp16", "int8"),
             ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
-            _INSTALL("tflite"),
+            from_extra("tflite"),
         ),
         Exporter(
             "coreml",
@@ -178,7 +184,7 @@ EXPORTERS = {
             "coreml",
             ("fp16", "int8-weights", "palettized"),
             ("coremltools",),
-            _INSTALL("coreml"),
+            from_extra("coreml"),
             stand_in=Engine("mil", title="our interpreter in torch"),
         ),
         Exporter(
@@ -187,7 +193,7 @@ EXPORTERS = {
             "pytorch",
             ("fp32",),
             ("torch", "safetensors"),
-            _INSTALL("train"),
+            from_extra("train"),
         ),
     )
 }
