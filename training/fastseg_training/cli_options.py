@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
+from fastseg import VARIANTS
 from fastseg.data import describe_kinds
+from fastseg.outputs import Reading
+from fastseg_training.config import TrainConfig
+from fastseg_training.losses import LOSSES
 
 Check = Annotated[
     str | None,
@@ -33,8 +37,7 @@ Split = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="nano, small, base, large, lite, lite1, lite2, mobilenetv2 or "
-        "package.module:factory. [base]",
+        help=f"{', '.join(VARIANTS)} or package.module:factory. [{TrainConfig.model}]",
     ),
 ]
 Init = Annotated[
@@ -133,24 +136,32 @@ OutputName = Annotated[
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="With one logit: the second class above it. [0.5]"),
+    typer.Option(help=f"With one logit: the second class above it. [{Reading.threshold}]"),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(metavar="TOML", help="A file of all options; those given go first."),
+    typer.Option(
+        metavar="TOML",
+        help="A file of all options; those given go first. In it [loss] formula is a sum of "
+        f"{', '.join(LOSSES)}, such as ce+0.5*dice.",
+    ),
 ]
 Epochs = Annotated[
     float | None,
-    typer.Option("--epochs", "--finetune-epochs", help="Passes over the data. [300]"),
+    typer.Option(
+        "--epochs", "--finetune-epochs", help=f"Passes over the data. [{TrainConfig.epochs}]"
+    ),
 ]
 Minutes = Annotated[float | None, typer.Option(help="Stop by the clock instead.")]
-BatchSize = Annotated[int | None, typer.Option(help="Crops per step. [8]")]
+BatchSize = Annotated[int | None, typer.Option(help=f"Crops per step. [{TrainConfig.batch}]")]
 Crop = Annotated[
     str | None,
-    typer.Option(metavar="WxH", help="Of training crops. [288x288]"),
+    typer.Option(metavar="WxH", help=f"Of training crops. [{TrainConfig.crop}]"),
 ]
-LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate. [0.003]")]
-Seed = Annotated[int | None, typer.Option(help="Of weights, order, variation. [0]")]
+LearningRate = Annotated[float | None, typer.Option(help=f"Peak learning rate. [{TrainConfig.lr}]")]
+Seed = Annotated[
+    int | None, typer.Option(help=f"Of weights, order, variation. [{TrainConfig.seed}]")
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads. [all]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]")]
 Name = Annotated[

@@ -26,6 +26,11 @@ class DistillationOptions:
     channel_weight: float = 6.0
     logit_weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; expected more than 0")
+
 
 class DistillationLoss(nn.Module):
     """Channel-wise distillation plus distillation of each pixel's probabilities.
@@ -41,13 +46,13 @@ class DistillationLoss(nn.Module):
     """
 
     def __init__(
-        self, temperature: float = 3.0, channel_weight: float = 6.0, logit_weight: float = 1.0
+        self,
+        temperature: float = DistillationOptions.temperature,
+        channel_weight: float = DistillationOptions.channel_weight,
+        logit_weight: float = DistillationOptions.logit_weight,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; expected more than 0")
-        self.temperature = temperature
-        self.channel_weight, self.logit_weight = channel_weight, logit_weight
+        self.options = DistillationOptions(temperature, channel_weight, logit_weight)
 
     def forward(
         self, student_NKhw: Tensor, teacher_NKhw: Tensor, weight_Nhw: Tensor | None = None
@@ -60,11 +65,12 @@ class DistillationLoss(nn.Module):
             weight_Nhw: what the teacher's word counts, 0 to 1, at the finer one's positions; 1 by
                 default.
         """
+        temperature = self.options.temperature
         student_NKhw, teacher_NKhw = student_NKhw.float(), teacher_NKhw.float().detach()
         finer = max(student_NKhw.shape[-2:], teacher_NKhw.shape[-2:])
         student_NKhw, teacher_NKhw = (resized(x, finer) for x in (student_NKhw, teacher_NKhw))
         pointwise_Nhw = divergence(
-            student_NKhw.movedim(1, -1), teacher_NKhw.movedim(1, -1), self.temperature
+            student_NKhw.movedim(1, -1), teacher_NKhw.movedim(1, -1), temperature
         )
         if weight_Nhw is None:
             logit_loss = pointwise_Nhw.mean()
@@ -76,9 +82,9 @@ class DistillationLoss(nn.Module):
                 x.masked_fill(nowhere_N1hw, NOWHERE) for x in (student_NKhw, teacher_NKhw)
             )
         channel_loss = divergence(
-            student_NKhw.flatten(2), teacher_NKhw.flatten(2), self.temperature
+            student_NKhw.flatten(2), teacher_NKhw.flatten(2), temperature
         ).mean()
-        return self.channel_weight * channel_loss + self.logit_weight * logit_loss
+        return self.options.channel_weight * channel_loss + self.options.logit_weight * logit_loss
 
 
 def resized(logits_NKhw: Tensor, size: torch.Size) -> Tensor:

@@ -12,8 +12,8 @@ without_class_weights() does.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,34 @@ from fastseg import FastSegNet
 UNDONE = "enet-undone"
 CLASS_WEIGHTS = ("enet", UNDONE, "none")
 TINY = 1e-6  # below any sum of weights of a single labelled pixel
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What to minimise.
+
+    Attributes:
+        formula: a sum of LOSSES, e.g. "ce" or "ohem+0.5*dice".
+        class_weights: "enet" or "none", for losses that take them; "enet-undone" takes them out of
+            the averaged network again: better after long trainings, worse after short ones.
+        enet_constant: see enet_weights.
+        ohem_thresh: see OHEMLoss.
+        ohem_share: share of the batch's pixels that OHEM keeps at the least.
+    """
+
+    formula: str = "ce"
+    class_weights: str = "enet"
+    enet_constant: float = 1.10
+    ohem_thresh: float = 0.7
+    ohem_share: float = 1 / 16
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        parse_formula(self.formula)
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise ValueError(
+                f"class_weights is {self.class_weights!r}; choose one of {', '.join(CLASS_WEIGHTS)}"
+            )
 
 
 class CrossEntropyLoss(nn.Module):
@@ -103,7 +131,10 @@ class OHEMLoss(nn.Module):
     """
 
     def __init__(
-        self, thresh: float = 0.7, min_kept: int = 100_000, ignore_index: int = IGNORE_INDEX
+        self,
+        thresh: float = LossOptions.ohem_thresh,
+        min_kept: int = 100_000,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
         if not 0 < thresh <= 1:
@@ -144,7 +175,7 @@ def pixel_cross_entropy(logits_NKHW: Tensor, label_NHW: Tensor, ignore_index: in
     return F.cross_entropy(logits_NKHW, label_NHW, ignore_index=ignore_index, reduction="none")
 
 
-def enet_weights(pixels_K: Tensor, constant: float = 1.10) -> Tensor:
+def enet_weights(pixels_K: Tensor, constant: float) -> Tensor:
     """Return class weights 1 / ln(c + p), (K,) float32 (ENet, Paszke et al. 2016, 1606.02147).
 
     Args:
@@ -154,24 +185,14 @@ def enet_weights(pixels_K: Tensor, constant: float = 1.10) -> Tensor:
     return 1 / torch.log(constant + pixels_K / pixels_K.sum()).float()
 
 
-@dataclass(frozen=True)
-class LossOptions:
-    """What to minimise.
-
-    Attributes:
-        formula: a sum of ce, focal, dice and ohem, e.g. "ce" or "ohem+0.5*dice".
-        class_weights: "enet" or "none", for ce and focal; "enet-undone" takes them out of the
-            averaged network again: better after long trainings, worse after short ones.
-        enet_constant: see enet_weights.
-        ohem_thresh: see OHEMLoss.
-        ohem_share: share of the batch's pixels that OHEM keeps at the least.
-    """
-
-    formula: str = "ce"
-    class_weights: str = "enet"
-    enet_constant: float = 1.10
-    ohem_thresh: float = 0.7
-    ohem_share: float = 1 / 16
+# A new loss is a class and a line here. Its arguments of these names it is given: weight_K, the
+# class weights or None; thresh and min_kept, of ohem.
+LOSSES: dict[str, type[nn.Module]] = {
+    "ce": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "dice": DiceLoss,
+    "ohem": OHEMLoss,
+}
 
 
 def build_loss(options: LossOptions, pixels_K: Tensor, batch_pixels: int) -> nn.Module:
@@ -181,41 +202,40 @@ def build_loss(options: LossOptions, pixels_K: Tensor, batch_pixels: int) -> nn.
         options: the formula and what its terms need.
         pixels_K: how many training pixels each class has.
         batch_pixels: labelled positions in a batch.
+    """
+    weighted = options.class_weights != "none"
+    given = {
+        "weight_K": enet_weights(pixels_K, options.enet_constant) if weighted else None,
+        "thresh": options.ohem_thresh,
+        "min_kept": max(1, round(batch_pixels * options.ohem_share)),
+    }
+    terms: list[tuple[float, nn.Module]] = []
+    for factor, name in parse_formula(options.formula):
+        wanted = inspect.signature(LOSSES[name]).parameters.keys() & given.keys()
+        terms.append((factor, LOSSES[name](**{key: given[key] for key in wanted})))
+    return WeightedSum(terms)
+
+
+def parse_formula(formula: str) -> list[tuple[float, str]]:
+    """Return the factors and names of a sum of LOSSES.
 
     Raises:
         ValueError: a term is unknown or its factor is no number.
     """
-    if options.class_weights not in CLASS_WEIGHTS:
-        raise ValueError(
-            f"class_weights is {options.class_weights!r}; choose one of {', '.join(CLASS_WEIGHTS)}"
-        )
-    weights = options.class_weights != "none"
-    weight_K = enet_weights(pixels_K, options.enet_constant) if weights else None
-    min_kept = max(1, round(batch_pixels * options.ohem_share))
-    makers: dict[str, Callable[[], nn.Module]] = {
-        "ce": lambda: CrossEntropyLoss(weight_K),
-        "focal": lambda: FocalLoss(weight_K=weight_K),
-        "dice": DiceLoss,
-        "ohem": lambda: OHEMLoss(options.ohem_thresh, min_kept),
-    }
-    terms = [
-        _parse_term(term, options.formula, sorted(makers)) for term in options.formula.split("+")
-    ]
-    return WeightedSum([(factor, makers[name]()) for factor, name in terms])
-
-
-def _parse_term(term: str, formula: str, names: list[str]) -> tuple[float, str]:
-    factor, star, name = term.strip().rpartition("*")
-    try:
-        value = float(factor) if star else 1.0
-    except ValueError:
-        value = math.nan
-    if name.strip() not in names or not math.isfinite(value):
-        raise ValueError(
-            f"loss {formula!r}: cannot read {term!r}; write a sum of {names} with factors, "
-            "e.g. ce+0.5*dice"
-        )
-    return value, name.strip()
+    terms = []
+    for term in formula.split("+"):
+        factor, star, name = (part.strip() for part in term.rpartition("*"))
+        try:
+            value = float(factor) if star else 1.0
+        except ValueError:
+            value = math.nan
+        if name not in LOSSES or not math.isfinite(value):
+            raise ValueError(
+                f"loss {formula!r}: cannot read {term!r}; write a sum of {sorted(LOSSES)} with "
+                "factors, e.g. ce+0.5*dice"
+            )
+        terms.append((value, name))
+    return terms
 
 
 def without_class_weights(model: nn.Module, weight_K: Tensor) -> FastSegNet:
