@@ -25,7 +25,7 @@ from fastseg.checkpoint import (
 )
 from fastseg.deploy import DeployGraph, OutputKind
 from fastseg.normalization import CENTRED, Normalization
-from fastseg.outputs import Choice, Reading, choose, kind_of_probabilities, leaves
+from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
 from fastseg.own_code import own_code
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
@@ -213,12 +213,12 @@ def check_logits(
     try:
         choice, logits_NKhw = run(image_N3HW)
         if reading.threshold != Reading.threshold and logits_NKhw.shape[1] > 1:
-            raise ValueError("has a logit for each class; --threshold is for one: leave it out")
+            raise ReadingError("has a logit for each class; --threshold is for one: leave it out")
         kind = kind_of_probabilities(logits_NKhw)
         with contextlib.suppress(CheckpointError):  # its author may assert what a picture can be
             kind = kind and kind_of_probabilities(run(LOUD * image_N3HW)[1])
         if kind and (for_training or logits_NKhw.shape[1] == 1):
-            raise ValueError(
+            raise ReadingError(
                 f"gives probabilities ({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g}) and no "
                 f"logits; leave the {kind} out of its forward()"
             )

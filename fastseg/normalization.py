@@ -19,6 +19,10 @@ MOST = 0.5  # of a picture's values: the rest may be padding
 MAX_FILE_BYTES = 1 << 16
 
 
+class NormalizationError(ValueError):
+    """No normalisation can be had from what was said; the message says why."""
+
+
 @dataclass(frozen=True)
 class Normalization:
     """y_c = (byte_c * scale / 255 - mean_c) / std_c, channel by channel as the network takes them.
@@ -30,7 +34,7 @@ class Normalization:
         color: the order of the network's channels.
 
     Raises:
-        ValueError: a std that is not above 0, a mean that no byte can have, another scale.
+        NormalizationError: a std that is not above 0, a mean that no byte can have, another scale.
     """
 
     mean: Triple
@@ -41,14 +45,16 @@ class Normalization:
     def __post_init__(self) -> None:
         """Refuse what no network can have been trained with."""
         if self.scale not in (1, 255):
-            raise ValueError(f"scale is {self.scale}; expected 255 (bytes as they are) or 1")
+            raise NormalizationError(
+                f"scale is {self.scale}; expected 255 (bytes as they are) or 1"
+            )
         if not all(0 <= value <= self.scale for value in self.mean):
-            raise ValueError(
+            raise NormalizationError(
                 f"mean is {list(self.mean)}, outside of 0 to {self.scale}, which scale = "
                 f"{self.scale} gives; is the other scale meant?"
             )
         if not all(1e-6 <= value <= 1e6 for value in self.std):
-            raise ValueError(f"std is {list(self.std)}; expected numbers above 0")
+            raise NormalizationError(f"std is {list(self.std)}; expected numbers above 0")
 
     def normalise(self, image_NHW3: Tensor) -> Tensor:
         """Return float32 (N, 3, H, W), channels last in memory, of uint8 RGB (N, H, W, 3)."""
@@ -113,7 +119,7 @@ def parse_normalization(text: str | None, color: str | None = None) -> Normaliza
         color: "rgb" or "bgr"; None: what the file says, else "rgb".
 
     Raises:
-        ValueError: no such name or file, or a file that does not say it.
+        NormalizationError: no such name or file, or a file that does not say it.
     """
     if text is None:
         return None if color is None else _in_order(CENTRED, color)
@@ -121,13 +127,18 @@ def parse_normalization(text: str | None, color: str | None = None) -> Normaliza
         return _in_order(NAMED[text], color or "rgb")
     table = _read(Path(text))
     if color is not None and table.setdefault("color", color) != color:
-        raise ValueError(f"{text} says color = {table['color']!r}, --color {color}; choose one")
-    return from_table(Normalization, table, text)
+        raise NormalizationError(
+            f"{text} says color = {table['color']!r}, --color {color}; choose one"
+        )
+    try:
+        return from_table(Normalization, table, text)
+    except ValueError as error:
+        raise NormalizationError(str(error)) from error
 
 
 def _in_order(normalization: Normalization, color: str) -> Normalization:
     if color not in ("rgb", "bgr"):
-        raise ValueError(f"color is {color!r:.80}; expected 'rgb' or 'bgr'")
+        raise NormalizationError(f"color is {color!r:.80}; expected 'rgb' or 'bgr'")
     if color == "rgb":
         return normalization
     (r, g, b), (u, v, w) = normalization.mean, normalization.std
@@ -139,9 +150,9 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.loads(file.read(MAX_FILE_BYTES).decode("utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(
+        raise NormalizationError(
             f"no normalisation {str(path)!r}: choose imagenet (mean 0.485 0.456 0.406, std 0.229 "
             "0.224 0.225 of 0 to 1), unit (0 to 1), centred ((x - 128) / 64) or a TOML file"
         ) from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read the normalisation {path}: {error}") from error
+        raise NormalizationError(f"cannot read the normalisation {path}: {error}") from error

@@ -24,6 +24,10 @@ ROUNDING = 0.05  # by how much a map may miss its size: convolutions without pad
 EXPECTED = "expected logits (N, classes, height, width)"
 
 
+class ReadingError(ValueError):
+    """What a network gives cannot be read as logits, or not in the way that a user named."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The output that was chosen.
@@ -78,7 +82,7 @@ class Reading:
         threshold: of the probability above which one logit means the second class.
 
     Raises:
-        ValueError: a threshold that is no probability between 0 and 1.
+        ReadingError: a threshold that is no probability between 0 and 1.
     """
 
     num_classes: int | None = None
@@ -88,7 +92,7 @@ class Reading:
     def __post_init__(self) -> None:
         """Refuse a threshold that would make one class of all pixels."""
         if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold is {self.threshold}; expected more than 0, less than 1")
+            raise ReadingError(f"threshold is {self.threshold}; expected more than 0, less than 1")
 
     @property
     def logit_threshold(self) -> float:
@@ -103,7 +107,7 @@ class Reading:
             image_N3HW: what it was given.
 
         Raises:
-            ValueError: nothing in it can be the logits, or more than one thing can.
+            ReadingError: nothing in it can be the logits, or more than one thing can.
         """
         return self.heads(result, image_N3HW)[0]
 
@@ -140,16 +144,16 @@ def choose(
             fitting[0], f"gives {listing(found)}: output {fitting[0]} alone can be logits"
         )
     if fitting:
-        raise ValueError(
+        raise ReadingError(
             f"gives {listing(found)}; {' and '.join(fitting)} can all be the logits: say which "
             f"are, such as --output-name {fitting[0]}"
         )
     if len(found) == 1:
-        raise ValueError(*reasons.values())
+        raise ReadingError(*reasons.values())
     if not found:
-        raise ValueError(f"gives nothing; {EXPECTED}")
+        raise ReadingError(f"gives nothing; {EXPECTED}")
     reason = next(iter(reasons.values()))
-    raise ValueError(f"gives {listing(found)}; none can be the logits: the first {reason}")
+    raise ReadingError(f"gives {listing(found)}; none can be the logits: the first {reason}")
 
 
 def _named(name: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
@@ -158,9 +162,9 @@ def _named(name: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> s
     if name not in found and flat and name.isdecimal() and int(name) < len(found):
         name = list(found)[int(name)]
     if name not in found:
-        raise ValueError(f"has no output {name!r:.80}; it gives {listing(found) or 'nothing'}")
+        raise ReadingError(f"has no output {name!r:.80}; it gives {listing(found) or 'nothing'}")
     if reasons[name]:
-        raise ValueError(f"gives {listing(found)}: output {name} {reasons[name]}")
+        raise ReadingError(f"gives {listing(found)}: output {name} {reasons[name]}")
     return name
 
 

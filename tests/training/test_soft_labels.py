@@ -29,7 +29,7 @@ from fastseg_training.trainer import TrainingStoppedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastseg.data import Array, Sample
+from fastseg.data import Array, DataError, Sample
 
 SIZE, CROP = (96, 64), (64, 32)
 
@@ -104,7 +104,9 @@ def test_a_damaged_label_is_made_anew(damage: bytes | None) -> None:
 def test_a_label_that_vanishes_while_training_is_named() -> None:
     labels = label(1, Counting())
     labels.files[0].unlink()
-    with pytest.raises(RuntimeError, match=r"\.npz is gone or damaged; start the command again"):
+    with pytest.raises(
+        DataError, match=r"\.npz: this soft label is gone or damaged; start the command again"
+    ):
         labels[0]
 
 

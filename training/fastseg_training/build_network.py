@@ -26,6 +26,7 @@ from fastseg.network import check_logits, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.prune import prune
 from fastseg_training.teacher import usage_of_teacher
 
 Classes = tuple[ClassInfo, ...]
@@ -195,8 +196,6 @@ def pruned(model: FastSegNet, config: TrainConfig, size: tuple[int, int]) -> Fas
     """Return the network without its least important channels."""
     if open_init(config) is None:
         raise ConfigError("--prune needs --init CHECKPOINT, the trained network to prune")
-    from fastseg_training.prune import prune  # an extra: torch-pruning
-
     return prune(model, config.prune, size)
 
 

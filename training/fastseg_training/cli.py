@@ -11,29 +11,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.bundle.reader import BundleError
 from rich.console import Console
 
 import fastseg
-from fastseg import open_network
-from fastseg.data import check_dataset, render_report
+from fastseg import CheckpointError, open_network
+from fastseg.data import DataError, check_dataset, render_report
 from fastseg.data.class_list import read_classes
-from fastseg.normalization import parse_normalization
-from fastseg.outputs import Reading
+from fastseg.normalization import NormalizationError, parse_normalization
+from fastseg.outputs import Reading, ReadingError
 from fastseg_training import cli_options as options
 from fastseg_training.build_network import choose_start
 from fastseg_training.build_trainer import build_trainer
-from fastseg_training.config import TrainConfig, dump_config, load_config
+from fastseg_training.config import ConfigError, TrainConfig, dump_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.evaluate import score_network
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
 from fastseg_training.run_folder import RunError
-from fastseg_training.trainer import TrainingStoppedError
+from fastseg_training.trainer import NonFiniteLossError, TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"
+MISTAKES = (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NonFiniteLossError,
+    NormalizationError,
+    OSError,
+    ReadingError,
+    RunError,
+    torch.OutOfMemoryError,
+)
 app = typer.Typer(add_completion=False, rich_markup_mode=None)  # markup eats "[base]"
 
 
@@ -228,13 +242,16 @@ def start_folder(folder: Path, config: TrainConfig) -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into one line on stderr and an exit code."""
+    """Turn the errors that a user can mend into one line on stderr and an exit code.
+
+    Anything else is a fault of ours and shows where it arose.
+    """
     try:
         yield
     except TrainingStoppedError as error:
         print(error, file=sys.stderr)
         sys.exit(130)
-    except (ValueError, RuntimeError, OSError) as error:
+    except MISTAKES as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -16,7 +16,8 @@ from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.usage import USAGES
 
-from fastseg.fastsegnet import STRIDE
+from fastseg.fastsegnet import LOGITS_STRIDE, STRIDE
+from fastseg.outputs import Reading
 from fastseg_training.augment import Augmentation
 from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
@@ -128,7 +129,7 @@ class TrainConfig:
     normalization: str = ""
     color: str = ""
     output_name: str = ""
-    threshold: float = 0.5
+    threshold: float = Reading.threshold
     seed: int = 0
     threads: int = 0
     device: str = "auto"
@@ -148,8 +149,10 @@ class TrainConfig:
         for name in ("usage", "teacher_usage"):
             if (value := getattr(self, name)) not in USAGES:
                 raise ConfigError(f"{name} is {value!r}; expected commercial or research")
-        if self.teacher_size:
-            parse_size(self.teacher_size)
+        for size in filter(None, (self.size, self.teacher_size)):
+            if min(parse_size(size)) < LOGITS_STRIDE:
+                raise ConfigError(f"{size} is too small; expected {LOGITS_STRIDE} pixels or more")
+        Reading(threshold=self.threshold)
         for name in NEED_TEACHER:
             if getattr(self, name) and not self.teacher:
                 raise ConfigError(f"--{option_name(name)} is given without --teacher NETWORK")

@@ -20,16 +20,26 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from fastseg_training.config import ConfigError
+
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALL = 3  # the one kernel size whose weight gradient is fast in bf16
 Pair = tuple[int, int]
 
 
 def choose_device(name: str) -> torch.device:
-    """Return a device; "auto" is the first GPU if there is one."""
+    """Return a device; "auto" is the first GPU if there is one.
+
+    Raises:
+        ConfigError: there is none of that name here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        why = str(error).partition("\n")[0]
+        raise ConfigError(f"no device {name!r} here: {why}; choose auto or cpu") from error
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
@@ -40,14 +50,14 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
         device: CPUs count with AVX512-BF16, GPUs from compute capability 8.0.
 
     Raises:
-        ValueError: an unknown name, or fp16 on a CPU.
+        ConfigError: an unknown name, or fp16 on a CPU.
     """
     if name == "auto":
         name = "bf16" if _has_bf16(device) else "fp32"
     if name not in PRECISIONS:
-        raise ValueError(f"precision is {name!r}; choose auto or one of {sorted(PRECISIONS)}")
+        raise ConfigError(f"precision is {name!r}; choose auto or one of {sorted(PRECISIONS)}")
     if name == "fp16" and device.type == "cpu":
-        raise ValueError("fp16 needs a GPU; on a CPU choose auto, bf16 or fp32")
+        raise ConfigError("fp16 needs a GPU; on a CPU choose auto, bf16 or fp32")
     return PRECISIONS[name]
 
 

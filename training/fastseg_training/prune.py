@@ -11,11 +11,7 @@ import copy
 import torch
 
 from fastseg import FastSegNet, profile
-
-try:
-    import torch_pruning
-except ImportError as error:
-    raise ImportError("--prune needs torch-pruning: pip install -e '.[prune]'") from error
+from fastseg_training.config import ConfigError
 
 WIDTH_MULTIPLE = 8  # the least that fp16 and int8 kernels pad to
 STEPS = 40  # from whole to MAX_RATIO; the finest step in which MACs can be met
@@ -34,10 +30,14 @@ def prune(model: FastSegNet, share: float, size: tuple[int, int]) -> FastSegNet:
         size: (width, height) that they are counted at.
 
     Raises:
-        ValueError: share is out of its range.
+        ConfigError: share is out of its range, or torch-pruning is missing.
     """
     if not 0 < share < 0.9:
-        raise ValueError(f"prune is {share}; expected the share of MACs to save, 0 to 0.9")
+        raise ConfigError(f"prune is {share}; expected the share of MACs to save, 0 to 0.9")
+    try:
+        import torch_pruning  # an extra
+    except ImportError as error:
+        raise ConfigError("--prune needs torch-pruning: pip install -e '.[prune]'") from error
     pruned = copy.deepcopy(model).cpu().eval()
     classifiers = [head[-1] for head in (pruned.head, *pruned.auxiliary_heads)]
     pruner = torch_pruning.pruner.BasePruner(

@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 from fastseg_runtime.arrays.shared_files import cache_folder, write_file
 
-from fastseg.data import Array
+from fastseg.data import Array, DataError
 from fastseg_training.augment import Variation
 from fastseg_training.progress import show_progress
 from fastseg_training.resident import MEMORY_SHARE, free_memory_bytes
@@ -112,8 +112,8 @@ class SoftLabels:
         """Return a soft label as stored, (h, w, K) uint8."""
         code_hwK = read_label(self.files[index])
         if code_hwK is None:
-            raise RuntimeError(
-                f"the soft label {self.files[index]} is gone or damaged; start the command again "
+            raise DataError(
+                f"{self.files[index]}: this soft label is gone or damaged; start the command again "
                 "(--resume) and it is made anew"
             )
         return code_hwK

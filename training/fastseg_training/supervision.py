@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastseg.fastsegnet import STRIDE, FastSegNet
-from fastseg.outputs import Reading
+from fastseg.outputs import Reading, ReadingError
 from fastseg.own_code import own_code
 
 AUXILIARY_STRIDE = 8
@@ -40,8 +40,8 @@ class AllHeads(nn.Module):
             output = self.model(image_N3HW)
         try:
             return self.reading.heads(output, image_N3HW)
-        except ValueError as error:
-            raise ValueError(f"the network {error}") from error
+        except ReadingError as error:
+            raise ReadingError(f"the network {error}") from error
 
 
 def pad_batch(image_N3HW: Tensor, label_NHW: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -64,8 +64,8 @@ def supervise(
     label_NHW: Tensor,
     criterion: nn.Module,
     step: int,
-    stride: int = 2,
-    auxiliary_weight: float = 0.4,
+    stride: int,
+    auxiliary_weight: float,
 ) -> Tensor:
     """Return the weighted sum of the losses of all heads.
 

@@ -1,4 +1,6 @@
-"""SegmentationTrainer: the training loop, one function to read from top to bottom.
+"""SegmentationTrainer: the training loop.
+
+train() is the loop; the methods below it are its steps, in the order in which it takes them.
 
 Shape letters: N batch, H and W pixels, K classes.
 """
@@ -18,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastseg.outputs import Reading
 from fastseg_training import distributed
+from fastseg_training.config import TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
 from fastseg_training.evaluate import Evaluation, evaluate, measure_latency_ms
 from fastseg_training.loader import Batch, StepLoader, check_pictures
@@ -36,9 +39,10 @@ from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.supervision import AllHeads, pad_batch, supervise
 
 LOG_EVERY_STEPS = 50
-SAVE_EVERY_S = 60.0
-EVALUATION_SHARE = 0.1  # of the time in a training by the clock
-SMOOTHING = 0.02  # of the loss that is shown
+SAVE_EVERY_S = 60.0  # what a crash may cost
+# Of the time in a training by the clock: a validation split may take longer than the minutes given.
+EVALUATION_SHARE = 0.1
+SMOOTHING = 0.02  # of the loss that is shown: about 50 batches, each of which is noise
 COUNTERS = ("step", "elapsed_s", "evaluation_s", "evaluations", "loss")
 
 
@@ -52,6 +56,8 @@ class TrainingStoppedError(RuntimeError):
 
 class SegmentationTrainer:
     """Trains a network and leaves the averaged weights in it.
+
+    `evaluation` is the last one, None before the first and without a val_loader.
 
     Args:
         model: image in, logits out; FastSegNet or any other.
@@ -75,7 +81,8 @@ class SegmentationTrainer:
         threshold: of the probability above which one logit means the second class.
 
     Raises:
-        ValueError: a threshold that is no probability.
+        ReadingError: a threshold that is no probability.
+        ConfigError: no such device or precision here.
     """
 
     def __init__(
@@ -84,8 +91,8 @@ class SegmentationTrainer:
         train_loader: Iterable[Any] | StepLoader,
         val_loader: Iterable[Any] | None,
         num_classes: int,
-        learning_rate: float = 1e-3,
-        num_epochs: float = 100,
+        learning_rate: float = TrainConfig.lr,
+        num_epochs: float = TrainConfig.epochs,
         *,
         minutes: float | None = None,
         recipe: Recipe | None = None,
@@ -122,6 +129,7 @@ class SegmentationTrainer:
         self.ema = ModelEMA(self.model, self.recipe.ema_decay)
         self.step, self.evaluations, self.loss = 0, 0, math.nan
         self.elapsed_s = self.evaluation_s = 0.0
+        self.evaluation: Evaluation | None = None
         self._looked_at_pictures = False
 
     def train(self) -> Evaluation | None:
@@ -154,7 +162,7 @@ class SegmentationTrainer:
                 self._set_learning_rate(progress)
                 loss = self._loss(batch)
                 gradient_norm = self._backward(loss)
-                self._check_finite(loss, gradient_norm, batch)
+                self._note_loss(self._finite(loss, gradient_norm, batch))
                 self._update_weights()
                 self.ema.update(self.step)
                 self.step += 1
@@ -251,7 +259,7 @@ class SegmentationTrainer:
         self.scaler.unscale_(self.optimizer)
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
 
-    def _check_finite(self, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
+    def _finite(self, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> float:
         value, norm = torch.stack([distributed.mean(loss), gradient_norm]).tolist()
         # Infinite gradients are how fp16's scaler finds its factor: it skips that step.
         if not math.isfinite(value) or not (math.isfinite(norm) or self.scaler.is_enabled()):
@@ -261,6 +269,9 @@ class SegmentationTrainer:
                 f"was made of\n{files}\nLook at these, or lower the learning rate; the last "
                 "checkpoint is good"
             )
+        return float(value)
+
+    def _note_loss(self, value: float) -> None:
         previous = value if math.isnan(self.loss) else self.loss
         self.loss = previous + SMOOTHING * (value - previous)
 
