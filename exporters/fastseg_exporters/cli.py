@@ -19,7 +19,7 @@ from fastseg_runtime.arrays.command import (
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.usage import COMMERCIAL
-from fastseg_targets.profile import (
+from fastseg_targets.target import (
     Target,
     load_target,
     parse_target,

@@ -27,7 +27,7 @@ from fastseg_runtime.bundle.writer import (
     write_bundle,
 )
 from fastseg_runtime.engines.engine import find_precision
-from fastseg_targets.profile import Target
+from fastseg_targets.target import Target
 
 from fastseg import FastSegNet, Network
 from fastseg.deploy import OutputKind

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
-from fastseg_targets.profile import Target
+from fastseg_targets.target import Target
 
 from fastseg_exporters.convert.exporter import Exporter, exporters, from_extra
 from fastseg_exporters.gate.compare import Comparison

@@ -15,7 +15,7 @@ from fastseg_exporters import cli
 from fastseg_runtime import masks
 from fastseg_runtime.cli.main import make_parser
 from fastseg_runtime.frames.session import RealtimeSegmentation
-from fastseg_targets.profile import select_targets
+from fastseg_targets.target import select_targets
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs/platforms"

@@ -23,7 +23,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.writer import write_bundle
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 from torch import nn
 
 from fastseg import Network, open_network

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fastseg_exporters.cli import main
-from fastseg_targets.profile import target_names
+from fastseg_targets.target import target_names
 
 from tests.doubles.tiny_onnx import tiny_onnx
 

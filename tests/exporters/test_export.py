@@ -17,7 +17,7 @@ from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 from fastseg_runtime.engines.backend_onnxruntime import describe
-from fastseg_targets.profile import Gate, load_target, parse_target
+from fastseg_targets.target import Gate, load_target, parse_target
 
 from fastseg import load_checkpoint, save_checkpoint
 from fastseg.data.camvid import CLASSES

@@ -21,7 +21,7 @@ from fastseg_runtime.bundle.manifest import (
     ModelInfo,
     OutputSpec,
 )
-from fastseg_targets.profile import load_target, target_names
+from fastseg_targets.target import load_target, target_names
 from rich.console import Console
 
 MANIFEST = Manifest(

@@ -8,7 +8,7 @@ from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 from fastseg_training import SegmentationTrainer
 from fastseg_training.build_network import start_from
 

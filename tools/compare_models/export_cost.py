@@ -11,7 +11,7 @@ from fastseg_exporters.convert.exporter import ConversionError, find_exporter
 from fastseg_exporters.convert.job import Job, run_job
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_runtime.bundle.palette import numbered_classes
-from fastseg_targets.profile import Target, load_target, target_names
+from fastseg_targets.target import Target, load_target, target_names
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 from fastseg.progress import show_progress

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_targets.profile import select_targets
+from fastseg_targets.target import select_targets
 from rich.console import Console
 
 log = Console(stderr=True, highlight=False)

@@ -22,7 +22,7 @@ from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify
 from fastseg_exporters.onnx.to_onnx import float_graph, save, take_bytes
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_targets.profile import select_targets
+from fastseg_targets.target import select_targets
 from rich.console import Console
 
 from fastseg import DeployGraph, FastSegNet

@@ -19,7 +19,7 @@ from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import verify
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 from rich.console import Console
 
 TARGETS = ("cpu-int8", "android-int8", "jetson-int8")

@@ -22,7 +22,7 @@ from fastseg_exporters.gate.proof import proving_backend
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_targets.profile import select_targets
+from fastseg_targets.target import select_targets
 
 from fastseg import CheckpointError
 from fastseg.data import open_dataset

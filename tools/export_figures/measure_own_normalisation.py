@@ -22,7 +22,7 @@ from fastseg_exporters.gate.verify import Verification, verify
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_runtime.bundle.writer import write_bundle
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 from torch import nn
 
 from fastseg import Network, open_network

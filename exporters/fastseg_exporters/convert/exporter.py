@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.engines.engine import ENGINES, Engine, engines, from_outside, load
-from fastseg_targets.profile import Target
+from fastseg_targets.target import Target
 
 from fastseg import DeployGraph, Network
 from fastseg.deploy import OutputKind

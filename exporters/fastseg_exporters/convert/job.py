@@ -21,7 +21,7 @@ from typing import Any
 
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
-from fastseg_targets.profile import Target
+from fastseg_targets.target import Target
 
 from fastseg.deploy import OutputKind
 from fastseg.own_code import describe_error, place_of

@@ -6,7 +6,7 @@ from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.writer import entry, files_of
 from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.device import load_device
-from fastseg_targets.profile import Target
+from fastseg_targets.target import Target
 
 from fastseg_exporters.convert.job import Converted
 

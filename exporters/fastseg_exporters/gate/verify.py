@@ -20,7 +20,7 @@ from fastseg_runtime.arrays.metrics import (
 )
 from fastseg_runtime.arrays.stats import bootstrap, interval95
 from fastseg_runtime.engines.engine import find_precision
-from fastseg_targets.profile import Gate
+from fastseg_targets.target import Gate
 
 from fastseg_exporters.gate.reference import VerificationSet
 

@@ -7,7 +7,7 @@ import pytest
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime.bundle.reader import open_bundle
-from fastseg_targets.profile import Target, load_target, parse_target
+from fastseg_targets.target import Target, load_target, parse_target
 
 DATA = "synthetic:size=96x64,train=2,val=2,test=2"
 

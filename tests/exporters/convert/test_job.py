@@ -9,7 +9,7 @@ import pytest
 from fastseg_exporters.convert.exporter import ConversionError
 from fastseg_exporters.convert.job import Converted, Job, run_job, run_variants
 from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_targets.profile import load_target, parse_target
+from fastseg_targets.target import load_target, parse_target
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("outside_packages")]
 

@@ -10,7 +10,7 @@ from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.compare import Comparison, compare_bundle
 from fastseg_exporters.tables import comparison_table, missing_lines
 from fastseg_runtime.bundle.writer import read_members, write_bundle
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 
 pytestmark = pytest.mark.slow
 DATA = "synthetic:size=96x64,train=4,val=3,test=2"

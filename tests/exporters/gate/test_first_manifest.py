@@ -13,7 +13,7 @@ from fastseg_exporters.gate.first_manifest import hard_images, selftest_scenes
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.reader import NATURAL_SCENES, open_bundle
 from fastseg_runtime.bundle.writer import entry, pack_selftests, read_members, write_bundle
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 
 DATA = "synthetic:size=96x64,train=4,val=4,test=2"
 

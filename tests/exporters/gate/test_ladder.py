@@ -9,7 +9,7 @@ from fastseg_exporters.convert.job import Converted, Job
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate.ladder import GateError, Tools, climb_down, rank_layers
 from fastseg_exporters.gate.verify import Verification
-from fastseg_targets.profile import parse_target
+from fastseg_targets.target import parse_target
 
 TARGET = parse_target(
     "t", 'description = "d"\nexporter = "onnx"\nladder = ["int8", "fp16"]\nextra = "onnx"'

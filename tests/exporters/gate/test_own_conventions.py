@@ -19,7 +19,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 from onnx import numpy_helper
 
 from fastseg import Network

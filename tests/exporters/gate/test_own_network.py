@@ -11,7 +11,7 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.reader import open_bundle
-from fastseg_targets.profile import load_target, target_names
+from fastseg_targets.target import load_target, target_names
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.data.camvid import CLASSES

@@ -12,7 +12,7 @@ from fastseg_exporters.gate.proof import Prover, proving_backend
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_runtime.bundle.manifest import Artifact, OutputSpec
 from fastseg_runtime.bundle.reader import BundleError
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 
 pytestmark = pytest.mark.slow
 DATA = "synthetic:size=96x64,train=2,val=2,test=1"

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from fastseg_exporters.gate.verify import Verification, bootstrap_drop, failures, selftest_failures
-from fastseg_targets.profile import Gate
+from fastseg_targets.target import Gate
 
 GOOD = Verification(
     runner="onnxruntime 1",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastseg_exporters.convert.job import Job, run_job
 from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_targets.profile import load_target, target_names
+from fastseg_targets.target import load_target, target_names
 
 pytestmark = pytest.mark.slow
 VARYING: set[str] = set()  # targets whose converter gives other bytes each time: none so far

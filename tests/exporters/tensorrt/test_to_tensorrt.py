@@ -26,7 +26,7 @@ from fastseg_runtime.engines.backend_onnxruntime import describe
 from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 from onnx import TensorProto, helper, numpy_helper
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network

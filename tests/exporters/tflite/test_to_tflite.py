@@ -23,7 +23,7 @@ from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.engines.backend import ModelSource
-from fastseg_targets.profile import load_target
+from fastseg_targets.target import load_target
 from torch import nn
 
 from fastseg import CheckpointInfo, FastSegNet, Network

@@ -8,7 +8,7 @@ from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.reader import BundleError, open_bundle
 from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.device import Device
-from fastseg_targets.profile import Target, load_target, target_names
+from fastseg_targets.target import Target, load_target, target_names
 
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.host.host import Watch

@@ -10,7 +10,7 @@ from typing import Any
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_targets.device import Device
-from fastseg_targets.profile import Target, load_target
+from fastseg_targets.target import Target, load_target
 
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.errors import UsageError

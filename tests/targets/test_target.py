@@ -1,7 +1,7 @@
 import pytest
 from fastseg_runtime.engines.precision import PRECISIONS
 from fastseg_targets.device import device_names
-from fastseg_targets.profile import (
+from fastseg_targets.target import (
     load_target,
     parse_target,
     select_targets,
