@@ -39,6 +39,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
 from fastseg.network import name_of
 from fastseg.normalization import parse_normalization
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.progress import ExportProgress
 from fastseg_exporters.convert.source import Calibration, NetworkSource, default_checkpoint
 from fastseg_exporters.export import Outcome, Plan, export_bundle
@@ -164,14 +165,16 @@ def _export(options: Options) -> int:
     targets = _targets(options.target or [DEFAULT_TARGET])
     source = options.source(options.network or _default_network())
     plan = Plan(
-        source=source,
+        recipe=Recipe(
+            source,
+            Calibration(options.calibration, options.calibration_images),
+            OUTPUTS[options.output],
+            options.mask_stride,
+        ),
         targets=tuple(targets),
         out=options.out or Path(f"{name_of(source.spec)}.fastseg"),
-        calibration=Calibration(options.calibration, options.calibration_images),
         verify_data=options.verify,
         verify_images=options.verify_images,
-        output=OUTPUTS[options.output],
-        mask_stride=options.mask_stride,
         strict=options.strict,
         resume=options.resume,
         force=options.force,

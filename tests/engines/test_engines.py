@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_exporters.convert.exporter import Request, load_exporter
-from fastseg_exporters.convert.job import Converted
-from fastseg_exporters.convert.source import Calibration
-from fastseg_exporters.gate.artifact_record import members, record
-from fastseg_exporters.gate.first_manifest import describe_network
+from fastseg_exporters.convert.child import Converted
+from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load_exporter
+from fastseg_exporters.convert.source import Calibration, NetworkSource
+from fastseg_exporters.gate.record import describe_network, members, record
 from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
@@ -68,11 +67,12 @@ class Case:
             target = load_target(name)
             precision, folder = target.ladder[0], self.folder / name
             folder.mkdir()
-            asked = dataclasses.replace(self.request, target=target, precision=precision, _made={})
+            conversion = Conversion(self.request.conversion.recipe, target, precision)
+            asked = Request(self.request.network, conversion)
             made = load_exporter(target.exporter)(asked, folder)
             converted = Converted(made, folder, 0.0, 0.0)
             own = members(target, converted)
-            artifacts.append(record(target, precision, converted, own))
+            artifacts.append(record(conversion, converted, own))
             files |= own
         manifest = describe_network(self.request.network, "engines", OutputSpec(), created="")
         write_bundle(path, dataclasses.replace(manifest, artifacts=tuple(artifacts)), files)
@@ -127,7 +127,8 @@ def case(
     network = with_classes(open_network(NETWORK, size=size), request.param)
     camvid = os.environ.get("FASTSEG_CAMVID")
     calibration = Calibration(camvid and f"camvid:{camvid}", count=8)
-    asked = Request(network, load_target("cpu-fp32"), "fp32", calibration)
+    recipe = Recipe(NetworkSource(NETWORK), calibration)
+    asked = Request(network, Conversion(recipe, load_target("cpu-fp32"), "fp32"))
     frames = frames_of(*size)
     folder = tmp_path_factory.mktemp("engines")
     return Case(folder, asked, tuple(frames), np.stack(list(frames.values())))

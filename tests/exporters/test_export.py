@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
@@ -29,9 +30,8 @@ MEASURED = ("latency_ms", "seconds", "conversion_seconds", "peak_memory_mb")
 
 
 def plan(source: NetworkSource, out: Path, **changes: Any) -> Plan:
-    return dataclasses.replace(
-        Plan(source, TARGETS[:1], out, Calibration(DATA, 4), DATA, 4), **changes
-    )
+    recipe = Recipe(source, Calibration(DATA, 4))
+    return dataclasses.replace(Plan(recipe, TARGETS[:1], out, DATA, 4), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,8 @@ def test_other_outputs_run_too(
     source: NetworkSource, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     path = tmp_path / "tiny.fastseg"
-    outcome = export_bundle(plan(source, path, **changes))
+    recipe = Recipe(source, Calibration(DATA, 4), **changes)
+    outcome = export_bundle(plan(source, path, recipe=recipe))
     assert outcome.failed == {}
     (artifact,) = outcome.manifest.artifacts
     # What a smaller mask costs is the network's own loss, and stands beside the artifact's.
@@ -217,7 +218,7 @@ def test_a_network_that_sees_one_class_is_said_to_be_hard_to_judge(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     told: list[str] = []
     blind = NetworkSource("blind_net:net", numbered_classes(3), None, (96, 64))
-    export_bundle(Plan(blind, (load_target("cpu-fp32"),), tmp_path / "blind.fastseg"), told.append)
+    export_bundle(Plan(Recipe(blind), TARGETS[:1], tmp_path / "blind.fastseg"), told.append)
     assert "cpu-fp32: PyTorch sees class_1 alone, so agreement says little" in told
 
 

@@ -5,7 +5,7 @@ import io
 
 import pytest
 from fastseg_exporters.convert.exporter import find_exporter
-from fastseg_exporters.gate.artifact_record import bounds_ms
+from fastseg_exporters.gate.record import bounds_ms
 from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,

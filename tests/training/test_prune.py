@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
@@ -116,7 +117,9 @@ def test_a_pruned_checkpoint_is_exported_verified_and_run_like_any_other(
     narrow: FastSegNet, classes: tuple[ClassInfo, ...], tmp_path: Path
 ) -> None:
     checkpoint = save(narrow, tmp_path / "narrow.safetensors", classes, pruned=True)
-    plan = Plan(NetworkSource(str(checkpoint)), (load_target("cpu-fp32"),), tmp_path / "n.fastseg")
+    plan = Plan(
+        Recipe(NetworkSource(str(checkpoint))), (load_target("cpu-fp32"),), tmp_path / "n.fastseg"
+    )
     outcome = export_bundle(plan)
     assert not outcome.failed
     (artifact,) = outcome.manifest.artifacts

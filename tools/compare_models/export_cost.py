@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastseg_exporters.convert.exporter import ConversionError, find_exporter
-from fastseg_exporters.convert.job import Job, run_job
+from fastseg_exporters.convert.child import convert
+from fastseg_exporters.convert.exporter import Conversion, ConversionError, Recipe, find_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_targets.target import Target, load_target, target_names
@@ -59,9 +59,9 @@ def _measure(
     info = CheckpointInfo(variant, numbered_classes(classes), width=size[0], height=size[1])
     save_checkpoint(path, FastSegNet(classes, variant).eval(), info)
     precision = target.ladder[0]
-    job = Job(NetworkSource(str(path)), target, precision, Calibration(count=IMAGES))
+    recipe = Recipe(NetworkSource(str(path)), Calibration(count=IMAGES))
     try:
-        made = run_job(job, folder, TIMEOUT_S)
+        (made,) = convert([Conversion(recipe, target, precision)], folder, TIMEOUT_S)
     except ConversionError as error:
         return ExportCost(variant, target.name, precision, float("nan"), float("nan"), str(error))
     return ExportCost(variant, target.name, precision, made.seconds, made.peak_memory_mb)

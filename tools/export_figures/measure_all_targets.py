@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_targets.target import select_targets
@@ -32,10 +33,9 @@ def main() -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(
-            NetworkSource(given.network),
+            Recipe(NetworkSource(given.network), Calibration(given.data)),
             targets,
             Path(folder) / "all.fastseg",
-            Calibration(given.data),
             given.data,
             given.images,
         )

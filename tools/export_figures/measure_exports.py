@@ -16,6 +16,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
@@ -34,7 +35,7 @@ log = Console(stderr=True, highlight=False)
 
 def export(source: NetworkSource, data: str, bundle: Path) -> str:
     """Export the targets, verified on 20 images, and return a line on what it took."""
-    plan = Plan(source, tuple(select_targets(TARGETS)), bundle, Calibration(data), data)
+    plan = Plan(Recipe(source, Calibration(data)), tuple(select_targets(TARGETS)), bundle, data)
     start = time.perf_counter()
     outcome = export_bundle(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
     seconds = time.perf_counter() - start

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
@@ -36,7 +37,7 @@ def measure(checkpoint: str, data: str, images: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         bundle = Path(name) / "int8.fastseg"
         targets = tuple(map(load_target, TARGETS))
-        plan = Plan(source, targets, bundle, Calibration(data), data)
+        plan = Plan(Recipe(source, Calibration(data)), targets, bundle, data)
         outcome = export_bundle(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
         if outcome.failed:
             raise SystemExit(f"export failed: {outcome.failed}")

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.gate.proof import proving_backend
+from fastseg_exporters.gate.workshop import proving_backend
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.metrics import Array
@@ -72,7 +73,9 @@ def measure(source: NetworkSource, targets: list[str], images: list[Array]) -> l
     assert source.size is not None
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "own.fastseg"
-        plan = Plan(source, tuple(select_targets(targets)), out, Calibration(None, 8), None, 4)
+        plan = Plan(
+            Recipe(source, Calibration(None, 8)), tuple(select_targets(targets)), out, None, 4
+        )
         try:
             outcome = export_bundle(plan)
         except (CheckpointError, ValueError) as error:

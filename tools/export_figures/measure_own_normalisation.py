@@ -12,11 +12,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from fastseg_exporters.convert.exporter import Request, load_exporter
-from fastseg_exporters.convert.job import Converted
-from fastseg_exporters.convert.source import Calibration
-from fastseg_exporters.gate.artifact_record import members, record
-from fastseg_exporters.gate.first_manifest import describe_network, now
+from fastseg_exporters.convert.child import Converted
+from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load_exporter
+from fastseg_exporters.convert.source import Calibration, NetworkSource
+from fastseg_exporters.gate.record import describe_network, members, now, record
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify
 from fastseg_runtime import RealtimeSegmentation
@@ -59,12 +58,14 @@ def measure(network: Network, target_name: str, data: str, images: int) -> Verif
     with tempfile.TemporaryDirectory() as folder:
         out, bundle = Path(folder) / "0", Path(folder) / "own.fastseg"
         out.mkdir()
-        request = Request(network, target, "int8", Calibration(data))
-        made = load_exporter(target.exporter)(request, out)
+        conversion = Conversion(
+            Recipe(NetworkSource(network.name), Calibration(data)), target, "int8"
+        )
+        made = load_exporter(target.exporter)(Request(network, conversion), out)
         converted = Converted(made, out, 0, 0)
         files = members(target, converted)
         manifest = describe_network(network, "own", OutputSpec(), now())
-        artifact = record(target, "int8", converted, files)
+        artifact = record(conversion, converted, files)
         manifest = type(manifest)(**{**vars(manifest), "artifacts": (artifact,)})
         write_bundle(bundle, manifest, dict(files))
         with RealtimeSegmentation(bundle, target=target_name, selftest=False) as session:

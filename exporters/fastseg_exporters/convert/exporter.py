@@ -11,20 +11,21 @@ capitals, from a module that imports no converter; or the function, of which not
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.engines.engine import ENGINES, Engine, engines, from_outside, load
 from fastseg_targets.target import Target
 
 from fastseg import DeployGraph, Network
 from fastseg.deploy import OutputKind
-from fastseg_exporters.convert.source import Calibration
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 
 ENTRY_POINTS = "fastseg.exporters"
 T = TypeVar("T")
@@ -35,33 +36,63 @@ class ConversionError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of an exporter.
+class Recipe:
+    """What is the same for every artifact of a network, as plain data.
 
     Attributes:
-        network: the network and its description; `network.info` has size and normalisation.
-        target: the target; `target.options` is the table for the exporter's own Options.
-        precision: a rung of target.ladder.
+        source: the network.
         calibration: images for int8.
         output: "classes" or "logits".
         mask_stride: 1, 2 or 4.
+        keep_norms: batch norms that are not to be folded.
+        network_sha256: of the weights, which a child process must find again; "": not checked.
+    """
+
+    source: NetworkSource
+    calibration: Calibration = field(default_factory=Calibration)
+    output: OutputKind = "classes"
+    mask_stride: int = 1
+    keep_norms: tuple[str, ...] = ()
+    network_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One artifact to make, as plain data.
+
+    Attributes:
+        recipe: the network, and what is made of it.
+        target: what for; `target.options` is the table for the exporter's own Options.
+        precision: a rung of target.ladder.
         keep_float: layers that int8 must leave in float, by the names that the exporter gave
             in ExportedArtifact.layers.
-        keep_norms: batch norms that are not to be folded.
+    """
+
+    recipe: Recipe
+    target: Target
+    precision: str
+    keep_float: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Name it in a message."""
+        return f"{self.target.name} in {self.precision}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an exporter is given: a conversion whose network is open.
+
+    Attributes:
+        network: the network and its description; `network.info` has size and normalisation.
+        conversion: what is to be made of it.
     """
 
     network: Network
-    target: Target
-    precision: str
-    calibration: Calibration
-    output: OutputKind = "classes"
-    mask_stride: int = 1
-    keep_float: tuple[str, ...] = ()
-    keep_norms: tuple[str, ...] = ()
+    conversion: Conversion
     _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
-        """Return what `make` gives, made once for all conversions of one job.
+        """Return what `make` gives, made once for all conversions of one child process.
 
         Layers are ranked by converting once for each: what does not depend on keep_float need
         not be made again. The caller must leave the thing as it is.
@@ -73,7 +104,13 @@ class Request:
 
     def graph(self) -> DeployGraph:
         """Return the deploy graph to convert, in eval mode."""
-        return self.network.graph(self.output, self.mask_stride, self.keep_norms)
+        recipe = self.conversion.recipe
+        return self.network.graph(recipe.output, recipe.mask_stride, recipe.keep_norms)
+
+    def images(self) -> Iterator[Array]:
+        """Yield calibration images, uint8 RGB (1, H, W, 3) of the network's size."""
+        info = self.network.info
+        return self.conversion.recipe.calibration.images(info.width, info.height)
 
 
 @dataclass(frozen=True)
@@ -86,7 +123,7 @@ class ExportedArtifact:
         io: what the file takes and gives, in the words of fastseg_runtime.engines.backend.
         requires: {"backend": name, "min_version": version}.
         toolchain: versions of what made it.
-        layers: quantized layers that Request.keep_float can name, in the order of the graph.
+        layers: quantized layers that Conversion.keep_float can name, in the order of the graph.
         extra: anything else worth keeping in the manifest.
         proof: the file to verify here in place of `entry`, where the device makes of `entry`
             what this file is already (fp16 by a flag); "": entry itself.
@@ -229,9 +266,9 @@ def load_exporter(name: str) -> Export:
     export: Export = load(exporter.location)
 
     def checked(request: Request, out_dir: Path) -> ExportedArtifact:
-        made = exporter.precisions
-        if made and request.precision not in made:
-            raise ValueError(f"the {name} exporter makes {made}, not {request.precision}")
+        made, asked = exporter.precisions, request.conversion.precision
+        if made and asked not in made:
+            raise ValueError(f"the {name} exporter makes {made}, not {asked}")
         return export(request, out_dir)
 
     return checked

@@ -75,10 +75,11 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         ConversionError: an operation that Core ML, or our interpreter of it, cannot take.
         ValueError: an option that does not exist.
     """
-    options = parse_options(Options, request.target)
+    asked = request.conversion
+    options = parse_options(Options, asked.target)
     graph = request.graph()
     traced = trace(graph)
-    model = compress(convert(traced, graph), request.precision, options, request.keep_float)
+    model = compress(convert(traced, graph), asked.precision, options, asked.keep_float)
     describe(model, package_text(request.network))
     save(model, out_dir / ENTRY)
     program = read_program(out_dir / ENTRY)

@@ -18,9 +18,9 @@ from fastseg_runtime.engines.selection import made_for
 from fastseg import Network
 from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import unseen_split, why_unusable
-from fastseg_exporters.gate.proof import proving_backend
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify
+from fastseg_exporters.gate.workshop import proving_backend
 
 TIMED_FRAMES, WARM_UP_FRAMES = 50, 5
 

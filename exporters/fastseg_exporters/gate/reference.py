@@ -1,14 +1,16 @@
-"""What PyTorch gives for the verification images: the truth that artifacts are held against."""
+"""What PyTorch gives: the truth that artifacts are held against, on data and in the self-test."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.arrays.metrics import Array, confusion_matrix, mean_iou
+from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
+from fastseg_runtime.bundle.reader import NATURAL_SCENES
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.frame_runner import FrameRunner
 from torch import Tensor
@@ -16,6 +18,13 @@ from torch import Tensor
 from fastseg import Network
 from fastseg.data import Dataset, open_dataset
 from fastseg_exporters.convert.progress import Progressing, silent
+
+# Levels to choose from. On a plain picture all pixels may change their class at once where two are
+# nearly as likely, by rounding alone; so a level is taken whose neighbour has the same classes.
+DARK, BRIGHT = (0, 6, 12, 18), (255, 249, 243, 237)
+# Of the tile of noise: few rows, since deflate looks back 32 kB, and sides that no stride divides.
+NOISE_PX = (7, 61)
+MOSAIC_PX = 16  # side of a field: two cells of the network's 1/8, so that each has a border
 
 
 @dataclass(frozen=True)
@@ -155,3 +164,42 @@ class VerificationSet:
         references = self.references()
         for (image_HW3, label_HW), reference_HW in zip(self._images(), references, strict=True):
             yield Scene(image_HW3, label_HW if self.labelled else None, reference_HW)
+
+
+def selftest_scenes(network: Network, runner: FrameRunner) -> list[tuple[Array, Array]]:
+    """Return scenes of the network's size with PyTorch's class maps: generated ones, then hard."""
+    info = network.info
+    dataset = open_dataset(f"synthetic:{info.width}x{info.height}", "test")
+    images = [dataset[index].image_HW3 for index in range(NATURAL_SCENES)]
+    levels = [_steadiest(levels, info.width, info.height, runner) for levels in (DARK, BRIGHT)]
+    images += hard_images(info.width, info.height, levels)
+    return [(image_HW3, runner.infer_new(image_HW3)) for image_HW3 in images]
+
+
+def hard_images(width: int, height: int, levels: Sequence[int]) -> list[Array]:
+    """Return pictures that no camera gives on a good day, (H, W, 3) uint8: plain, noise, mosaic.
+
+    Engines have failed on pictures without any border between classes and on bright ones, with
+    nothing wrong on streets. Tiles keep them small: four add 20 to 45 kB to a bundle.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        levels: of the plain ones, 0 to 255.
+    """
+    generator = np.random.default_rng(0)
+    noise_hw3 = generator.integers(0, 256, (*NOISE_PX, 3), np.uint8)
+    colors_hw3 = generator.integers(0, 256, (4, 4, 3), np.uint8)
+    mosaic_hw3 = colors_hw3.repeat(MOSAIC_PX, axis=0).repeat(MOSAIC_PX, axis=1)
+    tiles = [np.full((1, 1, 3), level, np.uint8) for level in levels]
+    rows, columns = np.arange(height), np.arange(width)
+    return [
+        tile_hw3[rows[:, None] % tile_hw3.shape[0], columns % tile_hw3.shape[1]]
+        for tile_hw3 in (*tiles, noise_hw3, mosaic_hw3)
+    ]
+
+
+def _steadiest(levels: Sequence[int], width: int, height: int, runner: FrameRunner) -> int:
+    """Return the level of a plain picture whose class map changes least towards the next level."""
+    maps = [runner.infer_new(np.full((height, width, 3), level, np.uint8)) for level in levels]
+    return levels[int(np.argmax([agreement(one, other) for one, other in pairwise(maps)]))]

@@ -1,14 +1,12 @@
 """TensorRTOptimizer: an ONNX file to an engine file, on the machine that will run it."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import onnx
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.bundle.named_files import check_onnx
-from fastseg_runtime.engines.tensorrt.platform import probe_release
 from onnx import TensorProto
 
 
@@ -29,7 +27,9 @@ class TensorRTOptimizer:
     def __init__(self, onnx_path: str | Path) -> None:
         self.onnx_path = Path(onnx_path)
         if not self.onnx_path.is_file():
-            raise FileNotFoundError(f"no ONNX file {self.onnx_path}")
+            raise FileNotFoundError(
+                f"no ONNX file {self.onnx_path}; name the model to build an engine of"
+            )
 
     def build_engine(self, path: str | Path, precision: str = "fp16") -> dict[str, Any]:
         """Build, write the engine to path, and its build record to path.json.
@@ -47,18 +47,18 @@ class TensorRTOptimizer:
             TensorRTError: the build failed; the message says why and what to do.
             CudaError: no GPU, no driver or no memory.
         """
-        backend = import_module("fastseg_runtime.engines.tensorrt.backend_tensorrt")
-        strongly_typed = probe_release(backend.tensorrt).strongly_typed
+        # Here, not above: the class itself needs no TensorRT, and JetPack has no onnxsim.
+        from fastseg_runtime.engines.tensorrt import backend_tensorrt
+
         model = _whole(self.onnx_path)
-        if strongly_typed and precision == "fp16":
+        if backend_tensorrt.is_strongly_typed() and precision == "fp16":
             model = _in_half_precision(model)
-        built = backend.build_here(model, precision)
+        built = backend_tensorrt.build_here(model, precision)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, built.plan)
         write_file(Path(f"{path}.json"), (json.dumps(built.record, indent=1) + "\n").encode())
-        record: dict[str, Any] = built.record
-        return record
+        return built.record
 
 
 def _whole(path: Path) -> bytes:
@@ -76,6 +76,7 @@ def _in_half_precision(model: bytes) -> bytes:
     graph = onnx.load_from_string(model)
     if any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.graph.initializer):
         return model
-    to_half = import_module("fastseg_exporters.tensorrt.to_tensorrt").to_half
+    from fastseg_exporters.tensorrt.to_tensorrt import to_half  # needs what exports to ONNX
+
     converted: bytes = to_half(graph).SerializeToString()
     return converted

@@ -19,7 +19,7 @@ from fastseg import DeployGraph, Network
 from fastseg.own_code import place_of
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.convert.trace import describe_step, first_value_read
-from fastseg_exporters.gate.first_manifest import describe_network
+from fastseg_exporters.gate.record import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
 
@@ -44,15 +44,16 @@ class Options:
 
 def export(request: Request, out_dir: Path) -> ExportedArtifact:
     """Write model.onnx in fp32, int8 or with int8 weights."""
-    parse_options(Options, request.target)
+    asked = request.conversion
+    parse_options(Options, asked.target)
     graph = request.graph()
     model = request.once("float graph", lambda: float_graph(graph))
     layers: tuple[str, ...] = ()
-    if request.precision == "int8":
+    if asked.precision == "int8":
         layers = to_onnx_int8.convolutions(model)
-        images = request.calibration.images(graph.width, graph.height)
-        model = to_onnx_int8.quantize(model, images, graph.mean, graph.std, request.keep_float)
-    elif request.precision == "int8-weights":
+        images = request.images()
+        model = to_onnx_int8.quantize(model, images, graph.mean, graph.std, asked.keep_float)
+    elif asked.precision == "int8-weights":
         model = to_onnx_int8.quantize_weights(model)
     model = take_bytes(model, graph)
     describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))

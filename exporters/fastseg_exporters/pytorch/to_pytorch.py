@@ -21,11 +21,12 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     Raises:
         ValueError: a network of one's own; its code cannot go into a bundle.
     """
-    parse_options(Options, request.target)
+    asked = request.conversion
+    parse_options(Options, asked.target)
     model = request.network.model
     if not isinstance(model, FastSegNet):
         raise ValueError(
-            f"target {request.target.name} holds weights of FastSegNet alone; the code of "
+            f"target {asked.target.name} holds weights of FastSegNet alone; the code of "
             f"{request.network.info.variant} cannot go into a bundle"
         )
     save_checkpoint(out_dir / "model.safetensors", model, request.network.info)
@@ -33,7 +34,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     return ExportedArtifact(
         format="pytorch",
         entry="model.safetensors",
-        io={"image": "uint8 NHWC", request.output: "uint8"},
+        io={"image": "uint8 NHWC", asked.recipe.output: "uint8"},
         requires=ENGINES["pytorch"].requirement,
         toolchain=versions("torch", "safetensors"),
     )

@@ -65,16 +65,17 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     Raises:
         ValueError: an operation that ONNX lacks.
     """
-    parse_options(Options, request.target)
+    asked = request.conversion
+    parse_options(Options, asked.target)
     graph = request.graph()
     model = request.once("float graph", lambda: tensorrt_onnx(graph))
     layers: tuple[str, ...] = ()
-    if request.precision == "int8":
+    if asked.precision == "int8":
         layers = quantizable(model)
-        images = request.calibration.images(graph.width, graph.height)
-        model = quantize(model, images, graph.mean, graph.std, request.keep_float)
+        images = request.images()
+        model = quantize(model, images, graph.mean, graph.std, asked.keep_float)
     files = {ENTRY: model}
-    if request.precision == "fp16":
+    if asked.precision == "fp16":
         files[TYPED] = to_half(model)
     for name, made in files.items():
         describe(made, request.network, OutputSpec(graph.output, graph.mask_stride))
@@ -86,8 +87,8 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         io={"image": "uint8 NHWC", graph.output: output},
         requires=ENGINES["tensorrt"].requirement,
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
-        layers=tuple(name for name in layers if name not in request.keep_float),
-        proof=TYPED if request.precision == "fp16" else "",
+        layers=tuple(name for name in layers if name not in asked.keep_float),
+        proof=TYPED if asked.precision == "fp16" else "",
     )
 
 

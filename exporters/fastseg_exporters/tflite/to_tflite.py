@@ -74,21 +74,22 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         ConversionError: an operation that TFLite lacks, with the module it came from.
         ValueError: a precision or an option that does not exist.
     """
-    options = parse_options(Options, request.target)
-    if options.gpu_delegate and request.precision == "int8":
+    asked = request.conversion
+    options = parse_options(Options, asked.target)
+    if options.gpu_delegate and asked.precision == "int8":
         raise ValueError("gpu_delegate is for float files; take int8 out of the target's ladder")
     graph = request.graph()
     if options.gpu_delegate:
         graph.output = "logits"
-    image = image_type(request.precision, options)
+    image = image_type(asked.precision, options)
     model = request.once("float file", lambda: convert(graph, image.startswith("uint8")))
     layers: tuple[str, ...] = ()
-    if request.precision == "fp16":
+    if asked.precision == "fp16":
         model = halve_weights(model)
-    elif request.precision == "int8":
+    elif asked.precision == "int8":
         layers = layer_names(model)
-        images = request.calibration.images(graph.width, graph.height)
-        model = quantize(model, graph, images, request.keep_float)
+        images = request.images()
+        model = quantize(model, graph, images, asked.keep_float)
     (out_dir / ENTRY).write_bytes(model)
     output = "uint8" if graph.output == "classes" else "float32 NHWC"
     return ExportedArtifact(
@@ -98,11 +99,11 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         requires={
             **ENGINES["litert"].requirement,
             "min_tflite_runtime": (
-                MIN_TFLITE_RUNTIME_INT8 if request.precision == "int8" else MIN_TFLITE_RUNTIME
+                MIN_TFLITE_RUNTIME_INT8 if asked.precision == "int8" else MIN_TFLITE_RUNTIME
             ),
         },
         toolchain=versions("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
-        layers=tuple(name for name in layers if name not in request.keep_float),
+        layers=tuple(name for name in layers if name not in asked.keep_float),
     )
 
 

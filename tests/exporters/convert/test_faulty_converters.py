@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime.bundle.reader import open_bundle
@@ -30,7 +31,7 @@ def test_converters_that_go_wrong_stop_no_other_and_leave_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setenv("TMPDIR", str(temporary))
     targets = (*map(faulty, ("crash", "flood", "exit-quietly")), load_target("cpu-fp32"))
-    plan = Plan(source, targets, here / "tiny.fastseg", Calibration(DATA, 2), DATA, 2)
+    plan = Plan(Recipe(source, Calibration(DATA, 2)), targets, here / "tiny.fastseg", DATA, 2)
     outcome = export_bundle(plan)
     assert set(outcome.failed) == {"board-crash", "board-flood", "board-exit-quietly"}
     with open_bundle(plan.out) as bundle:

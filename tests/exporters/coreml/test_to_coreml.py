@@ -18,12 +18,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastseg_exporters.convert.exporter import (
+    Conversion,
     ConversionError,
     ExportedArtifact,
+    Recipe,
     Request,
     load_exporter,
 )
-from fastseg_exporters.convert.source import Calibration
+from fastseg_exporters.convert.source import NetworkSource
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.palette import numbered_classes
@@ -130,12 +132,19 @@ def request(
         data_licence="none needed",
     )
     network = Network(model, info, "street", hash_weights(model.state_dict()))
-    return Request(network, load_target(target), precision, Calibration(), **changes)
+    recipe = Recipe(NetworkSource("street"), **changes)
+    return Request(network, Conversion(recipe, load_target(target), precision))
+
+
+def keeping(asked: Request, layers: tuple[str, ...]) -> Request:
+    conversion = dataclasses.replace(asked.conversion, keep_float=layers)
+    return dataclasses.replace(asked, conversion=conversion)
 
 
 def with_palette(asked: Request, bits: int) -> Request:
-    target = dataclasses.replace(asked.target, options={"palette_bits": bits})
-    return dataclasses.replace(asked, target=target)
+    target = dataclasses.replace(asked.conversion.target, options={"palette_bits": bits})
+    conversion = dataclasses.replace(asked.conversion, target=target)
+    return dataclasses.replace(asked, conversion=conversion)
 
 
 def infer(exported: ExportedArtifact, folder: Path, images: list[Any]) -> list[Any]:
@@ -275,7 +284,7 @@ def test_layers_can_be_kept_out_of_int8(trained: FastSegNet, tmp_path: Path) -> 
     asked = request(trained, precision="int8-weights", target="ios-int8")
     layers = to_coreml.export(asked, tmp_path / "all").layers
     kept = (layers[0], layers[-1])
-    fewer = to_coreml.export(dataclasses.replace(asked, keep_float=kept), tmp_path / "fewer")
+    fewer = to_coreml.export(keeping(asked, kept), tmp_path / "fewer")
     assert fewer.layers == layers[1:-1]
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.compare import Comparison, compare_bundle
@@ -21,7 +22,9 @@ TARGETS = tuple(map(load_target, ("cpu-int8-weights", "cpu-fp32", "jetson-fp16",
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle with four targets, and a fifth in a format that nothing here opens."""
     path = tmp_path_factory.mktemp("compare") / "tiny.fastseg"
-    plan = Plan(NetworkSource(str(checkpoint)), TARGETS, path, Calibration(DATA, 2), DATA, 3)
+    plan = Plan(
+        Recipe(NetworkSource(str(checkpoint)), Calibration(DATA, 2)), TARGETS, path, DATA, 3
+    )
     assert export_bundle(plan).failed == {}
     manifest, members = read_members(path)
     strange = dataclasses.replace(

@@ -1,6 +1,5 @@
 """What a network of one's own takes and gives, in every format: its own class map comes out."""
 
-import dataclasses
 from pathlib import Path
 
 import cv2
@@ -9,11 +8,11 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.exporter import Request, load_exporter
+from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.compare import compare_bundle
-from fastseg_exporters.gate.proof import proving_backend
+from fastseg_exporters.gate.workshop import proving_backend
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
@@ -103,10 +102,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def plan(source: NetworkSource, targets: tuple[str, ...]) -> Plan:
+def plan(source: NetworkSource, targets: tuple[str, ...], mask_stride: int = 1) -> Plan:
     data = f"synthetic:size={SIZE[0]}x{SIZE[1]},train=4,val=2,test=2"
     chosen = tuple(map(load_target, targets))
-    return Plan(source, chosen, Path("own.fastseg"), Calibration(data, 4), verify_images=2)
+    recipe = Recipe(source, Calibration(data, 4), mask_stride=mask_stride)
+    return Plan(recipe, chosen, Path("own.fastseg"), verify_images=2)
 
 
 def own_class_map(network: Network, image_HW3: Array) -> Array:
@@ -138,8 +138,7 @@ def test_every_format_gives_the_modules_own_class_map(kind: str) -> None:
 @pytest.mark.parametrize("mask_stride", [2, 4])
 def test_a_smaller_mask_is_held_against_the_modules_own_smaller_mask(mask_stride: int) -> None:
     source, targets = NETWORKS["unit"], ("cpu-fp32", "jetson-fp16")
-    asked = dataclasses.replace(plan(source, targets), mask_stride=mask_stride)
-    outcome = export_bundle(asked)
+    outcome = export_bundle(plan(source, targets, mask_stride))
     assert outcome.failed == {}
     for artifact in outcome.manifest.artifacts:
         assert (artifact.verification or {})["agreement"] >= 0.999, artifact.target
@@ -190,9 +189,10 @@ def test_int8_that_was_calibrated_on_grey_still_knows_black_and_white(
     (folder / "grey").mkdir()
     for shade in (118, 138):
         cv2.imwrite(f"grey/{shade}.png", np.full((SIZE[1], SIZE[0], 3), shade, np.uint8))
-    network, chosen = NETWORKS["imagenet"].open(), load_target(target)
-    export = load_exporter(chosen.exporter)
-    made = export(Request(network, chosen, "int8", Calibration("grey", 2)), folder)
+    source, chosen = NETWORKS["imagenet"], load_target(target)
+    network, export = source.open(), load_exporter(chosen.exporter)
+    conversion = Conversion(Recipe(source, Calibration("grey", 2)), chosen, "int8")
+    made = export(Request(network, conversion), folder)
     model = onnx.load(folder / made.entry)
     values = {x.name: numpy_helper.to_array(x) for x in model.graph.initializer}
     (quantizer,) = (n for n in model.graph.node if n.input[0] == "/core/enter/Conv_output_0")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
@@ -90,10 +91,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan(spec: str, weights: str | None, folder: Path, targets: list[str]) -> Plan:
     return Plan(
-        NetworkSource(spec, CLASSES, weights, SIZE),
+        Recipe(NetworkSource(spec, CLASSES, weights, SIZE), Calibration(DATA, 4)),
         tuple(map(load_target, targets)),
         folder / "own.fastseg",
-        Calibration(DATA, 4),
         DATA,
         verify_images=2,
     )

@@ -1,11 +1,11 @@
 """Same inputs, same bytes: each target converted twice, in processes of their own."""
 
 import hashlib
-import tempfile
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.job import Job, run_job
+from fastseg_exporters.convert.child import convert
+from fastseg_exporters.convert.exporter import Conversion, Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_targets.target import load_target, target_names
 
@@ -19,15 +19,15 @@ def test_a_target_converted_twice_is_the_same_bytes(
     name: str, source: NetworkSource, tmp_path: Path
 ) -> None:
     target = load_target(name)
-    job = Job(source, target, target.ladder[0], DATA)
-    first, second = (hashes(job, tmp_path) for _ in range(2))
+    conversion = Conversion(Recipe(source, DATA), target, target.ladder[0])
+    first, second = (hashes(conversion, tmp_path) for _ in range(2))
     assert first
     assert (first == second) == (name not in VARYING)
 
 
-def hashes(job: Job, folder: Path) -> dict[str, str]:
+def hashes(conversion: Conversion, folder: Path) -> dict[str, str]:
     """Return name -> SHA-256 for every file of an artifact."""
-    converted = run_job(job, Path(tempfile.mkdtemp(dir=folder)), timeout_s=900)
+    (converted,) = convert([conversion], folder, timeout_s=900)
     return {
         str(file.relative_to(converted.folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(converted.folder.rglob("*"))

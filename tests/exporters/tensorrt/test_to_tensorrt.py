@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from fastseg_exporters.convert.exporter import Request, load_exporter
-from fastseg_exporters.convert.source import Calibration
+from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load_exporter
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.onnx.to_onnx import to_onnx
 from fastseg_exporters.tensorrt.to_tensorrt import (
     export,
@@ -44,14 +44,15 @@ def make_graph(variant: str = "nano", **options: Any) -> DeployGraph:
     return DeployGraph(FastSegNet(CLASSES, variant), WIDTH, HEIGHT, **options).eval()
 
 
-def make_request(target: str) -> Request:
+def make_request(target: str, precision: str = "", images: str = "no images") -> Request:
     """Return what the command would ask of the exporter."""
     torch.manual_seed(0)
     classes = tuple(ClassInfo(f"class {index}", (index, 0, 0)) for index in range(CLASSES))
     info = CheckpointInfo("nano", classes, width=WIDTH, height=HEIGHT)
     network = Network(FastSegNet(CLASSES, "nano").eval(), info, "nano", "0" * 64)
     profile = load_target(target)
-    return Request(network, profile, profile.ladder[0], Calibration("no images are needed"))
+    recipe = Recipe(NetworkSource("nano"), Calibration(images, count=2))
+    return Request(network, Conversion(recipe, profile, precision or profile.ladder[0]))
 
 
 def make_images(count: int = 4) -> Iterator[Any]:
@@ -301,21 +302,20 @@ def test_int8_ships_one_graph_for_every_release_and_names_its_layers(tmp_path: P
     out_dir.mkdir()
     for index, image in enumerate(make_images(2)):
         cv2.imwrite(str(images / f"{index}.png"), image[0])
-    request = dataclasses.replace(
-        make_request("jetson-int8"), calibration=Calibration(str(images), count=2)
-    )
+    request = make_request("jetson-int8", images=str(images))
     artifact = export(request, out_dir)
     assert [path.name for path in out_dir.iterdir()] == ["model.onnx"]
     model = onnx.load(out_dir / "model.onnx")
     assert find_violations(model, 8) == []
     assert set(artifact.layers) < {node.name for node in model.graph.node}
     kept = artifact.layers[-1]
-    again = export(dataclasses.replace(request, keep_float=(kept,)), out_dir)
+    conversion = dataclasses.replace(request.conversion, keep_float=(kept,))
+    again = export(dataclasses.replace(request, conversion=conversion), out_dir)
     assert again.layers == artifact.layers[:-1]
 
 
 def test_other_precisions_are_refused(tmp_path: Path) -> None:
-    request = dataclasses.replace(make_request("jetson-fp16"), precision="palettized")
+    request = make_request("jetson-fp16", "palettized")
     with pytest.raises(ValueError, match=r"makes \('fp32', 'fp16', 'int8'\), not palettized"):
         load_exporter("tensorrt")(request, tmp_path)
 

@@ -13,12 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastseg_exporters.convert.exporter import (
+    Conversion,
     ConversionError,
     ExportedArtifact,
+    Recipe,
     Request,
     load_exporter,
 )
-from fastseg_exporters.convert.source import Calibration
+from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_runtime.arrays.metrics import agreement
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.palette import numbered_classes
@@ -106,7 +108,13 @@ def request(
     target = load_target(TARGETS.get(precision, "android-fp32"))
     if options is not None:
         target = dataclasses.replace(target, options=options)
-    return Request(network, target, precision, Calibration(count=8), **changes)
+    recipe = Recipe(NetworkSource("street"), Calibration(count=8), **changes)
+    return Request(network, Conversion(recipe, target, precision))
+
+
+def keeping(asked: Request, layers: tuple[str, ...]) -> Request:
+    conversion = dataclasses.replace(asked.conversion, keep_float=layers)
+    return dataclasses.replace(asked, conversion=conversion)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -251,7 +259,7 @@ def test_layers_can_be_kept_in_float(tmp_path: Path) -> None:
     asked = request(small_network(), "int8", output="logits")
     whole = export(asked, tmp_path / "int8")
     *others, kept = whole.artifact.layers
-    mixed = export(dataclasses.replace(asked, keep_float=(kept,)), tmp_path / "mixed")
+    mixed = export(keeping(asked, (kept,)), tmp_path / "mixed")
     assert mixed.artifact.layers == tuple(others)
     assert whole.types()[kept] == np.int8
     assert mixed.types()[kept] == np.float32

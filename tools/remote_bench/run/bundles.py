@@ -99,9 +99,10 @@ def export(source: "NetworkSource", target: Target, bundle: Path, watch: Watch) 
     Raises:
         BenchError: the export failed; the message says why.
     """
+    from fastseg_exporters.convert.exporter import Recipe
     from fastseg_exporters.export import Plan, export_bundle
 
-    plan = Plan(source=source, targets=(target,), out=bundle, force=True)
+    plan = Plan(Recipe(source), (target,), bundle, force=True)
     try:
         outcome = export_bundle(plan, watch.note)
     except ValueError as error:  # the network's, the data's, or of both together

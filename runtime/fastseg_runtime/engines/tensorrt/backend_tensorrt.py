@@ -16,7 +16,7 @@ from fastseg_runtime.engines.tensorrt.builder import BuildRequest, BuiltEngine, 
 from fastseg_runtime.engines.tensorrt.cache import EngineCache, engine_key
 from fastseg_runtime.engines.tensorrt.cuda import current_device, open_cuda, refuse_foreign_context
 from fastseg_runtime.engines.tensorrt.engine import Engine, EngineSource
-from fastseg_runtime.engines.tensorrt.platform import describe_platform
+from fastseg_runtime.engines.tensorrt.platform import describe_platform, probe_release
 from fastseg_runtime.engines.tensorrt.progress import ProgressPrinter
 from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
 
@@ -120,6 +120,11 @@ def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine
         built = build_engine(tensorrt, cuda, request, progress)
     cache.store_timing_cache(key, built.timing_cache)
     return built
+
+
+def is_strongly_typed() -> bool:
+    """Return whether the TensorRT here takes the precision from the graph."""
+    return probe_release(tensorrt).strongly_typed
 
 
 def device_index(device: str) -> int:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
-from fastseg_exporters.gate.first_manifest import hard_images, selftest_scenes
+from fastseg_exporters.gate.reference import hard_images, selftest_scenes
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.reader import NATURAL_SCENES, open_bundle
 from fastseg_runtime.bundle.writer import entry, pack_selftests, read_members, write_bundle
@@ -55,7 +56,7 @@ def test_each_scene_has_an_agreement_of_its_own_and_older_bundles_keep_their_sce
     source: NetworkSource, tmp_path: Path
 ) -> None:
     path = tmp_path / "tiny.fastseg"
-    plan = Plan(source, (load_target("cpu-fp32"),), path, Calibration(DATA, 4), DATA, 2)
+    plan = Plan(Recipe(source, Calibration(DATA, 4)), (load_target("cpu-fp32"),), path, DATA, 2)
     assert export_bundle(plan).failed == {}
     manifest, contents = read_members(path)
     assert len(manifest.selftest) == NATURAL_SCENES + 4

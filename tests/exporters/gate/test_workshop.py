@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.job import Job, run_job
+from fastseg_exporters.convert.exporter import Conversion, Recipe
 from fastseg_exporters.convert.progress import silent
-from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_exporters.gate.first_manifest import describe_network, selftest_scenes
-from fastseg_exporters.gate.proof import Prover, proving_backend
-from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
+from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.gate.record import describe_network
+from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner, selftest_scenes
+from fastseg_exporters.gate.workshop import Workshop, proving_backend
 from fastseg_runtime.bundle.manifest import Artifact, OutputSpec
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_targets.target import load_target
@@ -26,17 +26,19 @@ def test_fp16_for_tensorrt_is_proven_on_the_graph_in_fp16(
     scenes = VerificationSet(DATA, 2, runner.infer_new, len(network.info.classes))
     manifest = describe_network(network, "tiny", OutputSpec(), created="")
     selftests = selftest_scenes(network, runner)
-    prover = Prover(manifest, scenes, scenes, selftests, tmp_path, silent)
-    job = Job(source, load_target("jetson-fp16"), "fp16", Calibration())
-    (tmp_path / "job").mkdir()
-    converted = run_job(job, tmp_path / "job", timeout_s=600)
+    recipe, told = Recipe(source), list[str]()
+    workshop = Workshop(
+        recipe, manifest, scenes, scenes, selftests, tmp_path, 600, told.append, silent
+    )
+    fp16 = Conversion(recipe, load_target("jetson-fp16"), "fp16")
+    converted = workshop.convert(fp16)
 
-    assert prover.verify(job, converted).agreement >= 0.97
-    assert 0.5 < prover.likeness(job, converted) <= 1.0
+    assert workshop.verify(fp16, converted).agreement >= 0.97
+    assert 0.5 < workshop.likeness(fp16, converted) <= 1.0
 
     (converted.folder / "model-typed.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleError, match="model-typed.onnx is damaged"):
-        prover.verify(job, converted)
+        workshop.verify(fp16, converted)
 
 
 @pytest.mark.parametrize(

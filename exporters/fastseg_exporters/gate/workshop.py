@@ -1,0 +1,204 @@
+"""Where artifacts are made and judged: converted in a child process, then run as devices do.
+
+An artifact is judged in a bundle, through the runtime, on what its device will compute.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.arrays.image import resize_bilinear
+from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
+from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.bundle.writer import write_bundle
+from fastseg_runtime.engines.engine import engines
+from fastseg_runtime.engines.frame_runner import FrameRunner
+from fastseg_runtime.engines.selection import made_for
+from fastseg_targets.target import Target
+
+from fastseg import Network
+from fastseg_exporters.convert.child import Converted, convert
+from fastseg_exporters.convert.exporter import Conversion, Recipe, exporters
+from fastseg_exporters.convert.progress import Progressing
+from fastseg_exporters.convert.source import unseen_split
+from fastseg_exporters.gate.graph_check import check_graph
+from fastseg_exporters.gate.record import members, record
+from fastseg_exporters.gate.reference import VerificationSet, smaller_mask_cost
+from fastseg_exporters.gate.verify import Verification, verify
+
+FEW_SCENES = 8  # to rank layers on: as many artifacts as there are layers are run on each
+CHECKED_FRAMES = 3  # to compare the graph with the network on, beside the self-test's hard ones
+# To find ranges on while layers are ranked, the same for all of them: what more images would
+# change, they would change for each, and a network has sixty layers to convert once.
+RANKING_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the ladder is given: it converts, verifies and compares.
+
+    Attributes:
+        recipe: what all artifacts have in common.
+        manifest: of the bundle that they may join.
+        scenes: to verify on.
+        few_scenes: to compare candidates on, quickly.
+        selftests: the bundle's self-test: images (H, W, 3) and PyTorch's classes (H, W).
+        folder: for what is converted, and a trial bundle.
+        timeout_s: for each conversion.
+        tell: told what happens, one line at a time.
+        progress: told how far each step is.
+    """
+
+    recipe: Recipe
+    manifest: Manifest
+    scenes: VerificationSet
+    few_scenes: VerificationSet
+    selftests: list[tuple[Array, Array]]
+    folder: Path
+    timeout_s: float
+    tell: Callable[[str], None]
+    progress: Progressing
+
+    def convert(self, conversion: Conversion) -> Converted:
+        """Convert in a child process. Raises ConversionError."""
+        self.progress(f"{conversion.target.name}: converting to {conversion.precision}", 0, 0)
+        (converted,) = convert([conversion], self.folder, self.timeout_s)
+        return converted
+
+    def convert_each(self, conversion: Conversion, layers: tuple[str, ...]) -> list[Converted]:
+        """Convert once for each of the layers, which alone stays in float, on a few images."""
+        what, recipe = f"{conversion.target.name}: converting with one layer in float", self.recipe
+        few = dataclasses.replace(
+            recipe.calibration, count=min(recipe.calibration.count, RANKING_IMAGES)
+        )
+        quick = dataclasses.replace(conversion, recipe=dataclasses.replace(recipe, calibration=few))
+        return convert(
+            [dataclasses.replace(quick, keep_float=(layer,)) for layer in layers],
+            self.folder,
+            self.timeout_s,
+            lambda done: self.progress(what, done, len(layers)),
+        )
+
+    def verify(self, conversion: Conversion, converted: Converted) -> Verification:
+        """Return how an artifact does on all scenes, and on the self-test."""
+        name = f"{conversion.target.name}: verifying {conversion.precision}"
+        with self._session(conversion, converted) as session:
+            each = tuple(agreement(session.infer(image), ids) for image, ids in self.selftests)
+            found = verify(session, self.scenes, lambda done, of: self.progress(name, done, of))
+            return dataclasses.replace(
+                found, selftest_agreement=min(each, default=None), selftest_agreements=each
+            )
+
+    def likeness(self, conversion: Conversion, converted: Converted) -> float:
+        """Return the mean IoU on a few scenes with PyTorch's class maps as the truth.
+
+        No label is needed, each class counts alike, and 1.0 is the very same class map.
+        """
+        with self._session(conversion, converted) as session:
+            count = len(session.classes)
+            confusions_KK = [
+                confusion_matrix(session.infer(scene.image_HW3), scene.reference_HW, count)
+                for scene in self.few_scenes
+            ]
+        return mean_iou(np.sum(confusions_KK, axis=0))
+
+    def say_if_one_class(self, target: Target) -> None:
+        """Tell that agreement says little where PyTorch sees one class in all of the scenes."""
+        references = self.scenes.references(self.progress)
+        seen = {int(i) for ids_HW in references for i in np.unique(ids_HW)}
+        if len(seen) == 1:
+            only = self.manifest.classes[seen.pop()].name
+            self.tell(f"{target.name}: PyTorch sees {only} alone, so agreement says little")
+
+    def mask_cost(self, network: Network) -> float | None:
+        """Return by how much a smaller mask alone lowers PyTorch's mIoU; None where nobody knows.
+
+        A full mask costs nothing, and is not measured.
+        """
+        stride = self.recipe.mask_stride
+        cost = smaller_mask_cost(network, self.scenes) if stride > 1 else None
+        if cost is not None:
+            self.tell(f"masks at 1/{stride} cost {100 * cost:.2f} points of mIoU alone")
+        return cost
+
+    def clear(self) -> None:
+        """Throw away what was converted so far."""
+        shutil.rmtree(self.folder)
+        self.folder.mkdir(mode=0o700)  # as tempfile makes them
+
+    @contextlib.contextmanager
+    def _session(
+        self, conversion: Conversion, converted: Converted
+    ) -> Iterator[RealtimeSegmentation]:
+        path, files = self.folder / "trial.fastseg", members(conversion.target, converted)
+        artifact = record(conversion, converted, files)
+        if converted.artifact.proof:
+            entry = f"artifacts/{conversion.target.name}/{converted.artifact.proof}"
+            artifact = dataclasses.replace(artifact, entry=entry)
+        trial = dataclasses.replace(self.manifest, artifacts=(artifact,), selftest=())
+        write_bundle(path, trial, dict(files))
+        backend = proving_backend(artifact)
+        with RealtimeSegmentation(path, backend, target=artifact.target, selftest=False) as session:
+            yield session
+
+
+@contextlib.contextmanager
+def open_workshop(
+    network: Network,
+    runner: FrameRunner,
+    recipe: Recipe,
+    manifest: Manifest,
+    selftests: list[tuple[Array, Array]],
+    verify_data: str | None,
+    verify_images: int,
+    timeout_s: float,
+    tell: Callable[[str], None],
+    progress: Progressing,
+) -> Iterator[Workshop]:
+    """Give a workshop for a network whose graph was checked; see Workshop.
+
+    Args:
+        network: what artifacts are made of.
+        runner: gives its class maps, which they are held against.
+        recipe: gains the norms that must not be folded, and the weights' hash.
+        manifest: of the bundle that artifacts may join.
+        selftests: the bundle's.
+        verify_data: a labelled data set; None: generated scenes.
+        verify_images: how many.
+        timeout_s: for each conversion.
+        tell: told what happens.
+        progress: told how far it is.
+
+    Raises:
+        ValueError: the graph to convert gives another answer than the network, or the data have
+            other classes.
+    """
+    info, split = network.info, unseen_split(network.info.trained_on, verify_data)
+    scenes, few = (
+        VerificationSet(verify_data, count, runner.infer_new, len(info.classes), split)
+        for count in (verify_images, FEW_SCENES)
+    )
+    progress("comparing the graph with the network", 0, 0)
+    images = [image_HW3 for image_HW3, _ in selftests] + scenes.first_images(CHECKED_FRAMES)
+    sized = (resize_bilinear(image_HW3, info.width, info.height) for image_HW3 in images)
+    keep_norms = check_graph(network, [np.ascontiguousarray(x_HW3)[None] for x_HW3 in sized], tell)
+    recipe = dataclasses.replace(recipe, keep_norms=keep_norms, network_sha256=network.sha256)
+    with tempfile.TemporaryDirectory(prefix="fastseg-") as name:
+        folder = Path(name)
+        yield Workshop(recipe, manifest, scenes, few, selftests, folder, timeout_s, tell, progress)
+
+
+def proving_backend(artifact: Artifact) -> str:
+    """Return the backend that judges an artifact here: Core ML itself runs on macOS alone."""
+    engine = engines().get(made_for(artifact))
+    if engine is None or engine.platform in (None, sys.platform):
+        return "auto"
+    made_by = (exporter for exporter in exporters().values() if exporter.engine == engine.name)
+    return next((exporter.stand_in.name for exporter in made_by if exporter.stand_in), "auto")
