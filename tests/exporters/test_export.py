@@ -238,16 +238,18 @@ def test_strict_stops_with_the_numbers_and_writes_nothing(
 
 
 @pytest.mark.usefixtures("outside_packages")
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("bf16", 0.9)])
 def test_a_format_from_outside_is_exported_verified_and_run(
-    source: NetworkSource, tmp_path: Path
+    precision: str, least: float, source: NetworkSource, tmp_path: Path
 ) -> None:
-    text = 'description = "d"\nexporter = "pt2"\nladder = ["fp32"]\nextra = "train"'
+    text = f'description = "d"\nexporter = "pt2"\nladder = ["{precision}"]'
     path = tmp_path / "tiny.fastseg"
     outcome = export_bundle(plan(source, path, targets=(parse_target("my-board", text),)))
     assert outcome.failed == {}
-    assert (outcome.manifest.artifacts[0].verification or {})["agreement"] >= 0.999
+    assert (outcome.manifest.artifacts[0].verification or {})["agreement"] >= least
     with RealtimeSegmentation(path) as session:
-        assert session.info.backend == "pt2"
+        assert (session.info.backend, session.info.precision) == ("pt2", precision)
+        assert session.info.version == torch.__version__
 
 
 def test_a_network_of_ones_own_is_exported_like_ours(
