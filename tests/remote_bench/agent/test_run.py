@@ -22,6 +22,7 @@ from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest
 
 pytestmark = pytest.mark.slow  # seconds each: agent, worker and sampler are real processes
 
+GOVERNOR = "sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
 PHASES = ["build", "selftest", "settle", "idle_before", "run", "idle_after", "restore"]
 
 
@@ -58,8 +59,8 @@ class Run:
         )
         table = {
             "token": "t0k", "work_dir": str(folder), "bundle": "net.fastseg", "target": None,
-            "runtime_paths": ["runtime"], "frames": None, "seconds": 1.0, "warmup_s": 0.2,
-            "idle_s": 0.3, "fps": None, "sampler_hz": 10, "power_mode": None, "detach": False,
+            "runtime_paths": ["runtime"], "frames": None, "seconds": 0.5, "warmup_s": 0.1,
+            "idle_s": 0.1, "fps": None, "sampler_hz": 10, "power_mode": None, "detach": False,
             "root": "/", "cache_dir": str(folder / "cache"), "device": {},
         }  # fmt: skip
         line = json.dumps({**table, **request}).encode() + b"\n"
@@ -132,7 +133,7 @@ def start(tmp_path):
 
 def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
     board = made_board("orin-nano")
-    run = start({}, root=str(board.root), seconds=5, fps=20)
+    run = start({}, root=str(board.root), seconds=4, fps=20)
     assert run.end() == 0
     assert [event["name"] for event in run.named("phase")] == PHASES
     assert run.events[-1] == {"event": "result", "path": "result.json"}
@@ -142,7 +143,7 @@ def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
     flat_out = result["frames"]["flat_out"]
     assert min(flat_out["total_ms"]) >= 2 and flat_out["infer_ms"][0] > 0
     [paced] = [part for part in result["slices"] if part["name"] == "paced"]
-    assert paced["frames"] == pytest.approx(100, abs=2)
+    assert paced["frames"] == pytest.approx(80, abs=2)
     assert result["selftest"]["agreement"] == 1 and result["accuracy"]["images"] == 2
     assert {"flat_out", "with_sampler", "without_sampler", "paced"} <= set(result["frames"])
     assert result["memory"]["imported"]["pss_kb"] > 1000
@@ -277,7 +278,7 @@ def test_engine_that_was_built_is_loaded_again_in_a_fresh_process(start):
 def test_stalled_and_ended_tegrastats_are_recorded_and_sysfs_takes_over(start, made_board):
     board = made_board("orin-nano")
     board.tool("tegrastats", "exit 1")
-    run = start({}, root=str(board.root), idle_s=2.5, seconds=3)
+    run = start({}, root=str(board.root), idle_s=1.5, seconds=2)
     assert run.end() == 0
     samples = run.result()["samples"]
     assert [series["source"] for series in samples["power"]] == ["ina_hwmon"]
@@ -310,25 +311,32 @@ def test_flood_of_lines_is_bounded(start, made_board):
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "code", "severity"),
+    "changes",  # file, its new text, and the reason that this is for the verdict
     [
-        ("sys/class/thermal/cooling_device0/cur_state", "1", "throttled", "note"),
-        ("sys/class/hwmon/hwmon3/oc1_event_cnt", "9", "throttle_events", "info"),
-        ("nvpmodel_state", "2", "power_mode_changed", "invalid"),
-        ("proc/sys/kernel/random/boot_id", "boot-2", "rebooted", "invalid"),
-        ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "x", "not_restored", "note"),
+        [
+            ("sys/class/thermal/cooling_device0/cur_state", "1", "throttled", "note"),
+            ("nvpmodel_state", "2", "power_mode_changed", "invalid"),
+            ("proc/sys/kernel/random/boot_id", "boot-2", "rebooted", "invalid"),
+            (
+                "sys/devices/system/cpu/cpufreq/policy0/scaling_governor",
+                "x",
+                "not_restored",
+                "note",
+            ),
+        ],
+        [("sys/class/hwmon/hwmon3/oc1_event_cnt", "9", "throttle_events", "info")],
     ],
 )
-def test_what_changes_on_the_board_during_the_run_changes_the_verdict(
-    start, made_board, path, text, code, severity
-):
+def test_what_changes_on_the_board_during_the_run_changes_the_verdict(start, made_board, changes):
     board = made_board("orin-nano")
-    run = start({}, root=str(board.root), seconds=4)
+    run = start({}, root=str(board.root), seconds=3)
     run.wait_for("progress", slice="flat_out")
-    board.write(path, text + "\n")
+    for path, text, _, _ in changes:
+        board.write(path, text + "\n")
     assert run.end() == 0
     report = summarise(schema.parse((run.folder / "result.json").read_bytes(), "result"))
-    assert (code, severity) in [(r["code"], r["severity"]) for r in report["reasons"]]
+    reasons = {(r["code"], r["severity"]) for r in report["reasons"]}
+    assert {(code, severity) for _, _, code, severity in changes} <= reasons
     assert report["fps"] > 0
 
 
@@ -343,7 +351,7 @@ def test_gpu_that_somebody_else_uses_is_a_note(start, made_board):
 
 
 def test_folder_that_takes_no_result_is_one_clear_line(start):
-    run = start({}, largest_file=20000, stderr=subprocess.PIPE)
+    run = start({}, largest_file=5000, stderr=subprocess.PIPE)
     said = run.process.stderr.read()
     assert run.end() == 4
     assert said.startswith(b"agent: cannot write the work folder") and said.count(b"\n") == 1

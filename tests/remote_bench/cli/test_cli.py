@@ -22,7 +22,7 @@ from tests.boards.sshd import files_in, processes_in
 from tests.doubles.tiny_bundle import noise, strongest_channel
 
 COMMAND = [sys.executable, "-m", "remote_bench"]
-SHORT = ["--seconds", "1", "--idle", "0.3"]
+SHORT = ["--seconds", "1", "--idle", "0.1"]
 
 
 @pytest.fixture

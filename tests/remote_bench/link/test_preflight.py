@@ -138,3 +138,7 @@ def test_a_python_that_ends_before_our_program_begins_is_quoted(tmp_path, tools)
     scripted_python(tmp_path / "bin", "echo go away; exit 7")
     with pytest.raises(DeviceFailure, match=r"our program .* ended with status 7: go away"):
         session_with(tmp_path, tmp_path / "bin", tools)
+
+
+def test_the_code_that_travels_takes_a_few_seconds_on_a_slow_link():
+    assert len(payload.code_zip()) + len(payload.program({})) < 4 * 64_000

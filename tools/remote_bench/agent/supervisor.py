@@ -22,7 +22,8 @@ from .worker_client import Aborted, Worker, WorkerError, tail
 BUILD_TIMEOUT_S = 3600.0  # a TensorRT engine on a small board takes many minutes
 ANSWER_TIMEOUT_S = 300.0  # imports from an SD card, frames into memory
 _SETTLED_C = 0.5  # no zone moved more than so much, the step of many sensors...
-_SETTLED_S = 3.0  # ...in so long
+_SETTLED_S = 3.0  # ...in so long, a few readings of a sensor
+_LOOK_S = 0.5
 _LOG_BYTES = 16384  # of the worker's output in the result
 _PATIENCE_S = 300.0  # beyond the time that was asked for: _LEAST_FRAMES of a slow network
 _LEAST_FRAMES = 3  # the fewest with a median
@@ -128,9 +129,10 @@ class Supervisor:
     def _settle(self) -> None:
         idle_s = float(self._request["idle_s"])
         limit, steady_since = time.monotonic() + 2 * idle_s, time.monotonic()
+        look_s = min(_LOOK_S, idle_s)
         last = self._celsius()
         while time.monotonic() < limit and time.monotonic() - steady_since < _SETTLED_S:
-            self._wait(0.5)
+            self._wait(look_s)
             now = self._celsius()
             if any(abs(now[zone] - last[zone]) > _SETTLED_C for zone in now if zone in last):
                 last, steady_since = now, time.monotonic()

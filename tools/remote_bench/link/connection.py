@@ -36,7 +36,7 @@ _LOOK_S = 0.5  # how late a silence is noticed, beside the limit
 _TICK_S = 0.05  # how late a progress bar moves
 _STATUS_S = 2.0  # an exit status comes with the end of the output, or never
 _END_S = 10.0  # a keeper that said its last word ends at once
-_CHUNK = 1 << 16  # of an upload: a progress bar moves twice a second at 1 Mbit/s
+_CHUNK = 1 << 15  # of an upload: a progress bar moves twice a second on a slow link of 64 kB/s
 _REFUSALS: dict[str, type[BenchError]] = {  # by the kind that the keeper gives
     "busy": BoardBusy,
     "disk_full": MissingRequirement,

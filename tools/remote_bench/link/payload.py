@@ -58,9 +58,10 @@ def _module_name(file: Path) -> str:
 def code_zip() -> bytes:
     """Return a zip with the agent and the runtime, each as a package."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w") as archive:
         for name, file in _files():
-            archive.writestr(zipfile.ZipInfo(name, _SOMETIME), file.read_bytes())
+            entry = zipfile.ZipInfo(name, _SOMETIME)
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return content.getvalue()
 
 
