@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from fastseg_exporters.convert.exporter import EXPORTERS
-from fastseg_exporters.gate.artifact_record import bounds_ms
+from fastseg_exporters.gate.record import bounds_ms
 from fastseg_exporters.gate.verify import Verification, failures
 from fastseg_exporters.tables import target_rows
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
@@ -26,7 +26,7 @@ from fastseg_runtime.engines.precision import PRECISIONS, Precision
 from fastseg_runtime.engines.selection import Processor, rank
 from fastseg_runtime.engines.selftest import required_agreement
 from fastseg_targets.device import Peak, load_device, recognise
-from fastseg_targets.profile import Gate, load_target, target_names
+from fastseg_targets.target import Gate, load_target, target_names
 from remote_bench.host.errors import MissingRequirement
 from remote_bench.run.default_bundle import target_for
 from remote_bench.run.wheels import builds_engines, engine_modules, fetch_wheels, missing_packages

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 from remote_bench.host.errors import UsageError
+from remote_bench.run.benchmark import Benchmark, Prepared, Untrained
 from remote_bench.run.detach import DetachedRun, load_run
-from remote_bench.run.plan import Plan, Prepared, Untrained
 
 from tests.doubles.tiny_bundle import full_plan
 
@@ -17,13 +17,15 @@ PREPARED = Prepared(
     runtime_paths=("site", "runtime.zip"),
     frames=None,
 )
-RUN = DetachedRun("run-x", "board", Plan(untrained=Untrained("nano", 64, 32)), PREPARED)
+RUN = DetachedRun("run-x", "board", Benchmark(untrained=Untrained("nano", 64, 32)), PREPARED)
 
 
-@pytest.mark.parametrize("plan", [RUN.plan, Plan(Path("b.fastseg"), fps=30.0, frames=Path("f"))])
-def test_what_is_remembered_of_a_run_comes_back_as_it_was(tmp_path, monkeypatch, plan):
+@pytest.mark.parametrize(
+    "benchmark", [RUN.benchmark, Benchmark(Path("b.fastseg"), fps=30.0, frames=Path("f"))]
+)
+def test_what_is_remembered_of_a_run_comes_back_as_it_was(tmp_path, monkeypatch, benchmark):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    run = dataclasses.replace(RUN, plan=plan)
+    run = dataclasses.replace(RUN, benchmark=benchmark)
     run.save()
     assert load_run("run-x") == run
     run.forget()
