@@ -28,7 +28,7 @@ from fastseg_runtime.engines.selftest import required_agreement
 from fastseg_targets.device import Peak, load_device, recognise
 from fastseg_targets.target import Gate, load_target, target_names
 from remote_bench.host.errors import MissingRequirement
-from remote_bench.run.default_bundle import target_for
+from remote_bench.run.bundles import target_for
 from remote_bench.run.wheels import builds_engines, engine_modules, fetch_wheels, missing_packages
 
 from tests.doubles.tiny_bundle import empty_plan
