@@ -2,6 +2,7 @@
 
 A record goes out by dataclasses.asdict and comes back equal. What a field may be: text, numbers,
 true or false, Path, Any, Optional, Literal, other dataclasses, and tuples, lists, dicts of these.
+A key that is no name in Python ("p99.9") stands in its field's metadata, as "key".
 """
 
 import dataclasses
@@ -53,9 +54,11 @@ def from_table(record: Type[T], table: Any, place: str, ignore_unknown: bool = F
 
 
 @lru_cache(maxsize=None)
-def _fields(record: Type[Any]) -> Dict[str, Any]:
+def _fields(record: Type[Any]) -> Dict[str, Tuple["dataclasses.Field[Any]", Any]]:
+    """Return the field of each key, and its type."""
     hints = typing.get_type_hints(record)
-    return {field.name: hints[field.name] for field in dataclasses.fields(record) if field.init}
+    fields = [field for field in dataclasses.fields(record) if field.init]
+    return {field.metadata.get("key", field.name): (field, hints[field.name]) for field in fields}
 
 
 class _Reader:
@@ -63,20 +66,20 @@ class _Reader:
         self._place, self._ignore_unknown = place, ignore_unknown
 
     def record(self, record: Any, table: Any, path: str) -> Any:
-        hints = _fields(record)
+        fields = _fields(record)
         self._check(Mapping, table, path)
-        unknown = [key for key in table if key not in hints]
+        unknown = [key for key in table if key not in fields]
         if unknown and not self._ignore_unknown:
-            raise TableError(self._place, path, _describe_unknown(unknown, sorted(hints)))
+            raise TableError(self._place, path, _describe_unknown(unknown, sorted(fields)))
         values = {
-            key: self.value(hint, table[key], f"{path}.{key}")
-            for key, hint in hints.items()
+            field.name: self.value(hint, table[key], f"{path}.{key}")
+            for key, (field, hint) in fields.items()
             if key in table
         }
         missing = [
-            field.name
-            for field in dataclasses.fields(record)
-            if field.init and field.name not in values
+            key
+            for key, (field, _) in fields.items()
+            if field.name not in values
             if field.default is field.default_factory is dataclasses.MISSING
         ]
         if missing:

@@ -139,3 +139,16 @@ def test_keys_of_a_newer_writer_are_left_out_where_they_may_be() -> None:
 def test_an_int_stands_for_a_float_and_becomes_one() -> None:
     width_mm = from_table(Lens, {"width_mm": 3}, "a").width_mm
     assert (width_mm, type(width_mm)) == (3.0, float)
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    p99_9: float = field(metadata={"key": "p99.9"})
+
+
+def test_a_key_that_is_no_name_in_python_stands_in_the_metadata() -> None:
+    assert from_table(Percentiles, {"p99.9": 3}, "a") == Percentiles(3.0)
+    with pytest.raises(TableError, match=r"^a: missing keys \['p99\.9'\]$"):
+        from_table(Percentiles, {}, "a")
+    with pytest.raises(TableError, match="unknown keys"):
+        from_table(Percentiles, {"p99.9": 3, "p99_9": 3}, "a")
