@@ -2,6 +2,7 @@
 
 import time
 
+from remote_bench.analysis.report import Report
 from remote_bench.host.host import Cancel
 from remote_bench.host.ssh import SshHost
 from remote_bench.link.connection import LIMITS
@@ -58,6 +59,6 @@ def wait_until_over(sshd) -> None:
     assert processes_in(sshd.board) == []
 
 
-def run(host, watcher=None, cancel=None, limits=LIMITS, **benchmark) -> dict:
+def run(host, watcher=None, cancel=None, limits=LIMITS, **benchmark) -> Report:
     wanted = Benchmark(**{**SHORT, **benchmark})
     return measure(Measurement(host, wanted, watcher or Watcher(), cancel or Cancel(), limits))

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import threading
@@ -6,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from remote_bench.analysis.result import read_result
+from remote_bench.analysis.summary import summarise
 from remote_bench.link import payload
 
 from tests.boards.fault_proxy import FaultProxy
@@ -245,6 +248,12 @@ def made_result():
         return {**result, **keys}
 
     return make
+
+
+@pytest.fixture
+def report_of():
+    """Make the report of what came over the wire."""
+    return lambda raw, **context: summarise(read_result(json.dumps(raw)), **context)
 
 
 @pytest.fixture

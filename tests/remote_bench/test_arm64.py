@@ -64,15 +64,15 @@ def test_doctor_recognises_the_board_and_says_what_it_lacks(board, host):
 def test_a_bare_board_runs_a_network_with_wheels_that_travel_and_nothing_stays(board, host, bundle):
     watcher = Watcher()
     report = run(host, watcher, bundle=bundle, seconds=10, idle_s=2, warmup_s=1)
-    assert report["error"] is None, report["error"]
+    assert report.error is None, report.error
     assert any("no numpy and no onnxruntime" in note for note in watcher.notes)
-    assert report["device"]["machine"] == "aarch64"
-    assert report["engine"]["backend"] == "onnxruntime"
-    assert report["accuracy"]["agreement"] == 1.0
-    assert report["power"]["rails"] == ["VDD_IN"]
-    assert report["power"]["flat_out"]["mean_w"] == pytest.approx(MV * MA / 1e6)
-    assert report["power"]["scope"] == "module"
-    assert not [p for p in report["board"]["appeared"] if "remote_bench" in p]
+    assert report.device.machine == "aarch64"
+    assert report.engine["backend"] == "onnxruntime"
+    assert report.accuracy.agreement == 1.0
+    assert report.power.rails == ("VDD_IN",)
+    assert report.power.flat_out.mean_w == pytest.approx(MV * MA / 1e6)
+    assert report.power.scope == "module"
+    assert not [p for p in report.board["appeared"] if "remote_bench" in p]
     wait_until_clean(board)
 
 
@@ -81,7 +81,7 @@ def test_what_was_kept_is_not_sent_again(board, host, bundle):
     for keep in (True, False):
         watcher = Watcher()
         wanted = {"bundle": bundle, "seconds": 2, "idle_s": 0.5, "warmup_s": 0.5, "keep": keep}
-        assert run(host, watcher, **wanted)["error"] is None
+        assert run(host, watcher, **wanted).error is None
         waits.append(watcher.began["build"] - watcher.began["connect"])
     assert waits[1] < waits[0]
     wait_until_clean(board)

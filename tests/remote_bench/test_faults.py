@@ -42,8 +42,8 @@ pytestmark = pytest.mark.slow  # needs openssh-server; seconds each
 def test_a_good_run_leaves_nothing(sshd, host, bundle):
     before = files_in(sshd.folder)
     report = run(host, bundle=bundle)
-    assert report["error"] is None and report["fps"] > 0
-    assert not [path for path in report["board"]["appeared"] if str(sshd.folder) in path]
+    assert report.error is None and report.fps > 0
+    assert not [path for path in report.board["appeared"] if str(sshd.folder) in path]
     assert files_in(sshd.folder) == before
     assert sshd.left() == []
 
@@ -64,7 +64,7 @@ def test_a_link_cut_in_the_middle_of_an_upload_leaves_a_part_and_the_retry_goes_
     assert part.stat().st_size > 3_000_000
     assert not any(path.stat().st_size > 8_000_000 for path in store.iterdir())
     before = proxy.bytes_from_client
-    assert run(host, bundle=bundle)["error"] is None
+    assert run(host, bundle=bundle).error is None
     assert proxy.bytes_from_client - before < 5_500_000
     assert sshd.left() == []
 
@@ -78,7 +78,7 @@ def test_a_half_upload_that_is_no_beginning_of_the_file_is_replaced(sshd, proxy,
     wait_until_over(sshd)
     [part] = sshd.board.rglob("*.part")
     part.write_bytes(b"x" * part.stat().st_size)
-    assert run(host, bundle=bundle)["error"] is None
+    assert run(host, bundle=bundle).error is None
 
 
 def test_a_peer_that_freezes_during_an_upload_is_noticed_in_time(
@@ -134,9 +134,9 @@ def test_a_board_that_freezes_in_the_middle_of_a_run_is_noticed_in_time(
     watcher = Watcher(run=freeze, lost=lambda: within("noticed", NOTICED_S, frozen_at[0]))
     report = run(host, watcher, bundle=bundle, seconds=60)
     within("command ended", ENDED_S, frozen_at[0])
-    assert report["error"]["kind"] == "connection_lost"
-    assert "no sign of life" in report["error"]["message"]
-    assert report["verdict"] == "invalid"
+    assert report.error.kind == "connection_lost"
+    assert "no sign of life" in report.error.message
+    assert report.verdict == "invalid"
     sshd.signal_sessions(signal.SIGCONT)
     wait_until_clean(sshd)
 
@@ -218,8 +218,8 @@ def test_a_board_that_reboots_in_the_middle_of_a_run_is_said_to_have_rebooted(
 
     report = run(host, Watcher(run=reboot), bundle=bundle, seconds=30, root=str(root))
     within("command ended", ENDED_S, began[0])
-    assert report["error"]["kind"] == "rebooted"
-    assert report["verdict"] == "invalid" and report["fps"] is None
+    assert report.error.kind == "rebooted"
+    assert report.verdict == "invalid" and report.fps is None
     wait_until_clean(sshd)
 
 
@@ -229,8 +229,8 @@ def test_a_board_that_is_off_after_the_link_broke_is_reported_within_a_bound(
     begin = time.monotonic()
     report = run(host, Watcher(run=sshd.drop), bundle=bundle, seconds=30)
     within("command ended", ENDED_S, begin)
-    assert report["error"]["kind"] == "connection_lost"
-    assert "does not answer any more" in report["error"]["message"]
+    assert report.error.kind == "connection_lost"
+    assert "does not answer any more" in report.error.message
     wait_until_clean(sshd)
 
 
@@ -249,8 +249,8 @@ def test_a_failure_on_the_board_is_an_invalid_report_with_its_kind(
 ):
     faults(**facts)
     report = run(host, bundle=bundle)
-    assert report["verdict"] == "invalid"
-    assert report["error"]["kind"] == kind and said in report["error"]["message"]
+    assert report.verdict == "invalid"
+    assert report.error.kind == kind and said in report.error.message
     assert sshd.left() == []
 
 
@@ -271,10 +271,10 @@ def test_a_wall_clock_that_jumps_during_the_run_changes_no_duration(
     faults(infer_ms=20)
     report = run(host, bundle=bundle)
     host.close()
-    assert report["error"] is None
-    [said] = [r["message"] for r in report["reasons"] if r["code"] == "clock_stepped"]
+    assert report.error is None
+    [said] = [r.message for r in report.reasons if r.code == "clock_stepped"]
     assert "stepped by -3600.0 s" in said
-    assert 20 < report["latency_ms"]["p50"] < 200 and 5 < report["fps"] < 50
+    assert 20 < report.latency_ms.p50 < 200 and 5 < report.fps < 50
     assert sshd.left() == []
 
 
@@ -293,7 +293,7 @@ def test_an_agent_that_is_killed_is_reported_as_out_of_memory(sshd, host, bundle
 
     report = run(host, Watcher(run=kill_agent), bundle=bundle, seconds=30)
     within("command ended", NOTICED_S, began[0])
-    assert report["error"]["kind"] == "oom"
+    assert report.error.kind == "oom"
     assert sshd.left() == []
 
 
@@ -325,9 +325,9 @@ def test_a_slow_link_shows_progress_raises_no_false_alarm_and_changes_no_measure
     proxy.bytes_per_s, proxy.delay_s = 64_000, 0.5
     watcher = Watcher()
     slow = run(host, watcher, bundle=bundle, seconds=1.0)
-    assert slow["error"] is None
+    assert slow.error is None
     assert len({round(part, 1) for part in watcher.fractions}) > 8
-    ratio = slow["latency_ms"]["p50"] / fast["latency_ms"]["p50"]
+    ratio = slow.latency_ms.p50 / fast.latency_ms.p50
     assert 0.9 < ratio < 1.1
     assert sshd.left() == []
 
@@ -343,13 +343,13 @@ def test_a_second_run_on_the_same_board_waits_for_nobody_and_says_who_has_it(
             run(second, bundle=bundle)
         within("command ended", NOTICED_S, begin)
         second.close()
-    assert run(host, bundle=bundle)["error"] is None
+    assert run(host, bundle=bundle).error is None
     assert sshd.left() == []
 
 
 def test_a_stale_lock_file_does_not_keep_anybody_out(sshd, host, bundle):
     (sshd.board / "remote_bench.lock").write_text(json.dumps({"who": "a dead one"}))
-    assert run(host, bundle=bundle)["error"] is None
+    assert run(host, bundle=bundle).error is None
     assert sshd.left() == []
 
 
@@ -384,7 +384,7 @@ def test_a_power_mode_that_was_changed_is_given_back_when_the_link_is_cut(
     other = next(name for name, number in board.facts["modes"].items() if f"{number}\n" != before)
     watcher = Watcher(run=cut, lost=mend)
     report = run(host, watcher, bundle=bundle, seconds=60, root=str(board.root), power_mode=other)
-    assert report["error"]["kind"] == "connection_lost"
+    assert report.error.kind == "connection_lost"
     assert seen[0] != before
     wait_until_clean(sshd)
     assert state.read_text() == before

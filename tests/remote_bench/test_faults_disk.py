@@ -65,8 +65,8 @@ def test_a_disk_that_is_full_when_the_engine_is_saved_is_a_clear_error_and_nothi
     faults(at_open="fill")
     with small_disk(sshd.folder / "disk", "24m") as disk:
         report = run(host, bundle=bundle, base=str(disk))
-        assert report["error"]["kind"] == "disk_full"
-        assert "No space left on device" in report["error"]["message"]
+        assert report.error.kind == "disk_full"
+        assert "No space left on device" in report.error.message
         assert files_in(disk) == []
 
 

@@ -27,7 +27,7 @@ def test_a_second_run_begins_its_first_frame_within_five_seconds(export, sshd, s
     waits = []
     for _ in range(2):
         watch = Watcher()
-        assert run(host, watch, **wanted)["error"] is None
+        assert run(host, watch, **wanted).error is None
         waits.append(watch.began["settle"] - watch.began["connect"])
     host.close()
     print(f"connect to first frame, settling and idle aside: {waits} s")
@@ -39,7 +39,7 @@ def test_the_sampler_costs_no_more_than_one_percent_of_the_frame_rate(export, ma
     root = made_board("orin-nano", tegrastats=None).root
     bundle = export("nano", 512, 256)
     report = run(LocalHost(), bundle=bundle, seconds=80, warmup_s=2, idle_s=1, root=str(root))
-    sampler, power = report["sampler"], report["power"]
-    print(f"sampler: {sampler['overhead']}, {sampler['cpu']:.2%} of all cores")
-    assert power["source"] == ["ina_hwmon"] and power["rate_hz"] > 8
-    assert sampler["overhead"]["fraction"] <= 0.01
+    sampler, power = report.sampler, report.power
+    print(f"sampler: {sampler.overhead}, {sampler.cpu:.2%} of all cores")
+    assert power.source == ("ina_hwmon",) and power.rate_hz > 8
+    assert sampler.overhead.fraction <= 0.01

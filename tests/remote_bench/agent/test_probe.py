@@ -7,13 +7,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_targets.device import recognise
 from remote_bench.agent.board import Board
 from remote_bench.agent.probe import probe
 from remote_bench.agent.rails import InaHwmon, InaIio, Nvml, Rapl, RaspberryPmic
 from remote_bench.agent.settings import PowerModeError, read_power_mode, set_power_mode
 from remote_bench.agent.software import jetpack_of
-from remote_bench.analysis.schema import SchemaError, check_probe
+from remote_bench.analysis.result import Probe
 
 BOARDS = tomllib.loads(Path(__file__).parents[1].joinpath("boards.toml").read_text("utf-8"))
 JETSONS = [name for name in BOARDS if "release" in BOARDS[name]]
@@ -25,7 +26,7 @@ def test_probe_of_a_made_board_is_recognised_as_that_board(made_board, name):
     data = probe(Board(str(made_board(name).root)))
     assert recognise(data).name == name
     assert json.loads(json.dumps(data)) == data
-    check_probe(data)
+    from_table(Probe, data, "probe", ignore_unknown=True)
     assert data["board"]["model"] == BOARDS[name]["model"]  # without the NUL at its end
     assert "1421921" not in json.dumps(data)  # the serial number is hashed
 
@@ -47,8 +48,8 @@ def test_probe_of_a_jetson_has_its_jetpack_its_mode_and_its_rails(made_board, na
 def test_probe_of_a_wrong_form_is_refused_and_says_where(made_board):
     data = probe(Board(str(made_board("thor").root)))
     data["board"]["compatible"] = {"a": 1}
-    with pytest.raises(SchemaError, match="probe.board.compatible: expected array"):
-        check_probe(data)
+    with pytest.raises(TableError, match=r"probe: board\.compatible: expected list"):
+        from_table(Probe, data, "probe", ignore_unknown=True)
 
 
 def test_constants_and_gated_sensors_are_no_temperatures(made_board):

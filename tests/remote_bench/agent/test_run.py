@@ -15,7 +15,7 @@ import pytest
 import remote_bench.agent
 from remote_bench.agent.board import Board
 from remote_bench.agent.tegrastats_feed import TegrastatsFeed
-from remote_bench.analysis import schema
+from remote_bench.analysis.result import read_result
 from remote_bench.analysis.summary import summarise
 
 from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
@@ -147,7 +147,7 @@ def test_run_goes_through_its_phases_and_leaves_a_result(start, made_board):
     assert result["selftest"]["agreement"] == 1 and result["accuracy"]["images"] == 2
     assert {"flat_out", "with_sampler", "without_sampler", "paced"} <= set(result["frames"])
     assert result["memory"]["imported"]["pss_kb"] > 1000
-    assert summarise(result)["sampler"]["cpu"] <= 0.01
+    assert summarise(read_result(json.dumps(result))).sampler.cpu <= 0.01
     assert board.facts["tegrastats"] in [
         line for _, line in result["samples"]["tegrastats"]["lines"]
     ]
@@ -334,10 +334,10 @@ def test_what_changes_on_the_board_during_the_run_changes_the_verdict(start, mad
     for path, text, _, _ in changes:
         board.write(path, text + "\n")
     assert run.end() == 0
-    report = summarise(schema.parse((run.folder / "result.json").read_bytes(), "result"))
-    reasons = {(r["code"], r["severity"]) for r in report["reasons"]}
+    report = summarise(read_result((run.folder / "result.json").read_bytes()))
+    reasons = {(r.code, r.severity) for r in report.reasons}
     assert {(code, severity) for _, _, code, severity in changes} <= reasons
-    assert report["fps"] > 0
+    assert report.fps > 0
 
 
 def test_gpu_that_somebody_else_uses_is_a_note(start, made_board):
@@ -345,8 +345,8 @@ def test_gpu_that_somebody_else_uses_is_a_note(start, made_board):
     board.tool("tegrastats", "while :; do echo 'GR3D_FREQ 60%@612 VDD_IN 9mW/9mW'; sleep 0.1; done")
     run = start({}, root=str(board.root), idle_s=1)
     assert run.end() == 0
-    report = summarise(run.result())
-    [note] = [r["message"] for r in report["reasons"] if r["code"] == "foreign_gpu_load"]
+    report = summarise(read_result((run.folder / "result.json").read_bytes()))
+    [note] = [r.message for r in report.reasons if r.code == "foreign_gpu_load"]
     assert "60% of the GPU" in note
 
 

@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_targets.device import load_device
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_bench.analysis.power import choose_curves, choose_total, curves, measure_power
+from remote_bench.analysis.power import (
+    IdlePower,
+    choose_curves,
+    choose_total,
+    curves,
+    measure_power,
+)
+from remote_bench.analysis.result import Samples
 
 RUN = (100.0, 120.0)
 SPANS = {"flat_out": RUN, "idle_before": (90.0, 100.0), "idle_after": (120.0, 130.0)}
@@ -22,8 +30,12 @@ def series(source, rails, row, unit="mw", wraps_at=None, times=TIMES):
     }  # fmt: skip
 
 
+def read(samples):
+    return from_table(Samples, samples, "samples")
+
+
 def measure(samples, device="orin-nano"):
-    return measure_power(curves(samples), load_device(device), SPANS, FRAMES)
+    return measure_power(curves(read(samples)), load_device(device), SPANS, FRAMES)
 
 
 def loaded(t):
@@ -33,25 +45,23 @@ def loaded(t):
 def test_mean_power_and_energy_a_frame_come_from_the_readings():
     power, reason = measure(feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW VDD_SOC 500mW/500mW"))
     assert reason == ""
-    assert power["flat_out"]["mean_w"] == pytest.approx(10, rel=0.01)
-    assert power["flat_out"]["energy_j"] == pytest.approx(200, rel=0.01)
-    assert power["flat_out"]["j_per_frame"] == pytest.approx(0.5, rel=0.01)
-    assert power["flat_out"]["j_per_frame_above_idle"] == pytest.approx(0.3, rel=0.02)
-    low, high = power["flat_out"]["j_per_frame_ci95"]
-    assert low <= power["flat_out"]["j_per_frame"] <= high
-    assert power["idle"] == {
-        "before_w": pytest.approx(4, rel=0.02),
-        "after_w": pytest.approx(4, rel=0.02),
-        "drift_w": pytest.approx(0, abs=0.1),
-        "mean_w": pytest.approx(4, rel=0.02),
-    }
-    assert (power["scope"], power["rails"], power["not_added"]) == (
+    assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)
+    assert power.flat_out.energy_j == pytest.approx(200, rel=0.01)
+    assert power.flat_out.j_per_frame == pytest.approx(0.5, rel=0.01)
+    assert power.flat_out.j_per_frame_above_idle == pytest.approx(0.3, rel=0.02)
+    low, high = power.flat_out.j_per_frame_ci95
+    assert low <= power.flat_out.j_per_frame <= high
+    assert power.idle.before_w == pytest.approx(4, rel=0.02)
+    assert power.idle.after_w == pytest.approx(4, rel=0.02)
+    assert power.idle.drift_w == pytest.approx(0, abs=0.1)
+    assert power.idle.mean_w == pytest.approx(4, rel=0.02)
+    assert (power.scope, power.rails, power.not_added) == (
         "module",
-        ["VDD_IN"],
-        ["VDD_SOC"],
+        ("VDD_IN",),
+        ("VDD_SOC",),
     )
-    assert power["step_mw"] == {"VDD_IN": 40.0}
-    assert power["rate_hz"] == pytest.approx(10, rel=0.02)
+    assert power.step_mw == {"VDD_IN": 40.0}
+    assert power.rate_hz == pytest.approx(10, rel=0.02)
 
 
 def above_idle_ci95(before, run, after):
@@ -62,9 +72,9 @@ def above_idle_ci95(before, run, after):
         return f"VDD_IN {phase(t)}mW/1mW"
 
     power, _ = measure(feed(line))
-    load = power["flat_out"]
-    low, high = load["j_per_frame_above_idle_ci95"]
-    assert low < load["j_per_frame_above_idle"] < high
+    load = power.flat_out
+    low, high = load.j_per_frame_above_idle_ci95
+    assert low < load.j_per_frame_above_idle < high
     return high - low
 
 
@@ -92,23 +102,23 @@ def test_energy_above_idle_is_unsure_by_the_drift_of_the_idle_power():
 def test_idle_power_of_too_short_a_phase_gives_energy_above_idle_without_an_interval():
     spans = {**SPANS, "idle_before": (98.0, 100.0), "idle_after": (120.0, 122.0)}
     samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
-    power, _ = measure_power(curves(samples), load_device("orin-nano"), spans, FRAMES)
-    assert power["flat_out"]["j_per_frame_above_idle"] == pytest.approx(0.3, rel=0.05)
-    assert power["flat_out"]["j_per_frame_above_idle_ci95"] is None
-    assert power["flat_out"]["j_per_frame_ci95"] is not None
+    power, _ = measure_power(curves(read(samples)), load_device("orin-nano"), spans, FRAMES)
+    assert power.flat_out.j_per_frame_above_idle == pytest.approx(0.3, rel=0.05)
+    assert power.flat_out.j_per_frame_above_idle_ci95 is None
+    assert power.flat_out.j_per_frame_ci95 is not None
 
 
 def test_a_moment_of_idle_power_is_no_idle_power():
     spans = {**SPANS, "idle_before": (99.9, 100.0), "idle_after": (120.0, 120.001)}
     samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
-    power, _ = measure_power(curves(samples), load_device("orin-nano"), spans, FRAMES)
-    assert set(power["idle"].values()) == {None}
-    assert power["flat_out"]["j_per_frame_above_idle"] is None
+    power, _ = measure_power(curves(read(samples)), load_device("orin-nano"), spans, FRAMES)
+    assert power.idle == IdlePower(None, None, None, None)
+    assert power.flat_out.j_per_frame_above_idle is None
 
 
 def test_printed_average_is_never_used():
     power, _ = measure(feed(lambda t: f"VDD_IN {loaded(t)}mW/77777mW/88888mW"))
-    assert power["flat_out"]["mean_w"] == pytest.approx(10, rel=0.01)
+    assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)
 
 
 def test_negative_readings_of_one_step_stay_in_the_mean():
@@ -117,22 +127,22 @@ def test_negative_readings_of_one_step_stay_in_the_mean():
         return f"VDD_GPU_SOC 5000mW/1mW VDD_CPU_CV {sign * 398}mW/1mW VIN_SYS_5V0 1000mW/1mW"
 
     power, _ = measure(feed(line), device="agx-orin")
-    assert power["flat_out"]["mean_w"] == pytest.approx(6, abs=0.02)
+    assert power.flat_out.mean_w == pytest.approx(6, abs=0.02)
 
 
 def test_vddq_is_never_added_on_agx_orin():
     text = "VDD_GPU_SOC 2000mW/1mW VDD_CPU_CV 1000mW/1mW VIN_SYS_5V0 3000mW/1mW NC 0mW/0mW "
     power, _ = measure(feed(lambda t: text + "VDDQ_VDD2_1V8AO 700mW/1mW NC 0mW/0mW"), "agx-orin")
-    assert power["flat_out"]["mean_w"] == pytest.approx(6)
-    assert power["not_added"] == ["NC", "VDDQ_VDD2_1V8AO"]
+    assert power.flat_out.mean_w == pytest.approx(6)
+    assert power.not_added == ("NC", "VDDQ_VDD2_1V8AO")
 
 
 def test_thor_takes_the_system_input_alone_and_says_so():
     rails = "VDD_GPU 1962mW/1mW VDD_CPU_SOC_MSS 5887mW/1mW VIN_SYS_5V0 5635mW/1mW"
     power, _ = measure(feed(lambda t: rails + " VIN 19780mW/1mW"), "thor")
-    assert (power["scope"], power["flat_out"]["mean_w"]) == ("system", pytest.approx(19.78))
+    assert (power.scope, power.flat_out.mean_w) == ("system", pytest.approx(19.78))
     power, _ = measure(feed(lambda t: rails), "thor")
-    assert (power["scope"], power["flat_out"]["mean_w"]) == ("module", pytest.approx(13.484))
+    assert (power.scope, power.flat_out.mean_w) == ("module", pytest.approx(13.484))
 
 
 def test_missing_rail_of_a_sum_gives_no_total():
@@ -154,22 +164,22 @@ def test_two_sources_of_the_same_sensor_are_counted_once():
     samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
     samples["power"] = [series("ina_hwmon", ["VDD_IN"], lambda t: [loaded(t)])]
     power, _ = measure(samples)
-    assert power["flat_out"]["mean_w"] == pytest.approx(10, rel=0.01)
-    assert power["source"] == ["tegrastats"]
+    assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)
+    assert power.source == ("tegrastats",)
 
 
 def test_fuller_source_is_taken_where_tegrastats_died():
     samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW", times=TIMES[:110])
     samples["power"] = [series("ina_hwmon", ["VDD_IN"], lambda t: [loaded(t)])]
     power, _ = measure(samples)
-    assert power["source"] == ["ina_hwmon"] and power["coverage"] == 1
+    assert power.source == ("ina_hwmon",) and power.coverage == 1
 
 
 def test_gap_is_reported_and_half_a_run_without_samples_is_no_number():
     short = [t for t in TIMES if not 105 < t < 110]
     power, _ = measure(feed(lambda t: "VDD_IN 10000mW/1mW", times=short))
-    assert power["coverage"] == pytest.approx(0.75, abs=0.02)
-    [gap] = power["gaps"]
+    assert power.coverage == pytest.approx(0.75, abs=0.02)
+    [gap] = power.gaps
     assert gap == pytest.approx((105, 110), abs=0.11)
     long = [t for t in TIMES if not 101 < t < 119]
     power, reason = measure(feed(lambda t: "VDD_IN 10000mW/1mW", times=long))
@@ -182,8 +192,8 @@ def test_energy_counter_that_wraps_is_unwrapped():
 
     rapl = series("rapl", ["package-0", "core"], counter, "uj", [50e6, 50e6])
     power, _ = measure({"tegrastats": {"lines": []}, "power": [rapl]}, "generic-x86")
-    assert power["flat_out"]["mean_w"] == pytest.approx(8)
-    assert (power["scope"], power["rails"]) == ("soc", ["package-0"])
+    assert power.flat_out.mean_w == pytest.approx(8)
+    assert (power.scope, power.rails) == ("soc", ("package-0",))
 
 
 def test_processor_and_gpu_of_a_pc_are_added_under_their_own_scope():
@@ -192,21 +202,21 @@ def test_processor_and_gpu_of_a_pc_are_added_under_their_own_scope():
         series("nvml", ["nvml-0"], lambda t: [30e6 * t], "uj", [None]),
     ]
     power, _ = measure({"tegrastats": {"lines": []}, "power": sources}, "generic-x86")
-    assert power["scope"] == "soc + gpu"
-    assert power["flat_out"]["mean_w"] == pytest.approx(35)
+    assert power.scope == "soc + gpu"
+    assert power.flat_out.mean_w == pytest.approx(35)
 
 
 def test_run_that_outlasts_its_samples_by_a_little_loses_no_energy():
     times = [t for t in TIMES if 90.3 < t < 129.8]
     power, _ = measure(feed(lambda t: "VDD_IN 5000mW/1mW", times=times))
-    assert power["idle"]["before_w"] == pytest.approx(5)
-    assert power["idle"]["after_w"] == pytest.approx(5)
+    assert power.idle.before_w == pytest.approx(5)
+    assert power.idle.after_w == pytest.approx(5)
 
 
 def test_null_readings_are_left_out():
     rows = series("ina_hwmon", ["VDD_IN"], lambda t: [None if 103 < t < 103.5 else 5000])
     power, _ = measure({"tegrastats": {"lines": []}, "power": [rows]})
-    assert power["flat_out"]["mean_w"] == pytest.approx(5)
+    assert power.flat_out.mean_w == pytest.approx(5)
 
 
 @given(st.lists(st.integers(0, 3), max_size=12))
@@ -214,7 +224,7 @@ def test_doubled_shuffled_and_dropped_rails_never_sum_twice(order):
     tokens = ["VDD_GPU_SOC 2000mW/1mW", "VDD_CPU_CV 1000mW/1mW", "VIN_SYS_5V0 3000mW/1mW"]
     tokens.append("VDDQ_VDD2_1V8AO 700mW/1mW")
     samples = feed(lambda t: " ".join(tokens[i] for i in order))
-    rails = choose_curves(curves(samples), RUN)
+    rails = choose_curves(curves(read(samples)), RUN)
     total = choose_total(rails, load_device("agx-orin").power)
     if {0, 1, 2} <= set(order):
         assert total.energy_j(*RUN) == pytest.approx(120)

@@ -2,17 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from remote_bench.analysis.requirements import METRICS, parse, value_of
-from remote_bench.analysis.summary import summarise
 
 
 @pytest.fixture
-def report(made_result):
-    return summarise(made_result())
+def report(report_of, made_result):
+    return report_of(made_result())
 
 
 def test_run_that_keeps_all_limits_misses_none(report):
     text = "fps>=90, p99<=33ms,memory<=800MB,power<=10.5W,energy<0.2J,agreement>=95%"
-    assert parse(text).check(report) == []
+    assert parse(text).check(report).missed == ()
 
 
 @pytest.mark.parametrize(
@@ -28,26 +27,28 @@ def test_run_that_keeps_all_limits_misses_none(report):
     ],
 )
 def test_miss_says_what_was_wanted_and_what_was_measured(report, text, message):
-    [miss] = parse(text).check(report)
-    assert miss.message.startswith(message)
+    check = parse(text).check(report)
+    assert check.wanted == (text,)
+    [missed] = check.missed
+    assert missed.startswith(message)
 
 
-def test_unmeasured_power_is_missed_with_its_reason(made_result):
+def test_unmeasured_power_is_missed_with_its_reason(report_of, made_result):
     raw = made_result()
     raw["samples"]["tegrastats"]["lines"] = []
-    [miss] = parse("power<=10W").check(summarise(raw))
-    assert miss.value is None and "sensor" in miss.message
+    report = report_of(raw)
+    [missed] = parse("power<=10W").check(report).missed
+    assert value_of(report, "power") is None and "sensor" in missed
 
 
-def test_half_a_measurement_of_shared_memory_passes_no_limit(made_result):
+def test_half_a_measurement_of_shared_memory_passes_no_limit(report_of, made_result):
     raw = made_result()
     for sample in raw["samples"]["environment"]:
         sample["available_kb"] = None  # what the GPU holds cannot be told
-    report = summarise(raw)
-    assert report["memory"]["unified"] and report["memory"]["peak_mb"] > 0
-    [miss] = parse("memory<=100000MB").check(report)
-    assert miss.value is None
-    assert miss.message == (
+    report = report_of(raw)
+    assert report.memory.unified and report.memory.peak_mb > 0
+    [missed] = parse("memory<=100000MB").check(report).missed
+    assert missed == (
         "memory<=100000MB: not measured (CPU and GPU share the memory, and how much less the whole "
         "board had is not known)"
     )

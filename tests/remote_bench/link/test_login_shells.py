@@ -31,7 +31,7 @@ def test_a_run_works_behind_any_login_shell(host_with, bundle, shell):
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
     host, sshd = host_with(config=f'ForceCommand {shell} -c "$SSH_ORIGINAL_COMMAND"')
-    assert run(host, bundle=bundle)["error"] is None
+    assert run(host, bundle=bundle).error is None
     assert sshd.left() == []
 
 
@@ -43,14 +43,14 @@ def test_a_login_shell_that_prints_before_and_beside_our_lines_does_no_harm(host
     )
     host, sshd = host_with(config=noisy)
     report = run(host, bundle=bundle)
-    assert report["error"] is None and report["fps"] > 0
+    assert report.error is None and report.fps > 0
     assert sshd.left() == []
 
 
 @pytest.mark.parametrize("sftp", ["", "Subsystem sftp /bin/false"])
 def test_no_sftp_is_needed(host_with, bundle, sftp):
     host, sshd = host_with(config=sftp, sftp=False)
-    assert run(host, bundle=bundle)["error"] is None
+    assert run(host, bundle=bundle).error is None
     assert sshd.left() == []
 
 
@@ -85,4 +85,4 @@ def test_a_board_without_python_is_told_what_to_install(host_with, tmp_path):
 def test_a_locale_with_decimal_commas_changes_no_number(host_with, bundle):
     host, _ = host_with(environment={"LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8"})
     report = run(host, bundle=bundle)
-    assert report["error"] is None and report["fps"] > 0
+    assert report.error is None and report.fps > 0

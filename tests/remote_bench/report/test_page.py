@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import shutil
 import socket
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_bench.analysis.summary import failed_result, summarise
+from remote_bench.analysis.report import BundleFacts
+from remote_bench.analysis.result import failed_result
+from remote_bench.analysis.summary import summarise
 from remote_bench.host.plain import escaped, plain
-from remote_bench.report.page import Line, Span, histogram, render_html, time_plot, write_html
+from remote_bench.report.page import render_html, write_html
+from remote_bench.report.plots import Line, Shade, histogram, time_plot
 
 HOSTILE = '"><script>fetch("{0}")</script><img src={0} onerror=alert(1)>\x1b[31m\u202e&amp;</style>'
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -34,7 +38,7 @@ class Tags(HTMLParser):
         self.texts.append(data)
 
 
-def hostile_report(made_result, url):
+def hostile_report(report_of, made_result, url):
     text = HOSTILE.format(url)
     raw = made_result(seconds=3)
     raw["probe"]["board"]["model"] = text
@@ -45,11 +49,11 @@ def hostile_report(made_result, url):
     raw["samples"]["tegrastats"]["failure"] = text
     raw["log"] = f"line\n{text}"
     raw["probe"]["python"]["version"] = text
-    return summarise(raw, {"host": text, "bundle": {"name": text}, "run_id": text})
+    return report_of(raw, host=text, bundle=BundleFacts(name=text), run_id=text)
 
 
-def test_page_has_the_verdict_before_any_figure_and_all_plots(made_result):
-    page = render_html([summarise(made_result(), {"host": "jetson.local"})])
+def test_page_has_the_verdict_before_any_figure_and_all_plots(report_of, made_result):
+    page = render_html([report_of(made_result(), host="jetson.local")])
     assert page.index("verdict valid") < page.index("<svg") < page.index("<h3>Speed")
     titles = re.findall(r'aria-label="([^"]+)"', page)
     assert [title.split()[0] for title in titles] == [
@@ -57,15 +61,15 @@ def test_page_has_the_verdict_before_any_figure_and_all_plots(made_result):
     ]  # fmt: skip
 
 
-def test_power_temperature_clocks_and_latency_share_one_time_axis(made_result):
-    page = render_html([summarise(made_result())])
+def test_power_temperature_clocks_and_latency_share_one_time_axis(report_of, made_result):
+    page = render_html([report_of(made_result())])
     plots = page.split("<svg")[1:5]
     ticks = [re.findall(r'text-anchor="middle">([^<]+)<', plot) for plot in plots]
     assert ticks[0] and all(found == ticks[0] for found in ticks)
 
 
-def test_hostile_names_and_lines_stay_text(made_result):
-    page = render_html([hostile_report(made_result, "http://x/")])
+def test_hostile_names_and_lines_stay_text(report_of, made_result):
+    page = render_html([hostile_report(report_of, made_result, "http://x/")])
     tags = Tags(page)
     assert not {"script", "img", "iframe", "object"} & set(tags.tags)
     assert not any(name.startswith("on") for name, _ in tags.attributes)
@@ -73,8 +77,8 @@ def test_hostile_names_and_lines_stay_text(made_result):
     assert "\x1b" not in page and "\u202e" not in page
 
 
-def test_page_loads_nothing_from_outside(made_result):
-    page = render_html([summarise(made_result())])
+def test_page_loads_nothing_from_outside(report_of, made_result):
+    page = render_html([report_of(made_result())])
     links = [value for name, value in Tags(page).attributes if name in ("src", "href")]
     assert links == []
     assert "default-src 'none'" in page and "@import" not in page and "url(" not in page
@@ -86,24 +90,25 @@ def test_page_of_a_run_that_failed_says_why_and_has_no_plot(made_result):
     assert "the board rebooted" in page and "<svg" not in page
 
 
-def test_several_reports_share_a_page_with_a_table_on_top(made_result):
-    reports = [summarise(made_result(), {"host": host}) for host in ("a.local", "b.local")]
+def test_several_reports_share_a_page_with_a_table_on_top(report_of, made_result):
+    reports = [report_of(made_result(), host=host) for host in ("a.local", "b.local")]
     page = render_html(reports)
     assert page.count("<h2>") == 2
     assert page.index("<table>") < page.index("<h2>")
 
 
-def test_board_without_a_report_is_named_beside_the_others(made_result):
-    page = render_html([summarise(made_result())], {"<orin>": "another run holds this board"})
+def test_board_without_a_report_is_named_beside_the_others(report_of, made_result):
+    page = render_html([report_of(made_result())], {"<orin>": "another run holds this board"})
     assert "<td>&lt;orin&gt;</td><td>no report</td><td>another run holds this board</td>" in page
 
 
-def test_file_is_written_whole_or_not_at_all(made_result, tmp_path):
+def test_file_is_written_whole_or_not_at_all(report_of, made_result, tmp_path):
     path = tmp_path / "report.html"
-    write_html([summarise(made_result())], path)
+    write_html([report_of(made_result())], path)
     before = path.read_text()
-    with pytest.raises(KeyError):
-        write_html([{"host": "broken"}], path)
+    broken = dataclasses.replace(report_of(made_result()), device=None)
+    with pytest.raises(AttributeError):
+        write_html([broken], path)
     with pytest.raises(ValueError, match="no report"):
         write_html([], path)
     assert path.read_text() == before and [p.name for p in tmp_path.iterdir()] == ["report.html"]
@@ -126,7 +131,7 @@ def test_long_runs_are_drawn_by_one_stroke_a_pixel():
 
 def test_missing_values_break_the_line():
     y = np.array([1.0, np.nan, 2.0, 3.0])
-    plot = time_plot("x", "C", [Line("a", np.arange(4.0), y)], (0, 3), [Span("run", 0, 1)])
+    plot = time_plot("x", "C", [Line("a", np.arange(4.0), y)], (0, 3), [Shade("run", 0, 1)])
     path = re.search(r'd="([^"]+)" stroke', plot)[1]
     assert path.count("M") == 2 and path.count("L") == 1
 
@@ -181,10 +186,10 @@ def browse(page: Path, profile: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_browser_opens_a_hostile_report_without_an_error_or_an_outside_request(
-    made_result, tmp_path, listener
+    report_of, made_result, tmp_path, listener
 ):
     url, visits = listener
-    write_html([hostile_report(made_result, url)], tmp_path / "r.html")
+    write_html([hostile_report(report_of, made_result, url)], tmp_path / "r.html")
     assert browse(tmp_path / "r.html", tmp_path / "profile") == ""
     assert visits == []
 

@@ -12,6 +12,8 @@ import pytest
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_targets.device import load_device
+from remote_bench.analysis.report import BundleFacts
+from remote_bench.analysis.requirements import parse
 from remote_bench.cli.beforehand import check
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.run.benchmark import Benchmark, Untrained
@@ -177,22 +179,20 @@ def test_a_sweep_exports_each_network_once(folder):
     assert again.notes == []
 
 
-def row(name: str, macs: int, verdict: str = "valid", fps: float = 40.0) -> dict:
-    variant, _, size = name.partition("-")
-    width, height = size.split("x")
-    return {
-        "bundle": {
-            "variant": variant, "width": int(width), "height": int(height), "macs": macs,
-            "parameters": 1,
-        },
-        "verdict": verdict, "fps": fps, "latency_ms": None, "power": None, "power_reason": "",
-        "memory": {"peak_mb": 1.0, "system_delta_mb": None, "unified": False},
-    }  # fmt: skip
+@pytest.fixture
+def row(report_of, made_result):
+    """Make the report of a network of a sweep, named like nano-64x32."""
+    valid = report_of(made_result(seconds=1))
+
+    def make(name, macs, verdict="valid", fps=40.0):
+        variant, width, height = name.replace("-", "x").split("x")
+        bundle = BundleFacts(variant=variant, width=int(width), height=int(height), macs=macs)
+        return dataclasses.replace(valid, bundle=bundle, verdict=verdict, fps=fps)
+
+    return make
 
 
-def test_the_largest_network_that_keeps_the_limits_is_found():
-    from remote_bench.analysis.requirements import parse
-
+def test_the_largest_network_that_keeps_the_limits_is_found(row):
     reports = [
         row("nano-64x32", 1),
         row("small-64x32", 2, fps=31.0),

@@ -7,146 +7,156 @@ One thing may differ between two reports: the network, the software, the power m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from fastseg_runtime.arrays.stats import interval95, quantiles
 
+from remote_bench.analysis.report import Report
 from remote_bench.analysis.stats import Floats, Interval, bootstrap
 
 # What must be equal within a group for the group not to differ.
-_GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
+_GROUPS: dict[str, tuple[str, ...]] = {
     "network": (
-        ("bundle", "sha256"),
-        ("engine", "target"),
-        ("engine", "precision"),
-        ("bundle", "width"),
-        ("bundle", "height"),
+        "bundle.sha256",
+        "engine.target",
+        "engine.precision",
+        "bundle.width",
+        "bundle.height",
     ),
     "software": (
-        ("engine", "backend"),
-        ("engine", "version"),
-        ("device", "l4t"),
-        ("device", "kernel"),
-        ("device", "python"),
+        "engine.backend",
+        "engine.version",
+        "device.l4t",
+        "device.kernel",
+        "device.python",
     ),
-    "power mode": (("device", "power_mode", "name"), ("device", "power_mode", "id")),
-    "board": (("device", "name"), ("device", "module"), ("device", "model")),
-    "frames": (("flags", "frames"), ("flags", "fps")),
+    "power mode": ("device.power_mode.name", "device.power_mode.id"),
+    "board": ("device.name", "device.module", "device.model"),
+    "frames": ("flags.frames", "flags.fps"),
 }
 
 
-def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Compare two reports.
+@dataclass(frozen=True)
+class Difference:
+    """One metric of two reports; the change is a fraction of a."""
 
-    Returns:
-        {"comparable", "reasons", "differs", "differences"}: "differs" maps each group that differs
-        to texts like "device.l4t: 36.4.3, 36.5.0"; "differences" is a list of {"metric", "unit",
-        "a", "b", "change", "change_ci95", "sure"} with the change as a fraction of a; it is empty
-        where the two are not comparable.
+    metric: str
+    unit: str
+    a: float
+    b: float
+    change: float
+    change_ci95: Interval | None
+    sure: bool  # the interval leaves out no change
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports side by side.
+
+    `differs` maps each group that differs to texts like "device.l4t: 36.4.3, 36.5.0"; there are no
+    differences where the two are not comparable.
     """
-    differs = {
-        group: texts for group, paths in _GROUPS.items() if (texts := _differences(a, b, paths))
-    }
+
+    comparable: bool
+    reasons: tuple[str, ...]
+    differs: dict[str, tuple[str, ...]]
+    differences: tuple[Difference, ...]
+
+
+def compare(a: Report, b: Report) -> Comparison:
+    """Compare two reports."""
+    pairs = {group: _differing(a, b, paths) for group, paths in _GROUPS.items()}
+    differs = {group: texts for group, texts in pairs.items() if texts}
     if "board" in differs and "power mode" in differs:
         differs["board"] += differs.pop("power mode")  # modes are not portable
     reasons = [
-        f"{name} is invalid: {'; '.join(r['message'] for r in report['reasons'][:1])}"
+        f"{name} is invalid: {'; '.join(reason.message for reason in report.reasons[:1])}"
         for name, report in (("A", a), ("B", b))
-        if report["verdict"] == "invalid"
+        if report.verdict == "invalid"
     ]
     if len(differs) > 1:
         reasons += [f"{group}: {text}" for group, texts in differs.items() for text in texts]
-    differences = [] if reasons else [*_speed(a, b), *_energy(a, b)]
-    return {
-        "comparable": not reasons,
-        "reasons": reasons,
-        "differs": differs,
-        "differences": differences,
-    }
+    differences = () if reasons else (*_speed(a, b), *_energy(a, b))
+    return Comparison(not reasons, tuple(reasons), differs, differences)
 
 
-def _differences(
-    a: dict[str, Any], b: dict[str, Any], paths: tuple[tuple[str, ...], ...]
-) -> list[str]:
-    pairs = [(".".join(path), _get(a, path), _get(b, path)) for path in paths]
-    return [f"{name}: {left}, {right}" for name, left, right in pairs if left != right]
+def _differing(a: Report, b: Report, paths: tuple[str, ...]) -> tuple[str, ...]:
+    values = [(path, _get(a, path), _get(b, path)) for path in paths]
+    return tuple(f"{path}: {left}, {right}" for path, left, right in values if left != right)
 
 
-def _get(report: dict[str, Any], path: tuple[str, ...]) -> Any:
+def _get(report: Report, path: str) -> Any:
     value: Any = report
-    for key in path:
-        value = (value or {}).get(key)
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
     return value
 
 
-def _speed(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    statistics: list[tuple[str, str, Callable[[Floats], float]]] = [
-        ("fps", "frames/s", lambda part: len(part) / float(part[:, 0].sum())),
-    ]
-    for name, fraction in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
-        if a["latency_ms"][name] is not None and b["latency_ms"][name] is not None:
-            statistics.append((name, "ms", _percentile_of(fraction)))
+def _speed(a: Report, b: Report) -> Iterator[Difference]:
     frames = _frames(a), _frames(b)
-    return [_change(name, unit, statistic, *frames) for name, unit, statistic in statistics]
+    yield _change("fps", "frames/s", lambda part: len(part) / float(part[:, 0].sum()), *frames)
+    assert a.latency_ms and b.latency_ms  # of a run that is not invalid
+    for name, fraction in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+        if getattr(a.latency_ms, name) is not None and getattr(b.latency_ms, name) is not None:
+            yield _change(name, "ms", _percentile_of(fraction), *frames)
 
 
 def _percentile_of(fraction: float) -> Callable[[Floats], float]:
     return lambda part: float(quantiles(part[:, 1], [fraction])[0])
 
 
-def _frames(report: dict[str, Any]) -> Floats:
+def _frames(report: Report) -> Floats:
     """Return (seconds until the next frame, latency in ms) of the flat-out run, (n, 2)."""
-    columns = report["series"]["frames"]["flat_out"]
-    end = report["series"]["spans"]["flat_out"][1]
-    starts = np.append(np.array(columns["t"], dtype=np.float64), end)
-    return np.column_stack([np.diff(starts), columns["total_ms"]])
+    columns = report.series.frames["flat_out"]
+    end = report.series.spans["flat_out"][1]
+    return np.column_stack([np.diff(np.append(columns.t, end)), columns.total_ms])
 
 
 def _change(
     name: str, unit: str, statistic: Callable[[Floats], float], a: Floats, b: Floats
-) -> dict[str, Any]:
-    left, right = statistic(a), statistic(b)
-    replicates = bootstrap(a, statistic, seed=1), bootstrap(b, statistic, seed=2)
+) -> Difference:
+    left, right = bootstrap(a, statistic, seed=1), bootstrap(b, statistic, seed=2)
+    interval = None if left is None or right is None else interval95(right / left - 1)
+    return _difference(name, unit, statistic(a), statistic(b), interval)
+
+
+def _energy(a: Report, b: Report) -> Iterator[Difference]:
+    if not a.power or not b.power or a.power.scope != b.power.scope:
+        return
+    left, right = a.power.flat_out, b.power.flat_out
+    yield from _ratio("mean_w", "W", left.mean_w, left.mean_w_ci95, right.mean_w, right.mean_w_ci95)
+    yield from _ratio(
+        "j_per_frame",
+        "J/frame",
+        left.j_per_frame,
+        left.j_per_frame_ci95,
+        right.j_per_frame,
+        right.j_per_frame_ci95,
+    )
+
+
+def _ratio(
+    name: str,
+    unit: str,
+    a: float | None,
+    a_ci95: Interval | None,
+    b: float | None,
+    b_ci95: Interval | None,
+) -> Iterator[Difference]:
+    if not a or b is None:
+        return
     interval = None
-    if replicates[0] is not None and replicates[1] is not None:
-        interval = interval95(replicates[1] / replicates[0] - 1)
-    return _row(name, unit, left, right, interval)
+    if b and a_ci95 and b_ci95:
+        # The blocks are not in the report; relative half-widths add up in quadrature.
+        halves = [(ci[1] - ci[0]) / 2 / abs(x) for x, ci in ((a, a_ci95), (b, b_ci95))]
+        half = math.hypot(*halves)
+        interval = b / a * (1 - half) - 1, b / a * (1 + half) - 1
+    yield _difference(name, unit, a, b, interval)
 
 
-def _energy(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    if not a["power"] or not b["power"] or a["power"]["scope"] != b["power"]["scope"]:
-        return []
-    rows = []
-    for key, unit in (("mean_w", "W"), ("j_per_frame", "J/frame")):
-        left, right = a["power"]["flat_out"], b["power"]["flat_out"]
-        if not left[key] or right[key] is None:
-            continue
-        rows.append(_row(key, unit, left[key], right[key], _ratio_interval(left, right, key)))
-    return rows
-
-
-def _ratio_interval(a: dict[str, Any], b: dict[str, Any], key: str) -> Interval | None:
-    # The blocks are not in the report; relative half-widths add up in quadrature.
-    halves = [
-        (ci[1] - ci[0]) / 2 / abs(side[key]) if (ci := side[f"{key}_ci95"]) and side[key] else None
-        for side in (a, b)
-    ]
-    if halves[0] is None or halves[1] is None:
-        return None
-    ratio, half = b[key] / a[key], math.hypot(halves[0], halves[1])
-    return ratio * (1 - half) - 1, ratio * (1 + half) - 1
-
-
-def _row(name: str, unit: str, a: float, b: float, interval: Interval | None) -> dict[str, Any]:
+def _difference(name: str, unit: str, a: float, b: float, interval: Interval | None) -> Difference:
     sure = interval is not None and (interval[0] > 0 or interval[1] < 0)
-    return {
-        "metric": name,
-        "unit": unit,
-        "a": a,
-        "b": b,
-        "change": b / a - 1,
-        "change_ci95": interval,
-        "sure": sure,
-    }
+    return Difference(name, unit, a, b, b / a - 1, interval, sure)

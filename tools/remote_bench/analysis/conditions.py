@@ -2,47 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from remote_bench.analysis.power import Span
-from remote_bench.analysis.stats import slope
+from remote_bench.analysis.result import EnvironmentSample, PowerMode, Result, Slice, Span
+from remote_bench.analysis.stats import Floats, slope
 from remote_bench.tegrastats import parse_line
 
 # vcgencmd get_throttled: bits 0-3 now, the same things since boot in bits 16-19.
 _PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-_CLOCK_FELL = 0.05
+# A GPU of an Orin steps by 102 MHz, a tenth of its highest clock: half a step is no scatter of the
+# medians that are compared, and one step down is found. Chosen by that, not by an experiment.
+CLOCK_FELL = 0.05
 _MEMORY_SCOPE = (
     "worker process; PSS from smaps_rollup, peak from VmHWM (resident, shared pages whole)"
 )
 
 
-def temperatures(samples: Sequence[dict[str, Any]], span: Span) -> dict[str, Any]:
-    """Return {"begin", "end", "max", "slope_c_per_min"} by zone over a span; {} without zones."""
+@dataclass(frozen=True)
+class ZoneCelsius:
+    """A temperature zone over the run; its slope is that of the second half."""
+
+    begin: float
+    end: float
+    max: float
+    slope_c_per_min: float
+
+
+@dataclass(frozen=True)
+class Throttling:
+    """Alerts that were on, counters that moved, and clocks that fell, by a share."""
+
+    alerts: tuple[str, ...]
+    events: dict[str, int]
+    clocks_fell: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ForeignLoad:
+    """Shares of all cores and of the GPU that others used; None where not known."""
+
+    cpu: float | None
+    idle_cpu: float | None
+    idle_gpu: float | None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What else was the matter; None where the run did not get that far."""
+
+    power_mode: PowerMode | None
+    temperatures: dict[str, ZoneCelsius] | None
+    clocks: dict[str, dict[str, float | None]] | None  # MHz by span; "fell" is a share
+    throttling: Throttling | None
+    foreign_load: ForeignLoad | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """In MB (2^20 bytes); None where the kernel does not tell."""
+
+    scope: str
+    baseline_mb: float | None  # with the runtime imported, before the network
+    pss_mb: float | None
+    peak_mb: float | None
+    delta_mb: float | None
+    system_delta_mb: float | None  # what the whole board had less of
+    unified: bool  # CPU and GPU share it: what the GPU holds shows in system_delta_mb alone
+
+
+def conditions(result: Result) -> Conditions:
+    """Return the conditions of a run."""
+    spans, samples = result.spans(), result.samples.environment
+    mode, run = result.power_mode_before, spans.get("flat_out")
+    if run is None:
+        return Conditions(mode, None, None, None, None)
+    by_clock = _clocks(samples, spans)
+    return Conditions(
+        power_mode=mode,
+        temperatures=_temperatures(_within(samples, run)),
+        clocks=by_clock,
+        throttling=_throttling(result, run, by_clock),
+        foreign_load=_foreign_load(result, spans.get("idle_before")),
+    )
+
+
+def _temperatures(samples: Iterable[EnvironmentSample]) -> dict[str, ZoneCelsius]:
     zones: dict[str, list[tuple[float, float]]] = {}
-    for sample in _within(samples, span):
-        for zone, celsius in sample["celsius"].items():
+    for sample in samples:
+        for zone, celsius in sample.celsius.items():
             if celsius is not None:
-                zones.setdefault(zone, []).append((sample["t"], celsius))
+                zones.setdefault(zone, []).append((sample.t, celsius))
     return {zone: _zone(np.array(rows)) for zone, rows in zones.items()}
 
 
-def _zone(rows: Any) -> dict[str, float]:
+def _zone(rows: Floats) -> ZoneCelsius:
     t, celsius = rows[:, 0], rows[:, 1]
     late = t >= (t[0] + t[-1]) / 2
-    return {
-        "begin": float(celsius[0]),
-        "end": float(celsius[-1]),
-        "max": float(celsius.max()),
-        "slope_c_per_min": 60 * slope(t[late], celsius[late]),
-    }
+    return ZoneCelsius(
+        begin=float(celsius[0]),
+        end=float(celsius[-1]),
+        max=float(celsius.max()),
+        slope_c_per_min=60 * slope(t[late], celsius[late]),
+    )
 
 
-def clocks(samples: Sequence[dict[str, Any]], spans: dict[str, Span]) -> dict[str, Any]:
-    """Return by clock the median MHz in each span, and "fell": its fall over the run, a share."""
-    names = sorted({name for sample in samples for name in sample["mhz"]})
+def _clocks(
+    samples: Sequence[EnvironmentSample], spans: dict[str, Span]
+) -> dict[str, dict[str, float | None]]:
+    """Return by clock the median MHz in each span, and its fall over the run."""
+    names = sorted({name for sample in samples for name in sample.mhz})
     return {
         name: {
             **{key: _median(_mhz(samples, span, name)) for key, span in spans.items()},
@@ -52,8 +123,8 @@ def clocks(samples: Sequence[dict[str, Any]], spans: dict[str, Span]) -> dict[st
     }
 
 
-def _mhz(samples: Sequence[dict[str, Any]], span: Span, name: str) -> list[float]:
-    values = (sample["mhz"].get(name) for sample in _within(samples, span))
+def _mhz(samples: Sequence[EnvironmentSample], span: Span, name: str) -> list[float]:
+    values = (sample.mhz.get(name) for sample in _within(samples, span))
     return [value for value in values if value is not None]
 
 
@@ -68,32 +139,32 @@ def _fall(values: list[float]) -> float | None:
     return 1 - float(np.median(values[-third:]) / np.median(values[:third]))
 
 
-def throttling(raw: dict[str, Any], span: Span) -> dict[str, Any]:
-    """Return {"alerts", "events", "clocks_fell"}: alerts that were on, counters that moved.
+def _throttling(
+    result: Result, run: Span, clocks: dict[str, dict[str, float | None]]
+) -> Throttling:
+    """Return what speaks for throttling.
 
     An over-current counter alone is no proof of harm (one Orin logged 27,390 events with its
     clocks unchanged): the measured clocks decide.
     """
-    samples = raw["samples"]["environment"]
-    alerts = sorted({name for sample in _within(samples, span) for name in sample["alerts"]})
-    before, after = raw.get("counters_before") or {}, raw.get("counters_after") or {}
+    within = _within(result.samples.environment, run)
+    alerts = sorted({name for sample in within for name in sample.alerts})
+    before, after = result.counters_before or {}, result.counters_after or {}
     events = {}
     for name, count in after.items():
+        old = before.get(name)
+        if count is None or old is None:
+            continue
         if name == "vcgencmd.throttled":
-            alerts += _pi_alerts(before.get(name), count)
-        elif count is not None and before.get(name) is not None and count != before[name]:
-            events[name] = count - before[name]
-    fell = {
-        name: clock["fell"]
-        for name, clock in clocks(samples, {"flat_out": span}).items()
-        if clock["fell"] is not None and clock["fell"] > _CLOCK_FELL
-    }
-    return {"alerts": alerts, "events": events, "clocks_fell": fell}
+            alerts += _pi_alerts(old, count)
+        elif count != old:
+            events[name] = count - old
+    falls = {name: clock["fell"] for name, clock in clocks.items()}
+    fell = {name: fall for name, fall in falls.items() if fall is not None and fall > CLOCK_FELL}
+    return Throttling(tuple(alerts), events, fell)
 
 
-def _pi_alerts(before: int | None, after: int | None) -> list[str]:
-    if before is None or after is None:
-        return []
+def _pi_alerts(before: int, after: int) -> list[str]:
     since_boot = after & ~before
     return [
         f"Raspberry Pi: {name}"
@@ -102,100 +173,89 @@ def _pi_alerts(before: int | None, after: int | None) -> list[str]:
     ]
 
 
-def foreign_load(raw: dict[str, Any], slice_: dict[str, Any], idle: Span | None) -> dict[str, Any]:
-    """Return {"cpu", "idle_cpu", "idle_gpu"}: shares that others used; None where not known."""
-    used = {name: _difference(pair) for name, pair in slice_["cpu_s"].items()}
+def _foreign_load(result: Result, idle: Span | None) -> ForeignLoad:
+    part = result.named_slices()["flat_out"]
+    busy, worker, ours = map(
+        _difference, (part.cpu_s.busy, part.cpu_s.worker, part.cpu_s.supervisor)
+    )
     cpu = None
-    if used["busy"] is not None and used["worker"] is not None:
-        others_s = used["busy"] - used["worker"] - (used["supervisor"] or 0)
-        cpu = max(0.0, others_s) / _cpu_time_s(raw, slice_)
-    return {
-        "cpu": cpu,
-        "idle_cpu": _idle_cpu(raw, idle, _cores(raw)),
-        "idle_gpu": _idle_gpu(raw, idle),
-    }
+    if busy is not None and worker is not None:
+        cpu = max(0.0, busy - worker - (ours or 0)) / (part.seconds * _cores(result))
+    if idle is None:
+        return ForeignLoad(cpu, None, None)
+    return ForeignLoad(cpu, _idle_cpu(result, idle), _idle_gpu(result, idle))
 
 
-def sampler_cpu(raw: dict[str, Any], slice_: dict[str, Any] | None) -> float | None:
+def sampler_cpu(result: Result) -> float | None:
     """Return the share of all CPU cores that supervisor and sampler used; tegrastats is extra.
 
     Where blocks with and without the sampler differ by noise only, this bounds its cost.
     """
-    used = _difference(slice_["cpu_s"]["supervisor"]) if slice_ else None
-    return None if slice_ is None or used is None else used / _cpu_time_s(raw, slice_)
+    part: Slice | None = result.named_slices().get("flat_out")
+    used = _difference(part.cpu_s.supervisor) if part else None
+    return None if part is None or used is None else used / (part.seconds * _cores(result))
 
 
-def _cores(raw: dict[str, Any]) -> int:
-    return int(raw["probe"]["cpu"]["count"] or 1)
+def _cores(result: Result) -> int:
+    return result.probe.cpu.count or 1
 
 
-def _cpu_time_s(raw: dict[str, Any], slice_: dict[str, Any]) -> float:
-    return float(slice_["end"] - slice_["begin"]) * _cores(raw)
-
-
-def _difference(pair: Sequence[float | None]) -> float | None:
+def _difference(pair: tuple[float | None, float | None]) -> float | None:
     return None if pair[0] is None or pair[1] is None else pair[1] - pair[0]
 
 
-def _idle_cpu(raw: dict[str, Any], idle: Span | None, cores: int) -> float | None:
-    inside = list(_within(raw["samples"]["environment"], idle)) if idle else []
-    rows = [(s["t"], s["busy_cpu_s"]) for s in inside if s.get("busy_cpu_s") is not None]
+def _idle_cpu(result: Result, idle: Span) -> float | None:
+    inside = _within(result.samples.environment, idle)
+    rows = [(s.t, s.busy_cpu_s) for s in inside if s.busy_cpu_s is not None]
     if len(rows) < 2 or rows[-1][0] <= rows[0][0]:
         return None
-    return float((rows[-1][1] - rows[0][1]) / (rows[-1][0] - rows[0][0]) / cores)
+    return (rows[-1][1] - rows[0][1]) / (rows[-1][0] - rows[0][0]) / _cores(result)
 
 
-def _idle_gpu(raw: dict[str, Any], idle: Span | None) -> float | None:
-    if idle is None:
-        return None
-    lines = raw["samples"]["tegrastats"]["lines"]
+def _idle_gpu(result: Result, idle: Span) -> float | None:
+    lines = result.samples.tegrastats.lines
     engines = [parse_line(text).gpu for t, text in lines if idle[0] <= t <= idle[1]]
     loads = [e.load_percent for e in engines if e is not None and e.load_percent is not None]
     return float(np.mean(loads)) / 100 if loads else None
 
 
-def _within(samples: Iterable[dict[str, Any]], span: Span) -> Iterable[dict[str, Any]]:
-    return (sample for sample in samples if span[0] <= sample["t"] <= span[1])
+def _within(samples: Iterable[EnvironmentSample], span: Span) -> Iterator[EnvironmentSample]:
+    return (sample for sample in samples if span[0] <= sample.t <= span[1])
 
 
-def summarise_memory(raw: dict[str, Any], unified: bool) -> dict[str, Any]:
-    """Return the report's "memory", in MB (2^20 bytes); None where the kernel does not tell.
+def memory(result: Result, unified: bool) -> Memory:
+    """Return what the process held, and what the whole board had less of.
 
     Args:
-        raw: result.json.
+        result: of the run.
         unified: CPU and GPU share the memory, so that what the GPU holds shows in what the whole
             board has less of, and not in the process.
     """
-    moments: dict[str, Any] = raw.get("memory") or {}
-    workers = [s["worker"] for s in raw["samples"]["environment"] if s.get("worker")]
-    readings = [*moments.values(), *workers]
-    baseline, pss = _kb(moments, "imported", "pss_kb"), _most(readings, "pss_kb")
-    return {
-        "scope": _MEMORY_SCOPE,
-        "baseline_mb": _mb(baseline),
-        "pss_mb": _mb(pss),
-        "peak_mb": _mb(_most(readings, "peak_rss_kb")),
-        "delta_mb": _mb(None if pss is None or baseline is None else pss - baseline),
-        "system_delta_mb": _mb(_system_delta_kb(raw, moments)),
-        "unified": unified,
-    }
+    samples = result.samples.environment
+    readings = [*result.memory.values(), *(s.worker for s in samples if s.worker)]
+    imported = result.memory.get("imported")
+    baseline = imported.pss_kb if imported else None
+    available = imported.available_kb if imported else None
+    pss = _most(reading.pss_kb for reading in readings)
+    least = min((s.available_kb for s in samples if s.available_kb is not None), default=None)
+    return Memory(
+        scope=_MEMORY_SCOPE,
+        baseline_mb=_mb(baseline),
+        pss_mb=_mb(pss),
+        peak_mb=_mb(_most(reading.peak_rss_kb for reading in readings)),
+        delta_mb=_mb_less(pss, baseline),
+        system_delta_mb=_mb_less(available, least),
+        unified=unified,
+    )
 
 
-def _system_delta_kb(raw: dict[str, Any], moments: dict[str, Any]) -> int | None:
-    before = _kb(moments, "imported", "available_kb")
-    samples = [s.get("available_kb") for s in raw["samples"]["environment"]]
-    least = min((kb for kb in samples if kb is not None), default=None)
-    return None if before is None or least is None else before - least
-
-
-def _most(readings: list[dict[str, Any]], name: str) -> int | None:
-    return max((r[name] for r in readings if r.get(name) is not None), default=None)
-
-
-def _kb(moments: dict[str, Any], moment: str, name: str) -> int | None:
-    value = (moments.get(moment) or {}).get(name)
-    return int(value) if value is not None else None
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _mb(kb: int | None) -> float | None:
     return None if kb is None else round(kb / 1024, 2)
+
+
+def _mb_less(kb: int | None, less_kb: int | None) -> float | None:
+    return None if kb is None or less_kb is None else _mb(kb - less_kb)

@@ -7,20 +7,19 @@ without a table entry there is no total, and the printed average of tegrastats i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from fastseg_runtime.arrays.stats import interval95
-from fastseg_targets.device import Device, Power
+from fastseg_targets.device import Device
+from fastseg_targets.device import Power as RailTable
 
+from remote_bench.analysis.result import PowerReadings, Samples, Span, TegrastatsFeed
 from remote_bench.analysis.stats import Floats, Interval, bootstrap
 from remote_bench.tegrastats import parse_line
-
-Span = tuple[float, float]  # begin and end, s, monotonic
 
 _BOARD_SOURCES = ("tegrastats", "ina_hwmon", "ina_iio")  # they show the same sensors
 _IDLE_SPANS = ("idle_before", "idle_after")
@@ -30,6 +29,7 @@ _GAP_PERIODS, _GAP_LEAST_S = 5.0, 1.0
 _EDGE_S = 0.5
 _BLOCK_S = 0.5
 _MOST_BLOCKS = 200
+_MOST_POINTS = 1000  # of a plot: as many as it has pixels
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class EnergyCurve:
         at = np.interp([begin, end], self.t, self.joules)
         return float(at[1] - at[0]) / (end - begin)
 
-    def gaps(self, begin: float, end: float) -> list[tuple[float, float]]:
+    def gaps(self, begin: float, end: float) -> tuple[Span, ...]:
         """Return the parts of an interval without samples that are long for this sensor."""
         inside = self.t[(self.t > begin) & (self.t < end)]
         edges = np.concatenate([[begin], inside, [end]])
         period = float(np.median(np.diff(self.t))) if len(self.t) > 1 else float("inf")
         longest = max(_GAP_LEAST_S, _GAP_PERIODS * period)
         starts = np.flatnonzero(np.diff(edges) > longest)
-        return [(float(edges[i]), float(edges[i + 1])) for i in starts]
+        return tuple((float(edges[i]), float(edges[i + 1])) for i in starts)
 
     def coverage(self, begin: float, end: float) -> float:
         """Return the share of an interval that lies in no gap."""
@@ -79,28 +79,23 @@ class EnergyCurve:
         return 1 - sum(stop - start for start, stop in self.gaps(begin, end)) / (end - begin)
 
 
-def curves(samples: dict[str, Any]) -> list[EnergyCurve]:
-    """Return a curve for each rail of each source that an agent sampled.
-
-    Args:
-        samples: "samples" of result.json; a reading that is null is left out.
-    """
-    found = _tegrastats_curves(samples.get("tegrastats") or {})
-    for series in samples.get("power") or []:
-        for column, rail in enumerate(series["rails"]):
-            rows = [
-                (t, row[column])
-                for t, row in zip(series["t"], series["values"], strict=True)
-                if row[column] is not None
-            ]
-            wraps_at = series["wraps_at"][column]
-            found.append(_curve(series["source"], rail, rows, series["unit"], wraps_at))
+def curves(samples: Samples) -> list[EnergyCurve]:
+    """Return a curve for each rail of each source that was sampled; null readings are left out."""
+    found = _tegrastats_curves(samples.tegrastats)
+    found += [curve for readings in samples.power for curve in _curves(readings)]
     return [curve for curve in found if len(curve.t) > 1 and curve.t[-1] > curve.t[0]]
 
 
-def _tegrastats_curves(feed: dict[str, Any]) -> list[EnergyCurve]:
+def _curves(readings: PowerReadings) -> Iterator[EnergyCurve]:
+    for column, rail in enumerate(readings.rails):
+        pairs = zip(readings.t, (row[column] for row in readings.values), strict=True)
+        rows = [(t, value) for t, value in pairs if value is not None]
+        yield _curve(readings.source, rail, rows, readings.unit, readings.wraps_at[column])
+
+
+def _tegrastats_curves(feed: TegrastatsFeed) -> list[EnergyCurve]:
     rows: dict[str, list[tuple[float, float]]] = {}
-    for t, text in feed.get("lines") or []:
+    for t, text in feed.lines:
         line = parse_line(text)
         # The current value alone: the average that is printed begins at tegrastats' own start.
         for name in line.rails:
@@ -171,7 +166,7 @@ def _coverage(curves: Sequence[EnergyCurve], source: str, span: Span) -> float:
     return max(curve.coverage(*span) for curve in curves if curve.source == source)
 
 
-def choose_total(rails: dict[str, EnergyCurve], table: Power) -> Total | str:
+def choose_total(rails: dict[str, EnergyCurve], table: RailTable) -> Total | str:
     """Return the first sum of the table whose rails are all there, or the reason why none is."""
     for total in table.totals:
         matches = [
@@ -189,43 +184,55 @@ def choose_total(rails: dict[str, EnergyCurve], table: Power) -> Total | str:
     return f"the rails to sum ({wanted}) are not all there; seen: {', '.join(sorted(rails))}"
 
 
-def _is_part(rail: str, table: Power) -> bool:
+def _is_part(rail: str, table: RailTable) -> bool:
     return any(fnmatchcase(rail, pattern) for pattern in table.do_not_add)
 
 
 @dataclass(frozen=True)
-class Idle:
+class IdlePower:
     """Power of the idle board before and after the run; None where too little was sampled."""
 
     before_w: float | None
     after_w: float | None
-    mean_replicates_w: Floats | None  # of the mean of both, bootstrapped
-
-    @property
-    def drift_w(self) -> float | None:
-        """By how much the idle power rose over the run."""
-        if self.before_w is None or self.after_w is None:
-            return None
-        return self.after_w - self.before_w
-
-    @property
-    def mean_w(self) -> float | None:
-        """The mean of what there is of both."""
-        known = [watts for watts in (self.before_w, self.after_w) if watts is not None]
-        return sum(known) / len(known) if known else None
-
-    def report(self) -> dict[str, float | None]:
-        """Return what the report has of it."""
-        return {
-            "before_w": self.before_w,
-            "after_w": self.after_w,
-            "drift_w": self.drift_w,
-            "mean_w": self.mean_w,
-        }
+    drift_w: float | None  # by how much it rose over the run
+    mean_w: float | None  # of what there is of both
 
 
-def measure_idle(total: Total, spans: dict[str, Span]) -> Idle:
-    """Return the power of "idle_before" and "idle_after", as far as they are there."""
+@dataclass(frozen=True)
+class LoadPower:
+    """Power and energy of a loaded span, and energy a frame with and without the idle power."""
+
+    seconds: float
+    mean_w: float
+    mean_w_ci95: Interval | None
+    energy_j: float
+    j_per_frame: float | None
+    j_per_frame_ci95: Interval | None
+    j_per_frame_above_idle: float | None
+    j_per_frame_above_idle_ci95: Interval | None
+
+
+@dataclass(frozen=True)
+class Power:
+    """Power of a run: which rails by which sources, how well sampled, and how much."""
+
+    source: tuple[str, ...]
+    rails: tuple[str, ...]
+    scope: str  # what the rails supply, of fastseg_targets.device.SCOPES
+    note: str
+    not_added: tuple[str, ...]
+    step_mw: dict[str, float | None]  # the sensor's, as the device's table has it
+    step_seen_mw: dict[str, float | None]
+    rate_hz: float
+    coverage: float  # share of the run that lies in no gap
+    gaps: tuple[Span, ...]
+    idle: IdlePower
+    flat_out: LoadPower
+    paced: LoadPower | None
+
+
+def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floats | None]:
+    """Return the idle power, and its mean of both phases bootstrapped."""
     none = np.zeros(0)
     watts: list[float | None] = []
     replicates: list[Floats | None] = []
@@ -236,51 +243,50 @@ def measure_idle(total: Total, spans: dict[str, Span]) -> Idle:
             continue
         watts.append(total.energy_j(*span) / (span[1] - span[0]))
         replicates.append(bootstrap(_blocks(total, span, none), _mean_w, seed))
-    known = [found for found in replicates if found is not None]
-    complete = bool(known) and len(known) == len(replicates)
     before, after = watts
-    return Idle(before, after, np.mean(known, axis=0) if complete else None)
+    drift = None if before is None or after is None else after - before
+    known = [value for value in watts if value is not None]
+    idle = IdlePower(before, after, drift, sum(known) / len(known) if known else None)
+    found = [sample for sample in replicates if sample is not None]
+    complete = bool(found) and len(found) == len(replicates)
+    return idle, np.mean(found, axis=0) if complete else None
 
 
 def _says_something(total: Total, idle: Span) -> bool:
     return idle[1] - idle[0] >= _LEAST_IDLE_S and total.coverage(idle) >= LEAST_COVERAGE
 
 
-def measure_load(total: Total, span: Span, frames: Floats, idle: Idle) -> dict[str, Any]:
-    """Return power and energy of a loaded span, and energy a frame with and without the idle power.
-
-    Args:
-        total: the rails.
-        span: when frames ran without a pause, or at their pace.
-        frames: the times at which frames were done, s, over the whole run.
-        idle: what the board needs without frames.
-    """
+def _measure_load(
+    total: Total, span: Span, frames: Floats, idle: IdlePower, idle_replicates_w: Floats | None
+) -> LoadPower:
     begin, end = span
     blocks = _blocks(total, span, frames)
     energy_j, count = total.energy_j(begin, end), _frames_until(frames, end, begin)
-    result: dict[str, Any] = {
-        "seconds": end - begin,
-        "mean_w": energy_j / (end - begin),
-        "mean_w_ci95": _ci95(bootstrap(blocks, _mean_w)),
-        "energy_j": energy_j,
-        "j_per_frame": energy_j / count if count else None,
-        "j_per_frame_ci95": _ci95(bootstrap(blocks, _j_per_frame)),
-        "j_per_frame_above_idle": None,
-        "j_per_frame_above_idle_ci95": None,
-    }
+    above_idle_j = above_idle_ci95 = None
     if idle.mean_w is not None and count:
-        result["j_per_frame_above_idle"] = (energy_j - idle.mean_w * (end - begin)) / count
-        result["j_per_frame_above_idle_ci95"] = _above_idle_ci95(blocks, idle)
-    return result
+        above_idle_j = (energy_j - idle.mean_w * (end - begin)) / count
+        above_idle_ci95 = _above_idle_ci95(blocks, idle, idle_replicates_w)
+    return LoadPower(
+        seconds=end - begin,
+        mean_w=energy_j / (end - begin),
+        mean_w_ci95=_ci95(bootstrap(blocks, _mean_w)),
+        energy_j=energy_j,
+        j_per_frame=energy_j / count if count else None,
+        j_per_frame_ci95=_ci95(bootstrap(blocks, _j_per_frame)),
+        j_per_frame_above_idle=above_idle_j,
+        j_per_frame_above_idle_ci95=above_idle_ci95,
+    )
 
 
-def _above_idle_ci95(blocks: Floats, idle: Idle) -> Interval | None:
+def _above_idle_ci95(
+    blocks: Floats, idle: IdlePower, idle_replicates_w: Floats | None
+) -> Interval | None:
     # Both means vary with what was sampled. Idle power that drifts from one value to another was
     # somewhere between them during the run: half of the drift from their mean at most.
     load = bootstrap(blocks, _j_and_s_per_frame)
-    if load is None or idle.mean_replicates_w is None:
+    if load is None or idle_replicates_w is None:
         return None
-    interval = _ci95(load[:, 0] - idle.mean_replicates_w * load[:, 1])
+    interval = _ci95(load[:, 0] - idle_replicates_w * load[:, 1])
     if interval is None:
         return None
     half_drift_j = abs(idle.drift_w or 0.0) / 2 * float(np.median(load[:, 1]))
@@ -326,8 +332,8 @@ def _ci95(replicates: Floats | None) -> Interval | None:
 
 def measure_power(
     curves: Sequence[EnergyCurve], device: Device, spans: dict[str, Span], frames: Floats
-) -> tuple[dict[str, Any] | None, str]:
-    """Return the report's "power" and, where that is None, the reason.
+) -> tuple[Power | None, str]:
+    """Return the power of a run and, where that is None, the reason.
 
     Args:
         curves: what was sampled.
@@ -343,29 +349,56 @@ def measure_power(
     coverage = total.coverage(run)
     if coverage < LEAST_COVERAGE:
         return None, f"the power samples cover {coverage:.0%} of the run; the rest is missing"
-    idle = measure_idle(total, spans)
-    used = {curve.rail for curve in total.curves}
-    step_mw = {rail: device.power.step_mw.get(rail) for rail in sorted(used)}
-    report: dict[str, Any] = {
-        "source": sorted({curve.source for curve in total.curves}),
-        "rails": sorted(used),
-        "scope": total.scope,
-        "note": total.note,
-        "not_added": sorted(set(rails) - used),
-        "step_mw": step_mw,
-        "step_seen_mw": {curve.rail: curve.step_seen_mw for curve in total.curves},
-        "rate_hz": min(_rate_hz(curve, run) for curve in total.curves),
-        "coverage": coverage,
-        "gaps": min(total.curves, key=lambda curve: curve.coverage(*run)).gaps(*run),
-        "idle": idle.report(),
-        "flat_out": measure_load(total, run, frames, idle),
-        "paced": None,
+    idle = _measure_idle(total, spans)
+    loads = {
+        name: _measure_load(total, spans[name], frames, *idle)
+        for name in ("flat_out", "paced")
+        if name in spans
     }
-    if "paced" in spans:
-        report["paced"] = measure_load(total, spans["paced"], frames, idle)
-    return report, ""
+    used = sorted({curve.rail for curve in total.curves})
+    power = Power(
+        source=tuple(sorted({curve.source for curve in total.curves})),
+        rails=tuple(used),
+        scope=total.scope,
+        note=total.note,
+        not_added=tuple(sorted(set(rails) - set(used))),
+        step_mw={rail: device.power.step_mw.get(rail) for rail in used},
+        step_seen_mw={curve.rail: curve.step_seen_mw for curve in total.curves},
+        rate_hz=min(_rate_hz(curve, run) for curve in total.curves),
+        coverage=coverage,
+        gaps=min(total.curves, key=lambda curve: curve.coverage(*run)).gaps(*run),
+        idle=idle[0],
+        flat_out=loads["flat_out"],
+        paced=loads.get("paced"),
+    )
+    return power, ""
 
 
 def _rate_hz(curve: EnergyCurve, span: Span) -> float:
     begin, end = span
     return float(np.sum((curve.t >= begin) & (curve.t <= end))) / (end - begin)
+
+
+@dataclass(frozen=True)
+class PowerSeries:
+    """The board's power over time, for a plot; s from the flat-out run's begin."""
+
+    t: tuple[float, ...]
+    watts: tuple[float, ...]
+
+
+def power_series(curves: Sequence[EnergyCurve], device: Device, run: Span) -> PowerSeries | None:
+    """Return the power of the total, of at most 1000 points; None where there is no total."""
+    total = choose_total(choose_curves(curves, run), device.power)
+    if isinstance(total, str):
+        return None
+    begin = max(curve.t[0] for curve in total.curves)
+    end = min(curve.t[-1] for curve in total.curves)
+    count = min(_MOST_POINTS, max(len(curve.t) for curve in total.curves))
+    if end <= begin or count < 2:
+        return None
+    edges: Floats = np.linspace(begin, end, count)
+    joules = sum(np.interp(edges, curve.t, curve.joules) for curve in total.curves)
+    watts = np.diff(joules) / np.diff(edges)
+    middle = (edges[1:] + edges[:-1]) / 2 - run[0]
+    return PowerSeries(tuple(middle.round(3).tolist()), tuple(watts.round(4).tolist()))

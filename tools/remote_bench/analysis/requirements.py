@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+from fastseg_runtime.arrays.stats import PERCENTILES
+
+from remote_bench.analysis.conditions import Memory
+from remote_bench.analysis.power import LoadPower
+from remote_bench.analysis.report import Report, RequirementsCheck
 
 _TERM = re.compile(r"\s*([a-z0-9_.]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z%]*)\s*$")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -23,24 +28,19 @@ _UNITS = {
     "energy": {"J": 1.0, "": 1.0, "mJ": 1e-3},
     "share": {"": 1.0, "%": 0.01},
 }
-# Metric -> kind of unit and the keys that lead to its value in a report.
-METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "fps": ("rate", ("fps",)),
-    "p50": ("time", ("latency_ms", "p50")),
-    "p90": ("time", ("latency_ms", "p90")),
-    "p95": ("time", ("latency_ms", "p95")),
-    "p99": ("time", ("latency_ms", "p99")),
-    "p99.9": ("time", ("latency_ms", "p99.9")),
-    "max": ("time", ("latency_ms", "max")),
-    "load": ("time", ("load", "cold_ms")),
-    "memory": ("memory", ("memory",)),
-    "power": ("power", ("power", "flat_out", "mean_w")),
-    "energy": ("energy", ("power", "flat_out", "j_per_frame")),
-    "paced_power": ("power", ("power", "paced", "mean_w")),
-    "paced_energy": ("energy", ("power", "paced", "j_per_frame")),
-    "miou": ("share", ("accuracy", "miou")),
-    "agreement": ("share", ("accuracy", "agreement")),
+# Metric -> kind of unit; value_of() knows where its value stands in a report.
+METRICS = {
+    "fps": "rate",
+    **dict.fromkeys((*PERCENTILES, "max", "load"), "time"),
+    "memory": "memory",
+    "power": "power",
+    "energy": "energy",
+    "paced_power": "power",
+    "paced_energy": "energy",
+    "miou": "share",
+    "agreement": "share",
 }
+_POWER = ("power", "energy", "paced_power", "paced_energy")
 
 
 @dataclass(frozen=True)
@@ -54,34 +54,22 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Miss:
-    """A limit that a report does not keep; value is None where nothing was measured."""
-
-    requirement: Requirement
-    value: float | None
-    message: str
-
-
-@dataclass(frozen=True)
 class Requirements:
     """All limits of one --require."""
 
     terms: tuple[Requirement, ...]
 
-    def check(self, report: dict[str, Any]) -> list[Miss]:
-        """Return the limits that a report misses; what was not measured is missed."""
-        found = []
+    def check(self, report: Report) -> RequirementsCheck:
+        """Return the limits that a report misses, in words; what was not measured is missed."""
+        missed = []
         for term in self.terms:
             value = value_of(report, term.metric)
             if value is None:
-                message = f"{term.text}: not measured{_why(report, term.metric)}"
-                found.append(Miss(term, None, message))
+                missed.append(f"{term.text}: not measured{_why(report, term.metric)}")
             elif not _OPERATORS[term.operator](value, term.limit):
-                unit = next(iter(_UNITS[METRICS[term.metric][0]]))
-                found.append(
-                    Miss(term, value, f"{term.text}: measured {value:.4g} {unit}".rstrip())
-                )
-        return found
+                unit = next(iter(_UNITS[METRICS[term.metric]]))
+                missed.append(f"{term.text}: measured {value:.4g} {unit}".rstrip())
+        return RequirementsCheck(tuple(term.text for term in self.terms), tuple(missed))
 
 
 def parse(text: str) -> Requirements:
@@ -100,7 +88,7 @@ def _parse_term(text: str) -> Requirement:
     metric, operator, number, unit = match.groups()
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
-    units = _UNITS[METRICS[metric][0]]
+    units = _UNITS[METRICS[metric]]
     if unit not in units:
         names = ", ".join(name for name in units if name)
         raise ValueError(
@@ -109,29 +97,38 @@ def _parse_term(text: str) -> Requirement:
     return Requirement(metric, operator, float(number) * units[unit], text.strip())
 
 
-def value_of(report: dict[str, Any], metric: str) -> float | None:
+def value_of(report: Report, metric: str) -> float | None:
     """Return a metric's value in a report; None where it was not measured."""
-    if metric == "memory":
-        return _memory_mb(report["memory"])
-    value: Any = report
-    for key in METRICS[metric][1]:
-        value = (value or {}).get(key)
-    return None if value is None else float(value)
+    latency, accuracy, power = report.latency_ms, report.accuracy, report.power
+    load: LoadPower | None = None
+    if power is not None:
+        load = power.paced if metric.startswith("paced_") else power.flat_out
+    values = {
+        "fps": report.fps,
+        **(latency.percentiles() if latency else {}),
+        "max": latency.max if latency else None,
+        "load": report.load.cold_ms if report.load else None,
+        "memory": _memory_mb(report.memory),
+        "power": load.mean_w if load else None,
+        "energy": load.j_per_frame if load else None,
+        "miou": accuracy.miou if accuracy else None,
+        "agreement": accuracy.agreement if accuracy else None,
+    }
+    return values.get(metric.removeprefix("paced_"))
 
 
-def _memory_mb(memory: dict[str, Any]) -> float | None:
+def _memory_mb(memory: Memory) -> float | None:
     # On a board whose GPU shares the memory, what the GPU holds is in no process's peak: half of
     # the measurement would pass a limit that the whole may miss.
-    values = [memory["peak_mb"]]
-    if memory["unified"]:
-        values.append(memory["system_delta_mb"])
-    return None if None in values else max(map(float, values))
+    if memory.peak_mb is None or not memory.unified:
+        return memory.peak_mb
+    return None if memory.system_delta_mb is None else max(memory.peak_mb, memory.system_delta_mb)
 
 
-def _why(report: dict[str, Any], metric: str) -> str:
-    if metric in ("power", "energy", "paced_power", "paced_energy") and report["power_reason"]:
-        return f" ({report['power_reason']})"
-    if metric == "memory" and report["memory"]["unified"]:
+def _why(report: Report, metric: str) -> str:
+    if metric in _POWER and report.power_reason:
+        return f" ({report.power_reason})"
+    if metric == "memory" and report.memory.unified:
         return " (CPU and GPU share the memory, and how much less the whole board had is not known)"
-    reasons = (report["latency_ms"] or {}).get("reasons") or {}
+    reasons = report.latency_ms.reasons if report.latency_ms else {}
     return f" ({reasons[metric]})" if metric in reasons else ""

@@ -9,12 +9,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from fastseg_runtime.arrays.command import DONE, complain, exit_code_help, run_command
+from fastseg_runtime.arrays.strict_tables import TableError
 from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_targets.device import recognise
 from typer.core import TyperGroup
 
-from remote_bench.analysis import schema
 from remote_bench.analysis.comparison import compare as compare_reports
+from remote_bench.analysis.report import Report, read_report, to_table
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.cli import beforehand
 from remote_bench.host.connect import Connector
@@ -189,8 +190,7 @@ class Bench:
             outcomes = on_hosts([run.host], connector, run.benchmark, partial(detach.resume, run))
         else:
             outcomes = on_hosts(hosts, connector, benchmark, measure)
-        for outcome in outcomes.values():
-            check_requirements(outcome, wanted)
+        outcomes = {host: check_requirements(found, wanted) for host, found in outcomes.items()}
         publish(outcomes, self.as_json, self.report)
         if self.record:
             record_all(outcomes)
@@ -319,16 +319,16 @@ class Compare:
         """Compare, and return the exit code."""
         result = compare_reports(_read(self.a), _read(self.b))
         if self.as_json:
-            print(json.dumps(result, indent=1))
+            print(json.dumps(to_table(result), indent=1))
         else:
             out.print(render_comparison(result), soft_wrap=True)
-        return DONE if result["comparable"] else INVALID
+        return DONE if result.comparable else INVALID
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Report:
     try:
-        return schema.parse(file.read_bytes(), "report")
-    except (OSError, schema.SchemaError) as error:
+        return read_report(file.read_bytes())
+    except (OSError, TableError) as error:
         raise UsageError(f"{file}: {error}") from error
 
 

@@ -6,11 +6,11 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 from fastseg_runtime.arrays.command import complain
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 
+from remote_bench.analysis.report import Deployment, Report, Table, to_table
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.errors import (
     INVALID,
@@ -25,7 +25,7 @@ from remote_bench.host.plain import plain
 from remote_bench.report.figures import render
 from remote_bench.report.page import write_html
 
-Outcome = dict[str, Any] | BenchError  # a report, or why there is none
+Outcome = Report | BenchError  # a report, or why there is none
 # Kind of a report's error -> the exception with its exit code; all others are a DeviceFailure.
 _CODES: dict[str, type[BenchError]] = {
     "connection_lost": Unreachable,
@@ -37,36 +37,34 @@ _CODES: dict[str, type[BenchError]] = {
 }
 
 
-def check_requirements(outcome: Outcome, requirements: Requirements | None) -> None:
-    """Add "requirements" to a report: each limit that it misses, in words."""
-    if requirements is not None and isinstance(outcome, dict):
-        outcome["requirements"] = {
-            "wanted": [term.text for term in requirements.terms],
-            "missed": [miss.message for miss in requirements.check(outcome)],
-        }
+def check_requirements(outcome: Outcome, requirements: Requirements | None) -> Outcome:
+    """Return the outcome; a report then has the limits that it misses, in words."""
+    if requirements is None or isinstance(outcome, BenchError):
+        return outcome
+    return dataclasses.replace(outcome, requirements=requirements.check(outcome))
 
 
 def exit_code(outcome: Outcome) -> int:
     """Return the exit code of one board's outcome."""
     if isinstance(outcome, BenchError):
         return outcome.exit_code
-    if outcome["error"]:
-        return _CODES.get(outcome["error"]["kind"], DeviceFailure).exit_code
-    if outcome.get("deployed", {}).get("error"):
+    if outcome.error:
+        return _CODES.get(outcome.error.kind, DeviceFailure).exit_code
+    if outcome.deployed and outcome.deployed.error:
         return DeviceFailure.exit_code
-    missed = outcome.get("requirements", {}).get("missed")
-    return INVALID if missed or outcome["verdict"] == "invalid" else VALID
+    missed = outcome.requirements and outcome.requirements.missed
+    return INVALID if missed or outcome.verdict == "invalid" else VALID
 
 
-def document(outcomes: dict[str, Outcome]) -> dict[str, Any]:
+def document(outcomes: dict[str, Outcome]) -> Table:
     """Return the one JSON document: a report, or {"reports": [...]} of several boards."""
     tables = [_table(host, outcome) for host, outcome in outcomes.items()]
     return tables[0] if len(tables) == 1 else {"schema": 1, "reports": tables}
 
 
-def _table(host: str, outcome: Outcome) -> dict[str, Any]:
+def _table(host: str, outcome: Outcome) -> Table:
     if not isinstance(outcome, BenchError):
-        return outcome
+        return outcome.to_table()
     kind = type(outcome).__name__
     return {
         "schema": 1,
@@ -80,7 +78,7 @@ def _table(host: str, outcome: Outcome) -> dict[str, Any]:
 
 def publish(outcomes: dict[str, Outcome], as_json: bool, html: Path | None) -> None:
     """Print the outcomes, and write the page."""
-    reports = [outcome for outcome in outcomes.values() if isinstance(outcome, dict)]
+    reports = [outcome for outcome in outcomes.values() if isinstance(outcome, Report)]
     for outcome in outcomes.values():
         if isinstance(outcome, BenchError):
             complain("remote_bench", outcome)
@@ -89,10 +87,10 @@ def publish(outcomes: dict[str, Outcome], as_json: bool, html: Path | None) -> N
     if as_json:
         print(json.dumps(document(outcomes), indent=1))
     for report in reports:
-        for missed in report.get("requirements", {}).get("missed", []):
-            _say(f"{report['host']}: requirement missed: {missed}")
-        if deployed := report.get("deployed"):
-            _say(f"{report['host']}: {deployment(report, deployed)}")
+        for missed in report.requirements.missed if report.requirements else ():
+            _say(f"{report.host}: requirement missed: {missed}")
+        if report.deployed:
+            _say(f"{report.host}: {describe_deployment(report.deployed, report.bundle.target)}")
     if html is not None and reports:
         failures = {h: str(e) for h, e in outcomes.items() if isinstance(e, BenchError)}
         write_html(reports, html, failures)
@@ -103,12 +101,12 @@ def _say(text: str) -> None:
     log.print(plain(text), markup=False, soft_wrap=True)
 
 
-def deployment(report: dict[str, Any], deployed: dict[str, Any]) -> str:
+def describe_deployment(deployed: Deployment, target: str | None) -> str:
     """Return how an app opens what was measured, or why it was not deployed."""
-    if deployed["error"]:
-        return f"not deployed: {deployed['error']}"
-    folder, target = deployed["folder"], report["bundle"]["target"]
-    tops = {file.partition("/")[0] for file in deployed["files"]}
+    if deployed.error:
+        return f"not deployed: {deployed.error}"
+    folder = deployed.folder
+    tops = {file.partition("/")[0] for file in deployed.files}
     paths = [folder, f"{folder}/site"] if "site" in tops else [folder]
     variables = [f"PYTHONPATH={shlex.quote(':'.join(paths))}"]
     if "cache" in tops:
@@ -124,10 +122,10 @@ def record_all(outcomes: dict[str, Outcome]) -> None:
     for outcome in outcomes.values():
         if isinstance(outcome, BenchError):
             continue
-        if outcome["verdict"] == "invalid":
-            _say(f"{outcome['host']}: not recorded: an invalid run is no evidence")
+        if outcome.verdict == "invalid":
+            _say(f"{outcome.host}: not recorded: an invalid run is no evidence")
             continue
-        bundle = Path(outcome["bundle"]["path"])
+        bundle = Path(outcome.bundle.path or "")
         try:
             record(bundle, outcome)
         except ValueError as error:
@@ -135,13 +133,13 @@ def record_all(outcomes: dict[str, Outcome]) -> None:
         _say(f"recorded in {bundle}")
 
 
-def record(bundle: Path, report: dict[str, Any]) -> None:
+def record(bundle: Path, report: Report) -> None:
     """Add a report's figures to the manifest, at the artifact that ran.
 
     Raises:
         ValueError: the bundle has no artifact of the report's target.
     """
-    (manifest, members), target = read_members(bundle), report["bundle"]["target"]
+    (manifest, members), target = read_members(bundle), report.bundle.target
     artifacts = tuple(
         dataclasses.replace(artifact, benchmarks=(*artifact.benchmarks, figures(report)))
         if artifact.target == target
@@ -153,18 +151,21 @@ def record(bundle: Path, report: dict[str, Any]) -> None:
     write_bundle(bundle, dataclasses.replace(manifest, artifacts=artifacts), members)
 
 
-def figures(report: dict[str, Any]) -> dict[str, Any]:
+def figures(report: Report) -> Table:
     """Return the few figures that a manifest holds of a measurement."""
-    latency, power = report["latency_ms"] or {}, report["power"] or {}
-    keys = ("run_id", "created", "tool", "verdict", "fps")
+    latency, power, device = report.latency_ms, report.power, report.device
     return {
-        **{key: report[key] for key in keys},
-        "reasons": [reason["code"] for reason in report["reasons"]],
-        "device": {key: report["device"][key] for key in ("name", "model", "module", "jetpack")},
-        "engine": report["engine"],
-        "latency_ms": {key: latency.get(key) for key in ("p50", "p90", "p99", "count")},
-        "memory_mb": report["memory"]["peak_mb"],
-        "power_w": power.get("flat_out", {}).get("mean_w"),
-        "power_scope": power.get("scope"),
-        "accuracy": report["accuracy"],
+        "run_id": report.run_id,
+        "created": report.created,
+        "tool": report.tool,
+        "verdict": report.verdict,
+        "fps": report.fps,
+        "reasons": [reason.code for reason in report.reasons],
+        "device": {key: getattr(device, key) for key in ("name", "model", "module", "jetpack")},
+        "engine": report.engine,
+        "latency_ms": {key: getattr(latency, key, None) for key in ("p50", "p90", "p99", "count")},
+        "memory_mb": report.memory.peak_mb,
+        "power_w": power.flat_out.mean_w if power else None,
+        "power_scope": power.scope if power else None,
+        "accuracy": to_table(report.accuracy),
     }

@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fastseg_runtime.arrays.shared_files import write_file
 
+from remote_bench.analysis.report import Report, Series
 from remote_bench.analysis.stats import Floats
 from remote_bench.host.plain import escaped
-from remote_bench.report.figures import headline, sections
-from remote_bench.report.plots import Line, Span, histogram, time_plot
+from remote_bench.report.figures import Figure, headline, sections
+from remote_bench.report.plots import Line, Shade, histogram, time_plot
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MOST_LINES = 8  # in one plot
 _NONE: Mapping[str, str] = {}
 
 
-def write_html(
-    reports: Sequence[dict[str, Any]], path: Path, failures: Mapping[str, str] = _NONE
-) -> None:
+def write_html(reports: Sequence[Report], path: Path, failures: Mapping[str, str] = _NONE) -> None:
     """Write the reports as one page; the file is there whole or not at all.
 
     Args:
@@ -43,7 +41,7 @@ def write_html(
     write_file(path, render_html(reports, failures).encode())
 
 
-def render_html(reports: Sequence[dict[str, Any]], failures: Mapping[str, str] = _NONE) -> str:
+def render_html(reports: Sequence[Report], failures: Mapping[str, str] = _NONE) -> str:
     """Return the page."""
     style = resources.files("remote_bench").joinpath("report.css").read_text("utf-8")
     body = "".join(_report(report) for report in reports)
@@ -57,13 +55,13 @@ def render_html(reports: Sequence[dict[str, Any]], failures: Mapping[str, str] =
     )
 
 
-def _title(report: dict[str, Any]) -> str:
-    host = report["host"] or report["device"]["model"] or report["device"]["name"]
-    return f"{host} · {report['bundle'].get('name', '')}".strip(" ·")
+def _title(report: Report) -> str:
+    host = report.host or report.device.model or report.device.name
+    return f"{host} · {report.bundle.name or ''}".strip(" ·")
 
 
-def _overview(reports: Sequence[dict[str, Any]], failures: Mapping[str, str]) -> str:
-    lines = [(_title(r), r["verdict"].replace("_", " "), headline(r)) for r in reports]
+def _overview(reports: Sequence[Report], failures: Mapping[str, str]) -> str:
+    lines = [(_title(r), r.verdict.replace("_", " "), headline(r)) for r in reports]
     lines += [(host, "no report", why) for host, why in failures.items()]
     rows = "".join(
         f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in line)}</tr>" for line in lines
@@ -71,37 +69,37 @@ def _overview(reports: Sequence[dict[str, Any]], failures: Mapping[str, str]) ->
     return f"<table><tr><th>run</th><th>verdict</th><th>result</th></tr>{rows}</table>"
 
 
-def _report(report: dict[str, Any]) -> str:
+def _report(report: Report) -> str:
     return "".join(
         [
             f"<h2>{escaped(_title(report))}</h2>",
             _verdict(report),
             _plots(report),
-            *(_section(section.title, section.rows) for section in sections(report)),
-            _log(report["log"]),
-            f"<p>{escaped(report['created'])}, run {escaped(report['run_id'] or '-')}, "
-            f"{escaped(report['tool'] or 'remote_bench')}</p>",
+            *(_section(section.title, section.figures) for section in sections(report)),
+            _log(report.log),
+            f"<p>{escaped(report.created)}, run {escaped(report.run_id or '-')}, "
+            f"{escaped(report.tool or 'remote_bench')}</p>",
         ]
     )
 
 
-def _verdict(report: dict[str, Any]) -> str:
+def _verdict(report: Report) -> str:
     reasons = "".join(
-        f'<li class="{escaped(reason["severity"])}">{escaped(reason["message"])}</li>'
-        for reason in report["reasons"]
+        f'<li class="{escaped(reason.severity)}">{escaped(reason.message)}</li>'
+        for reason in report.reasons
     )
-    verdict = escaped(report["verdict"])
+    verdict = escaped(report.verdict)
     return (
         f'<div class="verdict {verdict}"><strong>{verdict.replace("_", " ")}</strong> '
         f"{escaped(headline(report))}{f'<ul>{reasons}</ul>' if reasons else ''}</div>"
     )
 
 
-def _section(title: str, rows: Sequence[Any]) -> str:
+def _section(title: str, figures: Sequence[Figure]) -> str:
     cells = "".join(
-        f"<tr><td>{escaped(row.label)}</td><td>{escaped(row.value)}</td>"
-        f"<td>{escaped(row.note)}</td></tr>"
-        for row in rows
+        f"<tr><td>{escaped(figure.label)}</td><td>{escaped(figure.value)}</td>"
+        f"<td>{escaped(figure.note)}</td></tr>"
+        for figure in figures
     )
     return f"<h3>{escaped(title)}</h3><table>{cells}</table>" if cells else ""
 
@@ -111,37 +109,38 @@ def _log(log: str) -> str:
     return f"<details><summary>log</summary><pre>{lines}</pre></details>" if lines else ""
 
 
-def _plots(report: dict[str, Any]) -> str:
-    series = report["series"]
-    if "flat_out" not in series["frames"]:
+def _plots(report: Report) -> str:
+    series = report.series
+    frames = series.frames.get("flat_out")
+    if frames is None:
         return ""
-    frames = series["frames"]["flat_out"]
-    bounds = series["spans"].values()
+    bounds = series.spans.values()
     x_range = (min(begin for begin, _ in bounds), max(end for _, end in bounds))
-    spans = [Span(n, *series["spans"][n]) for n in ("flat_out", "paced") if n in series["spans"]]
-    latencies = _latency_lines(series)
-    power = series["power"]
-    watts = [Line("power", _array(power["t"]), _array(power["watts"]))] if power else []
+    spans = [Shade(n, *series.spans[n]) for n in ("flat_out", "paced") if n in series.spans]
+    power = series.power
+    watts = [Line("power", _array(power.t), _array(power.watts))] if power else []
     return "".join(
         [
-            time_plot("Latency of each frame", "ms", latencies, x_range, spans, height=240),
+            time_plot(
+                "Latency of each frame", "ms", _latencies(series), x_range, spans, height=240
+            ),
             time_plot("Power", "W", watts, x_range, spans),
-            time_plot("Temperature", "C", _lines(series["celsius"]), x_range, spans),
-            time_plot("Clocks", "MHz", _lines(series["mhz"]), x_range, spans),
-            histogram("Latency, frames by time (logarithmic)", "ms", _array(frames["total_ms"])),
+            time_plot("Temperature", "C", _lines(series.celsius), x_range, spans),
+            time_plot("Clocks", "MHz", _lines(series.mhz), x_range, spans),
+            histogram("Latency, frames by time (logarithmic)", "ms", _array(frames.total_ms)),
         ]
     )
 
 
-def _latency_lines(series: dict[str, Any]) -> list[Line]:
+def _latencies(series: Series) -> list[Line]:
     return [
-        Line(name.replace("_", " "), _array(columns["t"]), _array(columns["total_ms"]), points=True)
-        for name, columns in series["frames"].items()
+        Line(name.replace("_", " "), _array(columns.t), _array(columns.total_ms), points=True)
+        for name, columns in series.frames.items()
         if name in ("flat_out", "paced")
     ]
 
 
-def _lines(columns: dict[str, list[Any]]) -> list[Line]:
+def _lines(columns: Mapping[str, Sequence[float | None]]) -> list[Line]:
     names = [name for name in columns if name != "t"]
     lines = [Line(name, _array(columns["t"]), _array(columns[name])) for name in names]
     return [line for line in lines if np.isfinite(line.y).any()][:_MOST_LINES]

@@ -28,7 +28,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Span:
+class Shade:
     """A shaded part of the time axis."""
 
     label: str
@@ -62,7 +62,7 @@ def time_plot(
     unit: str,
     lines: Sequence[Line],
     x_range: tuple[float, float],
-    spans: Sequence[Span] = (),
+    shades: Sequence[Shade] = (),
     height: int = 200,
 ) -> str:
     """Return a plot of series over time, s; "" where no series has a value."""
@@ -71,7 +71,7 @@ def time_plot(
     if not len(values):
         return ""
     axes = Axes(x_range, _padded(float(values.min()), float(values.max())), height)
-    parts = [_span(axes, span) for span in spans]
+    parts = [_shade(axes, shade) for shade in shades]
     parts += [*_grid(axes, unit, "s")]
     for number, line in enumerate(lines):
         color = _COLORS[number % len(_COLORS)]
@@ -118,11 +118,11 @@ def _svg(title: str, height: int, parts: Sequence[str], labels: Sequence[str]) -
     )
 
 
-def _span(axes: Axes, span: Span) -> str:
-    left, right = axes.px(np.array([span.begin, span.end]))
+def _shade(axes: Axes, shade: Shade) -> str:
+    left, right = axes.px(np.array([shade.begin, shade.end]))
     return (
         f'<rect x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" class="span" '
-        f'height="{axes.height - _TOP - _BOTTOM}"><title>{escaped(span.label)}</title></rect>'
+        f'height="{axes.height - _TOP - _BOTTOM}"><title>{escaped(shade.label)}</title></rect>'
     )
 
 

@@ -1,5 +1,6 @@
 """The bundle that is measured: named, the newest here, or one of ours; whole; and what it says."""
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.device import Device
 from fastseg_targets.target import Target, load_target, target_names
 
+from remote_bench.analysis.report import BundleFacts
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.host.host import Watch
 from remote_bench.host.local import cache_folder
@@ -132,30 +134,31 @@ def candidates(manifest: Manifest, target: str | None) -> list[Artifact]:
     return [artifact for artifact in manifest.artifacts if target in (None, artifact.target)]
 
 
-def describe(manifest: Manifest, sha256: str, target: str | None) -> dict[str, Any]:
+def describe(manifest: Manifest, sha256: str, target: str | None) -> BundleFacts:
     """Return what a report says of a bundle and of the artifact that ran (None: none did)."""
-    facts: dict[str, Any] = {
-        "name": manifest.name,
-        "sha256": sha256,
-        "variant": manifest.model.variant,
-        "parameters": manifest.model.parameters,
-        "macs": manifest.model.macs,
-        "width": manifest.input.width,
-        "height": manifest.input.height,
-        "target": target,
-    }
+    facts = BundleFacts(
+        name=manifest.name,
+        sha256=sha256,
+        variant=manifest.model.variant,
+        parameters=manifest.model.parameters,
+        macs=manifest.model.macs,
+        width=manifest.input.width,
+        height=manifest.input.height,
+        target=target,
+    )
     for artifact in manifest.artifacts:
         if artifact.target == target:
-            facts |= _artifact_facts(artifact, manifest)
+            facts = _with_artifact(facts, artifact, manifest)
     return facts
 
 
-def _artifact_facts(artifact: Artifact, manifest: Manifest) -> dict[str, Any]:
+def _with_artifact(facts: BundleFacts, artifact: Artifact, manifest: Manifest) -> BundleFacts:
     hashes = [entry.sha256 for entry in artifact.files if entry.path == artifact.entry]
     pixels = manifest.input.width * manifest.input.height
-    return {
-        "precision": artifact.precision,
-        "artifact_sha256": hashes[0] if hashes else None,
+    return dataclasses.replace(
+        facts,
+        precision=artifact.precision,
+        artifact_sha256=hashes[0] if hashes else None,
         # Weights, the input's three bytes a pixel and the output's one, each moved once.
-        "bytes_moved": sum(entry.bytes for entry in artifact.files) + 4 * pixels,
-    }
+        bytes_moved=sum(entry.bytes for entry in artifact.files) + 4 * pixels,
+    )

@@ -5,12 +5,12 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.strict_tables import from_table
 
-from remote_bench.analysis.summary import failed_result
+from remote_bench.analysis.report import Report
+from remote_bench.analysis.result import failed_result
 from remote_bench.host.errors import UsageError
 from remote_bench.host.local import cache_folder
 from remote_bench.run.benchmark import Benchmark, Measurement, Prepared
@@ -74,17 +74,17 @@ def start(measurement: Measurement) -> DetachedRun:
     return run
 
 
-def resume(run: DetachedRun, measurement: Measurement) -> dict[str, Any]:
+def resume(run: DetachedRun, measurement: Measurement) -> Report:
     """Wait for a detached run, fetch it, clean up and return its report."""
     prepared = run.prepared
     with measurement.connect() as board:
         facts = board.request("attach", run=run.run)["facts"]
         if facts["boot_id"] != board.hello["boot_id"]:
             request = prepared.request(run.benchmark)
-            raw = failed_result(request, prepared.probe, "rebooted", REBOOTED)
-            report = report_of(board, measurement, prepared, raw)
-            report["board"] = board.finish()
+            result = failed_result(request, prepared.probe, "rebooted", REBOOTED)
+            report = report_of(board, measurement, prepared, result)
+            report = dataclasses.replace(report, board=board.finish())
         else:
             report = finish(board, measurement, prepared, silent_s=math.inf)
     run.forget()
-    return report | {"run_id": run.run}
+    return dataclasses.replace(report, run_id=run.run)

@@ -5,12 +5,16 @@ settle, idle, run, idle, restore, fetch, deploy, clean up, report. Leaving it an
 board as it was: the keeper at the other end sees to that.
 """
 
+import dataclasses
 import math
 import time
 from typing import Any
 
-from remote_bench.analysis import schema
-from remote_bench.analysis.summary import failed_result, summarise
+from fastseg_runtime.arrays.strict_tables import TableError
+
+from remote_bench.analysis.report import Deployment, Report
+from remote_bench.analysis.result import Result, failed_result, read_result
+from remote_bench.analysis.summary import summarise
 from remote_bench.host.errors import (
     BenchError,
     DeviceFailure,
@@ -34,7 +38,7 @@ REBOOTED = (
 )
 
 
-def measure(measurement: Measurement) -> dict[str, Any]:
+def measure(measurement: Measurement) -> Report:
     """Measure and return the report; a run that failed on the board gives one too.
 
     Raises:
@@ -49,23 +53,23 @@ def measure(measurement: Measurement) -> dict[str, Any]:
         except Unreachable as error:
             measurement.watch.phase("lost")
             kind, message = _what_became_of_it(board, measurement, error)
-            raw = failed_result(request, prepared.probe, kind, message)
-            return report_of(board, measurement, prepared, raw)
+            result = failed_result(request, prepared.probe, kind, message)
+            return report_of(board, measurement, prepared, result)
 
 
 def finish(
     board: Connection, measurement: Measurement, prepared: Prepared, silent_s: float | None = None
-) -> dict[str, Any]:
+) -> Report:
     """Follow a run to its end, fetch, deploy, clean up; return the report."""
     ended = follow(board, measurement, silent_s)
     measurement.watch.phase("fetch")
-    raw = fetch_result(board, measurement, prepared, ended)
-    report = report_of(board, measurement, prepared, raw)
-    if measurement.benchmark.deploy and report["error"] is None:
-        report["deployed"] = _deploy(board, measurement.benchmark.deploy, report)
+    result = fetch_result(board, measurement, prepared, ended)
+    report = report_of(board, measurement, prepared, result)
+    if measurement.benchmark.deploy and report.error is None:
+        deployed = _deploy(board, measurement.benchmark.deploy, report)
+        report = dataclasses.replace(report, deployed=deployed)
     measurement.watch.phase("clean up")
-    report["board"] = board.finish()
-    return report
+    return dataclasses.replace(report, board=board.finish())
 
 
 def follow(
@@ -95,14 +99,14 @@ def _number(value: object) -> float:
 
 def fetch_result(
     board: Connection, measurement: Measurement, prepared: Prepared, ended: dict[str, Any]
-) -> dict[str, Any]:
+) -> Result:
     """Return the run's result, or one that says how the agent died."""
     status = ended["status"]
     if status in (0, 1):
         content = board.get("result.json", _MOST_RESULT_BYTES)
         try:
-            return schema.parse(content, "result")
-        except schema.SchemaError as error:
+            return read_result(content)
+        except TableError as error:
             raise DeviceFailure(f"{board.host.name}: not a result: {error}") from error
     said = str(ended["stderr"]).strip()[-_SAID_CHARACTERS:]
     kind, message = "agent_died", f"the agent on the board ended with status {status}: {said}"
@@ -119,32 +123,30 @@ def fetch_result(
 
 
 def report_of(
-    board: Connection, measurement: Measurement, prepared: Prepared, raw: dict[str, Any]
-) -> dict[str, Any]:
+    board: Connection, measurement: Measurement, prepared: Prepared, result: Result
+) -> Report:
     """Return the report of a result."""
-    target = (raw.get("info") or {}).get("target") or measurement.benchmark.target
-    context = {
-        "run_id": board.hello["run"],
-        "host": board.host.name,
-        "address": board.host.address,
-        "tool": TOOL,
-        "device": prepared.device,
-        "bundle": {
-            **describe(prepared.manifest, prepared.bundle_sha256, target),
-            "path": str(prepared.bundle),
-        },
-    }
-    return summarise(raw, context)
+    target = (result.info or {}).get("target") or measurement.benchmark.target
+    facts = describe(prepared.manifest, prepared.bundle_sha256, target)
+    return summarise(
+        result,
+        device=prepared.device,
+        bundle=dataclasses.replace(facts, path=str(prepared.bundle)),
+        run_id=board.hello["run"],
+        host=board.host.name,
+        address=board.host.address,
+        tool=TOOL,
+    )
 
 
-def _deploy(board: Connection, folder: str, report: dict[str, Any]) -> dict[str, Any]:
-    # Returns {"folder", "files", "error"}: a deployment that fails takes no measurement with it.
-    summary = {key: value for key, value in report.items() if key != "series"}
+def _deploy(board: Connection, folder: str, report: Report) -> Deployment:
+    # A deployment that fails takes no measurement with it.
+    summary = {key: value for key, value in report.to_table().items() if key != "series"}
     try:
         reply = board.request("deploy", folder=folder, names=DEPLOYED, report=summary)
     except (DeviceFailure, MissingRequirement, UsageError) as error:
-        return {"folder": folder, "files": {}, "error": str(error)}
-    return {"folder": reply["folder"], "files": reply["files"], "error": None}
+        return Deployment(folder, {}, str(error))
+    return Deployment(reply["folder"], reply["files"], None)
 
 
 def _what_became_of_it(

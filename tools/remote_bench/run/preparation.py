@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.usage import describe_usage
 from fastseg_targets.device import Device, recognise
 
-from remote_bench.analysis import schema
+from remote_bench.analysis.result import Probe
 from remote_bench.host.errors import DeviceFailure
 from remote_bench.link import payload
 from remote_bench.link.connection import Connection
@@ -83,8 +84,8 @@ class Preparation:
             if event is not None and event["event"] == "ended" and data is None:
                 raise DeviceFailure(f"{self._board.host.name}: the probe failed: {event['stderr']}")
         try:
-            schema.check(data, schema.load("result")["properties"]["probe"], "probe")
-        except schema.SchemaError as error:
+            from_table(Probe, data, "probe", ignore_unknown=True)
+        except TableError as error:
             name = self._board.host.name
             raise DeviceFailure(f"{name}: the probe makes no sense: {error}") from error
         assert data is not None

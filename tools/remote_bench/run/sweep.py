@@ -12,6 +12,7 @@ from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_targets.device import Device
 from fastseg_targets.target import Target, load_target
 
+from remote_bench.analysis.report import Report
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.errors import UsageError
 from remote_bench.host.host import Watch
@@ -69,9 +70,7 @@ def _export_untrained(size: Untrained, target: Target, watch: Watch) -> Path:
     return bundle
 
 
-def summarise_sweep(
-    reports: list[dict[str, Any]], requirements: Requirements | None
-) -> dict[str, Any]:
+def summarise_sweep(reports: list[Report], requirements: Requirements | None) -> dict[str, Any]:
     """Return {"networks", "largest"}: a row a network, and the name of the largest that does.
 
     Largest is by multiply-adds; without requirements any valid run does.
@@ -82,20 +81,19 @@ def summarise_sweep(
     return {"networks": rows, "largest": largest["network"] if largest else None}
 
 
-def _row(report: dict[str, Any], requirements: Requirements | None) -> dict[str, Any]:
-    bundle, latency = report["bundle"], report["latency_ms"] or {}
-    misses = requirements.check(report) if requirements else []
+def _row(report: Report, requirements: Requirements | None) -> dict[str, Any]:
+    bundle, latency, power = report.bundle, report.latency_ms, report.power
     return {
-        "network": f"{bundle['variant']}-{bundle['width']}x{bundle['height']}",
-        "macs": bundle["macs"],
-        "parameters": bundle["parameters"],
-        "verdict": report["verdict"],
-        "fps": report["fps"],
-        "p50_ms": latency.get("p50"),
-        "p99_ms": latency.get("p99"),
-        "memory_mb": report["memory"]["peak_mb"],
-        "power_w": (report["power"] or {}).get("flat_out", {}).get("mean_w"),
-        "missed": [miss.message for miss in misses],
+        "network": f"{bundle.variant}-{bundle.width}x{bundle.height}",
+        "macs": bundle.macs,
+        "parameters": bundle.parameters,
+        "verdict": report.verdict,
+        "fps": report.fps,
+        "p50_ms": latency.p50 if latency else None,
+        "p99_ms": latency.p99 if latency else None,
+        "memory_mb": report.memory.peak_mb,
+        "power_w": power.flat_out.mean_w if power else None,
+        "missed": list(requirements.check(report).missed) if requirements else [],
     }
 
 

@@ -1,0 +1,407 @@
+"""What the agent wrote on the board, read once: after this it is typed and bounded.
+
+A record refuses by itself what makes no sense. Keys that nobody here looks at are left out: the
+agent notes more than a report says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeVar
+
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
+
+Number = TypeVar("Number", int, float)
+Span = tuple[float, float]  # begin and end, s, monotonic
+
+MOST_BYTES = 512 << 20  # twice what an hour of frames at 1000 FPS takes
+MOST_CHARACTERS = 64 << 10  # of one text: the agent sends 16 KiB of a log, and nothing longer
+MOST_NUMBER = 1e15  # counters in uJ and times in s stay below; its square is no infinity yet
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended early."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class PowerMode:
+    """A mode of nvpmodel."""
+
+    id: int
+    name: str | None
+    fan: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class BoardProbe:
+    """Which board it is."""
+
+    model: str | None
+    compatible: tuple[str, ...]
+    module: str | None
+    serial_sha256: str | None
+
+
+@dataclass(frozen=True)
+class SystemProbe:
+    """What runs on it, and as whom the agent does."""
+
+    machine: str
+    kernel: str
+    distribution: str | None
+    boot_id: str | None
+    euid: int
+
+
+@dataclass(frozen=True)
+class CpuProbe:
+    """The processor."""
+
+    model: str | None
+    count: int | None
+
+
+@dataclass(frozen=True)
+class MemoryProbe:
+    """The whole board's memory."""
+
+    total_kb: int | None
+    available_kb: int | None
+
+
+@dataclass(frozen=True)
+class JetsonProbe:
+    """NVIDIA's release, on a Jetson."""
+
+    l4t: str | None = None
+    jetpack: str | None = None
+
+
+@dataclass(frozen=True)
+class PythonProbe:
+    """The board's Python, and the version of each module that it has of those we use."""
+
+    version: str
+    modules: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Something that may be measured here, and how to get it where it is not `ok`."""
+
+    what: str
+    ok: bool
+    detail: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The read-only fingerprint of a board, before anything is changed there."""
+
+    board: BoardProbe
+    system: SystemProbe
+    cpu: CpuProbe
+    memory: MemoryProbe
+    jetson: JetsonProbe | None
+    python: PythonProbe
+    packages: dict[str, str]
+    power_mode: PowerMode | None
+    settings: dict[str, str | None]
+    tools: dict[str, str | None]
+    readable: tuple[Readable, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run by the clock; without an end it was cut off."""
+
+    name: str
+    begin: float
+    end: float | None
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of one slice, a column a figure: when each began, s, and what it took."""
+
+    t: tuple[float, ...]
+    total_ms: tuple[float, ...]
+    pre_ms: tuple[float | None, ...]
+    infer_ms: tuple[float | None, ...]
+    post_ms: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse columns that do not belong together."""
+        columns = (self.t, self.total_ms, self.pre_ms, self.infer_ms, self.post_ms)
+        if not self.t or len(set(map(len, columns))) != 1:
+            raise ValueError("its columns are empty or differ in length")
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """CPU seconds used so far at the begin and the end of a slice."""
+
+    busy: tuple[float | None, float | None]  # of the whole board
+    worker: tuple[float | None, float | None]
+    supervisor: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Frames that ran under one condition: flat out, paced, with or without the sampler."""
+
+    name: str
+    begin: float
+    end: float
+    frames: int
+    late: int
+    fps: float | None  # that was asked for
+    cpu_s: CpuTimes
+
+    def __post_init__(self) -> None:
+        """Refuse a slice that no clock can have given."""
+        if self.end <= self.begin or self.frames < 0 or self.late < 0:
+            raise ValueError(f"{self.name!r:.60} has no duration, or fewer than no frames")
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """What one process holds."""
+
+    pss_kb: int | None
+    peak_rss_kb: int | None
+
+
+@dataclass(frozen=True)
+class MemoryMoment(WorkerMemory):
+    """The worker's memory at one moment, and what the whole board had left."""
+
+    available_kb: int | None
+
+
+@dataclass(frozen=True)
+class PowerReadings:
+    """The readings of one source: a row of values a time, one value a rail."""
+
+    source: str
+    unit: Literal["mw", "uj"]
+    rails: tuple[str, ...]
+    wraps_at: tuple[float | None, ...]
+    t: tuple[float, ...]
+    values: tuple[tuple[float | None, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse rows that are no rows."""
+        lengths = {len(self.wraps_at), *map(len, self.values)}
+        if len(self.values) != len(self.t) or lengths != {len(self.rails)}:
+            raise ValueError(f"{self.source!r:.60} has ragged rows")
+
+
+@dataclass(frozen=True)
+class TegrastatsFeed:
+    """What tegrastats printed and when, and what became of it."""
+
+    lines: tuple[tuple[float, str], ...] = ()
+    events: tuple[tuple[float, str], ...] = ()
+    dropped: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class EnvironmentSample:
+    """One look at the board, once a second."""
+
+    t: float
+    celsius: dict[str, float | None]
+    mhz: dict[str, float | None]
+    alerts: tuple[str, ...]
+    available_kb: int | None = None
+    busy_cpu_s: float | None = None
+    worker: WorkerMemory | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Everything that was sampled beside the frames."""
+
+    power: tuple[PowerReadings, ...] = ()
+    tegrastats: TegrastatsFeed = TegrastatsFeed()
+    environment: tuple[EnvironmentSample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Load:
+    """How long the network took to open: with the engine's build, in a new process, again."""
+
+    built: bool
+    first_ms: float
+    cold_ms: float
+    warm_ms: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The masks against PyTorch's (the worst image's share of equal pixels) and against labels."""
+
+    images: int
+    agreement: float | None
+    miou: float | None
+    labelled: int
+    required: float | None = None  # of agreement, for this artifact
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a run must leave as it was."""
+
+    power_mode: PowerMode | None
+    settings: dict[str, str | None]
+    processes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """Two clocks read at once."""
+
+    wall_s: float
+    monotonic_s: float
+
+
+@dataclass(frozen=True)
+class ClockReadings:
+    """Both ends of the run."""
+
+    begin: ClockReading
+    end: ClockReading
+
+
+@dataclass(frozen=True)
+class Result:
+    """result.json. A run that failed has what it reached."""
+
+    schema: Literal[1]
+    request: dict[str, Any]
+    probe: Probe
+    phases: tuple[Phase, ...]
+    frames: dict[str, Frames]
+    slices: tuple[Slice, ...]
+    memory: dict[str, MemoryMoment]
+    error: Failure | None
+    samples: Samples = Samples()
+    load: Load | None = None
+    info: dict[str, Any] | None = None  # what the runtime says of the network it opened
+    accuracy: Accuracy | None = None
+    selftest: Accuracy | None = None
+    counters_before: dict[str, int | None] | None = None
+    counters_after: dict[str, int | None] | None = None
+    power_mode_before: PowerMode | None = None
+    power_mode_after: PowerMode | None = None
+    inventory_before: Inventory | None = None
+    inventory_after: Inventory | None = None
+    boot_id_after: str | None = None
+    clock: ClockReadings | None = None
+    log: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse slices without frames."""
+        hz = self.request.get("sampler_hz")
+        if not isinstance(hz, int | float):
+            raise ValueError(f"request: sampler_hz: expected a number, got {hz!r:.60}")
+        if lacking := [part.name for part in self.slices if part.name not in self.frames]:
+            raise ValueError(f"slices: {lacking!r:.60} have no frames")
+
+    def named_slices(self) -> dict[str, Slice]:
+        """Return the last slice of each name."""
+        return {part.name: part for part in self.slices}
+
+    def spans(self) -> dict[str, Span]:
+        """Return when each slice ran and when the board was idle, as far as it came."""
+        spans = {part.name: (part.begin, part.end) for part in self.slices}
+        for phase in self.phases:
+            if phase.name.startswith("idle_") and phase.end is not None:
+                spans[phase.name] = (phase.begin, phase.end)
+        return {name: span for name, span in spans.items() if span[1] > span[0]}
+
+
+def read_result(text: str | bytes) -> Result:
+    """Read result.json.
+
+    Raises:
+        TableError: too large, no JSON, or not of that form; it names the place.
+    """
+    return from_table(Result, parse_json(text, "result"), "result", ignore_unknown=True)
+
+
+def failed_result(
+    request: Mapping[str, Any], probe: Mapping[str, Any], kind: str, message: str
+) -> Result:
+    """Return the result of a run whose result.json is lost: rebooted, cut, killed."""
+    return Result(
+        schema=1,
+        request={"sampler_hz": 0, **request},
+        probe=from_table(Probe, probe, "probe", ignore_unknown=True),
+        phases=(),
+        frames={},
+        slices=(),
+        memory={},
+        error=Failure(kind, message),
+    )
+
+
+def parse_json(text: str | bytes, place: str) -> Any:
+    """Parse a document that came from elsewhere, with a limit on everything in it.
+
+    Raises:
+        TableError: too large, or no JSON: NaN and infinities are none.
+    """
+    if len(text) > MOST_BYTES:
+        raise TableError(place, "", f"{len(text)} bytes, expected at most {MOST_BYTES}")
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse,
+            parse_float=lambda digits: _bounded(float(digits)),
+            parse_int=lambda digits: _bounded(int(digits)),
+            object_pairs_hook=_bounded_table,
+        )
+    except (ValueError, RecursionError) as error:
+        raise TableError(place, "", f"no JSON: {error}") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _bounded(number: Number) -> Number:
+    if not -MOST_NUMBER <= number <= MOST_NUMBER:
+        raise ValueError(f"{number:.3g} is a number beyond {MOST_NUMBER:g}")
+    return number
+
+
+def _bounded_table(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    for key, value in pairs:
+        _check_text(key)
+        _check_text(value)
+    return dict(pairs)
+
+
+def _check_text(value: Any) -> None:
+    if isinstance(value, str) and len(value) > MOST_CHARACTERS:
+        raise ValueError(f"a text of {len(value)} characters, expected at most {MOST_CHARACTERS}")
+    if isinstance(value, list):
+        for item in value:
+            if not isinstance(item, float):
+                _check_text(item)
