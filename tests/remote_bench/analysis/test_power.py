@@ -230,3 +230,33 @@ def test_doubled_shuffled_and_dropped_rails_never_sum_twice(order):
         assert total.energy_j(*RUN) == pytest.approx(120)
     else:
         assert isinstance(total, str)
+
+
+@pytest.mark.parametrize(("missing_s", "known"), [(9.8, True), (10.2, False)])
+def test_half_of_the_run_has_to_be_sampled(missing_s, known):
+    times = [t for t in TIMES if not 105 < t < 105 + missing_s]
+    power, reason = measure(feed(lambda t: "VDD_IN 10000mW/1mW", times=times))
+    assert (power is not None) == known
+    assert known or "cover 49% of the run" in reason
+
+
+@pytest.mark.parametrize(
+    ("hz", "gap_s", "gaps"), [(10, 0.95, 0), (10, 1.1, 1), (2, 2.4, 0), (2, 2.6, 1)]
+)
+def test_gap_is_a_second_or_five_periods_of_a_slow_sensor(hz, gap_s, gaps):
+    times = [t for t in TIMES[:: 10 // hz] if not 105 < t < 105 + gap_s]
+    times = sorted({*times, 105.0, 105.0 + gap_s})
+    power, _ = measure(feed(lambda t: "VDD_IN 10000mW/1mW", times=times))
+    assert len(power.gaps) == gaps
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "known", "sure"),
+    [(0.99, False, False), (1.01, True, False), (3.9, True, False), (4.1, True, True)],
+)
+def test_idle_power_needs_a_second_and_its_interval_four(idle_s, known, sure):
+    spans = {**SPANS, "idle_before": (100 - idle_s, 100.0), "idle_after": (120.0, 120 + idle_s)}
+    samples = read(feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW"))
+    power, _ = measure_power(curves(samples), load_device("orin-nano"), spans, FRAMES)
+    assert (power.idle.mean_w is not None) == known
+    assert (power.flat_out.j_per_frame_above_idle_ci95 is not None) == sure

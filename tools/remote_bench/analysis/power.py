@@ -23,12 +23,13 @@ from remote_bench.tegrastats import parse_line
 
 _BOARD_SOURCES = ("tegrastats", "ina_hwmon", "ina_iio")  # they show the same sensors
 _IDLE_SPANS = ("idle_before", "idle_after")
-LEAST_COVERAGE = 0.5  # below it there is no number
-_LEAST_IDLE_S = 1.0  # --idle 0 gives a moment, which says nothing
+_LEAST_COVERAGE = 0.5  # below it there is no number: more of the run is unknown than known
+_LEAST_IDLE_S = 1.0  # --idle 0 gives a moment, which says nothing; ten samples say a mean
+# A sample that is late is no gap: a board that is busy may miss a few, and a second at most.
 _GAP_PERIODS, _GAP_LEAST_S = 5.0, 1.0
-_EDGE_S = 0.5
-_BLOCK_S = 0.5
-_MOST_BLOCKS = 200
+_EDGE_S = 0.5  # five samples at 10 Hz: one alone would be the noise of one reading
+_BLOCK_S = 0.5  # as many: longer than what neighbours have in common, and 4 s have eight of them
+_MOST_BLOCKS = 200  # of the bootstrap: an interval of more is no surer and takes longer
 _MOST_POINTS = 1000  # of a plot: as many as it has pixels
 
 
@@ -253,7 +254,7 @@ def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floa
 
 
 def _says_something(total: Total, idle: Span) -> bool:
-    return idle[1] - idle[0] >= _LEAST_IDLE_S and total.coverage(idle) >= LEAST_COVERAGE
+    return idle[1] - idle[0] >= _LEAST_IDLE_S and total.coverage(idle) >= _LEAST_COVERAGE
 
 
 def _measure_load(
@@ -347,7 +348,7 @@ def measure_power(
     if isinstance(total, str):
         return None, total
     coverage = total.coverage(run)
-    if coverage < LEAST_COVERAGE:
+    if coverage < _LEAST_COVERAGE:
         return None, f"the power samples cover {coverage:.0%} of the run; the rest is missing"
     idle = _measure_idle(total, spans)
     loads = {
