@@ -102,7 +102,9 @@ class Supervisor:
         if not wanted:
             return
         if before is None:
-            raise PowerModeError(f"this board has no power modes (nvpmodel): {wanted!r}")
+            raise PowerModeError(
+                f"this board has no power modes (nvpmodel): leave --power-mode {wanted} out"
+            )
         self._guard = Guard(self._board, before["id"])
         self._result["power_mode_set"] = set_power_mode(self._board, str(wanted))
 

@@ -81,7 +81,7 @@ class Bench:
             raise Failure(
                 "selftest_failed",
                 "the network gives other classes here than PyTorch did: a self-test image agrees "
-                f"in {agreement:.1%} of its pixels, {required:.1%} are needed",
+                f"in {agreement:.1%} of its pixels, {required:.1%} are needed. Try another target",
             )
         return result
 
@@ -93,7 +93,7 @@ class Bench:
         natural = self._import("fastseg_runtime.bundle.reader").NATURAL_SCENES
         self._frames = folder_frames(folder) if folder else self._selftest_frames()[:natural]
         if not self._frames:
-            raise Failure("no_frames", "the bundle has no self-test image and no frames were sent")
+            raise Failure("no_frames", "the bundle has no self-test image: give --frames")
         shapes = [frame.image_HW3.shape[:2] for frame in self._frames]
         self._outputs = [np.empty(shape, dtype=np.uint8) for shape in shapes]
         self._ran = [False] * len(self._frames)
@@ -137,7 +137,7 @@ class Bench:
             return importlib.import_module(name)
         except ImportError as error:
             kind = "no_numpy" if "numpy" in str(error) else "no_runtime"
-            raise Failure(kind, f"{name} cannot be imported here: {error}") from error
+            raise Failure(kind, f"{name} cannot be imported on the board: {error}") from error
 
 
 def engine_records(cache_dir: Optional[str]) -> Dict[str, Dict[str, Any]]:

@@ -90,7 +90,11 @@ class Worker:
             if self._abort.is_set():
                 raise Aborted()
             if time.monotonic() > end:
-                raise WorkerError("timeout", "the worker gave no answer in time" + self._said())
+                raise WorkerError(
+                    "timeout",
+                    "the worker gave no answer in time: the board is slow, or an engine hangs"
+                    + self._said(),
+                )
             self._receive()
         return self._waiting.pop(0)
 
@@ -113,7 +117,10 @@ class Worker:
                 f"({self._memory_facts()}); free some, add swap, or take a smaller network"
                 + self._said(),
             )
-        return WorkerError("worker_died", f"the worker ended with status {status}" + self._said())
+        return WorkerError(
+            "worker_died",
+            f"the worker ended with status {status}" + self._said(),
+        )
 
     def _memory_facts(self) -> str:
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

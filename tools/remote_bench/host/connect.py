@@ -18,7 +18,9 @@ class Connector:
 
     def __init__(self, accept_key: str | None, password_fd: int | None) -> None:
         if accept_key is not None and not accept_key.startswith("SHA256:"):
-            raise UsageError(f"--accept-host-key: expected SHA256:..., got {accept_key!r}")
+            raise UsageError(
+                f"--accept-host-key: expected SHA256:... of ssh-keygen -l, got {accept_key!r}"
+            )
         self._accept_key = accept_key
         self._password = None if password_fd is None else _read_password(password_fd)
         self.ask = cache(self._ask)  # once: a connection that broke is made anew without it
@@ -48,5 +50,7 @@ def _read_password(descriptor: int) -> str:
     try:
         content = os.read(descriptor, _MOST_PASSWORD_BYTES)
     except OSError as error:
-        raise UsageError(f"--password-fd {descriptor}: {error.strerror}") from error
+        raise UsageError(
+            f"--password-fd {descriptor}: {error.strerror}; expected an open one, as 3 with 3<FILE"
+        ) from error
     return content.split(b"\n")[0].decode("utf-8")

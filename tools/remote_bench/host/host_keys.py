@@ -60,7 +60,9 @@ class KnownKeys:
         revoked = [line.place for line in self._lines if line.revoked and line.key == key]
         approved = [line for line in self._lines if not line.revoked]
         if revoked:
-            raise HostKeyRefused(f"{host}: its key {mine} is revoked in {revoked[0]}")
+            raise HostKeyRefused(
+                f"{host}: its key {mine} is revoked in {revoked[0]}; give the board a new one"
+            )
         if any(line.key == key for line in approved):
             return None
         if approved:

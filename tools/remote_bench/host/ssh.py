@@ -69,7 +69,9 @@ class SshHost:
                 channel = transport.open_session(timeout=CONNECT_S)
                 channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise Unreachable(f"{self.name}: the board starts no command: {error}") from error
+            raise Unreachable(
+                f"{self.name}: the board starts no command: {error}. Try: ssh {self.name} true"
+            ) from error
         return SshStream(transport, channel)
 
     def close(self) -> None:
@@ -81,7 +83,9 @@ class SshHost:
     def _connect(self, name: str, gateway: paramiko.Transport | None = None, depth: int = 0) -> str:
         # Returns the address. The first of several jumps may have jumps of its own.
         if depth > _MOST_JUMPS:
-            raise UsageError(f"{self.name}: more than {_MOST_JUMPS} ProxyJumps, or a loop of them")
+            raise UsageError(
+                f"{self.name}: more than {_MOST_JUMPS} ProxyJumps; see ~/.ssh/config for a loop"
+            )
         settings = read_settings(name)
         if gateway is None:
             for jump in settings.jumps:
@@ -148,7 +152,8 @@ def _tunnel(gateway: paramiko.Transport, settings: SshSettings) -> paramiko.Chan
         return gateway.open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=timeout_s)
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise Unreachable(
-            f"{settings.hostname} port {settings.port}: the jump host opens no connection: {error}"
+            f"{settings.hostname} port {settings.port}: the jump host opens no connection: "
+            f"{error}. Is the board on, and may that host forward?"
         ) from error
 
 
@@ -162,7 +167,9 @@ def _exchange_keys(name: str, transport: paramiko.Transport) -> paramiko.PKey:
             "ecdsa or rsa-sha2 host keys (OpenSSH 7.2 or newer)"
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise Unreachable(f"{name}: no SSH there: {error or 'the connection closed'}") from error
+        raise Unreachable(
+            f"{name}: no SSH there: {error or 'the connection closed'}. Is it sshd's port?"
+        ) from error
 
 
 def _log_in(transport: paramiko.Transport, settings: SshSettings, ask: AskPassword) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from remote_bench.host.errors import UsageError
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 20.0  # a Match exec of the user's may ask the network
 _HOST = re.compile(
     r"(?:ssh://)?(?:(?P<user>[\w.+\\-]+)@)?"
     r"(?P<host>\[[0-9a-fA-F:.]+(?:%\w+)?\]|[\w.%+-]+)(?::(?P<port>[0-9]{1,5}))?/?"
@@ -96,7 +96,9 @@ def _ask(command: list[str]) -> str:
     try:
         answer = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True)
     except subprocess.TimeoutExpired as error:
-        raise UsageError(f"{' '.join(command)} gave no answer in {_TIMEOUT_S:.0f} s") from error
+        raise UsageError(
+            f"{' '.join(command)} gave no answer in {_TIMEOUT_S:.0f} s; look at ~/.ssh/config"
+        ) from error
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip()
         raise UsageError(f"ssh does not accept this host or its config: {said}") from error

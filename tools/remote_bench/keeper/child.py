@@ -138,7 +138,9 @@ class DetachedRun:
         self.path = os.path.join(ours, run)
         marker = read_marker(self.path) if os.path.basename(run) == run else None
         if marker is None or not marker.get("detached"):
-            raise Refusal("no_run", f"there is no detached run {run} on this board")
+            raise Refusal(
+                "no_run", f"there is no detached run {run} on this board any more; measure again"
+            )
         self.facts: Dict[str, Any] = marker
         log = os.open(os.path.join(self.path, EVENTS), os.O_RDONLY)
         threading.Thread(target=self._follow, args=(log,), daemon=True).start()
@@ -157,7 +159,9 @@ class DetachedRun:
     def remove(self) -> None:
         """Delete its folder."""
         if is_alive(self.path):
-            raise Refusal("running", f"run {self._run} has not ended; its folder stays")
+            raise Refusal(
+                "running", f"run {self._run} has not ended; its folder stays, --resume it later"
+            )
         remove_run(self._ours, self._run)
 
 

@@ -47,7 +47,10 @@ def our_folder(wanted: Optional[str]) -> str:
             return folder
         except OSError as error:
             reasons.append(f"{base}: {error.strerror or error}")
-    raise Refusal("no_folder", "no place for a work folder: " + "; ".join(reasons))
+    raise Refusal(
+        "no_folder",
+        "no place for a work folder: " + "; ".join(reasons) + ". Choose another with --folder",
+    )
 
 
 def _path(text: str) -> str:

@@ -34,8 +34,10 @@ class BoardLock:
         except OSError as error:
             holder = os.pread(file, 4096, 0).decode("utf-8", "replace")
             os.close(file)
-            message = f"another run holds this board: {holder}"
-            raise Refusal("busy", message, holder=holder) from error
+            message = (
+                f"another run holds this board: {holder}; wait for its end, or ask whose it is"
+            )
+            raise Refusal("busy", message) from error
         if self._is_still_there(file):
             return file
         os.close(file)  # its last holder deleted it while we waited

@@ -179,7 +179,8 @@ class Keeper:
         """Send a file of the work folder (or of the attached run) as "chunk" events."""
         path = inside(self._run_folder, name)
         if os.path.getsize(path) > most:
-            raise Refusal("too_big", f"{name} has {os.path.getsize(path)} bytes, at most {most}")
+            size = os.path.getsize(path)
+            raise Refusal("too_big", f"{name} has {size} bytes, at most {most}: measure less long")
         with open(path, "rb") as file:
             for chunk in iter(lambda: file.read(_GET_CHUNK), b""):
                 self._wire.emit("chunk", data=base64.b64encode(chunk).decode("ascii"))

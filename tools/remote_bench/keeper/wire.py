@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 from ..messages import Messages, encode
 
 SILENCE_S = 20.0  # the workstation pings every 2 s: ten are lost before it counts as gone
+_STDIN, _STDOUT = 0, 1
 _CHUNK = 1 << 16  # a pipe of Linux holds no more
 _PIPE_BUF = 4096  # so much can be written without blocking once select() says so (Linux)
 
@@ -24,9 +25,8 @@ class Wire:
     packets, is noticed without TCP's help.
     """
 
-    def __init__(self, token: str, incoming: int = 0, outgoing: int = 1) -> None:
+    def __init__(self, token: str) -> None:
         self.token = token
-        self._incoming, self._outgoing = incoming, outgoing
         self._messages = Messages()
         self._waiting: List[Dict[str, Any]] = []
         self._lock = threading.Lock()
@@ -45,8 +45,8 @@ class Wire:
         return self._waiting.pop(0)
 
     def _read(self) -> bytes:
-        ready, _, _ = select.select([self._incoming], [], [], SILENCE_S)
-        chunk = os.read(self._incoming, _CHUNK) if ready else b""
+        ready, _, _ = select.select([_STDIN], [], [], SILENCE_S)
+        chunk = os.read(_STDIN, _CHUNK) if ready else b""
         if not chunk:
             self._gone.set()
             raise Gone("the connection ended" if ready else "the workstation fell silent")
@@ -61,8 +61,8 @@ class Wire:
 
     def _write(self, piece: bytes) -> int:
         try:
-            if select.select([], [self._outgoing], [], SILENCE_S)[1]:
-                return os.write(self._outgoing, piece)
+            if select.select([], [_STDOUT], [], SILENCE_S)[1]:
+                return os.write(_STDOUT, piece)
         except OSError:  # closed
             pass
         self._gone.set()
@@ -74,15 +74,15 @@ class Wire:
 
 
 class Refusal(Exception):
-    """Why the board cannot do what was asked: kind for programs, message for people, details."""
+    """Why the board cannot do what was asked: a kind for programs, a message for people."""
 
-    def __init__(self, kind: str, message: str, **details: Any) -> None:
+    def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
-        self.kind, self.message, self.details = kind, message, details
+        self.kind, self.message = kind, message
 
     def reply(self) -> Dict[str, Any]:
         """Return the fields of a reply."""
-        return dict(self.details, ok=False, kind=self.kind, message=self.message)
+        return {"ok": False, "kind": self.kind, "message": self.message}
 
 
 def of_os_error(error: OSError) -> Refusal:

@@ -165,7 +165,9 @@ class Connection:
         while (event := self._take())["event"] == "chunk":
             content += base64.b64decode(event["data"])
             if len(content) > most_bytes:
-                raise DeviceFailure(f"{self.host.name}: {name} is bigger than it said; not taken")
+                raise DeviceFailure(
+                    f"{self.host.name}: {name} is bigger than it said; measure again"
+                )
         return bytes(content)
 
     def agent_events(self, silent_s: float | None = None) -> Iterator[dict[str, Any] | None]:
@@ -317,7 +319,7 @@ class Connection:
                 self._give_up(
                     DeviceFailure(
                         f"{self.host.name}: our program on the board sent more than "
-                        f"{_MOST_WAITING} events that nothing here waited for"
+                        f"{_MOST_WAITING} events that nothing here waited for; start it again"
                     )
                 )
         if not self._closed.is_set():  # else nobody will ever take it

@@ -45,7 +45,9 @@ def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> tuple[int
                 file.writestr(f"{number:04}.label.npy", _npy(label_HW))
                 labelled += 1
     if not frames:
-        raise UsageError(f"--frames {source}: no frame there")
+        raise UsageError(
+            f"--frames {source}: no frame there; expected {', '.join(SUFFIXES)} or a video"
+        )
     return frames, labelled
 
 

@@ -107,7 +107,9 @@ def fetch_result(
         try:
             return read_result(content)
         except TableError as error:
-            raise DeviceFailure(f"{board.host.name}: not a result: {error}") from error
+            raise DeviceFailure(
+                f"{board.host.name}: not a result: {error}. Measure again, --folder on another disk"
+            ) from error
     said = str(ended["stderr"]).strip()[-_SAID_CHARACTERS:]
     kind, message = "agent_died", f"the agent on the board ended with status {status}: {said}"
     if failed := ended.get("error"):  # it failed first, and then had no place for its result

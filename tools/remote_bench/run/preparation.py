@@ -82,12 +82,13 @@ class Preparation:
             if event is not None and event["event"] == "probe":
                 data = event.get("data")
             if event is not None and event["event"] == "ended" and data is None:
-                raise DeviceFailure(f"{self._board.host.name}: the probe failed: {event['stderr']}")
+                said = f"{self._board.host.name}: the probe failed: {event['stderr']}"
+                raise DeviceFailure(f"{said}; see that its python3 runs, and try again")
         try:
             from_table(Probe, data, "probe", ignore_unknown=True)
         except TableError as error:
             name = self._board.host.name
-            raise DeviceFailure(f"{name}: the probe makes no sense: {error}") from error
+            raise DeviceFailure(f"{name}: the probe makes no sense: {error}; try again") from error
         assert data is not None
         return data
 

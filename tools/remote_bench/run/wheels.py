@@ -24,7 +24,7 @@ from fastseg_runtime.engines.selection import made_for, minimum_version
 from remote_bench.host.errors import MissingRequirement
 from remote_bench.host.local import cache_folder
 
-_DOWNLOAD_S = 900.0
+_DOWNLOAD_S = 900.0  # 20 MB of onnxruntime at 200 kbit/s
 _OLDEST_PYTHON = (3, 8)  # of fastseg_runtime
 _LIBC = re.compile(r"glibc 2\.([0-9]+)")
 
@@ -98,7 +98,9 @@ def fetch_wheels(probe: Mapping[str, Any], packages: list[str]) -> list[Path]:
     pins = _pins(probe)
     lacking = sorted(set(packages) - set(pins))
     if lacking:
-        raise MissingRequirement(f"there is no pinned wheel of {lacking} for {_describe(probe)}")
+        raise MissingRequirement(
+            f"no pinned wheel of {lacking} for {_describe(probe)}: install it on the board"
+        )
     wanted = {name: pins[name] for name in packages}
     found = {name: _cached(name, *pin) for name, pin in wanted.items()}
     absent = [name for name, wheel in found.items() if wheel is None]
@@ -107,7 +109,9 @@ def fetch_wheels(probe: Mapping[str, Any], packages: list[str]) -> list[Path]:
         found |= {name: _cached(name, *wanted[name]) for name in absent}
     wheels = [wheel for wheel in found.values() if wheel is not None]
     if len(wheels) < len(packages):
-        raise MissingRequirement(f"pip did not bring the pinned wheels of {absent}")
+        raise MissingRequirement(
+            f"pip did not bring the pinned wheels of {absent}: empty {cache_folder('wheels')}"
+        )
     return wheels
 
 
