@@ -138,7 +138,7 @@ def failures(verification: Verification, gate: Gate, precision: str) -> list[str
         return reasons
     if not verification.miou_drop <= gate.miou_drop:
         reasons.append(f"mIoU drops by {verification.miou_drop:.3f}, limit {gate.miou_drop:.3f}")
-    if verification.worst_class_drop > gate.class_drop:
+    if not verification.worst_class_drop <= gate.class_drop:
         reasons.append(
             f"{verification.worst_class} drops by {verification.worst_class_drop:.3f}, "
             f"limit {gate.class_drop:.3f}"

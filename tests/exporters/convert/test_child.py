@@ -10,7 +10,7 @@ from fastseg_exporters.convert.exporter import Conversion, ConversionError, Reci
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_targets.target import load_target, parse_target
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("outside_packages")]
+pytestmark = pytest.mark.usefixtures("outside_packages")
 
 
 def with_exporter(exporter: str, source: NetworkSource) -> Conversion:
@@ -18,6 +18,7 @@ def with_exporter(exporter: str, source: NetworkSource) -> Conversion:
     return Conversion(Recipe(source), parse_target("board", text), "fp32")
 
 
+@pytest.mark.slow
 def test_a_conversion_tells_its_time_and_memory(source: NetworkSource, tmp_path: Path) -> None:
     (converted,) = convert([with_exporter("onnx", source)], tmp_path, timeout_s=300)
     assert (converted.folder / converted.artifact.entry).stat().st_size > 100_000
@@ -29,9 +30,9 @@ def test_a_conversion_tells_its_time_and_memory(source: NetworkSource, tmp_path:
     ("exporter", "message"),
     [
         ("crash", "board in fp32 was killed by SIGSEGV"),
-        ("flood", "ValueError: operator Frobnicate is unknown"),
-        ("exit-quietly", "ended without a result"),
-        ("no-such", "no exporter 'no-such'; choose one of"),
+        pytest.param("flood", "ValueError: operator Frobnicate is unknown", marks=pytest.mark.slow),
+        pytest.param("exit-quietly", "ended without a result", marks=pytest.mark.slow),
+        pytest.param("no-such", "no exporter 'no-such'; choose one of", marks=pytest.mark.slow),
     ],
 )
 def test_a_converter_that_fails_is_told_by_its_last_words(
@@ -42,6 +43,7 @@ def test_a_converter_that_fails_is_told_by_its_last_words(
     assert len(str(caught.value)) < 10_000
 
 
+@pytest.mark.slow
 def test_a_converter_that_hangs_is_stopped_with_all_its_children(
     source: NetworkSource, tmp_path: Path
 ) -> None:
@@ -54,6 +56,7 @@ def test_a_converter_that_hangs_is_stopped_with_all_its_children(
     assert not running(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu-int8", "jetson-int8", "android-int8"])
 def test_conversions_in_one_process_are_those_that_processes_of_their_own_give(
     target: str, source: NetworkSource, tmp_path: Path

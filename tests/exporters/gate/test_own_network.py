@@ -121,7 +121,7 @@ def test_an_artifact_gives_what_the_module_itself_gives(folder: Path) -> None:
     image_HW3 = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
     x_13HW = ((torch.from_numpy(image_HW3)[None].float() - 128) / 64).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        logits_1Khw = asked.source.open().model(x_13HW)
+        logits_1Khw = asked.recipe.source.open().model(x_13HW)
         full_1KHW = F.interpolate(logits_1Khw, size=SIZE[::-1], mode="bilinear")
     with RealtimeSegmentation(folder / "own.fastseg") as session:
         assert (session.infer(image_HW3) == full_1KHW.argmax(1)[0].numpy()).mean() > 0.999
