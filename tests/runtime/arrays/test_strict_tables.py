@@ -152,3 +152,26 @@ def test_a_key_that_is_no_name_in_python_stands_in_the_metadata() -> None:
         from_table(Percentiles, {}, "a")
     with pytest.raises(TableError, match="unknown keys"):
         from_table(Percentiles, {"p99.9": 3, "p99_9": 3}, "a")
+
+
+@dataclass(frozen=True)
+class Columns:
+    t: tuple[float, ...] = ()
+    ms: list[float | None] = field(default_factory=list)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "1", True, None])
+def test_one_bad_number_is_found_in_a_long_column(bad: Any) -> None:
+    numbers = [0.5] * 1000
+    assert from_table(Columns, {"t": numbers, "ms": numbers}, "a") == Columns(
+        (0.5,) * 1000, numbers
+    )
+    with pytest.raises(TableError, match=r"^a: t\[1000\]: expected"):
+        from_table(Columns, {"t": [*numbers, bad]}, "a")
+    if bad is not None:
+        with pytest.raises(TableError, match=r"^a: ms\[1000\]: expected"):
+            from_table(Columns, {"ms": [*numbers, bad]}, "a")
+
+
+def test_numbers_whose_sum_is_none_are_still_numbers() -> None:
+    assert from_table(Columns, {"t": [1.7e308, 1.7e308]}, "a").t == (1.7e308, 1.7e308)
