@@ -54,9 +54,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "keeper": {"agent"},  # starts it, by name
         "host": set(),
         "link": {"host"},
-        "analysis": {"host"},
+        "analysis": set(),
         "run": {"host", "link", "analysis"},
-        "report": {"host", "link", "analysis", "run"},
+        "report": {"host", "analysis"},
         "cli": {"host", "link", "analysis", "run", "report"},
     },
 }

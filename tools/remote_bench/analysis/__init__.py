@@ -1,1 +1,4 @@
-"""From what the agent wrote on a board to figures and a verdict. Imports no other room."""
+"""From what the agent wrote on a board (result) to figures, a verdict and a report, all typed.
+
+For run, report and cli; imports no other room, and shows nothing.
+"""

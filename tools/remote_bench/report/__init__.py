@@ -1,1 +1,4 @@
-"""The report as a page, as JSON and in the bundle. Imports host, link, analysis and run."""
+"""What a person sees of reports: on the terminal, as a page, in the bundle, and the exit code.
+
+For cli; imports host and analysis.
+"""
