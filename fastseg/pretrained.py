@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fastseg_runtime.bundle.usage import describe_usage
-from fastseg_runtime.engines.shipped import PREFERRED
+from fastseg_runtime.engines.model_file import PREFERRED
 
 from fastseg.checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
 from fastseg.fastsegnet import FastSegNet

@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from fastseg_exporters.convert.exporter import EXPORTERS
+from fastseg_runtime.engines.engine import ENGINES
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
@@ -73,22 +75,16 @@ PLUG_IN_TABLES = {
     "fastseg.data.loaders",
 }
 # Engines and converters: only these files may touch them, so that nobody else needs them.
-VENDORS = {
-    "tensorrt",
-    "onnxruntime",
-    "ai_edge_litert",
-    "ai_edge_quantizer",
-    "litert_torch",
-    "tflite_runtime",
-    "coremltools",
-}
+_RECORDS = (*ENGINES.values(), *EXPORTERS.values())
+ENGINE_LIBRARIES = {module for engine in ENGINES.values() for module in engine.modules}
+_ANYWHERE = {"torch", "safetensors", "onnx"}  # what networks and graphs are made of
+VENDORS = {module for record in _RECORDS for module in record.modules} - _ANYWHERE
 VENDOR_FILES = ("backend_", "to_")
 # What a device has: numpy. OpenCV is used where it is found, in these files alone.
 RUNTIME_EXTRAS = {
     "image.py": {"cv2", "PIL"},
     "image_files.py": {"cv2", "PIL"},
     "video.py": {"cv2"},
-    "backend_pytorch.py": {"torch"},
 }
 TRAVELS = ("remote_bench.agent", "remote_bench.keeper", "remote_bench.messages")
 # What runs in the worker, which has what the runtime has.
@@ -189,7 +185,7 @@ def test_the_runtime_imports_numpy_and_the_standard_library_alone() -> None:
         file = MODULES[module].name
         known = {"numpy", "fastseg_runtime", *sys.stdlib_module_names}
         known |= EXCEPTIONS.get(module, set()) | RUNTIME_EXTRAS.get(file, set())
-        known |= VENDORS if file.startswith("backend_") else set()
+        known |= ENGINE_LIBRARIES if file.startswith("backend_") else set()
         assert top_level(names) <= known, module
 
 

@@ -18,7 +18,7 @@ from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.cli.examine import check_usage, open_session, print_json
-from fastseg_runtime.engines.shipped import find_shipped
+from fastseg_runtime.engines.model_file import find_shipped
 from fastseg_runtime.frames.job import RESULT_SUFFIXES, Job, plan_jobs
 from fastseg_runtime.frames.session import RealtimeSegmentation
 

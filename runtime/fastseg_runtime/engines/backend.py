@@ -99,6 +99,12 @@ class BuiltBackend(Backend, Protocol):
         """
 
 
+def on_gpu(array: Any) -> bool:
+    """Return whether an array says that it lives in GPU memory."""
+    # A torch tensor in CPU memory raises AttributeError for it, so hasattr tells them apart.
+    return hasattr(array, "__cuda_array_interface__")
+
+
 def load_backend(name: str) -> Callable[[], Backend]:
     """Return the class of a backend; this imports its engine's library.
 

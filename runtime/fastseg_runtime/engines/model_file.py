@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Callable, List, Optional, Union
 
@@ -19,7 +20,6 @@ from fastseg_runtime.bundle.file_kind import (
 from fastseg_runtime.bundle.manifest import Artifact, FileEntry, Manifest
 from fastseg_runtime.bundle.reader import SUFFIX, Bundle, Scene, inner_name, open_bundle
 from fastseg_runtime.engines.engine import ENGINES, Engine, load
-from fastseg_runtime.engines.shipped import find_shipped
 
 # Suffix of a bare file -> the engine that opens it.
 BARE = {suffix: engine for engine in ENGINES.values() for suffix in engine.bare}
@@ -116,3 +116,25 @@ def _bare(path: Path, engine: Engine) -> Artifact:
     precision = "int8" if b"DequantizeLinear" in content else "fp32"
     requires = {"backend": engine.name}
     return Artifact(path.name, engine.formats[0], precision, str(path), (entry,), requires=requires)
+
+
+# The first that ships is taken where none is named: the best score so far comes first.
+PREFERRED = ("small-camvid", "base-camvid", "nano-camvid", "nano-synthetic")
+
+
+def find_shipped(name: str = "") -> Path:
+    """Return the checkpoint of a shipped network, the preferred one unless named.
+
+    Raises:
+        FileNotFoundError: it is not here; the message says what to name instead.
+    """
+    package = find_spec("fastseg")  # looks for it without importing it
+    if package is not None and package.origin:
+        for candidate in [name] if name else PREFERRED:
+            path = Path(package.origin).parent / "weights" / f"{candidate}.safetensors"
+            if path.is_file():
+                return path
+    raise FileNotFoundError(
+        f"{name or 'no bundle named'}: no such file, and no network to take instead; name a bundle "
+        "made by fastseg-export. Networks ship with pip install 'fastseg-edge[train]'"
+    )

@@ -15,9 +15,9 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest
 from fastseg_runtime.bundle.palette import palette
+from fastseg_runtime.engines.backend import on_gpu
 from fastseg_runtime.engines.opening import SessionInfo, Wish, open_best
 from fastseg_runtime.engines.selection import cpu_count
-from fastseg_runtime.engines.tensorrt.cuda_memory import on_gpu
 from fastseg_runtime.frames.engine_pool import EnginePool
 
 MAX_ENGINES_PER_CPU = 8  # more only wait for each other, and each takes its megabytes

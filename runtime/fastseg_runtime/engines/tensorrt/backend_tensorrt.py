@@ -12,13 +12,16 @@ from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from fastseg_runtime.engines.backend import ModelSource
-from fastseg_runtime.engines.tensorrt.builder import BuildRequest, BuiltEngine, build_engine
-from fastseg_runtime.engines.tensorrt.cache import EngineCache, engine_key
+from fastseg_runtime.engines.tensorrt.builder import (
+    BuildRequest,
+    BuiltEngine,
+    ProgressPrinter,
+    build_engine,
+)
+from fastseg_runtime.engines.tensorrt.cache import EngineCache, LocalEngine, engine_key
 from fastseg_runtime.engines.tensorrt.cuda import current_device, open_cuda, refuse_foreign_context
-from fastseg_runtime.engines.tensorrt.engine import Engine, EngineSource
 from fastseg_runtime.engines.tensorrt.platform import describe_platform, probe_release
-from fastseg_runtime.engines.tensorrt.progress import ProgressPrinter
-from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
+from fastseg_runtime.engines.tensorrt.runner import EngineSource, TensorRTRunner
 
 try:
     import tensorrt
@@ -42,7 +45,7 @@ class TensorRTBackend:
 
     def __init__(self) -> None:
         self._cache = EngineCache()
-        self._engine: Optional[Engine] = None
+        self._engine: Optional[LocalEngine] = None
         self._runner: Optional[TensorRTRunner] = None
 
     def open(self, source: ModelSource) -> None:
@@ -123,7 +126,7 @@ def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine
 
 
 def is_strongly_typed() -> bool:
-    """Return whether the TensorRT here takes the precision from the graph."""
+    """Return whether the TensorRT here takes precision from the graph alone."""
     return probe_release(tensorrt).strongly_typed
 
 

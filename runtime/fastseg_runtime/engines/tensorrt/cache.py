@@ -62,9 +62,10 @@ def engine_key(artifact_sha256: str, precision: str, platform: Platform) -> Engi
 
 
 @dataclass(frozen=True)
-class CachedEngine:
-    """A serialized engine whose hash is in its build record."""
+class LocalEngine:
+    """A serialized engine that came out of our own builder on this machine."""
 
+    key: EngineKey
     plan: bytes
     record: Dict[str, Any]
 
@@ -100,7 +101,7 @@ class EngineCache:
         self.folder = (folder or cache_folder()) / "engines"
         self.limit_bytes = cache_limit_bytes() if limit_bytes is None else limit_bytes
 
-    def load(self, key: EngineKey) -> Optional[CachedEngine]:
+    def load(self, key: EngineKey) -> Optional[LocalEngine]:
         """Return the engine of a key, or None if there is none that may be used."""
         plan_path, record_path = self._paths(key.digest)
         try:
@@ -114,7 +115,7 @@ class EngineCache:
             return None
         with suppress(OSError):
             os.utime(record_path)  # the prune() of another day spares what was used today
-        return CachedEngine(plan, record)
+        return LocalEngine(key, plan, record)
 
     def store(self, key: EngineKey, plan: bytes, record: Dict[str, Any]) -> bool:
         """Keep an engine, not trusted yet; return whether that worked."""

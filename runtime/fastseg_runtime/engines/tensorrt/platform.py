@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Tuple
 
+from fastseg_runtime.engines.engine import ENGINES
 from fastseg_runtime.engines.libraries import version_number
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, Gpu
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
 
-OLDEST = (8, 5)  # the first with set_tensor_address and execute_async_v3
+OLDEST = ENGINES["tensorrt"].min_version  # the first with set_tensor_address and execute_async_v3
 # Every call we make was checked against NVIDIA's binding modules of these, on no real device.
 CHECKED = ((8, 6), (10, 0), (10, 3), (10, 13), (10, 16), (11, 4))
 TEGRA_RELEASE = Path("/etc/nv_tegra_release")
@@ -36,10 +37,9 @@ def probe_release(trt: Any) -> Release:
     """
     version = str(trt.__version__)
     number = version_number(version)
-    if number < OLDEST:
+    if number < version_number(OLDEST):
         raise TensorRTError(
-            f"TensorRT {version} is too old: fastseg needs {OLDEST[0]}.{OLDEST[1]} or newer. "
-            + _advice(number)
+            f"TensorRT {version} is too old: fastseg needs {OLDEST} or newer. " + _advice(number)
         )
     return Release(
         version=version,

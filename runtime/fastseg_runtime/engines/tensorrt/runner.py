@@ -1,5 +1,9 @@
-"""Run one TensorRT engine: one execution context, one stream, buffers made once."""
+"""Get the engine of an artifact, from the cache or by building it, and run it.
 
+One execution context, one stream, buffers made once.
+"""
+
+import hashlib
 import logging
 import threading
 from dataclasses import dataclass
@@ -7,16 +11,77 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.engines.tensorrt.builder import load_engine
+from fastseg_runtime.engines.backend import BuildRefusedError, on_gpu
+from fastseg_runtime.engines.tensorrt.builder import (
+    BuildRequest,
+    Progress,
+    build_engine,
+    load_engine,
+)
+from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineKey, LocalEngine, engine_key
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError, current_device
 from fastseg_runtime.engines.tensorrt.cuda_memory import (
     DeviceArray,
-    on_gpu,
+    Graph,
+    Stream,
     pinned_array,
     view_device_array,
 )
-from fastseg_runtime.engines.tensorrt.cuda_stream import Graph, Stream
 from fastseg_runtime.engines.tensorrt.errors import Messages, TensorRTError, explain, make_logger
+from fastseg_runtime.engines.tensorrt.platform import Platform
+
+
+@dataclass(frozen=True)
+class EngineSource:
+    """What engines are built from and where: the same for all of a backend's calls."""
+
+    trt: Any  # the tensorrt module
+    cuda: Cuda
+    platform: Platform
+    cache: EngineCache
+    device: int = 0
+
+    def get(
+        self,
+        onnx: bytes,
+        precision: str,
+        build: str = "auto",
+        progress: Optional[Progress] = None,
+    ) -> LocalEngine:
+        """Return the engine of an ONNX model.
+
+        Args:
+            onnx: the model.
+            precision: "fp32", "fp16" or "int8".
+            build: "auto": build it if need be, which takes minutes; "never": refuse instead.
+            progress: called about twice a second during a build.
+
+        Raises:
+            BuildRefusedError: build is "never" and there is none.
+            TensorRTError: the build failed.
+        """
+        key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, self.platform)
+        cached = self.cache.load(key)
+        if cached is not None:
+            return cached
+        if build == "never":
+            raise BuildRefusedError(
+                f"no TensorRT engine for this artifact ({precision}, TensorRT {key.tensorrt}, "
+                f"{key.gpu}) in {self.cache.folder}, and build is 'never'; "
+                "build it ahead with fastseg-run --prepare BUNDLE"
+            )
+        with self.cache.building(key):
+            cached = self.cache.load(key)  # somebody else may have built it meanwhile
+            return cached or self._build(key, onnx, progress)
+
+    def _build(self, key: EngineKey, onnx: bytes, progress: Optional[Progress]) -> LocalEngine:
+        timing_cache = self.cache.load_timing_cache(key)
+        request = BuildRequest(onnx, key.precision, timing_cache, self.device)
+        built = build_engine(self.trt, self.cuda, request, progress)
+        self.cache.store_timing_cache(key, built.timing_cache)
+        self.cache.store(key, built.plan, built.record)
+        return LocalEngine(key, built.plan, built.record)
+
 
 # trt.nptype() would do, but that of TensorRT 8 needs np.bool, which numpy 1.24 removed.
 _NUMPY_TYPES: Dict[str, Any] = {

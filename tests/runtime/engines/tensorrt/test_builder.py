@@ -8,14 +8,15 @@ import pytest
 from fastseg_runtime.engines.tensorrt.builder import (
     WORKSPACE_BYTES,
     BuildRequest,
+    BuildStatus,
     BuiltEngine,
+    ProgressPrinter,
     build_engine,
     clamp_workspace,
 )
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
 from fastseg_runtime.engines.tensorrt.platform import probe_release
-from fastseg_runtime.engines.tensorrt.progress import BuildStatus, ProgressPrinter
 
 from tests.doubles.cudart_double import FakeCudart
 from tests.doubles.tensorrt_behaviour import Scenario

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastseg_runtime.engines.backend import on_gpu
 from fastseg_runtime.engines.tensorrt.cuda import (
     SIGNATURES,
     Cuda,
@@ -19,11 +20,10 @@ from fastseg_runtime.engines.tensorrt.cuda import (
 )
 from fastseg_runtime.engines.tensorrt.cuda_memory import (
     DeviceArray,
-    on_gpu,
+    Stream,
     pinned_array,
     view_device_array,
 )
-from fastseg_runtime.engines.tensorrt.cuda_stream import Stream
 
 from tests.doubles.cudart_double import OUT_OF_MEMORY, FakeCudart
 

@@ -8,9 +8,8 @@ import pytest
 from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
 from fastseg_runtime.engines.tensorrt.cache import EngineCache
 from fastseg_runtime.engines.tensorrt.cuda import open_cuda
-from fastseg_runtime.engines.tensorrt.engine import EngineSource
 from fastseg_runtime.engines.tensorrt.platform import describe_platform, probe_release
-from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
+from fastseg_runtime.engines.tensorrt.runner import EngineSource, TensorRTRunner
 
 from tests.doubles.tiny_onnx import expected_classes, random_image, tiny_onnx
 

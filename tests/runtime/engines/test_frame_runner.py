@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_runtime.engines.logits import LogitsToClasses
+from fastseg_runtime.engines.frame_runner import LogitsToClasses
 from torch import nn
 
 from fastseg import DeployGraph, FastSegNet

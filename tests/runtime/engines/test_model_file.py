@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.cli.main import main
-from fastseg_runtime.engines import shipped
+from fastseg_runtime.engines import model_file
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 from tests.doubles.tiny_bundle import CLASSES, full_plan, noise
@@ -14,7 +14,7 @@ from tests.doubles.tiny_bundle import CLASSES, full_plan, noise
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The weights folder of a workstation's package; empty."""
     spec = ModuleSpec("fastseg", None, origin=str(tmp_path / "fastseg/__init__.py"))
-    monkeypatch.setattr(shipped, "find_spec", lambda name: spec)
+    monkeypatch.setattr(model_file, "find_spec", lambda name: spec)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "fastseg/weights"
     folder.mkdir(parents=True)
@@ -24,18 +24,18 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_preferred_network_is_taken_unless_one_is_named(weights: Path) -> None:
     for name in ("nano-synthetic", "small-camvid"):
         (weights / f"{name}.safetensors").touch()
-    assert shipped.find_shipped().stem == "small-camvid"
-    assert shipped.find_shipped("nano-synthetic").stem == "nano-synthetic"
+    assert model_file.find_shipped().stem == "small-camvid"
+    assert model_file.find_shipped("nano-synthetic").stem == "nano-synthetic"
 
 
 def test_a_device_without_the_package_is_told_what_to_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shipped, "find_spec", lambda name: None)
+    monkeypatch.setattr(model_file, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"no bundle named.*fastseg-export"):
-        shipped.find_shipped()
+        model_file.find_shipped()
     with pytest.raises(FileNotFoundError, match=r"base-camvid: no such file"):
-        shipped.find_shipped("base-camvid")
+        model_file.find_shipped("base-camvid")
 
 
 @pytest.mark.parametrize("words", [["a.png"], ["nano-camvid", "a.png"]])
