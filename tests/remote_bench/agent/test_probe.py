@@ -11,7 +11,7 @@ from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_targets.device import recognise
 from remote_bench.agent.board import Board
 from remote_bench.agent.probe import probe
-from remote_bench.agent.rails import InaHwmon, InaIio, Nvml, Rapl, RaspberryPmic
+from remote_bench.agent.rails import ina_hwmon, ina_iio, nvml, rapl, raspberry_pmic
 from remote_bench.agent.settings import PowerModeError, read_power_mode, set_power_mode
 from remote_bench.agent.software import jetpack_of
 from remote_bench.analysis.result import Probe
@@ -77,7 +77,7 @@ def test_voltage_times_current_is_the_power_and_shunt_channels_are_left_out(made
     board = made_board("orin-nano")
     board.write("sys/class/hwmon/hwmon4/in4_label", "shunt\n")
     board.write("sys/class/hwmon/hwmon4/in7_label", "sum of shunt voltages\n")
-    source = InaHwmon(Board(str(board.root)))
+    source = ina_hwmon(Board(str(board.root)))
     assert dict(zip(source.rails, source.read(), strict=True)) == {
         "VDD_IN": 4915.0,
         "VDD_CPU_GPU_CV": 450.0,
@@ -87,18 +87,18 @@ def test_voltage_times_current_is_the_power_and_shunt_channels_are_left_out(made
 
 def test_rails_with_the_same_label_do_not_overwrite_each_other(made_board):
     board = made_board("agx-orin", hwmon2={"NC": [0, 0], "NC ": [1000, 5]})
-    source = InaHwmon(Board(str(board.root)))
+    source = ina_hwmon(Board(str(board.root)))
     assert [rail for rail in source.rails if rail.startswith("NC")] == ["NC", "NC#2"]
 
 
 def test_jetpack_4_power_files_are_read_in_milliwatts(made_board):
-    source = InaIio(Board(str(made_board("jetson-agx-xavier").root)))
+    source = ina_iio(Board(str(made_board("jetson-agx-xavier").root)))
     assert sum(source.read()) == 7632
 
 
 def test_sensor_that_disappears_reads_none(made_board):
     board = made_board("orin-nano")
-    source = InaHwmon(Board(str(board.root)))
+    source = ina_hwmon(Board(str(board.root)))
     (board.root / "sys/class/hwmon/hwmon4/curr1_input").unlink()
     assert source.read()[0] is None and source.read()[1] == 450.0
 
@@ -109,7 +109,7 @@ def test_rapl_counters_come_with_the_value_they_wrap_at(made_board):
         board.write(f"sys/class/powercap/{zone}/name", name + "\n")
         board.write(f"sys/class/powercap/{zone}/energy_uj", "123456\n")
         board.write(f"sys/class/powercap/{zone}/max_energy_range_uj", "262143328850\n")
-    source = Rapl(Board(str(board.root)))
+    source = rapl(Board(str(board.root)))
     assert source.rails == ["package-0", "core"] and source.unit == "uj"
     assert source.read() == [123456, 123456] and source.wraps_at == [262143328850] * 2
 
@@ -120,12 +120,12 @@ def test_rapl_counters_come_with_the_value_they_wrap_at(made_board):
 def test_raspberry_pmic_is_read_in_both_forms_of_its_firmware(made_board, form):
     adc = form.format("VDD_CORE", "VDD_CORE") + "\nEXT5V_V volt(24)=5.1V\njunk\n"
     board = made_board("raspberry-pi-5", vcgencmd={"throttled": "0x0", "adc": adc})
-    source = RaspberryPmic(Board(str(board.root)))
+    source = raspberry_pmic(Board(str(board.root)))
     assert source.rails == ["VDD_CORE"] and source.read() == [3000.0]
 
 
 def test_missing_nvml_has_no_rails():
-    assert Nvml(library="libnosuch.so").rails == []
+    assert nvml("libnosuch.so").rails == []
 
 
 def test_power_mode_is_set_by_name_or_id_and_a_wrong_name_lists_the_modes(made_board):

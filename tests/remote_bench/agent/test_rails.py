@@ -3,7 +3,7 @@ import shutil
 import subprocess
 
 import pytest
-from remote_bench.agent.rails import Nvml
+from remote_bench.agent.rails import nvml
 
 COMPILER = shutil.which("cc")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a library with")
@@ -43,16 +43,16 @@ def library(tmp_path):
 
 
 def test_energy_counter_of_each_gpu_is_read_in_microjoules(library):
-    source = Nvml(library(energy_status=0))
+    source = nvml(library(energy_status=0))
     assert source.rails == ["nvml-0", "nvml-1"] and source.unit == "uj"
     first, second = source.read(), source.read()
     assert all(later > sooner > 5e6 for sooner, later in zip(first, second, strict=True))
 
 
 def test_gpu_without_an_energy_counter_gives_its_power(library):
-    source = Nvml(library(energy_status=3))
+    source = nvml(library(energy_status=3))
     assert source.unit == "mw" and source.read() == [1000.0, 2000.0]
 
 
 def test_gpu_that_tells_neither_has_no_rail(library):
-    assert Nvml(library(energy_status=3, power_status=3)).rails == []
+    assert nvml(library(energy_status=3, power_status=3)).rails == []
