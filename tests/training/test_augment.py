@@ -129,3 +129,17 @@ def test_equal_seeds_draw_equal_variations() -> None:
     first, second = (vary(Augmentation(), blocks(), (64, 64), seed=9) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_a_pixel_that_a_crop_is_laid_around_stays_a_quarter_off_its_edges() -> None:
+    label_HW = np.full((200, 200), 255, np.uint8)
+    label_HW[100, 100] = 1
+    image_HW3 = np.zeros((200, 200, 3), np.uint8)
+    options = dataclasses.replace(STILL, class_centred=1.0)
+    places = []
+    for seed in range(300):
+        variation = draw_variation(np.random.default_rng(seed), options, label_HW, (40, 40))
+        crop = apply_variation(variation, image_HW3, label_HW, (40, 40))[1]
+        places.append(np.argwhere(crop == 1)[0])
+    assert np.min(places) >= 9 and np.max(places) <= 30  # 10 to 30, rounded to pixels
+    assert np.min(places) <= 11 and np.max(places) >= 28

@@ -89,3 +89,16 @@ def test_255_classes_of_a_teacher_are_taken_and_256_are_not(tmp_path: Path) -> N
     assert len(read_class_map(written(tmp_path, text(255)), OURS).teacher) == 255
     with pytest.raises(ConfigError, match="names 256 classes; at most 255"):
         read_class_map(written(tmp_path, text(256)), OURS)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(100_000, True), (100_001, False)])
+def test_a_file_that_is_too_large_for_names_is_not_read(
+    size: int, fits: bool, tmp_path: Path
+) -> None:
+    text = 'teacher = ["street"]\n[classes]\nroad = ["street"]\n#'
+    path = written(tmp_path, text + "x" * (size - len(text)))
+    if fits:
+        assert read_class_map(path, OURS).target_C == (0,)
+    else:
+        with pytest.raises(ConfigError, match="larger than 100000 bytes"):
+            read_class_map(path, OURS)

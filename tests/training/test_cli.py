@@ -123,6 +123,10 @@ def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> Non
         (["--data", DATA, "--name", ".."], 1, "a plain folder name"),
         (["--data", DATA, "--name", ""], 1, "a plain folder name"),
         (["--data", DATA, "--prune", "0.3"], 1, "--prune needs --init CHECKPOINT"),
+        (["--data", DATA, "--device", "gpu"], 1, "no device 'gpu' here"),
+        (["--data", DATA, "--threshold", "1"], 1, "expected more than 0, less than 1"),
+        (["--data", DATA, "--model", "torch.nn:Identity", "--color", "grey"], 1, "'rgb' or 'bgr'"),
+        (["--data", DATA, "--model", "torch.nn:Identity", "--normalization", "x"], 1, "no normal"),
         (["--data", DATA, "--model", "torch.nn:Identity", "--prune", "0.3"], 1, "--prune narrows"),
         (["--data", DATA, "--resume"], 1, "no run runs/synthetic-base to resume"),
         (["--data", DATA, "--config", "no.toml"], 1, "no.toml"),
@@ -275,3 +279,84 @@ def test_a_run_is_named_after_its_configuration_file(file: str, name: str, cli: 
     code, _, err = cli("--config", file)
     assert code == 1
     assert f"runs/{name} exists" in err
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("a fault of ours"), ValueError("another")])
+def test_a_fault_of_ours_is_no_mistake_of_the_user_and_shows_its_trace(
+    bug: Exception, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise bug
+
+    monkeypatch.setattr("fastseg_training.cli.build_trainer", fails)
+    monkeypatch.setattr(sys, "argv", ["fastseg-train", *TINY])
+    with pytest.raises(type(bug), match=str(bug)):
+        main()
+
+
+ADDED = """
+import numpy as np
+import torch
+from fastseg import VARIANTS
+from fastseg.backbones import BackboneVariant
+from fastseg.data import LOADERS, open_dataset
+from fastseg_training.losses import LOSSES
+from torch import nn
+
+
+class Strides(nn.Module):
+    channels, first_layers = (4, 4, 4), ("eighth", "norm")
+    pixel_mean, pixel_std = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+    rename = staticmethod(dict)
+
+    def __init__(self):
+        super().__init__()
+        self.eighth, self.norm = nn.Conv2d(3, 4, 8, 8), nn.BatchNorm2d(4)
+        self.next = nn.ModuleList(nn.Conv2d(4, 4, 2, 2) for _ in range(2))
+
+    def forward(self, x):
+        maps = [self.norm(self.eighth(x))]
+        for conv in self.next:
+            maps.append(conv(maps[-1]))
+        return tuple(maps)
+
+
+class Brier(nn.Module):
+    def forward(self, logits, label):
+        p = logits.softmax(1)
+        judged = label != 255
+        truth = nn.functional.one_hot(label * judged, logits.shape[1]).movedim(-1, 1)
+        return ((p - truth) ** 2 * judged[:, None]).mean()
+
+
+def open_mine(location, split):
+    return open_dataset(f"synthetic-organ:{location}", split)
+
+
+VARIANTS["strides"] = BackboneVariant(Strides, decoder_channels=16, head_channels=16)
+LOADERS["mine"] = "added:open_mine"
+LOSSES["brier"] = Brier
+from fastseg_training.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_what_is_added_to_the_tables_is_in_the_help_and_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "added.py").write_text(ADDED)
+    (tmp_path / "brier.toml").write_text('[loss]\nformula = "ce+0.5*brier"\n')
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", "import added", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return " ".join(done.stdout.split())
+
+    told = run("--help")
+    for name in ("mine:PATH", "strides", "brier"):
+        assert name in told
+    data = "mine:size=64x64,train=4,val=2,test=2"
+    small = ["--crop", "64x64", "--batch", "2", "--epochs", "1", "--name", "x"]
+    run("--config", "brier.toml", "--data", data, "--model", "strides", *small)
+    scores = run("--evaluate", "runs/x/model.safetensors", "--data", data, "--json")
+    assert json.loads(scores)["images"] == 2

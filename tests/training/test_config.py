@@ -45,6 +45,14 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
         ('crop = "big"', "write WxH"),
         ('[recipe]\ndecay = "step"', "choose one of .*'cosine'"),
         ("[recipe]\nloss_stride = 3", "choose 1, 2, 4 or 8"),
+        ('size = "8x7"', "8x7 is too small; expected 8 pixels or more"),
+        ("threshold = 1.0", "threshold is 1.0; expected more than 0, less than 1"),
+        ('usage = "free"', "expected commercial or research"),
+        ('[loss]\nformula = "lovasz"', "cannot read 'lovasz'; write a sum of"),
+        ('[loss]\nclass_weights = "some"', "choose one of enet"),
+        ("[distillation]\ntemperature = 0", "temperature is 0.0; expected more than 0"),
+        ("[unlabelled_frames]\nshare = 1.0", "more than 0 and less than 1"),
+        ("[unlabelled_frames]\nmost = 0", "expected 1 or more"),
         ("epochs = ", "cannot read the configuration"),
     ],
 )
@@ -69,3 +77,9 @@ def test_the_command_in_the_header_names_no_folder_of_this_machine() -> None:
     assert config.command() == (
         "fastseg-train --data camvid:PATH --model nano --init a.safetensors --epochs 50"
     )
+
+
+def test_values_at_the_edge_of_what_is_refused_are_taken(tmp_path: Path) -> None:
+    text = 'size = "8x8"\nthreshold = 0.99\n[unlabelled_frames]\nshare = 0.99\nmost = 1\n'
+    config = load_config(write(tmp_path / "a.toml", text), {"crop": "32x32", "batch": 1})
+    assert (config.size, config.unlabelled_frames.most) == ("8x8", 1)

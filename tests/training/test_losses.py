@@ -1,3 +1,4 @@
+import inspect
 import math
 import re
 
@@ -140,3 +141,25 @@ def test_ohem_refuses_thresholds_that_are_no_probability() -> None:
         OHEMLoss(thresh=1.5)
     with pytest.raises(ValueError, match="1 pixel or more"):
         OHEMLoss(min_kept=0)
+
+
+def test_the_defaults_of_ohem_are_the_public_ones() -> None:
+    parameters = inspect.signature(OHEMLoss).parameters
+    assert (parameters["thresh"].default, parameters["min_kept"].default) == (0.7, 100_000)
+
+
+def test_a_loss_is_a_class_and_a_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Weighing(nn.Module):
+        def __init__(self, weight_K: Tensor | None, power: int = 2) -> None:
+            super().__init__()
+            self.weight_K, self.power = weight_K, power
+
+        def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+            assert self.weight_K is not None
+            return self.weight_K.sum() ** self.power + 0 * logits_NKHW.sum()
+
+    monkeypatch.setitem(LOSSES, "weighing", Weighing)
+    options = LossOptions("0.5*weighing", enet_constant=1.1)
+    pixels_K = torch.tensor([3.0, 1.0])
+    value = build_loss(options, pixels_K, 60)(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2))
+    assert value.item() == pytest.approx(0.5 * enet_weights(pixels_K, 1.1).sum().item() ** 2)

@@ -2,8 +2,17 @@ import math
 
 import pytest
 import torch
-from fastseg_training.optimisation import DECAYS, Budget, ModelEMA, learning_rate_factor
+from fastseg_training.optimisation import (
+    BACKBONE_PARTS,
+    DECAYS,
+    Budget,
+    ModelEMA,
+    learning_rate_factor,
+    make_optimizer,
+)
 from torch import nn
+
+from fastseg import FastSegNet
 
 
 @pytest.mark.parametrize("decay", ["cosine", "poly"])
@@ -74,3 +83,72 @@ def test_the_average_is_in_eval_mode_and_takes_no_gradient() -> None:
     assert not ema.model.training and model.training
     assert not any(p.requires_grad for p in ema.model.parameters())
     assert all(p.requires_grad for p in model.parameters())
+
+
+class Parts(nn.Module):
+    """A network with a part that may come pretrained, norms, biases and a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.encoding = nn.Linear(4, 2)  # not the encoder
+        self.scale = nn.Parameter(torch.ones(()))
+        self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+
+def test_weights_of_two_dimensions_decay_and_norms_biases_and_numbers_do_not() -> None:
+    model = Parts()
+    groups = make_optimizer(model, 1e-3, weight_decay=0.02, backbone_factor=0.1).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    named = {name: decay.get(id(p)) for name, p in model.named_parameters()}
+    assert named == {
+        "scale": 0,
+        "frozen": None,
+        "backbone.0.weight": 0.02,
+        "backbone.0.bias": 0,
+        "backbone.1.weight": 0,
+        "backbone.1.bias": 0,
+        "encoding.weight": 0.02,
+        "encoding.bias": 0,
+    }
+
+
+def test_the_backbone_alone_has_the_backbones_factor_of_the_learning_rate() -> None:
+    model = Parts()
+    groups = make_optimizer(model, 1e-3, weight_decay=0.02, backbone_factor=0.1).param_groups
+    factor = {id(p): group["factor"] for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert factor[id(parameter)] == (0.1 if name.startswith("backbone.") else 1)
+
+
+@pytest.mark.parametrize(("variant", "parts"), [("nano", {"stem"}), ("mobilenetv2", {"backbone"})])
+def test_the_encoder_of_our_networks_is_their_backbone(variant: str, parts: set[str]) -> None:
+    model = FastSegNet(2, variant)
+    found = {name.split(".")[0] for name, _ in model.named_parameters()} & {*BACKBONE_PARTS}
+    stages = {"stage_8", "stage_16", "stage_32"} if variant == "nano" else set()
+    assert found == parts | stages
+
+
+def test_the_last_step_of_the_warm_up_is_the_first_at_the_peak() -> None:
+    factors = [learning_rate_factor("constant", 0.0, step, warmup_steps=50) for step in (48, 49)]
+    assert factors == [pytest.approx(0.98), 1.0]
+    assert learning_rate_factor("constant", 0.0, 0, warmup_steps=0) == 1.0
+
+
+def test_a_tenth_of_a_training_is_where_its_warm_up_ends() -> None:
+    below, at = (learning_rate_factor("constant", p, 0, 10**6) for p in (0.099, 0.1))
+    assert below == pytest.approx(0.99) and at == 1.0
+
+
+def test_the_ramp_of_the_average_ends_where_the_decay_is_reached() -> None:
+    """(1 + 7) / (10 + 7) is below 0.5, (1 + 8) / (10 + 8) is it."""
+    moved = []
+    for step in (7, 8, 9):
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(model.weight)
+        ema = ModelEMA(model, decay=0.5)
+        nn.init.ones_(model.weight)
+        ema.update(step)
+        moved.append(ema.model.weight.item())
+    assert moved == pytest.approx([1 - 8 / 17, 0.5, 0.5])

@@ -19,7 +19,7 @@ from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
 from fastseg_training.lessons import give_lessons, open_frames
 from fastseg_training.resident import ResizedDataset
-from fastseg_training.teacher import Teacher, open_teacher, usage_of_teacher
+from fastseg_training.teacher import Teacher, open_teacher, to_probabilities, usage_of_teacher
 from onnx import helper, numpy_helper
 from torch import nn
 
@@ -435,3 +435,26 @@ def test_soft_labels_stopped_by_ctrl_c_leave_no_run_and_say_how_to_go_on(
     code, err = cli(*TINY, *CITYSCAPES)
     assert code == 130 and "the same command goes on" in err
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("excess", "are_probabilities"), [(0.0009, True), (0.0011, False)])
+def test_scores_that_add_up_to_one_within_a_thousandth_are_probabilities(
+    excess: float, are_probabilities: bool
+) -> None:
+    scores_1Chw = torch.tensor([0.25, 0.75 + excess]).reshape(1, 2, 1, 1)
+    expected = scores_1Chw if are_probabilities else scores_1Chw.softmax(1)
+    torch.testing.assert_close(to_probabilities(scores_1Chw), expected)
+
+
+@pytest.mark.parametrize(("weight", "counts"), [(0.5, True), (0.49, False)])
+def test_where_a_teacher_knows_less_than_half_the_place_of_classes_is_not_taught(
+    weight: float, counts: bool
+) -> None:
+    loss = DistillationLoss(channel_weight=1, logit_weight=0)
+    student = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    teacher = torch.randn(1, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    weight_Nhw = torch.ones(1, 2, 2)
+    weight_Nhw[0, 0, 0] = weight
+    loss(student, teacher, weight_Nhw).backward()
+    assert student.grad is not None
+    assert bool(student.grad[..., 0, 0].abs().sum() > 0) == counts

@@ -1,12 +1,15 @@
+import inspect
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
 from fastseg_runtime.arrays.metrics import mean_iou
 from fastseg_training import SegmentationTrainer
+from fastseg_training.config import TrainConfig
 from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimisation import Recipe
@@ -285,3 +288,137 @@ def test_bf16_training_is_close_to_float32(make_trainer: MakeTrainer) -> None:
         trainer.train()
         losses.append(trainer.loss)
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_a_trainer_starts_with_the_defaults_of_the_command_and_without_an_evaluation(
+    make_trainer: MakeTrainer,
+) -> None:
+    parameters = inspect.signature(SegmentationTrainer).parameters
+    defaults = (parameters["learning_rate"].default, parameters["num_epochs"].default)
+    assert defaults == (TrainConfig().lr, TrainConfig().epochs)
+    assert make_trainer(model=TinyNet(3)).evaluation is None
+
+
+def test_the_loss_that_is_shown_follows_that_of_each_batch_by_a_fiftieth() -> None:
+    criterion = RecordingLoss()
+    loader = DataLoader(colour_pairs(), batch_size=4)  # type: ignore[arg-type]
+    trainer = SegmentationTrainer(TinyNet(), loader, None, 2, 1e-3, 10, criterion=criterion)
+    trainer.train()
+    expected = criterion.values[0]  # of one head
+    for value in criterion.values[1:]:
+        expected += (value - expected) / 50
+    assert trainer.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_backbones_factor_reaches_the_learning_rate() -> None:
+    recipe = Recipe(decay="constant", warmup_steps=0, backbone_factor=0.1, precision="fp32")
+    loader = DataLoader(colour_pairs(), batch_size=4)  # type: ignore[arg-type]
+    trainer = SegmentationTrainer(TinyNet(), loader, None, 2, 1e-3, 1, recipe=recipe)
+    trainer.train()
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {1e-3, 1e-3 * 0.1}
+
+
+def small_pairs() -> list[tuple[Tensor, Tensor]]:
+    return [(image[None, :, :32, :32], label[None, :32, :32]) for image, label in colour_pairs(2)]
+
+
+class Clock:
+    """A clock that a step moves on, and an evaluation by its cost."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, step_s: float, evaluation_s: float = 0.0
+    ) -> None:
+        self.step_s, self.evaluation_s = step_s, evaluation_s
+        self.now_s, self.evaluations = 0.0, 0
+        monkeypatch.setattr("fastseg_training.trainer.time", self)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def loss(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        self.now_s += self.step_s
+        return nn.functional.cross_entropy(logits_NKHW, label_NHW, ignore_index=255)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.now_s += self.evaluation_s
+        self.evaluations += 1
+        yield from small_pairs()
+
+
+class ClockLoss(nn.Module):
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        return self.clock.loss(logits_NKHW, label_NHW)
+
+
+@pytest.mark.parametrize(
+    ("evaluation_s", "minutes", "evaluations"),
+    [
+        (2.2, 200 / 60, 10),  # nine and the last: eight took 17.6 s when the ninth was due at 180
+        (2.5, 200 / 60, 9),  # five took 12.5 s when the sixth was due at 120: it is left out
+        (2.5, None, 10),  # by the steps, evaluation may take what it takes
+    ],
+)
+def test_by_the_clock_evaluation_takes_a_tenth_of_the_time_and_no_more(
+    evaluation_s: float,
+    minutes: float | None,
+    evaluations: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch, 4.0, evaluation_s)
+    recipe = Recipe(precision="fp32")
+    criterion = ClockLoss(clock)
+    trainer = SegmentationTrainer(
+        TinyNet(),
+        small_pairs(),
+        clock,
+        2,
+        1e-3,
+        25,
+        minutes=minutes,
+        recipe=recipe,
+        criterion=criterion,
+    )
+    trainer.train()
+    assert clock.evaluations == evaluations
+
+
+@dataclass(frozen=True)
+class CountingRun(RunFolder):
+    """Notes when it is written to."""
+
+    logged: list[int] = field(default_factory=list)
+    saved: list[bool] = field(default_factory=list)
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        super().log(entry)
+        self.logged.append(entry["step"])
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        super().save_state(state)
+        self.saved.append(True)
+
+
+@pytest.mark.parametrize(("steps", "logged", "saved"), [(49, [49], 1), (61, [50, 61], 2)])
+def test_a_run_is_logged_every_50_steps_and_saved_once_a_minute(
+    steps: int,
+    logged: list[int],
+    saved: int,
+    make_trainer: MakeTrainer,
+    run: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = CountingRun(run.path, run.info)
+    trainer = make_trainer(
+        counting,
+        steps,
+        model=TinyNet(3),
+        val_loader=None,
+        recipe=Recipe(precision="fp32", evaluations=1),
+        criterion=ClockLoss(Clock(monkeypatch, 1.0)),
+    )
+    trainer.train()
+    assert (counting.logged, len(counting.saved)) == (logged, saved)

@@ -139,3 +139,28 @@ def test_real_camvid_is_ready_to_train(camvid_path: Path) -> None:
     assert not report.overlaps
     sky = report.splits[0].classes[0]
     assert (round(sky.pixel_share, 5), sky.images) == (0.17538, 366)
+
+
+@pytest.mark.parametrize(("pixels", "rare"), [(2, False), (1, True)])
+def test_a_class_below_a_thousandth_of_the_pixels_is_rare(
+    pixels: int, rare: bool, tmp_path: Path, write_folder: Writer, write_picture: Writer
+) -> None:
+    root = write_folder(tmp_path, {"train": 1})
+    label = np.repeat(np.uint8([0, 1]), 1000).reshape(40, 50)
+    label[0, :pixels] = 2
+    write_picture(root / "train/images/train0.png", np.zeros((40, 50, 3), np.uint8))
+    write_picture(root / "train/labels/train0.png", label)
+    warnings = check_dataset(f"folder:{root}").warnings
+    assert any("tree has only" in warning for warning in warnings) == rare
+
+
+@pytest.mark.parametrize(("ignored", "told"), [(192, False), (193, True)])
+def test_more_than_half_of_the_pixels_ignored_is_told(
+    ignored: int, told: bool, tmp_path: Path, write_folder: Writer, write_picture: Writer
+) -> None:
+    root = write_folder(tmp_path, {"train": 1})
+    label = np.arange(384).reshape(16, 24) % 3
+    label.flat[:ignored] = 255
+    write_picture(root / "train/labels/train0.png", label.astype(np.uint8))
+    warnings = check_dataset(f"folder:{root}").warnings
+    assert any("of the pixels are ignored" in warning for warning in warnings) == told

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +128,13 @@ def test_an_empty_split_is_refused(tmp_path: Path, write_folder: Writer) -> None
         file.unlink()
     with pytest.raises(DataError, match="split val is empty"):
         open_dataset(f"folder:{root}", "val")
+
+
+def test_a_hashed_split_begins_and_ends_at_its_percent() -> None:
+    seen = {}
+    for number in range(1000):
+        name = f"picture_{number}"
+        percent = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
+        seen[percent] = hashed_split(name)
+    edges = {percent: seen[percent] for percent in (0, 79, 80, 89, 90, 99)}
+    assert edges == {0: "train", 79: "train", 80: "val", 89: "val", 90: "test", 99: "test"}

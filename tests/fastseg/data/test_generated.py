@@ -118,6 +118,7 @@ def test_a_bare_number_is_the_seed() -> None:
         ("size=480", "cannot read the size .*; write WxH"),
         ("32x31", "size=32x31; expected 32 pixels or more"),
         ("axb", "cannot read the size .*; write WxH"),
+        ("8x8", "expected 32 pixels or more"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: str, message: str) -> None:
