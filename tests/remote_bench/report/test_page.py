@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from remote_bench.analysis.report import BundleFacts
 from remote_bench.analysis.result import failed_result
 from remote_bench.analysis.summary import summarise
-from remote_bench.host.plain import escaped, plain
+from remote_bench.host.untrusted import escaped, plain
 from remote_bench.report.page import render_html, write_html
 from remote_bench.report.plots import Line, Shade, histogram, time_plot
 

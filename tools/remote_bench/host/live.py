@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from remote_bench.host.plain import plain
+from remote_bench.host.untrusted import plain
 
 log = Console(stderr=True, highlight=False)
 out = Console(highlight=False)

@@ -21,7 +21,7 @@ from remote_bench.host.errors import (
     Unreachable,
 )
 from remote_bench.host.live import log, out
-from remote_bench.host.plain import plain
+from remote_bench.host.untrusted import plain
 from remote_bench.report.figures import render
 from remote_bench.report.page import write_html
 

@@ -15,7 +15,7 @@ from fastseg_runtime.arrays.shared_files import write_file
 
 from remote_bench.analysis.report import Report, Series
 from remote_bench.analysis.stats import Floats
-from remote_bench.host.plain import escaped
+from remote_bench.host.untrusted import escaped
 from remote_bench.report.figures import Figure, headline, sections
 from remote_bench.report.plots import Line, Shade, histogram, time_plot
 

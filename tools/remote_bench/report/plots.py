@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from remote_bench.analysis.stats import Floats
-from remote_bench.host.plain import escaped
+from remote_bench.host.untrusted import escaped
 
 WIDTH = 920
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 34
