@@ -3,7 +3,8 @@
 In here: FastSegNet (fastsegnet, blocks, variants, backbones/) and what it costs (cost); files of
 weights (checkpoint, pretrained, imagenet_weights); any network, ours or not, with how it takes
 pictures and gives logits (network, normalization, outputs, own_code); the graph that is exported
-(deploy, fold); data sets (data/). Training, exporters and tools may import all of it, users the
+(deploy, fold); data sets (data/); what commands ask and show alike (command_options, progress).
+Training, exporters and tools may import all of it, users the
 names below. It imports the runtime's records and torch; data/ does without torch.
 """
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from fastseg.outputs import Reading
+
 NormalizationOption = Annotated[
     str | None,
     typer.Option(
@@ -19,5 +21,6 @@ OutputNameOption = Annotated[
     str | None, typer.Option(help="Which of its outputs are the logits: out, 1, aux.0.")
 ]
 ThresholdOption = Annotated[
-    float | None, typer.Option(help="With one logit: the second class above it. [0.5]")
+    float | None,
+    typer.Option(help=f"With one logit: the second class above it. [{Reading.threshold}]"),
 ]

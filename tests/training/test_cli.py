@@ -119,6 +119,9 @@ def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> Non
         (["--data", DATA, "--model", "huge"], 1, "huge"),
         (["--data", DATA, "--model", "torch.nn:Identity"], 1, "Identity tells 3 classes apart"),
         (["--data", DATA, "--crop", "100x100"], 1, "multiples of 32"),
+        (["--data", DATA, "--seed", "-1"], 1, "seed is -1; expected 0 or more"),
+        (["--data", DATA, "--threads", "-1"], 1, "threads is -1; expected 0 or more"),
+        (["--evaluate", "nano-synthetic", "--data", DATA, "--size", "4x"], 2, "write WxH"),
         (["--data", DATA, "--name", "../x"], 1, "a plain folder name"),
         (["--data", DATA, "--name", ".."], 1, "a plain folder name"),
         (["--data", DATA, "--name", ""], 1, "a plain folder name"),
@@ -205,15 +208,20 @@ def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_part_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_how_to_go_on_and_leaves_no_part_files(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "fastseg_training", *TINY, "--epochs", "1000", "--name", "x"]
     process = subprocess.Popen(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE)
     run = tmp_path / "runs" / "x"
     wait_for(lambda: (run / "metrics.jsonl").exists())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "go on with: fastseg-train --resume --name x" in err
+    assert process.returncode == code
+    last = err.splitlines()[-1]
+    assert last.startswith("fastseg-train: stopped at step ")
+    assert last.endswith("; go on with: fastseg-train --resume --name x")
     assert (run / "resume.pt").exists()
     assert not list(run.glob("*.part"))
 

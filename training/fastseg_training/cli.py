@@ -2,128 +2,80 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import typer
+from fastseg_runtime.arrays.command import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    UsageError,
+    exit_code_help,
+    run_command,
+)
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.text_table import TextTable
-from fastseg_runtime.bundle.reader import BundleError
 from rich.console import Console
 
 import fastseg
-from fastseg import CheckpointError, open_network
-from fastseg.data import DataError, check_dataset, render_report
+from fastseg import open_network
+from fastseg.data import check_dataset, render_report
 from fastseg.data.class_list import read_classes
-from fastseg.normalization import NormalizationError, parse_normalization
-from fastseg.outputs import Reading, ReadingError
-from fastseg_training import cli_options as options
+from fastseg.normalization import parse_normalization
+from fastseg.outputs import Reading
 from fastseg_training.build_network import choose_start
 from fastseg_training.build_trainer import build_trainer
-from fastseg_training.config import ConfigError, TrainConfig, dump_config, load_config
+from fastseg_training.cli_options import Options
+from fastseg_training.config import TrainConfig, dump_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.evaluate import score_network
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
 from fastseg_training.run_folder import RunError
-from fastseg_training.trainer import NonFiniteLossError, TrainingStoppedError
+from fastseg_training.trainer import TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"
-MISTAKES = (
-    BundleError,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    NonFiniteLossError,
-    NormalizationError,
-    OSError,
-    ReadingError,
-    RunError,
-    torch.OutOfMemoryError,
-)
-app = typer.Typer(add_completion=False, rich_markup_mode=None)  # markup eats "[base]"
+EXIT_CODES = {INTERRUPTED: "stopped by Ctrl-C (go on with --resume)"}
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command(epilog=exit_code_help(EXIT_CODES))(Options)
 
 
-@app.command()
-def command(
-    check: options.Check = None,
-    evaluate: options.Evaluate = None,
-    tta: options.Tta = False,
-    confusion: options.ConfusionPicture = None,
-    data: options.Data = None,
-    split: options.Split = None,
-    model: options.Model = None,
-    init: options.Init = None,
-    prune: options.Prune = None,
-    usage: options.Usage = None,
-    classes: options.Classes = None,
-    size: options.Size = None,
-    teacher: options.Teacher = None,
-    teacher_weights: options.TeacherWeights = None,
-    teacher_map: options.TeacherMap = None,
-    teacher_size: options.TeacherSize = None,
-    teacher_normalization: options.TeacherNormalization = None,
-    teacher_licence: options.TeacherLicence = None,
-    teacher_usage: options.TeacherUsage = None,
-    unlabelled: options.Unlabelled = None,
-    weights: options.Weights = None,
-    normalization: options.Normalization = None,
-    color: options.Color = None,
-    output_name: options.OutputName = None,
-    threshold: options.Threshold = None,
-    config: options.Config = None,
-    epochs: options.Epochs = None,
-    minutes: options.Minutes = None,
-    batch: options.BatchSize = None,
-    crop: options.Crop = None,
-    lr: options.LearningRate = None,
-    seed: options.Seed = None,
-    threads: options.Threads = None,
-    device: options.Device = None,
-    name: options.Name = None,
-    resume: options.Resume = False,
-    force: options.Force = False,
-    as_json: options.AsJson = False,
-    version: options.Version = False,
-) -> None:
-    """Train a segmentation network on labelled images, offline, into runs/NAME.
-
-    The shortest way: fastseg-train --data synthetic --model nano --minutes 2
-
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C (go on with --resume).
-    """
-    given = {key: value for key, value in locals().items() if value is not None}
-    if version:
+def carry_out(options: Options) -> int:
+    """Do what was asked and return the exit code."""
+    if options.version:
         print(f"fastseg-train {fastseg.__version__}")
-    elif check is not None:
-        run_check(check, as_json)
-    elif evaluate is not None:
-        run_evaluation(evaluate, given, as_json)
+        return DONE
+    if options.check is not None:
+        return run_check(options.check, options.as_json)
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    if options.evaluate is not None:
+        run_evaluation(options.evaluate, given, options.as_json)
     else:
-        run_training(given, resume, force, as_json)
+        run_training(given, options.resume, options.force, options.as_json)
+    return DONE
 
 
-def run_check(spec: str, as_json: bool) -> None:
-    """Print what is in a data set and what is wrong with it; exit with 1 if anything is."""
+def run_check(spec: str, as_json: bool) -> int:
+    """Print what is in a data set and what is wrong with it; return FAILED if anything is."""
     report = check_dataset(spec, progress=True)
     if as_json:
         print(json.dumps(dataclasses.asdict(report) | {"ok": report.ok}))
     else:
         Console().print(render_report(report), soft_wrap=True)
-    raise typer.Exit(0 if report.ok else 1)
+    return DONE if report.ok else FAILED
 
 
 def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
     """Print the scores of a network on one split."""
     if "data" not in given:
-        raise typer.BadParameter("--evaluate needs --data, e.g. --data camvid:PATH")
+        raise UsageError("--evaluate needs --data, e.g. --data camvid:PATH")
     names = read_classes(Path(given["classes"]))[0] if "classes" in given else None
     size = parse_size(given["size"]) if "size" in given else None
     network = open_network(
@@ -163,7 +115,7 @@ def shown(fraction: float | None, digits: int) -> str:
 def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool) -> None:
     """Train, or go on with a training, and print the final scores."""
     if "weights" in given:
-        raise typer.BadParameter("--weights is for --evaluate; a training starts from --init")
+        raise UsageError("--weights is for --evaluate; a training starts from --init")
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     chosen = {key: value for key, value in given.items() if key in fields}
     config = load_config(given.get("config"), chosen)
@@ -177,7 +129,7 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     else:  # config.toml says what the run started from, whatever is installed when it goes on
         config = dataclasses.replace(config, init=choose_start(config))
     if not config.data:
-        raise typer.BadParameter("--data is missing, e.g. --data camvid:PATH or --data synthetic")
+        raise UsageError("--data is missing, e.g. --data camvid:PATH or --data synthetic")
     with process_group(choose_device(local_device(config.device))):
         train(config, folder, resume, as_json)
 
@@ -193,7 +145,7 @@ def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> Non
         evaluation = trainer.train()
     except TrainingStoppedError as error:
         raise TrainingStoppedError(
-            f"{error}; go on with: fastseg-train --resume --name {folder.name}"
+            f"{error}; go on with: fastseg-train --resume --name {folder.name}", error.exit_code
         ) from error
     if rank() > 0:
         return
@@ -240,23 +192,11 @@ def start_folder(folder: Path, config: TrainConfig) -> None:
     (folder / CONFIG).write_text(dump_config(config), "utf-8")
 
 
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into one line on stderr and an exit code.
-
-    Anything else is a fault of ours and shows where it arose.
-    """
-    try:
-        yield
-    except TrainingStoppedError as error:
-        print(error, file=sys.stderr)
-        sys.exit(130)
-    except MISTAKES as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
 def main() -> None:
-    """Run fastseg-train."""
-    with one_line_errors():
-        app()
+    """Run the command and exit; a bare ValueError is a fault of ours."""
+    run_command(
+        "fastseg-train",
+        partial(app, prog_name="fastseg-train", standalone_mode=False),
+        carry_out,
+        mistakes=(OSError, torch.OutOfMemoryError),
+    )

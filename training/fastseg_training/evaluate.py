@@ -25,9 +25,9 @@ from fastseg import CheckpointInfo, Network
 from fastseg.data import Array, Samples, open_dataset
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Reading
+from fastseg.progress import show_progress
 from fastseg_training import distributed
 from fastseg_training.config import ConfigError
-from fastseg_training.progress import show_progress
 from fastseg_training.resident import ResizedDataset
 
 TRIMAP_PIXELS = 3  # half width of the band around borders that boundary mIoU looks at

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from fastseg_runtime.arrays.command import INTERRUPTED
 from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
 from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
@@ -65,7 +66,8 @@ def give_lessons(
         return _give_lessons(config, teacher, samples, size)
     except KeyboardInterrupt as error:
         raise TrainingStoppedError(
-            "stopped while the teacher labels pictures; the same command goes on from there"
+            "stopped while the teacher labels pictures; the same command goes on from there",
+            getattr(error, "exit_code", INTERRUPTED),
         ) from error
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
 
 from fastseg.data import Sample, Samples
-from fastseg_training.progress import show_progress
+from fastseg.progress import show_progress
 
 MEMORY_SHARE = 0.5  # of what is free, for a resident data set: the network needs some too
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h

@@ -33,8 +33,8 @@ import numpy as np
 from fastseg_runtime.arrays.shared_files import cache_folder, write_file
 
 from fastseg.data import Array, DataError
+from fastseg.progress import show_progress
 from fastseg_training.augment import Variation
-from fastseg_training.progress import show_progress
 from fastseg_training.resident import MEMORY_SHARE, free_memory_bytes
 
 LABEL_STRIDE = 2  # pixels of a training picture per position of a soft label

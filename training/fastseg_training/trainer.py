@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import torch
+from fastseg_runtime.arrays.command import INTERRUPTED, noting_signals
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -34,7 +35,7 @@ from fastseg_training.optimisation import (
 )
 from fastseg_training.pictures import draw_curves, draw_predictions
 from fastseg_training.precision import choose_device, choose_precision, fast_depthwise
-from fastseg_training.progress import StopRequest, TrainingProgress
+from fastseg_training.progress import TrainingProgress
 from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.supervision import AllHeads, pad_batch, supervise
 
@@ -51,7 +52,15 @@ class NonFiniteLossError(RuntimeError):
 
 
 class TrainingStoppedError(RuntimeError):
-    """Ctrl-C or SIGTERM; what was learnt is saved if there is a run folder."""
+    """Ctrl-C or another signal; what was learnt is saved if there is a run folder.
+
+    Attributes:
+        exit_code: that of the signal, for a command.
+    """
+
+    def __init__(self, message: str, exit_code: int = INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class SegmentationTrainer:
@@ -146,16 +155,16 @@ class SegmentationTrainer:
         started = saved - self.elapsed_s
         self.model.train()
         with (
-            StopRequest() as stop,
+            noting_signals() as noted,
             TrainingProgress(visible=self._leads) as bar,
             fast_depthwise(self.model, self.precision, self.device),
         ):
             for batch in self._batches():
                 elapsed_s = time.monotonic() - started
-                self.elapsed_s, stopping = self._agree(elapsed_s, stop.requested)
-                if stopping:
+                self.elapsed_s, exit_code = self._agree(elapsed_s, noted[0] if noted else 0)
+                if exit_code:
                     self._save_state()
-                    raise TrainingStoppedError(f"stopped at step {self.step}")
+                    raise TrainingStoppedError(f"stopped at step {self.step}", exit_code)
                 progress = self.budget.progress(self.step, self.elapsed_s)
                 if progress >= 1:
                     break
@@ -220,9 +229,9 @@ class SegmentationTrainer:
                 soft_NKhw,
             )
 
-    def _agree(self, elapsed_s: float, stop: bool) -> tuple[float, bool]:
-        elapsed_s, stopping = distributed.largest((elapsed_s, stop), self.device)
-        return elapsed_s, bool(stopping)
+    def _agree(self, elapsed_s: float, exit_code: int) -> tuple[float, int]:
+        elapsed_s, code = distributed.largest((elapsed_s, exit_code), self.device)
+        return elapsed_s, int(code)
 
     def _set_learning_rate(self, progress: float) -> None:
         factor = learning_rate_factor(

@@ -11,6 +11,7 @@ from typing import Any, Optional, Tuple
 
 import numpy as np
 
+from fastseg_runtime.arrays.command import UsageError
 from fastseg_runtime.arrays.metrics import Array
 
 _BLOCK_ROWS = 16  # rows at a time: intermediate values stay in the CPU's cache
@@ -22,12 +23,12 @@ def parse_size(text: str) -> Tuple[int, int]:
     """Return (width, height) in pixels of "480x360".
 
     Raises:
-        ValueError: it is not of that form, or a side is 0 or more than a frame may have.
+        UsageError: it is not of that form, or a side is 0 or more than a frame may have.
     """
     match = _SIZE.fullmatch(text)
     width, height = (int(side) for side in match.groups()) if match else (0, 0)
     if not (0 < width < _MAX_SIDE and 0 < height < _MAX_SIDE):
-        raise ValueError(
+        raise UsageError(
             f"cannot read the size {text!r:.80}; write WxH, 1 to {_MAX_SIDE - 1} pixels each, "
             "such as 1024x512"
         )
