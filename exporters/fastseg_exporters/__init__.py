@@ -15,4 +15,9 @@ _HOMES = {"ModelOptimizer": "older.optimizer", "TensorRTOptimizer": "older.tenso
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fastseg_exporters' has no attribute {name!r}")
-    return getattr(import_module(f"fastseg_exporters.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"fastseg_exporters.{_HOMES[name]}"), name)
+    except ImportError as error:
+        from fastseg_exporters.convert.exporter import EXPORTERS
+
+        raise ImportError(f"{name} does not load: {error}; {EXPORTERS['onnx'].needs}") from error

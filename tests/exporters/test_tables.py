@@ -2,9 +2,10 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import pytest
-from fastseg_exporters.convert.exporter import find_exporter
+from fastseg_exporters.convert.exporter import EXPORTERS, Exporter, find_exporter, load_exporter
 from fastseg_exporters.gate.record import bounds_ms
 from fastseg_exporters.tables import (
     artifact_table,
@@ -80,6 +81,17 @@ def test_an_exporter_is_here_only_with_all_that_it_needs() -> None:
     assert find_exporter("pytorch").is_installed
     lacking = dataclasses.replace(find_exporter("pytorch"), modules=("torch", "no_such_module"))
     assert not lacking.is_installed
+
+
+def test_a_converter_that_is_not_here_is_named_with_the_command_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_converter.py").write_text("import acme")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = Exporter("mine", "my_converter:export", modules=("acme",), install="pip install acme")
+    monkeypatch.setitem(EXPORTERS, "mine", mine)
+    with pytest.raises(ImportError, match=r"No module named 'acme'; it needs acme: pip install"):
+        load_exporter("mine")
 
 
 def shown(table: object, width: int) -> str:

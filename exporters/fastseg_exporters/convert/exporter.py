@@ -170,6 +170,11 @@ class Exporter:
         return all(find_spec(module) is not None for module in self.modules)
 
     @property
+    def needs(self) -> str:
+        """Return what must be there, and how to get it, in words."""
+        return f"it needs {' and '.join(self.modules) or 'its package'}: {self.install}"
+
+    @property
     def verified_by(self) -> str:
         """Return what judges its artifacts on this machine, in words."""
         engine = engines().get(self.engine) or Engine(self.engine, title="its own backend")
@@ -263,7 +268,10 @@ def load_exporter(name: str) -> Export:
         ImportError: its converter is not installed; the message says how.
     """
     exporter = find_exporter(name)
-    export: Export = load(exporter.location)
+    try:
+        export: Export = load(exporter.location)
+    except ImportError as error:
+        raise ImportError(f"exporter {name!r} does not load: {error}; {exporter.needs}") from error
 
     def checked(request: Request, out_dir: Path) -> ExportedArtifact:
         made, asked = exporter.precisions, request.conversion.precision

@@ -19,6 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import coremltools as ct
+import coremltools.optimize.coreml as cto
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import describe_usage
@@ -38,14 +40,6 @@ from fastseg_exporters.convert.trace import describe_step, why_untraceable
 from fastseg_exporters.coreml.backend_mil import read_program
 from fastseg_exporters.coreml.mil_program import Operation, Program, unknown_operations
 from fastseg_exporters.coreml.palette import palettize
-
-try:
-    import coremltools as ct
-    import coremltools.optimize.coreml as cto
-except ImportError as error:
-    raise ImportError(
-        "exporting to Core ML needs coremltools: pip install 'fastseg-edge[coreml]'"
-    ) from error
 
 ENTRY = "model.mlpackage"
 PALETTE_BITS = (1, 2, 4, 6, 8)  # what iOS 16 has

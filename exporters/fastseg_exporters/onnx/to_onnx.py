@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxsim
 import torch
 from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_runtime.engines.engine import ENGINES
@@ -22,14 +23,6 @@ from fastseg_exporters.convert.trace import describe_step, first_value_read
 from fastseg_exporters.gate.record import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
-
-try:
-    import onnxruntime  # noqa: F401  (what the artifact is made for; its quantizer is used too)
-    import onnxsim
-except ImportError as error:
-    raise ImportError(
-        "exporting to ONNX needs onnx, onnxsim and onnxruntime: pip install 'fastseg-edge[onnx]'"
-    ) from error
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
 METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts

@@ -10,17 +10,13 @@ import numpy as np
 import onnx
 from fastseg_runtime.arrays.metrics import Array
 from onnx import helper, numpy_helper
-
-try:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-except ImportError as error:
-    raise ImportError("int8 needs onnxruntime: pip install 'fastseg-edge[onnx]'") from error
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 
 QUANTIZED_OPERATORS = ["Conv", "Add", "Mul"]  # ReLU joins the convolution before it
 # Ranges from the mean over images of each one's extremes, not from the extremes of all: a single

@@ -26,6 +26,8 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_runtime.engines.engine import ENGINES
 from onnx import GraphProto, NodeProto, TensorProto, helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from fastseg import DeployGraph
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
@@ -38,14 +40,6 @@ from fastseg_exporters.onnx.to_onnx_int8 import (
     run_quantizer,
     vectors,
 )
-
-try:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-except ImportError as error:
-    raise ImportError(
-        "exporting for TensorRT needs onnxruntime: pip install 'fastseg-edge[onnx]'"
-    ) from error
 
 ENTRY, TYPED = "model.onnx", "model-typed.onnx"
 OPSET = 17  # the newest that TensorRT 8.6 reads

@@ -15,8 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import litert_torch
 import numpy as np
 import torch
+from ai_edge_quantizer import quantizer, recipe, recipe_manager
+from ai_edge_quantizer.algorithm_manager import AlgorithmName
+from ai_edge_quantizer.calibrator import Calibrator
+from ai_edge_quantizer.qtyping import QSV, TFLOperationName
+from ai_edge_quantizer.utils.qsv_utils import min_max_update
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.engines.engine import ENGINES
 from torch import Tensor, nn
@@ -36,19 +42,6 @@ from fastseg_exporters.tflite.to_tflite_graph import (
     shorten_names,
     take_argmax_of_int8,
 )
-
-try:
-    import litert_torch
-    from ai_edge_quantizer import quantizer, recipe, recipe_manager
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-    from ai_edge_quantizer.calibrator import Calibrator
-    from ai_edge_quantizer.qtyping import QSV, TFLOperationName
-    from ai_edge_quantizer.utils.qsv_utils import min_max_update
-except ImportError as error:
-    raise ImportError(
-        "exporting to TFLite needs litert-torch and ai-edge-quantizer: "
-        "pip install 'fastseg-edge[tflite]'"
-    ) from error
 
 ENTRY = "model.tflite"
 IMAGE = "image"

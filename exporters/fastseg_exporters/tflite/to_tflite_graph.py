@@ -3,16 +3,10 @@
 import re
 from typing import Any
 
+import flatbuffers
+from ai_edge_litert.schema_py_generated import BuiltinOperator
+from ai_edge_litert.tools import flatbuffer_utils
 from fastseg_runtime.arrays.metrics import Array
-
-try:
-    import flatbuffers
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-    from ai_edge_litert.tools import flatbuffer_utils
-except ImportError as error:
-    raise ImportError(
-        "exporting to TFLite needs ai-edge-litert: pip install 'fastseg-edge[tflite]'"
-    ) from error
 
 _WITH_WEIGHTS = (
     BuiltinOperator.CONV_2D,
