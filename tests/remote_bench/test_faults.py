@@ -21,7 +21,7 @@ from remote_bench.host.errors import (
     Unreachable,
 )
 from remote_bench.host.host import Cancel
-from remote_bench.link.connection import Connection
+from remote_bench.link.connection import Connection, Limits
 
 from tests.boards.measuring import (
     CLEAN_S,
@@ -145,8 +145,9 @@ def test_a_network_that_swallows_everything_makes_the_board_stop_by_itself(
     sshd, proxy, host, bundle, within
 ):
     """No end of the connection reaches the board: it must notice the silence."""
-    thread = threading.Thread(target=run, args=(host, Watcher(run=proxy.frozen.set)),
-                              kwargs={"bundle": bundle, "seconds": 90}, daemon=True)  # fmt: skip
+    wanted = {"bundle": bundle, "seconds": 90, "limits": Limits(search_s=1)}  # the board's, here
+    watcher = Watcher(run=proxy.frozen.set)
+    thread = threading.Thread(target=run, args=(host, watcher), kwargs=wanted, daemon=True)
     thread.start()
     assert proxy.frozen.wait(30)
     begin = time.monotonic()

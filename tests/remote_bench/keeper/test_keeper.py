@@ -52,7 +52,8 @@ def ours(tmp_path):
 
 def test_the_board_side_needs_no_more_than_python_3_6():
     vermin = Path(sys.executable).with_name("vermin")
-    command = [str(vermin), "-t=3.6-", "--no-tips", str(KEEPER), str(KEEPER.parent / "messages.py")]
+    travels = [str(KEEPER.parent / name) for name in ("keeper", "agent", "messages.py")]
+    command = [str(vermin), "-t=3.6-", "--no-tips", *travels]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

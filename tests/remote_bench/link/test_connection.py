@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from remote_bench.host.errors import DeviceFailure, Unreachable
 from remote_bench.host.local import LocalHost
-from remote_bench.link.connection import Connection, Limits
+from remote_bench.host.ssh import CONNECT_S
+from remote_bench.keeper.wire import SILENCE_S
+from remote_bench.link.connection import LIMITS, Connection, Limits
 
 TOKEN = "t0k"  # as each Connection has one; see the fixture
 HELLO = f"""echo '@{TOKEN} {{"event": "hello"}}'"""
@@ -73,3 +75,24 @@ def test_a_request_waits_no_longer_than_it_says_while_somebody_is_told(host_with
             session.request("lock", on_wait=lambda: None)
         assert time.monotonic() - begin < 3.9
         session.close()
+
+
+PAGE = Path(__file__).parents[3] / "docs/remote_bench.md"
+
+
+@pytest.mark.parametrize(
+    ("what", "limit_s"),
+    [
+        ("each step of the login", CONNECT_S),
+        ("`/bin/sh`", LIMITS.shell_s),
+        ("its Python", LIMITS.start_s),
+        ("a peer without", LIMITS.keeper_s),
+        ("an agent without", LIMITS.agent_s),
+        ("a lost board", LIMITS.search_s),
+        ("the client", SILENCE_S),
+    ],
+)
+def test_every_wait_ends_when_the_page_says(what, limit_s):
+    table = PAGE.read_text("utf-8").partition("is given up after |")[2].partition("\n\n")[0]
+    [row] = [line for line in table.splitlines() if what in line]
+    assert f"| {limit_s:.0f} s " in row

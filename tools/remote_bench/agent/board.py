@@ -37,21 +37,19 @@ class Board:
 
     def text(self, absolute: str) -> Optional[str]:
         """Return a file's text without NULs and outer spaces; None where it cannot be read."""
-        try:
-            with open(self.path(absolute), "rb") as file:
-                content = file.read(MOST_BYTES)
-        except OSError:  # absent, denied, or EAGAIN of a sensor that is off
-            return None
-        return content.replace(b"\0", b"").decode("utf-8", "replace").strip()
+        content = self._read(absolute)
+        return None if content is None else _text(content.replace(b"\0", b"")).strip()
 
     def texts(self, absolute: str) -> List[str]:
         """Return the NUL-separated texts of a device-tree file; empty where it cannot be read."""
+        return [_text(part) for part in (self._read(absolute) or b"").split(b"\0") if part]
+
+    def _read(self, absolute: str) -> Optional[bytes]:
         try:
             with open(self.path(absolute), "rb") as file:
-                content = file.read(MOST_BYTES)
-        except OSError:
-            return []
-        return [part.decode("utf-8", "replace") for part in content.split(b"\0") if part]
+                return file.read(MOST_BYTES)
+        except OSError:  # absent, denied, or EAGAIN of a sensor that is off
+            return None
 
     def number(self, absolute: str) -> Optional[int]:
         """Return a file's integer; None where it cannot be read or holds something else."""
@@ -96,8 +94,8 @@ def run(command: List[str], timeout_s: float) -> Outcome:
         os.killpg(process.pid, signal.SIGKILL)
         output, errors = process.communicate()
         status, errors = None, errors + b"\nno end within %d s" % timeout_s
-    return Outcome(status, _short(output), _short(errors))
+    return Outcome(status, _text(output), _text(errors))
 
 
-def _short(content: bytes) -> str:
+def _text(content: bytes) -> str:
     return content[:MOST_BYTES].decode("utf-8", "replace")

@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from .child import Child, DetachedRun
 from .deployment import deploy, require_room
@@ -99,7 +99,9 @@ class Keeper:
         if operation == "ping":
             return
         try:
-            reply = _OPERATIONS[operation](self, **request) or {}
+            if operation not in _OPERATIONS:
+                raise Refusal("unknown", f"expected one of {_OPERATIONS}, got {operation!r:.80}")
+            reply: Dict[str, Any] = getattr(self, operation)(**request) or {}
         except Refusal as refusal:
             reply = refusal.reply()
         except OSError as error:
@@ -227,24 +229,10 @@ class Keeper:
         remove_if_empty(self._ours)
 
 
-_OPERATIONS: Dict[str, Callable[..., Optional[Dict[str, Any]]]] = {
-    "agent": Keeper.agent,
-    "attach": Keeper.attach,
-    "commit": Keeper.commit,
-    "data": Keeper.data,
-    "deploy": Keeper.deploy,
-    "detach": Keeper.detach,
-    "finish": Keeper.finish,
-    "get": Keeper.get,
-    "lock": Keeper.lock,
-    "may_deploy": Keeper.may_deploy,
-    "offer": Keeper.offer,
-    "place": Keeper.place,
-    "restart": Keeper.restart,
-    "room": Keeper.room,
-    "site": Keeper.site,
-    "unpack": Keeper.unpack,
-}
+_OPERATIONS = (
+    "agent", "attach", "commit", "data", "deploy", "detach", "finish", "get", "lock", "may_deploy",
+    "offer", "place", "restart", "room", "site", "unpack",
+)  # fmt: skip
 
 
 def main(settings: Dict[str, Any]) -> None:

@@ -52,12 +52,13 @@ _Events = queue.Queue[dict[str, Any] | None]  # None: there will be no more; alw
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a board may be silent, in s, before it is given up."""
+    """How long a board may be silent, in s, before it is given up; the user's page has them too."""
 
     shell_s: float = 12.0  # until its /bin/sh answers, which it does at once
     start_s: float = 90.0  # until its Python does: slow where the board is busy, or emulated
     keeper_s: float = 12.0  # the keeper sends something every second
     agent_s: float = 30.0  # so does the agent; it starts slowly from an SD card, and at a build
+    search_s: float = 20.0  # a lost board; a network that is switched over is back by then
     reply_s: float = 900.0  # unpacking wheels on an SD card takes minutes; silence is known before
 
 

@@ -70,9 +70,10 @@ class Measurement:
             self.watch.note(f"removed what an earlier run had left: {', '.join(swept)}")
         return board
 
-    def look_for_it(self, start_s: float) -> str | None:
+    def look_for_it(self) -> str | None:
         """Return the id of the board's boot, over a connection of its own."""
-        with self._connect(dataclasses.replace(self.limits, start_s=start_s)) as board:
+        limits = dataclasses.replace(self.limits, start_s=self.limits.search_s)
+        with self._connect(limits) as board:
             boot_id: str | None = board.hello["boot_id"]
             return boot_id
 

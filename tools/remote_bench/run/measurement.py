@@ -30,8 +30,7 @@ from remote_bench.run.preparation import DEPLOYED, Preparation
 _MOST_RESULT_BYTES = 256 << 20  # an hour of frames, some 50 bytes each, at 1000 FPS and more
 _KILLED = (-9, 137)  # by SIGKILL: as the parent sees it, and as a shell between them does
 _SAID_CHARACTERS = 500  # of the agent's stderr: the end of a trace
-_SEARCH_S = 20.0  # a network that is switched over is back by then; a board may boot longer
-_PAUSE_S = 2.0
+_PAUSE_S = 2.0  # between two looks for a lost board
 REBOOTED = (
     "the board rebooted during the run; nothing was measured. See that its power supply is strong "
     "enough, and measure again"
@@ -156,10 +155,10 @@ def _what_became_of_it(
 ) -> tuple[str, str]:
     # The kind and the message of the error, after a look for the board. A new connection also
     # removes what a run left that had no time to clean up.
-    end = time.monotonic() + _SEARCH_S
+    end = time.monotonic() + measurement.limits.search_s
     while True:
         try:
-            boot_id = measurement.look_for_it(_SEARCH_S)
+            boot_id = measurement.look_for_it()
             if boot_id != board.hello["boot_id"]:
                 return "rebooted", REBOOTED
             return "connection_lost", f"{why}; the board is there and stops the run by itself"
