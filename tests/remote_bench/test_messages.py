@@ -72,3 +72,17 @@ def test_a_body_of_no_size_that_is_taken_is_noise(body):
 
 def test_what_others_may_write_between_has_no_body():
     assert Messages(TOKEN).feed(encode("chunk", TOKEN, body=3) + b"abc") == []
+
+
+@pytest.mark.parametrize(("size", "taken"), [(1 << 20, 1), ((1 << 20) + 1, 0)])
+def test_a_body_of_a_megabyte_is_taken_and_no_longer_one(size, taken):
+    assert len(Messages().feed(encode("data", body=size) + bytes(size))) == taken
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1 << 20, 1), ((1 << 20) + 1, 0)])
+def test_a_line_of_a_megabyte_is_waited_for_and_no_longer_one(size, kept):
+    start = encode("probe", TOKEN, text="").replace(b'"", "event": "probe"}\n', b'"')
+    end = b'", "event": "probe"}\n'
+    messages = Messages(TOKEN)
+    assert messages.feed(start + b"x" * (size - len(start))) == []
+    assert len(messages.feed(end)) == kept
