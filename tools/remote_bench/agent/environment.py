@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional
 from .board import Board
 
 _GATED_C = -256.0  # what a sensor of a rail-gated unit reads, in degrees
-_MOST_ENTRIES = 64
+_MOST_ENTRIES = 64  # of zones, alerts, CPU policies: all are read each second
 
 
 class Environment:

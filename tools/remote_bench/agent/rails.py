@@ -13,7 +13,7 @@ from .board import Board
 
 Reading = Optional[float]
 _MOST_RAILS = 64  # the most that a Jetson has is 9; more is a broken tree
-_MOST_GPUS = 16
+_MOST_GPUS = 16  # as many as a server has
 # "VDD_CORE_A current(7)=0.64A" of most firmware, "VDD_CORE_A=0.64A" of some.
 _PMIC_LINE = re.compile(r"(\S+?)_([AV])(?: \w+\([0-9]+\))?=(-?[0-9.]+)[AV]")
 

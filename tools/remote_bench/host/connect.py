@@ -10,7 +10,7 @@ from remote_bench.host.host import Host, Watch
 from remote_bench.host.local import LocalHost
 from remote_bench.host.ssh import SshHost
 
-_MOST_PASSWORD_BYTES = 4096
+_MOST_PASSWORD_BYTES = 4096  # a pipe gives them at once; a line ends it
 
 
 class Connector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import unicodedata
 
-_MOST_CHARACTERS = 2000
+_MOST_CHARACTERS = 2000  # a trace of an engine, and no flood
 # Control, format (bidirectional overrides), surrogate and private characters can change how the
 # rest of a line reads.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")

@@ -19,7 +19,7 @@ from .folder import is_alive, read_marker, remove_run
 from .wire import Refusal, Wire
 
 EVENTS, STATUS = "events.log", "status.json"
-_CHUNK = 1 << 16
+_CHUNK = 1 << 16  # a pipe of Linux holds no more
 _ERRORS_KEPT = 1 << 14  # bytes of stderr's end: a trace of any depth
 _END_S = 45.0  # it gives back the power mode before it ends; nvpmodel may take 30 s
 _LOOK_S = 0.5  # how late the events of a detached run come

@@ -18,7 +18,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, Manifest
 
 from remote_bench.host.errors import UsageError
 
-_MOST_FRAMES = 100
+_MOST_FRAMES = 100  # enough for an mIoU, and seconds to read and send
 _MOST_BYTES = 200 << 20  # they lie in the board's memory during the run
 _T = TypeVar("_T")
 _Frame = tuple[Array, Array | None]  # image (H, W, 3) RGB, class ids (H, W); both uint8
