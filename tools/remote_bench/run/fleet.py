@@ -87,7 +87,7 @@ def on_hosts(
     view, cancel = LiveView(log, list(names)), Cancel()
     outcomes: dict[str, T | BenchError] = {}
     with contextlib.ExitStack() as stack:
-        threads: dict[str, Callable[[], T]] = {}
+        each: dict[str, Callable[[], T]] = {}
         for name in names:
             try:
                 host = connector.connect(name, view.rows[name])
@@ -95,7 +95,7 @@ def on_hosts(
                 outcomes[name] = error
                 continue
             stack.callback(host.close)
-            threads[name] = partial(work, Measurement(host, benchmark, view.rows[name], cancel))
+            each[name] = partial(work, Measurement(host, benchmark, view.rows[name], cancel))
         with view:
-            outcomes.update(run_side_by_side(threads, cancel, view.say))
+            outcomes.update(run_side_by_side(each, cancel, view.say))
     return {name: outcomes[name] for name in names}
