@@ -13,6 +13,7 @@ from fastseg_runtime.arrays.command import (
     DONE,
     FAILED,
     UsageError,
+    complain,
     exit_code_help,
     run_command,
 )
@@ -130,7 +131,7 @@ class Options:
             spec,
             read_classes(self.classes)[0] if self.classes else None,
             None if self.weights is None else str(self.weights),
-            _size(self.size),
+            None if self.size is None else parse_size(self.size),
             parse_normalization(self.normalization, self.color),
             self.output_name or NetworkSource.output_name,
             NetworkSource.threshold if self.threshold is None else self.threshold,
@@ -200,24 +201,15 @@ def _own_target(file: Path) -> Target:
     try:
         return parse_target(file.stem, file.read_text("utf-8"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is {file_kind(file)}; expected a target's TOML") from error
+        raise UsageError(f"{file} is {file_kind(file)}; expected a target's TOML") from error
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise UsageError(f"{file}: {error}") from error
 
 
 def _default_network() -> str:
     network, origin = default_checkpoint(Path.cwd())
     print(f"no network named: taking {network}, {origin}", file=sys.stderr)
     return network
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"--size: {error}") from error
 
 
 def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
@@ -238,7 +230,7 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
             print(line, file=sys.stderr)
         print(f"{plan.out} ({plan.out.stat().st_size / 1e6:.1f} MB)")
     for name, why in outcome.failed.items():
-        print(f"failed: {name}: {why}", file=sys.stderr)
+        complain("fastseg-export", f"{name} failed: {why}")
 
 
 def _list_targets(as_json: bool) -> int:
