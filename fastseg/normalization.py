@@ -16,7 +16,7 @@ Color = Literal["rgb", "bgr"]
 Triple = tuple[float, float, float]
 WHOLE = 0.02  # of a byte: rounding of float32
 MOST = 0.5  # of a picture's values: the rest may be padding
-MAX_FILE_BYTES = 1 << 16
+MAX_FILE_BYTES = 1 << 16  # a hundred times what such a file takes
 
 
 class NormalizationError(ValueError):

@@ -18,7 +18,7 @@ from torch import Tensor
 MAIN_NAMES = ("out", "logits")  # torchvision's, transformers'
 MAX_CLASSES = IGNORE_INDEX  # ids 0 to 254
 MAX_DEPTH = 3  # of lists in dictionaries in lists
-MAX_LISTED = 12
+MAX_LISTED = 12  # outputs named in a message, which stays one line
 SUM_ERROR = 1e-2  # of probabilities in half precision
 ROUNDING = 0.05  # by how much a map may miss its size: convolutions without padding
 EXPECTED = "expected logits (N, classes, height, width)"

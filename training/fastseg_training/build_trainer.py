@@ -47,7 +47,7 @@ from fastseg_training.run_folder import RunFolder
 from fastseg_training.teacher import Teacher, open_teacher
 from fastseg_training.trainer import SegmentationTrainer
 
-MAX_WORKERS = 8
+MAX_WORKERS = 8  # threads that cut crops: each keeps some batches in memory
 
 
 def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:

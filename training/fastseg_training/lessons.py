@@ -26,7 +26,7 @@ from fastseg_training.teacher import Teacher
 from fastseg_training.trainer import TrainingStoppedError
 
 Size = tuple[int, int]
-SAMPLED = 100
+SAMPLED = 100  # pictures are enough to see that a map or a normalisation is wrong
 
 
 @dataclass(frozen=True)

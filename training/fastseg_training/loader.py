@@ -27,7 +27,7 @@ from fastseg_training.soft_labels import Labels, vary_label
 
 ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance
 MOST_LEVELS = 257  # of a channel made of bytes: 256, and its padding
-QUEUE = 3  # batches made ahead by each thread
+QUEUE = 3  # batches made ahead by each thread: a slow picture does not stop the training
 OF_UNLABELLED = 2  # a stream of chance of their own
 T = TypeVar("T")
 

@@ -42,7 +42,7 @@ CROP_STRIDE = 4  # likewise of a crop: where the student is compared
 LEVELS = 63  # of sqrt(p)
 FORMAT = "1"  # raised when what is stored changes
 RECORD = "teacher.json"
-SAY_EVERY_S = 30.0
+SAY_EVERY_S = 30.0  # a log file has no bar: it is told this often how long it will take
 P_OF_CODE_256 = np.minimum(np.arange(256, dtype=np.float32) / LEVELS, 1) ** 2
 
 

@@ -14,7 +14,7 @@ from fastseg.fastsegnet import STRIDE, FastSegNet
 from fastseg.outputs import Reading, ReadingError
 from fastseg.own_code import own_code
 
-AUXILIARY_STRIDE = 8
+AUXILIARY_STRIDE = 8  # auxiliary heads are to say roughly what is where; finer costs time
 
 
 class AllHeads(nn.Module):

@@ -34,7 +34,8 @@ from fastseg_training.precision import choose_device
 Size = tuple[int, int]
 Names = tuple[str, ...]
 FOREIGN_OPTIONS = ("teacher_weights", "teacher_normalization", "teacher_licence", "teacher_usage")
-DIVISOR = 32  # of the sides of a picture that is not of --teacher-size's shape
+# Of the sides of a picture that is not of --teacher-size's shape: the stride of most backbones.
+DIVISOR = 32
 SUM_TOLERANCE = 1e-3  # of probabilities that a network gives by itself
 
 

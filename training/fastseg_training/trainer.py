@@ -39,7 +39,7 @@ from fastseg_training.progress import TrainingProgress
 from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.supervision import AllHeads, pad_batch, supervise
 
-LOG_EVERY_STEPS = 50
+LOG_EVERY_STEPS = 50  # as many as SMOOTHING averages over
 SAVE_EVERY_S = 60.0  # what a crash may cost
 # Of the time in a training by the clock: a validation split may take longer than the minutes given.
 EVALUATION_SHARE = 0.1
