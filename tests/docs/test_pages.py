@@ -25,7 +25,7 @@ PROGRAMS = {
     for name in ("pyproject.toml", "runtime/pyproject.toml")
     for program, place in tomllib.loads((ROOT / name).read_text())["project"]["scripts"].items()
 }
-SUBCOMMANDS = {"remote_bench": ("doctor", "compare")}
+SUBCOMMANDS = {"remote_bench": ("bench", "doctor", "compare")}
 FOLDERS = "docs|exporters|fastseg|runtime|targets|tests|tools|training"
 
 
