@@ -29,10 +29,14 @@ class StatusLine:
             self._next_s = now + self._pause_s
             self._write(f"{_CLEAR}{text[:100]}" if self._terminal else f"{text}\n")
 
-    def __exit__(self, *error: object) -> None:
-        """Clean the line."""
+    def clear(self) -> None:
+        """Clean the line, for what somebody else prints."""
         if self._terminal:
             self._write(_CLEAR)
+
+    def __exit__(self, *error: object) -> None:
+        """Clean the line."""
+        self.clear()
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
@@ -59,8 +63,8 @@ class ProgressLine(StatusLine):
     def __call__(self, done: int, total: int = 0) -> None:
         """Show `done` of `total`; a total of 0 means that nobody knows it."""
         rate = done / max(time.monotonic() - self._start, 1e-9)
-        text = f"{done} {self._what}, {rate:.1f} a second"
-        if total:
-            text = f"{done}/{total} {self._what}, {rate:.1f} a second, "
-            text += f"{(total - done) / max(rate, 1e-9):.0f} s left"
+        text = f"{done}/{total} {self._what}" if total else f"{done} {self._what}"
+        if rate:
+            text += f", {rate:.1f} a second"
+            text += f", {(total - done) / rate:.0f} s left" if total else ""
         self.show(text)

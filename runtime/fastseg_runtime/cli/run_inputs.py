@@ -79,6 +79,7 @@ def run_inputs(options: Namespace) -> int:
     failures: List[Failure] = []
     with open_session(options) as session, ProgressLine("done") as progress:
         for outcome in run_jobs(session, jobs, options.save, progress):
+            progress.clear()
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 complain("fastseg-run", outcome.error)
