@@ -1,10 +1,12 @@
 """A tiny network on disk, and packages that join by entry points."""
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from fastseg_exporters.convert import child
 from fastseg_exporters.convert.source import NetworkSource
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
@@ -36,3 +38,15 @@ def outside_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(PACKAGES))
     path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
     monkeypatch.setenv("PYTHONPATH", path)
+
+
+@pytest.fixture
+def converted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convert in this process, which imports each converter once; a child has tests of its own."""
+
+    def run_child(folder: Path, timeout_s: float, progress: object) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in a child, whose warnings go into a log
+            return child.main(folder)
+
+    monkeypatch.setattr(child, "run_child", run_child)

@@ -85,7 +85,7 @@ def convert(
     order = dataclasses.asdict(_Order(tuple(conversions)))
     (folder / ORDER).write_text(json.dumps(order), "utf-8")
     start = time.monotonic()
-    code = _run_child(folder, timeout_s, progress)
+    code = run_child(folder, timeout_s, progress)
     seconds = (time.monotonic() - start) / len(conversions)
     if code is None:
         raise ConversionError(
@@ -106,7 +106,7 @@ def convert(
     ]
 
 
-def _run_child(folder: Path, timeout_s: float, progress: Callable[[int], None]) -> int | None:
+def run_child(folder: Path, timeout_s: float, progress: Callable[[int], None]) -> int | None:
     """Return the child's exit code, or None if it had to be stopped; nothing of it is left."""
     own_temporary = folder / "tmp"  # what a killed converter leaves there goes with the folder
     own_temporary.mkdir()

@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -338,34 +337,6 @@ def test_a_package_holds_what_its_manifest_lists_and_nothing_else(
         "Data/com.apple.CoreML/model.mlmodel",
         f"{weights}/weight.bin",
     }
-
-
-EXPORT_EVERYTHING = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import torch
-from fastseg import FastSegNet
-from fastseg_exporters.coreml import to_coreml
-from test_to_coreml import request, with_palette
-torch.manual_seed(0)
-model = FastSegNet(11, "nano").eval()
-for precision in ("fp16", "int8-weights", "palettized"):
-    asked = with_palette(request(model, precision=precision), 4)
-    to_coreml.export(asked, Path(sys.argv[2], precision))
-"""
-
-
-def test_the_same_network_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    for seed in ("1", "2"):
-        subprocess.run(
-            [sys.executable, "-c", EXPORT_EVERYTHING, Path(__file__).parent, tmp_path / seed],
-            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed},
-            check=True,
-            capture_output=True,
-        )
-    first, second = (file_bytes(tmp_path / seed) for seed in ("1", "2"))
-    assert first == second and len(first) == 9
 
 
 def test_a_package_with_another_kind_of_input_is_refused(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def own_class_map(network: Network, image_HW3: Array) -> Array:
     return ids_HW
 
 
+@pytest.mark.usefixtures("converted_here")
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_every_format_gives_the_modules_own_class_map(kind: str) -> None:
     source = NETWORKS[kind]
@@ -135,6 +136,7 @@ def test_every_format_gives_the_modules_own_class_map(kind: str) -> None:
     assert len(np.unique(own_class_map(network, frames[0]))) > 1
 
 
+@pytest.mark.usefixtures("converted_here")
 @pytest.mark.parametrize("mask_stride", [2, 4])
 def test_a_smaller_mask_is_held_against_the_modules_own_smaller_mask(mask_stride: int) -> None:
     source, targets = NETWORKS["unit"], ("cpu-fp32", "jetson-fp16")
@@ -146,6 +148,7 @@ def test_a_smaller_mask_is_held_against_the_modules_own_smaller_mask(mask_stride
     assert all(row.found is None or row.found.agreement >= 0.999 for row in against.rows)
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_another_threshold_is_another_network(folder: Path) -> None:
     export_bundle(plan(NETWORKS["one logit"], ("cpu-fp32",)))
     with open_bundle(folder / "own.fastseg") as bundle:

@@ -127,6 +127,7 @@ def test_an_artifact_gives_what_the_module_itself_gives(folder: Path) -> None:
         assert (session.infer(image_HW3) == full_1KHW.argmax(1)[0].numpy()).mean() > 0.999
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_every_format_takes_a_network_of_ones_own_and_is_proven(folder: Path) -> None:
     every = [name for name in target_names() if name != "pytorch"]
     outcome = export_bundle(plan("my_nets:UNet", "unet.pth", folder, every))
@@ -140,6 +141,7 @@ def test_every_format_takes_a_network_of_ones_own_and_is_proven(folder: Path) ->
         assert (artifact.verification or {})["agreement"] >= least, artifact.target
 
 
+@pytest.mark.usefixtures("converted_here")
 @pytest.mark.parametrize("variant", ["mobilenetv2", "lite"])
 def test_a_backbone_of_others_is_exported_like_our_own_networks(variant: str, folder: Path) -> None:
     torch.manual_seed(0)

@@ -280,12 +280,6 @@ def test_a_normalisation_of_ones_own_is_as_exact(tmp_path: Path) -> None:
     assert exported.relative_error() < 0.05
 
 
-def test_two_exports_give_the_same_bytes(tmp_path: Path) -> None:
-    asked = request(small_network(), "int8")
-    first, second = (export(asked, tmp_path / name).path.read_bytes() for name in "ab")
-    assert first == second
-
-
 def test_an_operation_that_tflite_lacks_is_named_with_its_module(tmp_path: Path) -> None:
     odd = nn.Sequential(nn.Conv2d(3, CLASSES, 1), Strange(torch.special.i0))
     with pytest.raises(ConversionError, match=r"aten\.i0\.default in 1 \(.*Strange\)"):
