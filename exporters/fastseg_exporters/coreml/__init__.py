@@ -1,1 +1,1 @@
-"""Core ML packages, and their evaluation away from macOS. Imports convert and gate."""
+"""Core ML packages, and their evaluation away from macOS. Imports convert."""

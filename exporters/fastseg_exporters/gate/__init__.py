@@ -1,4 +1,5 @@
-"""What judges an artifact: the reference, the comparison, the ladder, the record.
+"""What makes an artifact earn its place: reference, workshop, ladder, verification, record.
 
-Imports convert alone.
+For `export`, `cli` and `tables`; a format takes `record` alone, for files that describe themselves.
+Imports convert.
 """

@@ -22,6 +22,8 @@ from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify
 from fastseg_exporters.gate.workshop import proving_backend
 
+# A median over enough frames to be called one (fastseg_runtime.arrays.stats), soon done for each
+# artifact; the first frames of an engine still allocate.
 TIMED_FRAMES, WARM_UP_FRAMES = 50, 5
 
 

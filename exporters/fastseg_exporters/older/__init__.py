@@ -1,1 +1,1 @@
-"""The doors that older code knows: ModelOptimizer and TensorRTOptimizer. Imports the formats."""
+"""The doors that older code knows: ModelOptimizer, TensorRTOptimizer. Imports onnx, tensorrt."""

@@ -1,1 +1,1 @@
-"""ONNX as TensorRT takes it. Imports convert, gate and onnx."""
+"""ONNX as TensorRT takes it; the engine is built on the device. Imports convert and onnx."""

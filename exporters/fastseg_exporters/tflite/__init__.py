@@ -1,1 +1,1 @@
-"""TFLite, float and full int8. Imports convert and gate."""
+"""TFLite, float and full int8. Imports convert."""
