@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 from remote_bench.analysis.comparison import compare
-from remote_bench.analysis.report import BundleFacts, DeviceMode, Reason
+from remote_bench.analysis.report import BundleFacts, Reason
+from remote_bench.analysis.result import PowerMode
 from remote_bench.report.figures import render_comparison
 from rich.console import Console
 
@@ -50,7 +51,7 @@ def test_one_group_that_differs_is_what_is_compared(pair):
 
 def test_two_groups_that_differ_are_not_comparable_and_each_is_named(pair):
     a, b = pair()
-    device = replace(b.device, power_mode=DeviceMode(2, "MAXN_SUPER"))
+    device = replace(b.device, power_mode=PowerMode(2, "MAXN_SUPER"))
     result = compare(a, replace(b, engine={**b.engine, "version": "11.0"}, device=device))
     assert not result.comparable and result.differences == ()
     text = "; ".join(result.reasons)
@@ -59,7 +60,7 @@ def test_two_groups_that_differ_are_not_comparable_and_each_is_named(pair):
 
 def test_two_boards_are_compared_in_spite_of_their_own_power_modes(pair):
     a, b = pair()
-    other = replace(b.device, name="orin-nx", model="NX", power_mode=DeviceMode(0, "MAXN"))
+    other = replace(b.device, name="orin-nx", model="NX", power_mode=PowerMode(0, "MAXN"))
     assert compare(a, replace(b, device=other)).comparable
 
 

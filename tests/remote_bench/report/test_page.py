@@ -16,7 +16,7 @@ from remote_bench.analysis.result import failed_result
 from remote_bench.analysis.summary import summarise
 from remote_bench.host.untrusted import escaped, plain
 from remote_bench.report.page import render_html, write_html
-from remote_bench.report.plots import Line, Shade, histogram, time_plot
+from remote_bench.report.plots import Line, histogram, time_plot
 
 HOSTILE = '"><script>fetch("{0}")</script><img src={0} onerror=alert(1)>\x1b[31m\u202e&amp;</style>'
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -131,7 +131,7 @@ def test_long_runs_are_drawn_by_one_stroke_a_pixel():
 
 def test_missing_values_break_the_line():
     y = np.array([1.0, np.nan, 2.0, 3.0])
-    plot = time_plot("x", "C", [Line("a", np.arange(4.0), y)], (0, 3), [Shade("run", 0, 1)])
+    plot = time_plot("x", "C", [Line("a", np.arange(4.0), y)], (0, 3), {"run": (0, 1)})
     path = re.search(r'd="([^"]+)" stroke', plot)[1]
     assert path.count("M") == 2 and path.count("L") == 1
 

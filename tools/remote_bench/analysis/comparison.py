@@ -12,30 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.arrays.stats import interval95, quantiles
+from fastseg_runtime.arrays.stats import quantiles
 
 from remote_bench.analysis.report import Report
-from remote_bench.analysis.stats import Floats, Interval, bootstrap
+from remote_bench.analysis.stats import Floats, Interval, bootstrap, ci95
 
 # What must be equal within a group for the group not to differ.
-_GROUPS: dict[str, tuple[str, ...]] = {
-    "network": (
-        "bundle.sha256",
-        "engine.target",
-        "engine.precision",
-        "bundle.width",
-        "bundle.height",
-    ),
-    "software": (
-        "engine.backend",
-        "engine.version",
-        "device.l4t",
-        "device.kernel",
-        "device.python",
-    ),
-    "power mode": ("device.power_mode.name", "device.power_mode.id"),
-    "board": ("device.name", "device.module", "device.model"),
-    "frames": ("flags.frames", "flags.fps"),
+_GROUPS = {
+    "network": "bundle.sha256 engine.target engine.precision bundle.width bundle.height",
+    "software": "engine.backend engine.version device.l4t device.kernel device.python",
+    "power mode": "device.power_mode.name device.power_mode.id",
+    "board": "device.name device.module device.model",
+    "frames": "flags.frames flags.fps",
 }
 
 
@@ -68,7 +56,7 @@ class Comparison:
 
 def compare(a: Report, b: Report) -> Comparison:
     """Compare two reports."""
-    pairs = {group: _differing(a, b, paths) for group, paths in _GROUPS.items()}
+    pairs = {group: _differing(a, b, paths.split()) for group, paths in _GROUPS.items()}
     differs = {group: texts for group, texts in pairs.items() if texts}
     if "board" in differs and "power mode" in differs:
         differs["board"] += differs.pop("power mode")  # modes are not portable
@@ -83,7 +71,7 @@ def compare(a: Report, b: Report) -> Comparison:
     return Comparison(not reasons, tuple(reasons), differs, differences)
 
 
-def _differing(a: Report, b: Report, paths: tuple[str, ...]) -> tuple[str, ...]:
+def _differing(a: Report, b: Report, paths: list[str]) -> tuple[str, ...]:
     values = [(path, _get(a, path), _get(b, path)) for path in paths]
     return tuple(f"{path}: {left}, {right}" for path, left, right in values if left != right)
 
@@ -119,42 +107,29 @@ def _change(
     name: str, unit: str, statistic: Callable[[Floats], float], a: Floats, b: Floats
 ) -> Difference:
     left, right = bootstrap(a, statistic, seed=1), bootstrap(b, statistic, seed=2)
-    interval = None if left is None or right is None else interval95(right / left - 1)
+    interval = None if left is None or right is None else ci95(right / left - 1)
     return _difference(name, unit, statistic(a), statistic(b), interval)
 
 
 def _energy(a: Report, b: Report) -> Iterator[Difference]:
     if not a.power or not b.power or a.power.scope != b.power.scope:
         return
-    left, right = a.power.flat_out, b.power.flat_out
-    yield from _ratio("mean_w", "W", left.mean_w, left.mean_w_ci95, right.mean_w, right.mean_w_ci95)
-    yield from _ratio(
-        "j_per_frame",
-        "J/frame",
-        left.j_per_frame,
-        left.j_per_frame_ci95,
-        right.j_per_frame,
-        right.j_per_frame_ci95,
-    )
+    for key, unit in (("mean_w", "W"), ("j_per_frame", "J/frame")):
+        left, right = ((getattr(p.flat_out, key), getattr(p.flat_out, f"{key}_ci95"))
+                       for p in (a.power, b.power))  # fmt: skip
+        if left[0] and right[0] is not None:
+            yield _difference(key, unit, left[0], right[0], _ratio_ci95(left, right))
 
 
-def _ratio(
-    name: str,
-    unit: str,
-    a: float | None,
-    a_ci95: Interval | None,
-    b: float | None,
-    b_ci95: Interval | None,
-) -> Iterator[Difference]:
-    if not a or b is None:
-        return
-    interval = None
-    if b and a_ci95 and b_ci95:
-        # The blocks are not in the report; relative half-widths add up in quadrature.
-        halves = [(ci[1] - ci[0]) / 2 / abs(x) for x, ci in ((a, a_ci95), (b, b_ci95))]
-        half = math.hypot(*halves)
-        interval = b / a * (1 - half) - 1, b / a * (1 + half) - 1
-    yield _difference(name, unit, a, b, interval)
+def _ratio_ci95(
+    a: tuple[float, Interval | None], b: tuple[float, Interval | None]
+) -> Interval | None:
+    # The blocks are not in the report; relative half-widths add up in quadrature.
+    halves = [(ci95[1] - ci95[0]) / 2 / abs(value) for value, ci95 in (a, b) if value and ci95]
+    if len(halves) < 2:
+        return None
+    ratio, half = b[0] / a[0], math.hypot(*halves)
+    return ratio * (1 - half) - 1, ratio * (1 + half) - 1
 
 
 def _difference(name: str, unit: str, a: float, b: float, interval: Interval | None) -> Difference:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed, percentiles
+from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed, percentiles, quantiles
 
 from remote_bench.analysis.result import Frames, Slice
 from remote_bench.analysis.stats import (
     Floats,
     Interval,
-    bootstrap_ci95,
+    bootstrap,
+    ci95,
     median_ci95,
-    percentile_ci95,
     slope,
     window_medians,
 )
@@ -70,14 +70,16 @@ def summarise_latency(frames: Frames) -> Latency:
     total = np.array(frames.total_ms)
     found = percentiles(total, PERCENTILES)
     supported = [name for name in PERCENTILES if found[name] is not None]
-    intervals = percentile_ci95(total, [PERCENTILES[name] for name in supported])
+    fractions = [PERCENTILES[name] for name in supported]
+    replicates = bootstrap(total, lambda part: quantiles(part, fractions)) if supported else None
+    columns = () if replicates is None else replicates.T
     return Latency(
         p50=found["p50"],
         p90=found["p90"],
         p95=found["p95"],
         p99=found["p99"],
         p99_9=found["p99.9"],
-        ci95=dict(zip(supported, intervals, strict=True)),
+        ci95={name: ci95(column) for name, column in zip(supported, columns, strict=False)},
         reasons={
             name: f"needs {frames_needed(fraction)} frames, has {len(total)}"
             for name, fraction in PERCENTILES.items()
@@ -105,7 +107,7 @@ def frame_rate(part: Slice) -> float:
 def frame_rate_ci95(part: Slice, frames: Frames) -> Interval | None:
     """Return the 95 % interval of a slice's frame rate."""
     periods_s = np.diff(np.append(frames.t, part.end))
-    return bootstrap_ci95(periods_s, lambda some: len(some) / float(some.sum()))
+    return ci95(bootstrap(periods_s, lambda some: len(some) / float(some.sum())))
 
 
 def latency_drift(frames: Frames) -> float:

@@ -13,12 +13,11 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 
 import numpy as np
-from fastseg_runtime.arrays.stats import interval95
 from fastseg_targets.device import Device
 from fastseg_targets.device import Power as RailTable
 
 from remote_bench.analysis.result import PowerReadings, Samples, Span, TegrastatsFeed
-from remote_bench.analysis.stats import Floats, Interval, bootstrap
+from remote_bench.analysis.stats import Floats, Interval, bootstrap, ci95
 from remote_bench.tegrastats import parse_line
 
 _BOARD_SOURCES = ("tegrastats", "ina_hwmon", "ina_iio")  # they show the same sensors
@@ -270,10 +269,10 @@ def _measure_load(
     return LoadPower(
         seconds=end - begin,
         mean_w=energy_j / (end - begin),
-        mean_w_ci95=_ci95(bootstrap(blocks, _mean_w)),
+        mean_w_ci95=ci95(bootstrap(blocks, _mean_w)),
         energy_j=energy_j,
         j_per_frame=energy_j / count if count else None,
-        j_per_frame_ci95=_ci95(bootstrap(blocks, _j_per_frame)),
+        j_per_frame_ci95=ci95(bootstrap(blocks, _j_per_frame)),
         j_per_frame_above_idle=above_idle_j,
         j_per_frame_above_idle_ci95=above_idle_ci95,
     )
@@ -287,7 +286,7 @@ def _above_idle_ci95(
     load = bootstrap(blocks, _j_and_s_per_frame)
     if load is None or idle_replicates_w is None:
         return None
-    interval = _ci95(load[:, 0] - idle_replicates_w * load[:, 1])
+    interval = ci95(load[:, 0] - idle_replicates_w * load[:, 1])
     if interval is None:
         return None
     half_drift_j = abs(idle.drift_w or 0.0) / 2 * float(np.median(load[:, 1]))
@@ -325,10 +324,6 @@ def _j_and_s_per_frame(blocks: Floats) -> Floats:
 
 def _j_per_frame(blocks: Floats) -> float:
     return float(_j_and_s_per_frame(blocks)[0])
-
-
-def _ci95(replicates: Floats | None) -> Interval | None:
-    return None if replicates is None or np.isnan(replicates).any() else interval95(replicates)
 
 
 def measure_power(

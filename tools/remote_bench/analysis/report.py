@@ -20,7 +20,15 @@ from fastseg_runtime.arrays.strict_tables import from_table
 from remote_bench.analysis.conditions import Conditions, Memory
 from remote_bench.analysis.frame_times import Latency, SamplerCost
 from remote_bench.analysis.power import Power, PowerSeries
-from remote_bench.analysis.result import Accuracy, Failure, Frames, Load, Span, parse_json
+from remote_bench.analysis.result import (
+    Accuracy,
+    Failure,
+    Frames,
+    Load,
+    PowerMode,
+    Span,
+    parse_json,
+)
 from remote_bench.analysis.stats import Interval
 
 SCHEMA: Final = 1
@@ -77,15 +85,6 @@ class Steadiness:
 
 
 @dataclass(frozen=True)
-class DeviceMode:
-    """The board's power mode; all None where it has none."""
-
-    id: int | None = None
-    name: str | None = None
-    fan: str | None = None
-
-
-@dataclass(frozen=True)
 class Fingerprint:
     """The board."""
 
@@ -107,7 +106,7 @@ class Fingerprint:
     cpu: str | None
     cpu_count: int | None
     memory_mb: float | None
-    power_mode: DeviceMode
+    power_mode: PowerMode
     settings: dict[str, str | None]
 
 

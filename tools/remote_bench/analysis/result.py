@@ -31,10 +31,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class PowerMode:
-    """A mode of nvpmodel."""
+    """A mode of nvpmodel; all None on a board without modes."""
 
-    id: int
-    name: str | None
+    id: int | None = None
+    name: str | None = None
     fan: str | None = None
     source: str | None = None
 
@@ -93,16 +93,6 @@ class PythonProbe:
 
 
 @dataclass(frozen=True)
-class Readable:
-    """Something that may be measured here, and how to get it where it is not `ok`."""
-
-    what: str
-    ok: bool
-    detail: str
-    fix: str
-
-
-@dataclass(frozen=True)
 class Probe:
     """The read-only fingerprint of a board, before anything is changed there."""
 
@@ -116,7 +106,7 @@ class Probe:
     power_mode: PowerMode | None
     settings: dict[str, str | None]
     tools: dict[str, str | None]
-    readable: tuple[Readable, ...]
+    readable: tuple[dict[str, str | bool], ...]  # what, ok, detail, fix: for doctor
 
 
 @dataclass(frozen=True)
@@ -178,18 +168,12 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class WorkerMemory:
-    """What one process holds."""
+class MemoryReading:
+    """What the worker holds, and, at the run's own moments, what the whole board had left."""
 
     pss_kb: int | None
     peak_rss_kb: int | None
-
-
-@dataclass(frozen=True)
-class MemoryMoment(WorkerMemory):
-    """The worker's memory at one moment, and what the whole board had left."""
-
-    available_kb: int | None
+    available_kb: int | None = None
 
 
 @dataclass(frozen=True)
@@ -230,7 +214,7 @@ class EnvironmentSample:
     alerts: tuple[str, ...]
     available_kb: int | None = None
     busy_cpu_s: float | None = None
-    worker: WorkerMemory | None = None
+    worker: MemoryReading | None = None
 
 
 @dataclass(frozen=True)
@@ -298,7 +282,7 @@ class Result:
     phases: tuple[Phase, ...]
     frames: dict[str, Frames]
     slices: tuple[Slice, ...]
-    memory: dict[str, MemoryMoment]
+    memory: dict[str, MemoryReading]
     error: Failure | None
     samples: Samples = Samples()
     load: Load | None = None

@@ -7,11 +7,11 @@ bootstrap (Politis and Romano, 1992) and not from formulas for independent sampl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from fastseg_runtime.arrays import stats
-from fastseg_runtime.arrays.stats import interval95, quantiles
+from fastseg_runtime.arrays.stats import interval95
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -21,38 +21,26 @@ REPLICATES = 400
 _LEAST_BLOCKS = 8
 
 
-def bootstrap_ci95(
-    columns: Floats, statistic: Callable[[Floats], float], seed: int = 0
-) -> Interval | None:
-    """Return the 95 % interval of a statistic of a series, or None where the series is too short.
+def bootstrap(
+    columns: Floats, statistic: Callable[[Floats], float | Floats], seed: int = 0
+) -> Floats | None:
+    """Return the statistic of 400 resampled series, (400,) or (400, m); None if it is too short.
 
     Args:
         columns: the series along axis 0: (n,) or (n, m) for m quantities that belong together.
         statistic: takes a resampled series of the same shape.
-        seed: the same seed gives the same interval.
+        seed: the same seed gives the same replicates.
     """
-    replicates = bootstrap(columns, statistic, seed)
-    return None if replicates is None else interval95(replicates)
-
-
-def percentile_ci95(values: Floats, fractions: Sequence[float]) -> list[Interval | None]:
-    """Return the 95 % interval of each percentile, from one bootstrap for all of them."""
-
-    replicates = bootstrap(values, lambda part: quantiles(part, fractions)) if fractions else None
-    if replicates is None:
-        return [None] * len(fractions)
-    return [interval95(column) for column in replicates.T]
-
-
-def bootstrap(
-    columns: Floats, statistic: Callable[[Floats], float | Floats], seed: int = 0
-) -> Floats | None:
-    """Return the statistic of 400 resampled series, (400,) or (400, m); None if it is too short."""
     n = len(columns)
     if n < _LEAST_BLOCKS:
         return None
     length = round(math.sqrt(n))
     return stats.bootstrap(lambda indices: statistic(columns[indices]), n, REPLICATES, length, seed)
+
+
+def ci95(replicates: Floats | None) -> Interval | None:
+    """Return the 95 % interval of replicates; None where there are none, or one is no number."""
+    return None if replicates is None or np.isnan(replicates).any() else interval95(replicates)
 
 
 def median_ci95(values: Floats) -> Interval | None:

@@ -25,7 +25,6 @@ from remote_bench.analysis.report import (
     SCHEMA,
     BundleFacts,
     Changes,
-    DeviceMode,
     Fingerprint,
     PacedRun,
     Report,
@@ -109,7 +108,7 @@ def summarise(
 
 def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
     board, system, jetson = probe.board, probe.system, probe.jetson or JetsonProbe()
-    mode, total_kb = probe.power_mode, probe.memory.total_kb
+    total_kb = probe.memory.total_kb
     return Fingerprint(
         name=device.name,
         description=device.description,
@@ -129,7 +128,7 @@ def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
         cpu=probe.cpu.model,
         cpu_count=probe.cpu.count,
         memory_mb=None if total_kb is None else round(total_kb / 1024, 1),
-        power_mode=DeviceMode(mode.id, mode.name, mode.fan) if mode else DeviceMode(),
+        power_mode=probe.power_mode or PowerMode(),
         settings=probe.settings,
     )
 

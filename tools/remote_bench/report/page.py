@@ -17,10 +17,11 @@ from remote_bench.analysis.report import Report, Series
 from remote_bench.analysis.stats import Floats
 from remote_bench.host.untrusted import escaped
 from remote_bench.report.figures import Figure, headline, sections
-from remote_bench.report.plots import Line, Shade, histogram, time_plot
+from remote_bench.report.plots import Line, histogram, time_plot
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MOST_LINES = 8  # in one plot
+_TIMED = ("flat_out", "paced")
 _NONE: Mapping[str, str] = {}
 
 
@@ -116,7 +117,7 @@ def _plots(report: Report) -> str:
         return ""
     bounds = series.spans.values()
     x_range = (min(begin for begin, _ in bounds), max(end for _, end in bounds))
-    spans = [Shade(n, *series.spans[n]) for n in ("flat_out", "paced") if n in series.spans]
+    spans = {name: span for name, span in series.spans.items() if name in _TIMED}
     power = series.power
     watts = [Line("power", _array(power.t), _array(power.watts))] if power else []
     return "".join(
@@ -136,7 +137,7 @@ def _latencies(series: Series) -> list[Line]:
     return [
         Line(name.replace("_", " "), _array(columns.t), _array(columns.total_ms), points=True)
         for name, columns in series.frames.items()
-        if name in ("flat_out", "paced")
+        if name in _TIMED
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy as np
 from remote_bench.analysis.stats import Floats
 from remote_bench.host.untrusted import escaped
 
-WIDTH = 920
+_WIDTH = 920
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 34
 _MOST_POINTS = 4000
+_NONE: Mapping[str, tuple[float, float]] = {}
 _COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 
 
@@ -28,15 +29,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Shade:
-    """A shaded part of the time axis."""
-
-    label: str
-    begin: float
-    end: float
-
-
-@dataclass(frozen=True)
 class Axes:
     """Maps values to pixels."""
 
@@ -47,7 +39,7 @@ class Axes:
     def px(self, values: Floats) -> Floats:
         """Return the horizontal pixels of times."""
         share = (values - self.x[0]) / (self.x[1] - self.x[0])
-        pixels: Floats = _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+        pixels: Floats = _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
         return pixels
 
     def py(self, values: Floats) -> Floats:
@@ -62,17 +54,17 @@ def time_plot(
     unit: str,
     lines: Sequence[Line],
     x_range: tuple[float, float],
-    shades: Sequence[Shade] = (),
+    shaded: Mapping[str, tuple[float, float]] = _NONE,
     height: int = 200,
 ) -> str:
-    """Return a plot of series over time, s; "" where no series has a value."""
+    """Return a plot of series over time, s, with spans shaded; "" where there is no value."""
     values = np.concatenate([line.y for line in lines]) if lines else np.array([])
     values = values[np.isfinite(values)]
     if not len(values):
         return ""
     axes = Axes(x_range, _padded(float(values.min()), float(values.max())), height)
-    parts = [_shade(axes, shade) for shade in shades]
-    parts += [*_grid(axes, unit, "s")]
+    parts = [_shade(axes, *labelled) for labelled in shaded.items()]
+    parts += _grid(axes, unit)
     for number, line in enumerate(lines):
         color = _COLORS[number % len(_COLORS)]
         parts.append(_points(axes, line, color) if line.points else _path(axes, line, color))
@@ -104,33 +96,33 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _svg(title: str, height: int, parts: Sequence[str], labels: Sequence[str]) -> str:
-    legend, x = [], float(WIDTH - _RIGHT)
+    legend, x = [], float(_WIDTH - _RIGHT)
     for number, label in reversed(list(enumerate(labels if len(labels) > 1 else ()))):
         color = _COLORS[number % len(_COLORS)]
         style = f'style="fill:{color}" text-anchor="end"'
         legend.append(f'<text x="{x:.0f}" y="18" {style}>{escaped(label)}</text>')
         x -= 8 * min(len(label), 24) + 18
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escaped(title)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escaped(title)}">'
         f'<text x="{_LEFT}" y="18" class="title">{escaped(title)}</text>'
         + "".join([*parts, *legend])
         + "</svg>"
     )
 
 
-def _shade(axes: Axes, shade: Shade) -> str:
-    left, right = axes.px(np.array([shade.begin, shade.end]))
+def _shade(axes: Axes, label: str, span: tuple[float, float]) -> str:
+    left, right = axes.px(np.array(span))
     return (
         f'<rect x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" class="span" '
-        f'height="{axes.height - _TOP - _BOTTOM}"><title>{escaped(shade.label)}</title></rect>'
+        f'height="{axes.height - _TOP - _BOTTOM}"><title>{escaped(label)}</title></rect>'
     )
 
 
-def _grid(axes: Axes, unit: str, x_unit: str) -> list[str]:
-    parts = _x_ticks(axes, x_unit)
+def _grid(axes: Axes, unit: str) -> list[str]:
+    parts = _x_ticks(axes, "s")
     for value in _ticks(*axes.y):
         y = axes.py(np.array([value]))[0]
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" class="grid"/>')
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" class="grid"/>')
         text = f"{value:g}"
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     parts.append(f'<text x="6" y="18">{escaped(unit)}</text>')
@@ -139,7 +131,7 @@ def _grid(axes: Axes, unit: str, x_unit: str) -> list[str]:
 
 def _x_ticks(axes: Axes, unit: str) -> list[str]:
     floor = axes.height - _BOTTOM
-    parts = [f'<path d="M{_LEFT} {floor}H{WIDTH - _RIGHT}" class="axis"/>']
+    parts = [f'<path d="M{_LEFT} {floor}H{_WIDTH - _RIGHT}" class="axis"/>']
     for value in _ticks(*axes.x, count=9):
         x = axes.px(np.array([value]))[0]
         text = f"{value:g} {escaped(unit)}"
