@@ -144,25 +144,15 @@ Export = Callable[[Request, Path], ExportedArtifact]
 
 @dataclass(frozen=True)
 class Exporter:
-    """All that is known of one exporter without importing its converter.
+    """All that is known of one exporter without importing its converter."""
 
-    Attributes:
-        name: in a target's file.
-        location: "module:function" of its Export.
-        engine: that its artifacts are made for, by its name in the runtime.
-        precisions: that it makes; (): it tells itself.
-        modules: its converter: import names, all of which must be there.
-        install: the one command that brings them.
-        stand_in: the engine that judges its artifacts where theirs does not run.
-    """
-
-    name: str
-    location: str
-    engine: str = ""
-    precisions: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
-    install: str = "the package that brings it, with all that it needs"
-    stand_in: Engine | None = None
+    name: str  # in a target's file
+    location: str  # "module:function" of its Export
+    engine: str = ""  # that its artifacts are made for, by its name in the runtime
+    precisions: tuple[str, ...] = ()  # that it makes; (): it tells itself
+    modules: tuple[str, ...] = ()  # its converter: import names, all of which must be there
+    install: str = "the package that brings it, with all that it needs"  # the command for them
+    stand_in: Engine | None = None  # judges its artifacts where their own engine does not run
 
     @property
     def is_installed(self) -> bool:
@@ -184,59 +174,35 @@ class Exporter:
         return f"{self.stand_in.title}; {own} on the device"
 
 
-_ONNX = ("onnx", "onnxruntime", "onnxsim")
-
-
 def from_extra(extra: str) -> str:
     """Return the command that installs an extra of ours."""
     return f"pip install 'fastseg-edge[{extra}]'"
 
 
+def _ours(
+    name: str,
+    engine: str,
+    precisions: tuple[str, ...],
+    modules: tuple[str, ...],
+    extra: str,
+    stand_in: Engine | None = None,
+) -> Exporter:
+    location = f"fastseg_exporters.{name}.to_{name}:export"
+    return Exporter(name, location, engine, precisions, modules, from_extra(extra), stand_in)
+
+
+_ORT, _MIL = ENGINES["onnxruntime"], Engine("mil", title="our interpreter in torch")
+_ONNX = ("onnx", "onnxruntime", "onnxsim")
+_LITERT = ("litert_torch", "ai_edge_quantizer", "ai_edge_litert")
+_WEIGHTS = ("fp16", "int8-weights", "palettized")
 EXPORTERS = {
     exporter.name: exporter
     for exporter in (
-        Exporter(
-            "onnx",
-            "fastseg_exporters.onnx.to_onnx:export",
-            "onnxruntime",
-            ("fp32", "int8", "int8-weights"),
-            _ONNX,
-            from_extra("onnx"),
-        ),
-        Exporter(
-            "tensorrt",
-            "fastseg_exporters.tensorrt.to_tensorrt:export",
-            "tensorrt",
-            ("fp32", "fp16", "int8"),
-            _ONNX,
-            from_extra("onnx"),
-            stand_in=ENGINES["onnxruntime"],
-        ),
-        Exporter(
-            "tflite",
-            "fastseg_exporters.tflite.to_tflite:export",
-            "litert",
-            ("fp32", "fp16", "int8"),
-            ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
-            from_extra("tflite"),
-        ),
-        Exporter(
-            "coreml",
-            "fastseg_exporters.coreml.to_coreml:export",
-            "coreml",
-            ("fp16", "int8-weights", "palettized"),
-            ("coremltools",),
-            from_extra("coreml"),
-            stand_in=Engine("mil", title="our interpreter in torch"),
-        ),
-        Exporter(
-            "pytorch",
-            "fastseg_exporters.pytorch.to_pytorch:export",
-            "pytorch",
-            ("fp32",),
-            ("torch", "safetensors"),
-            from_extra("train"),
-        ),
+        _ours("onnx", "onnxruntime", ("fp32", "int8", "int8-weights"), _ONNX, "onnx"),
+        _ours("tensorrt", "tensorrt", ("fp32", "fp16", "int8"), _ONNX, "onnx", _ORT),
+        _ours("tflite", "litert", ("fp32", "fp16", "int8"), _LITERT, "tflite"),
+        _ours("coreml", "coreml", _WEIGHTS, ("coremltools",), "coreml", _MIL),
+        _ours("pytorch", "pytorch", ("fp32",), ("torch", "safetensors"), "train"),
     )
 }
 

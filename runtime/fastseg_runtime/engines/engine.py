@@ -20,49 +20,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine, which runs artifacts.
+    """One engine, which runs artifacts."""
 
-    Attributes:
-        name: in Artifact.requires["backend"] and SessionInfo.backend.
-        location: "module:Class" of its Backend; importing the module imports the engine.
-        title: what people call it.
-        formats: what it opens; () is asked for by its name alone.
-        bare: suffix -> what a file is called that it opens without a bundle, and that the function
-            `describe` beside its Backend reads a manifest of.
-        modules: its library; any one of them is enough, the first that is there is taken.
-        install: the one command that brings it.
-        min_version: the oldest that was run, counted as by the first of the modules.
-        platform: sys.platform, if it runs on one alone.
-        for_devices: False: a workstation's, for development; remote_bench brings none to a board.
-        needs_cuda: runs on NVIDIA GPUs alone.
-        builds: makes an engine of the artifact on the device first, which takes minutes and room.
-        accelerator: runs on a GPU or a neural engine; decides which precision comes first.
-        ranks: on ARM and on x86: the lower, the earlier it is tried. GPUs and neural engines come
-            first, then the CPU's libraries by what they are best at.
-        wheels: distributions that remote_bench brings to a board that has none of the modules; of
-            an engine from outside, that of its backend too.
-        pins: of wheels that remote_bench's own wheels.toml has not, in the same shape: Python
-            ("3.11") -> machine ("aarch64") -> distribution -> (version, SHA-256).
-        precisions: that only come with it.
-    """
-
-    name: str
-    location: str = ""
-    title: str = ""
-    formats: Tuple[str, ...] = ()
+    name: str  # in Artifact.requires["backend"] and SessionInfo.backend
+    location: str = ""  # "module:Class" of its Backend; importing the module imports the engine
+    title: str = ""  # what people call it
+    formats: Tuple[str, ...] = ()  # that it opens; (): it is asked for by its name alone
+    modules: Tuple[str, ...] = ()  # its library: any one, the first that is there is taken
+    install: str = "reinstall the distribution that brings it"  # the one command that brings them
+    min_version: str = ""  # the oldest that was run, counted as by the first of the modules
+    ranks: Tuple[int, int] = (60, 60)  # on ARM and on x86: the lower, the earlier it is tried
+    # Suffix -> what a file is called that it opens without a bundle; `describe` beside its Backend
+    # reads a manifest of one.
     bare: Mapping[str, str] = field(default_factory=dict)
-    modules: Tuple[str, ...] = ()
-    install: str = "reinstall the distribution that brings it"
-    min_version: str = ""
-    platform: Optional[str] = None
-    for_devices: bool = True
-    needs_cuda: bool = False
-    builds: bool = False
-    accelerator: bool = False
-    ranks: Tuple[int, int] = (60, 60)
+    platform: Optional[str] = None  # sys.platform, if it runs on one alone
+    for_devices: bool = True  # False: for development; remote_bench brings none to a board
+    needs_cuda: bool = False  # runs on NVIDIA GPUs alone
+    builds: bool = False  # makes an engine on the device first, which takes minutes and room
+    accelerator: bool = False  # a GPU or a neural engine: decides which precision comes first
+    # What remote_bench brings to a board that has none of the modules; of an engine from outside,
+    # that of its backend too, with the pins that remote_bench's own wheels.toml has not, in the
+    # same shape: Python ("3.11") -> machine ("aarch64") -> distribution -> (version, SHA-256).
     wheels: Tuple[str, ...] = ()
     pins: Mapping[str, Mapping[str, Mapping[str, Tuple[str, str]]]] = field(default_factory=dict)
-    precisions: Tuple[Precision, ...] = ()
+    precisions: Tuple[Precision, ...] = ()  # that only come with it
 
     @property
     def requirement(self) -> Dict[str, str]:
@@ -70,7 +51,8 @@ class Engine:
         return {"backend": self.name, "min_version": self.min_version}
 
 
-# Of those that open one format, the last is what an artifact is made for that does not say.
+# GPUs and neural engines come first, then the CPU's libraries by what they are best at. Of those
+# that open one format, the last here is what an artifact is made for that does not say.
 ENGINES: Dict[str, Engine] = {
     engine.name: engine
     for engine in (

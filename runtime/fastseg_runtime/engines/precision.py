@@ -9,41 +9,28 @@ from typing import Dict, Optional, Tuple
 
 @dataclass(frozen=True)
 class Precision:
-    """What an artifact stores and computes in; the defaults are those of one that nobody knows.
+    """What an artifact stores and computes in; the defaults are those of one that nobody knows."""
 
-    Attributes:
-        name: in a target's ladder and in Artifact.precision.
-        bytes_per_weight: the least that a weight takes in memory, whatever the file holds: a
-            bound must not be too high.
-        rate: the field of a board's Peak that it computes at; "": none is known, and a bound
-            counts memory alone.
-        is_float: computes the same function as PyTorch, and may stand for it.
-        calibrated: takes ranges from images.
-        ranks: on an accelerator, on a CPU that multiplies and adds bytes, on another CPU: the
-            lower, the earlier it is tried. Int8 wins on a CPU only with such instructions; fp16
-            has few kernels there.
-        selftest_agreement: fraction of a self-test's pixels that must agree on a device where the
-            exporter recorded nothing; a broken engine is far below. Integer networks decide
-            differently where two classes are nearly as likely.
-        gate_agreement: the least share of pixels with PyTorch's ids, as the mean over the images,
-            that the exporters' gate lets through; unless is_float, only where no label says what
-            the pixels that differ cost.
-        scene_agreement: the same in each scene of the self-test, the hard ones too; None: no limit.
-    """
-
-    name: str
-    bytes_per_weight: float = 0.0
-    rate: str = ""
-    is_float: bool = False
-    calibrated: bool = False
+    name: str  # in a target's ladder and in Artifact.precision
+    bytes_per_weight: float = 0.0  # the least in memory: a bound must not be too high
+    rate: str = ""  # the field of a board's Peak that it computes at; "": memory alone is counted
+    is_float: bool = False  # computes the same function as PyTorch, and may stand for it
+    calibrated: bool = False  # takes ranges from images
+    # On an accelerator, on a CPU that multiplies and adds bytes, on another: the lower, the earlier
+    # it is tried. Int8 wins on a CPU only with such instructions; fp16 has few kernels there.
     ranks: Tuple[int, int, int] = (40, 40, 40)
+    # Fraction of a self-test's pixels that must agree on a device where the exporter recorded none;
+    # a broken engine is far below. Int8 decides differently where two classes are nearly as likely.
     selftest_agreement: float = 0.8
-    # Two points below the least that a sound int8 of nano, small or base gave on generated scenes,
-    # 0.970 (on CamVid 0.992). With one of three weights doubled they gave 0.69 to 0.93 there in 14
-    # of 18 cases, 0.951 to 0.981 in the others, with red and blue swapped 0.75 to 0.78
+    # The least share of pixels with PyTorch's ids, as the mean over images, that the exporters'
+    # gate lets through; unless is_float, only where no label says what the others cost. Two points
+    # below the least that a sound int8 of nano, small or base gave on generated scenes, 0.970 (on
+    # CamVid 0.992). With one of three weights doubled they gave 0.69 to 0.93 there in 14 of 18
+    # cases, 0.951 to 0.981 in the others, with red and blue swapped 0.75 to 0.78
     # (tools/export_figures/measure_agreement.py).
     gate_agreement: float = 0.95
-    # Int8 gave 0.840 on a mosaic and was sound, and on a plain picture all pixels may change.
+    # The same in each scene of the self-test, the hard ones too; None: no limit. Int8 gave 0.840 on
+    # a mosaic and was sound, and on a plain picture all pixels may change at once.
     scene_agreement: Optional[float] = None
 
 

@@ -17,7 +17,6 @@ from fastseg_runtime.arrays.shared_files import cache_folder, write_file
 from fastseg_runtime.bundle.manifest import SELFTEST_AGREEMENT, SELFTEST_AGREEMENTS, Artifact
 from fastseg_runtime.engines.engine import find_precision
 
-RECORDED = SELFTEST_AGREEMENT  # in Artifact.extra: what the exporter measured
 # Below what was recorded: other kernels round differently. On the scenes of a self-test, nano's
 # cpu-fp32 gave the very same pixels in ONNX Runtime 1.17.3, 1.23.2 and 1.32.0, with and without
 # graph optimizations; cpu-int8 0.004 less where 0.926 was recorded (a dark picture), 0.002 less at
