@@ -138,11 +138,6 @@ class TensorRTRunner:
             self._stream = Stream(cuda)
             self._graph = self._capture()
 
-    @property
-    def uses_cuda_graph(self) -> bool:
-        """Return whether frames in CPU memory are run by one launch of a recording."""
-        return self._graph is not None
-
     def infer(self, image: Any, out: Any = None) -> Any:
         """Run one frame.
 
