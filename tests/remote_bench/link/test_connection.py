@@ -77,6 +77,13 @@ def test_a_request_waits_no_longer_than_it_says_while_somebody_is_told(host_with
         session.close()
 
 
+def test_what_a_keeper_does_not_know_is_refused_and_the_connection_goes_on(tmp_path):
+    with Connection(LocalHost({"TMPDIR": str(tmp_path)}), base=str(tmp_path)) as session:
+        with pytest.raises(DeviceFailure, match=r"expected one of .*, got 'serve'"):
+            session.request("serve")
+        session.request("room", bytes=1)
+
+
 PAGE = Path(__file__).parents[3] / "docs/remote_bench.md"
 
 

@@ -90,7 +90,7 @@ def run_frames(
     seconds: float,
     fps: Optional[float],
     log: FrameLog,
-    least: int = 1,
+    least: int,
 ) -> Dict[str, Any]:
     """Run frames for some seconds, flat out or paced.
 

@@ -18,16 +18,17 @@ from .process import start
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # after each end; then it is given up
 _MOST_LINES = 100000  # nearly three hours at 10 Hz
 _MOST_LINE_BYTES = 8192  # the longest that was captured has 590
+_FIRST_S = 3.0  # it prints five lines a second, once it has started
 _FLOOD = 5  # times the wanted rate
 
 
-def first_line(board: Board, timeout_s: float = 3) -> Optional[str]:
+def first_line(board: Board) -> Optional[str]:
     """Return the first line that tegrastats prints; None where there is none in time."""
     feed = TegrastatsFeed(board, hz=5)
     if feed.failure:
         return None
     feed.start()
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + _FIRST_S
     while not feed.lines and not feed.failure and time.monotonic() < end:
         time.sleep(0.02)
     feed.stop()
