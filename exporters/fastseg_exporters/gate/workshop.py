@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import resize_bilinear
-from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
-from fastseg_runtime.bundle.manifest import Artifact, Manifest
+from fastseg_runtime.arrays.metrics import agreement, confusion_matrix, mean_iou
+from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.bundle.writer import write_bundle
 from fastseg_runtime.engines.engine import engines
 from fastseg_runtime.engines.frame_runner import FrameRunner
@@ -29,7 +29,7 @@ from fastseg_exporters.convert.exporter import Conversion, Recipe, exporters
 from fastseg_exporters.convert.progress import Progressing
 from fastseg_exporters.convert.source import unseen_split
 from fastseg_exporters.gate.graph_check import check_graph
-from fastseg_exporters.gate.record import members, record
+from fastseg_exporters.gate.record import GrowingBundle, members, record
 from fastseg_exporters.gate.reference import VerificationSet, smaller_mask_cost
 from fastseg_exporters.gate.verify import Verification, verify
 
@@ -46,10 +46,9 @@ class Workshop:
 
     Attributes:
         recipe: what all artifacts have in common.
-        manifest: of the bundle that they may join.
+        bundle: that they may join.
         scenes: to verify on.
         few_scenes: to compare candidates on, quickly.
-        selftests: the bundle's self-test: images (H, W, 3) and PyTorch's classes (H, W).
         folder: for what is converted, and a trial bundle.
         timeout_s: for each conversion.
         tell: told what happens, one line at a time.
@@ -57,10 +56,9 @@ class Workshop:
     """
 
     recipe: Recipe
-    manifest: Manifest
+    bundle: GrowingBundle
     scenes: VerificationSet
     few_scenes: VerificationSet
-    selftests: list[tuple[Array, Array]]
     folder: Path
     timeout_s: float
     tell: Callable[[str], None]
@@ -90,7 +88,9 @@ class Workshop:
         """Return how an artifact does on all scenes, and on the self-test."""
         name = f"{conversion.target.name}: verifying {conversion.precision}"
         with self._session(conversion, converted) as session:
-            each = tuple(agreement(session.infer(image), ids) for image, ids in self.selftests)
+            each = tuple(
+                agreement(session.infer(image), ids) for image, ids in self.bundle.selftests
+            )
             found = verify(session, self.scenes, lambda done, of: self.progress(name, done, of))
             return dataclasses.replace(
                 found, selftest_agreement=min(each, default=None), selftest_agreements=each
@@ -114,7 +114,7 @@ class Workshop:
         references = self.scenes.references(self.progress)
         seen = {int(i) for ids_HW in references for i in np.unique(ids_HW)}
         if len(seen) == 1:
-            only = self.manifest.classes[seen.pop()].name
+            only = self.bundle.manifest.classes[seen.pop()].name
             self.tell(f"{target.name}: PyTorch sees {only} alone, so agreement says little")
 
     def mask_cost(self, network: Network) -> float | None:
@@ -142,7 +142,7 @@ class Workshop:
         if converted.artifact.proof:
             entry = f"artifacts/{conversion.target.name}/{converted.artifact.proof}"
             artifact = dataclasses.replace(artifact, entry=entry)
-        trial = dataclasses.replace(self.manifest, artifacts=(artifact,), selftest=())
+        trial = dataclasses.replace(self.bundle.manifest, artifacts=(artifact,), selftest=())
         write_bundle(path, trial, dict(files))
         backend = proving_backend(artifact)
         with RealtimeSegmentation(path, backend, target=artifact.target, selftest=False) as session:
@@ -154,8 +154,7 @@ def open_workshop(
     network: Network,
     runner: FrameRunner,
     recipe: Recipe,
-    manifest: Manifest,
-    selftests: list[tuple[Array, Array]],
+    bundle: GrowingBundle,
     verify_data: str | None,
     verify_images: int,
     timeout_s: float,
@@ -168,8 +167,7 @@ def open_workshop(
         network: what artifacts are made of.
         runner: gives its class maps, which they are held against.
         recipe: gains the norms that must not be folded, and the weights' hash.
-        manifest: of the bundle that artifacts may join.
-        selftests: the bundle's.
+        bundle: that artifacts may join.
         verify_data: a labelled data set; None: generated scenes.
         verify_images: how many.
         timeout_s: for each conversion.
@@ -186,13 +184,13 @@ def open_workshop(
         for count in (verify_images, FEW_SCENES)
     )
     progress("comparing the graph with the network", 0, 0)
-    images = [image_HW3 for image_HW3, _ in selftests] + scenes.first_images(CHECKED_FRAMES)
+    images = [image_HW3 for image_HW3, _ in bundle.selftests] + scenes.first_images(CHECKED_FRAMES)
     sized = (resize_bilinear(image_HW3, info.width, info.height) for image_HW3 in images)
     keep_norms = check_graph(network, [np.ascontiguousarray(x_HW3)[None] for x_HW3 in sized], tell)
     recipe = dataclasses.replace(recipe, keep_norms=keep_norms, network_sha256=network.sha256)
     with tempfile.TemporaryDirectory(prefix="fastseg-") as name:
         folder = Path(name)
-        yield Workshop(recipe, manifest, scenes, few, selftests, folder, timeout_s, tell, progress)
+        yield Workshop(recipe, bundle, scenes, few, folder, timeout_s, tell, progress)
 
 
 def proving_backend(artifact: Artifact) -> str:

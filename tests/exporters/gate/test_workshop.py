@@ -9,10 +9,10 @@ from fastseg_exporters.convert.exporter import Conversion, Recipe
 from fastseg_exporters.convert.progress import silent
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate import workshop
-from fastseg_exporters.gate.record import describe_network
-from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner, selftest_scenes
+from fastseg_exporters.gate.record import GrowingBundle
+from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.workshop import Workshop, proving_backend
-from fastseg_runtime.bundle.manifest import Artifact, OutputSpec
+from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_targets.target import load_target
 
@@ -26,12 +26,9 @@ def test_fp16_for_tensorrt_is_proven_on_the_graph_in_fp16(
     network = source.open()
     runner = pytorch_runner(network)
     scenes = VerificationSet(DATA, 2, runner.infer_new, len(network.info.classes))
-    manifest = describe_network(network, "tiny", OutputSpec(), created="")
-    selftests = selftest_scenes(network, runner)
     recipe, told = Recipe(source), list[str]()
-    place = Workshop(
-        recipe, manifest, scenes, scenes, selftests, tmp_path, 600, told.append, silent
-    )
+    bundle = GrowingBundle(tmp_path / "tiny.fastseg", network, recipe, runner, replace=False)
+    place = Workshop(recipe, bundle, scenes, scenes, tmp_path, 600, told.append, silent)
     fp16 = Conversion(recipe, load_target("jetson-fp16"), "fp16")
     converted = place.convert(fp16)
 
@@ -50,7 +47,7 @@ def test_layers_are_ranked_on_eight_images_at_most_each_alone_in_float(
     asked: list[Conversion] = []
     monkeypatch.setattr(workshop, "convert", lambda conversions, *_: asked.extend(conversions))
     recipe = Recipe(NetworkSource("net"), Calibration(count=images))
-    place: Any = Workshop(recipe, *[None] * 7, progress=silent)
+    place: Any = Workshop(recipe, *[None] * 6, progress=silent)
     place.convert_each(Conversion(recipe, load_target("cpu-int8"), "int8"), ("a", "b"))
     assert [conversion.keep_float for conversion in asked] == [("a",), ("b",)]
     assert {conversion.recipe.calibration.count for conversion in asked} == {taken}
