@@ -179,7 +179,7 @@ def test_engines_are_listed_without_loading_them() -> None:
     assert out.stdout.strip() == "[]", out.stderr
 
 
-def test_a_record_that_does_not_load_is_an_engine_that_does_not_run(
+def test_a_record_that_does_not_load_is_told_by_the_doctor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = tmp_path / "broken-1.0.dist-info"
@@ -188,6 +188,8 @@ def test_a_record_that_does_not_load_is_an_engine_that_does_not_run(
     (info / "entry_points.txt").write_text("[fastseg.backends]\nbroken = no_such_module:ENGINE\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert engines()["broken"].formats == ()
+    (item,) = [i for i in examine_device(None, Wish())["backends"] if i["backend"] == "broken"]
+    assert "does not load: No module named 'no_such_module'" in item["reason"]
 
 
 # What cannot be derived agrees.

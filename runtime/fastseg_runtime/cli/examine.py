@@ -21,7 +21,7 @@ from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.bundle.manifest import MAX_TEXT, Artifact, Manifest
 from fastseg_runtime.bundle.reader import Scene, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
-from fastseg_runtime.engines.engine import engines
+from fastseg_runtime.engines.engine import engines, names_record
 from fastseg_runtime.engines.libraries import Availability, probe
 from fastseg_runtime.engines.model_file import open_model
 from fastseg_runtime.engines.opening import NoBackendError, Wish, candidates, reject_unavailable
@@ -260,7 +260,11 @@ def describe_verification(report: Dict[str, Any]) -> str:
 
 def examine_device(bundle: Optional[Path], wish: Wish) -> Dict[str, Any]:
     """Return everything that --doctor reports, as a table for json.dumps."""
-    libraries = {name: probe(name) for name, engine in engines().items() if engine.formats}
+    libraries = {
+        name: probe(name)
+        for name, engine in engines().items()
+        if engine.formats or names_record(engine.location)  # one that does not load is told
+    }
     cv2 = opencv()
     report: Dict[str, Any] = {
         "python": platform.python_version(),

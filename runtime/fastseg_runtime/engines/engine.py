@@ -174,8 +174,13 @@ def from_outside(group: str, kind: Type[T]) -> Dict[str, T]:
     return {point.name: _record(point.name, point.value, kind) for point in points}
 
 
+def names_record(location: str) -> bool:
+    """Return whether what an entry point names is a record, by its capitals."""
+    return location.rpartition(":")[2].isupper()
+
+
 def _record(name: str, location: str, kind: Any) -> Any:
-    if location.rpartition(":")[2].isupper():
+    if names_record(location):
         with suppress(Exception):  # what it raises is told by whoever loads its location
             record = load(location)
             if isinstance(record, kind):
