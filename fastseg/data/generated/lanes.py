@@ -8,7 +8,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import Array
 from fastseg.data.generated.procedural import ProceduralDataset, open_procedural
-from fastseg.data.generated.street.canvas import Canvas, Class, Color, flat, shade, strip
+from fastseg.data.generated.street.canvas import Canvas, Class
 from fastseg.data.generated.street.scene import (
     draw_backdrop,
     draw_sky,
@@ -16,6 +16,7 @@ from fastseg.data.generated.street.scene import (
     random_camera,
     random_light,
 )
+from fastseg.data.generated.street.shapes import Color, Rng, flat, shade, strip
 from fastseg.data.generated.street.vehicles import draw_vehicle
 
 CLASSES = (ClassInfo("Background", (0, 0, 0)), ClassInfo("LaneLine", (255, 210, 0)))
@@ -30,7 +31,7 @@ def open_lanes(location: str, split: str) -> ProceduralDataset:
     return open_procedural("synthetic-lanes", location, split, CLASSES, draw_lanes)
 
 
-def draw_lanes(rng: np.random.Generator, width: int, height: int) -> tuple[Array, Array]:
+def draw_lanes(rng: Rng, width: int, height: int) -> tuple[Array, Array]:
     """Draw a road of one to four lanes with traffic.
 
     Returns:
@@ -57,7 +58,7 @@ def draw_lanes(rng: np.random.Generator, width: int, height: int) -> tuple[Array
     return photograph(rng, image_HW3, label_HW), (label_HW == _LINE).astype(np.uint8)
 
 
-def _draw_line(canvas: Canvas, rng: np.random.Generator, x: float, dashed: bool) -> None:
+def _draw_line(canvas: Canvas, rng: Rng, x: float, dashed: bool) -> None:
     """Draw one line along the road, whole or in dashes of uneven wear."""
     x_span = (x, x + rng.uniform(0.1, 0.2))
     paint = shade(_PAINT[int(rng.random() < 0.2)], rng.uniform(0.6, 1.1))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.generated.street.canvas import Canvas, Class, Color, across, along, mix, shade
+from fastseg.data.generated.street.canvas import Canvas, Class
+from fastseg.data.generated.street.shapes import Color, Pair, Rng, across, along, mix, shade
 
 WALLS: tuple[Color, ...] = (
     (142, 84, 66),  # red brick
@@ -44,12 +45,12 @@ class Facade:
     height: float
     floor: float
     bay: float
-    window: tuple[float, float]  # width, height
+    window: Pair  # width, height
     pitched: bool
     shop: bool
 
 
-def random_facade(rng: np.random.Generator) -> Facade:
+def random_facade(rng: Rng) -> Facade:
     """Draw a building's looks."""
     wall = WALLS[rng.integers(len(WALLS))]
     floor = rng.uniform(2.6, 3.6)
@@ -67,9 +68,7 @@ def random_facade(rng: np.random.Generator) -> Facade:
     )
 
 
-def draw_building(
-    canvas: Canvas, rng: np.random.Generator, x: float, z: tuple[float, float]
-) -> None:
+def draw_building(canvas: Canvas, rng: Rng, x: float, z: Pair) -> None:
     """Draw a building whose street wall is at x from z[0] to z[1]."""
     facade = random_facade(rng)
     side = 1.0 if x > 0 else -1.0
@@ -87,13 +86,7 @@ def draw_building(
         _draw_shop(canvas, rng, facade, x, z, lit_street)
 
 
-def _draw_roof(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    facade: Facade,
-    x: tuple[float, float],
-    z: tuple[float, float],
-) -> None:
+def _draw_roof(canvas: Canvas, rng: Rng, facade: Facade, x: Pair, z: Pair) -> None:
     low, ridge = facade.height, facade.height + rng.uniform(1.5, 3.5)
     middle = (x[0] + x[1]) / 2
     color = shade(ROOFS[rng.integers(len(ROOFS))], canvas.light.on((0, 1, 0)))
@@ -106,14 +99,7 @@ def _draw_roof(
     canvas.fill(across((middle - 0.5, middle + 0.5), chimney_z, stack), facade.wall, Class.BUILDING)
 
 
-def _draw_relief(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    facade: Facade,
-    x: float,
-    z: tuple[float, float],
-    lit: float,
-) -> None:
+def _draw_relief(canvas: Canvas, rng: Rng, facade: Facade, x: float, z: Pair, lit: float) -> None:
     """Draw what sticks out of the street wall: eaves, courses at the floors, pipes, doors."""
     ledges = [along(x, z, (facade.height - 0.3, facade.height))]
     if rng.random() < 0.5:
@@ -129,35 +115,29 @@ def _draw_relief(
     canvas.fill(np.concatenate(panels), color, Class.BUILDING)
 
 
-def _street_grid(facade: Facade, x: float, z: tuple[float, float]) -> Array:
+def _street_grid(facade: Facade, x: float, z: Pair) -> Array:
     """Return the windows of the street wall, (P, 4, 3)."""
     start_m = np.arange(z[0] + 0.6, z[1] - facade.window[0], facade.bay)
-    start_m = start_m[start_m > 1.5]
-    sill_m = _sills(facade)
-    z0, y0 = (grid.ravel() for grid in np.meshgrid(start_m, sill_m))
-    z1, y1 = z0 + facade.window[0], y0 + facade.window[1]
-    corners = ((y0, z0), (y1, z0), (y1, z1), (y0, z1))
-    return np.stack([np.stack((np.full_like(y, x), y, z_), -1) for y, z_ in corners], axis=1)
+    return np.insert(_windows(facade, start_m[start_m > 1.5])[..., ::-1], 0, x, axis=-1)
 
 
-def _front_grid(facade: Facade, x: tuple[float, float], z: float) -> Array:
+def _front_grid(facade: Facade, x: Pair, z: float) -> Array:
     """Return the windows of the wall that faces the camera, (P, 4, 3)."""
     start_m = np.arange(min(x) + 0.8, max(x) - facade.window[0], facade.bay * 1.3)
-    x0, y0 = (grid.ravel() for grid in np.meshgrid(start_m, _sills(facade)))
-    x1, y1 = x0 + facade.window[0], y0 + facade.window[1]
-    corners = ((x0, y0), (x0, y1), (x1, y1), (x1, y0))
-    return np.stack([np.stack((x_, y, np.full_like(y, z)), -1) for x_, y in corners], axis=1)
+    return np.insert(_windows(facade, start_m), 2, z, axis=-1)
 
 
-def _sills(facade: Facade) -> Array:
+def _windows(facade: Facade, start_m: Array) -> Array:
+    """Return windows on each floor that begin at these places of a wall, (P, 4, 2)."""
     first = 1 if facade.shop else 0
     floors = round(facade.height // facade.floor)
-    return np.arange(first, floors) * facade.floor + 0.25 * facade.floor
+    sill_m = np.arange(first, floors) * facade.floor + 0.25 * facade.floor
+    u0, y0 = (grid.ravel() for grid in np.meshgrid(start_m, sill_m))
+    u1, y1 = u0 + facade.window[0], y0 + facade.window[1]
+    return np.stack([np.stack(c, -1) for c in ((u0, y0), (u0, y1), (u1, y1), (u1, y0))], axis=1)
 
 
-def _draw_windows(
-    canvas: Canvas, rng: np.random.Generator, facade: Facade, windows_P43: Array, lit: float
-) -> None:
+def _draw_windows(canvas: Canvas, rng: Rng, facade: Facade, windows_P43: Array, lit: float) -> None:
     """Draw frames, panes in up to three tones and, where they are big enough, glazing bars."""
     if not len(windows_P43):
         return
@@ -183,14 +163,7 @@ def _grown(polygons_PV3: Array, factor: float) -> Array:
     return np.asarray(center + (polygons_PV3 - center) * factor)
 
 
-def _draw_shop(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    facade: Facade,
-    x: float,
-    z: tuple[float, float],
-    lit: float,
-) -> None:
+def _draw_shop(canvas: Canvas, rng: Rng, facade: Facade, x: float, z: Pair, lit: float) -> None:
     color = shade(SHOPS[rng.integers(len(SHOPS))], lit)
     top = min(facade.floor, facade.height)
     canvas.fill(along(x, z, (0.0, top)), color, Class.BUILDING)

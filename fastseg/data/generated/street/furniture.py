@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.generated.street.canvas import (
-    Canvas,
-    Class,
+from fastseg.data.generated.street.canvas import Canvas, Class
+from fastseg.data.generated.street.shapes import (
     Color,
+    Pair,
+    Rng,
     across,
     along,
     disc,
@@ -28,7 +29,7 @@ BOLLARDS: tuple[Color, ...] = ((40, 42, 44), (216, 176, 40), (210, 208, 200), (1
 PANELS: tuple[Color, ...] = ((112, 86, 62), (96, 92, 84), (70, 84, 66), (140, 128, 108))
 
 
-def draw_lamp_post(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_lamp_post(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw a lamp post with an arm over the road."""
     color, height = METALS[rng.integers(len(METALS))], rng.uniform(5.0, 9.5)
     radius = rng.uniform(0.06, 0.11)
@@ -40,7 +41,7 @@ def draw_lamp_post(canvas: Canvas, rng: np.random.Generator, x: float, z: float)
     canvas.fill(lamp, shade(color, 1.3), Class.POLE)
 
 
-def draw_sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_sign(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw one to three plates on a post."""
     height = rng.uniform(2.2, 3.2)
     _draw_post(canvas, x, z, height, 0.045, METALS[rng.integers(len(METALS))])
@@ -51,7 +52,7 @@ def draw_sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> N
         top -= 2 * size + 0.05
 
 
-def draw_board(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_board(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw a big sign or a notice board on two posts."""
     width, height = rng.uniform(0.6, 1.8), rng.uniform(0.6, 1.6)
     foot = rng.uniform(0.4, 2.2)
@@ -69,7 +70,7 @@ def draw_board(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> 
         canvas.fill(text, _front(canvas, ink), Class.SIGN)
 
 
-def draw_traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_traffic_light(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw a traffic light; the box is a sign, the post a pole."""
     height = rng.uniform(2.9, 3.6)
     _draw_post(canvas, x, z, height, 0.06, (60, 60, 62))
@@ -82,15 +83,13 @@ def draw_traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: fl
         canvas.fill(spot, lamp if index == on else shade(lamp, 0.2), Class.SIGN)
 
 
-def draw_bollard(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_bollard(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw a bollard of about a metre."""
     color = BOLLARDS[rng.integers(len(BOLLARDS))]
     _draw_post(canvas, x, z, rng.uniform(0.8, 1.3), rng.uniform(0.06, 0.16), color)
 
 
-def draw_railing(
-    canvas: Canvas, rng: np.random.Generator, x: float, z: tuple[float, float]
-) -> None:
+def draw_railing(canvas: Canvas, rng: Rng, x: float, z: Pair) -> None:
     """Draw a see-through railing along the kerb; all of it is fence."""
     height, color = rng.uniform(0.9, 1.3), METALS[rng.integers(len(METALS))]
     canvas.mark(along(x, z, (0.0, height)), Class.FENCE)
@@ -102,9 +101,7 @@ def draw_railing(
     canvas.lines(path_N23, color, 0.03, Class.FENCE)
 
 
-def draw_panel_fence(
-    canvas: Canvas, rng: np.random.Generator, x: float, z: tuple[float, float]
-) -> None:
+def draw_panel_fence(canvas: Canvas, rng: Rng, x: float, z: Pair) -> None:
     """Draw a closed fence of boards."""
     height, side = rng.uniform(1.2, 2.1), 1.0 if x > 0 else -1.0
     color = shade(PANELS[rng.integers(len(PANELS))], canvas.light.on((-side, 0, 0)))
@@ -115,7 +112,7 @@ def draw_panel_fence(
         canvas.fill(along(x, gap, (0.0, height)), shade(color, 0.6), Class.FENCE)
 
 
-def draw_wall(canvas: Canvas, rng: np.random.Generator, x: float, z: tuple[float, float]) -> None:
+def draw_wall(canvas: Canvas, rng: Rng, x: float, z: Pair) -> None:
     """Draw a garden wall, which CamVid's 11 classes count as Building."""
     height, side = rng.uniform(0.7, 2.4), 1.0 if x > 0 else -1.0
     color: Color = (138, 96, 78) if rng.random() < 0.6 else (150, 146, 136)
@@ -136,9 +133,7 @@ def _draw_post(
         canvas.fill(bright, shade(color, 1.35), Class.POLE)
 
 
-def _draw_plate(
-    canvas: Canvas, rng: np.random.Generator, center: tuple[float, float], size: float, z: float
-) -> None:
+def _draw_plate(canvas: Canvas, rng: Rng, center: Pair, size: float, z: float) -> None:
     figures: tuple[Array, ...] = (
         disc((0.0, 0.0), 1.0),
         np.array([(-1.0, -0.8), (0.0, 1.0), (1.0, -0.8)]),

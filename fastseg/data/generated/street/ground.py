@@ -9,7 +9,8 @@ import numpy as np
 
 from fastseg.data.dataset import Array
 from fastseg.data.generated.noise import noise_window
-from fastseg.data.generated.street.canvas import Canvas, Class, Color, flat, shade, strip
+from fastseg.data.generated.street.canvas import Canvas, Class
+from fastseg.data.generated.street.shapes import Color, Pair, Rng, flat, shade, strip
 
 KERB_M = 0.12
 _FAR_M = 160.0
@@ -28,8 +29,8 @@ class Street:
         side_road: z of a road that leaves, and to which side (-1, 1), or None.
     """
 
-    road: tuple[float, float]
-    pavement: tuple[float, float]
+    road: Pair
+    pavement: Pair
     verge: tuple[bool, bool]
     side_road: tuple[float, float, int] | None
 
@@ -42,7 +43,7 @@ class Street:
         return self.kerb(side) + side * self.pavement[0 if side < 0 else 1]
 
 
-def random_street(rng: np.random.Generator) -> Street:
+def random_street(rng: Rng) -> Street:
     """Draw a plan: the camera drives in one of the lanes, on the left or on the right."""
     lane, lanes_beside = rng.uniform(2.7, 4.0), int(rng.choice((0, 1, 2), p=(0.15, 0.65, 0.2)))
     near, far = lane * rng.uniform(0.45, 1.2), lane * (0.5 + lanes_beside)
@@ -55,7 +56,7 @@ def random_street(rng: np.random.Generator) -> Street:
     return Street(road, pavement, (rng.random() < 0.3, rng.random() < 0.3), side_road)
 
 
-def draw_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
+def draw_ground(canvas: Canvas, rng: Rng, street: Street) -> None:
     """Draw everything flat, from the camera's feet to the far end."""
     z_N = np.geomspace(1.0, _FAR_M, 20)
     stone = shade((128, 126, 122), rng.uniform(0.7, 1.3))
@@ -81,19 +82,17 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> Non
     _draw_shadows(canvas, rng, street)
 
 
-def _ordered(a: float, b: float) -> tuple[float, float]:
+def _ordered(a: float, b: float) -> Pair:
     return (min(a, b), max(a, b))
 
 
-def _draw_slabs(
-    canvas: Canvas, rng: np.random.Generator, walk: tuple[float, float], stone: Color
-) -> None:
+def _draw_slabs(canvas: Canvas, rng: Rng, walk: Pair, stone: Color) -> None:
     """Draw joints across the pavement."""
     for z in np.arange(2.0, 16.0, rng.uniform(0.7, 1.6)):
         canvas.fill(flat(walk, (z, z + 0.03), KERB_M), shade(stone, 0.86), Class.PAVEMENT)
 
 
-def _draw_wear(canvas: Canvas, rng: np.random.Generator, street: Street, asphalt: Color) -> None:
+def _draw_wear(canvas: Canvas, rng: Rng, street: Street, asphalt: Color) -> None:
     """Draw patches, seams and manholes on the road."""
     for _ in range(int(rng.integers(0, 5))):
         x, z = rng.uniform(*street.road), rng.uniform(2, 40)
@@ -106,7 +105,7 @@ def _draw_wear(canvas: Canvas, rng: np.random.Generator, street: Street, asphalt
         canvas.fill(seam, shade(asphalt, rng.uniform(0.7, 0.9)), Class.ROAD)
 
 
-def _draw_markings(canvas: Canvas, rng: np.random.Generator, street: Street, z_N: Array) -> None:
+def _draw_markings(canvas: Canvas, rng: Rng, street: Street, z_N: Array) -> None:
     """Draw paint on the road; it is road."""
     paint = shade(_PAINT, rng.uniform(0.55, 1.1))
     if rng.random() < 0.75:
@@ -127,7 +126,7 @@ def _draw_markings(canvas: Canvas, rng: np.random.Generator, street: Street, z_N
         canvas.fill(flat((street.road[0], 0.0), (z, z + 0.35)), paint, Class.ROAD)
 
 
-def _draw_zebra(canvas: Canvas, rng: np.random.Generator, street: Street, paint: Color) -> None:
+def _draw_zebra(canvas: Canvas, rng: Rng, street: Street, paint: Color) -> None:
     z = rng.uniform(4, 30)
     stripe = rng.uniform(0.4, 0.65)
     start_m = np.arange(street.road[0] + 0.3, street.road[1] - stripe, 2 * stripe)
@@ -135,7 +134,7 @@ def _draw_zebra(canvas: Canvas, rng: np.random.Generator, street: Street, paint:
     canvas.fill(np.concatenate(stripes), paint, Class.ROAD)
 
 
-def _draw_shadows(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
+def _draw_shadows(canvas: Canvas, rng: Rng, street: Street) -> None:
     """Darken the ground that houses and trees keep from the sun."""
     sun = canvas.light.sun
     strength = float(np.linalg.norm(sun))

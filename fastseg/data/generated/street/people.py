@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.generated.street.canvas import Canvas, Class, Color, disc, flat, outline, shade
+from fastseg.data.generated.street.canvas import Canvas, Class
+from fastseg.data.generated.street.shapes import Color, Point, Rng, disc, flat, outline, shade
 
 CLOTHES: tuple[Color, ...] = (
     (30, 30, 36),
@@ -23,7 +24,7 @@ HAIR: tuple[Color, ...] = ((40, 32, 28), (92, 68, 44), (150, 130, 100))
 _WHEEL_M = 0.34
 
 
-def draw_pedestrian(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_pedestrian(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw a person on foot."""
     tall = rng.uniform(1.5, 1.9) * (0.65 if rng.random() < 0.12 else 1.0)  # some are children
     coat, trousers = _clothes(canvas, rng), _clothes(canvas, rng)
@@ -49,7 +50,7 @@ def draw_pedestrian(canvas: Canvas, rng: np.random.Generator, x: float, z: float
         canvas.fill(outline(bag, x, z), _clothes(canvas, rng), Class.PEDESTRIAN)
 
 
-def draw_bicyclist(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_bicyclist(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw a person on a bicycle, seen from behind, the front or the side."""
     _shadow(canvas, x, z, 0.4)
     if rng.random() < 0.5:
@@ -58,7 +59,7 @@ def draw_bicyclist(canvas: Canvas, rng: np.random.Generator, x: float, z: float)
         _draw_from_end(canvas, rng, x, z)
 
 
-def _draw_from_end(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def _draw_from_end(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     coat, trousers = _clothes(canvas, rng), _clothes(canvas, rng)
     tyre = np.array([(-0.05, 0.0), (-0.05, 0.75), (0.05, 0.75), (0.05, 0.0)])
     canvas.fill(outline(tyre, x, z), (28, 28, 30), Class.BICYCLIST)
@@ -81,7 +82,7 @@ def _draw_from_end(canvas: Canvas, rng: np.random.Generator, x: float, z: float)
     _head(canvas, rng, (x, 1.62, z), 0.12, Class.BICYCLIST)
 
 
-def _draw_from_side(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def _draw_from_side(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     way = 1.0 if rng.random() < 0.5 else -1.0
     coat, trousers = _clothes(canvas, rng), _clothes(canvas, rng)
     frame = CLOTHES[rng.integers(len(CLOTHES))]
@@ -101,13 +102,7 @@ def _draw_from_side(canvas: Canvas, rng: np.random.Generator, x: float, z: float
     _head(canvas, rng, (x + way * 0.24, 1.6, z), 0.12, Class.BICYCLIST)
 
 
-def _head(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    at: tuple[float, float, float],
-    radius_m: float,
-    class_id: Class,
-) -> None:
+def _head(canvas: Canvas, rng: Rng, at: Point, radius_m: float, class_id: Class) -> None:
     x, y, z = at
     face: Array = disc((0.0, y), radius_m, 1.25)
     canvas.fill(outline(face, x, z), SKIN[rng.integers(len(SKIN))], class_id)
@@ -115,7 +110,7 @@ def _head(
     canvas.fill(outline(hair, x, z), HAIR[rng.integers(len(HAIR))], class_id)
 
 
-def _clothes(canvas: Canvas, rng: np.random.Generator) -> Color:
+def _clothes(canvas: Canvas, rng: Rng) -> Color:
     lit = 0.4 + 0.7 * canvas.light.on((0, 0, -1))
     return shade(CLOTHES[rng.integers(len(CLOTHES))], lit * rng.uniform(0.8, 1.2))
 

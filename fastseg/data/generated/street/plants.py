@@ -7,7 +7,8 @@ import numpy as np
 
 from fastseg.data.dataset import Array
 from fastseg.data.generated.noise import noise_window
-from fastseg.data.generated.street.canvas import Canvas, Class, Color, across, shade
+from fastseg.data.generated.street.canvas import Canvas, Class
+from fastseg.data.generated.street.shapes import Color, Pair, Point, Rng, across, shade
 
 LEAVES: tuple[Color, ...] = (
     (62, 80, 40),
@@ -21,7 +22,7 @@ BARK: tuple[Color, ...] = ((58, 50, 44), (78, 70, 62), (44, 40, 38))
 _SMALLEST_TWIG_PX = 3.0
 
 
-def draw_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+def draw_tree(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
     """Draw a tree that stands at x, z: trunk, then a leafy or a bare crown."""
     height = rng.uniform(4.5, 13.0)
     bark = BARK[rng.integers(len(BARK))]
@@ -39,20 +40,13 @@ def draw_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> N
         _draw_leaves(canvas, rng, (x, middle, z), crown_m)
 
 
-def draw_bush(
-    canvas: Canvas, rng: np.random.Generator, x: tuple[float, float], z: float, height: float
-) -> None:
+def draw_bush(canvas: Canvas, rng: Rng, x: Pair, z: float, height: float) -> None:
     """Draw a bush or a piece of hedge from x[0] to x[1]."""
     center = ((x[0] + x[1]) / 2, height * 0.45, z)
     _draw_leaves(canvas, rng, center, (abs(x[1] - x[0]) / 2, height * 0.55))
 
 
-def _draw_leaves(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    center: tuple[float, float, float],
-    radius_m: tuple[float, float],
-) -> None:
+def _draw_leaves(canvas: Canvas, rng: Rng, center: Point, radius_m: Pair) -> None:
     window = _Window(canvas, center, radius_m)
     if window.empty:
         return
@@ -66,13 +60,7 @@ def _draw_leaves(
     window.paint(crown, np.maximum(gain, 0.2), color)
 
 
-def _draw_twigs(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    center: tuple[float, float, float],
-    radius_m: tuple[float, float],
-    bark: Color,
-) -> None:
+def _draw_twigs(canvas: Canvas, rng: Rng, center: Point, radius_m: Pair, bark: Color) -> None:
     window = _Window(canvas, center, radius_m)
     if window.empty:
         return
@@ -83,9 +71,7 @@ def _draw_twigs(
     window.label(inside + 0.3 * noise_window(rng, *window.shape, 8) > 0.2)
 
 
-def _draw_branches(
-    canvas: Canvas, rng: np.random.Generator, foot: tuple[float, float], height: float, bark: Color
-) -> None:
+def _draw_branches(canvas: Canvas, rng: Rng, foot: Pair, height: float, bark: Color) -> None:
     """Draw branches that fork level by level, as lines of falling width."""
     x, z = foot
     start_N2 = np.array([[x, height * 0.3]])
@@ -109,35 +95,29 @@ def _at_depth(points_N2: Array, z: float) -> Array:
 class _Window:
     """The part of the picture around an ellipse, cut off at the picture's edges."""
 
-    def __init__(
-        self, canvas: Canvas, center: tuple[float, float, float], radius_m: tuple[float, float]
-    ) -> None:
+    def __init__(self, canvas: Canvas, center: Point, radius_m: Pair) -> None:
         canvas.flush()
         self.scale = canvas.camera.pixels_per_m(center[2])
-        column, row = canvas.camera.project(np.array(center))
-        self._center = (float(column), float(row))
-        self._radius = (max(radius_m[0] * self.scale, 1.0), max(radius_m[1] * self.scale, 1.0))
+        column, row = canvas.camera.project(np.array(center)).tolist()
+        radius_px = [max(radius * self.scale, 1.0) for radius in radius_m]
         height, width = canvas.label_HW.shape
-        left, right = (round(self._center[0] + s * self._radius[0] * 1.25) for s in (-1, 1))
-        top, bottom = (round(self._center[1] + s * self._radius[1] * 1.25) for s in (-1, 1))
-        self._rows = slice(min(max(top, 0), height), min(max(bottom, 0), height))
-        self._columns = slice(min(max(left, 0), width), min(max(right, 0), width))
-        self._pixels = canvas.pixels_HW4[self._rows, self._columns]
+        left, right = (round(column + s * radius_px[0] * 1.25) for s in (-1, 1))
+        top, bottom = (round(row + s * radius_px[1] * 1.25) for s in (-1, 1))
+        top, bottom = min(max(top, 0), height), min(max(bottom, 0), height)
+        left, right = min(max(left, 0), width), min(max(right, 0), width)
+        self._down_H1 = ((np.arange(top, bottom) - row) / radius_px[1])[:, None]
+        self._across_1W = ((np.arange(left, right) - column) / radius_px[0])[None]
+        self._pixels = canvas.pixels_HW4[top:bottom, left:right]
         self.shape = (self._pixels.shape[0], self._pixels.shape[1])
         self.empty = 0 in self.shape
 
     def roundness(self) -> Array:
         """Return 1 at the ellipse's middle, 0 on its edge, below 0 outside."""
-        columns = (
-            np.arange(self._columns.start, self._columns.stop) - self._center[0]
-        ) / self._radius[0]
-        rows = (np.arange(self._rows.start, self._rows.stop) - self._center[1]) / self._radius[1]
-        return np.asarray(1.0 - rows[:, None] ** 2 - columns[None] ** 2, np.float32)
+        return np.asarray(1.0 - self._down_H1**2 - self._across_1W**2, np.float32)
 
     def upward(self) -> Array:
         """Return 1 at the ellipse's top, -1 at its bottom, as a column."""
-        rows = (np.arange(self._rows.start, self._rows.stop) - self._center[1]) / self._radius[1]
-        return np.asarray(-rows[:, None], np.float32)
+        return np.asarray(-self._down_H1, np.float32)
 
     def paint(self, mask_HW: Array, gain_HW: Array, color: Color) -> None:
         """Colour the pixels of a mask, each with its own brightness, and make them Tree."""

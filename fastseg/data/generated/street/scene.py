@@ -13,21 +13,13 @@ from fastseg.data.generated.noise import add_grain, clouds, noise_window
 from fastseg.data.generated.procedural import ProceduralDataset, open_procedural
 from fastseg.data.generated.street import buildings, furniture, people, plants, vehicles
 from fastseg.data.generated.street.buildings import WALLS
-from fastseg.data.generated.street.canvas import (
-    Camera,
-    Canvas,
-    Class,
-    Color,
-    Light,
-    across,
-    outline,
-    shade,
-)
+from fastseg.data.generated.street.canvas import Camera, Canvas, Class, Light
 from fastseg.data.generated.street.ground import Street, draw_ground, random_street
 from fastseg.data.generated.street.plants import LEAVES
+from fastseg.data.generated.street.shapes import Color, Pair, Rng, across, outline, shade
 
 _FAR_M = 65.0
-Thing = tuple[float, Callable[[], None]]  # depth, how to draw it
+Thing = tuple[float, Callable[..., None], tuple[object, ...]]  # depth, what draws it, where
 _HORIZONS: tuple[Color, ...] = (
     (244, 246, 248),
     (220, 226, 230),
@@ -67,7 +59,7 @@ def open_street(location: str, split: str) -> ProceduralDataset:
     return open_procedural("synthetic", location, split, CLASSES, draw_street)
 
 
-def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Array, Array]:
+def draw_street(rng: Rng, width: int, height: int) -> tuple[Array, Array]:
     """Draw one street scene.
 
     Returns:
@@ -79,17 +71,16 @@ def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[Arra
     draw_sky(canvas, rng)
     draw_backdrop(canvas, rng)
     draw_ground(canvas, rng, street)
-    things = [*_plots(canvas, rng, street), *_traffic(canvas, rng, street)]
-    things += _furniture(canvas, rng, street)
-    things += _people(canvas, rng, street)
-    for _, draw in sorted(things, key=lambda thing: -thing[0]):
-        draw()
+    groups = (_plots, _traffic, _furniture, _people)
+    things = [thing for group in groups for thing in group(rng, street)]
+    for _, draw, where in sorted(things, key=lambda thing: -thing[0]):
+        draw(canvas, rng, *where)
     canvas.flush()
     label_HW = cv2.extractChannel(canvas.pixels_HW4, 3)
     return photograph(rng, cv2.cvtColor(canvas.pixels_HW4, cv2.COLOR_RGBA2RGB), label_HW), label_HW
 
 
-def random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
+def random_camera(rng: Rng, width: int, height: int) -> Camera:
     """Draw where the camera is and how it looks."""
     return Camera(
         focal_px=width * rng.uniform(0.75, 1.25),
@@ -101,7 +92,7 @@ def random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
     )
 
 
-def random_light(rng: np.random.Generator) -> Light:
+def random_light(rng: Rng) -> Light:
     """Draw the weather."""
     direction = np.array((rng.normal(), rng.uniform(0.3, 1.2), rng.normal()))
     strength = max(rng.uniform(-0.4, 1.0), 0.0)  # 0 is overcast
@@ -114,7 +105,7 @@ def random_light(rng: np.random.Generator) -> Light:
     )
 
 
-def _plots(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+def _plots(rng: Rng, street: Street) -> Iterator[Thing]:
     """Yield houses, trees, hedges, fences and walls along both sides."""
     for side in (-1, 1):
         built = rng.choice((0.9, 0.6, 0.2))
@@ -130,51 +121,49 @@ def _plots(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator
             if end > 2.5:
                 if rng.random() < built:
                     x = edge + side * max(rng.normal(0.5, 2.0), 0.0)
-                    yield end, _later(buildings.draw_building, canvas, rng, x, span)
+                    yield end, buildings.draw_building, (x, span)
                 else:
-                    yield from _garden(canvas, rng, edge, side, span)
+                    yield from _garden(rng, edge, side, span)
             z = end
 
 
-def _garden(
-    canvas: Canvas, rng: np.random.Generator, edge: float, side: int, z: tuple[float, float]
-) -> Iterator[Thing]:
+def _garden(rng: Rng, edge: float, side: int, z: Pair) -> Iterator[Thing]:
     """Yield a plot without a house: trees, and a hedge, a fence or a wall at the street."""
     for _ in range(int(rng.integers(1, 3))):
         tree_x, depth = edge + side * rng.uniform(1.0, 14.0), max(rng.uniform(*z), 3.0)
-        yield depth, _later(plants.draw_tree, canvas, rng, tree_x, depth)
+        yield depth, plants.draw_tree, (tree_x, depth)
     kind = rng.choice(("hedge", "panels", "wall", "open"), p=(0.35, 0.2, 0.2, 0.25))
     if kind == "hedge":
         height = rng.uniform(0.8, 2.4)
         for start in np.arange(max(z[0], 2.5), z[1], 1.5 + z[0] / 8):
             x = (edge, edge + side * (2.5 + z[0] / 8))
-            yield start, _later(plants.draw_bush, canvas, rng, x, float(start), height)
+            yield start, plants.draw_bush, (x, float(start), height)
     elif kind == "panels":
-        yield z[0], _later(furniture.draw_panel_fence, canvas, rng, edge, z)
+        yield z[0], furniture.draw_panel_fence, (edge, z)
     elif kind == "wall":
-        yield z[0], _later(furniture.draw_wall, canvas, rng, edge, z)
+        yield z[0], furniture.draw_wall, (edge, z)
 
 
-def _traffic(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+def _traffic(rng: Rng, street: Street) -> Iterator[Thing]:
     """Yield parked, following and oncoming vehicles, and bicyclists on the road."""
     for side in (-1, 1):
         x = street.kerb(side) - side * 1.1
         if rng.random() < 0.45:
             for z in np.arange(rng.uniform(5, 20), 50, rng.uniform(5.5, 14)):
                 turn = float(rng.choice((0.0, np.pi))) + rng.normal(0, 0.03)
-                yield float(z), _later(vehicles.draw_vehicle, canvas, rng, x, float(z), turn)
+                yield float(z), vehicles.draw_vehicle, (x, float(z), turn)
     for _ in range(int(rng.integers(0, 4))):
         z, x = rng.uniform(6, 50), rng.uniform(street.road[0] + 1.2, street.road[1] - 1.2)
         heading = (0.0 if abs(x) < 1.8 else float(np.pi)) + rng.normal(0, 0.06)
         if rng.random() < 0.1:
             heading += np.pi / 2
-        yield z, _later(vehicles.draw_vehicle, canvas, rng, x, z, heading)
+        yield z, vehicles.draw_vehicle, (x, z, heading)
     for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.45, 0.3, 0.15, 0.1)))):
         z, x = rng.uniform(4, 35), rng.uniform(*street.road)
-        yield z, _later(people.draw_bicyclist, canvas, rng, x, z)
+        yield z, people.draw_bicyclist, (x, z)
 
 
-def _furniture(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+def _furniture(rng: Rng, street: Street) -> Iterator[Thing]:
     """Yield what stands on the pavements."""
     kinds = (
         (furniture.draw_lamp_post, 3),
@@ -188,19 +177,19 @@ def _furniture(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iter
             for _ in range(int(rng.integers(0, most + 1))):
                 x = street.kerb(side) + side * rng.uniform(0.3, 1.0)
                 z = rng.uniform(3.5, 50)
-                yield z, _later(draw, canvas, rng, x, z)
+                yield z, draw, (x, z)
         if rng.random() < 0.25:
             start = rng.uniform(2, 25)
             z_span = (start, start + rng.uniform(4, 25))
             x = street.kerb(side) + side * 0.3
-            yield start, _later(furniture.draw_railing, canvas, rng, x, z_span)
+            yield start, furniture.draw_railing, (x, z_span)
         if rng.random() < 0.25:
             for z in np.arange(rng.uniform(4, 12), 45, rng.uniform(8, 18)):
                 x = street.kerb(side) + side * 0.8
-                yield float(z), _later(plants.draw_tree, canvas, rng, x, float(z))
+                yield float(z), plants.draw_tree, (x, float(z))
 
 
-def _people(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterator[Thing]:
+def _people(rng: Rng, street: Street) -> Iterator[Thing]:
     """Yield pedestrians, alone and in groups, a few of them on the road."""
     for _ in range(int(rng.integers(0, 8))):
         side = int(rng.choice((-1, 1)))
@@ -210,7 +199,7 @@ def _people(canvas: Canvas, rng: np.random.Generator, street: Street) -> Iterato
             x = rng.uniform(*street.road)
         z = rng.uniform(4, 40)
         for _ in range(int(rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1)))):
-            yield z, _later(people.draw_pedestrian, canvas, rng, x, z)
+            yield z, people.draw_pedestrian, (x, z)
             x, z = x + rng.uniform(0.4, 0.8), z + rng.uniform(0.0, 0.6)
 
 
@@ -220,11 +209,7 @@ def _in_side_road(street: Street, side: int, start: float, end: float) -> bool:
     return start < street.side_road[1] - 0.01 and end > street.side_road[0]
 
 
-def _later(draw: Callable[..., None], *arguments: object) -> Callable[[], None]:
-    return lambda: draw(*arguments)
-
-
-def photograph(rng: np.random.Generator, image_HW3: Array, label_HW: Array) -> Array:
+def photograph(rng: Rng, image_HW3: Array, label_HW: Array) -> Array:
     """Return the picture as a camera would take it, (H, W, 3) uint8."""
     height, width = label_HW.shape
     gain_HW = _surface(rng, label_HW) * _vignette(rng, height, width)
@@ -237,7 +222,7 @@ def photograph(rng: np.random.Generator, image_HW3: Array, label_HW: Array) -> A
     return add_grain(rng, photo_HW3, rng.uniform(0.5, 6.0))
 
 
-def _surface(rng: np.random.Generator, label_HW: Array) -> Array:
+def _surface(rng: Rng, label_HW: Array) -> Array:
     """Return the brightness of every point around 1: light from behind, grain, blotches."""
     height, width = label_HW.shape
     light_K = np.full(256, rng.uniform(*_BACKLIGHT), np.float32)
@@ -251,14 +236,14 @@ def _surface(rng: np.random.Generator, label_HW: Array) -> Array:
     return np.asarray(cv2.LUT(label_HW, light_K) * (1 + grain_HW + blotch_HW))
 
 
-def _vignette(rng: np.random.Generator, height: int, width: int) -> Array:
+def _vignette(rng: Rng, height: int, width: int) -> Array:
     rows_H1 = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     columns_1W = np.linspace(-1, 1, width, dtype=np.float32)[None]
     dark, slope = rng.uniform(0.0, 0.25), rng.uniform(-0.15, 0.15)
     return np.asarray((1 + slope * rows_H1 - dark / 2 * rows_H1**2) - dark / 2 * columns_1W**2)
 
 
-def _tone_curves(rng: np.random.Generator) -> Array:
+def _tone_curves(rng: Rng) -> Array:
     """Return exposure, contrast, gamma and white balance as (256, 1, 3) uint8."""
     exposure_3 = rng.uniform(0.7, 1.5) * rng.uniform(0.93, 1.07, 3)
     gamma, black = rng.uniform(0.75, 1.35), rng.uniform(0.0, 0.06)
@@ -267,7 +252,7 @@ def _tone_curves(rng: np.random.Generator) -> Array:
     return np.rint(curve_K13 * 255).astype(np.uint8)
 
 
-def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
+def draw_sky(canvas: Canvas, rng: Rng) -> None:
     """Fill the picture down to the horizon with a gradient and clouds."""
     width = canvas.label_HW.shape[1]
     rows = round(canvas.camera.horizon_px * 1.2)  # 1.2: where the camera is tilted
@@ -282,7 +267,7 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.label_HW[:] = Class.SKY
 
 
-def draw_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
+def draw_backdrop(canvas: Canvas, rng: Rng) -> None:
     """Draw a far row of houses and trees along the horizon."""
     wooded = rng.choice((0.1, 0.5, 0.9))
     lit = canvas.light.on((0, 0, -1))
@@ -300,7 +285,7 @@ def draw_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
         left = right
 
 
-def _treetops(rng: np.random.Generator, x: tuple[float, float], top: float) -> Array:
+def _treetops(rng: Rng, x: Pair, top: float) -> Array:
     """Return the ragged outline of a row of far trees, (1, V, 3)."""
     along_m = np.arange(x[0] - 2, x[1] + 2, 0.5)
     up_m = top * (0.8 + 0.12 * noise_window(rng, 1, len(along_m), 4)[0])

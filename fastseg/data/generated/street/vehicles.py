@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 
 from fastseg.data.dataset import Array
-from fastseg.data.generated.street.canvas import Canvas, Class, Color, disc, flat, shade
+from fastseg.data.generated.street.canvas import Canvas, Class
+from fastseg.data.generated.street.shapes import Color, Rng, across, disc, flat, shade
 
 PAINTS: tuple[Color, ...] = (
     (190, 192, 196),
@@ -105,9 +106,7 @@ BODIES = (
 )
 
 
-def draw_vehicle(
-    canvas: Canvas, rng: np.random.Generator, x: float, z: float, heading: float
-) -> None:
+def draw_vehicle(canvas: Canvas, rng: Rng, x: float, z: float, heading: float) -> None:
     """Draw a random vehicle.
 
     Args:
@@ -197,7 +196,7 @@ def _draw_side(canvas: Canvas, body: Body, pose: _Pose, side: float, paint: Colo
         canvas.fill(pose.place(_in_plane(hub, x)), shade((150, 150, 152), lit), Class.CAR)
 
 
-def _draw_ends(canvas: Canvas, rng: np.random.Generator, body: Body, pose: _Pose) -> None:
+def _draw_ends(canvas: Canvas, rng: Rng, body: Body, pose: _Pose) -> None:
     """Draw lights and number plate on the end that the camera sees."""
     front_z = body.profile[-1][0]
     ends: tuple[tuple[float, float, Color, Color], ...] = (
@@ -207,17 +206,14 @@ def _draw_ends(canvas: Canvas, rng: np.random.Generator, body: Body, pose: _Pose
     half, top = body.width / 2, body.profile[1][1]
     low = body.profile[0][1] + 0.12
     for z, direction, lamp, plate in ends:
-        plate_143 = _end_quad((-0.26, 0.26), (low, low + 0.14), z)
+        plate_143 = across((-0.26, 0.26), z, (low, low + 0.14))
         if not pose.sees(plate_143[0, 0], np.array((0.0, 0.0, direction))):
             continue
         lamp_y = (min(top, 0.9) - 0.24, min(top, 0.9) - 0.04)
         for side in (-1, 1):
             lamp_x = (side * half * 0.68, side * half * 0.97)
-            canvas.fill(
-                pose.place(_end_quad(lamp_x, lamp_y, z)),
-                shade(lamp, rng.uniform(0.7, 1.3)),
-                Class.CAR,
-            )
+            color = shade(lamp, rng.uniform(0.7, 1.3))
+            canvas.fill(pose.place(across(lamp_x, z, lamp_y)), color, Class.CAR)
         canvas.fill(pose.place(plate_143), plate, Class.CAR)
 
 
@@ -225,7 +221,3 @@ def _in_plane(corners: Array | tuple[tuple[float, float], ...], x: float) -> Arr
     """Return (z, y) corners as a polygon of a side wall, (1, V, 3)."""
     points = np.asarray(corners, np.float64)
     return np.stack((np.full(len(points), x), points[:, 1], points[:, 0]), axis=-1)[None]
-
-
-def _end_quad(x: tuple[float, float], y: tuple[float, float], z: float) -> Array:
-    return np.array([[(x[0], y[0], z), (x[0], y[1], z), (x[1], y[1], z), (x[1], y[0], z)]])
