@@ -40,7 +40,7 @@ class ConvBNReLU(nn.Sequential):
                 out_channels,
                 kernel_size,
                 stride,
-                padding=kernel_size // 2,
+                kernel_size // 2,
                 groups=groups,
                 bias=False,
             ),
@@ -66,34 +66,24 @@ class DepthwiseSeparableConv(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Widen by 1x1, filter depthwise, narrow linearly (MobileNetV2, arXiv:1801.04381)."""
+    """Widen by 1x1, filter depthwise, narrow linearly (MobileNetV2, arXiv:1801.04381).
 
-    def __init__(self, in_channels: int, stage: Stage, stride: int) -> None:
-        super().__init__()
-        hidden = in_channels * stage.expansion
-        self.expand = ConvBNReLU(in_channels, hidden, kernel_size=1)
-        self.project = DepthwiseSeparableConv(hidden, stage.channels, stage.kernel_size, stride)
-        self.residual = stride == 1 and in_channels == stage.channels
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return (N, stage.channels, H / stride, W / stride)."""
-        y_NCHW: Tensor = self.project(self.expand(x_NCHW))
-        return x_NCHW + y_NCHW if self.residual else y_NCHW
-
-
-class FusedInvertedResidual(nn.Module):
-    """An inverted residual whose expansion is one dense kxk (EfficientNetV2, arXiv:2104.00298).
-
-    More multiply-adds than the depthwise form, less memory traffic: on large maps that is
-    the better bargain on CPUs, GPUs and NPUs alike.
+    A fused one widens by one dense kxk instead (EfficientNetV2, arXiv:2104.00298): more
+    multiply-adds than the depthwise form, less memory traffic. On large maps that is the better
+    bargain on CPUs, GPUs and NPUs alike.
     """
 
     def __init__(self, in_channels: int, stage: Stage, stride: int) -> None:
         super().__init__()
-        hidden = in_channels * stage.expansion
-        self.expand = ConvBNReLU(in_channels, hidden, stage.kernel_size, stride)
-        self.project = ConvBNReLU(hidden, stage.channels, kernel_size=1, relu=False)
-        self.residual = stride == 1 and in_channels == stage.channels
+        hidden, out, size = in_channels * stage.expansion, stage.channels, stage.kernel_size
+        self.project: nn.Sequential
+        if stage.fused:
+            self.expand = ConvBNReLU(in_channels, hidden, size, stride)
+            self.project = ConvBNReLU(hidden, out, kernel_size=1, relu=False)
+        else:
+            self.expand = ConvBNReLU(in_channels, hidden, kernel_size=1)
+            self.project = DepthwiseSeparableConv(hidden, out, size, stride)
+        self.residual = stride == 1 and in_channels == out
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return (N, stage.channels, H / stride, W / stride)."""
@@ -105,9 +95,9 @@ def make_stages(in_channels: int, stages: tuple[Stage, ...]) -> nn.Sequential:
     """Chain the blocks of several stages; only the first block of a stage strides."""
     blocks: list[nn.Module] = []
     for stage in stages:
-        block = FusedInvertedResidual if stage.fused else InvertedResidual
         for index in range(stage.blocks):
-            blocks.append(block(in_channels, stage, stage.stride if index == 0 else 1))
+            stride = stage.stride if index == 0 else 1
+            blocks.append(InvertedResidual(in_channels, stage, stride))
             in_channels = stage.channels
     return nn.Sequential(*blocks)
 
