@@ -5,7 +5,7 @@ distill, optimisation, config); who watches and who helps (progress, distributed
 batches (resident, soft_labels, loader, device_loader); a network and its scores (precision,
 supervision, evaluate, pictures); the loop (run_folder, trainer); a teacher (class_map,
 backend_onnx, teacher, lessons); all of it put together (prune, build_network, build_trainer); the
-command (cli_options, cli). Users import the names below, tools whatever they measure. It imports
+command (cli). Users import the names below, tools whatever they measure. It imports
 fastseg and the runtime.
 """
 

@@ -1,14 +1,13 @@
 """fastseg-train: train, evaluate and check from the command line."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import torch
 import typer
@@ -26,16 +25,22 @@ from rich.console import Console
 
 import fastseg
 from fastseg import open_network
+from fastseg.command_options import (
+    ColorOption,
+    NormalizationOption,
+    OutputNameOption,
+    ThresholdOption,
+)
 from fastseg.data import check_dataset, render_report
 from fastseg.data.class_list import read_classes
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.build_network import choose_start
 from fastseg_training.build_trainer import build_trainer
-from fastseg_training.cli_options import Options
 from fastseg_training.config import TrainConfig, dump_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.evaluate import score_network
+from fastseg_training.losses import LOSSES
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
 from fastseg_training.run_folder import RunError
@@ -43,6 +48,65 @@ from fastseg_training.trainer import TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"
 EXIT_CODES = {INTERRUPTED: "stopped by Ctrl-C (go on with --resume)"}
+
+
+def options_of(record: type[Any]) -> Any:
+    """Return a record of what a user may say of another: its fields with an `Option`, None: unsaid.
+
+    The help ends with the default, unless it says another in brackets.
+    """
+    options = []
+    for name, hint in get_type_hints(record, include_extras=True).items():
+        for option in getattr(hint, "__metadata__", ()):
+            if (default := getattr(record, name)) and not option.help.endswith("]"):
+                option.help += f" [{default}]"
+            options.append((name, Annotated[hint.__origin__ | None, option], None))
+    return dataclasses.make_dataclass("Said", options, frozen=True)
+
+
+@dataclass(frozen=True)
+class Options(options_of(TrainConfig)):  # type: ignore[misc]  # a base that is made
+    """Train a segmentation network on labelled images, offline, into runs/NAME.
+
+    \b
+    fastseg-train --data synthetic --model nano --minutes 2    the shortest way
+    fastseg-train --evaluate runs/synthetic-nano/model.safetensors --data synthetic
+    """
+
+    check: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Look at a data set and stop.")
+    ] = None
+    evaluate: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="Score a network on --data.")
+    ] = None
+    tta: Annotated[bool, typer.Option(help="--evaluate on mirror images and three scales.")] = False
+    confusion: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="--evaluate: draw the confusion matrix.")
+    ] = None
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="--evaluate: its weights.")
+    ] = None
+    normalization: NormalizationOption = None
+    color: ColorOption = None
+    output_name: OutputNameOption = None
+    threshold: ThresholdOption = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML",
+            help="A file of all options; those given go first. In it [loss] formula is a sum of "
+            f"{', '.join(LOSSES)}, such as ce+0.5*dice.",
+        ),
+    ] = None
+    name: Annotated[
+        str | None, typer.Option(help="Folder runs/NAME. [the --config's, else DATA-MODEL]")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace the run.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command(epilog=exit_code_help(EXIT_CODES))(Options)
 

@@ -8,30 +8,23 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomlkit
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.usage import USAGES
+from typer import Option
 
+from fastseg import VARIANTS
+from fastseg.data import describe_kinds
 from fastseg.fastsegnet import LOGITS_STRIDE, STRIDE
 from fastseg.outputs import Reading
 from fastseg_training.augment import Augmentation
 from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
-
-NEED_TEACHER = (
-    "teacher_weights",
-    "teacher_map",
-    "teacher_size",
-    "teacher_normalization",
-    "teacher_licence",
-    "teacher_usage",
-    "unlabelled",
-)
 
 
 class ConfigError(ValueError):
@@ -61,78 +54,115 @@ class UnlabelledFrames:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What to train on what.
+    """What to train on what; the help of fastseg-train is that of the fields with an `Option`.
+
+    "" and 0 stand for what the help has in brackets, or for none.
 
     Attributes:
-        data: a data set, as for fastseg.data.open_dataset.
-        split: "train" or "trainval".
         holdout: pictures whose names start so are not trained on and are validated on instead of
             the validation split: a drive of a data set that has several; "" for none.
-        model: a variant of FastSegNet, a backbone of others, or "package.module:factory".
-        init: a checkpoint to start from, for a backbone a file of ImageNet weights; "imagenet" for
-            those of an installed package, "noise" for none; "" takes a package's if it is there.
-        teacher: a network to imitate: a checkpoint, "package.module:factory" or an ONNX file; ""
-            for none.
-        teacher_weights: a state dict for the teacher's factory.
-        teacher_map: which of its classes make up those of the data: a TOML file or the name of one
-            that ships; "" for a teacher of the data's own classes.
-        teacher_size: "WxH" at which it sees the pictures; "" for its own, else theirs.
-        teacher_normalization: "imagenet", "unit", "centred" or a TOML file; "" for its own.
-        teacher_licence: of its weights and of what it was trained on, for the header; a checkpoint
-            says it itself.
-        teacher_usage: "commercial" or "research": what it may be used for; "" is what its weights
-            say, else research.
-        unlabelled: a folder or video with pictures that the teacher alone labels; "" for none.
-        prune: share of the multiply-adds of `init` to save by removing channels; 0 for none.
-        usage: "commercial" or "research": what data and network of one's own may be used for; ""
-            says nothing. What is inherited from `init`, `teacher` and known data stays.
-        classes: a classes.txt with other names and colours; "" for the data set's own.
-        size: "WxH" that pictures are resized to and the network is meant for; "" for their own.
-        crop: "WxH" of the training crops, multiples of 32.
-        batch: crops per step.
-        epochs: passes over the split.
-        minutes: if above 0, stop by the clock instead.
-        lr: the peak of the learning rate.
         normalization: of a network of one's own: "imagenet", "unit", "centred" or a TOML file;
             "" for what --init was trained with, else "centred".
         color: of a network of one's own: "rgb" or "bgr"; "" for what the normalisation says.
         output_name: of a network of one's own with several outputs, the path of its logits.
         threshold: of a network of one's own with one logit, the probability above which it means
             the second class.
-        seed: of weights, order and augmentation.
-        threads: CPU threads of torch; 0 leaves it the choice.
-        device: "auto", "cpu", "cuda", ...
     """
 
-    data: str = ""
-    split: str = "train"
+    data: Annotated[str, Option(metavar="KIND:PATH", help=describe_kinds())] = ""
+    split: Annotated[
+        str, Option(help="train or trainval; --evaluate: val or test. [train; test]")
+    ] = "train"
     holdout: str = ""
-    model: str = "base"
-    init: str = ""
-    teacher: str = ""
-    teacher_weights: str = ""
-    teacher_map: str = ""
-    teacher_size: str = ""
-    teacher_normalization: str = ""
-    teacher_licence: str = ""
-    teacher_usage: str = ""
-    unlabelled: str = ""
-    prune: float = 0
-    usage: str = ""
-    classes: str = ""
-    size: str = ""
-    crop: str = "288x288"
-    batch: int = 8
-    epochs: float = 300
-    minutes: float = 0
-    lr: float = 3e-3
+    model: Annotated[str, Option(help=f"{', '.join(VARIANTS)} or package.module:factory.")] = "base"
+    init: Annotated[
+        str,
+        Option(
+            metavar="CHECKPOINT",
+            help="Start from these weights, of a backbone too; imagenet or noise. [lite: imagenet "
+            "if installed]",
+        ),
+    ] = ""
+    teacher: Annotated[
+        str,
+        Option(
+            metavar="NETWORK",
+            help="Imitate this network: a checkpoint, package.module:factory or an ONNX file. What "
+            "it thinks of each picture is kept in $FASTSEG_CACHE/soft-labels.",
+        ),
+    ] = ""
+    teacher_weights: Annotated[str, Option(metavar="FILE", help="State dict of its factory.")] = ""
+    teacher_map: Annotated[
+        str,
+        Option(
+            metavar="TOML",
+            help="Which of its classes make up those of the data, e.g. cityscapes-to-camvid. [its "
+            "classes are the data's]",
+        ),
+    ] = ""
+    teacher_size: Annotated[
+        str,
+        Option(
+            metavar="WxH", help="What pictures are enlarged to for it. [its own size, else theirs]"
+        ),
+    ] = ""
+    teacher_normalization: Annotated[
+        str,
+        Option(
+            metavar="NAME|TOML",
+            help="What it was trained with: imagenet, unit, centred or a file. [centred]",
+        ),
+    ] = ""
+    teacher_licence: Annotated[
+        str,
+        Option(
+            metavar="TEXT",
+            help="On what terms it stands, e.g. 'trained on Cityscapes (non-commercial)'; the "
+            "student's header says so. [what a checkpoint says]",
+        ),
+    ] = ""
+    teacher_usage: Annotated[
+        str,
+        Option(
+            metavar="WHAT",
+            help="commercial or research: what it allows. [what its weights say, else research]",
+        ),
+    ] = ""
+    unlabelled: Annotated[
+        str, Option(metavar="FOLDER|VIDEO", help="More pictures, which it alone labels.")
+    ] = ""
+    prune: Annotated[
+        float,
+        Option(metavar="SHARE", help="Save this share of the MACs of --init by removing channels."),
+    ] = 0
+    usage: Annotated[
+        str,
+        Option(
+            metavar="WHAT",
+            help="commercial or research: what your own data allow. Known data, --init and "
+            "--teacher may say less, and then do.",
+        ),
+    ] = ""
+    classes: Annotated[
+        str, Option(metavar="FILE", help="Other names and colours of the classes.")
+    ] = ""
+    size: Annotated[str, Option(metavar="WxH", help="Resize pictures. [their own size]")] = ""
+    crop: Annotated[
+        str, Option(metavar="WxH", help=f"Of training crops, multiples of {STRIDE}.")
+    ] = "288x288"
+    batch: Annotated[int, Option(help="Crops per step.")] = 8
+    epochs: Annotated[
+        float, Option("--epochs", "--finetune-epochs", help="Passes over the data.")
+    ] = 300
+    minutes: Annotated[float, Option(help="Stop by the clock instead.")] = 0
+    lr: Annotated[float, Option(help="Peak learning rate.")] = 3e-3
     normalization: str = ""
     color: str = ""
     output_name: str = ""
     threshold: float = Reading.threshold
-    seed: int = 0
-    threads: int = 0
-    device: str = "auto"
+    seed: Annotated[int, Option(help="Of weights, order, variation. [0]")] = 0
+    threads: Annotated[int, Option(help="CPU threads. [all]")] = 0
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1.")] = "auto"
     loss: LossOptions = field(default_factory=LossOptions)
     augmentation: Augmentation = field(default_factory=Augmentation)
     recipe: Recipe = field(default_factory=Recipe)
@@ -156,8 +186,9 @@ class TrainConfig:
             if min(parse_size(size)) < LOGITS_STRIDE:
                 raise ConfigError(f"{size} is too small; expected {LOGITS_STRIDE} pixels or more")
         Reading(threshold=self.threshold)
-        for name in NEED_TEACHER:
-            if getattr(self, name) and not self.teacher:
+        for name, value in vars(self).items():
+            needs_teacher = name.startswith("teacher_") or name == "unlabelled"
+            if needs_teacher and value and not self.teacher:
                 raise ConfigError(f"--{option_name(name)} is given without --teacher NETWORK")
 
     def command(self) -> str:
