@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes, to_onnx
+from fastseg_exporters.onnx.to_onnx import FloatGraph, take_bytes, to_onnx
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.palette import numbered_classes
 from torch import Tensor, nn
@@ -71,20 +71,10 @@ class ResizeArgMax(nn.Module):
 
     def __init__(self, graph: DeployGraph) -> None:
         super().__init__()
-        self.core, self.class_map = graph.core, _ClassMap(graph)
-
-    def forward(self, image_N3HW: Tensor) -> Tensor:
-        """Return uint8 ids (N, H, W) of normalised images."""
-        ids_NHW: Tensor = self.class_map(self.core(image_N3HW))
-        return ids_NHW
-
-
-class _ClassMap(nn.Module):
-    def __init__(self, graph: DeployGraph) -> None:
-        super().__init__()
         self.ids = graph.class_map
 
     def forward(self, logits_NKhw: Tensor) -> Tensor:
+        """Return uint8 ids (N, H, W)."""
         return self.ids(logits_NKhw)
 
 
@@ -177,10 +167,10 @@ def export(graph: DeployGraph, fast_tail: bool = False) -> onnx.ModelProto:
 
 def export_float(graph: DeployGraph, fast_tail: bool = False) -> onnx.ModelProto:
     """Convert to float32 ONNX that takes the normalised image."""
-    if fast_tail or isinstance(graph.core, PaddedLogits):
-        return float_graph(graph)
-    example = torch.zeros(1, 3, graph.height, graph.width)
-    return to_onnx(ResizeArgMax(graph).eval(), example, graph)
+    module = FloatGraph(graph)
+    if not fast_tail and not isinstance(graph.core, PaddedLogits):
+        module.class_map = ResizeArgMax(graph)
+    return to_onnx(module.eval(), torch.zeros(1, 3, graph.height, graph.width), graph)
 
 
 def street_image(size: tuple[int, int]) -> Array:
@@ -195,11 +185,8 @@ def short_name(spec: str) -> str:
     path = Path(spec)
     if path.stem == "model":
         return path.resolve().parent.name
-    return path.stem if path.suffix in (".onnx", ".safetensors", ".pth", ".pt") else _after(spec)
-
-
-def _after(spec: str) -> str:
-    return spec.rpartition(":")[2].rpartition("/")[2]
+    is_file = path.suffix in (".onnx", ".safetensors", ".pth", ".pt")
+    return path.stem if is_file else spec.rpartition(":")[2].rpartition("/")[2]
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 import typer
 from fastseg_runtime.arrays.command import UsageError, exit_code_help, run_command
 from fastseg_runtime.arrays.shared_files import write_file
-from fastseg_runtime.arrays.text_table import TextTable
 from rich.console import Console
 
 import fastseg
-from compare_models.report import Sheet, html_page, pictures_of, sheets_of
+from compare_models.report import html_page, pictures_of, tables_of
 from compare_models.run import ComparisonPlan, Results, carry_out
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -39,8 +38,8 @@ def show(results: Results, as_json: bool) -> None:
         print(results.to_json())
         return
     console = Console()
-    for sheet in sheets_of(results):
-        console.print(table_of(sheet), soft_wrap=True)
+    for table in tables_of(results):
+        console.print(table, soft_wrap=True)
 
 
 def write_report(results: Results, ours: set[str], folder: Path) -> None:
@@ -54,12 +53,6 @@ def write_report(results: Results, ours: set[str], folder: Path) -> None:
     for name, content in files.items():
         write_file(folder / name, content)
     print(f"wrote {folder / 'report.html'}", file=sys.stderr)
-
-
-def table_of(sheet: Sheet) -> TextTable:
-    """Return a sheet for the terminal."""
-    figures = range(1, len(sheet.columns))
-    return TextTable(sheet.columns, sheet.rows, sheet.title, sheet.note, figures)
 
 
 def main() -> None:

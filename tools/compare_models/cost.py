@@ -9,8 +9,8 @@ Roofline: Williams, Waterman, Patterson, CACM 52(4), 2009.
 from __future__ import annotations
 
 import math
+import timeit
 from dataclasses import dataclass
-from time import perf_counter
 
 import onnx
 import torch
@@ -134,9 +134,4 @@ def _copy_gb_s(repeats: int) -> float:
 
 
 def _fastest_s(call: Call, repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 1):
-        start = perf_counter()
-        call()
-        times.append(perf_counter() - start)
-    return min(times)
+    return min(timeit.repeat(call, number=1, repeat=repeats + 1))

@@ -4,174 +4,152 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
-from itertools import groupby
+from typing import Any
 
+from fastseg_runtime.arrays.text_table import TextTable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from compare_models.cost import Peaks
 from compare_models.run import Results
-from compare_models.scale import Point, growth
+from compare_models.scale import Point, curves_of, growth
 from compare_models.speed import GraphSpeed
-from compare_models.timing import Ratio
+from compare_models.training_speed import TrainingSpeed
+
+# Heading -> the cell of a row below it.
+Columns = Mapping[str, Callable[[Any], str]]
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """One table; the first column holds names, the others figures."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]] = ()
-    note: str = ""
-
-
-def sheets_of(results: Results) -> list[Sheet]:
-    """Return a table for everything that was measured."""
-    return [
-        *([_speed_sheet(results), _cost_sheet(results)] if results.rows else []),
-        *([_roofline_sheet(results)] if results.peaks else []),
-        *([_torch_sheet(results)] if results.torch_rows else []),
-        *([_accuracy_sheet(results)] if results.accuracy else []),
-        *([_scale_sheet("Resolution", results.sizes)] if results.sizes else []),
-        *([_scale_sheet("Batch, plain class map", results.batches)] if results.batches else []),
-        *([_training_sheet(results)] if results.training else []),
-        *([_export_sheet(results)] if results.exports else []),
-    ]
+def tables_of(results: Results) -> Iterator[TextTable]:
+    """Yield a table for everything that was measured; the first column holds names."""
+    if results.rows:
+        yield _speed_table(results)
+        yield _cost_table(results)
+    if results.peaks:
+        yield _roofline_table(results, results.peaks)
+    if results.torch_rows:
+        yield _torch_table(results)
+    if results.accuracy:
+        yield _accuracy_table(results)
+    if results.sizes:
+        yield _scale_table("Resolution", results.sizes)
+    if results.batches:
+        yield _scale_table("Batch, plain class map", results.batches)
+    if results.training:
+        yield _training_table(results.training)
+    if results.exports:
+        yield _export_table(results)
 
 
-def spread(ratio: Ratio) -> str:
-    """Return a ratio with its interval, "2.10 (2.05 to 2.14)"."""
-    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+def _table(title: str, columns: Columns, rows: Iterable[Any], note: str = "") -> TextTable:
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    return TextTable(list(columns), cells, title, note, range(1, len(columns)))
 
 
-def _speed_sheet(results: Results) -> Sheet:
-    reference = results.rows[0].name
+def _speed_table(results: Results) -> TextTable:
     title = (
         f"{results.width}x{results.height}, {results.classes} classes, class map out, "
         f"ONNX Runtime, {results.threads} threads"
     )
-    columns = ("network", f"times as fast as {reference} (95 %)", "fastest rounds", "over own fp32")
+    columns: Columns = {
+        "network": lambda row: row.label,
+        f"times as fast as {results.rows[0].name} (95 %)": lambda row: str(row.speedup),
+        "fastest rounds": lambda row: f"{row.speedup.fastest:.2f}",
+        "over own fp32": lambda row: str(row.over_fp32 or ""),
+        "ms here": lambda row: f"{row.latency_ms:.1f}",
+        "tail": lambda row: f"{row.tail_share:.1%}",
+        "convolutions": lambda row: f"{row.convolution_share:.1%}",
+    }
     note = (
         "Ratios are medians over rounds A B C A B C ... with a bootstrap interval; times are of "
         "this machine at this hour. Tail: what runs after the last convolution."
     )
-    rows = [_speed_row(row) for row in results.rows]
-    return Sheet(title, (*columns, "ms here", "tail", "convolutions"), rows, note)
+    return _table(title, columns, results.rows, note)
 
 
-def _speed_row(row: GraphSpeed) -> tuple[str, ...]:
-    return (
-        row.label,
-        spread(row.speedup),
-        f"{row.speedup.fastest:.2f}",
-        "" if row.over_fp32 is None else spread(row.over_fp32),
-        f"{row.latency_ms:.1f}",
-        f"{row.tail_share:.1%}",
-        f"{row.convolution_share:.1%}",
-    )
-
-
-def _cost_sheet(results: Results) -> Sheet:
-    columns = ("network", "parameters M", "GMACs", "activations MB", "file MB", "peak memory MB")
+def _cost_table(results: Results) -> TextTable:
+    columns: Columns = {
+        "network": lambda row: row.label,
+        "parameters M": lambda row: f"{row.cost.parameters / 1e6:.2f}",
+        "GMACs": lambda row: f"{row.cost.macs / 1e9:.2f}",
+        "activations MB": lambda row: f"{row.cost.activation_bytes / 1e6:.0f}",
+        "file MB": lambda row: f"{row.file_mb:.1f}",
+        "peak memory MB": lambda row: f"{row.memory_mb:.0f}",
+    }
     note = "Peak memory: growth of a process that opens and runs the graph, MB of 2^20 bytes."
-    rows = [
-        (
-            row.label,
-            f"{row.cost.parameters / 1e6:.2f}",
-            f"{row.cost.macs / 1e9:.2f}",
-            f"{row.cost.activation_bytes / 1e6:.0f}",
-            f"{row.file_mb:.1f}",
-            f"{row.memory_mb:.0f}",
-        )
-        for row in results.rows
-    ]
-    return Sheet("Size and memory", columns, rows, note)
+    return _table("Size and memory", columns, results.rows, note)
 
 
-def _roofline_sheet(results: Results) -> Sheet:
-    assert results.peaks is not None
-    peaks = results.peaks
+def _roofline_table(results: Results, peaks: Peaks) -> TextTable:
     title = (
         f"Roofline: {peaks.gflops:.0f} GFLOP/s of sgemm, {peaks.bandwidth_gb_s:.1f} GB/s of copy, "
         f"{results.threads} threads"
     )
-    columns = ("network", "fastest ms", "ms of arithmetic at peak", "share of the peak")
-    traffic = "ms to move activations once"
-    rows = [
-        (
-            row.label,
-            f"{row.fastest_ms:.1f}",
-            f"{peaks.arithmetic_ms(row.cost):.1f}",
-            f"{row.peak_share:.0%}",
-            f"{peaks.traffic_ms(row.cost):.1f}",
-        )
-        for row in results.rows
-        if row.peak_share is not None
-    ]
-    return Sheet(title, (*columns, traffic), rows, "int8 may exceed the float32 peak.")
+    columns: Columns = {
+        "network": lambda row: row.label,
+        "fastest ms": lambda row: f"{row.fastest_ms:.1f}",
+        "ms of arithmetic at peak": lambda row: f"{peaks.arithmetic_ms(row.cost):.1f}",
+        "share of the peak": lambda row: f"{row.peak_share:.0%}",
+        "ms to move activations once": lambda row: f"{peaks.traffic_ms(row.cost):.1f}",
+    }
+    return _table(title, columns, results.rows, "int8 may exceed the float32 peak.")
 
 
-def _torch_sheet(results: Results) -> Sheet:
-    rows = [(r.label, spread(r.speedup), f"{r.latency_ms:.2f}") for r in results.torch_rows]
-    columns = ("network", "times as fast as the first (95 %)", "ms here")
-    return Sheet(f"torch on {results.torch_device}", columns, rows)
+def _torch_table(results: Results) -> TextTable:
+    columns: Columns = {
+        "network": lambda row: row.label,
+        "times as fast as the first (95 %)": lambda row: str(row.speedup),
+        "ms here": lambda row: f"{row.latency_ms:.2f}",
+    }
+    return _table(f"torch on {results.torch_device}", columns, results.torch_rows)
 
 
-def _accuracy_sheet(results: Results) -> Sheet:
+def _accuracy_table(results: Results) -> TextTable:
     speedups = {row.name: row.speedup for row in results.rows if row.precision == "fp32"}
     first = results.accuracy[0]
-    rows = [
-        (a.name, f"{100 * a.miou:.1f}", spread(speedups[a.name]), str(a.steps))
-        for a in results.accuracy
-    ]
-    columns = ("network", "mIoU %", "times as fast", "steps")
+    columns: Columns = {
+        "network": lambda score: score.name,
+        "mIoU %": lambda score: f"{100 * score.miou:.1f}",
+        "times as fast": lambda score: str(speedups[score.name]),
+        "steps": lambda score: str(score.steps),
+    }
     title = f"Equal training, {first.images} images of {first.split}"
-    return Sheet(title, columns, rows, "One seed each: a point is noise.")
+    return _table(title, columns, results.accuracy, "One seed each: a point is noise.")
 
 
-def _scale_sheet(title: str, points: Sequence[Point]) -> Sheet:
-    rows = []
-    for (name, threads), group in groupby(
-        sorted(points, key=lambda p: (p.name, p.threads, p.megapixels)),
-        key=lambda p: (p.name, p.threads),
-    ):
-        series = list(group)
-        rows.append(
-            (
-                f"{name}, {threads} threads",
-                ", ".join(f"{p.latency_ms:.1f}" for p in series),
-                ", ".join(f"{p.memory_mb:.0f}" for p in series),
-                f"{growth(series):.2f}",
-            )
-        )
+def _scale_table(title: str, points: Sequence[Point]) -> TextTable:
+    columns: Columns = {
+        "network": lambda curve: curve[0],
+        "ms": lambda curve: ", ".join(f"{point.latency_ms:.1f}" for point in curve[1]),
+        "peak MB": lambda curve: ", ".join(f"{point.memory_mb:.0f}" for point in curve[1]),
+        "exponent": lambda curve: f"{growth(curve[1]):.2f}",
+    }
     shapes = dict.fromkeys((p.batch, p.width, p.height) for p in points)
     steps = ", ".join(f"{n} x {width}x{height}" for n, width, height in shapes)
     note = f"From left to right: {steps}. Exponent: 1 is linear in pixels."
-    return Sheet(title, ("network", "ms", "peak MB", "exponent"), rows, note)
+    return _table(title, columns, curves_of(points).items(), note)
 
 
-def _training_sheet(results: Results) -> Sheet:
-    assert results.training is not None
-    speed = results.training
+def _training_table(speed: TrainingSpeed) -> TextTable:
     rows = [
-        ("fastseg_training", f"{speed.images_per_s:.1f}", spread(speed.speedup)),
+        ("fastseg_training", f"{speed.images_per_s:.1f}", str(speed.speedup)),
         ("DataLoader and OpenCV, float32", f"{speed.plain_images_per_s:.1f}", ""),
     ]
     note = f"Share of our time in which no batch was ready: {speed.waiting_share:.1%}."
-    return Sheet("Training", ("loop", "images/s", "times as fast"), rows, note)
+    return TextTable(("loop", "images/s", "times as fast"), rows, "Training", note, (1, 2))
 
 
-def _export_sheet(results: Results) -> Sheet:
-    rows = [
-        (f"{e.network}, {e.target}", e.precision, f"{e.seconds:.1f}", f"{e.memory_mb:.0f}")
-        for e in results.exports
-    ]
-    columns = ("network, target", "precision", "s", "peak MB")
+def _export_table(results: Results) -> TextTable:
+    columns: Columns = {
+        "network, target": lambda cost: f"{cost.network}, {cost.target}",
+        "precision": lambda cost: cost.precision,
+        "s": lambda cost: f"{cost.seconds:.1f}",
+        "peak MB": lambda cost: f"{cost.memory_mb:.0f}",
+    }
     failed = "; ".join(f"{e.target}: {e.error}" for e in results.exports if e.error)
-    return Sheet("Exports, each in a process of its own", columns, rows, failed)
+    return _table("Exports, each in a process of its own", columns, results.exports, failed)
 
 
 STYLE = """
@@ -195,7 +173,7 @@ def html_page(results: Results, pictures: Mapping[str, bytes]) -> str:
         "<h1>Networks side by side</h1>",
         f'<p class="note">{escape(facts)}<br><code>{escape(results.command)}</code></p>',
         *(_picture(name, png) for name, png in pictures.items()),
-        *(_table(sheet) for sheet in sheets_of(results)),
+        *map(_html, tables_of(results)),
     ]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -209,14 +187,14 @@ def _picture(name: str, png: bytes) -> str:
     return f'<img alt="{escape(name)}" src="data:image/png;base64,{data}">'
 
 
-def _table(sheet: Sheet) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in sheet.columns)
+def _html(table: TextTable) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in table.headings)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in sheet.rows
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
     )
     return (
-        f'<h2>{escape(sheet.title)}</h2><div class="wide"><table><tr>{head}</tr>{rows}</table>'
-        f'</div><p class="note">{escape(sheet.note)}</p>'
+        f'<h2>{escape(table.title)}</h2><div class="wide"><table><tr>{head}</tr>{rows}</table>'
+        f'</div><p class="note">{escape(table.note)}</p>'
     )
 
 
@@ -274,14 +252,12 @@ def scale(points: Sequence[Point], x_label: str) -> bytes:
     """Draw time and memory against pixels, with a line of slope 1 to compare with."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     time_axes, memory_axes = figure.subplots(1, 2)
-    ordered = sorted(points, key=lambda p: (p.name, p.threads, p.megapixels))
-    for (name, threads), group in groupby(ordered, key=lambda p: (p.name, p.threads)):
-        series = list(group)
-        pixels = [p.megapixels for p in series]
-        style = {"marker": ".", "label": f"{name}, {threads} threads"}
-        time_axes.plot(pixels, [p.latency_ms for p in series], **style)
-        memory_axes.plot(pixels, [p.memory_mb for p in series], **style)
-    first, last = ordered[0], ordered[-1]
+    curves = curves_of(points)
+    for label, curve in curves.items():
+        pixels = [point.megapixels for point in curve]
+        time_axes.plot(pixels, [point.latency_ms for point in curve], marker=".", label=label)
+        memory_axes.plot(pixels, [point.memory_mb for point in curve], marker=".")
+    first, *_, last = (point for curve in curves.values() for point in curve)
     ends = [first.megapixels, last.megapixels]
     linear_ms = [last.latency_ms * x / last.megapixels for x in ends]
     time_axes.plot(ends, linear_ms, color=OTHERS, linestyle=":", label="linear")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import platform
 import sys
@@ -11,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 from fastseg_runtime.arrays.image import parse_size
+from fastseg_runtime.bundle.manifest import without_nan
 
 from compare_models.accuracy import Accuracy, train_and_score, trainable
 from compare_models.candidate import Candidate, OwnNetworks, open_candidates
@@ -83,7 +83,7 @@ class Results:
 
     def to_json(self) -> str:
         """Return one JSON document; what could not be had is null."""
-        return json.dumps(_without_nan(dataclasses.asdict(self)), indent=1)
+        return json.dumps(without_nan(dataclasses.asdict(self)), indent=1)
 
 
 @dataclass(frozen=True)
@@ -208,39 +208,24 @@ def _measure_accuracy(
             results.accuracy.append(score)
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")
 
 
 def describe_machine() -> dict[str, str]:
     """Return processor, cores, instructions that matter, GPU and versions."""
+    cpu = _cpuinfo()
+    flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
     facts = {
-        "processor": _processor(),
+        "processor": cpu.get("model name") or platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "int8 dot products": "yes" if {"avx512_vnni", "avx_vnni", "asimddp"} & _flags() else "no",
+        "int8 dot products": "yes" if {"avx512_vnni", "avx_vnni", "asimddp"} & flags else "no",
         "system": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
     }
     if torch.cuda.is_available():
         facts["GPU"] = torch.cuda.get_device_name()
     return facts | {package: version(package) for package in PACKAGES}
-
-
-def _processor() -> str:
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
-
-
-def _flags() -> set[str]:
-    table = _cpuinfo()
-    return set((table.get("flags") or table.get("Features") or "").split())
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import torch
 from fastseg_exporters.onnx.to_onnx import FLOAT_IMAGE, to_onnx
 
 from compare_models.candidate import OwnNetworks, open_candidates, open_graph
 from compare_models.memory import peak_memory_mb
-from compare_models.timing import call_of, pinned, time_rounds
-from fastseg import DeployGraph
+from compare_models.timing import Graph, time_graphs
 from fastseg.progress import show_progress
 
 SIZES = ((256, 128), (512, 256), (1024, 512), (2048, 1024))  # (width, height), pixels
@@ -53,13 +51,9 @@ def sweep_sizes(
     for width, height in show_progress(sizes, "sweeping sizes", len(sizes)):
         candidates = open_candidates(specs, (width, height), classes, own=own)
         for count in threads:
-            calls = {c.name: call_of(c.model, c.feed, count) for c in candidates}
-            with pinned():
-                times_ms = time_rounds(calls, rounds)
-            for c in candidates:
-                latency_ms = float(np.median(times_ms[c.name]))
-                memory_mb = peak_memory_mb(c.model, c.feed, count)
-                points.append(Point(c.name, width, height, 1, count, latency_ms, memory_mb))
+            graphs = {c.name: (c.model, c.feed) for c in candidates}
+            for name, cost in _costs(graphs, count, rounds).items():
+                points.append(Point(name, width, height, 1, count, *cost))
     return points
 
 
@@ -75,28 +69,38 @@ def sweep_batches(
     width, height = BATCH_SIZE
     graph = open_graph(spec, BATCH_SIZE, classes, own)
     rng = np.random.default_rng(0)
-    feeds = {
-        n: {FLOAT_IMAGE: rng.integers(0, 256, (n, height, width, 3), np.uint8)} for n in batches
+    graphs: dict[str, Graph] = {}
+    for n in batches:
+        image_NHW3 = rng.integers(0, 256, (n, height, width, 3), np.uint8)
+        model = to_onnx(graph, torch.zeros(image_NHW3.shape, dtype=torch.uint8), graph)
+        graphs[str(n)] = (model, {FLOAT_IMAGE: image_NHW3})
+    return [
+        Point(spec, width, height, int(n), count, *cost)
+        for count in show_progress(threads, "sweeping batches", len(threads))
+        for n, cost in _costs(graphs, count, rounds).items()
+    ]
+
+
+def _costs(
+    graphs: Mapping[str, Graph], threads: int, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Return the milliseconds and the peak memory, MB, of graphs that are timed in turn."""
+    times_ms = time_graphs(graphs, threads, rounds)
+    return {
+        name: (float(np.median(times_ms[name])), peak_memory_mb(*graph, threads))
+        for name, graph in graphs.items()
     }
-    models = {n: _export_batch(graph, n) for n in batches}
-    points = []
-    for count in show_progress(threads, "sweeping batches", len(threads)):
-        calls = {str(n): call_of(models[n], feeds[n], count) for n in batches}
-        with pinned():
-            times_ms = time_rounds(calls, rounds)
-        for n in batches:
-            memory_mb = peak_memory_mb(models[n], feeds[n], count)
-            latency_ms = float(np.median(times_ms[str(n)]))
-            points.append(Point(spec, width, height, n, count, latency_ms, memory_mb))
-    return points
+
+
+def curves_of(points: Iterable[Point]) -> dict[str, list[Point]]:
+    """Return the points of each network and number of threads, small ones first, by a label."""
+    curves: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda p: (p.name, p.threads, p.megapixels)):
+        curves.setdefault(f"{point.name}, {point.threads} threads", []).append(point)
+    return curves
 
 
 def growth(points: Sequence[Point]) -> float:
     """Return the exponent of time in pixels, 1 for linear, of one network's points."""
     pixels = np.log([point.megapixels for point in points])
     return float(np.polyfit(pixels, np.log([point.latency_ms for point in points]), 1)[0])
-
-
-def _export_batch(graph: DeployGraph, batch: int) -> onnx.ModelProto:
-    example = torch.zeros(batch, graph.height, graph.width, 3, dtype=torch.uint8)
-    return to_onnx(graph, example, graph)

@@ -22,7 +22,7 @@ from fastseg_runtime.arrays.metrics import Array
 from compare_models.candidate import Candidate, export_float
 from compare_models.cost import Cost, Peaks, cost_of
 from compare_models.memory import peak_memory_mb
-from compare_models.timing import Ratio, call_of, open_session, pinned, ratio_to, time_rounds
+from compare_models.timing import Graph, Ratio, open_session, pinned, ratio_to, time_graphs
 from fastseg import DeployGraph
 from fastseg.progress import show_progress
 
@@ -81,45 +81,39 @@ def compare(
         int8: measure the int8 form of every torch module too.
         peaks: of this machine, for the share of the peak.
     """
-    models = {(candidate.name, "fp32"): candidate.model for candidate in candidates}
+    graphs: dict[tuple[str, str], Graph] = {(c.name, "fp32"): (c.model, c.feed) for c in candidates}
     if int8:
         torch_modules = [c for c in candidates if c.graph is not None]
         for candidate in show_progress(torch_modules, "quantizing", len(torch_modules)):
             assert candidate.graph is not None
-            models[candidate.name, "int8"] = export_int8(candidate.graph)
-    feeds = {candidate.name: candidate.feed for candidate in candidates}
-    calls = {" ".join(key): call_of(model, feeds[key[0]], threads) for key, model in models.items()}
-    with pinned():
-        times_ms = time_rounds(calls, rounds)
-    calls.clear()  # their sessions hold memory
+            graphs[candidate.name, "int8"] = (export_int8(candidate.graph), candidate.feed)
+    by_label = {" ".join(key): graph for key, graph in graphs.items()}
+    times_ms = time_graphs(by_label, threads, rounds)
     reference_ms = times_ms[f"{candidates[0].name} fp32"]
     rows = []
-    for (name, precision), model in show_progress(models.items(), "profiling", len(models)):
-        profile = node_times(model, feeds[name], threads)
+    for (name, precision), graph in show_progress(graphs.items(), "profiling", len(graphs)):
+        profile = node_times(*graph, threads)
         mine_ms = times_ms[f"{name} {precision}"]
-        cost = cost_of(models[name, "fp32"])
+        cost = cost_of(graphs[name, "fp32"][0])
         float_ms = times_ms[f"{name} fp32"]
+        fastest_ms = float(mine_ms.min())
         rows.append(
             GraphSpeed(
                 name,
                 precision,
                 cost,
-                model.ByteSize() / 1e6,
+                graph[0].ByteSize() / 1e6,
                 float(np.median(mine_ms)),
-                float(mine_ms.min()),
+                fastest_ms,
                 ratio_to(reference_ms, mine_ms),
                 ratio_to(float_ms, mine_ms) if precision == "int8" else None,
-                peak_memory_mb(model, feeds[name], threads),
+                peak_memory_mb(*graph, threads),
                 profile.tail_share,
                 profile.convolution_share,
-                _peak_share(peaks, cost, float(mine_ms.min())),
+                None if peaks is None else peaks.arithmetic_ms(cost) / fastest_ms,
             )
         )
     return rows
-
-
-def _peak_share(peaks: Peaks | None, cost: Cost, latency_ms: float) -> float | None:
-    return None if peaks is None else peaks.arithmetic_ms(cost) / latency_ms
 
 
 IMAGES = 8  # speed does not depend on the ranges
@@ -137,29 +131,15 @@ CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "NhwcFusedConv", "ConvIntege
 
 @dataclass(frozen=True)
 class NodeTimes:
-    """Median times of the nodes of an optimised graph, in the order in which they run.
+    """Shares of the median times of an optimised graph's nodes.
 
     Attributes:
-        nodes: (name, operator, microseconds).
+        convolution_share: in convolutions.
+        tail_share: after the last convolution: upsampling, argmax, their reordering.
     """
 
-    nodes: tuple[tuple[str, str, float], ...]
-
-    @property
-    def total_us(self) -> float:
-        """Time in all nodes."""
-        return sum((time_us for _, _, time_us in self.nodes), 0.0)
-
-    @property
-    def convolution_share(self) -> float:
-        """Share of the time that convolutions take."""
-        return sum(t for _, op, t in self.nodes if op in CONVOLUTIONS) / self.total_us
-
-    @property
-    def tail_share(self) -> float:
-        """Share of the time after the last convolution: upsampling, argmax, their reordering."""
-        last = max((i for i, node in enumerate(self.nodes) if node[1] in CONVOLUTIONS), default=-1)
-        return sum(time_us for _, _, time_us in self.nodes[last + 1 :]) / self.total_us
+    convolution_share: float
+    tail_share: float
 
 
 def node_times(
@@ -177,4 +157,8 @@ def node_times(
         if event.get("cat") == "Node" and event["name"].endswith(SUFFIX):
             key = (event["name"].removesuffix(SUFFIX), event["args"]["op_name"])
             times_us.setdefault(key, []).append(event["dur"])
-    return NodeTimes(tuple((*key, float(np.median(times[1:]))) for key, times in times_us.items()))
+    medians_us = np.array([np.median(times[1:]) for times in times_us.values()])
+    convolves = np.array([operator in CONVOLUTIONS for _, operator in times_us])
+    after = np.cumsum(convolves) == convolves.sum()  # in the order in which they run
+    shares = medians_us / medians_us.sum()
+    return NodeTimes(float(shares[convolves].sum()), float(shares[after & ~convolves].sum()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -121,12 +122,14 @@ def measure_training(
         dataset = open_dataset(data or write_scenes(Path(folder)), "train")
         classes = len(dataset.classes)
         resident = make_resident(ResizedDataset(dataset, None), "reading the training split")
-        plain = plain_trainer(FastSegNet(classes, variant), dataset, batch, crop, workers)
+        crops = PlainDataset(dataset, crop, Augmentation())
+        decoded = DataLoader(crops, batch, shuffle=True, num_workers=workers, drop_last=True)
+        plain = PlainTrainer(FastSegNet(classes, variant), decoded)
         loader = BatchLoader(BatchPlan(resident, batch, crop, Augmentation(), 0))
         turns = InTurn(loader, plain, steps)
         ours = FastSegNet(classes, variant)
         SegmentationTrainer(ours, turns, None, classes, num_epochs=rounds + 1).train()
-    ours_s, plain_s = torch.tensor(turns.ours_s).numpy(), torch.tensor(turns.plain_s).numpy()
+    ours_s, plain_s = np.array(turns.ours_s), np.array(turns.plain_s)
     pairs = min(len(ours_s), len(plain_s))
     return summarise(plain_s[:pairs], ours_s[:pairs], turns.waiting_s, batch * steps)
 
@@ -134,20 +137,11 @@ def measure_training(
 def summarise(plain_s: Floats, ours_s: Floats, waiting_s: float, images: int) -> TrainingSpeed:
     """Return the result of turns of some images each."""
     return TrainingSpeed(
-        float(torch.tensor(images / ours_s).median()),
-        float(torch.tensor(images / plain_s).median()),
+        float(np.median(images / ours_s)),
+        float(np.median(images / plain_s)),
         ratio_to(plain_s, ours_s),
         waiting_s / float(ours_s.sum()),
     )
-
-
-def plain_trainer(
-    model: FastSegNet, samples: Samples, batch: int, crop: tuple[int, int], workers: int
-) -> PlainTrainer:
-    """Return the plain loop around a network."""
-    dataset = PlainDataset(samples, crop, Augmentation())
-    loader = DataLoader(dataset, batch, shuffle=True, num_workers=workers, drop_last=True)
-    return PlainTrainer(model, endless(loader))
 
 
 def write_scenes(folder: Path) -> str:
@@ -223,8 +217,9 @@ class PlainDataset(Dataset[tuple[Tensor, Tensor]]):
 class PlainTrainer:
     """The loop around a network; run() takes a number of steps."""
 
-    def __init__(self, model: nn.Module, batches: Iterator[Any]) -> None:
-        self.model, self.batches = model.train(), batches
+    def __init__(self, model: nn.Module, loader: DataLoader[Any]) -> None:
+        self.model = model.train()
+        self.batches = chain.from_iterable(repeat(loader))
         self.optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 
     def run(self, steps: int) -> None:
@@ -239,9 +234,3 @@ class PlainTrainer:
                 loss = loss + AUXILIARY_WEIGHT * auxiliary
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
             self.optimizer.step()
-
-
-def endless(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Go through a loader again and again."""
-    while True:
-        yield from loader

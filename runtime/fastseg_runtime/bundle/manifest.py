@@ -129,7 +129,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as an indented JSON document with a stable key order."""
-        table = _without_nan(dataclasses.asdict(self))
+        table = without_nan(dataclasses.asdict(self))
         return json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -325,12 +325,12 @@ def _short_integer(text: str) -> int:
     return int(text)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Return a table with null for numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
