@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from demo_report import SceneRow, Strip, write_report
+from demo_report import HEADINGS, write_report
 from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.text_table import TextTable
 from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.frames.draw import overlay
@@ -52,44 +53,34 @@ def export(folder: Path) -> list[dict[str, Any]]:
     return artifacts
 
 
-def run_artifact(bundle: Path, artifact: dict[str, Any]) -> SceneRow:
-    """Time an artifact in the device's runtime."""
+def run_artifact(bundle: Path, artifact: dict[str, Any]) -> list[str]:
+    """Time an artifact in the device's runtime; return its row below HEADINGS."""
     with RealtimeSegmentation(bundle, target=artifact["target"]) as session:
         times = session.benchmark(BENCHMARK_FRAMES, warmup=5)
-    return SceneRow(
-        target=artifact["target"],
-        precision=artifact["precision"],
-        megabytes=artifact["bytes"] / 1e6,
-        miou=artifact["miou"],
-        miou_drop=artifact["miou_drop"],
-        agreement=artifact["agreement"],
-        latency_ms=times["p50_ms"],
-        fps=times["fps"],
-    )
+    return [
+        artifact["target"],
+        artifact["precision"],
+        f"{artifact['bytes'] / 1e6:.2f}",
+        f"{100 * artifact['miou']:.1f} %",
+        f"{100 * artifact['miou_drop']:+.2f}",
+        f"{100 * artifact['agreement']:.2f} %",
+        f"{times['p50_ms']:.1f}",
+        f"{times['fps']:.0f}",
+    ]
 
 
-def draw_scenes(bundle: Path) -> list[Strip]:
-    """Run unseen scenes: image, truth and prediction side by side."""
+def draw_scenes(bundle: Path) -> dict[str, list[Array]]:
+    """Run unseen scenes: image, truth and prediction side by side, by the scene's name."""
     dataset = open_dataset(DATA, "test")
     colors_K3 = palette(dataset.classes)
-    strips = []
+    strips = {}
     with RealtimeSegmentation(bundle) as session:
         for index in range(SCENES):
             sample = dataset[index]
-            image_HW3, classes_HW = sample.image_HW3, session.infer(sample.image_HW3)
-            pictures = [
-                overlay(image_HW3, ids, colors_K3, 0.6) for ids in (sample.label_HW, classes_HW)
-            ]
-            strips.append(Strip(sample.name, [image_HW3, *pictures]))
+            maps = (sample.label_HW, session.infer(sample.image_HW3))
+            drawn = [overlay(sample.image_HW3, ids_HW, colors_K3, 0.6) for ids_HW in maps]
+            strips[sample.name] = [sample.image_HW3, *drawn]
     return strips
-
-
-def show(rows: list[SceneRow]) -> None:
-    """Print the table of the report."""
-    title = "the demo's artifacts, in the runtime on this machine"
-    figures = range(1, len(SceneRow.HEADINGS))
-    table = TextTable(SceneRow.HEADINGS, [row.cells() for row in rows], title, right=figures)
-    Console().print(table, soft_wrap=True)
 
 
 def main() -> None:
@@ -106,7 +97,9 @@ def main() -> None:
     curves = folder / "runs/demo/curves.png"
     classes = open_dataset(DATA, "test").classes
     write_report(folder / "report.html", rows, draw_scenes(bundle), curves, classes)
-    show(rows)
+    title = "the demo's artifacts, in the runtime on this machine"
+    table = TextTable(HEADINGS, rows, title, right=range(1, len(HEADINGS)))
+    Console().print(table, soft_wrap=True)
     print(f"Open {folder / 'report.html'} in a browser; the bundle is {bundle}")
 
 

@@ -17,12 +17,11 @@ from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.gate.reference import reference_logits
 from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
-from fastseg_runtime.arrays.image import resize_bilinear
-from fastseg_runtime.arrays.metrics import Array, agreement
+from fastseg_runtime.arrays.metrics import agreement
 from onnx import numpy_helper
+from scoring import pictures
 
 from fastseg import Network, open_network
-from fastseg.data import open_dataset
 
 SHIPPED = ["nano-camvid", "small-camvid", "base-camvid"]
 PICTURES, CALIBRATED = 8, 32
@@ -54,20 +53,13 @@ FAULTS: dict[str, Callable[[onnx.ModelProto], None]] = {
 }
 
 
-def pictures(data: str, network: Network) -> list[Array]:
-    """Return pictures (1, H, W, 3) of the network's size, spread over the validation split."""
-    dataset, size = open_dataset(data, "val"), (network.info.width, network.info.height)
-    picked = [dataset[n * len(dataset) // PICTURES].image_HW3 for n in range(PICTURES)]
-    return [np.ascontiguousarray(resize_bilinear(image, *size))[None] for image in picked]
-
-
 def measure(network: Network, data: str, ranges: str | None) -> Iterator[tuple[str, list[float]]]:
     """Yield what the pictures are of, and the mean agreement with PyTorch for each fault."""
     graph = network.graph()
     images = Calibration(ranges, CALIBRATED).images(graph.width, graph.height)
     sound = quantize(float_graph(graph), images, graph.mean, graph.std)
     for spec in (data, "synthetic"):
-        seen = pictures(spec, network)
+        seen = pictures(spec, "val", PICTURES, (graph.width, graph.height))
         expected = [reference_logits(network, x).argmax(1)[0].numpy() for x in seen]
         found = []
         for fault, spoil in FAULTS.items():

@@ -12,13 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fastseg_exporters.convert.exporter import Recipe
-from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_exporters.export import Plan, export_bundle
-from fastseg_targets.target import select_targets
-from rich.console import Console
-
-log = Console(stderr=True, highlight=False)
+from scoring import export
 
 
 def main() -> None:
@@ -29,30 +23,24 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=["all"])
     parser.add_argument("--images", type=int, default=20, help="to verify on")
     given = parser.parse_args()
-    targets = tuple(select_targets(given.targets))
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        plan = Plan(
-            Recipe(NetworkSource(given.network), Calibration(given.data)),
-            targets,
-            Path(folder) / "all.fastseg",
-            given.data,
-            given.images,
-        )
-        outcome = export_bundle(plan, lambda line: log.print(line, markup=False, soft_wrap=True))
+        bundle = Path(folder) / "all.fastseg"
+        outcome = export(given.network, given.targets, bundle, given.data, given.images)
     seconds = time.monotonic() - start
+    made = [(artifact, artifact.extra["export"]) for artifact in outcome.manifest.artifacts]
     print("| target | made | seconds | of these converting | converter's peak, MB |")
     print("|---|---|--:|--:|--:|")
-    for artifact in outcome.manifest.artifacts:
-        took = artifact.extra["export"]
+    for artifact, took in made:
         print(
             f"| {artifact.target} | {artifact.precision} | {took['seconds']} "
             f"| {took['conversion_seconds']} | {took['peak_memory_mb']} |"
         )
     own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    largest = max(a.extra["export"]["peak_memory_mb"] for a in outcome.manifest.artifacts)
-    print(f"\n{len(targets)} targets, {given.images} images: {seconds:.0f} s, ", end="")
-    print(f"at most {own_mb:.0f} + {largest} MB; failed: {outcome.failed or 'none'}")
+    largest_mb = max(took["peak_memory_mb"] for _, took in made)
+    count = len(made) + len(outcome.failed)
+    print(f"\n{count} targets, {given.images} images: {seconds:.0f} s, ", end="")
+    print(f"at most {own_mb:.0f} + {largest_mb} MB; failed: {outcome.failed or 'none'}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ further apart than rounding at the artifact's precision. A network that is refus
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -70,12 +69,10 @@ def ids_of(source: NetworkSource, image_HW3: Array, rounding: float) -> tuple[Ar
 
 def measure(source: NetworkSource, targets: list[str], images: list[Array]) -> list[list[str]]:
     """Export, run every artifact, and return rows of the table."""
-    assert source.size is not None
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "own.fastseg"
-        plan = Plan(
-            Recipe(source, Calibration(None, 8)), tuple(select_targets(targets)), out, None, 4
-        )
+        recipe = Recipe(source, Calibration(None, 8))
+        plan = Plan(recipe, tuple(select_targets(targets)), out, None, 4)
         try:
             outcome = export_bundle(plan)
         except (CheckpointError, ValueError) as error:
@@ -83,9 +80,8 @@ def measure(source: NetworkSource, targets: list[str], images: list[Array]) -> l
         rows = [[source.spec, name, "refused", why] for name, why in outcome.failed.items()]
         for artifact in outcome.manifest.artifacts:
             rounding = ROUNDING.get(artifact.precision, 0.0)
-            with RealtimeSegmentation(
-                out, proving_backend(artifact), target=artifact.target
-            ) as session:
+            backend = proving_backend(artifact)
+            with RealtimeSegmentation(out, backend, target=artifact.target) as session:
                 same, seen = [], set()
                 for image_HW3 in images:
                     ids_HW, clear_HW = ids_of(source, image_HW3, rounding)
@@ -109,17 +105,15 @@ def main() -> None:
     parser.add_argument("--output-name", default="")
     parser.add_argument("--threshold", type=float, default=0.5)
     given = parser.parse_args()
-    width, height = parse_size(given.size)
+    size = parse_size(given.size)
     own = parse_normalization(given.normalization, given.color)
     classes = read_classes(given.classes)[0]
     print("| network | target | made | ids as the module's own |\n|---|---|---|---|", flush=True)
     for spec in given.networks:
-        size = (width, height)
         source = NetworkSource(spec, classes, None, size, own, given.output_name, given.threshold)
         for row in measure(source, given.target or ["cpu-fp32"], frames(*size)):
             lines = " ".join(row[-1].split())
             print(f"| {' | '.join(row[:-1])} | {lines[:240]} |", flush=True)
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ the table is the step from the camera's bytes to the network's own numbers.
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,12 +17,11 @@ from fastseg_exporters.convert.child import Converted
 from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate.record import describe_network, members, now, record
-from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
-from fastseg_exporters.gate.verify import Verification, verify
-from fastseg_runtime import RealtimeSegmentation
+from fastseg_exporters.gate.verify import Verification
 from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_runtime.bundle.writer import write_bundle
 from fastseg_targets.target import load_target
+from scoring import ALL_IMAGES, open_scenes, score, show_scores
 from torch import nn
 
 from fastseg import Network, open_network
@@ -46,51 +46,39 @@ def rewritten(own: Normalization) -> Network:
     offset_K = weight_KC33.sum((2, 3)) @ ((mean_3 - info.mean) / info.std)
     taking.bias = nn.Parameter(offset_K.float() + (0 if first.bias is None else first.bias.data))
     network.model.set_submodule(name, taking)
-    own_info = {**vars(info), "normalization": own}
-    return Network(network.model, type(info)(**own_info), name, network.sha256)
+    return replace(network, info=replace(info, normalization=own), name=name)
 
 
 def measure(network: Network, target_name: str, data: str, images: int) -> Verification:
     """Convert, and run what came of it on test pictures."""
     target = load_target(target_name)
-    classes = len(network.info.classes)
-    scenes = VerificationSet(data, images, pytorch_runner(network).infer_new, classes, "test")
+    scenes = open_scenes(network, data, images)
     with tempfile.TemporaryDirectory() as folder:
         out, bundle = Path(folder) / "0", Path(folder) / "own.fastseg"
         out.mkdir()
-        conversion = Conversion(
-            Recipe(NetworkSource(network.name), Calibration(data)), target, "int8"
-        )
+        recipe = Recipe(NetworkSource(network.name), Calibration(data))
+        conversion = Conversion(recipe, target, "int8")
         made = load_exporter(target.exporter)(Request(network, conversion), out)
         converted = Converted(made, out, 0, 0)
         files = members(target, converted)
         manifest = describe_network(network, "own", OutputSpec(), now())
         artifact = record(conversion, converted, files)
-        manifest = type(manifest)(**{**vars(manifest), "artifacts": (artifact,)})
-        write_bundle(bundle, manifest, dict(files))
-        with RealtimeSegmentation(bundle, target=target_name, selftest=False) as session:
-            return verify(session, scenes)
+        write_bundle(bundle, replace(manifest, artifacts=(artifact,)), dict(files))
+        return score(bundle, target_name, scenes, selftest=False)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", help="camvid:PATH")
-    parser.add_argument("--images", type=int, default=10**9, help="of the test split; default: all")
+    parser.add_argument("--images", type=int, default=ALL_IMAGES, help="of the test split [all]")
     arguments = parser.parse_args()
     print("| trained with | target | PyTorch | mIoU | drop (95 %) | agreement |")
     print("|---|---|--:|--:|--:|--:|", flush=True)
     for name, own in OWN.items():
         for target in TARGETS:
             found = measure(rewritten(own), target, arguments.data, arguments.images)
-            numbers = (found.reference_miou, found.miou, found.miou_drop)
-            low, high = found.miou_drop_ci95 or (0, 0)
-            reference, miou, drop = (100 * (number or 0) for number in numbers)
-            print(
-                f"| {name} | {target} | {reference:.2f} | {miou:.2f} | {drop:+.2f} "
-                f"({100 * low:+.2f} to {100 * high:+.2f}) | {100 * found.agreement:.2f} |",
-                flush=True,
-            )
+            print(f"| {' | '.join((name, target, *show_scores(found)))} |", flush=True)
 
 
 if __name__ == "__main__":

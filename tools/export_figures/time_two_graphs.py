@@ -14,25 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from compare_models.timing import Floats, open_session, ratio_to
-from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import Array
 from onnxruntime import InferenceSession
-
-from fastseg.data import open_dataset
+from scoring import pictures
 
 ROUNDS, STREETS = 40, 4
-
-
-def pictures(data: str, width: int, height: int) -> dict[str, list[Array]]:
-    """Return frames, uint8 (1, H, W, 3), by kind."""
-    test = open_dataset(data, "test")
-    streets = [test[index * len(test) // STREETS].image_HW3 for index in range(STREETS)]
-    noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
-    return {
-        "streets": [resize_bilinear(image_HW3, width, height)[None] for image_HW3 in streets],
-        "noise": [noise],
-        "grey": [np.full_like(noise, 200)],
-    }
 
 
 def row(kind: str, images: list[Array], sessions: list[InferenceSession]) -> str:
@@ -69,7 +55,13 @@ def main() -> None:
     _, height, width, _ = sessions[0].get_inputs()[0].shape
     print(f"| {width}x{height} | before ms | after ms | after / before (95 %) | of the fastest |")
     print("|---|--:|--:|--:|--:|")
-    for kind, images in pictures(arguments.data, width, height).items():
+    noise_1HW3 = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+    kinds = {
+        "streets": pictures(arguments.data, "test", STREETS, (width, height)),
+        "noise": [noise_1HW3],
+        "grey": [np.full_like(noise_1HW3, 200)],
+    }
+    for kind, images in kinds.items():
         print(row(kind, images, sessions), flush=True)
 
 
