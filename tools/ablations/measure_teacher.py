@@ -33,12 +33,6 @@ def ids_of(code_hwK: Array, size: tuple[int, int]) -> Array:
     return p_1KHW.argmax(1)[0].numpy()
 
 
-def stored_bytes(code_hwK: Array, folder: Path) -> int:
-    """Return the size of a soft label's file."""
-    write_label(folder / "label.npz", code_hwK)
-    return (folder / "label.npz").stat().st_size
-
-
 def measure(config: TrainConfig, split: str, every: int) -> None:
     """Print a line for each grid."""
     dataset = open_dataset(config.data, split)
@@ -49,6 +43,7 @@ def measure(config: TrainConfig, split: str, every: int) -> None:
     confusion = {stride: np.zeros((num_classes, num_classes), np.int64) for stride in STRIDES}
     stored = dict.fromkeys(STRIDES, 0)
     with TemporaryDirectory() as folder:
+        file = Path(folder) / "label.npz"
         for index in show_progress(indices, "labelling", len(indices)):
             sample = dataset[index]
             height, width = sample.label_HW.shape
@@ -60,7 +55,8 @@ def measure(config: TrainConfig, split: str, every: int) -> None:
                 code_hwK = encode(p_1Khw[0].permute(1, 2, 0).numpy())
                 ids_HW = ids_of(code_hwK, (width, height))
                 confusion[stride] += confusion_matrix(ids_HW, sample.label_HW, num_classes)
-                stored[stride] += stored_bytes(code_hwK, Path(folder))
+                write_label(file, code_hwK)
+                stored[stride] += file.stat().st_size
     print(f"{len(indices)} images of {config.data.partition(':')[0]} {split}")
     for stride in STRIDES:
         iou_K = iou_per_class(confusion[stride])
