@@ -10,7 +10,6 @@ from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
 
-
 HEADINGS = ("target", "precision", "MB", "mIoU", "drop", "agreement", "ms", "FPS")
 KINDS = ("image", "truth", "prediction")
 TEMPLATE = Path(__file__).with_name("report_template.html")
