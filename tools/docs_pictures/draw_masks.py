@@ -6,23 +6,22 @@ python tools/docs_pictures/draw_masks.py [FOLDER]      default: docs/images
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fastseg_runtime import masks
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.frames.draw import overlay
 from PIL import Image
 
 from fastseg.data import open_dataset
 
-Array = np.ndarray[Any, np.dtype[Any]]
 FOLDER = Path(__file__).parents[2] / "docs/images"
 SIZE = "960x480"  # of the scenes; the pictures are a third of it
 COLORS = 128  # of a picture, to keep the files small
 METHOD = Image.Quantize.MAXCOVERAGE  # keeps the colours of small things, such as lane lines
 ROAD, CAR, MARK = 3, 8, (255, 210, 0)
-SHOWN = np.array([[0, 220, 90]], np.uint8)  # the colour of a mask
+SHOWN = (0, 220, 90)  # the colour of a mask
 
 
 def main(folder: Path = FOLDER) -> None:
@@ -32,9 +31,8 @@ def main(folder: Path = FOLDER) -> None:
         scene = open_dataset(f"{spec}:{SIZE}", "val")[index]
         picture_HW3 = draw(scene.image_HW3, scene.label_HW)
         small = Image.fromarray(picture_HW3).reduce(3)
-        small.quantize(COLORS, METHOD, dither=Image.Dither.NONE).save(
-            folder / f"{name}.png", optimize=True
-        )
+        small = small.quantize(COLORS, METHOD, dither=Image.Dither.NONE)
+        small.save(folder / f"{name}.png", optimize=True)
 
 
 def draw_shares(frame_HW3: Array, classes_HW: Array) -> Array:
@@ -100,12 +98,10 @@ def _draw_ground(frame_HW3: Array, ground: masks.Ground | None) -> Array:
     return picture_HW3
 
 
-def _tint(frame_HW3: Array, mask_HW: Array, color: tuple[int, int, int] | None = None) -> Array:
+def _tint(frame_HW3: Array, mask_HW: Array, color: tuple[int, int, int] = SHOWN) -> Array:
     """Return the frame with a colour over a mask."""
-    colors_K3 = SHOWN if color is None else np.array([color], np.uint8)
     ids_HW = np.where(mask_HW, 0, 255).astype(np.uint8)
-    picture_HW3: Array = overlay(frame_HW3, ids_HW, colors_K3, alpha=0.6)
-    return picture_HW3
+    return overlay(frame_HW3, ids_HW, np.array([color], np.uint8), alpha=0.6)
 
 
 Draw = Callable[[Array, Array], Array]

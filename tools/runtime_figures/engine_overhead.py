@@ -7,12 +7,14 @@ machine falls on both.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation, open_bundle
 from fastseg_runtime.arrays.image import BilinearResizer
+from long_run import frame_and_out
 
 BLOCKS, BLOCK_FRAMES = 15, 5
 
@@ -30,9 +32,7 @@ def overhead(bundle: Path, target: str, clock: Clock) -> float:
     with open_bundle(bundle) as files:
         content = files.read(files.artifact(target).entry)
     with RealtimeSegmentation(bundle, target=target, threads=clock.threads) as session:
-        size = (session.input.height, session.input.width)
-        frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        out = np.empty(size, np.uint8)
+        frame, out = frame_and_out(session)
         bare = BARE_CALLS[session.info.backend](content, frame[None], clock.threads)
         return paired_ratio(lambda: session.infer(frame, out), bare, clock)
 
@@ -89,12 +89,10 @@ def resize_ms(clock: Clock, opencv: bool) -> float:
     """Return the median time of bringing 1280x720 to 1024x512 in one thread."""
     frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
     out = np.empty((512, 1024, 3), np.uint8)
+    call = partial(BilinearResizer((720, 1280), (512, 1024)), frame, out)
     if opencv:
         import cv2
 
         cv2.setNumThreads(1)
-        call: Callable[[], Any] = lambda: cv2.resize(frame, (1024, 512), dst=out)  # noqa: E731
-    else:
-        resizer = BilinearResizer((720, 1280), (512, 1024))
-        call = lambda: resizer(frame, out)  # noqa: E731
+        call = partial(cv2.resize, frame, (1024, 512), dst=out)
     return round(1e3 * float(np.median([block_s(call, clock) for _ in range(5)])), 2)

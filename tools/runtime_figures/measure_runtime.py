@@ -26,7 +26,6 @@ from video_speed import video_figures
 
 SIZE, SMALL_SIZE = (1024, 512), (128, 64)
 CLOCKS = {"wall": Clock(perf_counter, None), "cpu": Clock(process_time, threads=1)}
-CLOCK_NAMES = {"wall": "perf_counter", "cpu": "process_time"}  # of the module time
 
 
 def main() -> None:
@@ -48,7 +47,8 @@ def main() -> None:
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return every figure by name."""
     timing = "cpu" if options.cpu_time else "wall"
-    clock, clock_name = CLOCKS[timing], CLOCK_NAMES[timing]
+    clock = CLOCKS[timing]
+    clock_name = clock.now.__name__  # of the module time
     targets = ["cpu-fp32", "android-fp32"]
     large = export(options.variant, SIZE, targets, folder / "large.fastseg")
     small = export("nano", SMALL_SIZE, ["cpu-fp32"], folder / "small.fastseg")
@@ -67,14 +67,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for what in ("numpy", "fastseg_runtime", "fastseg_runtime.frames.session"):
         report[f"import {what}, s"] = import_s(what, clock_name)
     report["cold start to the first result, s"] = cold_start_s(large, clock_name)
-    first_s = cold_start_s(large, clock_name, first=True)
-    report["the same with all scenes of the self-test, s"] = first_s
+    all_scenes = "the same with all scenes of the self-test, s"
+    report[all_scenes] = cold_start_s(large, clock_name, first=True)
     for engines in (1, 2):
         name = f"peak RSS of a stream of 1280x720 frames, {engines} engines, MB"
         report[name] = stream_memory_mb(large, engines)
-    report.update(video_figures(large, folder, options.video))
-    report.update(soak(small, options.soak_frames, clock.now))
-    return report
+    report |= video_figures(large, folder, options.video)
+    return report | soak(small, options.soak_frames, clock.now)
 
 
 def export(variant: str, size: tuple[int, int], targets: list[str], path: Path) -> Path:

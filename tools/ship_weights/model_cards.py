@@ -88,25 +88,21 @@ def _row(network: Network, folder: Path) -> str:
 def render_card(network: Network) -> str:
     """Return the card of one network."""
     info, training, scores = network.info, network.info.training, network.info.evaluation
+    data = info.trained_on.split()[0]
     start = f"started from {training['init']}" if training.get("init") else "from scratch"
     teacher = f", taught by {training['teacher']}" if training.get("teacher") else ""
     made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}"
     return f"""\
 ## {network.name}
 
-- Weights: {describe_usage(info.usage)}. {TERMS[info.trained_on.split()[0]]}
+- Weights: {describe_usage(info.usage)}. {TERMS[data]}
 - Data: {info.trained_on}. Licence of the data: {info.data_licence}.
 - Made by `{training["command"]}`: {made}, PyTorch {training["torch"]}.
   One run; another seed may differ by a point.
-- Not good for: {limits(info)}
+- Not good for: {LIMITS[data]}
 - Half precision: mIoU {scores["miou"]:.4f}, {scores["float32_miou"]:.4f} before rounding.
 
 {_class_table(info)}"""
-
-
-def limits(info: CheckpointInfo) -> str:
-    """Return what a network is not good for, by the data that it learnt from."""
-    return LIMITS[info.trained_on.split()[0]]
 
 
 def _class_table(info: CheckpointInfo) -> str:

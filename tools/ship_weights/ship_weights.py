@@ -52,9 +52,8 @@ def ship(run: Path, name: str, data: str) -> None:
     try:
         save_checkpoint(trial, trained.model, trained.info, torch.float16)
         scores = compare(trained, open_network(trial), data)
-        info = dataclasses.replace(
-            trained.info, training=account(trained, config), evaluation=scores
-        )
+        account = account_for(trained, config)
+        info = dataclasses.replace(trained.info, training=account, evaluation=scores)
         save_checkpoint(trial, trained.model, info, torch.float16)
         os.replace(trial, path)
     finally:
@@ -73,7 +72,7 @@ def compare(trained: Network, rounded: Network, data: str) -> dict[str, Any]:
     return {"data": f"{data.partition(':')[0]} test", **scores, "float32_miou": whole.miou}
 
 
-def account(trained: Network, config: Path) -> dict[str, Any]:
+def account_for(trained: Network, config: Path) -> dict[str, Any]:
     """Return how the weights came about, without where files lay on this machine."""
     training = {key: value for key, value in trained.info.training.items() if key != "data"}
     kind = load_config(config, {}).data.partition(":")[0]
