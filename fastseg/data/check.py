@@ -16,7 +16,6 @@ from rich.text import Text
 
 from fastseg.data.dataset import (
     SPLITS,
-    Array,
     DataError,
     Dataset,
     MissingSplitError,
@@ -115,19 +114,14 @@ def check_dataset(spec: str, progress: bool = False) -> DatasetReport:
     if not reports and not problems:
         problems.append(Problem(spec, f"has none of the splits {', '.join(SPLITS)}"))
     overlaps = tuple(_overlaps(digests))
-    return DatasetReport(
-        spec,
-        licence,
-        tuple(reports),
-        overlaps,
-        tuple(problems),
-        tuple(_warnings(reports, overlaps)),
-    )
+    warnings = tuple(_warnings(reports, overlaps))
+    return DatasetReport(spec, licence, tuple(reports), overlaps, tuple(problems), warnings)
 
 
 def _check_split(dataset: Dataset, progress: bool) -> tuple[SplitReport, dict[str, str]]:
     """Return the report of a split, and the digest of each readable image by name."""
-    tally = _Tally(len(dataset.classes))
+    pixels_256, holding_256 = np.zeros((2, 256), np.int64)
+    sizes, unknown, digests = Counter[str](), Counter[str](), dict[str, str]()
     problems = list(dataset.problems) if isinstance(dataset, FileDataset) else []
     indices: Iterable[int] = range(len(dataset))
     if progress:
@@ -136,52 +130,34 @@ def _check_split(dataset: Dataset, progress: bool) -> tuple[SplitReport, dict[st
         try:
             sample = dataset[index]
         except UnknownLabelError as error:
-            tally.unknown.update(error.pixels)
+            unknown.update(error.pixels)
             problems.append(_problem(error))
         except DataError as error:
             problems.append(_problem(error))
         else:
-            tally.add(sample.image_HW3, sample.label_HW, sample.name)
-    return tally.report(dataset, tuple(problems)), tally.digests
-
-
-class _Tally:
-    """Running counts over the samples of a split."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.pixels_256 = np.zeros(256, np.int64)
-        self.holding_256 = np.zeros(256, np.int64)
-        self.sizes: Counter[str] = Counter()
-        self.unknown: Counter[str] = Counter()
-        self.digests: dict[str, str] = {}
-        self._num_classes = num_classes
-
-    def add(self, image_HW3: Array, label_HW: Array, name: str) -> None:
-        counts_256 = np.bincount(label_HW.ravel(), minlength=256)
-        self.pixels_256 += counts_256
-        self.holding_256 += counts_256 > 0
-        self.sizes[f"{image_HW3.shape[1]}x{image_HW3.shape[0]}"] += 1
-        self.digests[name] = hashlib.blake2b(image_HW3.tobytes(), digest_size=16).hexdigest()
-
-    def report(self, dataset: Dataset, problems: tuple[Problem, ...]) -> SplitReport:
-        labelled = int(self.pixels_256[: self._num_classes].sum())
-        ignored = int(self.pixels_256[IGNORE_INDEX])
-        classes = tuple(
-            ClassCount(info.name, int(pixels) / max(labelled, 1), int(images))
-            for info, pixels, images in zip(
-                dataset.classes, self.pixels_256, self.holding_256, strict=False
-            )
-        )
-        return SplitReport(
-            split=dataset.split,
-            pairs=len(dataset),
-            readable=len(self.digests),
-            sizes=dict(self.sizes),
-            classes=classes,
-            ignored_share=ignored / max(labelled + ignored, 1),
-            unknown_labels=dict(self.unknown),
-            problems=problems,
-        )
+            image_HW3 = sample.image_HW3
+            counts_256 = np.bincount(sample.label_HW.ravel(), minlength=256)
+            pixels_256 += counts_256
+            holding_256 += counts_256 > 0
+            sizes[f"{image_HW3.shape[1]}x{image_HW3.shape[0]}"] += 1
+            digest = hashlib.blake2b(image_HW3.tobytes(), digest_size=16)
+            digests[sample.name] = digest.hexdigest()
+    labelled = int(pixels_256[: len(dataset.classes)].sum())
+    ignored = int(pixels_256[IGNORE_INDEX])
+    report = SplitReport(
+        split=dataset.split,
+        pairs=len(dataset),
+        readable=len(digests),
+        sizes=dict(sizes),
+        classes=tuple(
+            ClassCount(info.name, int(pixels_256[k]) / max(labelled, 1), int(holding_256[k]))
+            for k, info in enumerate(dataset.classes)
+        ),
+        ignored_share=ignored / max(labelled + ignored, 1),
+        unknown_labels=dict(unknown),
+        problems=tuple(problems),
+    )
+    return report, digests
 
 
 def _problem(error: DataError) -> Problem:
