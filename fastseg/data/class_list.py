@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from fastseg_runtime.bundle.palette import numbered_classes
 
 from fastseg.data.dataset import MAX_CLASSES, DataError
+from fastseg.data.file_dataset import read_text
 from fastseg.data.label_codec import Color, LabelCodec
 
 IGNORED_NAMES = ("void", "ignore", "unlabeled", "unlabelled")
@@ -53,12 +53,7 @@ def generated_color(index: int) -> Color:
 
 
 def _parse(path: Path) -> list[ClassLine]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        is_binary = isinstance(error, UnicodeDecodeError)
-        why = f"is {file_kind(path)}" if is_binary else f"cannot be read ({error})"
-        raise DataError(f"{path}: {why}; expected lines 'index name R G B'") from error
+    text = read_text(path, "; expected lines 'index name R G B'")
     rows = [row for row in (line.partition("#")[0].split() for line in text.splitlines()) if row]
     numbered = bool(rows) and rows[0][0].isdecimal()
     lines = [_line(path, row, index, numbered) for index, row in enumerate(rows)]

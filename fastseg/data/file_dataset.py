@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
+from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.dataset import Array, DataError, Sample, check_index
@@ -134,6 +136,27 @@ def _by_name(files: Iterable[Path], ending: str, problems: list[Problem]) -> dic
             problems.append(Problem(str(file), f"has the same name as {found[name].name}"))
         found.setdefault(name, file)
     return found
+
+
+def find_folders(
+    root: Path, layouts: Iterable[tuple[str, str]], names: Iterable[str]
+) -> tuple[Path, Path] | None:
+    """Return the first folders of images and labels that are there, {name} being each name."""
+    for layout, name in product(layouts, names):
+        images, labels = (root / folder.format(name=name) for folder in layout)
+        if images.is_dir() and labels.is_dir():
+            return images, labels
+    return None
+
+
+def read_text(path: Path, expected: str = "") -> str:
+    """Return a text in UTF-8, or raise a DataError that ends with what was expected."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is {file_kind(path)}{expected or ', not text'}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error}){expected}") from error
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -22,11 +22,12 @@ from fastseg.data.file_dataset import (
     LABEL_SUFFIXES,
     FileDataset,
     MaskReader,
+    find_folders,
     list_files,
     pair_files,
 )
 
-_LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
+_LAYOUTS = (("{name}/images", "{name}/labels"), ("images/{name}", "labels/{name}"))
 
 
 def open_folder(location: str, split: str) -> FileDataset:
@@ -39,14 +40,10 @@ def open_folder(location: str, split: str) -> FileDataset:
     root = Path(location)
     classes, codec = read_classes(root / "classes.txt")
     images, labels = _folders(root, split)
-    image_files, label_files = (
-        list_files(images, IMAGE_SUFFIXES),
-        list_files(labels, LABEL_SUFFIXES),
-    )
+    files = [list_files(images, IMAGE_SUFFIXES), list_files(labels, LABEL_SUFFIXES)]
     if images == root / "images":
-        image_files = [file for file in image_files if hashed_split(file.stem) == split]
-        label_files = [file for file in label_files if hashed_split(file.stem) == split]
-    pairs, problems = pair_files(image_files, label_files)
+        files = [[file for file in kind if hashed_split(file.stem) == split] for kind in files]
+    pairs, problems = pair_files(*files)
     return FileDataset("folder", split, classes, "", pairs, MaskReader(codec), problems)
 
 
@@ -57,18 +54,15 @@ def hashed_split(name: str) -> str:
 
 
 def _folders(root: Path, split: str) -> tuple[Path, Path]:
-    for layout in _LAYOUTS:
-        images, labels = (root / folder.format(split=split) for folder in layout)
-        if images.is_dir() and labels.is_dir():
-            return images, labels
-    if any(
-        (root / layout[0].format(split=other)).is_dir() for layout in _LAYOUTS for other in SPLITS
-    ):
+    if found := find_folders(root, _LAYOUTS, [split]):
+        return found
+    images = (root / layout[0].format(name=other) for layout in _LAYOUTS for other in SPLITS)
+    if any(folder.is_dir() for folder in images):
         raise MissingSplitError(
             f"{root}: no split {split!r}; expected {split}/images and {split}/labels"
         )
-    if (root / "images").is_dir() and (root / "labels").is_dir():
-        return root / "images", root / "labels"
+    if found := find_folders(root, [("images", "labels")], [""]):
+        return found
     raise DataError(
         f"{root}: no images here; expected images/ and labels/ in it, or in train/, val/ and test/"
     )

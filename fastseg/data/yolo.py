@@ -16,13 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.class_list import generated_color
 from fastseg.data.coco import BACKGROUND, SPLIT_NAMES
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
-from fastseg.data.file_dataset import IMAGE_SUFFIXES, FileDataset, Pair, Problem, list_files
+from fastseg.data.file_dataset import (
+    IMAGE_SUFFIXES,
+    FileDataset,
+    Pair,
+    Problem,
+    find_folders,
+    list_files,
+    read_text,
+)
 from fastseg.data.label_codec import fill_polygon
 
 _LAYOUTS = (("images/{name}", "labels/{name}"), ("{name}/images", "{name}/labels"))
@@ -40,7 +47,7 @@ class SegmentReader:
         label_HW: Array = np.zeros((height, width), np.uint8)
         if not pair.label.is_file():
             return label_HW
-        for number, line in enumerate(_text(pair.label).splitlines(), start=1):
+        for number, line in enumerate(read_text(pair.label).splitlines(), start=1):
             if line.strip():
                 class_id, corners_V2 = self._parse(line, f"{pair.label}: line {number}")
                 fill_polygon(label_HW, corners_V2 * (width, height), class_id)
@@ -92,20 +99,17 @@ def _mismatches(pairs: Sequence[Pair], labels: Sequence[Path]) -> tuple[Problem,
 
 
 def _folders(root: Path, split: str) -> tuple[Path, Path]:
-    for layout in _LAYOUTS:
-        for name in SPLIT_NAMES[split]:
-            images, labels = (root / folder.format(name=name) for folder in layout)
-            if images.is_dir() and labels.is_dir():
-                return images, labels
+    if found := find_folders(root, _LAYOUTS, SPLIT_NAMES[split]):
+        return found
     expected = " or ".join(" + ".join(layout) for layout in _LAYOUTS).format(name=split)
     raise MissingSplitError(f"{root}: no split {split!r}; expected the folders {expected}")
 
 
 def _names(root: Path) -> list[str]:
     """Return the class names of classes.txt or data.yaml."""
-    if (root / "classes.txt").is_file():
-        names = [line.strip() for line in _text(root / "classes.txt").splitlines() if line.strip()]
-        source = root / "classes.txt"
+    source = root / "classes.txt"
+    if source.is_file():
+        names = [line.strip() for line in read_text(source).splitlines() if line.strip()]
     else:
         source = root / "data.yaml"
         names = _yaml_names(source)
@@ -124,22 +128,12 @@ def _yaml_names(source: Path) -> list[str]:
             "to a classes.txt beside it, one a line"
         ) from error
     try:
-        table = yaml.safe_load(_text(source))
+        table = yaml.safe_load(read_text(source))
         names = table["names"]
         ordered = names if isinstance(names, list) else [names[i] for i in range(len(names))]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(
             f"{source}: cannot read the class names ({' '.join(str(error).split())}); expected "
-            "names: [a, b] or "
-            "names: {0: a, 1: b}"
+            "names: [a, b] or names: {0: a, 1: b}"
         ) from error
     return [str(name) for name in ordered]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        is_binary = isinstance(error, UnicodeDecodeError)
-        why = f"is {file_kind(path)}, not text" if is_binary else f"cannot be read ({error})"
-        raise DataError(f"{path}: {why}") from error
