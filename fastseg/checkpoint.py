@@ -29,6 +29,7 @@ from fastseg.normalization import Normalization
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
+AUXILIARY = "auxiliary_heads."  # begins the names of weights that are left out
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which people save weights
 # End of a kind of file (fastseg_runtime.bundle.file_kind) -> what to do where weights are wanted.
 _ADVICE = {
@@ -105,7 +106,7 @@ def save_checkpoint(
     weights = {
         name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
         for name, value in model.state_dict().items()
-        if not name.startswith("auxiliary_heads.")
+        if not name.startswith(AUXILIARY)
     }
     temporary = Path(f"{path}.part")
     try:
@@ -136,8 +137,11 @@ def load_checkpoint(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint {path}; train one with fastseg-train")
-    is_ours = file_kind(path) == SAFETENSORS
-    weights, header = _read_safetensors(path) if is_ours else _read_torch(path)
+    if file_kind(path) == SAFETENSORS:
+        weights, header = _read_safetensors(path)
+    else:
+        weights, header = read_state_dict(path), None
+        weights = {k: v for k, v in weights.items() if not k.startswith(AUXILIARY)}
     info = _parse_header(header, path) if header else _guess_info(weights, path)
     if num_classes not in (None, len(info.classes)):
         raise CheckpointError(
@@ -215,11 +219,6 @@ def read_info(path: Path) -> CheckpointInfo | None:
     return _parse_header(header, path) if header else None
 
 
-def _read_torch(path: Path) -> tuple[dict[str, Tensor], None]:
-    weights = read_state_dict(path)
-    return {k: v for k, v in weights.items() if not k.startswith("auxiliary_heads.")}, None
-
-
 def _parse_header(header: str, path: Path) -> CheckpointInfo:
     try:
         table = json.loads(header)
@@ -244,10 +243,8 @@ def usage_of_weights(path: Path) -> str:
     Raises:
         CheckpointError: its header cannot be read.
     """
-    if not path.is_file() or file_kind(path) != SAFETENSORS:
-        return NOT_STATED
-    header = _read_safetensors(path)[1]
-    return _parse_header(header, path).usage if header else NOT_STATED
+    info = read_info(path) if path.is_file() else None
+    return NOT_STATED if info is None else info.usage
 
 
 def _guess_info(weights: Mapping[str, Tensor], path: Path) -> CheckpointInfo:

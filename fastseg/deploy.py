@@ -70,8 +70,18 @@ class DeployGraph(nn.Module):
         self.width, self.height, self.mean, self.std = width, height, mean, std
         self.output, self.mask_stride = output, mask_stride
         self.normalization = normalization
-        enter = None if normalization is None else renormalise(mean, std, normalization)
-        self.core = logits_core(network, width, height, enter, reading, keep_norms)
+        image_13HW = torch.zeros(1, 3, height, width)
+        network = _copy(network, image_13HW).cpu().float().eval()
+        bake_parametrizations(network)
+        own = normalization
+        enter = nn.Identity() if own is None else renormalise(mean, std, own)
+        core: nn.Module
+        if isinstance(network, FastSegNet):
+            network.auxiliary_heads = nn.ModuleList()
+            core = PaddedLogits(network, width, height, enter)
+        else:
+            core = ChosenLogits(network, image_13HW, enter, reading or Reading()).eval()
+        self.core = fold_batch_norms(core, image_13HW, keep_norms)
 
     def forward(self, image_NHW3: Tensor) -> Tensor:
         """Segment RGB bytes.
@@ -130,12 +140,9 @@ class PaddedLogits(nn.Module):
     The size is fixed, so that the exported graph holds no arithmetic on shapes.
     """
 
-    def __init__(
-        self, network: FastSegNet, width: int, height: int, enter: nn.Module | None = None
-    ) -> None:
+    def __init__(self, network: FastSegNet, width: int, height: int, enter: nn.Module) -> None:
         super().__init__()
-        self.enter = enter or nn.Identity()
-        self.network = network
+        self.enter, self.network = enter, network
         self.padding = (0, -width % STRIDE, 0, -height % STRIDE)
         self.columns, self.rows = -(-width // LOGITS_STRIDE), -(-height // LOGITS_STRIDE)
 
@@ -151,17 +158,16 @@ class PaddedLogits(nn.Module):
 class ChosenLogits(nn.Module):
     """A network of others, giving logits for each class alone.
 
-    Which output they are is found once, on an image of the graph's size.
+    Which output they are is found once, on an image of the graph's size, image_13HW.
     """
 
     def __init__(
-        self, network: nn.Module, width: int, height: int, enter: nn.Module | None, reading: Reading
+        self, network: nn.Module, image_13HW: Tensor, enter: nn.Module, reading: Reading
     ) -> None:
         super().__init__()
-        self.enter = enter or nn.Identity()
-        self.network = network
+        self.enter, self.network = enter, network
         with torch.inference_mode():
-            image_13HW = self.enter(torch.zeros(1, 3, height, width))
+            image_13HW = enter(image_13HW)
             result = network(image_13HW)
         self.path = choose(result, image_13HW, reading.num_classes, reading.output_name).path
         one_logit = leaves(result)[self.path].shape[1] == 1
@@ -203,26 +209,6 @@ def two_logits(threshold: float) -> nn.Conv2d:
         step.weight[:, 0, 0, 0] = torch.tensor([-0.5, 0.5])
         step.bias = nn.Parameter(torch.tensor([threshold / 2, -threshold / 2]))
     return step
-
-
-def logits_core(
-    network: nn.Module,
-    width: int,
-    height: int,
-    enter: nn.Module | None = None,
-    reading: Reading | None = None,
-    keep_norms: Collection[str] = (),
-) -> nn.Module:
-    """Return a copy in eval mode that gives the smallest logits map the network has."""
-    image_13HW = torch.zeros(1, 3, height, width)
-    network = _copy(network, image_13HW).cpu().float().eval()
-    bake_parametrizations(network)
-    if isinstance(network, FastSegNet):
-        network.auxiliary_heads = nn.ModuleList()
-        core: nn.Module = PaddedLogits(network, width, height, enter)
-    else:
-        core = ChosenLogits(network, width, height, enter, reading or Reading()).eval()
-    return fold_batch_norms(core, image_13HW, keep_norms)
 
 
 def _copy(network: nn.Module, image_13HW: Tensor) -> nn.Module:

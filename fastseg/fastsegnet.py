@@ -45,7 +45,8 @@ class FastSegNet(nn.Module):
 
     def __init__(self, num_classes: int, variant: str = "base", auxiliary: bool = True) -> None:
         super().__init__()
-        check_classes(num_classes)
+        if not 1 <= num_classes <= MAX_CLASSES:  # uint8 ids tell so many from "ignore"
+            raise ValueError(f"num_classes is {num_classes}; expected 1 to {MAX_CLASSES}")
         if variant not in VARIANTS:
             raise ValueError(f"no variant {variant!r}; choose one of {sorted(VARIANTS)}")
         self.num_classes, self.variant = num_classes, variant
@@ -60,14 +61,12 @@ class FastSegNet(nn.Module):
 
     def make_encoder(self, widths: Variant) -> tuple[int, int, int]:
         """Add an encoder of our own; return the channels of its maps at 1/8, 1/16 and 1/32."""
-        channels_4 = widths.stem[1]
-        channels_8 = widths.stages_8[-1].channels
-        channels_16 = widths.stages_16[-1].channels
-        channels_32 = widths.stages_32[-1].channels
-
+        channels_2, channels_4 = widths.stem
+        stages = (widths.stages_8, widths.stages_16, widths.stages_32)
+        channels_8, channels_16, channels_32 = (blocks[-1].channels for blocks in stages)
         self.stem = nn.Sequential(
-            ConvBNReLU(3, widths.stem[0], kernel_size=3, stride=2),
-            ConvBNReLU(widths.stem[0], channels_4, kernel_size=3, stride=2),
+            ConvBNReLU(3, channels_2, kernel_size=3, stride=2),
+            ConvBNReLU(channels_2, channels_4, kernel_size=3, stride=2),
         )
         self.stage_8 = make_stages(channels_4, widths.stages_8)
         self.stage_16 = make_stages(channels_8, widths.stages_16)
@@ -140,12 +139,6 @@ class FastSegNet(nn.Module):
             upsample_to(head(x), LOGITS_STRIDE << level, height, width)
             for level, (head, x) in enumerate(zip(heads, maps, strict=False))
         ]
-
-
-def check_classes(num_classes: int) -> None:
-    """Raise ValueError unless uint8 ids can tell so many classes from "ignore"."""
-    if not 1 <= num_classes <= MAX_CLASSES:
-        raise ValueError(f"num_classes is {num_classes}; expected 1 to {MAX_CLASSES}")
 
 
 def check_image(image_N3HW: Tensor) -> None:
