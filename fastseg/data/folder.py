@@ -40,10 +40,12 @@ def open_folder(location: str, split: str) -> FileDataset:
     root = Path(location)
     classes, codec = read_classes(root / "classes.txt")
     images, labels = _folders(root, split)
-    files = [list_files(images, IMAGE_SUFFIXES), list_files(labels, LABEL_SUFFIXES)]
-    if images == root / "images":
-        files = [[file for file in kind if hashed_split(file.stem) == split] for kind in files]
-    pairs, problems = pair_files(*files)
+    hashed = images == root / "images"
+    image_files, label_files = (
+        [f for f in list_files(folder, suffixes) if not hashed or hashed_split(f.stem) == split]
+        for folder, suffixes in ((images, IMAGE_SUFFIXES), (labels, LABEL_SUFFIXES))
+    )
+    pairs, problems = pair_files(image_files, label_files)
     return FileDataset("folder", split, classes, "", pairs, MaskReader(codec), problems)
 
 

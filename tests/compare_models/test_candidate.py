@@ -10,10 +10,10 @@ from compare_models.candidate import (
     border_share,
     open_candidates,
     open_module,
+    read_onnx,
     short_name,
     street_image,
 )
-from compare_models.onnx_file import read_onnx
 from compare_models.speed import export_int8
 from compare_models.timing import call_of
 from fastseg_exporters.onnx.to_onnx import to_onnx

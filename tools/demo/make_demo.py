@@ -4,16 +4,21 @@ Runs the three commands as a user would, in the folder demo/, then writes demo/r
 """
 
 import argparse
+import base64
+import html
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
-from demo_report import HEADINGS, write_report
 from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.frames.draw import overlay
 from rich.console import Console
@@ -25,6 +30,9 @@ TARGETS = ("cpu-fp32", "cpu-int8", "cpu-int8-weights")
 SCENES = 4
 BENCHMARK_FRAMES = 60
 SCRIPTS = Path(sys.executable).parent  # where pip put the commands of this environment
+HEADINGS = ("target", "precision", "MB", "mIoU", "drop", "agreement", "ms", "FPS")
+KINDS = ("image", "truth", "prediction")
+TEMPLATE = Path(__file__).with_name("report_template.html")
 log = Console(stderr=True, highlight=False)
 
 
@@ -81,6 +89,51 @@ def draw_scenes(bundle: Path) -> dict[str, list[Array]]:
             drawn = [overlay(sample.image_HW3, ids_HW, colors_K3, 0.6) for ids_HW in maps]
             strips[sample.name] = [sample.image_HW3, *drawn]
     return strips
+
+
+def write_report(
+    path: Path,
+    rows: Sequence[Sequence[str]],
+    strips: Mapping[str, Sequence[Array]],
+    curves: Path,
+    classes: Sequence[ClassInfo],
+) -> None:
+    """Write the report.
+
+    Args:
+        path: the file.
+        rows: the table, below HEADINGS.
+        strips: pictures of each scene by its name, one of each of KINDS; uint8 RGB (H, W, 3).
+        curves: a PNG of the training.
+        classes: for the legend.
+    """
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in HEADINGS)
+    cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    page = Template(TEMPLATE.read_text("utf-8")).substitute(
+        table=f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>",
+        curves=_data_url(curves.read_bytes()),
+        legend="".join(map(_legend_entry, classes)),
+        strips="\n".join(_strip(*strip) for strip in strips.items()),
+    )
+    path.write_text(page, "utf-8")
+
+
+def _legend_entry(entry: ClassInfo) -> str:
+    color = "rgb({}, {}, {})".format(*entry.color)
+    return f'<span><i style="background: {color}"></i>{html.escape(entry.name)}</span>'
+
+
+def _strip(name: str, pictures: Sequence[Array]) -> str:
+    images = (
+        f'<img src="{_data_url(encode_rgb(picture))}" alt="{html.escape(name)}: {kind}">'
+        for picture, kind in zip(pictures, KINDS, strict=True)
+    )
+    return f'<div class="strip">{"".join(images)}</div>'
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation, open_bundle
 from fastseg_runtime.arrays.image import BilinearResizer
-from long_run import frame_and_out
+from fastseg_runtime.arrays.metrics import Array
 
 BLOCKS, BLOCK_FRAMES = 15, 5
 
@@ -35,6 +35,13 @@ def overhead(bundle: Path, target: str, clock: Clock) -> float:
         frame, out = frame_and_out(session)
         bare = BARE_CALLS[session.info.backend](content, frame[None], clock.threads)
         return paired_ratio(lambda: session.infer(frame, out), bare, clock)
+
+
+def frame_and_out(session: RealtimeSegmentation) -> tuple[Array, Array]:
+    """Return a noise frame of the input's size and an array for its class ids."""
+    size = (session.input.height, session.input.width)
+    frame_HW3 = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    return frame_HW3, np.empty(size, np.uint8)
 
 
 def bare_onnxruntime(content: bytes, image_1HW3: Any, threads: int | None) -> Callable[[], Any]:

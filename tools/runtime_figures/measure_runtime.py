@@ -14,14 +14,16 @@ import platform
 import subprocess
 import sys
 import tempfile
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from engine_overhead import Clock, overhead, resize_ms
-from fastseg_runtime import open_bundle
-from fresh_process import cold_start_s, import_s, stream_memory_mb
-from long_run import bytes_within_a_frame, soak
+import numpy as np
+from engine_overhead import Clock, frame_and_out, overhead, resize_ms
+from fastseg_runtime import RealtimeSegmentation, open_bundle
+from fastseg_runtime.arrays.stats import quantiles
 from video_speed import video_figures
 
 SIZE, SMALL_SIZE = (1024, 512), (128, 64)
@@ -98,6 +100,119 @@ def as_text(report: dict[str, Any]) -> str:
     """Return the report as two columns."""
     width = max(len(name) for name in report)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in report.items())
+
+
+# Programs that run in an interpreter of their own: imports, the cold start, their memory.
+COLD_START = """
+from time import {clock}
+start = {clock}()
+import numpy
+from fastseg_runtime import RealtimeSegmentation
+session = RealtimeSegmentation({path!r}, target="cpu-fp32")
+session.infer(numpy.zeros((session.input.height, session.input.width, 3), "uint8"))
+print({clock}() - start)
+"""
+IMPORT = """
+from time import {clock}
+start = {clock}()
+import {what}
+print({clock}() - start)
+"""
+# VmHWM, not getrusage: that also counts what this process was before exec.
+STREAM_MEMORY = """
+import numpy
+from fastseg_runtime import RealtimeSegmentation
+session = RealtimeSegmentation({path!r}, target="cpu-fp32", engines={engines})
+camera = (numpy.full((720, 1280, 3), index % 256, "uint8") for index in range(100))
+for result in session.stream(camera, draw=session.overlay):
+    pass
+status = dict(line.split(":") for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) * 1024 / 1e6)
+"""
+
+
+def import_s(what: str, clock: str) -> float:
+    """Return the seconds that `import what` takes by a clock of the module time."""
+    return fastest(IMPORT.format(what=what, clock=clock))
+
+
+def cold_start_s(bundle: Path, clock: str, first: bool = False) -> float:
+    """Return the seconds from the start of the imports to the first class map, self-test included.
+
+    The files are in the system's cache, as they are at a program's second start.
+
+    Args:
+        bundle: with a target cpu-fp32.
+        clock: of the module time.
+        first: as where this engine never opened it: all scenes of the self-test are run.
+    """
+    code = COLD_START.format(path=str(bundle), clock=clock)
+    with tempfile.TemporaryDirectory() as cache:
+        if first:  # a folder that cannot be made remembers nothing
+            cache = f"{os.devnull}/nowhere"
+        return fastest(code, environment={**os.environ, "FASTSEG_CACHE": cache})
+
+
+def stream_memory_mb(bundle: Path, engines: int = 1) -> float:
+    """Return the peak resident memory of stream() with frames of 1280x720, drawing included."""
+    return fastest(STREAM_MEMORY.format(path=str(bundle), engines=engines), runs=1)
+
+
+def fastest(code: str, runs: int = 5, environment: dict[str, str] | None = None) -> float:
+    """Return the smallest number that a program prints in some runs."""
+    command = [sys.executable, "-c", code]
+    outputs = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        for _ in range(runs)
+    ]
+    return round(min(float(output) for output in outputs), 3)
+
+
+def soak(bundle: Path, frames: int, now: Callable[[], float]) -> dict[str, float]:
+    """Run many frames of a bundle of small size and look whether memory or time grow."""
+    times_ms, rss_mb = np.empty(frames), []
+    with RealtimeSegmentation(bundle) as session:
+        frame, out = frame_and_out(session)
+        for index in range(frames):
+            start = now()
+            session.infer(frame, out)
+            times_ms[index] = 1e3 * (now() - start)
+            if (index + 1) % (frames // 10) == 0:  # the first tenth allocates everything once
+                rss_mb.append(resident_mb())
+    halves = [float(quantiles(half, [0.99])[0]) for half in np.split(times_ms, 2)]
+    return {
+        "soak, frames": frames,
+        "soak, largest RSS / RSS after a tenth": round(max(rss_mb) / rss_mb[0], 4),
+        "soak, p99 of first half, ms": round(halves[0], 3),
+        "soak, p99 of second half, ms": round(halves[1], 3),
+    }
+
+
+def bytes_within_a_frame(bundle: Path, target: str, frames: int = 20) -> int:
+    """Return the most that memory rises within one infer() with `out`, by tracemalloc.
+
+    numpy reports its arrays to tracemalloc: what is far below the size of a class map is Python's
+    numbers, tuples and views.
+    """
+    with RealtimeSegmentation(bundle, target=target) as session:
+        frame, out = frame_and_out(session)
+        for _ in range(3):
+            session.infer(frame, out)
+        tracemalloc.start()
+        most = 0
+        for _ in range(frames):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            session.infer(frame, out)
+            most = max(most, tracemalloc.get_traced_memory()[1] - before)
+        tracemalloc.stop()
+    return most
+
+
+def resident_mb() -> float:
+    """Return this process's resident memory (proc(5), statm)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":
