@@ -62,16 +62,9 @@ class Package:
 
 @dataclass(frozen=True)
 class BackboneVariant:
-    """A network of others in front of FastSegNet's decoder.
+    """A network of others in front of FastSegNet's decoder."""
 
-    Attributes:
-        make: returns the backbone, with random weights.
-        decoder_channels: width of the decoder.
-        head_channels: width of the head.
-        imagenet: where its ImageNet weights come from; None: from no package.
-    """
-
-    make: Callable[[], Backbone]
-    decoder_channels: int
-    head_channels: int
-    imagenet: Package | None = None
+    make: Callable[[], Backbone]  # returns the backbone, with random weights
+    decoder_channels: int  # width of the decoder
+    head_channels: int  # width of the head
+    imagenet: Package | None = None  # where its ImageNet weights come from; None: from no package

@@ -79,13 +79,9 @@ class InstanceReader:
 
 @dataclass(frozen=True)
 class PanopticReader:
-    """Reads a PNG whose colours are segment numbers: red + 256 green + 256^2 blue.
+    """Reads a PNG whose colours are segment numbers: red + 256 green + 256^2 blue."""
 
-    Attributes:
-        segments: class id by segment number, by the name of the pair.
-    """
-
-    segments: Mapping[str, Mapping[int, int]]
+    segments: Mapping[str, Mapping[int, int]]  # class id by segment number, by the name of the pair
 
     def __call__(self, pair: Pair, height: int, width: int) -> Array:
         """Return the class map; 0 where the segment number is 0."""

@@ -19,15 +19,10 @@ _LIMIT_PX = 1 << 20  # OpenCV's coordinates are 32 bits
 
 @dataclass(frozen=True)
 class LabelCodec:
-    """The class id of each stored value and of each colour.
+    """The class id of each stored value and of each colour."""
 
-    Attributes:
-        ids: class id by stored value, for index PNGs.
-        colors: class id by RGB colour, for colour masks.
-    """
-
-    ids: Mapping[int, int]
-    colors: Mapping[Color, int]
+    ids: Mapping[int, int]  # class id by stored value, for index PNGs
+    colors: Mapping[Color, int]  # class id by RGB colour, for colour masks
 
     def decode(self, values: Array, place: str) -> Array:
         """Return the class map of (H, W) stored values or of an (H, W, 3) colour mask.

@@ -46,21 +46,13 @@ class OwnNetworks:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network at one size.
+    """One network at one size."""
 
-    Attributes:
-        name: short, unlike the others'.
-        spec: as the user named it.
-        graph: the deploy graph of a torch module; None for an ONNX file.
-        model: float32 ONNX, class map out.
-        feed: an input for it.
-    """
-
-    name: str
-    spec: str
-    graph: DeployGraph | None
-    model: onnx.ModelProto
-    feed: dict[str, Array]
+    name: str  # short, unlike the others'
+    spec: str  # as the user named it
+    graph: DeployGraph | None  # the deploy graph of a torch module; None for an ONNX file
+    model: onnx.ModelProto  # float32 ONNX, class map out
+    feed: dict[str, Array]  # an input for it
 
     @property
     def is_ours(self) -> bool:

@@ -27,17 +27,11 @@ TAIL = "/class_map"  # names of nodes that upsample and take the argmax
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one image; the class map's own work is left out.
+    """The cost of one image; the class map's own work is left out."""
 
-    Attributes:
-        parameters: elements of weights and biases.
-        macs: multiply-adds of convolutions and matrix products.
-        activation_bytes: float32 outputs of these.
-    """
-
-    parameters: int
-    macs: int
-    activation_bytes: int
+    parameters: int  # elements of weights and biases
+    macs: int  # multiply-adds of convolutions and matrix products
+    activation_bytes: int  # float32 outputs of these
 
 
 def cost_of(model: onnx.ModelProto) -> Cost:

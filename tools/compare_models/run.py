@@ -51,27 +51,16 @@ class TorchRow:
 
 @dataclass
 class Results:
-    """What was asked for; the rest stays empty.
+    """What was asked for; the rest stays empty."""
 
-    Attributes:
-        machine: from describe_machine().
-        command: that made this.
-        width: of the input, pixels.
-        height: of the input, pixels.
-        classes: K.
-        threads: of ONNX Runtime.
-        rounds: how often each graph was timed.
-        rows: the comparison, the reference first.
-    """
-
-    machine: dict[str, str]
-    command: str
-    width: int
-    height: int
-    classes: int
-    threads: int
-    rounds: int
-    rows: list[GraphSpeed] = field(default_factory=list)
+    machine: dict[str, str]  # from describe_machine()
+    command: str  # that made this
+    width: int  # of the input, pixels
+    height: int  # of the input, pixels
+    classes: int  # K
+    threads: int  # of ONNX Runtime
+    rounds: int  # how often each graph was timed
+    rows: list[GraphSpeed] = field(default_factory=list)  # the comparison, the reference first
     peaks: Peaks | None = None
     torch_device: str = ""
     torch_rows: list[TorchRow] = field(default_factory=list)

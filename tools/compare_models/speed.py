@@ -29,35 +29,20 @@ from fastseg.progress import show_progress
 
 @dataclass(frozen=True)
 class GraphSpeed:
-    """One graph's figures.
+    """One graph's figures."""
 
-    Attributes:
-        name: of the candidate.
-        precision: "fp32" or "int8".
-        cost: on paper.
-        file_mb: size of the ONNX file, MB of 1e6 bytes.
-        latency_ms: median; of this machine at this hour, unlike the ratios.
-        fastest_ms: of all rounds.
-        speedup: the reference's time over this one's.
-        over_fp32: for int8: the same network's fp32 time over this one's.
-        memory_mb: peak of a process that runs it, above its start.
-        tail_share: of the time, after the last convolution.
-        convolution_share: of the time.
-        peak_share: of the machine's peak arithmetic, fastest round; None: not measured.
-    """
-
-    name: str
-    precision: str
-    cost: Cost
-    file_mb: float
-    latency_ms: float
-    fastest_ms: float
-    speedup: Ratio
-    over_fp32: Ratio | None
-    memory_mb: float
-    tail_share: float
-    convolution_share: float
-    peak_share: float | None
+    name: str  # of the candidate
+    precision: str  # "fp32" or "int8"
+    cost: Cost  # on paper
+    file_mb: float  # size of the ONNX file, MB of 1e6 bytes
+    latency_ms: float  # median; of this machine at this hour, unlike the ratios
+    fastest_ms: float  # of all rounds
+    speedup: Ratio  # the reference's time over this one's
+    over_fp32: Ratio | None  # for int8: the same network's fp32 time over this one's
+    memory_mb: float  # peak of a process that runs it, above its start
+    tail_share: float  # of the time, after the last convolution
+    convolution_share: float  # of the time
+    peak_share: float | None  # of the machine's peak arithmetic, fastest round; None: not measured
 
     @property
     def label(self) -> str:
@@ -131,15 +116,10 @@ CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "NhwcFusedConv", "ConvIntege
 
 @dataclass(frozen=True)
 class NodeTimes:
-    """Shares of the median times of an optimised graph's nodes.
+    """Shares of the median times of an optimised graph's nodes."""
 
-    Attributes:
-        convolution_share: in convolutions.
-        tail_share: after the last convolution: upsampling, argmax, their reordering.
-    """
-
-    convolution_share: float
-    tail_share: float
+    convolution_share: float  # in convolutions
+    tail_share: float  # after the last convolution: upsampling, argmax, their reordering
 
 
 def node_times(

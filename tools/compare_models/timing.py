@@ -30,21 +30,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as the reference, over the rounds of one run.
+    """How many times as fast as the reference, over the rounds of one run."""
 
-    Attributes:
-        median: of the ratios of single rounds.
-        low: of the 95 % interval of the median.
-        high: likewise.
-        quartiles: of the ratios of single rounds.
-        fastest: of the fastest rounds of both: what is left when nobody else disturbs.
-    """
-
-    median: float
-    low: float
-    high: float
-    quartiles: tuple[float, float]
-    fastest: float
+    median: float  # of the ratios of single rounds
+    low: float  # of the 95 % interval of the median
+    high: float  # likewise
+    quartiles: tuple[float, float]  # of the ratios of single rounds
+    fastest: float  # of the fastest rounds of both: what is left when nobody else disturbs
 
     def __str__(self) -> str:
         """Return it with its interval, "2.10 (2.05 to 2.14)"."""

@@ -40,40 +40,24 @@ REST_STEPS = 4  # untimed, at the start of a turn: batches made during the other
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """The result.
+    """The result."""
 
-    Attributes:
-        images_per_s: median of our turns.
-        plain_images_per_s: median of the plain loop's turns.
-        speedup: of turns of one round.
-        waiting_share: of our time, in which the network waited for data.
-    """
-
-    images_per_s: float
-    plain_images_per_s: float
-    speedup: Ratio
-    waiting_share: float
+    images_per_s: float  # median of our turns
+    plain_images_per_s: float  # median of the plain loop's turns
+    speedup: Ratio  # of turns of one round
+    waiting_share: float  # of our time, in which the network waited for data
 
 
 @dataclass
 class InTurn:
-    """A loader for our trainer that lets the plain loop run between two turns, and takes times.
+    """A loader for our trainer that lets the plain loop run between two turns, and takes times."""
 
-    Attributes:
-        loader: our batches.
-        plain: the other loop.
-        steps: timed ones of a turn.
-        ours_s: seconds of our turns.
-        plain_s: seconds of the plain loop's turns.
-        waiting_s: seconds of our turns in which no batch was ready.
-    """
-
-    loader: BatchLoader
-    plain: PlainTrainer
-    steps: int
-    ours_s: list[float] = field(default_factory=list)
-    plain_s: list[float] = field(default_factory=list)
-    waiting_s: float = 0.0
+    loader: BatchLoader  # our batches
+    plain: PlainTrainer  # the other loop
+    steps: int  # timed ones of a turn
+    ours_s: list[float] = field(default_factory=list)  # seconds of our turns
+    plain_s: list[float] = field(default_factory=list)  # seconds of the plain loop's turns
+    waiting_s: float = 0.0  # seconds of our turns in which no batch was ready
 
     def __len__(self) -> int:
         """Return the number of our batches of a turn: an epoch is a turn."""

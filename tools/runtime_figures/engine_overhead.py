@@ -96,7 +96,7 @@ def resize_ms(clock: Clock, opencv: bool) -> float:
     """Return the median time of bringing 1280x720 to 1024x512 in one thread."""
     frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
     out = np.empty((512, 1024, 3), np.uint8)
-    call = partial(BilinearResizer((720, 1280), (512, 1024)), frame, out)
+    call: Callable[[], Any] = partial(BilinearResizer((720, 1280), (512, 1024)), frame, out)
     if opencv:
         import cv2
 

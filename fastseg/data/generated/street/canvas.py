@@ -85,19 +85,12 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """Sun and air.
+    """Sun and air."""
 
-    Attributes:
-        sun: direction towards the sun (x, y, z), length 0 (overcast) to 1.
-        ambient: light that reaches every side.
-        haze: colour of the sky at the horizon, to which far things fade.
-        haze_m: distance at which 63 % of a colour is gone.
-    """
-
-    sun: Point
-    ambient: float
-    haze: Color
-    haze_m: float
+    sun: Point  # direction towards the sun (x, y, z), length 0 (overcast) to 1
+    ambient: float  # light that reaches every side
+    haze: Color  # colour of the sky at the horizon, to which far things fade
+    haze_m: float  # distance at which 63 % of a colour is gone
 
     def on(self, normal: Point) -> float:
         """Return the brightness of a surface that faces a direction."""
