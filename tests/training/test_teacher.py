@@ -13,6 +13,7 @@ from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.frames.video import VideoWriter
+from fastseg_training.build_network import Start
 from fastseg_training.build_trainer import licence_of
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
@@ -370,7 +371,7 @@ def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_start
         teacher="foreign:net", teacher_weights="foreign.pth", teacher_map="cityscapes-to-camvid"
     )
     teacher = open_teacher(foreign, dataset.classes, (96, 64))
-    first = licence_of(foreign, dataset, teacher, "research")
+    first = licence_of(Start(foreign), dataset, teacher, "research")
     assert first.startswith("Taught by net, of which no licence is named, on synthetic pictures (")
     assert first.endswith("): non-commercial research only; descendants inherit this")
 
@@ -379,10 +380,10 @@ def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_start
     save_checkpoint(folder / "student.safetensors", model, student)
     taught = TrainConfig(teacher="student.safetensors")
     teacher = open_teacher(taught, dataset.classes, (96, 64))
-    assert first in licence_of(taught, dataset, teacher, "research")
+    assert first in licence_of(Start(taught), dataset, teacher, "research")
     started = TrainConfig(init="student.safetensors", model="nano")
-    assert first in licence_of(started, dataset, None, "research")
-    assert licence_of(TrainConfig(), dataset, None, "commercial") == dataset.licence
+    assert first in licence_of(Start(started), dataset, None, "research")
+    assert licence_of(Start(TrainConfig()), dataset, None, "commercial") == dataset.licence
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from fastseg_runtime.bundle.palette import numbered_classes
-from fastseg_training.build_network import usage_of
+from fastseg_training.build_network import Start
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig
 
-from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
+from fastseg import CheckpointInfo, FastSegNet, Network, open_network, save_checkpoint
 
 TINY = "synthetic:size=96x64,train=8,val=2"
 
@@ -53,12 +53,12 @@ def test_the_strictest_of_data_start_and_teacher_wins(
     config = TrainConfig(
         model="nano", usage=said, init=weights[init], teacher=weights[teacher], prune=prune
     )
-    assert usage_of(config, kind) == usage
+    assert Start(config).usage(kind) == usage
 
 
 @pytest.mark.parametrize(("said", "usage"), [("", ""), ("commercial", "commercial")])
 def test_of_a_network_of_ones_own_only_the_user_knows(said: str, usage: str) -> None:
-    assert usage_of(TrainConfig(model="nets:unet", usage=said), "synthetic") == usage
+    assert Start(TrainConfig(model="nets:unet", usage=said)).usage("synthetic") == usage
 
 
 def test_a_file_of_weights_for_a_backbone_states_nothing_unless_it_is_ours(
@@ -67,7 +67,7 @@ def test_a_file_of_weights_for_a_backbone_states_nothing_unless_it_is_ours(
     (tmp_path / "imagenet.pth").write_bytes(b"whatever")
     for init, usage in ((str(tmp_path / "imagenet.pth"), ""), (weights["research"], "research")):
         config = TrainConfig(model="mobilenetv2", init=init)
-        assert usage_of(config, "synthetic") == usage
+        assert Start(config).usage("synthetic") == usage
 
 
 def test_another_word_is_refused() -> None:
@@ -84,3 +84,18 @@ def test_a_training_says_and_writes_what_its_weights_may_be_used_for(
     trainer = build_trainer(config, tmp_path / "run")
     assert trainer.run is not None and trainer.run.info.usage == "research"
     assert "weights of this training: research use only" in capsys.readouterr().err
+
+
+def test_the_file_that_a_training_starts_from_is_opened_once(
+    weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def noted(spec: str) -> Network:
+        opened.append(spec)
+        return open_network(spec)
+
+    monkeypatch.setattr("fastseg_training.build_network.open_network", noted)
+    config = TrainConfig(data=TINY, model="nano", crop="64x64", init=weights["research"], prune=0.1)
+    build_trainer(config, tmp_path / "run")
+    assert opened == [weights["research"]]

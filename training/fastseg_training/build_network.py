@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fastseg_runtime.arrays.image import parse_size
@@ -11,15 +13,16 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH, strictest
 from torch import Tensor, nn
 
-from fastseg import VARIANTS, CheckpointError, FastSegNet, Network, open_network
-from fastseg.backbones import BackboneVariant
-from fastseg.checkpoint import (
-    narrow_to_weights,
-    read_info,
-    read_state_dict,
-    usage_of_data,
-    usage_of_weights,
+from fastseg import (
+    VARIANTS,
+    CheckpointError,
+    CheckpointInfo,
+    FastSegNet,
+    Network,
+    open_network,
 )
+from fastseg.backbones import BackboneVariant
+from fastseg.checkpoint import narrow_to_weights, read_info, read_state_dict, usage_of_data
 from fastseg.fastsegnet import Head
 from fastseg.imagenet_weights import LICENCE, find_weights, load_backbone, package_of
 from fastseg.network import check_logits, name_of
@@ -34,8 +37,110 @@ IMAGENET, NOISE = "imagenet", "noise"  # for --init, beside a file
 CLASSIFIER = "head.1."  # the layer that knows the classes
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from; a file is opened once.
+
+    Attributes:
+        config: the configuration; --init is "", IMAGENET, NOISE or a file.
+    """
+
+    config: TrainConfig
+
+    @property
+    def file(self) -> str:
+        """The file that --init names, "" for none."""
+        return "" if self.config.init in (IMAGENET, NOISE) else self.config.init
+
+    @cached_property
+    def network(self) -> Network | None:
+        """The trained network in the file; None for weights of a backbone or for one's own.
+
+        Raises:
+            CheckpointError: it is no checkpoint, and there is no backbone that it could be for.
+        """
+        if not self.file or self.config.model not in VARIANTS:
+            return None
+        try:
+            return open_network(self.file)
+        except CheckpointError:
+            if isinstance(VARIANTS[self.config.model], BackboneVariant):
+                return None
+            raise
+
+    @cached_property
+    def info(self) -> CheckpointInfo | None:
+        """What the file says of its weights, None where it says nothing."""
+        if self.network is not None:
+            return self.network.info
+        return read_info(Path(self.file)) if self.file else None
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the network has other widths than its variant."""
+        return bool(self.config.prune) or (self.info is not None and self.info.pruned)
+
+    @property
+    def licence(self) -> str:
+        """The terms of the weights, "" where nobody says them."""
+        return self.info.data_licence if self.info else ""
+
+    def described(self) -> dict[str, str]:
+        """Return what a checkpoint's header says of the weights."""
+        imagenet = self.config.init in ("", IMAGENET)
+        weights = find_weights(self.config.model) if imagenet else None
+        if weights is not None:
+            return {"init": weights.name, "init_licence": LICENCE}
+        return {"init": name_of(self.file)}
+
+    def normalization(self) -> Normalization | None:
+        """Return what a network of one's own is trained with; None: (x - 128) / 64, as ours are.
+
+        Raises:
+            ConfigError: it is named for one of ours, or otherwise than --init was trained with.
+        """
+        config = self.config
+        wanted = parse_normalization(config.normalization or None, config.color or None)
+        if config.model in VARIANTS:
+            own = (config.normalization, config.color, config.output_name)
+            if any(own) or config.threshold != Reading.threshold:
+                raise ConfigError(
+                    "--normalization, --color, --output-name and --threshold are for a network of "
+                    f"your own; {config.model} takes (x - 128) / 64 and has a logit for each class"
+                )
+            return None
+        if self.info is not None:
+            known = self.info.input_normalization()
+            if wanted not in (None, known):
+                raise ConfigError(f"{config.init} was trained with {known}, not with {wanted}")
+            wanted = known
+        return None if wanted == CENTRED else wanted
+
+    def usage(self, kind: str) -> str:
+        """Return what the trained weights may be used for: the strictest of all they come from.
+
+        The user's word counts for what nobody else knows, data, networks and pictures of their own.
+
+        Args:
+            kind: of the data, such as "camvid".
+        """
+        config = self.config
+        is_known = config.model in VARIANTS and not config.unlabelled
+        own = [usage_of_data(kind), *([] if is_known else [NOT_STATED])]
+        usages = [usage or config.usage for usage in own]
+        if config.usage == RESEARCH:
+            usages.append(RESEARCH)
+        if self.file:
+            usages.append(self.info.usage if self.info else NOT_STATED)
+        elif "init_licence" in self.described():
+            usages.append(NOT_STATED)  # whether ImageNet's pictures bind weights is unsettled
+        if config.teacher:
+            usages.append(usage_of_teacher(config))
+        return strictest(usages)
+
+
 def build_network(
-    config: TrainConfig,
+    start: Start,
     classes: Classes,
     size: tuple[int, int],
     normalization: Normalization | None = None,
@@ -43,74 +148,33 @@ def build_network(
     """Return the network to train.
 
     Args:
-        config: the configuration.
+        start: with the configuration.
         classes: of the data.
         size: (width, height) that the network is meant for.
-        normalization: of choose_normalization().
+        normalization: of Start.normalization().
 
     Raises:
         ConfigError, CheckpointError: --init, --prune or --model cannot be used.
     """
-    if config.prune and config.model not in VARIANTS:
-        raise ConfigError(
-            f"--prune narrows {', '.join(VARIANTS)}, not {config.model}; leave it out"
-        )
+    config = start.config
     if config.model not in VARIANTS:
-        return own_network(config, classes, normalization)
+        if config.prune:
+            raise ConfigError(
+                f"--prune narrows {', '.join(VARIANTS)}, not {config.model}; leave it out"
+            )
+        return own_network(start, classes, normalization)
     model = FastSegNet(len(classes), config.model)
-    source = open_init(config)
-    if source is not None:
-        start_from(model, source, config.init, classes)
-    elif init_file(config):
+    if start.network is not None:
+        start_from(model, start.network, config.init, classes)
+    elif start.file:
         print(load_backbone(model, Path(config.init)), file=sys.stderr)
     elif choose_start(config) == IMAGENET:
         start_from_imagenet(model)
-    return pruned(model, config, size) if config.prune else model
-
-
-def choose_normalization(config: TrainConfig) -> Normalization | None:
-    """Return what a network of one's own is trained with; None: (x - 128) / 64, as ours are.
-
-    Raises:
-        ConfigError: it is named for one of ours, or otherwise than --init was trained with.
-    """
-    wanted = parse_normalization(config.normalization or None, config.color or None)
-    if config.model in VARIANTS:
-        own = (config.normalization, config.color, config.output_name)
-        if any(own) or config.threshold != Reading.threshold:
-            raise ConfigError(
-                "--normalization, --color, --output-name and --threshold are for a network of "
-                f"your own; {config.model} takes (x - 128) / 64 and has a logit for each class"
-            )
-        return None
-    header = read_info(Path(config.init)) if init_file(config) else None
-    if header is not None:
-        known = header.input_normalization()
-        if wanted not in (None, known):
-            raise ConfigError(f"{config.init} was trained with {known}, not with {wanted}")
-        wanted = known
-    return None if wanted == CENTRED else wanted
-
-
-def init_file(config: TrainConfig) -> str:
-    """Return what --init names unless it is a word of its own; "" for none."""
-    return "" if config.init in (IMAGENET, NOISE) else config.init
-
-
-def open_init(config: TrainConfig) -> Network | None:
-    """Return the trained network that --init names; None for none, and for weights of a backbone.
-
-    Raises:
-        CheckpointError: it is no checkpoint, and there is no backbone that it could be for.
-    """
-    if not init_file(config):
-        return None
-    try:
-        return open_network(config.init)
-    except CheckpointError:
-        if isinstance(VARIANTS.get(config.model), BackboneVariant):
-            return None
-        raise
+    if not config.prune:
+        return model
+    if start.network is None:
+        raise ConfigError("--prune needs --init CHECKPOINT, the trained network to prune")
+    return prune(model, config.prune, size)
 
 
 def choose_start(config: TrainConfig) -> str:
@@ -147,18 +211,9 @@ def start_from_imagenet(model: FastSegNet) -> None:
     print(load_backbone(model, weights.path), file=sys.stderr)
 
 
-def starting_point(config: TrainConfig) -> dict[str, str]:
-    """Return what a checkpoint's header says of the weights that the training starts from."""
-    weights = find_weights(config.model) if config.init in ("", IMAGENET) else None
-    if weights is not None:
-        return {"init": weights.name, "init_licence": LICENCE}
-    return {"init": name_of(init_file(config))}
-
-
-def own_network(
-    config: TrainConfig, classes: Classes, normalization: Normalization | None = None
-) -> nn.Module:
+def own_network(start: Start, classes: Classes, normalization: Normalization | None) -> nn.Module:
     """Return the user's own network; --init is a state dict, taken as far as it fits."""
+    config = start.config
     if config.init == IMAGENET:
         raise ConfigError(f"--init {IMAGENET} is for lite; {config.model} brings its own weights")
     how = (config.output_name, config.threshold)
@@ -169,7 +224,7 @@ def own_network(
         config.model, model, len(classes), size, own, network.reading, for_training=True
     ):
         print(note, file=sys.stderr)
-    if init_file(config):
+    if start.file:
         weights = read_state_dict(Path(config.init))
         print(copy_matching(weights, model, True, config.init), file=sys.stderr)
     return model
@@ -181,7 +236,7 @@ def start_from(model: FastSegNet, source: Network, init: str, classes: Classes) 
         weights = source.model.state_dict()
         narrow_to_weights(model, {k: v for k, v in weights.items() if not k.startswith(CLASSIFIER)})
         renew_auxiliary_heads(model)
-    same_classes = names(source.info.classes) == names(classes)
+    same_classes = [x.name for x in source.info.classes] == [x.name for x in classes]
     print(copy_matching(source.model.state_dict(), model, same_classes, init), file=sys.stderr)
 
 
@@ -190,64 +245,6 @@ def renew_auxiliary_heads(model: FastSegNet) -> None:
     hidden, decoder = model.state_dict()["head.0.0.weight"].shape[:2]
     heads = [Head(decoder, hidden, model.num_classes) for _ in model.auxiliary_heads]
     model.auxiliary_heads = nn.ModuleList(heads)
-
-
-def pruned(model: FastSegNet, config: TrainConfig, size: tuple[int, int]) -> FastSegNet:
-    """Return the network without its least important channels."""
-    if open_init(config) is None:
-        raise ConfigError("--prune needs --init CHECKPOINT, the trained network to prune")
-    return prune(model, config.prune, size)
-
-
-def is_pruned(config: TrainConfig) -> bool:
-    """Return whether the network has other widths than its variant."""
-    source = open_init(config) if config.model in VARIANTS else None
-    return bool(config.prune) or (source is not None and source.info.pruned)
-
-
-def inherited_usages(config: TrainConfig) -> list[str]:
-    """Return what the weights that a training starts from and imitates may be used for."""
-    usages = []
-    source = open_init(config) if config.model in VARIANTS else None
-    if source is not None:
-        usages.append(source.info.usage)
-    elif init_file(config):
-        usages.append(usage_of_weights(Path(config.init)))
-    elif "init_licence" in starting_point(config):
-        usages.append(NOT_STATED)  # whether ImageNet's pictures bind weights is unsettled
-    if config.teacher:
-        usages.append(usage_of_teacher(config))
-    return usages
-
-
-def licence_of_start(config: TrainConfig) -> str:
-    """Return the terms of the weights that a training starts from, "" where nobody says them."""
-    source = open_init(config) if config.model in VARIANTS else None
-    info = source.info if source is not None else None
-    if source is None and init_file(config):
-        info = read_info(Path(config.init))
-    return info.data_licence if info else ""
-
-
-def usage_of(config: TrainConfig, kind: str) -> str:
-    """Return what the trained weights may be used for: the strictest of all they come from.
-
-    The user's word counts for what nobody else knows, data, networks and pictures of their own.
-
-    Args:
-        config: the configuration.
-        kind: of the data, such as "camvid".
-    """
-    is_known = config.model in VARIANTS
-    own = [usage_of_data(kind), *([] if is_known and not config.unlabelled else [NOT_STATED])]
-    stated = [usage or config.usage for usage in own]
-    floor = [RESEARCH] if config.usage == RESEARCH else []
-    return strictest([*stated, *floor, *inherited_usages(config)])
-
-
-def names(classes: Classes) -> list[str]:
-    """Return the names of classes."""
-    return [entry.name for entry in classes]
 
 
 def copy_matching(

@@ -26,14 +26,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
 from fastseg.network import name_of
 from fastseg_training import distributed
-from fastseg_training.build_network import (
-    build_network,
-    choose_normalization,
-    is_pruned,
-    licence_of_start,
-    starting_point,
-    usage_of,
-)
+from fastseg_training.build_network import Start, build_network
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
 from fastseg_training.distill import DistillationLoss
@@ -69,10 +62,11 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     size = parse_size(config.size) if config.size else None
     meant_for = size or image_size(dataset[0])
     teacher = open_teacher(config, classes, meant_for)
-    info = describe(config, dataset, classes, meant_for, teacher)
+    start = Start(config)
+    info = describe(start, dataset, classes, meant_for, teacher)
     if distributed.rank() == 0:
         print(f"weights of this training: {describe_usage(info.usage)}", file=sys.stderr)
-    model = build_network(config, classes, meant_for, info.normalization)
+    model = build_network(start, classes, meant_for, info.normalization)
     lessons = give_lessons(config, teacher, ResizedDataset(dataset, size), meant_for)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
     pixels_K = torch.from_numpy(class_frequencies(train, len(classes)))
@@ -167,21 +161,21 @@ def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ..
 
 
 def describe(
-    config: TrainConfig,
+    start: Start,
     dataset: Dataset,
     classes: tuple[ClassInfo, ...],
     size: tuple[int, int],
     teacher: Teacher | None,
 ) -> CheckpointInfo:
     """Return what goes into the checkpoint's header."""
-    usage = usage_of(config, dataset.name)
+    config, usage = start.config, start.usage(dataset.name)
     return CheckpointInfo(
         variant=config.model,
         classes=classes,
         width=size[0],
         height=size[1],
         trained_on=f"{dataset.name} {dataset.split}",
-        data_licence=licence_of(config, dataset, teacher, usage),
+        data_licence=licence_of(start, dataset, teacher, usage),
         usage=usage,
         training={
             "command": config.command(),
@@ -189,23 +183,24 @@ def describe(
             "epochs": config.epochs,
             "minutes": config.minutes,
             "seed": config.seed,
-            **starting_point(config),
+            **start.described(),
             "teacher": name_of(config.teacher),
             "teacher_sha256": teacher.identity["sha256"] if teacher else "",
             "torch": torch.__version__,
         },
-        pruned=is_pruned(config),
-        normalization=choose_normalization(config),
+        pruned=start.is_pruned,
+        normalization=start.normalization(),
         output_name=config.output_name,
         threshold=config.threshold,
     )
 
 
-def licence_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
+def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
     """Return on what terms the weights stand: of the data, of the start, and of who taught."""
-    data, start = dataset.licence, licence_of_start(config)
-    if start not in ("", data):
-        data = f"{data}; started from {name_of(config.init)}: {start}" if data else start
+    config, data = start.config, dataset.licence
+    if start.licence not in ("", data):
+        before = f"{data}; started from {name_of(config.init)}: " if data else ""
+        data = before + start.licence
     if teacher is None or teacher.licence == dataset.licence:
         return data
     pictures = f"{dataset.name} pictures ({data or 'no licence named'})"
