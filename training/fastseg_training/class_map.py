@@ -14,15 +14,16 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+
+from fastseg_runtime.arrays.strict_tables import from_table
 
 from fastseg.data.dataset import MAX_CLASSES
 from fastseg_training.config import ConfigError
 
 SHIPPED = Path(__file__).parent / "maps"
 MAX_BYTES = 100_000  # 255 classes of long names take a tenth of it
-KEYS = {"teacher", "classes"}
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,43 @@ def read_class_map(spec: str, names: Sequence[str]) -> ClassMap:
     Raises:
         ConfigError: there is none, or it does not fit itself or the data.
     """
-    table = _read(spec)
-    if set(table) != KEYS:
-        raise ConfigError(f"{spec} has the keys {sorted(table)}; expected teacher and [classes]")
-    teacher = _names(table["teacher"], f"{spec}: teacher")
-    groups = table["classes"]
-    if not isinstance(groups, dict):
-        raise ConfigError(f"{spec}: classes is {groups!r}; expected a table [classes]")
-    if unknown := sorted(set(groups) - set(names)):
+    path = _find(spec)
+    try:
+        table = from_table(_MapFile, tomllib.loads(path.read_text("utf-8")), "")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the teacher map {spec}: {error}") from error
+    if unknown := sorted(set(table.classes) - set(names)):
         raise ConfigError(
             f"{spec} maps to {listed(unknown)}; the classes of the data are {listed(names)}"
         )
-    targets = _targets(spec, groups, set(teacher))
+    targets = {source: name for name, sources in table.classes.items() for source in sources}
     if not targets:
         raise ConfigError(f"{spec} maps no class of the teacher to one of the data")
-    target_C = tuple(names.index(targets[name]) if name in targets else -1 for name in teacher)
-    return ClassMap(teacher, tuple(names), target_C)
+    target_C = (names.index(targets[name]) if name in targets else -1 for name in table.teacher)
+    return ClassMap(table.teacher, tuple(names), tuple(target_C))
 
 
-def _read(spec: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _MapFile:
+    teacher: tuple[str, ...]
+    classes: dict[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        for place, names in (("teacher", self.teacher), *self.classes.items()):
+            if "" in names:
+                raise ValueError(f"{place} has a name without letters")
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
+                raise ValueError(f"{place} names {listed(twice)} more than once")
+            if unknown := sorted(set(names) - set(self.teacher)):
+                raise ValueError(f"{place} names {listed(unknown)}, no class of the teacher")
+        if (count := len(self.teacher)) > MAX_CLASSES:
+            raise ValueError(f"teacher names {count} classes; at most {MAX_CLASSES} are possible")
+        for (one, its), (other, others) in combinations(self.classes.items(), 2):
+            if both := sorted(set(its) & set(others)):
+                raise ValueError(f"{both[0]!r} goes to {one} and to {other}; choose one")
+
+
+def _find(spec: str) -> Path:
     path = Path(spec)
     if not path.is_file() and path.name == spec:
         path = SHIPPED / f"{spec.removesuffix('.toml')}.toml"
@@ -104,36 +123,7 @@ def _read(spec: str) -> dict[str, Any]:
         raise ConfigError(f"no teacher map {spec}; write one, or take one that ships: {shipped}")
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{spec} is larger than {MAX_BYTES} bytes; is it a teacher map?")
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the teacher map {spec}: {error}") from error
-
-
-def _names(value: Any, place: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise ConfigError(f"{place} is {value!r}; expected a list of names")
-    if twice := [name for name, count in Counter(value).items() if count > 1]:
-        raise ConfigError(f"{place} names {listed(twice)} more than once")
-    if len(value) > MAX_CLASSES:
-        raise ConfigError(f"{place} names {len(value)} classes; at most {MAX_CLASSES} are possible")
-    return tuple(value)
-
-
-def _targets(spec: str, groups: dict[str, Any], teacher: set[str]) -> dict[str, str]:
-    """Return the data's class of each of the teacher's that is mapped."""
-    targets: dict[str, str] = {}
-    for target, value in groups.items():
-        sources = _names(value, f"{spec}: {target}")
-        if unknown := sorted(set(sources) - teacher):
-            raise ConfigError(f"{spec}: {target} names {listed(unknown)}, no class of the teacher")
-        for source in sources:
-            if source in targets:
-                raise ConfigError(
-                    f"{spec} maps {source!r} to {targets[source]} and to {target}; choose one"
-                )
-            targets[source] = target
-    return targets
+    return path
 
 
 def listed(names: Sequence[str]) -> str:
