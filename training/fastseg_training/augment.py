@@ -4,8 +4,6 @@ Everything is one affine map of coordinates (scale, crop, flip), one affine map 
 (brightness, contrast, saturation, tint) and one blur, so a crop costs one resampling.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """An ONNX file as a teacher: a picture in, logits or probabilities out, by ONNX Runtime."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

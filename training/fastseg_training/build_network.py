@@ -1,7 +1,5 @@
 """The network that a configuration asks for: new, from other weights, pruned."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass

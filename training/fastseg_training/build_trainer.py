@@ -1,7 +1,5 @@
 """From a configuration to a trainer that is ready to go."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import sys

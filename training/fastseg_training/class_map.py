@@ -8,8 +8,6 @@
 Shape letters: C classes of the teacher, K of the data.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The configuration of a training: a frozen dataclass, read from TOML and from options."""
 
-from __future__ import annotations
-
 import dataclasses
 import shlex
 import tomllib

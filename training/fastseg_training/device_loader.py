@@ -3,8 +3,6 @@
 Shape letters: N batch, M pictures of the data set, H and W pixels, h and w pixels of a crop.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -3,8 +3,6 @@
 Shape letters: N batch, K classes, h and w the size of the logits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

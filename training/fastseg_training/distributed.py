@@ -4,8 +4,6 @@ Started by torchrun, which sets RANK, LOCAL_RANK and WORLD_SIZE. In a single pro
 function here returns what it was given.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterable, Iterator

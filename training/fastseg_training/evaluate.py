@@ -3,14 +3,12 @@
 Shape letters: N batch, K classes, H and W pixels.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -50,11 +48,11 @@ class Evaluation:
     boundary_KK: Array
     images: int
 
-    def gathered(self, device: torch.device) -> Evaluation:
+    def gathered(self, device: torch.device) -> Self:
         """Return the counts of all processes together."""
         counts = (self.confusion_KK, self.boundary_KK, np.array(self.images))
         confusion_KK, boundary_KK, images = (distributed.total(c, device) for c in counts)
-        return Evaluation(confusion_KK, boundary_KK, int(images))
+        return type(self)(confusion_KK, boundary_KK, int(images))
 
     @property
     def miou(self) -> float:

@@ -1,7 +1,5 @@
 """What a teacher adds to a training: soft labels of its pictures, and pictures without labels."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +40,47 @@ class Lessons:
     soft: Labels = ()
     unlabelled: Sequence[Sample] = ()
     places: int = 0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture without labels.
+
+    Attributes:
+        image_HW3: uint8, RGB.
+        name: its file, with the number of the frame in a video.
+    """
+
+    image_HW3: Array
+    name: str
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Evenly spread pictures of a folder's files and videos, in the order of names.
+
+    Attributes:
+        chosen: of each file, how many frames of it come first and which are taken.
+    """
+
+    chosen: tuple[tuple[Path, tuple[int, ...]], ...]
+
+    def __len__(self) -> int:
+        """Return the number of pictures; fewer come if a video is shorter than it says."""
+        return sum(len(numbers) for _, numbers in self.chosen)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Decode picture after picture."""
+        for file, numbers in self.chosen:
+            if not is_video(file):
+                yield Frame(read_image(file), str(file))
+                continue
+            source = FrameSource(str(file))
+            wanted = set(numbers)
+            for number, image_HW3 in enumerate(islice(source, numbers[-1] + 1)):
+                if number in wanted:
+                    yield Frame(image_HW3, f"{file} frame {number}")
+            source.close()
 
 
 def give_lessons(
@@ -148,47 +187,6 @@ def _places(config: TrainConfig) -> int:
     if config.batch < 2:
         raise ConfigError("--unlabelled needs a --batch of 2 or more")
     return min(max(1, round(config.batch * config.unlabelled_frames.share)), config.batch - 1)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A picture without labels.
-
-    Attributes:
-        image_HW3: uint8, RGB.
-        name: its file, with the number of the frame in a video.
-    """
-
-    image_HW3: Array
-    name: str
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Evenly spread pictures of a folder's files and videos, in the order of names.
-
-    Attributes:
-        chosen: of each file, how many frames of it come first and which are taken.
-    """
-
-    chosen: tuple[tuple[Path, tuple[int, ...]], ...]
-
-    def __len__(self) -> int:
-        """Return the number of pictures; fewer come if a video is shorter than it says."""
-        return sum(len(numbers) for _, numbers in self.chosen)
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Decode picture after picture."""
-        for file, numbers in self.chosen:
-            if not is_video(file):
-                yield Frame(read_image(file), str(file))
-                continue
-            source = FrameSource(str(file))
-            wanted = set(numbers)
-            for number, image_HW3 in enumerate(islice(source, numbers[-1] + 1)):
-                if number in wanted:
-                    yield Frame(image_HW3, f"{file} frame {number}")
-            source.close()
 
 
 def open_frames(place: str, most: int) -> Frames:

@@ -3,8 +3,6 @@
 Shape letters: N batch, H and W pixels, h and w pixels of a crop.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

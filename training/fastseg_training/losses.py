@@ -9,8 +9,6 @@ adjustment", arXiv:2007.07314), and costs nothing where it is in the classifier'
 without_class_weights() does.
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math

@@ -3,8 +3,6 @@
 The data and the loss are elsewhere.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

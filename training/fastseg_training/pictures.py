@@ -1,7 +1,5 @@
 """Pictures of a run: curves.png, predictions.png, confusion.png."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path

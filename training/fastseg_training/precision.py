@@ -8,8 +8,6 @@ computes some of their gradients without one: those of the input at stride 2 (31
 Shape letters: N batch, C channels, H and W pixels of the input, h and w of the output.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

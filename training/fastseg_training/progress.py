@@ -1,7 +1,5 @@
 """Progress of a training on stderr: a bar on a terminal, a line per evaluation in a log file."""
 
-from __future__ import annotations
-
 import math
 import time
 

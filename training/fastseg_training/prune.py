@@ -4,8 +4,6 @@ Channels that additions or depthwise convolutions tie together go together (torc
 dependency graph: Fang et al. 2023, arXiv:2301.12900).
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Memory: a data set decoded once and kept there if it fits, and what tensors leave behind."""
 
-from __future__ import annotations
-
 import ctypes
 import dataclasses
 import os

@@ -3,8 +3,6 @@
 The numbers go to TensorBoard too, if it is there: pip install tensorboard.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

@@ -13,8 +13,6 @@ of the picture, teaches nothing.
 TEACHER and PICTURE are hashes of all that the label depends on, so nothing in it is ever stale.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

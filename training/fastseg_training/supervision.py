@@ -4,8 +4,6 @@ Full-size logits would cost as much time as the network itself, so heads are com
 stride, on label pixels of another phase every step: over s*s steps each label pixel has its say.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 Shape letters: C classes of the teacher, K of the data, H and W pixels, h and w of a soft label.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

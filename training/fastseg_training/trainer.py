@@ -5,8 +5,6 @@ train() is the loop; the methods below it are its steps, in the order in which i
 Shape letters: N batch, H and W pixels, K classes.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import time
