@@ -26,7 +26,7 @@ from fastseg.outputs import Reading
 from fastseg.progress import show_progress
 from fastseg_training import distributed
 from fastseg_training.config import ConfigError
-from fastseg_training.resident import ResizedDataset
+from fastseg_training.distill import resized
 
 TRIMAP_PIXELS = 3  # half width of the band around borders that boundary mIoU looks at
 TTA_SCALES = (0.75, 1.0, 1.25)
@@ -63,7 +63,10 @@ class Evaluation:
         """Return what --json prints: fractions, None where no pixel was there to judge."""
         return {
             "miou": _or_none(self.miou),
-            "iou": _by_name(classes, iou_per_class(self.confusion_KK)),
+            "iou": {
+                info.name: _or_none(value)
+                for info, value in zip(classes, iou_per_class(self.confusion_KK), strict=True)
+            },
             "images": self.images,
             "pixel_accuracy": float(
                 np.diag(self.confusion_KK).sum() / max(self.confusion_KK.sum(), 1)
@@ -71,10 +74,6 @@ class Evaluation:
             "boundary_miou": _or_none(mean_iou(self.boundary_KK)),
             "boundary_pixels": TRIMAP_PIXELS,
         }
-
-
-def _by_name(classes: tuple[ClassInfo, ...], values_K: Array) -> dict[str, float | None]:
-    return {info.name: _or_none(value) for info, value in zip(classes, values_K, strict=True)}
 
 
 def _or_none(value: float) -> float | None:
@@ -133,11 +132,8 @@ def full_size_logits(
     model: nn.Module, image_N3HW: Tensor, reading: Reading | None = None
 ) -> Tensor:
     """Return the main logits at the size of the images, (N, K, H, W)."""
-    logits_NKHW = (reading or Reading()).logits(model(image_N3HW), image_N3HW)
-    size = image_N3HW.shape[-2:]
-    if logits_NKHW.shape[-2:] == size:
-        return logits_NKHW
-    return F.interpolate(logits_NKHW, size=size, mode="bilinear", align_corners=False)
+    logits_NKhw = (reading or Reading()).logits(model(image_N3HW), image_N3HW)
+    return resized(logits_NKhw, image_N3HW.shape[-2:])
 
 
 def tta_probabilities(
@@ -189,18 +185,15 @@ class EvaluationBatches:
         return len(self.samples)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all of them in order."""
-        return map(self.__getitem__, range(len(self)))
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return the normalised image (1, 3, H, W) and its class ids (1, H', W')."""
-        sample = self.samples[index]
-        image_HW3 = sample.image_HW3
-        if image_HW3.shape[1::-1] != self.size:
-            image_HW3 = resize_bilinear(image_HW3, *self.size)
-        image_1HW3 = torch.from_numpy(np.ascontiguousarray(image_HW3))[None]
-        label_1HW = torch.from_numpy(sample.label_HW)[None]
-        return self.normalization.normalise(image_1HW3), label_1HW
+        """Yield normalised images (1, 3, H, W) and their class ids (1, H', W'), in order."""
+        for index in range(len(self)):
+            sample = self.samples[index]
+            image_HW3 = sample.image_HW3
+            if image_HW3.shape[1::-1] != self.size:
+                image_HW3 = resize_bilinear(image_HW3, *self.size)
+            image_1HW3 = torch.from_numpy(np.ascontiguousarray(image_HW3))[None]
+            label_1HW = torch.from_numpy(sample.label_HW)[None]
+            yield self.normalization.normalise(image_1HW3), label_1HW
 
 
 def measure_latency_ms(model: nn.Module, info: CheckpointInfo, reading: Reading) -> float:
@@ -236,8 +229,7 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
         raise ConfigError(
             f"{network.name} knows {len(info.classes)} classes, {data} has {len(dataset.classes)}"
         )
-    samples = ResizedDataset(dataset, None)
     size = (info.width, info.height)
-    batches = EvaluationBatches(samples, size, info.input_normalization())
+    batches = EvaluationBatches(dataset, size, info.input_normalization())
     shown = show_progress(batches, "evaluating", len(batches))
     return evaluate(network.model, shown, len(info.classes), tta, network.reading)

@@ -169,17 +169,13 @@ def _open_frames(config: TrainConfig, size: Size) -> Frames:
     if not config.unlabelled:
         return Frames(())
     frames = open_frames(config.unlabelled, config.unlabelled_frames.most)
-    _check_memory(len(frames), size)
-    return frames
-
-
-def _check_memory(count: int, size: Size) -> None:
-    needed, free = count * size[0] * size[1] * 3, free_memory_bytes()
+    needed, free = len(frames) * size[0] * size[1] * 3, free_memory_bytes()
     if needed > free * MEMORY_SHARE:
         raise ConfigError(
-            f"{count} pictures without labels take {needed / 1e6:.0f} MB of memory, "
+            f"{len(frames)} pictures without labels take {needed / 1e6:.0f} MB of memory, "
             f"{free / 1e6:.0f} are free; set a smaller `most` under [unlabelled_frames]"
         )
+    return frames
 
 
 def _places(config: TrainConfig) -> int:

@@ -1,16 +1,14 @@
 """Pictures of a run: curves.png, predictions.png, confusion.png."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from fastseg_runtime.arrays.image import resize_nearest
+from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import palette
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -26,7 +24,6 @@ GAP = 4  # pixels between its pictures
 def draw_curves(metrics: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw loss and mIoU over epochs from the lines of metrics.jsonl."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set(xlabel="epoch", ylabel="loss")
     axes.plot(
@@ -50,12 +47,7 @@ def draw_predictions(
 ) -> None:
     """Write image, truth and prediction side by side for a few images spread over a set.
 
-    Args:
-        model: the network.
-        batches: normalised images and labels; the first of each batch is looked at.
-        info: colours and normalisation.
-        path: a PNG.
-        reading: which of the network's outputs are its logits.
+    Of each batch of normalised images and labels the first is looked at.
     """
     chosen = list(batches)
     chosen = chosen[:: max(1, len(chosen) // ROWS)][:ROWS]
@@ -64,7 +56,7 @@ def draw_predictions(
     padded = [
         np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
     ]
-    write_png(path, np.concatenate(padded)[:-GAP])
+    path.write_bytes(encode_rgb(np.concatenate(padded)[:-GAP]))
 
 
 def _row(
@@ -75,21 +67,13 @@ def _row(
     reading: Reading | None,
 ) -> Array:
     image_HW3 = info.input_normalization().restore(image_13HW)[0].cpu().numpy()
-    image_HW3 = np.ascontiguousarray(image_HW3)
     height, width = image_HW3.shape[:2]
     truth_HW = resize_nearest(label_HW.cpu().numpy().astype(np.uint8), width, height)
     classes_HW = predict(model, image_13HW, reading=reading)[0].cpu().numpy()
-    parts = [image_HW3, paint(truth_HW, info.classes), paint(classes_HW, info.classes)]
+    color_256_3 = palette(info.classes)  # ignored pixels are black
     gap = np.full((height, GAP, 3), 255, np.uint8)
-    return np.concatenate(
-        list(itertools.chain.from_iterable((part, gap) for part in parts))[:-1], 1
-    )
-
-
-def paint(classes_HW: Array, classes: tuple[ClassInfo, ...]) -> Array:
-    """Return a class map in its colours, (H, W, 3) uint8; ignored pixels are black."""
-    painted_HW3: Array = palette(classes)[classes_HW]
-    return painted_HW3
+    parts = [image_HW3, gap, color_256_3[truth_HW], gap, color_256_3[classes_HW]]
+    return np.concatenate(parts, 1)
 
 
 def draw_confusion(confusion_KK: Array, classes: tuple[ClassInfo, ...], path: Path) -> None:
@@ -97,7 +81,6 @@ def draw_confusion(confusion_KK: Array, classes: tuple[ClassInfo, ...], path: Pa
     share_KK = confusion_KK / np.maximum(confusion_KK.sum(1, keepdims=True), 1)
     names, inches = [info.name for info in classes], 2.5 + 0.5 * len(classes)
     figure = Figure(figsize=(inches, inches), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(share_KK, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=90)
@@ -108,9 +91,3 @@ def draw_confusion(confusion_KK: Array, classes: tuple[ClassInfo, ...], path: Pa
             color = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=color, size=7)
     figure.savefig(path, dpi=100)
-
-
-def write_png(path: Path, image_HW3: Array) -> None:
-    """Write an RGB picture."""
-    data = cv2.imencode(".png", cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR))[1]
-    path.write_bytes(data.tobytes())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fastseg.fastsegnet import STRIDE, FastSegNet
 from fastseg.outputs import Reading, ReadingError
 from fastseg.own_code import own_code
+from fastseg_training.distill import resized
 
 AUXILIARY_STRIDE = 8  # auxiliary heads are to say roughly what is where; finer costs time
 
@@ -90,9 +91,5 @@ def _compare(
 ) -> Tensor:
     row, column = divmod(step % stride**2, stride)
     label_Nhw = label_NHW[:, row::stride, column::stride]
-    logits_NKhw = logits_NKhw.float()
-    if logits_NKhw.shape[-2:] != label_Nhw.shape[-2:]:
-        size = label_Nhw.shape[-2:]
-        logits_NKhw = F.interpolate(logits_NKhw, size=size, mode="bilinear", align_corners=False)
-    loss: Tensor = criterion(logits_NKhw, label_Nhw)
+    loss: Tensor = criterion(resized(logits_NKhw.float(), label_Nhw.shape[-2:]), label_Nhw)
     return loss
