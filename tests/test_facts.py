@@ -39,7 +39,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 RUNTIME = tomllib.loads((ROOT / "runtime/pyproject.toml").read_text("utf-8"))
 WHEELS = tomllib.loads((ROOT / "tools/remote_bench/wheels.toml").read_text("utf-8"))
 # Where the records are, and how TensorRT itself calls the precisions.
-RECORDS = ("engine.py", "precision.py", "exporter.py", "builder.py", "audit.py")
+RECORDS = ("engine.py", "precision.py", "exporter.py", "builder.py")
 TARGET = """
 description = "A program of torch.export in bf16"
 exporter = "pt2"

@@ -23,7 +23,7 @@ from fastseg_exporters.tensorrt.to_tensorrt import (
 )
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.engines.backend_onnxruntime import describe
-from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
+from fastseg_runtime.engines.tensorrt.builder import build_engine
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
 from fastseg_targets.target import load_target
@@ -251,8 +251,7 @@ def test_every_release_builds_an_engine_that_takes_the_precision(
     trt = make_tensorrt(release, cudart)
     typed = to_half(fitted) if release.startswith("11") else fitted
     model = int8 if precision == "int8" else typed
-    request = BuildRequest(model.SerializeToString(), precision)
-    built = build_engine(trt, Cuda(cudart), request)
+    built = build_engine(trt, Cuda(cudart), model.SerializeToString(), precision)
     counts = built.record["audit"]["counts"]
     assert counts[precision] >= 0.9 * sum(counts.values())
     runner = TensorRTRunner(trt, Cuda(cudart), built.plan)

@@ -486,11 +486,11 @@ def test_the_table_has_every_way_to_a_file_that_core_ml_programs_have() -> None:
 
 
 def test_the_builder_of_tensorrt_engines_reads_the_graph_first() -> None:
-    from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
+    from fastseg_runtime.engines.tensorrt.builder import build_engine
 
     nothing: Any = None
     with pytest.raises(BundleError, match="names the file"):
-        build_engine(nothing, nothing, BuildRequest(leaking_onnx("/etc/passwd"), "fp32"))
+        build_engine(nothing, nothing, leaking_onnx("/etc/passwd"), "fp32")
 
 
 def test_a_backend_that_is_opened_by_hand_reads_first_too() -> None:

@@ -5,23 +5,17 @@ numpy arrays, anything with __cuda_array_interface__ (torch, cupy, pycuda), and 
 an array, the class map stays there too.
 """
 
-import hashlib
 import logging
 import re
 from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from fastseg_runtime.engines.backend import ModelSource
-from fastseg_runtime.engines.tensorrt.builder import (
-    BuildRequest,
-    BuiltEngine,
-    ProgressPrinter,
-    build_engine,
-)
-from fastseg_runtime.engines.tensorrt.cache import EngineCache, LocalEngine, engine_key
+from fastseg_runtime.engines.tensorrt.builder import BuiltEngine, ProgressPrinter
+from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineSource, LocalEngine
 from fastseg_runtime.engines.tensorrt.cuda import current_device, open_cuda, refuse_foreign_context
 from fastseg_runtime.engines.tensorrt.platform import describe_platform, probe_release
-from fastseg_runtime.engines.tensorrt.runner import EngineSource, TensorRTRunner
+from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
 
 try:
     import tensorrt
@@ -87,11 +81,9 @@ class TensorRTBackend:
 
     def note_selftest(self, passed: bool) -> None:
         """Take note of the self-test's verdict: keep the engine as trusted, or forget it."""
-        if self._engine is None:
-            return
-        if passed:
+        if self._engine is not None and passed:
             self._cache.trust(self._engine.key)
-        else:
+        elif self._engine is not None:
             self._cache.remove(self._engine.key.digest)
 
     def close(self) -> None:
@@ -115,14 +107,11 @@ def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine
         TensorRTError: it failed; the message says why and what to do.
         CudaError: no GPU, no driver or no memory.
     """
-    index, cuda, cache = device_index(device), open_cuda(), EngineCache()
+    index, cuda = device_index(device), open_cuda()
     platform = describe_platform(tensorrt, cuda, index)
-    key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, platform)
-    request = BuildRequest(onnx, precision, cache.load_timing_cache(key), index)
+    engines = EngineSource(tensorrt, cuda, platform, EngineCache(), index)
     with ProgressPrinter() as progress:
-        built = build_engine(tensorrt, cuda, request, progress)
-    cache.store_timing_cache(key, built.timing_cache)
-    return built
+        return engines.build(onnx, precision, progress)
 
 
 def is_strongly_typed() -> bool:

@@ -5,20 +5,27 @@ the precision is a builder flag; 11 is strongly typed and takes it from the grap
 come from the Q/DQ nodes of the graph in every release, never from a calibrator.
 
 A build takes minutes: it runs aside, shows how far it is, and stops at Ctrl-C.
+
+A builder may ignore what it was asked for without a word (a missing flag, a GPU without fast
+half precision, a graph in another type); the engine then works, slowly. So its layers are audited
+with the engine inspector, whose JSON, at ProfilingVerbosity.DETAILED, gives every layer's inputs
+with their "Format/Datatype", as in "Channel major FP16 format where channel % 8 == 0" (8.x) or
+"Half" (10.x).
 """
 
 import datetime
 import hashlib
+import json
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Dict, List, Optional, TextIO, Tuple, TypeVar
+from typing import Any, Callable, Dict, Optional, TextIO, Tuple, TypeVar
 
 import fastseg_runtime
 from fastseg_runtime.arrays.progress import StatusLine
 from fastseg_runtime.bundle.named_files import check_onnx
-from fastseg_runtime.engines.tensorrt.audit import Audit, audit_engine
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, current_device
 from fastseg_runtime.engines.tensorrt.errors import (
     MEMORY_FIX,
@@ -28,7 +35,7 @@ from fastseg_runtime.engines.tensorrt.errors import (
     make_logger,
     parser_messages,
 )
-from fastseg_runtime.engines.tensorrt.platform import describe_platform
+from fastseg_runtime.engines.tensorrt.platform import Platform, describe_platform
 
 T = TypeVar("T")
 TICK_S = 0.5
@@ -130,9 +137,72 @@ class ProgressPrinter(StatusLine):
         self.show(f"building the TensorRT engine: {status.seconds:.0f} s, {status}")
 
 
-PRECISION_FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
+PRECISION_FLAGS: Dict[str, Tuple[str, ...]] = {
+    "fp32": (),
+    "fp16": ("FP16",),
+    "int8": ("INT8", "FP16"),
+}
 WORKSPACE_BYTES = 1 << 30  # more has not been seen to help networks of this size
 MIN_WORKSPACE_BYTES = 32 << 20
+MIN_SHARE = 0.5  # of the convolutions: the rest may be faster in float, the builder measured it
+_NAMES = (("int8", ("int8",)), ("fp16", ("half", "fp16")), ("fp32", ("float", "fp32")))
+_ACCEPTED = {"int8": ("int8",), "fp16": ("fp16", "int8"), "fp32": ("fp32", "fp16", "int8")}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Convolutions by the type of their input, "unknown" where the inspector does not say."""
+
+    asked: str
+    counts: Dict[str, int]
+    others: Tuple[str, ...]  # names of the convolutions that did not take the precision
+
+    @property
+    def readable(self) -> bool:
+        """Return whether the inspector told the type of any convolution."""
+        return any(name != "unknown" for name in self.counts)
+
+    @property
+    def passed(self) -> bool:
+        """Return whether enough convolutions took the precision, or nobody can tell."""
+        known = sum(count for name, count in self.counts.items() if name != "unknown")
+        taken = sum(self.counts.get(name, 0) for name in _ACCEPTED[self.asked])
+        return taken >= MIN_SHARE * known
+
+    def __str__(self) -> str:
+        """Return the counts, "convolutions: 38 in fp16, 2 in fp32"."""
+        parts = [f"{count} in {name}" for name, count in sorted(self.counts.items())]
+        return f"convolutions: {', '.join(parts) or 'none that the inspector shows'}"
+
+
+def audit_layers(inspector_json: str, precision: str) -> Audit:
+    """Count the convolutions in the inspector's JSON by precision.
+
+    Args:
+        inspector_json: of an engine that was built at ProfilingVerbosity.DETAILED.
+        precision: what was asked for: "fp32", "fp16" or "int8".
+    """
+    try:
+        layers = json.loads(inspector_json).get("Layers", [])
+    except ValueError:
+        layers = []
+    taken = [
+        (_input_precision(layer), str(layer.get("Name", "?")))
+        for layer in layers
+        if isinstance(layer, dict)  # below DETAILED a layer is its name alone
+        if "convolution" in f"{layer.get('LayerType')} {layer.get('ParameterType')}".lower()
+    ]
+    others = tuple(layer for name, layer in taken if name not in _ACCEPTED[precision])
+    return Audit(precision, dict(Counter(name for name, _ in taken)), others)
+
+
+def _input_precision(layer: Dict[str, Any]) -> str:
+    inputs = layer.get("Inputs") or [{}]
+    datatype = str(inputs[0].get("Format/Datatype", "")).lower()
+    for name, words in _NAMES:
+        if any(word in datatype for word in words):
+            return name
+    return "unknown"
 
 
 @dataclass(frozen=True)
@@ -144,32 +214,24 @@ class BuiltEngine:
     timing_cache: bytes
 
 
-@dataclass(frozen=True)
-class BuildRequest:
-    """What to build.
-
-    Attributes:
-        onnx: the model, one file without external data.
-        precision: "fp32", "fp16" or "int8"; int8 needs a graph with Q/DQ nodes.
-        timing_cache: of an earlier build with the same TensorRT on the same GPU; saves minutes.
-        device: index of the GPU.
-    """
-
-    onnx: bytes
-    precision: str
-    timing_cache: bytes = b""
-    device: int = 0
-
-
 def build_engine(
-    trt: Any, cuda: Cuda, request: BuildRequest, progress: Optional[Progress] = None
+    trt: Any,
+    cuda: Cuda,
+    onnx: bytes,
+    precision: str,
+    timing_cache: bytes = b"",
+    device: int = 0,
+    progress: Optional[Progress] = None,
 ) -> BuiltEngine:
     """Build an engine and check that its layers took the precision.
 
     Args:
         trt: the tensorrt module.
         cuda: the CUDA runtime.
-        request: what to build.
+        onnx: the model, one file without external data.
+        precision: "fp32", "fp16" or "int8"; int8 needs a graph with Q/DQ nodes.
+        timing_cache: of an earlier build with the same TensorRT on the same GPU; saves minutes.
+        device: index of the GPU.
         progress: called about twice a second while it lasts.
 
     Raises:
@@ -178,20 +240,20 @@ def build_engine(
             the precision.
         KeyboardInterrupt: at Ctrl-C.
     """
-    if request.precision not in PRECISION_FLAGS:
-        raise TensorRTError(
-            f"no precision {request.precision!r}; choose one of {sorted(PRECISION_FLAGS)}"
-        )
-    if request.precision == "int8" and b"QuantizeLinear" not in request.onnx:
+    if precision not in PRECISION_FLAGS:
+        raise TensorRTError(f"no precision {precision!r}; choose one of {sorted(PRECISION_FLAGS)}")
+    if precision == "int8" and b"QuantizeLinear" not in onnx:
         raise TensorRTError(
             "int8 needs a graph with Q/DQ nodes: export it with --target jetson-int8"
         )
-    check_onnx(request.onnx, "the ONNX graph")
+    check_onnx(onnx, "the ONNX graph")
     status = BuildStatus()
 
     def work() -> BuiltEngine:
-        with current_device(cuda, request.device):  # of this thread
-            return _Build(trt, cuda, request, status).run()
+        with current_device(cuda, device):  # of this thread
+            platform = describe_platform(trt, cuda, device)
+            workspace_bytes = clamp_workspace(cuda.free_bytes())
+            return _Build(trt, platform, workspace_bytes, precision, status).run(onnx, timing_cache)
 
     return run_build(work, status, progress)
 
@@ -199,46 +261,39 @@ def build_engine(
 class _Build:
     """One build: the objects that its steps share."""
 
-    def __init__(self, trt: Any, cuda: Cuda, request: BuildRequest, status: BuildStatus) -> None:
-        self.trt, self.request, self.status = trt, request, status
-        self.platform = describe_platform(trt, cuda, request.device)
-        self.workspace_bytes = clamp_workspace(cuda.free_bytes())
+    def __init__(
+        self,
+        trt: Any,
+        platform: Platform,
+        workspace_bytes: int,
+        precision: str,
+        status: BuildStatus,
+    ) -> None:
+        self.trt, self.platform, self.workspace_bytes = trt, platform, workspace_bytes
+        self.precision, self.status = precision, status
+        self.flags = () if platform.release.strongly_typed else PRECISION_FLAGS[precision]
         self.messages = Messages()
         self.logger = make_logger(trt, self.messages)
-        self.flags = self._flags()
 
-    def run(self) -> BuiltEngine:
+    def run(self, onnx: bytes, timing_cache: bytes) -> BuiltEngine:
         builder = self.trt.Builder(self.logger)
-        network = builder.create_network(self._network_flags())
-        parser = self._parse(network)  # owns the weights until the build is done
-        config = self._configure(builder)
+        kind = "STRONGLY_TYPED" if self.platform.release.strongly_typed else "EXPLICIT_BATCH"
+        flags = self.trt.NetworkDefinitionCreationFlag
+        network = builder.create_network(1 << int(getattr(flags, kind)))
+        parser = self.trt.OnnxParser(network, self.logger)  # owns the weights until it is done
+        if not parser.parse(onnx):
+            self.messages.errors.extend(parser_messages(parser))
+            raise explain("reading the ONNX graph", self.messages)
+        config = self._configure(builder, timing_cache)
         memory = builder.build_serialized_network(network, config)
         del parser
         if memory is None:
             raise explain("building the engine", self.messages)
         plan = bytes(memory)
-        audit = self._audit(plan)
-        timing_cache = bytes(config.get_timing_cache().serialize())
-        return BuiltEngine(plan, self._record(plan, audit), timing_cache)
+        record = self._record(onnx, plan, self._audit(plan))
+        return BuiltEngine(plan, record, bytes(config.get_timing_cache().serialize()))
 
-    def _flags(self) -> List[str]:
-        typed = self.platform.release.strongly_typed
-        return [] if typed else list(PRECISION_FLAGS[self.request.precision])
-
-    def _network_flags(self) -> int:
-        flags = self.trt.NetworkDefinitionCreationFlag
-        if self.platform.release.strongly_typed:
-            return 1 << int(flags.STRONGLY_TYPED)
-        return 1 << int(flags.EXPLICIT_BATCH)
-
-    def _parse(self, network: Any) -> Any:
-        parser = self.trt.OnnxParser(network, self.logger)
-        if not parser.parse(self.request.onnx):
-            self.messages.errors.extend(parser_messages(parser))
-            raise explain("reading the ONNX graph", self.messages)
-        return parser
-
-    def _configure(self, builder: Any) -> Any:
+    def _configure(self, builder: Any, timing_cache: bytes) -> Any:
         config = builder.create_builder_config()
         config.set_memory_pool_limit(self.trt.MemoryPoolType.WORKSPACE, self.workspace_bytes)
         config.profiling_verbosity = self.trt.ProfilingVerbosity.DETAILED  # for the audit
@@ -247,18 +302,16 @@ class _Build:
         monitor = make_monitor(self.trt, self.status)
         if monitor is not None:
             config.progress_monitor = monitor
-        self._set_timing_cache(config)
-        return config
-
-    def _set_timing_cache(self, config: Any) -> None:
-        cache = config.create_timing_cache(self.request.timing_cache)
+        cache = config.create_timing_cache(timing_cache)
         if not config.set_timing_cache(cache, False):  # of another TensorRT or GPU: start afresh
             config.set_timing_cache(config.create_timing_cache(b""), False)
+        return config
 
     def _audit(self, plan: bytes) -> Audit:
         runtime = self.trt.Runtime(self.logger)
         engine = load_engine(runtime, plan, self.messages)
-        audit = audit_engine(self.trt, engine, self.request.precision)
+        inspector, form = engine.create_engine_inspector(), self.trt.LayerInformationFormat.JSON
+        audit = audit_layers(inspector.get_engine_information(form), self.precision)
         if not audit.passed:
             raise TensorRTError(
                 f"the engine did not take {audit.asked}: {audit} (first: {audit.others[0]}). "
@@ -267,15 +320,15 @@ class _Build:
             )
         return audit
 
-    def _record(self, plan: bytes, audit: Audit) -> Dict[str, Any]:
+    def _record(self, onnx: bytes, plan: bytes, audit: Audit) -> Dict[str, Any]:
         return {
             "schema": 1,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "fastseg_runtime": fastseg_runtime.__version__,
-            "onnx_sha256": hashlib.sha256(self.request.onnx).hexdigest(),
-            "precision": self.request.precision,
+            "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
+            "precision": self.precision,
             "platform": asdict(self.platform),
-            "flags": self.flags,
+            "flags": list(self.flags),
             "workspace_bytes": self.workspace_bytes,
             "seconds": round(self.status.seconds, 1),
             "audit": {"counts": audit.counts, "others": audit.others, "readable": audit.readable},

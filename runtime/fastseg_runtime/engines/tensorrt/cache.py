@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from fastseg_runtime.arrays.shared_files import cache_folder, locked, write_file
+from fastseg_runtime.engines.backend import BuildRefusedError
+from fastseg_runtime.engines.tensorrt.builder import BuiltEngine, Progress, build_engine
+from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.engines.tensorrt.platform import Platform
 
 DEFAULT_LIMIT_MB = 2048
@@ -268,3 +271,63 @@ def cache_limit_bytes() -> int:
 
 def _to_json(record: Dict[str, Any]) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class EngineSource:
+    """What engines are built from and where: the same for all of a backend's calls."""
+
+    trt: Any  # the tensorrt module
+    cuda: Cuda
+    platform: Platform
+    cache: EngineCache
+    device: int = 0
+
+    def get(
+        self,
+        onnx: bytes,
+        precision: str,
+        build: str = "auto",
+        progress: Optional[Progress] = None,
+    ) -> LocalEngine:
+        """Return the engine of an ONNX model, from the cache or by building it.
+
+        Args:
+            onnx: the model.
+            precision: "fp32", "fp16" or "int8".
+            build: "auto": build it if need be, which takes minutes; "never": refuse instead.
+            progress: called about twice a second during a build.
+
+        Raises:
+            BuildRefusedError: build is "never" and there is none.
+            TensorRTError: the build failed.
+        """
+        key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, self.platform)
+        cached = self.cache.load(key)
+        if cached is not None:
+            return cached
+        if build == "never":
+            raise BuildRefusedError(
+                f"no TensorRT engine for this artifact ({precision}, TensorRT {key.tensorrt}, "
+                f"{key.gpu}) in {self.cache.folder}, and build is 'never'; "
+                "build it ahead with fastseg-run --prepare BUNDLE"
+            )
+        with self.cache.building(key):
+            cached = self.cache.load(key)  # somebody else may have built it meanwhile
+            if cached is not None:
+                return cached
+            built = self.build(onnx, precision, progress)
+            self.cache.store(key, built.plan, built.record)
+            return LocalEngine(key, built.plan, built.record)
+
+    def build(self, onnx: bytes, precision: str, progress: Optional[Progress]) -> BuiltEngine:
+        """Build an engine that is kept nowhere; what the builder measured is, for the next build.
+
+        Raises:
+            TensorRTError: it failed; the message says why and what to do.
+        """
+        key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, self.platform)
+        measured = self.cache.load_timing_cache(key)
+        built = build_engine(self.trt, self.cuda, onnx, precision, measured, self.device, progress)
+        self.cache.store_timing_cache(key, built.timing_cache)
+        return built

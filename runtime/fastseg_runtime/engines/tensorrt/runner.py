@@ -1,88 +1,28 @@
-"""Get the engine of an artifact, from the cache or by building it, and run it.
+"""Run an engine: one execution context, one stream, buffers made once, in memory the GPU reaches.
 
-One execution context, one stream, buffers made once.
+__cuda_array_interface__ (numba's document, versions 2 and 3) is how torch, cupy and pycuda show
+their arrays, a dict with shape, typestr, data = (address, read-only), strides and stream.
 """
 
-import hashlib
+import ctypes
 import logging
 import threading
-from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+import weakref
+from contextlib import suppress
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.engines.backend import BuildRefusedError, on_gpu
-from fastseg_runtime.engines.tensorrt.builder import (
-    BuildRequest,
-    Progress,
-    build_engine,
-    load_engine,
-)
-from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineKey, LocalEngine, engine_key
+from fastseg_runtime.engines.backend import on_gpu
+from fastseg_runtime.engines.tensorrt.builder import load_engine
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError, current_device
-from fastseg_runtime.engines.tensorrt.cuda_memory import (
-    DeviceArray,
-    Graph,
-    Stream,
-    pinned_array,
-    view_device_array,
-)
 from fastseg_runtime.engines.tensorrt.errors import Messages, TensorRTError, explain, make_logger
-from fastseg_runtime.engines.tensorrt.platform import Platform
 
-
-@dataclass(frozen=True)
-class EngineSource:
-    """What engines are built from and where: the same for all of a backend's calls."""
-
-    trt: Any  # the tensorrt module
-    cuda: Cuda
-    platform: Platform
-    cache: EngineCache
-    device: int = 0
-
-    def get(
-        self,
-        onnx: bytes,
-        precision: str,
-        build: str = "auto",
-        progress: Optional[Progress] = None,
-    ) -> LocalEngine:
-        """Return the engine of an ONNX model.
-
-        Args:
-            onnx: the model.
-            precision: "fp32", "fp16" or "int8".
-            build: "auto": build it if need be, which takes minutes; "never": refuse instead.
-            progress: called about twice a second during a build.
-
-        Raises:
-            BuildRefusedError: build is "never" and there is none.
-            TensorRTError: the build failed.
-        """
-        key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, self.platform)
-        cached = self.cache.load(key)
-        if cached is not None:
-            return cached
-        if build == "never":
-            raise BuildRefusedError(
-                f"no TensorRT engine for this artifact ({precision}, TensorRT {key.tensorrt}, "
-                f"{key.gpu}) in {self.cache.folder}, and build is 'never'; "
-                "build it ahead with fastseg-run --prepare BUNDLE"
-            )
-        with self.cache.building(key):
-            cached = self.cache.load(key)  # somebody else may have built it meanwhile
-            return cached or self._build(key, onnx, progress)
-
-    def _build(self, key: EngineKey, onnx: bytes, progress: Optional[Progress]) -> LocalEngine:
-        timing_cache = self.cache.load_timing_cache(key)
-        request = BuildRequest(onnx, key.precision, timing_cache, self.device)
-        built = build_engine(self.trt, self.cuda, request, progress)
-        self.cache.store_timing_cache(key, built.timing_cache)
-        self.cache.store(key, built.plan, built.record)
-        return LocalEngine(key, built.plan, built.record)
-
-
+_LEGACY_STREAM = 1  # cudaStreamLegacy: the default stream, where most libraries work
+_HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2  # cudaMemcpyKind
+_NON_BLOCKING = 1  # cudaStreamNonBlocking: does not wait for other libraries' default stream
+_DISABLE_TIMING = 2  # cudaEventDisableTiming
+_THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: other threads may go on using CUDA
 # trt.nptype() would do, but that of TensorRT 8 needs np.bool, which numpy 1.24 removed.
 _NUMPY_TYPES: Dict[str, Any] = {
     "UINT8": np.uint8,
@@ -94,18 +34,180 @@ _NUMPY_TYPES: Dict[str, Any] = {
 log = logging.getLogger("fastseg_runtime")
 
 
-@dataclass(frozen=True)
-class Tensor:
+class DeviceArray:
+    """A C-contiguous array in GPU memory; freed with the last reference to it."""
+
+    def __init__(self, cuda: Cuda, shape: Tuple[int, ...], dtype: Any) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.nbytes = int(np.prod(shape)) * self.dtype.itemsize
+        self.address = cuda.get_handle("cudaMalloc", self.nbytes)
+        weakref.finalize(self, cuda.try_call, "cudaFree", self.address)
+
+    @property
+    def __cuda_array_interface__(self) -> Dict[str, Any]:
+        """Describe the array to torch.as_tensor, cupy.asarray and pycuda."""
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            "version": 3,
+            "stream": None,  # whoever holds the array has it after the stream was synchronized
+        }
+
+
+def pinned_array(cuda: Cuda, shape: Tuple[int, ...], dtype: Any) -> Any:
+    """Return a numpy array in page-locked memory, which the GPU copies at full speed.
+
+    The memory is freed with the last array that views it.
+    """
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    address = cuda.get_handle("cudaHostAlloc", nbytes, 0)
+    memory = (ctypes.c_uint8 * nbytes).from_address(address)
+    weakref.finalize(memory, cuda.try_call, "cudaFreeHost", address)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+class DeviceView(NamedTuple):
+    """Somebody else's GPU array: where it is, and the stream that may still be writing it."""
+
+    address: int
+    stream: Optional[int]  # None: nobody is
+
+
+def view_device_array(array: Any, shape: Tuple[int, ...], writable: bool = False) -> DeviceView:
+    """Check that a GPU array can be used where it lies, and return its address.
+
+    Args:
+        array: has __cuda_array_interface__.
+        shape: what it must hold, uint8, C-contiguous; leading dimensions of 1 are optional.
+        writable: it will be written to.
+
+    Raises:
+        ValueError: another shape, type or layout, or read-only.
+    """
+    interface = array.__cuda_array_interface__
+    address, read_only = interface["data"]
+    found, typestr = tuple(interface["shape"]), interface["typestr"]
+    if typestr not in ("|u1", "<u1", ">u1") or _squeeze(found) != _squeeze(shape):
+        raise ValueError(
+            f"expected a GPU array of uint8 {shape}, got {typestr} {found}; convert it on the GPU"
+        )
+    if not _is_contiguous(found, interface.get("strides")):
+        raise ValueError(
+            f"the GPU array {found} has strides {interface['strides']}; "
+            "make it C-contiguous first, as with torch's .contiguous()"
+        )
+    if writable and read_only:
+        raise ValueError("the GPU array given as out is read-only")
+    # Version 2 has no "stream": assume the default stream, where libraries work unless told.
+    return DeviceView(int(address), interface.get("stream", _LEGACY_STREAM))
+
+
+def _squeeze(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _is_contiguous(shape: Tuple[int, ...], strides: Optional[Tuple[int, ...]]) -> bool:
+    """Return whether byte strides of a uint8 array are those of C order."""
+    if strides is None:
+        return True
+    step = 1
+    for length, stride in zip(reversed(shape), reversed(strides)):
+        if length > 1 and stride != step:
+            return False
+        step *= length
+    return True
+
+
+class Stream:
+    """A CUDA stream; handle is its cudaStream_t. What is queued runs in order, later."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.handle = cuda.get_handle("cudaStreamCreateWithFlags", _NON_BLOCKING)
+        self._event = cuda.get_handle("cudaEventCreateWithFlags", _DISABLE_TIMING)
+
+    def copy_to_device(self, address: int, host: Any) -> None:
+        """Queue a copy of a (pinned) numpy array to GPU memory."""
+        self._copy(address, host.ctypes.data, host.nbytes, _HOST_TO_DEVICE)
+
+    def copy_to_host(self, host: Any, address: int) -> None:
+        """Queue a copy of GPU memory into a (pinned) numpy array."""
+        self._copy(host.ctypes.data, address, host.nbytes, _DEVICE_TO_HOST)
+
+    def wait_for(self, producer: Optional[int]) -> None:
+        """Make what is queued from here on wait for what another stream has queued so far."""
+        if producer is not None:
+            self._cuda.call("cudaEventRecord", self._event, producer)
+            self._cuda.call("cudaStreamWaitEvent", self.handle, self._event, 0)
+
+    def synchronize(self) -> None:
+        """Block, without the GIL, until everything queued is done."""
+        self._cuda.call("cudaStreamSynchronize", self.handle)
+
+    def capture(self, enqueue: Callable[[], None]) -> "Graph":
+        """Record what enqueue() queues, without running it.
+
+        Raises:
+            CudaError: something in it cannot be recorded; the stream is usable as before.
+        """
+        self._cuda.call("cudaStreamBeginCapture", self.handle, _THREAD_LOCAL)
+        try:
+            enqueue()
+        except BaseException:
+            self._abandon_capture()
+            raise
+        graph = self._cuda_graph()
+        try:
+            return Graph(self._cuda, graph)
+        finally:
+            self._cuda.try_call("cudaGraphDestroy", graph)
+
+    def close(self) -> None:
+        """Free the stream; nothing may be queued on it afterwards."""
+        self._cuda.try_call("cudaEventDestroy", self._event)
+        self._cuda.try_call("cudaStreamDestroy", self.handle)
+
+    def _copy(self, target: int, source: int, nbytes: int, kind: int) -> None:
+        self._cuda.call("cudaMemcpyAsync", target, source, nbytes, kind, self.handle)
+
+    def _cuda_graph(self) -> int:
+        graph = ctypes.c_void_p()
+        self._cuda.call("cudaStreamEndCapture", self.handle, ctypes.byref(graph))
+        if not graph.value:
+            raise CudaError("cudaStreamEndCapture gave no graph: nothing was queued")
+        return graph.value
+
+    def _abandon_capture(self) -> None:
+        with suppress(CudaError):  # an invalidated capture ends with an error and no graph
+            self._cuda.try_call("cudaGraphDestroy", self._cuda_graph())
+
+
+class Graph:
+    """A recording of GPU work, ready to launch."""
+
+    def __init__(self, cuda: Cuda, graph: int) -> None:
+        self._cuda = cuda
+        self.handle = cuda.get_handle("cudaGraphInstantiateWithFlags", graph, 0)
+
+    def launch(self, stream: Stream) -> None:
+        """Queue all of the recording on a stream."""
+        self._cuda.call("cudaGraphLaunch", self.handle, stream.handle)
+
+    def close(self) -> None:
+        """Free the recording."""
+        self._cuda.try_call("cudaGraphExecDestroy", self.handle)
+
+
+class Tensor(NamedTuple):
     """An input or output of the engine, with its two buffers."""
 
     name: str
-    host: Any  # pinned numpy array
+    host: Any  # pinned numpy array, of a fixed shape
     device: DeviceArray
-
-    @property
-    def shape(self) -> Tuple[int, ...]:
-        """Return the shape, all of it fixed."""
-        return self.device.shape
 
 
 class TensorRTRunner:
@@ -155,9 +257,11 @@ class TensorRTRunner:
         """
         with self._lock, current_device(self._cuda, self._device):
             if out is None and not on_gpu(image):
-                self._check(image)
-                np.copyto(self.input.host, image)
-                self._run_host_to_host()
+                self._fill_input(image)
+                if self._graph is not None:
+                    self._graph.launch(self._stream)
+                else:
+                    self._enqueue_host_to_host()
             else:
                 self._run_on_gpu(image, out)
             self._stream.synchronize()
@@ -177,20 +281,19 @@ class TensorRTRunner:
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             mode = self._engine.get_tensor_mode(name)
-            tensors[mode == self._trt.TensorIOMode.INPUT] = self._make_tensor(name)
+            shape = tuple(self._engine.get_tensor_shape(name))
+            dtype = _NUMPY_TYPES[self._engine.get_tensor_dtype(name).name]
+            host = pinned_array(self._cuda, shape, dtype)
+            tensor = Tensor(name, host, DeviceArray(self._cuda, shape, dtype))
+            tensors[mode == self._trt.TensorIOMode.INPUT] = tensor
         return tensors[True], tensors[False]
 
-    def _make_tensor(self, name: str) -> Tensor:
-        shape = tuple(self._engine.get_tensor_shape(name))
-        dtype = _NUMPY_TYPES[self._engine.get_tensor_dtype(name).name]
-        host = pinned_array(self._cuda, shape, dtype)
-        return Tensor(name, host, DeviceArray(self._cuda, shape, dtype))
-
-    def _check(self, image: Any) -> None:
-        if image.shape != self.input.shape or image.dtype != np.uint8:
+    def _fill_input(self, image: Any) -> None:
+        if image.shape != self.input.host.shape or image.dtype != np.uint8:
             raise ValueError(
-                f"expected uint8 of shape {self.input.shape}, got {image.dtype} {image.shape}"
+                f"expected uint8 of shape {self.input.host.shape}, got {image.dtype} {image.shape}"
             )
+        np.copyto(self.input.host, image)
 
     def _capture(self) -> Optional[Graph]:
         """Record copy in, run, copy out; None where this TensorRT or CUDA cannot."""
@@ -201,12 +304,6 @@ class TensorRTRunner:
         except (CudaError, TensorRTError) as error:
             log.info("running without a CUDA graph: %s", error)
             return None
-
-    def _run_host_to_host(self) -> None:
-        if self._graph is not None:
-            self._graph.launch(self._stream)
-        else:
-            self._enqueue_host_to_host()
 
     def _enqueue_host_to_host(self) -> None:
         self._stream.copy_to_device(self.input.device.address, self.input.host)
@@ -225,18 +322,17 @@ class TensorRTRunner:
 
     def _source_address(self, image: Any) -> int:
         if not on_gpu(image):
-            self._check(image)
-            np.copyto(self.input.host, image)
+            self._fill_input(image)
             self._stream.copy_to_device(self.input.device.address, self.input.host)
             return self.input.device.address
-        view = view_device_array(image, self.input.shape)
+        view = view_device_array(image, self.input.host.shape)
         self._stream.wait_for(view.stream)
         return view.address
 
     def _target_address(self, out: Any) -> int:
         if out is None:
             return self.output.device.address
-        view = view_device_array(out, self.output.shape, writable=True)
+        view = view_device_array(out, self.output.host.shape, writable=True)
         self._stream.wait_for(view.stream)
         return view.address
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastseg_runtime.engines.tensorrt.cache import EngineCache
+from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineSource
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
 from fastseg_runtime.engines.tensorrt.platform import describe_platform
-from fastseg_runtime.engines.tensorrt.runner import EngineSource, TensorRTRunner
+from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
 
 from tests.doubles.cudart_double import FakeCudart
 from tests.doubles.tensorrt_behaviour import Scenario

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fastseg_runtime.engines.tensorrt.audit import audit_layers
+from fastseg_runtime.engines.tensorrt.builder import audit_layers
 
 
 def conv(datatype: str, name: str = "c", kind: str = "CaskConvolution") -> dict[str, Any]:

@@ -12,8 +12,8 @@ import pytest
 from fastseg_runtime.bundle.manifest import Artifact, FileEntry, InputSpec, OutputSpec
 from fastseg_runtime.engines.backend import BuildRefusedError, ModelSource
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError
-from fastseg_runtime.engines.tensorrt.cuda_memory import DeviceArray
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
+from fastseg_runtime.engines.tensorrt.runner import DeviceArray
 
 from tests.doubles.cudart_double import FakeCudart
 from tests.doubles.tensorrt_double import make_tensorrt, releases

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from fastseg_runtime.engines.tensorrt.builder import (
     WORKSPACE_BYTES,
-    BuildRequest,
     BuildStatus,
     BuiltEngine,
     ProgressPrinter,
@@ -47,8 +46,8 @@ def build(
     """Build on a fake device; return the engine and the fake module."""
     cudart = FakeCudart(**gpu)
     trt = make_tensorrt(release, cudart, scenario=scenario)
-    request = BuildRequest(onnx or graph_for(release, precision), precision, timing_cache)
-    built = build_engine(trt, Cuda(cudart), request)
+    graph = onnx or graph_for(release, precision)
+    built = build_engine(trt, Cuda(cudart), graph, precision, timing_cache)
     assert cudart.crashes == []
     return built, trt
 

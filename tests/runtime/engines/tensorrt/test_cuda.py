@@ -18,7 +18,7 @@ from fastseg_runtime.engines.tensorrt.cuda import (
     open_cuda,
     refuse_foreign_context,
 )
-from fastseg_runtime.engines.tensorrt.cuda_memory import (
+from fastseg_runtime.engines.tensorrt.runner import (
     DeviceArray,
     Stream,
     pinned_array,

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
-from fastseg_runtime.engines.tensorrt.cache import EngineCache
+from fastseg_runtime.engines.tensorrt.builder import build_engine
+from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineSource
 from fastseg_runtime.engines.tensorrt.cuda import open_cuda
 from fastseg_runtime.engines.tensorrt.platform import describe_platform, probe_release
-from fastseg_runtime.engines.tensorrt.runner import EngineSource, TensorRTRunner
+from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
 
 from tests.doubles.tiny_onnx import expected_classes, random_image, tiny_onnx
 
@@ -29,7 +29,7 @@ def graph_for(trt: Any, precision: str) -> bytes:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_an_engine_gives_the_classes_that_onnx_runtime_gives(trt: Any, precision: str) -> None:
     cuda, graph = open_cuda(), graph_for(trt, precision)
-    built = build_engine(trt, cuda, BuildRequest(graph, precision))
+    built = build_engine(trt, cuda, graph, precision)
     runner = TensorRTRunner(trt, cuda, built.plan)
     for seed in range(5):
         image = random_image(seed)
@@ -48,7 +48,7 @@ def test_an_engine_is_built_once_and_loaded_from_the_cache(trt: Any, tmp_path: P
 @pytest.mark.parametrize("library", ["torch", "cupy", "pycuda"])
 def test_frames_of_other_libraries_go_in_and_class_maps_stay(trt: Any, library: str) -> None:
     cuda, graph, image = open_cuda(), graph_for(trt, "fp32"), random_image()
-    runner = TensorRTRunner(trt, cuda, build_engine(trt, cuda, BuildRequest(graph, "fp32")).plan)
+    runner = TensorRTRunner(trt, cuda, build_engine(trt, cuda, graph, "fp32").plan)
     frame, out, fetch = allocate(library, image)
     assert runner.infer(frame, out) is out
     assert (fetch() == expected_classes(graph, image)).mean() > 0.95

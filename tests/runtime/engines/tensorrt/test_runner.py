@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_runtime.engines.tensorrt.builder import BuildRequest, build_engine
+from fastseg_runtime.engines.tensorrt.builder import build_engine
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError
-from fastseg_runtime.engines.tensorrt.cuda_memory import DeviceArray
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
-from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
+from fastseg_runtime.engines.tensorrt.runner import DeviceArray, TensorRTRunner
 
 from tests.doubles.cudart_double import FakeCudart
 from tests.doubles.tensorrt_behaviour import Scenario
@@ -32,7 +31,7 @@ class Device:
         self.cudart = FakeCudart()
         self.cuda = Cuda(self.cudart)
         self.trt = make_tensorrt(release, self.cudart, scenario=scenario)
-        plan = build_engine(self.trt, self.cuda, BuildRequest(MODEL, "fp32")).plan
+        plan = build_engine(self.trt, self.cuda, MODEL, "fp32").plan
         self.runner = TensorRTRunner(self.trt, self.cuda, plan)
 
     def upload(self, array: Any) -> DeviceArray:
@@ -175,7 +174,8 @@ def test_an_engine_of_another_release_or_gpu_is_refused_with_the_cause() -> None
     plan = build_engine(
         make_tensorrt(RELEASES[0], cudart := FakeCudart()),
         Cuda(cudart),
-        BuildRequest(MODEL, "fp32"),
+        MODEL,
+        "fp32",
     ).plan
     with pytest.raises(TensorRTError, match="built by another TensorRT"):
         TensorRTRunner(make_tensorrt(RELEASES[-1], cudart), Cuda(cudart), plan)

@@ -13,7 +13,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.engines.backend import BuildRefusedError
 from fastseg_runtime.engines.tensorrt.cache import EngineCache
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
-from fastseg_runtime.engines.tensorrt.cuda_memory import DeviceArray
+from fastseg_runtime.engines.tensorrt.runner import DeviceArray
 from fastseg_runtime.frames.session import RealtimeSegmentation
 
 from tests.doubles.cudart_double import FakeCudart
