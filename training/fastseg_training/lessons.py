@@ -11,7 +11,7 @@ from fastseg_runtime.arrays.command import INTERRUPTED
 from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
 from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
-from fastseg_runtime.frames.job import VIDEO_SUFFIXES
+from fastseg_runtime.frames.stream import VIDEO_SUFFIXES
 from fastseg_runtime.frames.video import FrameSource
 
 from fastseg.data import Array, Sample

@@ -103,7 +103,6 @@ def _positive(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """Do what was asked and return the exit code."""
     from fastseg_runtime.cli import examine, run_inputs  # numpy and the rest: not for --help
-    from fastseg_runtime.frames.job import is_input
 
     if options.cache:
         return examine.show_or_clear_cache(options)
@@ -119,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
                 raise UsageError(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
             examine.check_usage(options)
             return action(options)
-    if options.model and is_input(options.model):
+    if options.model and run_inputs.is_input(options.model):
         options.model, options.inputs = None, [options.model, *options.inputs]
     if not options.inputs:
         raise UsageError(

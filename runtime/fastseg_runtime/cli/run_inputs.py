@@ -9,7 +9,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 import numpy as np
 
-from fastseg_runtime.arrays.command import BUGS, DONE, FAILED, complain
+from fastseg_runtime.arrays.command import BUGS, DONE, FAILED, UsageError, complain
+from fastseg_runtime.arrays.image_files import SUFFIXES as IMAGE_SUFFIXES
 from fastseg_runtime.arrays.image_files import encode_class_map, encode_rgb, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.plain_text import printable
@@ -19,10 +20,27 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.cli.examine import check_usage, open_session, print_json
 from fastseg_runtime.engines.model_file import find_shipped
-from fastseg_runtime.frames.job import RESULT_SUFFIXES, Job, plan_jobs
 from fastseg_runtime.frames.session import RealtimeSegmentation
+from fastseg_runtime.frames.stream import CAMERA, VIDEO_SUFFIXES
 
 Progress = Callable[[int, int], None]
+# Kind of input -> suffixes of the file that its result may be written to, the usual one first.
+_VIDEO_RESULTS = (".mp4", ".mov", ".mkv", ".avi")
+RESULT_SUFFIXES = {"image": (".png",), "video": _VIDEO_RESULTS, "camera": _VIDEO_RESULTS}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, video or camera, and where its result goes."""
+
+    source: str
+    kind: str  # "image", "video" or "camera"
+    output: Path  # without suffix, unless it is the name of the file to write
+    names_file: bool = False
+
+
+class InputError(UsageError):
+    """An input does not exist, or holds nothing to run."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +160,13 @@ def _run_image(session: RealtimeSegmentation, job: Job, save: str) -> Result:
     seconds = perf_counter() - start
     counter = ClassCounter()
     counter.add(classes_HW)
-    names = [_output_name(job, kind, save) for kind in ("overlay", "mask")]
+    overlay, mask = (_output_name(job, kind, save) for kind in ("overlay", "mask"))
     if save != "mask":
-        write_file(names[0], encode_rgb(session.overlay(image_HW3, classes_HW)))
+        write_file(overlay, encode_rgb(session.overlay(image_HW3, classes_HW)))
     if save != "overlay":
-        write_file(names[1], encode_class_map(classes_HW, palette(session.classes)))
-    return _result(session, job, counter, 1 / seconds, names, save)
+        write_file(mask, encode_class_map(classes_HW, palette(session.classes)))
+    output, beside = (mask, None) if save == "mask" else (overlay, mask)
+    return _result(session, job, counter, 1 / seconds, output, beside if save == "both" else None)
 
 
 def _run_video(session: RealtimeSegmentation, job: Job, save: str, progress: Progress) -> Result:
@@ -163,10 +182,9 @@ def _run_video(session: RealtimeSegmentation, job: Job, save: str, progress: Pro
             return np.hstack([overlay_HW3, colors_K3[classes_HW]])
         return overlay_HW3
 
-    kind = "overlay" if save == "both" else save
-    name = _output_name(job, kind, save)
-    fps = session.infer_video(job.source, str(name), progress, draw)
-    return _result(session, job, counter, fps, [name, name], kind)
+    output = _output_name(job, "overlay" if save == "both" else save, save)
+    fps = session.infer_video(job.source, str(output), progress, draw)
+    return _result(session, job, counter, fps, output)
 
 
 def _output_name(job: Job, kind: str, save: str) -> Path:
@@ -181,16 +199,104 @@ def _result(
     job: Job,
     counter: ClassCounter,
     fps: float,
-    names: Sequence[Path],
-    save: str,
+    output: Path,
+    mask: Optional[Path] = None,
 ) -> Result:
     return Result(
         input=job.source,
-        output=str(names[1] if save == "mask" else names[0]),
+        output=str(output),
         width=counter.size[1],
         height=counter.size[0],
         frames=counter.frames,
         fps=fps,
         class_shares=counter.shares(session.classes),
-        mask=str(names[1]) if save == "both" else None,
+        mask=str(mask) if mask else None,
     )
+
+
+def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
+    """Turn inputs into jobs.
+
+    Args:
+        inputs: pictures, folders of pictures, videos, "camera:0".
+        output: a folder; or, for one picture or video alone, a file.
+
+    Raises:
+        InputError: a missing file, a folder without pictures, an unknown kind of file, or an output
+            that cannot hold the result.
+    """
+    sources = [source for name in inputs for source in _expand(name)]
+    if output.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and not output.is_dir():
+        if len(sources) > 1:
+            raise InputError(
+                f"{len(sources)} inputs do not fit into one file {output}; name a folder"
+            )
+        return [_job_into_file(sources[0], output)]
+    names = [_result_name(source) for source in sources]
+    stems = [name.rpartition(".")[0] or name for name in names]
+    # "a.jpg" and "a.png" give results "a" unless both are there.
+    unique = [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names)]
+    if len(set(unique)) < len(unique):
+        unique = [f"{index:04d}-{name}" for index, name in enumerate(names)]
+    return [Job(s, kind_of(s), output / name) for s, name in zip(sources, unique)]
+
+
+def is_input(name: str) -> bool:
+    """Return whether a name is that of something to run, not of a model."""
+    suffix = Path(name).suffix.lower()
+    return (
+        name.startswith(CAMERA)
+        or suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+        or Path(name).is_dir()
+    )
+
+
+def kind_of(source: str) -> str:
+    """Return "image", "video" or "camera".
+
+    Raises:
+        InputError: a file of another kind.
+    """
+    suffix = Path(source).suffix.lower()
+    if source.startswith(CAMERA):
+        return "camera"
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    raise InputError(
+        f"{source} is neither a picture ({', '.join(IMAGE_SUFFIXES)}) nor a video "
+        f"({', '.join(VIDEO_SUFFIXES)}); convert it, or give its folder"
+    )
+
+
+def _expand(name: str) -> List[str]:
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise InputError(f"no pictures in {name}; expected *{', *'.join(IMAGE_SUFFIXES)}")
+        return [str(file) for file in files]
+    if not (name.startswith(CAMERA) or path.is_file()):
+        raise InputError(
+            f"no such file or folder: {name}; expected a picture, folder, video or {CAMERA}N"
+        )
+    kind_of(name)
+    return [name]
+
+
+def _job_into_file(source: str, output: Path) -> Job:
+    kind = kind_of(source)
+    suffixes = RESULT_SUFFIXES[kind]
+    if output.suffix.lower() not in suffixes:
+        raise InputError(
+            f"{output} cannot hold what comes of {source}; expected a name that ends in "
+            f"{' or '.join(suffixes)}, or a folder"
+        )
+    if output.exists() and kind != "camera" and output.samefile(source):
+        raise InputError(f"{output} is the input; name another file or a folder")
+    return Job(source, kind, output, names_file=True)
+
+
+def _result_name(source: str) -> str:
+    return source.replace(":", "") + ".mp4" if source.startswith(CAMERA) else Path(source).name

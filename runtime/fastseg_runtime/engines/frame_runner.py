@@ -1,17 +1,115 @@
-"""One frame through preprocessing, engine and postprocessing, with buffers that are made once."""
+"""One frame through preprocessing, engine and postprocessing, with buffers that are made once.
+
+"stretch" fills the network's input with the frame; "letterbox" keeps its proportions, centres it
+and fills the rest with the mean colour, which the normalisation turns into zero.
+"""
 
 from time import perf_counter
-from typing import Any, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import taps
+from fastseg_runtime.arrays.image import BilinearResizer, opencv, swap_channels, taps
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import Backend, BuiltBackend, on_gpu
-from fastseg_runtime.engines.placement import FrameFit
+
+
+class Placement(NamedTuple):
+    """The part of the network's input that the frame covers, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def place(frame_size: Tuple[int, int], spec: InputSpec) -> Placement:
+    """Return where a frame of (height, width) lies in the input.
+
+    Raises:
+        ValueError: the manifest asks for a way of resizing that is not known here.
+    """
+    if spec.resize == "stretch":
+        return Placement(0, 0, spec.height, spec.width)
+    if spec.resize != "letterbox":
+        raise ValueError(f"input.resize is {spec.resize!r}; expected 'stretch' or 'letterbox'")
+    scale = min(spec.height / frame_size[0], spec.width / frame_size[1])
+    height, width = (max(1, round(side * scale)) for side in frame_size)
+    return Placement((spec.height - height) // 2, (spec.width - width) // 2, height, width)
+
+
+class FrameFit:
+    """Brings frames of one size into the network's input and class maps back to that size.
+
+    Args:
+        frame_size: (height, width) of the frames.
+        spec: the network's input.
+        mask_size: (height, width) of the class maps that the engine gives.
+        swap: frames are BGR.
+    """
+
+    def __init__(
+        self, frame_size: Tuple[int, int], spec: InputSpec, mask_size: Tuple[int, int], swap: bool
+    ) -> None:
+        self.key = (frame_size, swap)
+        self.frame_size, self._swap = frame_size, swap
+        self.placement = place(frame_size, spec)
+        self.input_1HW3 = np.full((1, spec.height, spec.width, 3), round(spec.mean), np.uint8)
+        at = self.placement
+        self._inner_hw3 = self.input_1HW3[0, at.top : at.top + at.height]
+        self._inner_hw3 = self._inner_hw3[:, at.left : at.left + at.width]
+        self._same_size = frame_size == (at.height, at.width)
+        self._fills_input = frame_size == (spec.height, spec.width)
+        self._resizer: Optional[BilinearResizer] = None  # where there is no OpenCV
+        self._rows = _mask_index(at.top, at.height, frame_size[0], spec.height, mask_size[0])
+        self._columns = _mask_index(at.left, at.width, frame_size[1], spec.width, mask_size[1])
+        self._same_mask = mask_size == frame_size and self._fills_input
+        self._wide = np.empty((mask_size[0], frame_size[1]), np.uint8)
+
+    def to_input(self, frame_HW3: Array) -> Array:
+        """Return the network's input, (1, H, W, 3) RGB; valid until the next call.
+
+        A frame that fits as it is goes in without a copy.
+        """
+        if self._fills_input and not self._swap and frame_HW3.flags.c_contiguous:
+            return frame_HW3[None]
+        if self._same_size and self._swap:
+            swap_channels(frame_HW3, self._inner_hw3)
+        elif self._same_size:
+            np.copyto(self._inner_hw3, frame_HW3)
+        else:
+            self._resize(frame_HW3)
+        return self.input_1HW3
+
+    def to_frame(self, classes_hw: Array, out_HW: Array) -> None:
+        """Write a class map, (h, w) uint8, into one of the frame's size."""
+        if self._same_mask:
+            np.copyto(out_HW, classes_hw)
+            return
+        np.take(classes_hw, self._columns, axis=1, out=self._wide, mode="clip")
+        np.take(self._wide, self._rows, axis=0, out=out_HW, mode="clip")
+
+    def _resize(self, frame_HW3: Array) -> None:
+        cv2 = opencv()
+        at = self.placement
+        if cv2 is None:
+            if self._resizer is None:
+                self._resizer = BilinearResizer(self.frame_size, (at.height, at.width), self._swap)
+            self._resizer(frame_HW3, self._inner_hw3)
+            return
+        cv2.resize(frame_HW3, (at.width, at.height), dst=self._inner_hw3)
+        if self._swap:
+            cv2.cvtColor(self._inner_hw3, cv2.COLOR_BGR2RGB, dst=self._inner_hw3)
+
+
+def _mask_index(offset: int, covered: int, frame: int, whole: int, mask: int) -> Array:
+    """Return the mask pixel under the centre of each pixel of the frame, along one axis."""
+    twice_centre = (2 * np.arange(frame) + 1) * covered + 2 * frame * offset
+    index: Array = twice_centre * mask // (2 * frame * whole)  # integers: no rounding
+    return np.minimum(index, mask - 1)
 
 
 class FrameRunner:
@@ -37,18 +135,13 @@ class FrameRunner:
         self.times = StageTimes()
         self.gives_logits = "logits" in artifact.io or output.kind == "logits"
         self._backend, self._input = backend, spec
-        self._gpu_backend = backend if isinstance(backend, BuiltBackend) else None
+        self.gpu_backend = backend if isinstance(backend, BuiltBackend) else None
         self._channels_last = str(artifact.io.get("logits", "")).endswith("NHWC")
         self._padded = output.cover == "padded"
         self._mask_size = (spec.height // output.mask_stride, spec.width // output.mask_stride)
         self._ids = np.empty(self._mask_size, np.uint8)
         self._decoder: Optional[LogitsToClasses] = None
         self._fit: Optional[FrameFit] = None
-
-    @property
-    def reads_gpu_arrays(self) -> bool:
-        """Return whether infer_on_gpu() works."""
-        return self._gpu_backend is not None
 
     def infer(self, frame_HW3: Array, out_HW: Array, swap: bool = False) -> None:
         """Write the class ids of a frame into `out_HW`, uint8 of the frame's size.
@@ -78,13 +171,12 @@ class FrameRunner:
         """Write the class ids of a frame in GPU memory into `out`.
 
         Args:
-            frame: a GPU array, uint8 (H, W, 3) RGB of the input's size, for a backend that reads
-                such arrays where they lie.
+            frame: a GPU array, uint8 (H, W, 3) RGB of the input's size, for a `gpu_backend`.
             out: a GPU array that the backend writes to, or uint8 (H, W) in host memory.
         """
         start = perf_counter()
-        if self._gpu_backend is not None and on_gpu(out):
-            self._gpu_backend.infer(frame, out)
+        if self.gpu_backend is not None and on_gpu(out):
+            self.gpu_backend.infer(frame, out)
             self.times.add((0.0, perf_counter() - start, 0.0))
             return
         result = self._backend.infer(frame)

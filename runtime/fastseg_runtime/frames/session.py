@@ -4,9 +4,12 @@ Shape letters: N frames, H and W pixels of a frame, K classes; h and w are the s
 engine gives.
 """
 
+import threading
+from contextlib import contextmanager
 from pathlib import Path
+from queue import LifoQueue
 from time import perf_counter
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -16,9 +19,10 @@ from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest
 from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.engines.backend import on_gpu
+from fastseg_runtime.engines.frame_runner import FrameRunner
 from fastseg_runtime.engines.opening import SessionInfo, Wish, open_best
 from fastseg_runtime.engines.selection import cpu_count
-from fastseg_runtime.frames.engine_pool import EnginePool
+from fastseg_runtime.frames import draw
 
 MAX_ENGINES_PER_CPU = 8  # more only wait for each other, and each takes its megabytes
 
@@ -88,7 +92,7 @@ class RealtimeSegmentation:
         self.info: SessionInfo = opened.info
         self.color, self.engines = color, engines
         self._gives_logits = opened.runners[0].gives_logits
-        self._reads_gpu = opened.runners[0].reads_gpu_arrays
+        self._reads_gpu = opened.runners[0].gpu_backend is not None
         self._times = StageTimes()
         for runner in opened.runners:
             runner.times = self._times  # without the self-test
@@ -137,20 +141,14 @@ class RealtimeSegmentation:
 
     def overlay(self, frame: Array, classes: Array, alpha: float = 0.5) -> Array:
         """Return the frame with its classes' colours over it, in the frame's channel order."""
-        from fastseg_runtime.frames import draw
-
         colors_K3 = palette(self.classes)[: len(self.classes)]
         if self.color == "bgr":
             colors_K3 = colors_K3[:, ::-1]
-        image_HW3: Array = draw.overlay(frame, classes, colors_K3, alpha)
-        return image_HW3
+        return draw.overlay(frame, classes, colors_K3, alpha)
 
     def legend(self) -> Array:
         """Return a picture with the name and colour of each class, RGB."""
-        from fastseg_runtime.frames import draw
-
-        image_HW3: Array = draw.legend(self.classes)
-        return image_HW3
+        return draw.legend(self.classes)
 
     def infer_video(
         self,
@@ -271,3 +269,49 @@ def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
         found = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
         raise ValueError(f"out must be a numpy array of uint8 {shape}, got {found}")
     return out
+
+
+class EnginePool:
+    """Lends engines to threads, one frame each at a time; who finds none free waits.
+
+    Args:
+        runners: the engines.
+        close: frees them all.
+    """
+
+    def __init__(self, runners: Sequence[FrameRunner], close: Callable[[], None]) -> None:
+        self._count, self._close = len(runners), close
+        self._free: LifoQueue[FrameRunner] = LifoQueue()  # novm: not evaluated in a function
+        for runner in runners:
+            self._free.put(runner)
+        self._closing, self._closed = threading.Lock(), False
+
+    @contextmanager
+    def engine(self) -> Iterator[FrameRunner]:
+        """Hold an engine.
+
+        Raises:
+            RuntimeError: the session is closed.
+        """
+        runner = self._free.get()
+        try:
+            if self._closed:
+                raise RuntimeError("this session is closed; open the model again")
+            yield runner
+        finally:
+            self._free.put(runner)
+
+    def close(self) -> None:
+        """Wait for the frames under way, then free the engines; may be called twice."""
+        with self._closing:
+            if self._closed:
+                return
+            runners: List[FrameRunner] = []
+            try:
+                while len(runners) < self._count:  # Ctrl-C may end the wait for one in use
+                    runners.append(self._free.get())
+                self._closed = True
+                self._close()
+            finally:
+                for runner in runners:  # for threads that wait: they are told
+                    self._free.put(runner)

@@ -13,6 +13,8 @@ from typing import Any, Callable, Generator, Iterable, Iterator, List, Optional
 
 from fastseg_runtime.arrays.metrics import Array
 
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+CAMERA = "camera:"  # begins the name of one, before its number
 _END = object()
 _POLL_S = 0.1  # how soon a waiting stage notices that the stream was closed
 

@@ -9,8 +9,7 @@ from typing import Any, Callable, Iterator, Optional
 import numpy as np
 
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.frames.job import CAMERA
-from fastseg_runtime.frames.stream import stream
+from fastseg_runtime.frames.stream import CAMERA, stream
 
 try:
     import cv2

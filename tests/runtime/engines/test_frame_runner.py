@@ -3,10 +3,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_runtime.engines.frame_runner import LogitsToClasses
+from fastseg_runtime.bundle.manifest import InputSpec
+from fastseg_runtime.engines import frame_runner
+from fastseg_runtime.engines.frame_runner import FrameFit, LogitsToClasses, Placement, place
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from fastseg import DeployGraph, FastSegNet
+from tests.doubles.tiny_bundle import noise, strongest_channel
 
 Array = np.ndarray[Any, Any]
 
@@ -57,3 +62,106 @@ def check(network: nn.Module, image: tuple[int, int], stride: int, padded: bool)
 
 def test_the_lowest_id_wins_a_tie() -> None:
     assert not LogitsToClasses((2, 2), (4, 4))(np.ones((3, 2, 2), np.float32)).any()
+
+
+STRETCH, LETTERBOX = InputSpec(64, 32), InputSpec(64, 32, resize="letterbox")
+
+
+def fit(size: tuple[int, int], spec: InputSpec, stride: int = 1, swap: bool = False) -> FrameFit:
+    return FrameFit(size, spec, (spec.height // stride, spec.width // stride), swap)
+
+
+def there_and_back(frame: Array, fitted: FrameFit) -> Array:
+    """Classes of the frame through the network's input and back, by the strongest channel."""
+    out = np.empty(frame.shape[:2], np.uint8)
+    fitted.to_frame(strongest_channel(fitted.to_input(frame)[0]), out)
+    return out
+
+
+def test_stretch_fills_the_input() -> None:
+    assert place((100, 50), STRETCH) == Placement(0, 0, 32, 64)
+
+
+def test_letterbox_keeps_the_proportions_and_centres() -> None:
+    assert place((100, 100), LETTERBOX) == Placement(0, 16, 32, 32)
+    assert place((10, 40), LETTERBOX) == Placement(8, 0, 16, 64)
+
+
+def test_a_frame_as_thin_as_a_line_still_covers_a_pixel() -> None:
+    assert place((1, 1000), LETTERBOX).height == 1
+
+
+def test_an_unknown_way_of_resizing_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 'stretch' or 'letterbox'"):
+        place((10, 10), InputSpec(8, 8, resize="crop"))
+
+
+@pytest.mark.parametrize("opencv", [True, False])
+@pytest.mark.parametrize("spec", [STRETCH, LETTERBOX])
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_classes_come_back_exactly_where_they_were(
+    spec: InputSpec, factor: int, opencv: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not opencv:
+        monkeypatch.setattr(frame_runner, "opencv", lambda: None)
+    # Blocks that are whole pixels of the input survive the way there and back.
+    block = noise(32, 64) if spec is STRETCH else noise(32, 32)
+    frame = block.repeat(factor, axis=0).repeat(factor, axis=1)
+    found = there_and_back(frame, fit(frame.shape[:2], spec))
+    assert np.array_equal(found, strongest_channel(frame))
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1, 2, 4]))
+@settings(max_examples=80, deadline=None)
+def test_letterbox_maps_back_from_covered_pixels_alone(
+    height: int, width: int, stride: int
+) -> None:
+    fitted = fit((height, width), LETTERBOX, stride)
+    at = fitted.placement
+    mask = np.full((32 // stride, 64 // stride), 9, np.uint8)
+    rows = slice(at.top // stride, -(-(at.top + at.height) // stride))
+    columns = slice(at.left // stride, -(-(at.left + at.width) // stride))
+    mask[rows, columns] = 1
+    out = np.empty((height, width), np.uint8)
+    fitted.to_frame(mask, out)
+    assert set(np.unique(out)) == {1}
+
+
+def test_the_padding_of_a_letterbox_is_the_mean_colour() -> None:
+    image = fit((10, 10), LETTERBOX).to_input(np.full((10, 10, 3), 200, np.uint8))[0]
+    assert np.all(image[:, :16] == 128)
+    assert np.all(image[:, 48:] == 128)
+    assert np.all(image[:, 16:48] == 200)
+
+
+@pytest.mark.parametrize("opencv", [True, False])
+@pytest.mark.parametrize("size", [(32, 64), (50, 90)])
+@pytest.mark.parametrize("spec", [STRETCH, LETTERBOX])
+def test_bgr_frames_arrive_as_rgb(
+    spec: InputSpec, size: tuple[int, int], opencv: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not opencv:
+        monkeypatch.setattr(frame_runner, "opencv", lambda: None)
+    frame = noise(*size)
+    rgb = fit(size, spec).to_input(frame).copy()
+    bgr = fit(size, spec, swap=True).to_input(np.ascontiguousarray(frame[..., ::-1]))
+    assert np.array_equal(rgb, bgr)
+
+
+def test_a_frame_of_the_inputs_size_goes_in_without_a_copy() -> None:
+    frame = noise(32, 64)
+    assert np.shares_memory(fit((32, 64), STRETCH).to_input(frame), frame)
+
+
+def test_a_strided_frame_of_the_inputs_size_is_copied_whole() -> None:
+    frame = noise(64, 128)[::2, ::2]
+    image = fit((32, 64), STRETCH).to_input(frame)
+    assert image.flags.c_contiguous
+    assert np.array_equal(image[0], frame)
+
+
+def test_smaller_masks_are_spread_over_the_frame() -> None:
+    out = np.empty((32, 64), np.uint8)
+    mask = np.arange(16 * 32, dtype=np.uint16).reshape(16, 32).astype(np.uint8)
+    fit((32, 64), STRETCH, stride=2).to_frame(mask, out)
+    assert np.array_equal(out, mask.repeat(2, axis=0).repeat(2, axis=1))

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_runtime.frames.draw import legend, overlay
-from fastseg_runtime.frames.font import render
+from fastseg_runtime.frames.draw import legend, overlay, render
 
 PALETTE = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from fastseg_runtime.frames.job import InputError, Job, plan_jobs
+from fastseg_runtime.cli.run_inputs import InputError, Job, plan_jobs
 
 
 @pytest.fixture
