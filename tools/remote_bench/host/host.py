@@ -1,16 +1,38 @@
 """What the other rooms know of a host: commands start there, somebody watches, and calls it off."""
 
 import threading
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from fastseg_runtime.arrays.command import INTERRUPTED
 
 from remote_bench.host.errors import BenchError
 
+_TAIL_BYTES = 1 << 14  # of stderr: a trace of any depth
 
-class Stream(Protocol):
+
+class Stream(ABC):
     """A command that runs on a host. Its stderr is read all the time and its end is kept."""
 
+    def __init__(self) -> None:
+        self._tail = b""
+        self._drainer = threading.Thread(target=self._drain, daemon=True)
+        self._drainer.start()
+
+    def _drain(self) -> None:
+        while chunk := self._receive_error():
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+
+    def errors(self) -> str:
+        """Return the end of what it wrote to stderr."""
+        self._drainer.join(1)
+        return self._tail.decode("utf-8", "replace")
+
+    @abstractmethod
+    def _receive_error(self) -> bytes:
+        """Return the next bytes of its stderr, b"" after the last."""
+
+    @abstractmethod
     def send(self, data: bytes) -> None:
         """Write to its stdin; blocks while it does not read, until close().
 
@@ -18,15 +40,15 @@ class Stream(Protocol):
             OSError: it reads no more.
         """
 
+    @abstractmethod
     def receive(self) -> bytes:
         """Return the next bytes of its stdout, b"" after the last; blocks until close()."""
 
-    def errors(self) -> str:
-        """Return the end of what it wrote to stderr."""
-
+    @abstractmethod
     def status(self, timeout_s: float) -> int | None:
         """Wait for its exit status; None if it has none by then."""
 
+    @abstractmethod
     def close(self) -> None:
         """Break the connection to it at once; its stdin ends. Never blocks for long."""
 

@@ -153,12 +153,10 @@ def _matches_hash(patterns: str, name: str) -> bool:
 
 def preferred(types: Iterable[str], offered: Iterable[str]) -> list[str]:
     """Return the offered algorithms, those of approved keys first, as OpenSSH orders them."""
-    first = {name for kind in types for name in _algorithms(kind)}
+    first = set(types)
+    if "ssh-rsa" in first:  # such a key, but not signatures by SHA-1
+        first = first - {"ssh-rsa"} | {"rsa-sha2-512", "rsa-sha2-256"}
     return sorted(offered, key=lambda name: name not in first)
-
-
-def _algorithms(kind: str) -> tuple[str, ...]:
-    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
 
 
 def _unknown(host: str, key: Key, accept: str | None) -> str:

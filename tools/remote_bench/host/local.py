@@ -3,10 +3,9 @@
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-_TAIL_BYTES = 1 << 14  # of stderr: a trace of any depth
+from remote_bench.host.host import Stream
 
 
 def cache_folder(name: str) -> Path:
@@ -24,11 +23,11 @@ class LocalHost:
         self.name = self.address = "localhost"
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **(environment or {})}
-        self._streams: list[LocalStream] = []
+        self._streams: list[Stream] = []
 
-    def start(self, command: str) -> "LocalStream":
+    def start(self, command: str) -> Stream:
         """Start a command line in a session of its own: a Ctrl-C here is not one there."""
-        self._streams.append(LocalStream(command, self._environment))
+        self._streams.append(_ChildProcess(command, self._environment))
         return self._streams[-1]
 
     def close(self) -> None:
@@ -37,9 +36,7 @@ class LocalHost:
             stream.close()
 
 
-class LocalStream:
-    """A child process."""
-
+class _ChildProcess(Stream):
     def __init__(self, command: str, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", command],
@@ -50,46 +47,37 @@ class LocalStream:
             bufsize=0,
             start_new_session=True,
         )
-        self._tail, self._closed = b"", False
-        self._drainer = threading.Thread(target=self._drain, daemon=True)
-        self._drainer.start()
+        self._closed = False
+        super().__init__()
 
-    def _drain(self) -> None:
+    def _receive_error(self) -> bytes:
         assert self._process.stderr is not None
-        with self._process.stderr as errors:
-            for chunk in iter(lambda: errors.read(4096), b""):
-                self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-        self._process.wait()
+        chunk = self._process.stderr.read(4096)
+        if not chunk:
+            self._process.stderr.close()
+            self._process.wait()
+        return chunk
 
     def send(self, data: bytes) -> None:
-        """Write to its stdin."""
         assert self._process.stdin is not None
         view = memoryview(data)
         while view:
             view = view[self._process.stdin.write(view) :]
 
     def receive(self) -> bytes:
-        """Return the next bytes of its stdout; none once it is closed, whatever the child says."""
-        assert self._process.stdout is not None
+        assert self._process.stdout is not None  # closed: nothing comes, whatever the child says
         chunk = b"" if self._closed else self._process.stdout.read(1 << 16)
         if not chunk:
             self._process.stdout.close()
         return chunk
 
-    def errors(self) -> str:
-        """Return the end of its stderr."""
-        self._drainer.join(1)
-        return self._tail.decode("utf-8", "replace")
-
     def status(self, timeout_s: float) -> int | None:
-        """Wait for its exit status."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def close(self) -> None:
-        """End its stdin, and its stdout as soon as it says anything more."""
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None  # its stdout ends with what it says next
         self._closed = True
         self._process.stdin.close()

@@ -16,14 +16,18 @@ from typing import Any
 import paramiko
 
 from remote_bench.host.errors import Unreachable, UsageError
+from remote_bench.host.host import Stream
 from remote_bench.host.host_keys import KnownKeys, preferred
 from remote_bench.host.ssh_config import SshSettings, read_settings
 
 CONNECT_S = 10.0  # each of: TCP, banner, key exchange, one login attempt, one channel
 _LOGIN_S = 120.0  # somebody types a password
-_TAIL_BYTES = 1 << 14  # of stderr: a trace of any depth
 _MOST_JUMPS = 8  # more is a loop
 _MOST_KEYS = 5  # sshd closes the connection after MaxAuthTries, 6 by default
+_MDNS_HINT = (
+    " Names in .local need mDNS on both sides (avahi-daemon, libnss-mdns) and one network; "
+    "try the board's address, on a Jetson's USB cable 192.168.55.1"
+)
 AskPassword = Callable[[str], str | None]  # prompt -> password; None: there is nobody to ask
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it logs tracebacks otherwise
 
@@ -43,11 +47,10 @@ class SshHost:
             Unreachable: the message says which step failed.
             HostKeyRefused: unknown, changed or revoked.
         """
-        self.name = name
+        self.name, self.address = name, ""
         self.notes: list[str] = []  # for the user
         self._ask, self._accept_key = ask, accept_key
         self._transports: list[paramiko.Transport] = []
-        self.address = ""
         self._open_all()
 
     def _open_all(self) -> None:
@@ -59,7 +62,7 @@ class SshHost:
             self.close()
             raise
 
-    def start(self, command: str) -> "SshStream":
+    def start(self, command: str) -> Stream:
         """Start a command line, without a terminal; connect anew where the connection broke."""
         if not (self._transports and self._transports[-1].is_active()):
             self._open_all()
@@ -72,7 +75,7 @@ class SshHost:
             raise Unreachable(
                 f"{self.name}: the board starts no command: {error}. Try: ssh {self.name} true"
             ) from error
-        return SshStream(transport, channel)
+        return _Channel(transport, channel)
 
     def close(self) -> None:
         """Break all connections, the board's first."""
@@ -121,7 +124,8 @@ def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise Unreachable(f"{name} has no address: {why}.{_hint(name)}") from error
+        hint = _MDNS_HINT if name.endswith(".local") else ""
+        raise Unreachable(f"{name} has no address: {why}.{hint}") from error
     failures = []
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
@@ -134,15 +138,6 @@ def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
             continue
         return sock, str(address[0])
     raise Unreachable(f"{name}: no connection to {'; '.join(failures)}. Is the board on, and sshd?")
-
-
-def _hint(name: str) -> str:
-    if not name.endswith(".local"):
-        return ""
-    return (
-        " Names in .local need mDNS on both sides (avahi-daemon, libnss-mdns) and one network; "
-        "try the board's address, on a Jetson's USB cable 192.168.55.1"
-    )
 
 
 def _tunnel(gateway: paramiko.Transport, settings: SshSettings) -> paramiko.Channel:
@@ -174,20 +169,24 @@ def _exchange_keys(name: str, transport: paramiko.Transport) -> paramiko.PKey:
 
 def _log_in(transport: paramiko.Transport, settings: SshSettings, ask: AskPassword) -> None:
     """Log in by key files, agent, then a password; or say what was tried."""
+    user, hostname = settings.user, settings.hostname
     tried: list[str] = []
     for number, (name, key) in enumerate(_keys(settings, tried)):
         if number == _MOST_KEYS:
             tried.append("no more than that: set IdentitiesOnly and IdentityFile in ~/.ssh/config")
             break
-        if _accepts(partial(transport.auth_publickey, settings.user, key), name, tried):
+        if _accepts(partial(transport.auth_publickey, user, key), name, tried):
             return
     if not transport.is_active():
-        raise Unreachable(_refused(settings, [*tried, "the board closed the connection"]))
-    password = ask(f"Password of {settings.user}@{settings.hostname}: ")
-    if password is None:
-        raise Unreachable(_refused(settings, tried))
-    if not _accepts(partial(transport.auth_password, settings.user, password), "password", tried):
-        raise Unreachable(_refused(settings, tried))
+        tried.append("the board closed the connection")
+    elif (password := ask(f"Password of {user}@{hostname}: ")) is not None and _accepts(
+        partial(transport.auth_password, user, password), "password", tried
+    ):
+        return
+    raise Unreachable(
+        f"{hostname} refuses the login of {user}: {'; '.join(tried) or 'no key was found'}. Try: "
+        f"ssh-copy-id {user}@{hostname}, or give a password at the prompt or with --password-fd"
+    )
 
 
 def _accepts(attempt: Callable[[], list[str]], name: str, tried: list[str]) -> bool:
@@ -229,14 +228,6 @@ def _is_listed(key: paramiko.PKey, files: tuple[Path, ...]) -> bool:
     return any(key.get_base64() in file.read_text("utf-8") for file in publics if file.is_file())
 
 
-def _refused(settings: SshSettings, tried: list[str]) -> str:
-    return (
-        f"{settings.hostname} refuses the login of {settings.user}: "
-        f"{'; '.join(tried) or 'no key was found'}. Try: ssh-copy-id {settings.user}@"
-        f"{settings.hostname}, or give a password at the prompt or with --password-fd"
-    )
-
-
 @contextlib.contextmanager
 def _bounded(transport: paramiko.Transport, seconds: float) -> Iterator[None]:
     """Break the connection when the block takes longer."""
@@ -249,43 +240,29 @@ def _bounded(transport: paramiko.Transport, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-class SshStream:
-    """One channel without a terminal."""
-
+class _Channel(Stream):
     def __init__(self, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
         self._transport, self._channel = transport, channel
-        self._tail = b""
-        self._drainer = threading.Thread(target=self._drain, daemon=True)
-        self._drainer.start()
+        super().__init__()
 
-    def _drain(self) -> None:
+    def _receive_error(self) -> bytes:
         # Unread stderr fills the window that stdout needs too (paramiko#1778).
-        while chunk := self._channel.recv_stderr(1 << 16):
-            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+        return bytes(self._channel.recv_stderr(1 << 16))
 
     def send(self, data: bytes) -> None:
-        """Write to its stdin."""
         try:
             self._channel.sendall(data)
         except (paramiko.SSHException, EOFError) as error:
             raise OSError(f"the connection broke: {error}") from error
 
     def receive(self) -> bytes:
-        """Return the next bytes of its stdout."""
-        content: bytes = self._channel.recv(1 << 16)
-        return content
-
-    def errors(self) -> str:
-        """Return the end of its stderr."""
-        self._drainer.join(1)
-        return self._tail.decode("utf-8", "replace")
+        return bytes(self._channel.recv(1 << 16))
 
     def status(self, timeout_s: float) -> int | None:
-        """Wait for its exit status; None where the connection broke, -1 where a signal ended it."""
+        # None where the connection broke, -1 where a signal ended it.
         arrived = self._channel.status_event.wait(timeout_s)
         status: int = self._channel.exit_status if arrived else -1
         return status if status >= 0 or (arrived and self._transport.is_active()) else None
 
     def close(self) -> None:
-        """Break the whole connection: closing the channel alone could wait for a frozen peer."""
-        self._transport.close()
+        self._transport.close()  # closing the channel alone could wait for a frozen peer
