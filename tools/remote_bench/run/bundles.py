@@ -1,6 +1,5 @@
 """The bundle that is measured: named, the newest here, or one of ours; whole; and what it says."""
 
-import dataclasses
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +135,11 @@ def candidates(manifest: Manifest, target: str | None) -> list[Artifact]:
 
 def describe(manifest: Manifest, sha256: str, target: str | None) -> BundleFacts:
     """Return what a report says of a bundle and of the artifact that ran (None: none did)."""
-    facts = BundleFacts(
+    artifact = next((one for one in manifest.artifacts if one.target == target), None)
+    files = artifact.files if artifact else ()
+    hashes = [file.sha256 for file in files if artifact and file.path == artifact.entry]
+    pixels = manifest.input.width * manifest.input.height
+    return BundleFacts(
         name=manifest.name,
         sha256=sha256,
         variant=manifest.model.variant,
@@ -145,20 +148,8 @@ def describe(manifest: Manifest, sha256: str, target: str | None) -> BundleFacts
         width=manifest.input.width,
         height=manifest.input.height,
         target=target,
-    )
-    for artifact in manifest.artifacts:
-        if artifact.target == target:
-            facts = _with_artifact(facts, artifact, manifest)
-    return facts
-
-
-def _with_artifact(facts: BundleFacts, artifact: Artifact, manifest: Manifest) -> BundleFacts:
-    hashes = [entry.sha256 for entry in artifact.files if entry.path == artifact.entry]
-    pixels = manifest.input.width * manifest.input.height
-    return dataclasses.replace(
-        facts,
-        precision=artifact.precision,
+        precision=artifact.precision if artifact else None,
         artifact_sha256=hashes[0] if hashes else None,
         # Weights, the input's three bytes a pixel and the output's one, each moved once.
-        bytes_moved=sum(entry.bytes for entry in artifact.files) + 4 * pixels,
+        bytes_moved=sum(file.bytes for file in files) + 4 * pixels if artifact else None,
     )

@@ -5,7 +5,6 @@ the run's mIoU is measured too. A label is a picture of class ids, or of the cla
 video and of many pictures, 100 frames are taken evenly.
 """
 
-import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,26 +34,21 @@ def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> tuple[int
     """
     held = frames = labelled = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        for number, (image_HW3, label_HW) in enumerate(_frames(source, manifest)):
+        found = _of_folder(source, manifest) if source.is_dir() else _of_video(source)
+        for number, (image_HW3, label_HW) in enumerate(found):
             held += image_HW3.nbytes
             if held > _MOST_BYTES and frames:
                 break
-            file.writestr(f"{number:04}.npy", _npy(image_HW3))
+            _write(file, f"{number:04}.npy", image_HW3)
             frames += 1
             if label_HW is not None:
-                file.writestr(f"{number:04}.label.npy", _npy(label_HW))
+                _write(file, f"{number:04}.label.npy", label_HW)
                 labelled += 1
     if not frames:
         raise UsageError(
             f"--frames {source}: no frame there; expected {', '.join(SUFFIXES)} or a video"
         )
     return frames, labelled
-
-
-def _frames(source: Path, manifest: Manifest) -> Iterator[_Frame]:
-    if not source.exists():
-        raise UsageError(f"--frames {source}: no such folder or video")
-    return _of_folder(source, manifest) if source.is_dir() else _of_video(source)
 
 
 def _of_folder(folder: Path, manifest: Manifest) -> Iterator[_Frame]:
@@ -103,7 +97,6 @@ def class_ids(label_HW3: Array, manifest: Manifest) -> Array:
     return ids_HW
 
 
-def _npy(array: Array) -> bytes:
-    content = io.BytesIO()
-    np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
-    return content.getvalue()
+def _write(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    with archive.open(name, "w") as entry:
+        np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
