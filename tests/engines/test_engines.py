@@ -101,7 +101,7 @@ class Case:
     @functools.cache  # noqa: B019
     def pytorch(self) -> tuple[Array, Array]:
         """Return PyTorch's ids (N, H, W), and where its two largest logits differ, bool."""
-        graph = dataclasses.replace(self.request, output="logits").graph()
+        graph = self.request.network.graph("logits")
         ids, decided = [], []
         with torch.inference_mode():
             for frame_HW3 in self.frames_NHW3:
