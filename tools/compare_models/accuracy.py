@@ -9,13 +9,11 @@ from pathlib import Path
 from fastseg_training.build_network import NOISE
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig
-from fastseg_training.evaluate import EvaluationBatches, evaluate
-from fastseg_training.resident import ResizedDataset
+from fastseg_training.evaluate import score_network
 
 from compare_models.candidate import Candidate, OwnNetworks, is_factory
-from fastseg import VARIANTS
-from fastseg.data import Dataset, MissingSplitError, open_dataset
-from fastseg.progress import show_progress
+from fastseg import VARIANTS, Network
+from fastseg.data import MissingSplitError
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,14 @@ def train_and_score(
     info = trainer.run.info
     trainer.run = None  # nothing is kept: all of the time is for training
     trainer.train()
-    split, dataset = _scored_split(data)
-    samples = ResizedDataset(dataset, None)
-    size = (info.width, info.height)
-    batches = EvaluationBatches(samples, size, info.input_normalization())
-    shown = show_progress(batches, f"scoring {candidate.name}", len(batches))
-    miou = evaluate(trainer.model, shown, len(info.classes), reading=trainer.reading).miou
-    return Accuracy(candidate.name, miou, split, len(dataset), trainer.step)
-
-
-def _scored_split(data: str) -> tuple[str, Dataset]:
+    reading = trainer.reading
+    network = Network(
+        trainer.model, info, candidate.name, "", reading.output_name, reading.threshold
+    )
+    split = "test"
     try:
-        return "test", open_dataset(data, "test")
+        scored = score_network(network, data, split)
     except MissingSplitError:
-        return "val", open_dataset(data, "val")
+        split = "val"
+        scored = score_network(network, data, split)
+    return Accuracy(candidate.name, scored.miou, split, scored.images, trainer.step)
