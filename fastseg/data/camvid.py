@@ -147,8 +147,18 @@ def _pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[Problem, ...
 
 
 def _listed_pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
-    """Pair the files of the authors' two folders that the split's list names."""
-    names = read_name_list(root / f"{split}.txt")
+    """Pair the files of the authors' two folders that the split's list names, one a line.
+
+    Of a line the first word counts, of that neither folder nor suffix.
+    """
+    listed = root / f"{split}.txt"
+    if not listed.is_file():
+        raise MissingSplitError(
+            f"{listed}: no such list; the authors' folders come without splits, so put the image "
+            "names of each split into train.txt, val.txt and test.txt, one a line"
+        )
+    lines = listed.read_text("utf-8").splitlines()
+    names = {Path(line.split()[0]).stem for line in lines if line.strip()}
     images = list_files(root / RAW_IMAGES, IMAGE_SUFFIXES)
     labels = list_files(root / RAW_LABELS, LABEL_SUFFIXES)
     pairs, problems = pair_files(
@@ -157,20 +167,5 @@ def _listed_pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[Probl
         label_ending="_L",
     )
     lost = sorted(names - {file.stem for file in images})
-    missing = (Problem(str(root / f"{split}.txt"), f"lists {name}, no such image") for name in lost)
+    missing = (Problem(str(listed), f"lists {name}, no such image") for name in lost)
     return pairs, (*problems, *missing)
-
-
-def read_name_list(path: Path) -> set[str]:
-    """Return the image names of a split list: one a line, first word, folder and suffix dropped.
-
-    Raises:
-        MissingSplitError: there is no such list.
-    """
-    if not path.is_file():
-        raise MissingSplitError(
-            f"{path}: no such list; the authors' folders come without splits, so put the image "
-            "names of each split into train.txt, val.txt and test.txt, one a line"
-        )
-    lines = path.read_text("utf-8").splitlines()
-    return {Path(line.split()[0]).stem for line in lines if line.strip()}

@@ -95,25 +95,13 @@ class Dataset(Samples, Protocol):
 
 @dataclass(frozen=True)
 class JoinedDataset:
-    """Several splits of one data set in a row, e.g. train + val."""
+    """Several splits of one data set in a row, e.g. train + val. See Dataset for the fields."""
 
+    name: str
     split: str
+    classes: tuple[ClassInfo, ...]
+    licence: str
     parts: tuple[Dataset, ...]
-
-    @property
-    def name(self) -> str:
-        """The kind of data of the parts."""
-        return self.parts[0].name
-
-    @property
-    def classes(self) -> tuple[ClassInfo, ...]:
-        """The classes of the parts."""
-        return self.parts[0].classes
-
-    @property
-    def licence(self) -> str:
-        """The licence note of the parts."""
-        return self.parts[0].licence
 
     def __len__(self) -> int:
         """Return the number of samples of all parts."""

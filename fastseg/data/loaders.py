@@ -44,7 +44,8 @@ def open_dataset(spec: str, split: str) -> Dataset:
         MissingSplitError: the data set has no such split.
     """
     if split == "trainval":
-        return JoinedDataset(split, (open_dataset(spec, "train"), open_dataset(spec, "val")))
+        train, val = (open_dataset(spec, part) for part in ("train", "val"))
+        return JoinedDataset(train.name, split, train.classes, train.licence, (train, val))
     dataset = load_split(spec, split)
     problems = dataset.problems if isinstance(dataset, FileDataset) else ()
     if problems:
