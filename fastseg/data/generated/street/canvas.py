@@ -38,44 +38,26 @@ class Class(IntEnum):
     BICYCLIST = 10
 
 
+@dataclass(frozen=True)
 class Camera:
     """A pinhole camera above a street that bends along x = bend * z^2."""
 
-    def __init__(
-        self,
-        focal_px: float,
-        center_px: float,
-        horizon_px: float,
-        height_m: float,
-        roll: float,
-        bend_per_m: float,
-    ) -> None:
-        """Place the camera.
-
-        Args:
-            focal_px: focal length.
-            center_px: column of the direction ahead.
-            horizon_px: row of the horizon in that column.
-            height_m: height above the road.
-            roll: tangent of the tilt to the side.
-            bend_per_m: curvature of the street.
-        """
-        self.focal_px, self.height_m, self.roll = focal_px, height_m, roll
-        self.center_px, self.horizon_px = center_px, horizon_px
-        # pixel = (point @ turn + lift) / depth + center + depth * bend, each for column and row
-        self._turn_32 = focal_px * np.array([(1.0, roll), (roll, -1.0), (0.0, 0.0)])
-        self._lift_2 = focal_px * height_m * np.array((-roll, 1.0))
-        self._center_2 = np.array((center_px, horizon_px))
-        self._bend_2 = focal_px * bend_per_m * np.array((1.0, roll))
+    focal_px: float  # focal length
+    center_px: float  # column of the direction ahead
+    horizon_px: float  # row of the horizon in that column
+    height_m: float  # above the road
+    roll: float  # tangent of the tilt to the side
+    bend_per_m: float  # curvature of the street
 
     def project(self, points: Array) -> Array:
         """Return pixel columns and rows (..., 2) of world points (..., 3)."""
+        roll = self.roll
         depth = np.maximum(points[..., 2:], _NEAREST_M)
-        pixels = points @ self._turn_32
-        pixels += self._lift_2
+        pixels = points @ (self.focal_px * np.array([(1.0, roll), (roll, -1.0), (0.0, 0.0)]))
+        pixels += self.focal_px * self.height_m * np.array((-roll, 1.0))
         pixels /= depth
-        pixels += self._center_2
-        pixels += depth * self._bend_2
+        pixels += (self.center_px, self.horizon_px)
+        pixels += depth * (self.focal_px * self.bend_per_m * np.array((1.0, roll)))
         return np.asarray(pixels)
 
     def pixels_per_m(self, depth_m: float) -> float:

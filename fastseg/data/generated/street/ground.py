@@ -69,7 +69,8 @@ def draw_ground(canvas: Canvas, rng: Rng, street: Street) -> None:
         canvas.fill(strip(outer, z_N, KERB_M), land, Class.TREE if grassy else Class.PAVEMENT)
         walk = _ordered(street.kerb(side), street.plot_edge(side))
         canvas.fill(strip(walk, z_N, KERB_M), stone, Class.PAVEMENT)
-        _draw_slabs(canvas, rng, walk, stone)
+        for z in np.arange(2.0, 16.0, rng.uniform(0.7, 1.6)):  # joints
+            canvas.fill(flat(walk, (z, z + 0.03), KERB_M), shade(stone, 0.86), Class.PAVEMENT)
         edge = _ordered(street.kerb(side), street.kerb(side) + side * 0.15)
         canvas.fill(strip(edge, z_N, KERB_M), shade(stone, 1.2), Class.PAVEMENT)
     canvas.fill(strip(street.road, z_N), asphalt, Class.ROAD)
@@ -84,12 +85,6 @@ def draw_ground(canvas: Canvas, rng: Rng, street: Street) -> None:
 
 def _ordered(a: float, b: float) -> Pair:
     return (min(a, b), max(a, b))
-
-
-def _draw_slabs(canvas: Canvas, rng: Rng, walk: Pair, stone: Color) -> None:
-    """Draw joints across the pavement."""
-    for z in np.arange(2.0, 16.0, rng.uniform(0.7, 1.6)):
-        canvas.fill(flat(walk, (z, z + 0.03), KERB_M), shade(stone, 0.86), Class.PAVEMENT)
 
 
 def _draw_wear(canvas: Canvas, rng: Rng, street: Street, asphalt: Color) -> None:
