@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,9 @@ def open_candidates(
     image_1HW3 = street_image(size)
     candidates: list[Candidate] = []
     for spec in specs:
-        taken = {candidate.name for candidate in candidates}
-        name = _free_name(short_name(spec), taken)
+        short, taken = short_name(spec), {candidate.name for candidate in candidates}
+        numbered = (f"{short}-{index}" for index in count(2))
+        name = next(name for name in chain([short], numbered) if name not in taken)
         if spec.endswith(".onnx"):
             model = read_onnx(Path(spec), size)
             candidates.append(Candidate(name, spec, None, model, feed_for(model, image_1HW3)))
@@ -181,11 +183,6 @@ def short_name(spec: str) -> str:
         return path.resolve().parent.name
     is_file = path.suffix in (".onnx", ".safetensors", ".pth", ".pt")
     return path.stem if is_file else spec.rpartition(":")[2].rpartition("/")[2]
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    numbered = (name if index == 1 else f"{name}-{index}" for index in range(1, 1000))
-    return next(candidate for candidate in numbered if candidate not in taken)
 
 
 # Our class map computes only where classes meet, so its time depends on the picture. Untrained, the

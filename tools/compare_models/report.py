@@ -172,7 +172,7 @@ def html_page(results: Results, pictures: Mapping[str, bytes]) -> str:
     body = [
         "<h1>Networks side by side</h1>",
         f'<p class="note">{escape(facts)}<br><code>{escape(results.command)}</code></p>',
-        *(_picture(name, png) for name, png in pictures.items()),
+        *(picture(name, png) for name, png in pictures.items()),
         *map(_html, tables_of(results)),
     ]
     return (
@@ -182,20 +182,25 @@ def html_page(results: Results, pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _picture(name: str, png: bytes) -> str:
+def picture(name: str, png: bytes) -> str:
+    """Return a picture that needs no other file, as HTML."""
     data = base64.b64encode(png).decode("ascii")
     return f'<img alt="{escape(name)}" src="data:image/png;base64,{data}">'
 
 
 def _html(table: TextTable) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in table.headings)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    )
     return (
-        f'<h2>{escape(table.title)}</h2><div class="wide"><table><tr>{head}</tr>{rows}</table>'
+        f'<h2>{escape(table.title)}</h2><div class="wide"><table>{table_rows(table)}</table>'
         f'</div><p class="note">{escape(table.note)}</p>'
     )
+
+
+def table_rows(table: TextTable) -> str:
+    """Return head and rows as HTML."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in table.headings)
+    rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table.rows)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
 
 
 DPI = 130

@@ -4,7 +4,6 @@ Runs the three commands as a user would, in the folder demo/, then writes demo/r
 """
 
 import argparse
-import base64
 import html
 import json
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from compare_models.report import picture, table_rows
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
@@ -93,7 +93,7 @@ def draw_scenes(bundle: Path) -> dict[str, list[Array]]:
 
 def write_report(
     path: Path,
-    rows: Sequence[Sequence[str]],
+    table: TextTable,
     strips: Mapping[str, Sequence[Array]],
     curves: Path,
     classes: Sequence[ClassInfo],
@@ -102,17 +102,14 @@ def write_report(
 
     Args:
         path: the file.
-        rows: the table, below HEADINGS.
+        table: of the artifacts.
         strips: pictures of each scene by its name, one of each of KINDS; uint8 RGB (H, W, 3).
         curves: a PNG of the training.
         classes: for the legend.
     """
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in HEADINGS)
-    cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
     page = Template(TEMPLATE.read_text("utf-8")).substitute(
-        table=f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>",
-        curves=_data_url(curves.read_bytes()),
+        table=table_rows(table),
+        curves=picture("loss and mIoU over the training", curves.read_bytes()),
         legend="".join(map(_legend_entry, classes)),
         strips="\n".join(_strip(*strip) for strip in strips.items()),
     )
@@ -125,15 +122,9 @@ def _legend_entry(entry: ClassInfo) -> str:
 
 
 def _strip(name: str, pictures: Sequence[Array]) -> str:
-    images = (
-        f'<img src="{_data_url(encode_rgb(picture))}" alt="{html.escape(name)}: {kind}">'
-        for picture, kind in zip(pictures, KINDS, strict=True)
-    )
+    pairs = zip(pictures, KINDS, strict=True)
+    images = (picture(f"{name}: {kind}", encode_rgb(image_HW3)) for image_HW3, kind in pairs)
     return f'<div class="strip">{"".join(images)}</div>'
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def main() -> None:
@@ -149,9 +140,9 @@ def main() -> None:
     rows = [run_artifact(bundle, artifact) for artifact in export(folder)]
     curves = folder / "runs/demo/curves.png"
     classes = open_dataset(DATA, "test").classes
-    write_report(folder / "report.html", rows, draw_scenes(bundle), curves, classes)
     title = "the demo's artifacts, in the runtime on this machine"
     table = TextTable(HEADINGS, rows, title, right=range(1, len(HEADINGS)))
+    write_report(folder / "report.html", table, draw_scenes(bundle), curves, classes)
     Console().print(table, soft_wrap=True)
     print(f"Open {folder / 'report.html'} in a browser; the bundle is {bundle}")
 
