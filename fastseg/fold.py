@@ -37,12 +37,9 @@ def bake_parametrizations(network: nn.Module) -> None:
 def fold_batch_norms(
     network: nn.Module, image_N3HW: Tensor, keep_norms: Collection[str] = ()
 ) -> nn.Module:
-    """Fold in place, and return the network.
+    """Fold in place what is not to be kept, and return the network, which is in eval mode.
 
-    Args:
-        network: in eval mode.
-        image_N3HW: what to run it on once.
-        keep_norms: batch norms, by name, to leave as they are.
+    It is run on the image once.
     """
     names = {layer: name for name, layer in network.named_modules()}
     for conv, norm in foldable_pairs(network, image_N3HW):

@@ -246,9 +246,7 @@ def name_of(spec: str | Path) -> str:
 def hash_weights(weights: dict[str, Tensor], how_used: str = "") -> str:
     """Return the SHA-256 of names, types, shapes and values, in the order of names.
 
-    Args:
-        weights: a state dict.
-        how_used: what else makes another network of the same weights.
+    It begins with what else makes another network of the same weights.
     """
     digest = hashlib.sha256(how_used.encode())
     for name in sorted(weights):

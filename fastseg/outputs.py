@@ -100,11 +100,7 @@ class Reading:
         return math.log(self.threshold / (1 - self.threshold))
 
     def logits(self, result: Any, image_N3HW: Tensor) -> Tensor:
-        """Return float logits (N, K, h, w), K at least 2, of a network's result.
-
-        Args:
-            result: the network's output for image_N3HW.
-            image_N3HW: what it was given.
+        """Return float logits (N, K, h, w), K at least 2, of a network's result for images.
 
         Raises:
             ReadingError: nothing in it can be the logits, or more than one thing can.

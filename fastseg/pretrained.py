@@ -32,12 +32,7 @@ def find(name: str) -> Path | None:
 def load(name: str, num_classes: int | None = None) -> tuple[FastSegNet, CheckpointInfo]:
     """Open shipped weights and say on stderr, once, what they were trained on.
 
-    Args:
-        name: one of names().
-        num_classes: what the caller needs; another count is an error.
-
-    Returns:
-        The network in eval mode, float32, without auxiliary heads, and its description.
+    See load_checkpoint for what is returned, and for another number of classes.
 
     Raises:
         CheckpointError: there are none of that name; the message lists those that ship.

@@ -115,14 +115,11 @@ def open_camvid(location: str, split: str) -> FileDataset:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected the folder that holds CamVid")
     pairs, problems = _pairs(root, split)
-    return FileDataset("camvid", split, CLASSES, LICENCE, pairs, MaskReader(_codec()), problems)
-
-
-def _codec() -> LabelCodec:
     ids = {info.name: index for index, info in enumerate(CLASSES)} | {"Void": IGNORE_INDEX}
     colors = {color: ids[name] for name, group in GROUPS.items() for color in group.values()}
-    stored = {index: index for index in range(len(CLASSES))}
-    return LabelCodec(stored | {VOID: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}, colors)
+    stored = {value: value for value in (*range(len(CLASSES)), IGNORE_INDEX)}
+    reader = MaskReader(LabelCodec(stored | {VOID: IGNORE_INDEX}, colors))
+    return FileDataset("camvid", split, CLASSES, LICENCE, pairs, reader, problems)
 
 
 def _pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:

@@ -106,8 +106,7 @@ def pair_files(
     """Match images with labels by name.
 
     Args:
-        images: image files.
-        labels: label files.
+        images, labels: the files.
         image_ending: what follows the name in an image's stem, e.g. "_leftImg8bit".
         label_ending: what follows the name in a label's stem, e.g. "_L".
 

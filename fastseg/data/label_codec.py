@@ -25,17 +25,10 @@ class LabelCodec:
     colors: Mapping[Color, int]  # class id by RGB colour, for colour masks
 
     def decode(self, values: Array, place: str) -> Array:
-        """Return the class map of (H, W) stored values or of an (H, W, 3) colour mask.
-
-        Args:
-            values: what read_label_file gave.
-            place: the file's name, for errors.
-
-        Returns:
-            (H, W) uint8 class ids, 255 = ignore.
+        """Return the class map, (H, W) uint8 with 255 = ignore, of what read_label_file gave.
 
         Raises:
-            UnknownLabelError: a value or a colour is not in the table.
+            UnknownLabelError: a value or a colour is not in the table; `place` names the file.
         """
         if values.ndim == 2:
             label_HW, unknown_HW = _look_up(values, self.ids)

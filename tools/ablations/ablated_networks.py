@@ -101,9 +101,7 @@ class DilatedNet(FastSegNet):
 
     def features(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the decoder's maps at 1/8, 1/16 and 1/16."""
-        x_NCh8w8 = self.stage_8(self.stem(image_N3HW))
-        x_NCh16w16 = self.stage_16(x_NCh8w8)
-        deep_NCh16w16 = self.stage_32(x_NCh16w16)
+        x_NCh8w8, x_NCh16w16, deep_NCh16w16 = self.encode(image_N3HW)
         vector_NC11 = self.context(global_average(deep_NCh16w16))
         context_NCh16w16 = self.refine_32(deep_NCh16w16) + vector_NC11
         y_NCh16w16 = self.refine_16(x_NCh16w16) + context_NCh16w16

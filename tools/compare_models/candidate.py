@@ -194,13 +194,7 @@ STRONGEST_BIAS = 32.0  # standard deviations: one class wins everywhere
 
 
 def untrained(classes: int, variant: str, image_1HW3: Array) -> FastSegNet:
-    """Return a network with random weights, in eval mode.
-
-    Args:
-        classes: K.
-        variant: of FastSegNet.
-        image_1HW3: uint8, the picture to segment.
-    """
+    """Return a network with random weights, in eval mode, for a picture, uint8 (1, H, W, 3)."""
     torch.manual_seed(0)
     network = FastSegNet(classes, variant).eval()
     classifier = network.head[1]

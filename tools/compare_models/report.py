@@ -162,12 +162,7 @@ img { max-width: 100% } .wide { overflow-x: auto } .note { color: #666; max-widt
 
 
 def html_page(results: Results, pictures: Mapping[str, bytes]) -> str:
-    """Return the page.
-
-    Args:
-        results: of a run.
-        pictures: PNGs by file name.
-    """
+    """Return the page, with pictures, PNGs by file name, in it."""
     facts = ", ".join(f"{key} {value}" for key, value in results.machine.items())
     body = [
         "<h1>Networks side by side</h1>",
@@ -208,12 +203,7 @@ OURS, OTHERS = "#2563eb", "#6b7280"
 
 
 def pictures_of(results: Results, ours: set[str]) -> dict[str, bytes]:
-    """Return PNGs by file name.
-
-    Args:
-        results: of a run.
-        ours: names of the networks that are FastSegNets.
-    """
+    """Return PNGs by file name; `ours` are the names of the networks that are FastSegNets."""
     pictures = {"pareto.png": pareto(results, ours)} if results.rows else {}
     if results.sizes:
         pictures["scale.png"] = scale(results.sizes, "input, megapixels")

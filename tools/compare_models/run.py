@@ -137,12 +137,7 @@ class ComparisonPlan:
 
 
 def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Results, set[str]]:
-    """Measure all of a plan; return the results and the names of our networks.
-
-    Args:
-        plan: what to measure.
-        tell: takes a line about what is going on.
-    """
+    """Measure all of a plan, telling what is going on; return the names of our networks too."""
     networks, size = plan.networks or FIRST_FOUR, parse_size(plan.size)
     tell("exporting " + ", ".join(networks))
     candidates = open_candidates(networks, size, plan.classes, plan.fast_tail, plan.own)

@@ -49,10 +49,6 @@ def time_rounds(calls: Mapping[str, Call], rounds: int) -> dict[str, Floats]:
     Each timed call follows an untimed one of the same network: its weights are in the cache again
     and the threads of the network before have gone to sleep.
 
-    Args:
-        calls: by name.
-        rounds: how often each is timed.
-
     Returns:
         Milliseconds of every round, by name.
     """
@@ -95,13 +91,7 @@ def pinned() -> Iterator[None]:
 def open_session(
     model: onnx.ModelProto | bytes, threads: int, profile_prefix: str = ""
 ) -> onnxruntime.InferenceSession:
-    """Open a graph.
-
-    Args:
-        model: the graph.
-        threads: of one operation.
-        profile_prefix: start of the path of ONNX Runtime's profile; "" for none.
-    """
+    """Open a graph, with threads of one operation; a profile's path begins with its prefix."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_profiling = bool(profile_prefix)

@@ -100,12 +100,8 @@ def write_report(
 ) -> None:
     """Write the report.
 
-    Args:
-        path: the file.
-        table: of the artifacts.
-        strips: pictures of each scene by its name, one of each of KINDS; uint8 RGB (H, W, 3).
-        curves: a PNG of the training.
-        classes: for the legend.
+    Strips are pictures of each scene by its name, one of each of KINDS, uint8 RGB (H, W, 3);
+    curves are a PNG of the training.
     """
     page = Template(TEMPLATE.read_text("utf-8")).substitute(
         table=table_rows(table),

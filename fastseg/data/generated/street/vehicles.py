@@ -107,14 +107,9 @@ BODIES = (
 
 
 def draw_vehicle(canvas: Canvas, rng: Rng, x: float, z: float, heading: float) -> None:
-    """Draw a random vehicle.
+    """Draw a random vehicle whose middle is at x, its nearest end at z.
 
-    Args:
-        canvas: what to draw on.
-        rng: looks.
-        x: middle of the vehicle.
-        z: its nearest end.
-        heading: radians from driving away; pi comes towards the camera, pi/2 crosses.
+    Heading is in radians from driving away: pi comes towards the camera, pi/2 crosses.
     """
     body = BODIES[rng.choice(len(BODIES), p=[body.share for body in BODIES])]
     paint = shade(PAINTS[rng.integers(len(PAINTS))], rng.uniform(0.8, 1.1))
