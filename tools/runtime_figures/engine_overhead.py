@@ -28,13 +28,15 @@ class Clock:
 
 
 def overhead(bundle: Path, target: str, clock: Clock) -> float:
-    """Return the time of infer() over that of the engine's own call on the same input."""
+    """Return infer()'s time over the engine's own call's on one input, the median of blocks."""
     with open_bundle(bundle) as files:
         content = files.read(files.artifact(target).entry)
     with RealtimeSegmentation(bundle, target=target, threads=clock.threads) as session:
         frame, out = frame_and_out(session)
         bare = BARE_CALLS[session.info.backend](content, frame[None], clock.threads)
-        return paired_ratio(lambda: session.infer(frame, out), bare, clock)
+        ours = partial(session.infer, frame, out)
+        ratios = [block_s(ours, clock) / block_s(bare, clock) for _ in range(BLOCKS)]
+        return round(float(np.median(ratios[1:])), 4)  # the first block warms up
 
 
 def frame_and_out(session: RealtimeSegmentation) -> tuple[Array, Array]:
@@ -73,12 +75,6 @@ def bare_litert(content: bytes, image_1HW3: Any, threads: int | None) -> Callabl
 
 
 BARE_CALLS = {"onnxruntime": bare_onnxruntime, "litert": bare_litert}
-
-
-def paired_ratio(ours: Callable[[], Any], bare: Callable[[], Any], clock: Clock) -> float:
-    """Return the median over blocks of our time divided by the bare call's."""
-    ratios = [block_s(ours, clock) / block_s(bare, clock) for _ in range(BLOCKS)]
-    return round(float(np.median(ratios[1:])), 4)  # the first block warms up
 
 
 def block_s(call: Callable[[], Any], clock: Clock) -> float:

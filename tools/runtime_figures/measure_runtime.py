@@ -67,13 +67,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     report["resize 1280x720 to 1024x512, numpy, ms"] = resize_ms(clock, opencv=False)
     report["resize 1280x720 to 1024x512, OpenCV, ms"] = resize_ms(clock, opencv=True)
     for what in ("numpy", "fastseg_runtime", "fastseg_runtime.frames.session"):
-        report[f"import {what}, s"] = import_s(what, clock_name)
+        report[f"import {what}, s"] = fastest(IMPORT.format(what=what, clock=clock_name))
     report["cold start to the first result, s"] = cold_start_s(large, clock_name)
     all_scenes = "the same with all scenes of the self-test, s"
     report[all_scenes] = cold_start_s(large, clock_name, first=True)
     for engines in (1, 2):
         name = f"peak RSS of a stream of 1280x720 frames, {engines} engines, MB"
-        report[name] = stream_memory_mb(large, engines)
+        report[name] = fastest(STREAM_MEMORY.format(path=str(large), engines=engines), runs=1)
     report |= video_figures(large, folder, options.video)
     return report | soak(small, options.soak_frames, clock.now)
 
@@ -131,11 +131,6 @@ print(int(status["VmHWM"].split()[0]) * 1024 / 1e6)
 """
 
 
-def import_s(what: str, clock: str) -> float:
-    """Return the seconds that `import what` takes by a clock of the module time."""
-    return fastest(IMPORT.format(what=what, clock=clock))
-
-
 def cold_start_s(bundle: Path, clock: str, first: bool = False) -> float:
     """Return the seconds from the start of the imports to the first class map, self-test included.
 
@@ -151,11 +146,6 @@ def cold_start_s(bundle: Path, clock: str, first: bool = False) -> float:
         if first:  # a folder that cannot be made remembers nothing
             cache = f"{os.devnull}/nowhere"
         return fastest(code, environment={**os.environ, "FASTSEG_CACHE": cache})
-
-
-def stream_memory_mb(bundle: Path, engines: int = 1) -> float:
-    """Return the peak resident memory of stream() with frames of 1280x720, drawing included."""
-    return fastest(STREAM_MEMORY.format(path=str(bundle), engines=engines), runs=1)
 
 
 def fastest(code: str, runs: int = 5, environment: dict[str, str] | None = None) -> float:
