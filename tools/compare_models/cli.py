@@ -29,12 +29,7 @@ def compare(plan: ComparisonPlan) -> None:
         results, ours = carry_out(plan, lambda line: print(line, file=sys.stderr))
     if plan.out is not None:
         write_report(results, ours, plan.out)
-    show(results, plan.as_json)
-
-
-def show(results: Results, as_json: bool) -> None:
-    """Print the results."""
-    if as_json:
+    if plan.as_json:
         print(results.to_json())
         return
     console = Console()

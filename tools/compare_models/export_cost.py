@@ -43,25 +43,19 @@ def measure_exports(
 ) -> list[ExportCost]:
     """Convert untrained variants of FastSegNet for targets, one after another."""
     pairs = [(variant, target) for variant in variants for target in targets]
-    with tempfile.TemporaryDirectory() as folder:
-        return [
-            _measure(variant, target, size, classes, Path(folder) / str(index))
-            for index, (variant, target) in enumerate(show_progress(pairs, "exporting", len(pairs)))
-        ]
-
-
-def _measure(
-    variant: str, target: Target, size: tuple[int, int], classes: int, folder: Path
-) -> ExportCost:
-    folder.mkdir()
-    torch.manual_seed(0)
-    path = folder / f"{variant}.safetensors"
-    info = CheckpointInfo(variant, numbered_classes(classes), width=size[0], height=size[1])
-    save_checkpoint(path, FastSegNet(classes, variant).eval(), info)
-    precision = target.ladder[0]
-    recipe = Recipe(NetworkSource(str(path)), Calibration(count=IMAGES))
-    try:
-        (made,) = convert([Conversion(recipe, target, precision)], folder, TIMEOUT_S)
-    except ConversionError as error:
-        return ExportCost(variant, target.name, precision, float("nan"), float("nan"), str(error))
-    return ExportCost(variant, target.name, precision, made.seconds, made.peak_memory_mb)
+    costs = []
+    for variant, target in show_progress(pairs, "exporting", len(pairs)):
+        with tempfile.TemporaryDirectory() as folder:
+            torch.manual_seed(0)
+            path = Path(folder) / f"{variant}.safetensors"
+            info = CheckpointInfo(variant, numbered_classes(classes), width=size[0], height=size[1])
+            save_checkpoint(path, FastSegNet(classes, variant).eval(), info)
+            recipe = Recipe(NetworkSource(str(path)), Calibration(count=IMAGES))
+            conversion = Conversion(recipe, target, target.ladder[0])
+            try:
+                (made,) = convert([conversion], Path(folder), TIMEOUT_S)
+                taken = (made.seconds, made.peak_memory_mb, "")
+            except ConversionError as error:
+                taken = (float("nan"), float("nan"), str(error))
+            costs.append(ExportCost(variant, target.name, conversion.precision, *taken))
+    return costs
