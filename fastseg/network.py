@@ -160,7 +160,8 @@ def open_network(
                 f"{spec} is no network of your own: it has one output, a logit for each class; "
                 "leave --output-name and --threshold out"
             )
-        model, info = _from_file(spec, None if classes is None else len(classes))
+        load = load_checkpoint if Path(spec).suffix or Path(spec).exists() else pretrained.load
+        model, info = load(str(spec), None if classes is None else len(classes))
         info = _with_normalization(info, normalization, spec, fixed=Path(spec).suffix not in TORCH)
         if classes is not None:
             info = dataclasses.replace(info, classes=classes)
@@ -265,12 +266,6 @@ def _how_used(network: Network) -> str:
 def _is_factory(spec: str | Path) -> bool:
     module, _, name = str(spec).rpartition(":")
     return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
-
-
-def _from_file(spec: str | Path, num_classes: int | None) -> tuple[nn.Module, CheckpointInfo]:
-    if Path(spec).suffix or Path(spec).exists():
-        return load_checkpoint(spec, num_classes)
-    return pretrained.load(str(spec), num_classes)
 
 
 def _with_normalization(

@@ -90,15 +90,7 @@ class DatasetReport:
 
 
 def check_dataset(spec: str, progress: bool = False) -> DatasetReport:
-    """Read every file of every split.
-
-    Args:
-        spec: see open_dataset.
-        progress: show a bar on stderr.
-
-    Returns:
-        The report; broken files are listed in it, not raised.
-    """
+    """Read every file of every split, with a bar if asked; broken ones are reported, not raised."""
     reports, digests, problems, licence = [], {}, [], ""
     for split in SPLITS:
         try:

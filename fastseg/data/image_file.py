@@ -32,7 +32,7 @@ def read_image(path: Path) -> Array:
     Raises:
         DataError: the file is missing, no picture, or truncated.
     """
-    image_HW3 = _decode(path, _intact(path, _read(path)), cv2.IMREAD_COLOR)
+    image_HW3 = _decode(path, _read(path), cv2.IMREAD_COLOR)
     return cv2.cvtColor(image_HW3, cv2.COLOR_BGR2RGB)
 
 
@@ -46,7 +46,7 @@ def read_label_file(path: Path) -> Array:
     Raises:
         DataError: the file is missing, no picture, or truncated.
     """
-    data = _intact(path, _read(path))
+    data = _read(path)
     if data.startswith(_PNG_SIGNATURE) and data[25] in (_GRAY, _PALETTE):
         values_HW = _decode(path, _as_gray_png(data), cv2.IMREAD_UNCHANGED)
         bit_depth = data[24]
@@ -56,15 +56,6 @@ def read_label_file(path: Path) -> Array:
         return values
     colors_HW3 = cv2.cvtColor(values[:, :, :3], cv2.COLOR_BGR2RGB)
     return colors_HW3 if colors_HW3.dtype == np.uint8 else (colors_HW3 // 257).astype(np.uint8)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); check name and rights"
-        ) from error
 
 
 def _decode(path: Path, data: bytes, flags: int) -> Array:
@@ -80,8 +71,14 @@ def _decode(path: Path, data: bytes, flags: int) -> Array:
     return image
 
 
-def _intact(path: Path, data: bytes) -> bytes:
+def _read(path: Path) -> bytes:
     """Return the bytes of a file unless it is empty, truncated or (PNG) fails its checksums."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); check name and rights"
+        ) from error
     problem = ""
     if not data:
         problem = "is empty"
