@@ -1,5 +1,5 @@
 """Generated street scenes: a pinhole camera looks along a street of random plots and traffic.
 
-`scene` puts together what the other files draw on a `canvas`; `generated.lanes` uses scene, canvas
-and vehicles too.
+`scene` puts together what the other files draw on a `canvas`, of `shapes`; `generated.lanes` uses
+scene, canvas, shapes and vehicles too.
 """
