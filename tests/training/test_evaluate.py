@@ -52,9 +52,9 @@ def test_a_class_that_never_occurs_has_no_iou_and_does_not_lower_the_mean() -> N
 
 def test_predictions_are_compared_at_the_size_of_the_label(samples: list[Sample]) -> None:
     batches = EvaluationBatches(samples[:2], (48, 32))
-    image_N3HW, label_NHW = batches[0]
+    image_N3HW, label_NHW = next(iter(batches))
     assert image_N3HW.shape == (1, 3, 32, 48) and label_NHW.shape == (1, 64, 96)
-    evaluation = evaluate(Threshold(), [(batches[0][0], (batches[0][1] == 1).long())], 2)
+    evaluation = evaluate(Threshold(), [(image_N3HW, (label_NHW == 1).long())], 2)
     assert evaluation.confusion_KK.sum() == 64 * 96
 
 

@@ -15,7 +15,6 @@ from fastseg import VARIANTS, CheckpointInfo, FastSegNet
 from fastseg.data import (
     Dataset,
     MissingSplitError,
-    Sample,
     Samples,
     class_frequencies,
     open_dataset,
@@ -58,7 +57,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     dataset, held_out = hold_out(open_dataset(config.data, config.split), config.holdout)
     classes = choose_classes(config, dataset)
     size = parse_size(config.size) if config.size else None
-    meant_for = size or image_size(dataset[0])
+    meant_for = size or dataset[0].label_HW.shape[::-1]
     teacher = open_teacher(config, classes, meant_for)
     start = Start(config)
     info = describe(start, dataset, classes, meant_for, teacher)
@@ -68,6 +67,8 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     lessons = give_lessons(config, teacher, ResizedDataset(dataset, size), meant_for)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
     pixels_K = torch.from_numpy(class_frequencies(train, len(classes)))
+    width, height = parse_size(config.crop)  # the main loss sees them at a stride
+    positions = config.batch * width * height // config.recipe.loss_stride**2
     return SegmentationTrainer(
         model,
         open_loader(config, train, info, lessons),
@@ -77,7 +78,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         config.epochs,
         minutes=config.minutes or None,
         recipe=config.recipe,
-        criterion=build_loss(config.loss, pixels_K, supervised_positions(config)),
+        criterion=build_loss(config.loss, pixels_K, positions // distributed.world_size()),
         class_weights=weights_to_undo(config, model, pixels_K),
         taught=teacher.class_map.partly_taught if teacher else (),
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
@@ -131,13 +132,6 @@ def open_loader(
     if fits_on_device(plan, device):
         return DeviceBatchLoader(plan, device, normalization)
     return BatchLoader(plan, normalization, workers)
-
-
-def supervised_positions(config: TrainConfig) -> int:
-    """Return how many positions of a batch the main loss sees, in one process."""
-    width, height = parse_size(config.crop)
-    positions = config.batch * width * height // config.recipe.loss_stride**2
-    return positions // distributed.world_size()
 
 
 def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ...]:
@@ -245,12 +239,6 @@ def open_validation(
         dataset = dataset or open_dataset(config.data, "val")
     except MissingSplitError:
         return None
-    samples = make_resident(ResizedDataset(dataset, None), "reading the validation split")
+    samples = make_resident(dataset, "reading the validation split")
     size = (info.width, info.height)
     return EvaluationBatches(samples, size, info.input_normalization())
-
-
-def image_size(sample: Sample) -> tuple[int, int]:
-    """Return (width, height)."""
-    height, width = sample.label_HW.shape
-    return width, height

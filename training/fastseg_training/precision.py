@@ -74,18 +74,13 @@ def fast_depthwise(
     if precision == torch.bfloat16 and device.type == "cpu":
         layers = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
         classes = {layer: type(layer) for layer in layers if is_slow(layer)}
-    for layer in classes:
-        layer.__class__ = with_fast_gradients(layer)  # the same weights, hooks and names
+    for layer, kind in classes.items():  # the same weights, hooks and names
+        layer.__class__ = type(f"Fast{kind.__name__}", (FastGradients, kind), {})
     try:
         yield
     finally:
         for layer, kind in classes.items():
             layer.__class__ = kind
-
-
-def with_fast_gradients(layer: nn.Conv2d) -> type[nn.Conv2d]:
-    """Return the layer's class, changed to take its gradients by the fast kernels."""
-    return type(f"Fast{type(layer).__name__}", (FastGradients, type(layer)), {})
 
 
 def is_slow(layer: nn.Conv2d) -> bool:

@@ -43,7 +43,7 @@ class ResizedDataset:
         )
 
 
-def make_resident(samples: ResizedDataset, description: str) -> Samples:
+def make_resident(samples: Samples, description: str) -> Samples:
     """Decode all samples into memory if they fit; else return them as they are.
 
     Args:

@@ -55,7 +55,11 @@ class RunFolder:
         """Append one line to metrics.jsonl, and to TensorBoard's events if that is installed."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        write_events(self.path, entry)
+        writer = _open_writer(self.path)  # tensorboard --logdir runs shows all
+        if writer is not None:
+            for name in entry.keys() - {"step"}:
+                writer.add_scalar(name, entry[name], entry["step"])
+            writer.flush()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a line that a kill cut short is left out."""
@@ -101,12 +105,7 @@ class RunFolder:
         return state
 
     def save_model(self, model: nn.Module, training: Mapping[str, Any]) -> None:
-        """Replace model.safetensors.
-
-        Args:
-            model: the averaged network.
-            training: added to the header's account of how the weights came about.
-        """
+        """Replace model.safetensors; `training` is added to what its header says of that."""
         info = dataclasses.replace(self.info, training={**self.info.training, **training})
         try:
             save_checkpoint(self.model_path, model, info)
@@ -119,22 +118,6 @@ def _unwritable(path: Path, error: Exception) -> RunError:
         f"cannot write {path} ({error}); the last whole one is kept. Free some disk space, then "
         "go on with --resume"
     )
-
-
-def write_events(folder: Path, entry: Mapping[str, Any]) -> None:
-    """Write one line of metrics.jsonl as scalars; nothing where TensorBoard is missing.
-
-    Args:
-        folder: that of the run; show all with tensorboard --logdir runs.
-        entry: numbers by name, "step" among them.
-    """
-    writer = _open_writer(folder)
-    if writer is None:
-        return
-    for name, value in entry.items():
-        if name != "step":
-            writer.add_scalar(name, value, entry["step"])
-    writer.flush()
 
 
 @functools.cache

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import parse_size, resize_bilinear
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from fastseg.network import name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg_training import distributed
 from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
-from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.config import ConfigError, TrainConfig, option_name
 from fastseg_training.precision import choose_device
 
 Size = tuple[int, int]
@@ -42,23 +41,42 @@ class Teacher:
     """A network that makes soft labels.
 
     Attributes:
-        name: for messages and the header of what it taught.
         scores: takes a uint8 (1, H, W, 3) picture, gives logits or probabilities (1, C, h, w).
         size: (width, height) at which it sees a picture of that shape, pixels; others are scaled
             to as many pixels.
         fixed_size: whether it takes no other size: pictures of another shape are stretched.
         class_map: from its C classes to the data's K.
-        identity: all that its labels depend on but the picture.
         licence: of its weights and of what it was trained on; "" where nobody says.
+        spec: as --teacher names it.
+        sha256: of its weights.
+        normalization: what it takes.
     """
 
-    name: str
     scores: Callable[[Array], Tensor]
     size: Size
     fixed_size: bool
     class_map: ClassMap
-    identity: dict[str, str]
     licence: str
+    spec: str
+    sha256: str
+    normalization: Normalization
+
+    @property
+    def name(self) -> str:
+        """For messages and the header of what it taught."""
+        return name_of(self.spec)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """All that its labels depend on but the picture."""
+        pairs = zip(self.class_map.teacher, self.class_map.target_C, strict=True)
+        return {
+            "teacher": self.spec if is_factory(self.spec) else self.name,
+            "sha256": self.sha256,
+            "classes": json.dumps([self.class_map.classes, list(pairs)]),
+            "size": f"{self.size[0]}x{self.size[1]}",
+            "normalization": str(self.normalization),
+        }
 
     def probabilities(self, image_HW3: Array, grid: Size) -> Array:
         """Return the probabilities of the data's classes, (h, w, K) float32, on a grid (w, h)."""
@@ -119,6 +137,7 @@ def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size
         teacher = _from_factory(config, class_map, names, size)
     else:
         teacher = _from_checkpoint(config, class_map, names)
+    _try(teacher)
     for gap in teacher.class_map.gaps():
         _say(f"{teacher.name}: {gap}")
     return teacher
@@ -140,7 +159,7 @@ def _from_checkpoint(config: TrainConfig, class_map: ClassMap | None, names: Nam
     for name in FOREIGN_OPTIONS:
         if getattr(config, name):
             raise ConfigError(
-                f"--{name.replace('_', '-')} is for a teacher of others; the checkpoint "
+                f"--{option_name(name)} is for a teacher of others; the checkpoint "
                 f"{config.teacher} knows its own"
             )
     size = parse_size(config.teacher_size) if config.teacher_size else None
@@ -166,15 +185,9 @@ def _from_factory(
         class_map = class_map or _assumed(config, names)
         normalization = _normalization(config)
     wanted = parse_size(config.teacher_size) if config.teacher_size else size
-    classes = _classes(class_map.teacher)
+    classes = tuple(ClassInfo(name, (0, 0, 0)) for name in class_map.teacher)  # none is drawn
     network = open_network(config.teacher, classes, weights, wanted, normalization)
     return _of_network(config, network, class_map)
-
-
-def _classes(names: Names) -> tuple[ClassInfo, ...]:
-    numbered = numbered_classes(len(names))
-    pairs = zip(names, numbered, strict=True)
-    return tuple(ClassInfo(name, entry.color) for name, entry in pairs)
 
 
 def _check_names(config: TrainConfig, classes: tuple[ClassInfo, ...], expected: Names) -> None:
@@ -195,18 +208,17 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
     def scores(image_1HW3: Array) -> Tensor:
         return network.logits(torch.from_numpy(image_1HW3).to(device))
 
-    normalization = network.info.input_normalization()
-    size = (network.info.width, network.info.height)
-    teacher = Teacher(
-        network.name,
+    info = network.info
+    return Teacher(
         scores,
-        size,
+        (info.width, info.height),
         False,
         class_map,
-        _identity(config.teacher, network.sha256, class_map, normalization, size),
-        config.teacher_licence or network.info.data_licence,
+        config.teacher_licence or info.data_licence,
+        config.teacher,
+        network.sha256,
+        info.input_normalization(),
     )
-    return _tried(teacher)
 
 
 def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
@@ -229,24 +241,14 @@ def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
             f"--teacher-size {config.teacher_size}"
         )
     sha256 = hashlib.sha256(Path(config.teacher).read_bytes()).hexdigest()
-    teacher = Teacher(
-        name_of(config.teacher),
-        scores,
-        wanted,
-        scores.size is not None,
-        class_map,
-        _identity(config.teacher, sha256, class_map, normalization, wanted),
-        config.teacher_licence,
+    fixed_size, licence = scores.size is not None, config.teacher_licence
+    return Teacher(
+        scores, wanted, fixed_size, class_map, licence, config.teacher, sha256, normalization
     )
-    return _tried(teacher)
 
 
-def _tried(teacher: Teacher) -> Teacher:
-    """Return a teacher that gives scores for each of its classes.
-
-    Raises:
-        ConfigError, CheckpointError: it does not, or fails at its size.
-    """
+def _try(teacher: Teacher) -> None:
+    """Raise ConfigError or CheckpointError unless it gives scores for each class at its size."""
     width, height = teacher.size
     scores_1Chw = teacher.scores(np.full((1, height, width, 3), 128, np.uint8))
     expected = len(teacher.class_map.teacher)
@@ -255,7 +257,6 @@ def _tried(teacher: Teacher) -> Teacher:
             f"{teacher.name} tells {scores_1Chw.shape[1]} classes apart, expected {expected}; a "
             "--teacher-map names all of them and says which go together"
         )
-    return teacher
 
 
 def _assumed(config: TrainConfig, names: Names) -> ClassMap:
@@ -271,20 +272,6 @@ def _normalization(config: TrainConfig) -> Normalization:
             "imagenet"
         )
     return named or CENTRED
-
-
-def _identity(
-    spec: str, sha256: str, class_map: ClassMap, normalization: Normalization, size: Size
-) -> dict[str, str]:
-    """Return all that soft labels depend on, but the picture."""
-    pairs = zip(class_map.teacher, class_map.target_C, strict=True)
-    return {
-        "teacher": spec if is_factory(spec) else name_of(spec),
-        "sha256": sha256,
-        "classes": json.dumps([class_map.classes, list(pairs)]),
-        "size": f"{size[0]}x{size[1]}",
-        "normalization": str(normalization),
-    }
 
 
 def is_factory(spec: str) -> bool:

@@ -123,7 +123,9 @@ class SegmentationTrainer:
         self.device = choose_device(distributed.local_device(device))
         self.precision = choose_precision(self.recipe.precision, self.device)
         self.model = self._to_device(model)
-        self.network = self._parallel(AllHeads(self.model, self.reading))
+        self.network: nn.Module = AllHeads(self.model, self.reading)
+        if distributed.world_size() > 1:
+            self.network = DistributedDataParallel(self.network)
         self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
         self.taught = list(taught)
@@ -158,24 +160,25 @@ class SegmentationTrainer:
             fast_depthwise(self.model, self.precision, self.device),
         ):
             for batch in self._batches():
-                elapsed_s = time.monotonic() - started
-                self.elapsed_s, exit_code = self._agree(elapsed_s, noted[0] if noted else 0)
+                own = (time.monotonic() - started, noted[0] if noted else 0)
+                self.elapsed_s, exit_code = distributed.largest(own, self.device)
                 if exit_code:
                     self._save_state()
-                    raise TrainingStoppedError(f"stopped at step {self.step}", exit_code)
+                    raise TrainingStoppedError(f"stopped at step {self.step}", int(exit_code))
                 progress = self.budget.progress(self.step, self.elapsed_s)
                 if progress >= 1:
                     break
                 self._set_learning_rate(progress)
                 loss = self._loss(batch)
-                gradient_norm = self._backward(loss)
-                self._note_loss(self._finite(loss, gradient_norm, batch))
-                self._update_weights()
+                self._note_loss(loss, self._backward(loss), batch)
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
                 self.ema.update(self.step)
                 self.step += 1
                 bar.show(progress, self.loss, len(batch.image_N3HW) * distributed.world_size())
                 if self.step % LOG_EVERY_STEPS == 0:
-                    self._log({"loss": self.loss, "learning_rate": self._learning_rate()})
+                    rate = float(self.optimizer.param_groups[-1]["lr"])
+                    self._log({"loss": self.loss, "learning_rate": rate})
                 if self._evaluation_is_due(progress):
                     bar.report(self.step, self.loss, self._evaluate_and_save())
                 if time.monotonic() - saved > SAVE_EVERY_S:
@@ -205,11 +208,6 @@ class SegmentationTrainer:
         moved: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         return moved
 
-    def _parallel(self, network: nn.Module) -> nn.Module:
-        if distributed.world_size() == 1:
-            return network
-        return DistributedDataParallel(network)
-
     def _batches(self) -> Iterator[Batch]:
         for batch in batches_from(self.train_loader, self.step):
             if self.run is not None and not self._looked_at_pictures:
@@ -227,19 +225,12 @@ class SegmentationTrainer:
                 soft_NKhw,
             )
 
-    def _agree(self, elapsed_s: float, exit_code: int) -> tuple[float, int]:
-        elapsed_s, code = distributed.largest((elapsed_s, exit_code), self.device)
-        return elapsed_s, int(code)
-
     def _set_learning_rate(self, progress: float) -> None:
         factor = learning_rate_factor(
             self.recipe.decay, progress, self.step, self.recipe.warmup_steps
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * factor * group["factor"]
-
-    def _learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[-1]["lr"])
 
     def _loss(self, batch: Batch) -> Tensor:
         with torch.autocast(self.device.type, self.precision, self.precision is not None):
@@ -266,7 +257,7 @@ class SegmentationTrainer:
         self.scaler.unscale_(self.optimizer)
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
 
-    def _finite(self, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> float:
+    def _note_loss(self, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
         value, norm = torch.stack([distributed.mean(loss), gradient_norm]).tolist()
         # Infinite gradients are how fp16's scaler finds its factor: it skips that step.
         if not math.isfinite(value) or not (math.isfinite(norm) or self.scaler.is_enabled()):
@@ -276,15 +267,8 @@ class SegmentationTrainer:
                 f"was made of\n{files}\nLook at these, or lower the learning rate; the last "
                 "checkpoint is good"
             )
-        return float(value)
-
-    def _note_loss(self, value: float) -> None:
         previous = value if math.isnan(self.loss) else self.loss
         self.loss = previous + SMOOTHING * (value - previous)
-
-    def _update_weights(self) -> None:
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
 
     def _evaluation_is_due(self, progress: float) -> bool:
         if progress * self.recipe.evaluations < self.evaluations + 1:
@@ -307,16 +291,13 @@ class SegmentationTrainer:
         return evaluation
 
     def _evaluate_and_save(self, finished: bool = False) -> float:
-        evaluation = self._evaluate()
-        self.evaluation = evaluation
-        miou = math.nan if evaluation is None else evaluation.miou
+        self.evaluation = self._evaluate()
+        miou = math.nan if self.evaluation is None else self.evaluation.miou
         if self.run is None or not self._leads:
             return miou
-        entry = {
-            "loss": self.loss,
-            "latency_ms": measure_latency_ms(self.ema.model, self.run.info, self.reading),
-        }
-        self._log(entry | ({} if evaluation is None else {"miou": miou}))
+        latency_ms = measure_latency_ms(self.ema.model, self.run.info, self.reading)
+        entry = {"loss": self.loss, "latency_ms": latency_ms}
+        self._log(entry if self.evaluation is None else entry | {"miou": miou})
         progress = {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
         self.run.save_model(self._result(), progress)
         self._save_state()
