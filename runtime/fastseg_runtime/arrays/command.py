@@ -81,7 +81,9 @@ def run_command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     except Exception as error:
-        if not (isinstance(error, mistakes) or _is_told(error)):
+        told = isinstance(error, (*mistakes, MemoryError)) or hasattr(error, "exit_code")
+        asks_for_a_library = isinstance(error, ImportError) and error.name is None
+        if not (told or asks_for_a_library or type(error).__module__.startswith(_OURS)):
             raise
         code = complain(name, error)
     sys.exit(code)
@@ -89,15 +91,6 @@ def run_command(
 
 def _stop(number: int, frame: Optional[FrameType]) -> NoReturn:
     raise Stopped(number)
-
-
-def _is_told(error: Exception) -> bool:
-    asks_for_a_library = isinstance(error, ImportError) and error.name is None
-    is_ours = type(error).__module__.startswith(_OURS)
-    return (
-        isinstance(error, MemoryError) or asks_for_a_library or is_ours
-        or hasattr(error, "exit_code")
-    )  # fmt: skip
 
 
 def complain(name: str, error: object) -> int:

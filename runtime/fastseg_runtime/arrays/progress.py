@@ -2,10 +2,11 @@
 
 import sys
 import time
-from typing import Optional, TextIO
+from typing import Optional, TextIO, TypeVar
 
 _TERMINAL_S = 0.1  # between texts that overwrite each other
 _CLEAR = "\r\x1b[2K"
+Line = TypeVar("Line", bound="StatusLine")
 
 
 class StatusLine:
@@ -34,6 +35,10 @@ class StatusLine:
         if self._terminal:
             self._write(_CLEAR)
 
+    def __enter__(self: Line) -> Line:
+        """Return the line itself."""
+        return self
+
     def __exit__(self, *error: object) -> None:
         """Clean the line."""
         self.clear()
@@ -55,10 +60,6 @@ class ProgressLine(StatusLine):
         self._what, self._start = what, time.monotonic()
         if not self._terminal:  # nothing of what is over soon
             self._next_s += self._pause_s
-
-    def __enter__(self) -> "ProgressLine":
-        """Return the line itself."""
-        return self
 
     def __call__(self, done: int, total: int = 0) -> None:
         """Show `done` of `total`; a total of 0 means that nobody knows it."""

@@ -33,7 +33,6 @@ _SCENES_MAX_BYTES = 512 << 20  # together: six scenes of 4096x2160 take 212 MB
 _DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
-    NotImplementedError,
     RuntimeError,
     EOFError,
     OSError,
@@ -81,6 +80,7 @@ class Bundle:
     Attributes:
         path: the file.
         manifest: what it says of itself.
+        entries: its record of each member, by the member's path.
     """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
@@ -88,8 +88,9 @@ class Bundle:
         self._archive = archive
         self._members = _checked_members(path, archive)
         self.manifest = self._read_manifest()
-        self._entries = {entry.path: entry for entry in _listed(self.manifest)}
-        for entry in self._entries.values():
+        listed = [entry for artifact in self.manifest.artifacts for entry in artifact.files]
+        self.entries = {entry.path: entry for entry in (*listed, *self.manifest.selftest)}
+        for entry in self.entries.values():
             self._check_entry(entry)
         for artifact in self.manifest.artifacts:
             self._check_artifact(artifact)
@@ -100,7 +101,7 @@ class Bundle:
         Raises:
             BundleError: not listed, or damaged.
         """
-        entry = self._entries.get(member)
+        entry = self.entries.get(member)
         if entry is None:
             raise BundleError(f"{self.path}: its manifest lists no file {member!r}")
         content = self._read_raw(member)
@@ -118,7 +119,7 @@ class Bundle:
         Raises:
             BundleError: one is damaged.
         """
-        for member in self._entries:
+        for member in self.entries:
             self.read(member)
         self.selftests()
 
@@ -153,7 +154,11 @@ class Bundle:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(self.read(member))
             for top in sorted(staging.iterdir()):
-                _move(top, directory / top.name)
+                if (directory / top.name).is_dir():
+                    raise BundleError(
+                        f"{directory / top.name} exists; remove it, or extract to another folder"
+                    )
+                os.replace(top, directory / top.name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return [directory / name for name in names.values()]
@@ -257,7 +262,11 @@ def _checked_members(path: Path, archive: zipfile.ZipFile) -> Dict[str, zipfile.
     seen = set()
     for info in archive.infolist():
         name = info.orig_filename
-        problem = _name_problem(name) or _kind_problem(info)
+        problem = _name_problem(name)
+        if stat.S_ISLNK(info.external_attr >> 16):
+            problem = problem or "which is a symbolic link"
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            problem = problem or "which is compressed: members of a bundle are stored"
         if name.casefold() in seen:  # one file on a disk that ignores case
             problem = "which occurs twice"
         if problem:
@@ -276,29 +285,10 @@ def _name_problem(name: str) -> str:
     return ""
 
 
-def _kind_problem(info: zipfile.ZipInfo) -> str:
-    if stat.S_ISLNK(info.external_attr >> 16):
-        return "which is a symbolic link"
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        return "which is compressed: members of a bundle are stored"
-    return ""
-
-
-def _listed(manifest: Manifest) -> List[FileEntry]:
-    files = [entry for artifact in manifest.artifacts for entry in artifact.files]
-    return files + list(manifest.selftest)
-
-
 def inner_name(member: str) -> str:
     """Return a member's path as extracted: "model.onnx" for "artifacts/cpu-int8/model.onnx"."""
     parts = PurePosixPath(member).parts
     return "/".join(parts[2:] if parts[0] == "artifacts" and len(parts) > 2 else parts)
-
-
-def _move(source: Path, target: Path) -> None:
-    if target.is_dir():
-        raise BundleError(f"{target} exists; remove it, or extract to another folder")
-    os.replace(source, target)
 
 
 def _load_arrays(content: bytes, most_bytes: int) -> Scene:

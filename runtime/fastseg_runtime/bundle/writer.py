@@ -85,7 +85,4 @@ def pack_selftests(scenes: Sequence[Tuple[Array, Array]]) -> Dict[str, bytes]:
 def read_members(path: Path) -> Tuple[Manifest, Dict[str, bytes]]:
     """Return what an existing bundle holds, every hash verified; see open_bundle for errors."""
     with open_bundle(path) as bundle:
-        manifest = bundle.manifest
-        names = [file.path for artifact in manifest.artifacts for file in artifact.files]
-        names += [file.path for file in manifest.selftest]
-        return manifest, {name: bundle.read(name) for name in names}
+        return bundle.manifest, {name: bundle.read(name) for name in bundle.entries}

@@ -190,18 +190,13 @@ def verify(path: Path, wish: Wish) -> Dict[str, Any]:
     """
     with open_bundle(path) as bundle:
         bundle.verify()
-        manifest, scenes = bundle.manifest, bundle.selftests()
+        manifest, scenes, files = bundle.manifest, bundle.selftests(), len(bundle.entries)
     rows = [
         _verify_artifact(path, artifact, scenes, wish)
         for artifact in manifest.artifacts
         if wish.target in (None, artifact.target)
     ]
-    files = {entry.path for artifact in manifest.artifacts for entry in artifact.files}
-    return {
-        "bundle": str(path),
-        "files": len(files) + len(manifest.selftest),
-        "artifacts": rows,
-    }
+    return {"bundle": str(path), "files": files, "artifacts": rows}
 
 
 def _verify_artifact(
@@ -283,27 +278,19 @@ def examine_device(bundle: Optional[Path], wish: Wish) -> Dict[str, Any]:
 def _find_candidates(
     bundle: Path, wish: Wish, libraries: Dict[str, Availability]
 ) -> Dict[str, Any]:
-    model = open_model(bundle)
-    try:
-        usable: List[Dict[str, str]] = []
-        rejected: List[Dict[str, str]] = []
+    usable: List[Dict[str, str]] = []
+    rejected: List[Dict[str, str]] = []
+    with closing(open_model(bundle)) as model:
         for candidate in candidates(model, wish):
             library = libraries.get(candidate.backend) or probe(candidate.backend)
             rejection = reject_unavailable(candidate, library)
             if rejection is None:
-                artifact = candidate.artifact
-                usable.append(
-                    {
-                        "target": artifact.target,
-                        "precision": artifact.precision,
-                        "backend": candidate.backend,
-                    }
-                )
+                target, precision = candidate.artifact.target, candidate.artifact.precision
+                row = {"target": target, "precision": precision, "backend": candidate.backend}
+                usable.append(row)
             else:
                 rejected.append(asdict(rejection))
-        return {"path": str(bundle), "usable": usable, "rejected": rejected}
-    finally:
-        model.close()
+    return {"path": str(bundle), "usable": usable, "rejected": rejected}
 
 
 def describe_device(report: Dict[str, Any]) -> str:

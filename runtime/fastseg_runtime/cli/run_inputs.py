@@ -2,10 +2,10 @@
 
 import sys
 from argparse import Namespace
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -57,33 +57,33 @@ class Result:
     mask: Optional[str] = None  # beside the overlay
 
 
-@dataclass(frozen=True)
-class Failure:
-    """An input that could not be run."""
-
-    input: str
-    error: str  # a sentence that names the input
-
-
-@dataclass
 class ClassCounter:
-    """Counts pixels by class over frames."""
+    """Counts the frames of one input, and their pixels by class."""
 
-    counts: Array = field(default_factory=lambda: np.zeros(256, np.int64))
-    frames: int = 0
-    size: Tuple[int, int] = (0, 0)
+    def __init__(self) -> None:
+        self._counts, self._frames = np.zeros(256, np.int64), 0
+        self._size: Tuple[int, ...] = (0, 0)
 
     def add(self, classes_HW: Array) -> None:
         """Count one frame."""
-        self.counts += np.bincount(classes_HW.ravel(), minlength=256)
-        self.frames += 1
-        self.size = (classes_HW.shape[0], classes_HW.shape[1])
+        self._counts += np.bincount(classes_HW.ravel(), minlength=256)
+        self._frames += 1
+        self._size = classes_HW.shape
 
-    def shares(self, classes: Sequence[ClassInfo]) -> Dict[str, float]:
-        """Return the fraction of pixels of each class that occurs, largest first."""
-        total = max(int(self.counts.sum()), 1)
-        found = [(entry.name, int(count) / total) for entry, count in zip(classes, self.counts)]
-        return dict(sorted(((n, s) for n, s in found if s), key=lambda item: -item[1]))
+    def result(
+        self,
+        source: str,
+        classes: Sequence[ClassInfo],
+        fps: float,
+        output: Path,
+        mask: Optional[Path] = None,
+    ) -> Result:
+        """Return what came of the input."""
+        total = max(int(self._counts.sum()), 1)
+        found = [(entry.name, int(count) / total) for entry, count in zip(classes, self._counts)]
+        shares = dict(sorted(((n, s) for n, s in found if s), key=lambda item: -item[1]))
+        (height, width), beside = self._size, str(mask) if mask else None
+        return Result(source, str(output), width, height, self._frames, fps, shares, beside)
 
 
 def run_inputs(options: Namespace) -> int:
@@ -94,25 +94,36 @@ def run_inputs(options: Namespace) -> int:
         print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
     check_usage(options)
     results: List[Result] = []
-    failures: List[Failure] = []
+    failures: List[Dict[str, str]] = []
     with open_session(options) as session, ProgressLine("done") as progress:
-        for outcome in run_jobs(session, jobs, options.save, progress):
+        for index, job in enumerate(jobs):
+            if len(jobs) > 1:
+                progress(index, len(jobs))
+            try:
+                if job.kind == "image":
+                    result = _run_image(session, job, options.save)
+                else:
+                    result = _run_video(session, job, options.save, progress)
+            except BUGS:
+                raise
+            except Exception as error:  # one that fails does not stop the others
+                text = " ".join(str(error).split()) or type(error).__name__
+                text = text if job.source in text else f"{job.source}: {text}"
+                failures.append({"input": job.source, "error": text})
+                progress.clear()
+                complain("fastseg-run", text)
+                continue
+            results.append(result)
             progress.clear()
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-                complain("fastseg-run", outcome.error)
-            else:
-                results.append(outcome)
-                if not options.json:
-                    print(printable(_describe_result(outcome)), flush=True)
+            if not options.json:
+                print(printable(_describe_result(result)), flush=True)
         used = {
             "backend": session.info.backend,
             "target": session.info.target,
             "usage": session.manifest.model.usage,
         }
     if options.json:
-        inputs, failed = ([asdict(item) for item in items] for items in (results, failures))
-        print_json({"inputs": inputs, "failed": failed, **used})
+        print_json({"inputs": list(map(asdict, results)), "failed": failures, **used})
     elif len(jobs) > 1:
         print(f"{len(results)} of {len(jobs)} done")
     return FAILED if failures else DONE
@@ -125,32 +136,6 @@ def _describe_result(result: Result) -> str:
     return (
         f"{result.input}: {result.width}x{result.height}, {result.fps:.1f} FPS, {shares} -> {where}"
     )
-
-
-def run_jobs(
-    session: RealtimeSegmentation, jobs: Sequence[Job], save: str, progress: Progress
-) -> Iterator[Any]:
-    """Yield a Result or a Failure for each job; one that fails does not stop the others.
-
-    Args:
-        session: takes RGB.
-        jobs: from plan_jobs.
-        save: "overlay", "mask" or "both".
-        progress: called with what is done and the total: of pictures, or of a video's frames.
-    """
-    for index, job in enumerate(jobs):
-        if len(jobs) > 1:
-            progress(index, len(jobs))
-        try:
-            if job.kind == "image":
-                yield _run_image(session, job, save)
-            else:
-                yield _run_video(session, job, save, progress)
-        except BUGS:
-            raise
-        except Exception as error:  # engines and OpenCV raise classes of their own
-            text = " ".join(str(error).split()) or type(error).__name__
-            yield Failure(job.source, text if job.source in text else f"{job.source}: {text}")
 
 
 def _run_image(session: RealtimeSegmentation, job: Job, save: str) -> Result:
@@ -166,7 +151,8 @@ def _run_image(session: RealtimeSegmentation, job: Job, save: str) -> Result:
     if save != "overlay":
         write_file(mask, encode_class_map(classes_HW, palette(session.classes)))
     output, beside = (mask, None) if save == "mask" else (overlay, mask)
-    return _result(session, job, counter, 1 / seconds, output, beside if save == "both" else None)
+    beside = beside if save == "both" else None
+    return counter.result(job.source, session.classes, 1 / seconds, output, beside)
 
 
 def _run_video(session: RealtimeSegmentation, job: Job, save: str, progress: Progress) -> Result:
@@ -184,7 +170,7 @@ def _run_video(session: RealtimeSegmentation, job: Job, save: str, progress: Pro
 
     output = _output_name(job, "overlay" if save == "both" else save, save)
     fps = session.infer_video(job.source, str(output), progress, draw)
-    return _result(session, job, counter, fps, output)
+    return counter.result(job.source, session.classes, fps, output)
 
 
 def _output_name(job: Job, kind: str, save: str) -> Path:
@@ -192,26 +178,6 @@ def _output_name(job: Job, kind: str, save: str) -> Path:
         return job.output
     stem = job.output.stem if job.names_file else job.output.name
     return job.output.with_name(f"{stem}.{kind}{RESULT_SUFFIXES[job.kind][0]}")
-
-
-def _result(
-    session: RealtimeSegmentation,
-    job: Job,
-    counter: ClassCounter,
-    fps: float,
-    output: Path,
-    mask: Optional[Path] = None,
-) -> Result:
-    return Result(
-        input=job.source,
-        output=str(output),
-        width=counter.size[1],
-        height=counter.size[0],
-        frames=counter.frames,
-        fps=fps,
-        class_shares=counter.shares(session.classes),
-        mask=str(mask) if mask else None,
-    )
 
 
 def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -70,27 +71,16 @@ def _is_installed(module: str) -> bool:
 
 
 def _probe_import(engine: Engine, module: str) -> Availability:
+    version = ""  # what a library says of itself, else what its installation says of it
     try:
         load_backend(engine.name)
-        version = _version_of(module) if module else ""
+        if module:
+            version = str(getattr(import_module(module), "__version__", "") or "")
+            with suppress(metadata.PackageNotFoundError):
+                version = version or metadata.version(module.replace("_", "-"))
     except Exception as error:  # a broken library may raise anything
-        name = module or engine.name
+        first_line = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = f"{module or engine.name} is installed but does not load: {first_line}"
         fix = f"{engine.install} --force-reinstall" if "pip" in engine.install else engine.install
-        reason = f"{name} is installed but does not load: {_first_line(error)}"
         return Availability(engine.name, False, reason=reason, fix=fix, broken=True)
     return Availability(engine.name, True, version=version, module=module)
-
-
-def _version_of(module: str) -> str:
-    """Return what a library says of itself, else what its installation says of it."""
-    said = getattr(import_module(module), "__version__", "")
-    if said:
-        return str(said)
-    try:
-        return metadata.version(module.replace("_", "-"))
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Callable, List, Optional, Union
+from typing import List, Optional, Union
 
 from fastseg_runtime.bundle.file_kind import (
     BUNDLE,
@@ -37,47 +37,34 @@ class ModelFile:
     """An opened model: its manifest, and its artifacts' bytes on demand."""
 
     def __init__(self, path: Path, manifest: Manifest, bundle: Optional[Bundle]) -> None:
-        self.path, self.manifest = path, manifest
-        self._bundle = bundle
+        self.path, self.manifest, self.bundle = path, manifest, bundle
         self._folder: Optional[Path] = None
 
     def read(self, member: str) -> bytes:
         """Return the bytes of one of an artifact's files."""
-        return Path(member).read_bytes() if self._bundle is None else self._bundle.read(member)
+        return Path(member).read_bytes() if self.bundle is None else self.bundle.read(member)
 
-    def locator(self, artifact: Artifact) -> Callable[[], Path]:
-        """Return a function that gives the path of an artifact's entry on disk."""
-
-        def locate() -> Path:
-            if self._bundle is None:
-                return Path(artifact.entry)
-            # A folder of its own: the target's name is whatever the bundle says.
-            folder = Path(tempfile.mkdtemp(dir=self._temporary_folder()))
-            self._bundle.extract(artifact.target, folder)
-            return folder / inner_name(artifact.entry)
-
-        return locate
-
-    @property
-    def is_bundle(self) -> bool:
-        """Return whether it is one, that can hold a self-test."""
-        return self._bundle is not None
+    def locate(self, artifact: Artifact) -> Path:
+        """Return the path of an artifact's entry on disk, where a bundle unpacks it."""
+        if self.bundle is None:
+            return Path(artifact.entry)
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="fastseg-"))
+        # A folder of its own: the target's name is whatever the bundle says.
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        self.bundle.extract(artifact.target, folder)
+        return folder / inner_name(artifact.entry)
 
     def selftests(self, count: Optional[int] = None) -> List[Scene]:
         """Return the bundle's first self-test scenes; a bare file has none."""
-        return [] if self._bundle is None else self._bundle.selftests(count)
+        return [] if self.bundle is None else self.bundle.selftests(count)
 
     def close(self) -> None:
         """Close the bundle and remove what was unpacked."""
-        if self._bundle is not None:
-            self._bundle.close()
+        if self.bundle is not None:
+            self.bundle.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _temporary_folder(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="fastseg-"))
-        return self._folder
 
 
 def open_model(path: Union[str, Path]) -> ModelFile:

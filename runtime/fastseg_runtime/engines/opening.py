@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
@@ -103,10 +103,14 @@ def open_best(path: Union[str, Path], wish: Wish) -> Opened:
         BuildRefusedError: the best needs its engine built first, and wish.build is "never".
         NoBackendError: nothing in it runs here; the message says why, and what would help.
     """
-    if wish.threads is not None and wish.threads > cpu_count():
+    threads, cpus = wish.threads, cpu_count()
+    if threads is None and wish.engines > 1:
+        threads = max(1, cpus // wish.engines)  # each gets its share of the CPUs
+    if threads is not None and threads > cpus:
         # Engines make each of them at once, and never come to the end of 100000.
-        log.warning("threads is %d; taking %d, one for each CPU here", wish.threads, cpu_count())
-        wish = dataclasses.replace(wish, threads=cpu_count())
+        log.warning("threads is %d; taking %d, one for each CPU here", threads, cpus)
+        threads = cpus
+    wish = dataclasses.replace(wish, threads=threads)
     model = open_model(path)
     try:
         return _first_that_works(model, wish)
@@ -171,20 +175,13 @@ def _first_that_works(model: ModelFile, wish: Wish) -> Opened:
             except (BuildRefusedError, BundleError, MemoryError):
                 raise  # nothing that another artifact could make good
             except Exception as error:  # engines raise classes of their own
-                rejection = _failed(candidate, error)
+                reason = printable(" ".join(str(error).split())) or type(error).__name__
+                target, backend = candidate.artifact.target, candidate.backend
+                rejection = Rejection(target, backend, reason, failed=True)
         if rejection.failed:
-            log.warning("%s with %s failed: %s", *_columns(rejection))
+            log.warning("%s failed: %s", rejection.pair, rejection.reason)
         rejected.append(rejection)
     raise NoBackendError(explain(model, rejected), rejected)
-
-
-def _columns(rejection: Rejection) -> Tuple[str, str, str]:
-    return rejection.target, rejection.backend, rejection.reason
-
-
-def _failed(candidate: Candidate, error: Exception) -> Rejection:
-    reason = printable(" ".join(str(error).split())) or type(error).__name__
-    return Rejection(candidate.artifact.target, candidate.backend, reason, failed=True)
 
 
 def _open(
@@ -195,11 +192,22 @@ def _open(
     rejected: Sequence[Rejection],
 ) -> Opened:
     manifest, artifact = model.manifest, candidate.artifact
+    source = ModelSource(
+        artifact=artifact,
+        input=manifest.input,
+        output=manifest.output,
+        num_classes=len(manifest.classes),
+        read=model.read,
+        locate=lambda: model.locate(artifact),
+        device=wish.device,
+        threads=wish.threads,
+        build=wish.build,
+    )
     backends: List[Backend] = []
-    try:
+    with ExitStack() as stack:  # each is closed, whatever another raises
         for _ in range(wish.engines):
-            backends.append(load_backend(candidate.backend)())
-            backends[-1].open(_source(model, artifact, wish))
+            backends.append(stack.enter_context(closing(load_backend(candidate.backend)())))
+            backends[-1].open(source)
         runners = tuple(
             FrameRunner(backend, artifact, manifest.input, manifest.output, len(manifest.classes))
             for backend in backends
@@ -209,9 +217,8 @@ def _open(
         if wish.selftest and not trusted:
             passed = PassedTests(_facts(model, candidate, library, wish))
             tested = _selftest(model, backends[0], runners[0], artifact, passed)
-    except BaseException:
-        _close(backends)
-        raise
+        stack.enter_context(closing(model))
+        close = stack.pop_all().close
     info = SessionInfo(
         backend=candidate.backend,
         version=library.version,
@@ -222,21 +229,7 @@ def _open(
         rejected=tuple(rejected),
     )
     _log_provenance(manifest, info)
-    return Opened(manifest, info, runners, lambda: _close([*backends, model]))
-
-
-def _source(model: ModelFile, artifact: Artifact, wish: Wish) -> ModelSource:
-    return ModelSource(
-        artifact=artifact,
-        input=model.manifest.input,
-        output=model.manifest.output,
-        num_classes=len(model.manifest.classes),
-        read=model.read,
-        locate=model.locator(artifact),
-        device=wish.device,
-        threads=_threads_per_engine(wish),
-        build=wish.build,
-    )
+    return Opened(manifest, info, runners, close)
 
 
 def _selftest(
@@ -250,7 +243,7 @@ def _selftest(
     known = passed.has_passed()
     scenes = model.selftests(1 if known else None)
     if not scenes:
-        if model.is_bundle:
+        if model.bundle is not None:
             log.warning(
                 "%s has no self-test: nothing tells whether %s computes the right classes here",
                 model.path,
@@ -281,7 +274,7 @@ def _facts(model: ModelFile, candidate: Candidate, library: Availability, wish: 
     artifact, manifest = candidate.artifact, model.manifest
     return [
         REVISION,
-        [candidate.backend, library.version, wish.device, _threads_per_engine(wish)],
+        [candidate.backend, library.version, wish.device, wish.threads],
         processor_facts(),
         [[file.path, file.sha256] for file in (*artifact.files, *manifest.selftest)],
         [artifact.entry, artifact.precision, artifact.io, len(manifest.classes)],
@@ -291,23 +284,10 @@ def _facts(model: ModelFile, candidate: Candidate, library: Availability, wish: 
     ]
 
 
-def _threads_per_engine(wish: Wish) -> Optional[int]:
-    """Return the wish; of several engines without one, each gets its share of the CPUs."""
-    if wish.threads or wish.engines == 1:
-        return wish.threads
-    return max(1, cpu_count() // wish.engines)
-
-
-def _close(parts: Sequence[Union[Backend, ModelFile]]) -> None:
-    with ExitStack() as stack:  # each is closed, whatever another raises
-        for part in parts:
-            stack.callback(part.close)
-
-
 def _log_provenance(manifest: Manifest, info: SessionInfo) -> None:
     for item in info.rejected:
         if not item.failed:  # that was said when it happened
-            log.info("not used: %s with %s: %s", *_columns(item))
+            log.info("not used: %s: %s", item.pair, item.reason)
     fell_back = any(item.failed for item in info.rejected)
     log.log(
         logging.WARNING if fell_back else logging.INFO,

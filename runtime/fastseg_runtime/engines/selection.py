@@ -32,6 +32,11 @@ class Rejection:
     fix: str = ""  # the command that would change it
     failed: bool = False  # something that is there does not work; else there is nothing to try
 
+    @property
+    def pair(self) -> str:
+        """Return what it was, for messages."""
+        return f"{self.target} with {self.backend}"
+
 
 @dataclass(frozen=True)
 class Processor:

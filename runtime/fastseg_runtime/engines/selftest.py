@@ -49,14 +49,11 @@ def required_agreement(artifact: Artifact, scene: Optional[int] = None) -> float
     each = artifact.extra.get(SELFTEST_AGREEMENTS)
     recorded = artifact.extra.get(SELFTEST_AGREEMENT)
     if scene is not None and isinstance(each, list) and scene < len(each):
-        return max(0.0, _lowered(float(each[scene])))
+        like = float(each[scene])
+        return max(0.0, like - TOLERANCE - GROWTH * (1 - like))
     if recorded is not None:
         return max(0.0, float(recorded) - TOLERANCE)
     return find_precision(artifact.precision).selftest_agreement
-
-
-def _lowered(recorded: float) -> float:
-    return recorded - TOLERANCE - GROWTH * (1 - recorded)
 
 
 def run_selftest(
@@ -73,29 +70,14 @@ def run_selftest(
         artifact: what runs.
         num_classes: K; an id of K or more fails.
     """
-    found = [
-        _run_scene(infer, scene, index, artifact, num_classes) for index, scene in enumerate(scenes)
-    ]
+    found = []
+    for index, (image_HW3, expected_hw) in enumerate(scenes):
+        height, width = image_HW3.shape[:2]
+        classes_HW, expected_HW = infer(image_HW3), resize_nearest(expected_hw, width, height)
+        share, largest = agreement(classes_HW, expected_HW), int(classes_HW.max())
+        wrong_id = None if largest < num_classes else largest
+        found.append(SelfTest(share, required_agreement(artifact, index), index, wrong_id))
     return min(found, key=lambda one: (one.wrong_id is None, one.agreement - one.required))
-
-
-def _run_scene(
-    infer: Callable[[Array], Array],
-    scene: Tuple[Array, Array],
-    index: int,
-    artifact: Artifact,
-    num_classes: int,
-) -> SelfTest:
-    image_HW3, expected_hw = scene
-    height, width = image_HW3.shape[:2]
-    classes_HW, expected_HW = infer(image_HW3), resize_nearest(expected_hw, width, height)
-    largest = int(classes_HW.max())
-    return SelfTest(
-        agreement(classes_HW, expected_HW),
-        required_agreement(artifact, index),
-        index,
-        None if largest < num_classes else largest,
-    )
 
 
 class PassedTests:
@@ -111,12 +93,12 @@ class PassedTests:
 
     def has_passed(self) -> bool:
         """Return whether it did."""
-        return self._key in _read(_file())
+        return self._key in _read_passed()
 
     def note(self) -> None:
         """Note that it did; of two processes that do at once, one may be lost and tested again."""
         with suppress(OSError):
-            passed = {**_read(_file()), self._key: 1}
+            passed = {**_read_passed(), self._key: 1}
             newest = dict(list(passed.items())[-MAX_PASSED:])
             write_file(_file(), json.dumps(newest, indent=0).encode())
 
@@ -131,7 +113,8 @@ def _file() -> Path:
     return cache_folder() / "selftests.json"
 
 
-def _read(path: Path) -> Dict[str, int]:
+def _read_passed() -> Dict[str, int]:
+    path = _file()
     try:
         if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:  # a pipe has no end
             return {}

@@ -128,10 +128,6 @@ class ProgressPrinter(StatusLine):
     def __init__(self, stream: Optional[TextIO] = None) -> None:
         super().__init__(PLAIN_LINE_S, stream)
 
-    def __enter__(self) -> "ProgressPrinter":
-        """Return the printer itself."""
-        return self
-
     def __call__(self, status: BuildStatus) -> None:
         """Show it."""
         self.show(f"building the TensorRT engine: {status.seconds:.0f} s, {status}")
@@ -226,8 +222,6 @@ def build_engine(
     """Build an engine and check that its layers took the precision.
 
     Args:
-        trt: the tensorrt module.
-        cuda: the CUDA runtime.
         onnx: the model, one file without external data.
         precision: "fp32", "fp16" or "int8"; int8 needs a graph with Q/DQ nodes.
         timing_cache: of an earlier build with the same TensorRT on the same GPU; saves minutes.
@@ -346,7 +340,7 @@ def load_engine(runtime: Any, plan: bytes, messages: Messages) -> Any:
     Args:
         runtime: a trt.Runtime, which must outlive the engine.
         plan: the serialized engine.
-        messages: where the runtime's logger keeps what it says.
+        messages: of the runtime's logger.
 
     Raises:
         TensorRTError: TensorRT refuses it, with the cause.

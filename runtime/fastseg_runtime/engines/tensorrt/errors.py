@@ -27,6 +27,7 @@ REBUILD = (
     "delete the cached engine (fastseg-run --cache clear); it is built again at the next start"
 )
 _KEPT = 100  # messages
+_NODE_NAMES = ("node_name", "node_operator")
 # The first that matches wins, so what names its cause comes before what may have many.
 DIAGNOSES = (
     Diagnosis(
@@ -108,10 +109,8 @@ def explain(what: str, messages: Messages) -> TensorRTError:
 
 def diagnose(texts: Iterable[str]) -> Optional[Diagnosis]:
     """Return the first known failure that shows in some messages."""
-    for diagnosis in DIAGNOSES:
-        if any(re.search(diagnosis.pattern, text, re.IGNORECASE) for text in texts):
-            return diagnosis
-    return None
+    found = (d for d in DIAGNOSES if any(re.search(d.pattern, text, re.I) for text in texts))
+    return next(found, None)
 
 
 def make_logger(trt: Any, messages: Messages) -> Any:
@@ -138,13 +137,9 @@ def make_logger(trt: Any, messages: Messages) -> Any:
 
 def parser_messages(parser: Any) -> List[str]:
     """Return the errors of a trt.OnnxParser, each with its node."""
-    return [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
-
-
-def _describe(error: Any) -> str:
-    # TensorRT 10 knows the name and operator of the node; 8 only its number.
-    names = [getattr(error, member)() for member in _NODE_NAMES if hasattr(error, member)]
-    return f"node {error.node()} {' '.join(names)}: {error.desc()}"
-
-
-_NODE_NAMES = ("node_name", "node_operator")
+    found = []
+    for error in map(parser.get_error, range(parser.num_errors)):
+        # TensorRT 10 knows the name and operator of the node; 8 only its number.
+        told = [getattr(error, name)() for name in _NODE_NAMES if hasattr(error, name)]
+        found.append(f"node {error.node()} {' '.join(told)}: {error.desc()}")
+    return found
