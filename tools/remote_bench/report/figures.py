@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from fastseg_runtime.arrays.text_table import TextTable
 from rich.console import Group, RenderableType
@@ -53,15 +54,10 @@ def sections(report: Report) -> list[Section]:
         ("Board", _board),
     )
     whole = [Section(title, tuple(figures(report))) for title, figures in parts]
-    return whole if report.fps is not None else _without_gaps(whole)
-
-
-def _without_gaps(found: list[Section]) -> list[Section]:
-    filled = (
-        Section(part.title, tuple(f for f in part.figures if f.value.strip("-, ")))
-        for part in found
-    )
-    return [part for part in filled if part.figures]
+    if report.fps is not None:
+        return whole
+    filled = (Section(s.title, tuple(f for f in s.figures if f.value.strip("-, "))) for s in whole)
+    return [section for section in filled if section.figures]
 
 
 def headline(report: Report) -> str:
@@ -70,8 +66,9 @@ def headline(report: Report) -> str:
         return "nothing was timed"
     parts = [f"{report.fps:.1f} FPS", f"p50 {_ms(report.latency_ms.p50)}"]
     if power := report.power:
-        parts += [f"{power.flat_out.mean_w:.2f} W ({power.scope})"]
-        parts += [f"{_joules(power.flat_out.j_per_frame)}/frame"]
+        parts += [f"{_watts(power.flat_out.mean_w)} ({power.scope})"]
+        energy = _with_interval(power.flat_out.j_per_frame, None, "{:.1f}", " mJ", 1e3)
+        parts += [f"{energy}/frame"]
     return ", ".join(parts)
 
 
@@ -169,7 +166,7 @@ def _conditions(report: Report) -> Iterator[Figure]:
         yield Figure(f"temperature {zone}", f"{celsius.begin:.1f} to {celsius.end:.1f} C")
     for clock, mhz in (conditions.clocks or {}).items():
         values = [mhz.get(span) for span in ("idle_before", "flat_out", "idle_after")]
-        text = ", ".join("-" if value is None else f"{value:.0f}" for value in values)
+        text = ", ".join(_shown("{:.0f}", value) for value in values)
         yield Figure(f"clock {clock}", f"{text} MHz", "idle, run, idle")
     load = conditions.foreign_load
     note = "of all CPU cores during the run"
@@ -211,24 +208,14 @@ def _with_interval(
     return f"{text} ({low} to {high})"
 
 
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} ms"
+def _shown(form: str, value: float | None) -> str:
+    return "-" if value is None else form.format(value)
 
 
-def _mb(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} MB"
-
-
-def _watts(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} W"
-
-
-def _joules(value: float | None) -> str:
-    return "-" if value is None else f"{1e3 * value:.1f} mJ"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+_ms = partial(_shown, "{:.2f} ms")
+_mb = partial(_shown, "{:.1f} MB")
+_watts = partial(_shown, "{:.2f} W")
+_share = partial(_shown, "{:.1%}")
 
 
 def render(report: Report) -> RenderableType:
@@ -255,8 +242,8 @@ def _table(report: Report) -> TextTable:
 def render_comparison(comparison: Comparison) -> RenderableType:
     """Return a comparison for the terminal."""
     if not comparison.comparable:
-        lines = [Text("not comparable:", style="bold red")]
-        return Group(*lines, *(Text(f"  {plain(reason)}") for reason in comparison.reasons))
+        reasons = (Text(f"  {plain(reason)}") for reason in comparison.reasons)
+        return Group(Text("not comparable:", style="bold red"), *reasons)
     rows = [
         (
             f"{found.metric} ({found.unit})",

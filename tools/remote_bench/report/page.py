@@ -6,7 +6,7 @@ names and log lines of a board may hold anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from fastseg_runtime.arrays.shared_files import write_file
 from remote_bench.analysis.report import Report, Series
 from remote_bench.analysis.stats import Floats
 from remote_bench.host.untrusted import escaped
-from remote_bench.report.figures import Figure, headline, sections
+from remote_bench.report.figures import Section, headline, sections
 from remote_bench.report.plots import Line, histogram, time_plot
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -64,10 +64,7 @@ def _title(report: Report) -> str:
 def _overview(reports: Sequence[Report], failures: Mapping[str, str]) -> str:
     lines = [(_title(r), r.verdict.replace("_", " "), headline(r)) for r in reports]
     lines += [(host, "no report", why) for host, why in failures.items()]
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in line)}</tr>" for line in lines
-    )
-    return f"<table><tr><th>run</th><th>verdict</th><th>result</th></tr>{rows}</table>"
+    return f"<table><tr><th>run</th><th>verdict</th><th>result</th></tr>{_rows(lines)}</table>"
 
 
 def _report(report: Report) -> str:
@@ -76,7 +73,7 @@ def _report(report: Report) -> str:
             f"<h2>{escaped(_title(report))}</h2>",
             _verdict(report),
             _plots(report),
-            *(_section(section.title, section.figures) for section in sections(report)),
+            *map(_section, sections(report)),
             _log(report.log),
             f"<p>{escaped(report.created)}, run {escaped(report.run_id or '-')}, "
             f"{escaped(report.tool or 'remote_bench')}</p>",
@@ -96,13 +93,14 @@ def _verdict(report: Report) -> str:
     )
 
 
-def _section(title: str, figures: Sequence[Figure]) -> str:
-    cells = "".join(
-        f"<tr><td>{escaped(figure.label)}</td><td>{escaped(figure.value)}</td>"
-        f"<td>{escaped(figure.note)}</td></tr>"
-        for figure in figures
-    )
-    return f"<h3>{escaped(title)}</h3><table>{cells}</table>" if cells else ""
+def _section(section: Section) -> str:
+    rows = _rows((figure.label, figure.value, figure.note) for figure in section.figures)
+    return f"<h3>{escaped(section.title)}</h3><table>{rows}</table>" if rows else ""
+
+
+def _rows(lines: Iterable[Iterable[str]]) -> str:
+    cells = ("".join(f"<td>{escaped(cell)}</td>" for cell in line) for line in lines)
+    return "".join(f"<tr>{line}</tr>" for line in cells)
 
 
 def _log(log: str) -> str:

@@ -123,8 +123,7 @@ def _grid(axes: Axes, unit: str) -> list[str]:
     for value in _ticks(*axes.y):
         y = axes.py(np.array([value]))[0]
         parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" class="grid"/>')
-        text = f"{value:g}"
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     parts.append(f'<text x="6" y="18">{escaped(unit)}</text>')
     return parts
 
@@ -171,11 +170,10 @@ def _envelope(x: Floats, y: Floats, color: str) -> str:
 
 def _path(axes: Axes, line: Line, color: str) -> str:
     x, y = axes.px(line.t), axes.py(line.y)
-    steps, pen_down = [], False
-    for a, b in zip(x, y, strict=True):
-        if not math.isfinite(b):
-            pen_down = False
-            continue
-        steps.append(f"{'L' if pen_down else 'M'}{a:.1f} {b:.1f}")
-        pen_down = True
+    here = np.isfinite(y)
+    goes_on = np.append(False, here[:-1])  # else the pen is up
+    steps = [
+        f"{'L' if drawn else 'M'}{a:.1f} {b:.1f}"
+        for a, b, drawn in zip(x[here], y[here], goes_on[here], strict=True)
+    ]
     return f'<path d="{"".join(steps)}" stroke="{color}" class="line"/>'
