@@ -97,7 +97,7 @@ def test_an_upload_that_the_disk_cannot_hold_is_refused_before_it_begins(ours):
 def test_no_name_leaves_the_work_folder(ours, name):
     folder = RunFolder(ours)
     with pytest.raises(Refusal, match="leaves the work folder|expected a relative"):
-        folder.inside(name)
+        inside(folder.path, name)
 
 
 def test_a_link_in_the_work_folder_does_not_lead_out_of_it(ours, tmp_path):

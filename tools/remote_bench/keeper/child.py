@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from ..messages import Messages, encode
 from .folder import is_alive, read_marker, remove_run
@@ -44,22 +44,15 @@ class Child:
             env=own_environment(folder),
             start_new_session=True,
         )
-        self._threads = [
-            threading.Thread(target=target, daemon=True) for target in (self._relay, self._drain)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads = [_started(self._relay), _started(self._drain)]
         self._send(request)
-        self._waiter = threading.Thread(target=self._wait, daemon=True)
-        self._waiter.start()
+        self._waiter = _started(self._wait)
 
     def _send(self, request: Dict[str, Any]) -> None:
-        try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-            self._process.stdin.flush()
-        except OSError:  # it died at once; its status says how
-            return
+        stdin: Any = self._process.stdin
+        with contextlib.suppress(OSError):  # it died at once; its status says how
+            stdin.write(json.dumps(request).encode("ascii") + b"\n")
+            stdin.flush()
 
     def _relay(self) -> None:
         output: Any = self._process.stdout
@@ -68,13 +61,8 @@ class Child:
             for event in messages.feed(chunk):
                 self._wire.emit(**event)
                 if event["event"] != "heartbeat":
-                    self._keep(event)
-
-    def _keep(self, event: Dict[str, Any]) -> None:
-        try:
-            os.write(self._log, encode(**event))
-        except OSError:  # the disk is full: the workstation has it
-            return
+                    with contextlib.suppress(OSError):  # the disk is full: the workstation has it
+                        os.write(self._log, encode(**event))
 
     def _drain(self) -> None:
         errors: Any = self._process.stderr
@@ -87,11 +75,9 @@ class Child:
         for thread in self._threads:
             thread.join(5)
         ended = {"status": status, "stderr": self._errors.decode("utf-8", "replace")}
-        try:
-            with open(os.path.join(self._folder, STATUS), "w") as file:
-                json.dump(ended, file)
-        except OSError:  # the disk is full, or the folder is gone
-            pass
+        path = os.path.join(self._folder, STATUS)
+        with contextlib.suppress(OSError), open(path, "w") as file:
+            json.dump(ended, file)  # unless the disk is full, or the folder gone
         self._wire.emit("ended", **ended)
 
     def wait(self, timeout_s: Optional[float] = None) -> bool:
@@ -101,20 +87,22 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to end by closing its stdin; kill its group when it does not."""
-        try:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        except OSError:
-            pass
+        stdin: Any = self._process.stdin
+        with contextlib.suppress(OSError):
+            stdin.close()
         if not self.wait(_END_S):
             self._kill()
             self.wait(5)
 
     def _kill(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # nobody left
             os.killpg(self._process.pid, signal.SIGKILL)
-        except OSError:  # nobody left
-            return
+
+
+def _started(target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    return thread
 
 
 def own_environment(folder: str) -> Dict[str, str]:
@@ -142,14 +130,14 @@ class DetachedRun:
                 "no_run", f"there is no detached run {run} on this board any more; measure again"
             )
         self.facts: Dict[str, Any] = marker
-        log = os.open(os.path.join(self.path, EVENTS), os.O_RDONLY)
-        threading.Thread(target=self._follow, args=(log,), daemon=True).start()
+        self._log = os.open(os.path.join(self.path, EVENTS), os.O_RDONLY)
+        _started(self._follow)
 
-    def _follow(self, log: int) -> None:
+    def _follow(self) -> None:
         messages, alive = Messages(), True
         while alive:
             alive = is_alive(self.path)  # before reading: what it wrote last is read too
-            for chunk in iter(lambda: os.read(log, _CHUNK), b""):
+            for chunk in iter(lambda: os.read(self._log, _CHUNK), b""):
                 for event in messages.feed(chunk):
                     self._wire.emit(**event)
             if alive:

@@ -75,7 +75,6 @@ class RunFolder:
     """One run's folder, alive as long as this process holds the lock on its marker."""
 
     def __init__(self, ours: str, **facts: Any) -> None:
-        self.ours = ours
         self.path = tempfile.mkdtemp(prefix="run-", dir=ours)
         self.run = os.path.basename(self.path)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -89,18 +88,6 @@ class RunFolder:
         self._facts.update(facts)
         text = json.dumps(self._facts).encode("ascii")
         os.pwrite(self._marker, text.ljust(1024), 0)  # one write: never half a marker
-
-    def inside(self, name: str) -> str:
-        """Return the path of a relative name.
-
-        Raises:
-            Refusal: the name leaves the folder.
-        """
-        return inside(self.path, name)
-
-    def remove(self) -> None:
-        """Delete the folder and all in it."""
-        remove_run(self.ours, self.run)
 
 
 def inside(folder: str, name: str) -> str:
@@ -158,12 +145,6 @@ def keep_or_remove(ours: str, keep: bool) -> None:
         os.unlink(os.path.join(ours, _KEEP))
 
 
-def remove_if_empty(ours: str) -> None:
-    """Delete our folder unless something is in it."""
-    with contextlib.suppress(OSError):
-        os.rmdir(ours)
-
-
 def sweep(ours: str, boot_id: Optional[str] = None) -> List[str]:
     """Delete run folders that a dead process left, and old uploads; return their names.
 
@@ -215,19 +196,11 @@ def inventory(places: List[str]) -> List[str]:
     """Return the paths directly in some folders that belong to this user, sorted."""
     found: Set[str] = set()
     for place in {os.path.realpath(os.path.expanduser(place)) for place in places}:
-        try:
-            names = os.listdir(place)
-        except OSError:
-            continue
-        found.update(path for path in (os.path.join(place, n) for n in names) if _is_mine(path))
+        with contextlib.suppress(OSError):
+            for path in _paths(place):
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    found.update([path] if os.lstat(path).st_uid == os.geteuid() else [])
     return sorted(found)
-
-
-def _is_mine(path: str) -> bool:
-    try:
-        return os.lstat(path).st_uid == os.geteuid()
-    except OSError:  # gone meanwhile
-        return False
 
 
 def difference(before: List[str], after: List[str]) -> Dict[str, object]:

@@ -34,12 +34,11 @@ class BoardLock:
         except OSError as error:
             holder = os.pread(file, 4096, 0).decode("utf-8", "replace")
             os.close(file)
-            message = (
-                f"another run holds this board: {holder}; wait for its end, or ask whose it is"
-            )
-            raise Refusal("busy", message) from error
-        if self._is_still_there(file):
-            return file
+            whose = f"another run holds this board: {holder}"
+            raise Refusal("busy", f"{whose}; wait for its end, or ask whose it is") from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._path), os.fstat(file)):
+                return file
         os.close(file)  # its last holder deleted it while we waited
         return None
 
@@ -55,12 +54,6 @@ class BoardLock:
             return self._open()
         os.fchmod(file, 0o666)  # other users of the board must be able to take it
         return file
-
-    def _is_still_there(self, file: int) -> bool:
-        try:
-            return os.path.samestat(os.stat(self._path), os.fstat(file))
-        except FileNotFoundError:
-            return False
 
     def release(self) -> None:
         """Give the board to the next one."""

@@ -17,7 +17,7 @@ from .folder import (
     inventory,
     keep_or_remove,
     our_folder,
-    remove_if_empty,
+    remove_run,
     sweep,
 )
 from .lock import BoardLock, free_lock_of_the_dead
@@ -36,13 +36,15 @@ class Keeper:
 
     def __init__(self, wire: Wire, settings: Dict[str, Any]) -> None:
         self._wire, self._root = wire, settings.get("root") or "/"
-        self._places = _PLACES + [settings[key] for key in ("base",) if settings.get(key)]
+        self._who, base = settings.get("who"), settings.get("base")
+        self._places = [*_PLACES, *filter(None, [base])]
         self._before = inventory(self._places)
-        self._ours = our_folder(settings.get("base"))
-        self._swept = sweep(self._ours, self._boot_id())
+        self._ours = our_folder(base)
+        self._boot_id = self._read_boot_id()
+        self._swept = sweep(self._ours, self._boot_id)
         if self._swept:
             free_lock_of_the_dead()
-        self._folder = RunFolder(self._ours, boot_id=self._boot_id(), who=settings.get("who"))
+        self._folder = RunFolder(self._ours, boot_id=self._boot_id, who=self._who)
         self._store = Store(self._folder.path)  # of its own while it has no lock
         self._engines = os.path.join(self._ours, "engines")
         self._site = ""
@@ -53,13 +55,14 @@ class Keeper:
         self._stays = False  # the run goes on without the workstation
         self._complete = False  # all uploads are here: the run began
         self._finished = False
-        self._who = settings.get("who")
 
     def serve(self) -> None:
         """Answer frames; afterwards nothing of the run is left unless it was detached."""
         threading.Thread(target=self._beat, daemon=True).start()
         try:
-            self._hello()
+            python = platform.python_version()
+            facts = {"run": self._folder.run, "boot_id": self._boot_id, "swept": self._swept}
+            self._wire.emit("hello", python=python, **facts)
             while not self._finished:
                 self._answer(self._wire.receive())
         except Gone:
@@ -85,15 +88,6 @@ class Keeper:
         while not self._wire.wait_gone(_ALIVE_S):
             self._wire.emit("alive")
 
-    def _hello(self) -> None:
-        self._wire.emit(
-            "hello",
-            run=self._folder.run,
-            boot_id=self._boot_id(),
-            swept=self._swept,
-            python=platform.python_version(),
-        )
-
     def _answer(self, request: Dict[str, Any]) -> None:
         operation = request.pop("event")
         if operation == "ping":
@@ -101,7 +95,8 @@ class Keeper:
         try:
             if operation not in _OPERATIONS:
                 raise Refusal("unknown", f"expected one of {_OPERATIONS}, got {operation!r:.80}")
-            reply: Dict[str, Any] = getattr(self, operation)(**request) or {}
+            owner = self._store if operation in _OF_THE_STORE else self
+            reply: Dict[str, Any] = getattr(owner, operation)(**request) or {}
         except Refusal as refusal:
             reply = refusal.reply()
         except OSError as error:
@@ -109,7 +104,7 @@ class Keeper:
         if operation != "data" or not reply.get("ok", True):
             self._wire.emit("reply", **dict({"ok": True}, **reply))
 
-    def _boot_id(self) -> Optional[str]:
+    def _read_boot_id(self) -> Optional[str]:
         try:
             with open(os.path.join(self._root, "proc/sys/kernel/random/boot_id")) as file:
                 return file.read().strip()
@@ -123,31 +118,19 @@ class Keeper:
         self._lock = BoardLock(who=self._who, pid=os.getpid(), run=self._folder.run)
         self._store = Store(self._ours)
 
-    def offer(self, sha256: str, size: int) -> Dict[str, Any]:
-        """Begin or resume the upload of a file."""
-        return self._store.offer(sha256, size)
-
-    def restart(self, sha256: str) -> None:
-        """Begin an upload again."""
-        self._store.restart(sha256)
-
     def data(self, body: bytes) -> None:
         """Take a piece of an upload; only the first failure is answered."""
         self._store.write(body)
         self._wire.emit("received", bytes=len(body))
 
-    def commit(self, sha256: str) -> None:
-        """End an upload."""
-        self._store.commit(sha256)
-
     def place(self, sha256: str, name: str) -> None:
         """Give a stored file a name in the work folder."""
-        self._store.place(sha256, self._folder.inside(name))
+        self._store.place(sha256, inside(self._folder.path, name))
 
     def unpack(self, sha256: str, name: str) -> None:
         """Unpack a stored zip into a folder of the work folder."""
-        target = self._folder.path if name == "." else self._folder.inside(name)
-        self._store.unpack(sha256, target)
+        folder = self._folder.path
+        self._store.unpack(sha256, folder if name == "." else inside(folder, name))
 
     def site(self, wheels: List[str]) -> Dict[str, Any]:
         """Unpack stored wheels side by side."""
@@ -221,17 +204,20 @@ class Keeper:
             self._child.stop()
         self._store.close()
         if not self._stays and os.path.isdir(self._folder.path):
-            self._folder.remove()
+            remove_run(self._ours, self._folder.run)
         if self._lock is not None:
             if self._complete or self._finished:
                 keep_or_remove(self._ours, self._keep)
             self._lock.release()
-        remove_if_empty(self._ours)
+        with contextlib.suppress(OSError):  # something is in it
+            os.rmdir(self._ours)
 
 
+_OF_THE_STORE = ("offer", "restart", "commit")
 _OPERATIONS = (
-    "agent", "attach", "commit", "data", "deploy", "detach", "finish", "get", "lock", "may_deploy",
-    "offer", "place", "restart", "room", "site", "unpack",
+    *_OF_THE_STORE,
+    "agent", "attach", "data", "deploy", "detach", "finish", "get", "lock", "may_deploy", "place",
+    "room", "site", "unpack",
 )  # fmt: skip
 
 

@@ -56,7 +56,9 @@ class Store:
         if self._part is None:
             return
         try:
-            _write_all(self._part, content)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(self._part, view) :]
         except OSError:  # the disk is full: make room for others
             os.ftruncate(self._part, 0)
             self.close()
@@ -135,9 +137,3 @@ def require_space(folder: str, needed: int) -> None:
             f"the disk of {folder} has {free / 1e6:.0f} MB free, {needed / 1e6 + 8:.0f} MB are "
             "needed: free some, or choose another disk with --folder",
         )
-
-
-def _write_all(file: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(file, view) :]
