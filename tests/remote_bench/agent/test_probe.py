@@ -10,9 +10,10 @@ import pytest
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_targets.device import recognise
 from remote_bench.agent.board import Board
+from remote_bench.agent.channel import Failure
 from remote_bench.agent.probe import probe
 from remote_bench.agent.rails import ina_hwmon, ina_iio, nvml, rapl, raspberry_pmic
-from remote_bench.agent.settings import PowerModeError, read_power_mode, set_power_mode
+from remote_bench.agent.settings import read_power_mode, set_power_mode
 from remote_bench.agent.software import jetpack_of
 from remote_bench.analysis.result import Probe
 
@@ -132,14 +133,14 @@ def test_power_mode_is_set_by_name_or_id_and_a_wrong_name_lists_the_modes(made_b
     board = Board(str(made_board("orin-nano").root))
     assert set_power_mode(board, "MAXN_SUPER")["id"] == 2
     assert set_power_mode(board, "1")["name"] == "25W"
-    with pytest.raises(PowerModeError, match=r"no power mode 'MAXN'; this board has .*MAXN_SUPER"):
+    with pytest.raises(Failure, match=r"no power mode 'MAXN'; this board has .*MAXN_SUPER"):
         set_power_mode(board, "MAXN")
 
 
 def test_mode_that_needs_a_reboot_is_an_error_and_not_a_silent_old_mode(made_board):
     board = made_board("orin-nano")
     board.tool("nvpmodel", 'echo "NV Power Mode: 15W"; echo 0; echo "reboot required" >&2')
-    with pytest.raises(PowerModeError, match="did not change to power mode 2.*reboot required"):
+    with pytest.raises(Failure, match="did not change to power mode 2.*reboot required"):
         set_power_mode(Board(str(board.root)), "2")
 
 

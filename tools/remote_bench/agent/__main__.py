@@ -54,16 +54,7 @@ def _probe(request: Dict[str, Any], token: str) -> int:
 
 
 def _run(request: Dict[str, Any], token: str) -> int:
-    try:
-        return _supervise(request, token, lead_group())
-    except OSError as error:
-        print(f"agent: cannot write the work folder: {error}", file=sys.stderr)
-        return 4
-
-
-def _supervise(request: Dict[str, Any], token: str, leads: bool) -> int:
-    abort = threading.Event()
-    channel = Channel(token)
+    leads, abort, channel = lead_group(), threading.Event(), Channel(token)
     _watch(request, abort)
     threading.Thread(target=_beat, args=(channel,), daemon=True).start()
     try:
@@ -74,6 +65,9 @@ def _supervise(request: Dict[str, Any], token: str, leads: bool) -> int:
         if leads:
             os.killpg(0, signal.SIGKILL)  # whatever an engine may have started, and this process
         return 3
+    except OSError as error:
+        print(f"agent: cannot write the work folder: {error}", file=sys.stderr)
+        return 4
     channel.emit("result", path="result.json")
     channel.close()
     return 0 if good else 1

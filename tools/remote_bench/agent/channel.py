@@ -15,6 +15,14 @@ _MOST_WAITING = 1000  # minutes of progress, and less than a megabyte
 _FLUSH_S = 5.0  # for the last ones; the peer takes them at once or not at all
 
 
+class Failure(Exception):
+    """Why a run ends early: an error event, whose kind is for programs."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class Channel:
     """Sends events; thread-safe."""
 

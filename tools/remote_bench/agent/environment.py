@@ -1,7 +1,7 @@
 """Temperatures, clocks, and what throttled: read once a second beside the power rails."""
 
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from .board import Board
 
@@ -17,7 +17,8 @@ class Environment:
         self._zones = _named(board, "/sys/class/thermal/thermal_zone*/type", "temp")
         self._clocks = _cpu_clocks(board)
         self._clocks.update(_gpu_clocks(board))
-        self._alerts = _named(board, "/sys/class/thermal/cooling_device*/type", "cur_state")
+        coolers = _named(board, "/sys/class/thermal/cooling_device*/type", "cur_state")
+        self._alerts = {name: path for name, path in coolers.items() if "throttle" in name}
         self._counters = _counter_files(board)
         self._is_pi = board.tool("vcgencmd") is not None
 
@@ -26,13 +27,11 @@ class Environment:
         return {
             "celsius": {name: self._celsius(path) for name, path in self._zones.items()},
             "mhz": {name: self._mhz(path) for name, path in self._clocks.items()},
-            "alerts": self.alerts(),
+            "alerts": [name for name, path in self._alerts.items() if self._is_on(path)],
         }
 
-    def alerts(self) -> List[str]:
-        """Return the names of the throttle alerts that are active now."""
-        names = [name for name in self._alerts if "throttle" in name]
-        return [name for name in names if (self._board.number(self._alerts[name]) or 0) > 0]
+    def _is_on(self, path: str) -> bool:
+        return (self._board.number(path) or 0) > 0
 
     def counters(self) -> Dict[str, Optional[int]]:
         """Return counters since boot: over-current events, thermal throttling, Pi's flags."""

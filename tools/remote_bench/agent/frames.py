@@ -7,6 +7,7 @@ A folder holds NAME.npy (uint8, (H, W, 3), RGB) and, where there are labels, NAM
 All times are CLOCK_MONOTONIC in s, the clock of the sampler, so power and frames share an axis.
 """
 
+import glob
 import os
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
@@ -33,12 +34,13 @@ def folder_frames(folder: str) -> List[Frame]:
     """
     import numpy as np
 
-    names = sorted(name for name in os.listdir(folder) if _is_frame(name))
     frames: List[Frame] = []
     held = 0
-    for name in names:
-        image = _load(np, os.path.join(folder, name), 3)
-        label_path = os.path.join(folder, name[: -len(".npy")] + ".label.npy")
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.npy"))):
+        if path.endswith(".label.npy"):
+            continue
+        image = _load(np, path, 3)
+        label_path = path[: -len(".npy")] + ".label.npy"
         label = _load(np, label_path, 2) if os.path.exists(label_path) else None
         held += image.nbytes
         if held > _MOST_BYTES and frames:
@@ -47,10 +49,6 @@ def folder_frames(folder: str) -> List[Frame]:
     if not frames:
         raise ValueError(f"{folder} holds no frames; expected NAME.npy files")
     return frames
-
-
-def _is_frame(name: str) -> bool:
-    return name.endswith(".npy") and not name.endswith(".label.npy")
 
 
 def _load(np: Any, path: str, dimensions: int) -> Any:
@@ -134,47 +132,3 @@ def _wait_until(due: float) -> int:
         time.sleep(delay)
         return 0
     return int(delay < -1e-3)
-
-
-class Labelled(NamedTuple):
-    """What a comparison needs of fastseg_runtime."""
-
-    metrics: Any  # the module fastseg_runtime.arrays.metrics
-    resize_nearest: Any  # fastseg_runtime.arrays.image's
-    classes: int
-
-
-def score(judge: Labelled, frames: List[Frame], outputs: List[Any]) -> Dict[str, Any]:
-    """Compare the outputs of a run with what was expected.
-
-    Args:
-        judge: how to compare.
-        frames: what was run.
-        outputs: the class map of each frame, None for one that was not reached.
-
-    Returns:
-        {"images", "agreement", "miou", "labelled"}: the least agreement of any self-test image,
-        and mIoU over the labelled frames; None where there is nothing to compare with.
-    """
-    pairs = [(frame, out) for frame, out in zip(frames, outputs) if out is not None]
-    agreements = [
-        judge.metrics.agreement(out, _fit(judge, f.reference_HW, out))
-        for f, out in pairs
-        if f.reference_HW is not None
-    ]
-    counts = [
-        judge.metrics.confusion_matrix(out, _fit(judge, f.label_HW, out), judge.classes)
-        for f, out in pairs
-        if f.label_HW is not None
-    ]
-    return {
-        "images": len(pairs),
-        "agreement": min(agreements) if agreements else None,
-        "miou": judge.metrics.mean_iou(sum(counts)) if counts else None,
-        "labelled": len(counts),
-    }
-
-
-def _fit(judge: Labelled, classes_hw: Any, out_HW: Any) -> Any:
-    height, width = out_HW.shape
-    return judge.resize_nearest(classes_hw, width, height)

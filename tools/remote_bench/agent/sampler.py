@@ -57,7 +57,7 @@ class Sampler:
 
     def __init__(self, board: Board, hz: float) -> None:
         self._board, self._period_s = board, 1 / hz
-        self._environment = Environment(board)
+        self.environment = Environment(board)
         self._feed = TegrastatsFeed(board, hz)
         self._series = [Series(source, self._period_s) for source in other_sources(board)]
         self._has_ina = False
@@ -91,15 +91,6 @@ class Sampler:
         self._running.set()
         self._feed.stop()
         self._thread.join(5)
-
-    def counters(self) -> Dict[str, Optional[int]]:
-        """Return the throttle counters now."""
-        return self._environment.counters()
-
-    def celsius(self) -> Dict[str, Optional[float]]:
-        """Return the temperatures now."""
-        celsius: Dict[str, Optional[float]] = self._environment.read()["celsius"]
-        return celsius
 
     def data(self) -> Dict[str, Any]:
         """Return everything that was sampled, as JSON."""
@@ -136,7 +127,7 @@ class Sampler:
         self._series += [Series(source, self._period_s) for source in ina_sources(self._board)]
 
     def _sample_environment(self, now: float) -> Dict[str, Any]:
-        sample = dict(self._environment.read(), t=round(now, 3))
+        sample = dict(self.environment.read(), t=round(now, 3))
         sample["available_kb"] = available_memory_kb()
         sample["busy_cpu_s"] = busy_cpu_seconds()
         if self.pid is not None:

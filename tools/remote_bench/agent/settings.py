@@ -14,7 +14,8 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional
 
-from .board import Board, Outcome, run
+from .board import Board, Outcome
+from .channel import Failure
 from .process import module_command, module_environment
 
 _PATTERNS = (
@@ -34,10 +35,6 @@ _MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=([0-9]+)\s+NAME=(\S+)\s*>")
 _TIMEOUT_S = 30  # nvpmodel takes seconds; more on a busy board
 
 
-class PowerModeError(Exception):
-    """The mode that was asked for is not the mode that the board is in."""
-
-
 def read_power_mode(board: Board) -> Optional[Dict[str, Any]]:
     """Return {"id", "name", "fan", "source"}; None on a board without power modes.
 
@@ -52,12 +49,8 @@ def read_power_mode(board: Board) -> Optional[Dict[str, Any]]:
     if not status:
         return None
     number, names = int(status.group(1)), {v: k for k, v in mode_ids(board).items()}
-    return {
-        "id": number,
-        "name": names.get(number),
-        "source": "/var/lib/nvpmodel/status",
-        "fan": None,
-    }
+    source = "/var/lib/nvpmodel/status"
+    return {"id": number, "name": names.get(number), "source": source, "fan": None}
 
 
 def mode_ids(board: Board) -> Dict[str, int]:
@@ -70,19 +63,21 @@ def set_power_mode(board: Board, wanted: str) -> Dict[str, Any]:
     """Change to a mode given by id or name and return what the board is in then.
 
     Raises:
-        PowerModeError: no such mode, no permission, or a mode that needs a reboot.
+        Failure: no such mode, no permission, or a mode that needs a reboot.
     """
     modes = mode_ids(board)
     if not wanted.isdigit() and wanted not in modes:
-        raise PowerModeError(f"no power mode {wanted!r}; this board has {sorted(modes)}")
+        has = f"this board has {sorted(modes)}"
+        raise Failure("power_mode", f"no power mode {wanted!r}; {has}")
     number = int(wanted) if wanted.isdigit() else modes[wanted]
     outcome = _nvpmodel(board, number)
     mode = read_power_mode(board)
     if mode is None or mode["id"] != number:
         said = (outcome.errors or outcome.output).strip()[-300:]
-        raise PowerModeError(
-            "the board did not change to power mode {}: it needs root (sudo without a password) "
-            "or a reboot. nvpmodel said: {}".format(wanted, said or "nothing")
+        raise Failure(
+            "power_mode",
+            f"the board did not change to power mode {wanted}: it needs root (sudo without a "
+            f"password) or a reboot. nvpmodel said: {said or 'nothing'}",
         )
     return mode
 
@@ -90,13 +85,10 @@ def set_power_mode(board: Board, wanted: str) -> Dict[str, Any]:
 def _nvpmodel(board: Board, number: int) -> Outcome:
     # Standard input is empty: a mode that asks "reboot now?" gets no yes.
     program = board.tool("nvpmodel")
-    if program is None:
-        return Outcome(None, "", "nvpmodel is not on this board")
-    command = [program, "-m", str(number)]
-    sudo = board.tool("sudo")
-    if os.geteuid() != 0 and sudo:
-        command = [sudo, "-n", *command]
-    return run(command, _TIMEOUT_S)
+    command = [program or "nvpmodel", "-m", str(number)]
+    if program and os.geteuid() != 0 and board.tool("sudo"):
+        command = ["sudo", "-n", *command]
+    return board.run(command, _TIMEOUT_S)
 
 
 class Guard:
@@ -157,7 +149,7 @@ def _guard(root: str, number: str) -> None:
     board = Board(root)
     try:
         answer = {"ok": True, "mode": set_power_mode(board, number)}
-    except PowerModeError:
+    except Failure:
         answer = {"ok": False, "mode": read_power_mode(board)}
     with contextlib.suppress(OSError):
         print(json.dumps(answer), flush=True)

@@ -12,12 +12,12 @@ from typing import Any, Dict, List, Optional
 
 from . import VERSION
 from .board import Board
-from .channel import Channel
+from .channel import Channel, Failure
 from .probe import boot_id, probe
 from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_kb
 from .sampler import Sampler
-from .settings import Guard, PowerModeError, inventory, read_power_mode, set_power_mode
-from .worker_client import Aborted, Worker, WorkerError, tail
+from .settings import Guard, inventory, read_power_mode, set_power_mode
+from .worker_client import Aborted, Worker, tail
 
 BUILD_TIMEOUT_S = 3600.0  # a TensorRT engine on a small board takes many minutes
 ANSWER_TIMEOUT_S = 300.0  # imports from an SD card, frames into memory
@@ -39,7 +39,7 @@ class Supervisor:
     def __init__(self, request: Dict[str, Any], channel: Channel, abort: threading.Event) -> None:
         self._request, self._channel, self._abort = request, channel, abort
         self._board = Board(request.get("root") or "/")
-        self._work_dir = request["work_dir"]
+        self._work_dir, self._idle_s = request["work_dir"], float(request["idle_s"])
         self._log = os.path.join(self._work_dir, "worker.log")
         self._worker: Optional[Worker] = None
         self._sampler: Optional[Sampler] = None
@@ -60,19 +60,17 @@ class Supervisor:
         Raises:
             Aborted: it was called off; the board is restored and no result is written.
         """
-        begin = {"wall_s": time.time(), "monotonic_s": time.monotonic()}
+        begin = _clocks()
         self._result["probe"] = probe(self._board, self._request.get("engines") or ())
         self._result["inventory_before"] = inventory(self._board, self._work_dir)
         try:
             self._phases()
-        except (WorkerError, PowerModeError) as error:
-            self._fail(error)
+        except Failure as error:
+            self._result["error"] = {"kind": error.kind, "message": str(error)}
+            self._channel.emit("error", **self._result["error"])
         finally:
             self._restore()
-        self._result["clock"] = {
-            "begin": begin,
-            "end": {"wall_s": time.time(), "monotonic_s": time.monotonic()},
-        }
+        self._result["clock"] = {"begin": begin, "end": _clocks()}
         self._result["boot_id_after"] = boot_id(self._board)
         self._write_result()
         return self._result["error"] is None
@@ -83,16 +81,18 @@ class Supervisor:
         self._build()
         self._enter("selftest")
         self._result["selftest"] = self._ask("selftest")
-        self._result["prepared"] = self._ask("prepare", folder=self._frames_folder())
+        frames = self._request.get("frames")
+        folder = os.path.join(self._work_dir, frames) if frames else None
+        self._result["prepared"] = self._ask("prepare", folder=folder)
         self._start_sampler()
         self._enter("settle")
         self._settle()
         self._enter("idle_before")
-        self._idle()
+        self._wait(self._idle_s)
         self._enter("run")
         self._run_frames()
         self._enter("idle_after")
-        self._idle()
+        self._wait(self._idle_s)
 
     # The phases, in their order.
 
@@ -102,21 +102,18 @@ class Supervisor:
         if not wanted:
             return
         if before is None:
-            raise PowerModeError(
-                f"this board has no power modes (nvpmodel): leave --power-mode {wanted} out"
-            )
+            text = f"this board has no power modes (nvpmodel): leave --power-mode {wanted} out"
+            raise Failure("power_mode", text)
         self._guard = Guard(self._board, before["id"])
         self._result["power_mode_set"] = set_power_mode(self._board, str(wanted))
 
     def _build(self) -> None:
         self._start_worker()
-        first = self._open()
+        first = cold = self._open()
         if first["built"]:  # measure memory and load without the builder's leftovers
             self._stop_worker()
             self._start_worker()
             cold = self._open()
-        else:
-            cold = first
         self._ask("close")
         warm = self._open()
         self._result["info"] = dict(warm["info"], engines=warm["engines"] or first["engines"])
@@ -129,32 +126,28 @@ class Supervisor:
         self._note_memory("opened")
 
     def _settle(self) -> None:
-        idle_s = float(self._request["idle_s"])
-        limit, steady_since = time.monotonic() + 2 * idle_s, time.monotonic()
-        look_s = min(_LOOK_S, idle_s)
+        limit, steady_since = time.monotonic() + 2 * self._idle_s, time.monotonic()
         last = self._celsius()
         while time.monotonic() < limit and time.monotonic() - steady_since < _SETTLED_S:
-            self._wait(look_s)
+            self._wait(min(_LOOK_S, self._idle_s))
             now = self._celsius()
             if any(abs(now[zone] - last[zone]) > _SETTLED_C for zone in now if zone in last):
                 last, steady_since = now, time.monotonic()
 
-    def _idle(self) -> None:
-        self._wait(float(self._request["idle_s"]))
-
     def _run_frames(self) -> None:
         seconds, fps = float(self._request["seconds"]), self._request.get("fps")
-        self._result["counters_before"] = self._sampler_now().counters()
+        sampler = self._sampler_now()
+        self._result["counters_before"] = sampler.environment.counters()
         self._result["power_mode_before"] = read_power_mode(self._board)
         assert self._worker is not None
-        runs = FrameRuns(self._worker, self._sampler_now(), self._channel, self._result)
+        runs = FrameRuns(self._worker, sampler, self._channel, self._result)
         runs.slice("warmup", float(self._request["warmup_s"]))
         self._note_memory("warmed_up")
         runs.slice("flat_out", seconds)
         runs.measure_overhead(seconds)
         if fps:
             runs.slice("paced", seconds, float(fps))
-        self._result["counters_after"] = self._sampler_now().counters()
+        self._result["counters_after"] = sampler.environment.counters()
         self._result["power_mode_after"] = read_power_mode(self._board)
         self._result["accuracy"] = self._ask("score")
         self._note_memory("ran")
@@ -164,8 +157,7 @@ class Supervisor:
         if self._sampler is not None:
             self._sampler.stop()
             self._result["samples"] = self._sampler.data()
-        if self._worker is not None:
-            self._stop_worker()
+        self._stop_worker()
         self._result["log"] = tail(self._log, _LOG_BYTES)
         if self._guard is not None:
             self._result["power_mode_restored"] = self._guard.restore()
@@ -215,12 +207,8 @@ class Supervisor:
         self._result["memory"][moment] = memory
 
     def _celsius(self) -> Dict[str, float]:
-        readings = self._sampler_now().celsius()
+        readings = self._sampler_now().environment.read()["celsius"]
         return {zone: value for zone, value in readings.items() if value is not None}
-
-    def _frames_folder(self) -> Optional[str]:
-        name = self._request.get("frames")
-        return os.path.join(self._work_dir, name) if name else None
 
     def _wait(self, seconds: float) -> None:
         if self._abort.wait(seconds):
@@ -234,11 +222,6 @@ class Supervisor:
     def _leave(self) -> None:
         if self._result["phases"] and self._result["phases"][-1]["end"] is None:
             self._result["phases"][-1]["end"] = time.monotonic()
-
-    def _fail(self, error: Exception) -> None:
-        kind = error.kind if isinstance(error, WorkerError) else "power_mode"
-        self._result["error"] = {"kind": kind, "message": str(error)}
-        self._channel.emit("error", kind=kind, message=str(error))
 
     def _write_result(self) -> None:
         path = os.path.join(self._work_dir, "result.json")
@@ -315,6 +298,10 @@ class FrameRuns:
             "worker": cpu_seconds(self._worker.pid),
             "supervisor": cpu_seconds(os.getpid()),
         }
+
+
+def _clocks() -> Dict[str, float]:
+    return {"wall_s": time.time(), "monotonic_s": time.monotonic()}
 
 
 def _rate(columns: Dict[str, List[Any]]) -> Optional[float]:

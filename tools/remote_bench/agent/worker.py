@@ -14,18 +14,11 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..messages import Messages, encode
-from .frames import Frame, FrameLog, Labelled, folder_frames, run_frames, score
+from .channel import Failure
+from .frames import Frame, FrameLog, folder_frames, run_frames
 
 _MOST_RECORD_BYTES = 1 << 20  # of an engine's build record, which has a kilobyte
 _OLDEST_PYTHON = (3, 8)  # of fastseg_runtime; the agent itself runs on 3.6
-
-
-class Failure(Exception):
-    """What the agent reports as an error event."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class Bench:
@@ -63,7 +56,8 @@ class Bench:
         load_ms = 1e3 * (time.monotonic() - begin)
         self._bundle = bundle
         engines = engines_used(before, engine_records(cache_dir))
-        return dict(engines, load_ms=load_ms, info=plain(self._net.info))
+        info = json.loads(json.dumps(self._net.info, default=_as_json))
+        return dict(engines, load_ms=load_ms, info=info)
 
     def close(self) -> Dict[str, Any]:
         """Close the network, so that it can be opened again."""
@@ -106,8 +100,8 @@ class Bench:
 
     def score(self) -> Dict[str, Any]:
         """Compare the last outputs of the timed run with what was expected."""
-        done = [out if ran else None for out, ran in zip(self._outputs, self._ran)]
-        return self._score(self._frames, done)
+        ran = [number for number, done in enumerate(self._ran) if done]
+        return self._score([self._frames[n] for n in ran], [self._outputs[n] for n in ran])
 
     def _infer(self, number: int) -> Sequence[float]:
         at = number % len(self._frames)
@@ -121,15 +115,34 @@ class Bench:
             return [Frame(image, classes, None) for image, classes in bundle.selftests()]
 
     def _score(self, frames: List[Frame], outputs: List[Any]) -> Dict[str, Any]:
-        judge = Labelled(
-            metrics=self._import("fastseg_runtime.arrays.metrics"),
-            resize_nearest=self._import("fastseg_runtime.arrays.image").resize_nearest,
-            classes=len(self._net.classes),
-        )
+        """Return {"images", "agreement", "required", "miou", "labelled"}.
+
+        The agreement is the least of any self-test image, and mIoU is over the labelled frames;
+        None where there is nothing to compare with.
+        """
+        metrics = self._import("fastseg_runtime.arrays.metrics")
+        resize_nearest = self._import("fastseg_runtime.arrays.image").resize_nearest
+
+        def fit(classes_hw: Any, out_HW: Any) -> Any:
+            return resize_nearest(classes_hw, out_HW.shape[1], out_HW.shape[0])
+
+        agreements, counts = [], []
+        for frame, out in zip(frames, outputs):
+            if frame.reference_HW is not None:
+                agreements.append(metrics.agreement(out, fit(frame.reference_HW, out)))
+            if frame.label_HW is not None:
+                label_HW, classes = fit(frame.label_HW, out), len(self._net.classes)
+                counts.append(metrics.confusion_matrix(out, label_HW, classes))
         with self._import("fastseg_runtime.bundle.reader").open_bundle(self._bundle) as bundle:
             artifact = bundle.artifact(self._net.info.target)
         required = self._import("fastseg_runtime.engines.selftest").required_agreement(artifact)
-        return dict(score(judge, frames, outputs), required=required)
+        return {
+            "images": len(outputs),
+            "agreement": min(agreements) if agreements else None,
+            "required": required,
+            "miou": metrics.mean_iou(sum(counts)) if counts else None,
+            "labelled": len(counts),
+        }
 
     @staticmethod
     def _import(name: str) -> Any:
@@ -138,6 +151,11 @@ class Bench:
         except ImportError as error:
             kind = "no_numpy" if "numpy" in str(error) else "no_runtime"
             raise Failure(kind, f"{name} cannot be imported on the board: {error}") from error
+
+
+def _as_json(value: Any) -> Any:
+    """Return a record as a table, and the text of anything else that JSON does not know."""
+    return vars(value) if hasattr(value, "__dataclass_fields__") else str(value)
 
 
 def engine_records(cache_dir: Optional[str]) -> Dict[str, Dict[str, Any]]:
@@ -175,19 +193,6 @@ def engines_used(
         "built": any(digest not in before for digest in used),
         "engines": [dict(record, digest=digest) for digest, record in sorted(used.items())],
     }
-
-
-def plain(value: Any) -> Any:
-    """Return a copy of nested values that JSON can hold; anything else becomes its text."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)
 
 
 def answer(bench: Bench, request: Dict[str, Any]) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from ..messages import Messages, encode
+from .channel import Failure
 from .process import available_memory_kb, module_command, module_environment, oom_kills, start
 
 _SAID_BYTES = 2000  # of the worker's log in an error: an engine's last lines
@@ -17,14 +18,6 @@ _LOOK_S = 0.1  # how late a wait notices that the run was called off
 
 class Aborted(Exception):
     """The run was called off: the connection died, or a signal came."""
-
-
-class WorkerError(Exception):
-    """The worker failed; kind is one of the error kinds of the events."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class Worker:
@@ -55,7 +48,7 @@ class Worker:
         """Send one command and return its answer; frames on the way go to on_frames.
 
         Raises:
-            WorkerError: it failed, died or did not answer in time.
+            Failure: it failed, died or did not answer in time.
             Aborted: the run was called off meanwhile.
         """
         self._send(encode(command, **arguments))
@@ -64,7 +57,7 @@ class Worker:
             message = self._message(end)
             event = message.pop("event")
             if event == "error":
-                raise WorkerError(message["kind"], message["message"])
+                raise Failure(message["kind"], message["message"])
             if event == "answer":
                 return message
             if on_frames is not None:
@@ -90,7 +83,7 @@ class Worker:
             if self._abort.is_set():
                 raise Aborted()
             if time.monotonic() > end:
-                raise WorkerError(
+                raise Failure(
                     "timeout",
                     "the worker gave no answer in time: the board is slow, or an engine hangs"
                     + self._said(),
@@ -108,31 +101,26 @@ class Worker:
             raise self._death()
         self._waiting = self._messages.feed(chunk)
 
-    def _death(self) -> WorkerError:
+    def _death(self) -> Failure:
         status = self._process.wait()
         if status in (-9, 137):
-            return WorkerError(
+            return Failure(
                 "oom",
                 "the worker was killed, probably because the board ran out of memory "
                 f"({self._memory_facts()}); free some, add swap, or take a smaller network"
                 + self._said(),
             )
-        return WorkerError(
-            "worker_died",
-            f"the worker ended with status {status}" + self._said(),
-        )
+        return Failure("worker_died", f"the worker ended with status {status}" + self._said())
 
     def _memory_facts(self) -> str:
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        before, now = self._oom_kills, oom_kills()
-        counted = (
-            ""
-            if before is None or now is None
-            else f", {now - before} kills for memory by the kernel"
-        )
-        available = available_memory_kb()
-        left = "" if available is None else f", {available / 1024:.0f} MB are free now"
-        return f"it had {peak_mb:.0f} MB{counted}{left}"
+        facts = [f"it had {peak_mb:.0f} MB"]
+        before, now, available = self._oom_kills, oom_kills(), available_memory_kb()
+        if before is not None and now is not None:
+            facts.append(f"{now - before} kills for memory by the kernel")
+        if available is not None:
+            facts.append(f"{available / 1024:.0f} MB are free now")
+        return ", ".join(facts)
 
     def _said(self) -> str:
         text = tail(self._log, _SAID_BYTES)
