@@ -23,7 +23,7 @@ class Stage:
 
 
 class ConvBNReLU(nn.Sequential):
-    """Convolution without bias, batch normalisation and, if asked for, ReLU."""
+    """Convolution without bias, batch normalisation and, but for None, ReLU."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class ConvBNReLU(nn.Sequential):
         kernel_size: int,
         stride: int = 1,
         groups: int = 1,
-        relu: bool = True,
+        relu: type[nn.ReLU] | type[nn.ReLU6] | None = nn.ReLU,
     ) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(
@@ -46,8 +46,8 @@ class ConvBNReLU(nn.Sequential):
             ),
             nn.BatchNorm2d(out_channels),
         ]
-        if relu:
-            layers.append(nn.ReLU(inplace=True))
+        if relu is not None:
+            layers.append(relu(inplace=True))
         super().__init__(*layers)
 
 
@@ -61,7 +61,7 @@ class DepthwiseSeparableConv(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
         super().__init__(
             ConvBNReLU(in_channels, in_channels, kernel_size, stride, groups=in_channels),
-            ConvBNReLU(in_channels, out_channels, kernel_size=1, relu=False),
+            ConvBNReLU(in_channels, out_channels, kernel_size=1, relu=None),
         )
 
 
@@ -79,7 +79,7 @@ class InvertedResidual(nn.Module):
         self.project: nn.Sequential
         if stage.fused:
             self.expand = ConvBNReLU(in_channels, hidden, size, stride)
-            self.project = ConvBNReLU(hidden, out, kernel_size=1, relu=False)
+            self.project = ConvBNReLU(hidden, out, kernel_size=1, relu=None)
         else:
             self.expand = ConvBNReLU(in_channels, hidden, kernel_size=1)
             self.project = DepthwiseSeparableConv(hidden, out, size, stride)
@@ -147,7 +147,7 @@ class FeatureFusion(nn.Module):
 
     def __init__(self, skip_channels: int, channels: int) -> None:
         super().__init__()
-        self.skip = ConvBNReLU(skip_channels, channels, kernel_size=1, relu=False)
+        self.skip = ConvBNReLU(skip_channels, channels, kernel_size=1, relu=None)
         self.mix = ConvBNReLU(channels, channels, kernel_size=3)
         self.gate = ChannelGate(channels)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from fastseg.backbones import BackboneVariant
-from fastseg.blocks import Stage
+from fastseg.blocks import ConvBNReLU, Stage
 
 STEM_CHANNELS = 32
 ROWS = (  # of the paper's table 2
@@ -44,7 +44,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = [conv_bn_relu6(3, STEM_CHANNELS, 3, stride=2)]
+        layers: list[nn.Module] = [ConvBNReLU(3, STEM_CHANNELS, 3, stride=2, relu=nn.ReLU6)]
         in_channels = STEM_CHANNELS
         for row in ROWS:
             for index in range(row.blocks):
@@ -79,9 +79,9 @@ class Block(nn.Module):
         hidden = in_channels * row.expansion
         layers: list[nn.Module] = []
         if row.expansion > 1:
-            layers.append(conv_bn_relu6(in_channels, hidden, 1))
+            layers.append(ConvBNReLU(in_channels, hidden, 1, relu=nn.ReLU6))
         layers += [
-            conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden),
+            ConvBNReLU(hidden, hidden, 3, stride, groups=hidden, relu=nn.ReLU6),
             nn.Conv2d(hidden, row.channels, 1, bias=False),
             nn.BatchNorm2d(row.channels),
         ]
@@ -92,17 +92,6 @@ class Block(nn.Module):
         """Return (N, row.channels, H / stride, W / stride)."""
         y_NCHW: Tensor = self.conv(x_NCHW)
         return x_NCHW + y_NCHW if self.residual else y_NCHW
-
-
-def conv_bn_relu6(
-    in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """Return a convolution without bias, batch norm and ReLU6."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, size, stride, size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU6(inplace=True),
-    )
 
 
 def timm_names() -> dict[str, str]:
