@@ -66,13 +66,9 @@ class Variation:
 def draw_variation(
     rng: np.random.Generator, options: Augmentation, label_HW: Array, crop: tuple[int, int]
 ) -> Variation:
-    """Draw a variation of one picture.
+    """Draw a variation of a picture to crops of (width, height) pixels.
 
-    Args:
-        rng: the source of chance; equal states draw equal variations.
-        options: the ranges.
-        label_HW: the class map, for its size and for crops around a class.
-        crop: (width, height) of the result, pixels.
+    Equal states of rng draw equal ones. The class map is for crops around a class.
     """
     scale = float(np.exp(rng.uniform(np.log(options.scale_min), np.log(options.scale_max))))
     centre = _class_pixel(rng, label_HW) if rng.random() < options.class_centred else None

@@ -143,13 +143,7 @@ def build_network(
     size: tuple[int, int],
     normalization: Normalization | None = None,
 ) -> nn.Module:
-    """Return the network to train.
-
-    Args:
-        start: with the configuration.
-        classes: of the data.
-        size: (width, height) that the network is meant for.
-        normalization: of Start.normalization().
+    """Return the network to train, for pictures of (width, height) and of that normalisation.
 
     Raises:
         ConfigError, CheckpointError: --init, --prune or --model cannot be used.
@@ -248,16 +242,10 @@ def renew_auxiliary_heads(model: FastSegNet) -> None:
 def copy_matching(
     source: Mapping[str, Tensor], target: nn.Module, same_classes: bool, name: str
 ) -> str:
-    """Copy all tensors of equal name and shape.
-
-    Args:
-        source: the state dict to take weights from.
-        target: the network to train.
-        same_classes: copy the classifier too; with other classes it starts anew.
-        name: of the source, for messages.
+    """Copy all tensors of equal name and shape; with other classes the classifier starts anew.
 
     Returns:
-        What was taken and what starts anew, in one line.
+        What was taken and what starts anew, in one line with the name of the source.
 
     Raises:
         ConfigError: nothing fits.

@@ -43,10 +43,6 @@ MAX_WORKERS = 8  # threads that cut crops: each keeps some batches in memory
 def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     """Open the data, build the network and all else that a configuration asks for.
 
-    Args:
-        config: the configuration.
-        folder: the run folder.
-
     Raises:
         ConfigError, DataError, CheckpointError: something in it cannot be used.
     """

@@ -68,9 +68,7 @@ class Evaluation:
                 for info, value in zip(classes, iou_per_class(self.confusion_KK), strict=True)
             },
             "images": self.images,
-            "pixel_accuracy": float(
-                np.diag(self.confusion_KK).sum() / max(self.confusion_KK.sum(), 1)
-            ),
+            "pixel_accuracy": float(self.confusion_KK.trace() / max(self.confusion_KK.sum(), 1)),
             "boundary_miou": _or_none(mean_iou(self.boundary_KK)),
             "boundary_pixels": TRIMAP_PIXELS,
         }
@@ -212,13 +210,7 @@ def measure_latency_ms(model: nn.Module, info: CheckpointInfo, reading: Reading)
 
 
 def score_network(network: Network, data: str, split: str, tta: bool = False) -> Evaluation:
-    """Run a network over a whole split, with a progress bar on stderr.
-
-    Args:
-        network: as open_network gives it.
-        data: a data set, as for fastseg.data.open_dataset.
-        split: "val" or "test".
-        tta: average over mirror images and scales.
+    """Run a network over the "val" or "test" split of a data set, with a progress bar on stderr.
 
     Raises:
         ConfigError: the data has another number of classes.

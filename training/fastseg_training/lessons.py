@@ -72,7 +72,7 @@ class Frames:
     def __iter__(self) -> Iterator[Frame]:
         """Decode picture after picture."""
         for file, numbers in self.chosen:
-            if not is_video(file):
+            if file.suffix.lower() not in VIDEO_SUFFIXES:
                 yield Frame(read_image(file), str(file))
                 continue
             source = FrameSource(str(file))
@@ -88,12 +88,8 @@ def give_lessons(
 ) -> Lessons:
     """Let a teacher label all pictures of a training, as far as it has not done so before.
 
-    Args:
-        config: the configuration.
-        teacher: None gives no lessons.
-        samples: those with labels.
-        size: (width, height) that pictures without labels are resized to, pixels: as the runtime
-            does with what a camera gives.
+    Those without labels are resized to (width, height), as the runtime does with what a camera
+    gives. No teacher gives no lessons.
 
     Raises:
         ConfigError: there are no pictures without labels, or they do not fit.
@@ -197,7 +193,7 @@ def open_frames(place: str, most: int) -> Frames:
         VideoError: a video does not open.
     """
     files = _files(Path(place))
-    counts = [_count(file) if is_video(file) else 1 for file in files]
+    counts = [_count(file) for file in files]
     total = sum(counts)
     if not total:
         raise ConfigError(
@@ -213,11 +209,6 @@ def open_frames(place: str, most: int) -> Frames:
     return Frames(tuple(chosen))
 
 
-def is_video(file: Path) -> bool:
-    """Return whether a file's name is that of a video."""
-    return file.suffix.lower() in VIDEO_SUFFIXES
-
-
 def _files(place: Path) -> list[Path]:
     if not place.exists():
         raise ConfigError(f"no folder or video {place} with pictures for the teacher to label")
@@ -226,9 +217,11 @@ def _files(place: Path) -> list[Path]:
     return [file for file in files if file.suffix.lower() in wanted and file.name[0] != "."]
 
 
-def _count(video: Path) -> int:
-    """Return how many frames a video has, as its header says or else by decoding it."""
-    source = FrameSource(str(video))
+def _count(file: Path) -> int:
+    """Return how many frames a file has, a video as its header says or else by decoding it."""
+    if file.suffix.lower() not in VIDEO_SUFFIXES:
+        return 1
+    source = FrameSource(str(file))
     count = source.count or sum(1 for _ in source)
     source.close()
     return count

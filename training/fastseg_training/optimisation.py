@@ -88,15 +88,10 @@ def learning_rate_factor(decay: str, progress: float, step: int, warmup_steps: i
 def make_optimizer(
     model: nn.Module, learning_rate: float, weight_decay: float, backbone_factor: float
 ) -> AdamW:
-    """Return AdamW with up to four groups, each with its "factor" of the learning rate.
+    """Return AdamW with up to four groups, each with its "factor" of the peak learning rate.
 
-    Norms and biases do not decay: decay shrinks a direction, and these have none.
-
-    Args:
-        model: the network.
-        learning_rate: the peak.
-        weight_decay: of weights with two dimensions or more.
-        backbone_factor: factor of the learning rate for BACKBONE_PARTS.
+    Norms and biases do not decay: decay shrinks a direction, and these have none. The factor is
+    that of the backbone for BACKBONE_PARTS, else 1.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -3,12 +3,7 @@
 import math
 import time
 
-from rich.progress import (
-    BarColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fastseg.progress import StderrProgress
 
@@ -16,11 +11,7 @@ SMOOTHING = 0.05  # of the images per second
 
 
 class TrainingProgress(StderrProgress):
-    """Shows loss, mIoU, images per second and the time that is left.
-
-    Args:
-        visible: False for the helpers of a training in several processes.
-    """
+    """Shows loss, mIoU, images per second and the time that is left, if it is visible at all."""
 
     def __init__(self, visible: bool = True) -> None:
         super().__init__(
@@ -38,13 +29,7 @@ class TrainingProgress(StderrProgress):
         self._last = time.monotonic()
 
     def show(self, progress: float, loss: float, images: int) -> None:
-        """Note a step.
-
-        Args:
-            progress: 0 to 1.
-            loss: as it is to be shown.
-            images: how many the step has seen.
-        """
+        """Note a step: how far the training is, 0 to 1, and how many images the step has seen."""
         now = time.monotonic()
         rate, self._last = images / (now - self._last), now
         previous = self._images_per_s or rate

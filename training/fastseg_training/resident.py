@@ -44,12 +44,7 @@ class ResizedDataset:
 
 
 def make_resident(samples: Samples, description: str) -> Samples:
-    """Decode all samples into memory if they fit; else return them as they are.
-
-    Args:
-        samples: the data set.
-        description: what the progress bar on stderr says.
-    """
+    """Decode all samples into memory if they fit, with a bar on stderr; else return them as is."""
     bytes_each = samples[0].label_HW.size * 4  # three of colour, one of class
     if bytes_each * len(samples) > free_memory_bytes() * MEMORY_SHARE:
         return samples

@@ -117,12 +117,7 @@ def sum_classes(p_1Chw: Tensor, class_map: ClassMap) -> Tensor:
 
 
 def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size) -> Teacher | None:
-    """Return the teacher that a configuration names, None if it names none.
-
-    Args:
-        config: the configuration.
-        classes: of the data.
-        size: (width, height) that the student is meant for.
+    """Return the teacher that a configuration names, None for none; its student takes that size.
 
     Raises:
         ConfigError, CheckpointError: it cannot be had, or its classes are not those of the map.
