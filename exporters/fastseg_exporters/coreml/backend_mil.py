@@ -5,7 +5,7 @@ exported. On macOS fastseg_runtime's own Core ML backend takes its place.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,26 +81,19 @@ def read_program(package: Path) -> Program:
             f"{spec.WhichOneof('Type')} with {len(inputs)} and {len(outputs)}"
         )
     image = inputs[0].type.imageType
-    function = load_milproto(spec, spec.specificationVersion, str(package / WEIGHTS)).functions[
-        "main"
-    ]
+    color = ImageFeatureType.ColorSpace.Name(image.colorSpace)
+    if color not in ("RGB", "BGR"):
+        raise ValueError(f"{package}: expected an RGB or BGR image as its input, got {color}")
+    program = load_milproto(spec, spec.specificationVersion, str(package / WEIGHTS))
+    function = program.functions["main"]
     return Program(
         image=inputs[0].name,
-        color=_color(image, package),
+        color=color.lower(),
         width=image.width,
         height=image.height,
         operations=tuple(_operation(op) for op in function.operations if op.op_type != "const"),
         output=outputs[0].name,
     )
-
-
-def _color(image: Any, package: Path) -> Literal["rgb", "bgr"]:
-    order = ImageFeatureType.ColorSpace.Name(image.colorSpace)
-    if order == "RGB":
-        return "rgb"
-    if order == "BGR":
-        return "bgr"
-    raise ValueError(f"{package}: expected an RGB or BGR image as its input, got {order}")
 
 
 def _operation(op: Any) -> Operation:

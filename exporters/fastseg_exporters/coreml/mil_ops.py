@@ -45,6 +45,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "squeeze": lambda x, axes: x.squeeze(axes),
     "reduce_mean": lambda x, axes, keep_dims=False: x.mean(axes, keep_dims),
     "reduce_argmax": lambda x, axis=-1, keep_dims=False: x.argmax(axis, keep_dims),
+    "batch_norm": lambda x, mean, variance, gamma=None, beta=None, epsilon=1e-5: F.batch_norm(
+        x, mean, variance, gamma, beta, eps=epsilon
+    ),
+    "crop": lambda x, crop_height, crop_width: F.pad(x, [-p for p in (*crop_width, *crop_height)]),
 }
 
 
@@ -64,10 +68,13 @@ def _padding(
     sides: Ints,
     window: Ints,
     strides: Ints,
-    pad_type: str,
-    pad: Ints,
+    pad_type: str = "valid",
+    pad: Ints = (0, 0, 0, 0),
 ) -> list[int]:
-    """Return the padding as F.pad takes it: left, right, top, bottom."""
+    """Return the padding as F.pad takes it: left, right, top, bottom.
+
+    Operations hand on what they are told of it, so that one unknown to this is an error too.
+    """
     if pad_type == "valid":
         return [0, 0, 0, 0]
     if pad_type == "custom":
@@ -92,14 +99,13 @@ def conv(
     weight: Tensor,
     bias: Tensor | None = None,
     strides: Ints = (1, 1),
-    pad_type: str = "valid",
-    pad: Ints = (0, 0, 0, 0),
     dilations: Ints = (1, 1),
     groups: int = 1,
+    **padding: Any,
 ) -> Tensor:
     """Convolve; weights are (C_out, C_in / groups, KH, KW)."""
     window = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True))
-    padded = F.pad(x, _padding(x.shape[2:], window, strides, pad_type, pad))
+    padded = F.pad(x, _padding(x.shape[2:], window, strides, **padding))
     return F.conv2d(padded, weight, bias, strides, 0, dilations, groups)
 
 
@@ -109,47 +115,32 @@ def conv_transpose(
     weight: Tensor,
     bias: Tensor | None = None,
     strides: Ints = (1, 1),
-    pad_type: str = "valid",
-    pad: Ints = (0, 0, 0, 0),
     dilations: Ints = (1, 1),
     groups: int = 1,
     output_shape: Ints | None = None,
+    **padding: Any,
 ) -> Tensor:
     """Convolve transposed, then cut `pad` off; weights are (C_in, C_out / groups, KH, KW)."""
-    if pad_type == "same":
+    if padding.get("pad_type") == "same":
         raise ValueError("conv_transpose with pad_type 'same'; expected valid or custom")
     whole = F.conv_transpose2d(x, weight, bias, strides, 0, 0, groups, dilations)
-    y = F.pad(whole, [-p for p in _padding((), (), (), pad_type, pad)])
+    y = F.pad(whole, [-p for p in _padding((), (), (), **padding)])
     if output_shape not in (None, tuple(y.shape)):
         raise ValueError(f"conv_transpose to {output_shape}; expected {tuple(y.shape)}")
     return y
 
 
 @operation
-def batch_norm(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-    epsilon: float = 1e-5,
-) -> Tensor:
-    """Normalise with constant statistics, (C,) each."""
-    return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
-
-
-@operation
 def max_pool(
     x: Tensor,
     kernel_sizes: Ints,
-    pad_type: str,
     strides: Ints = (1, 1),
-    pad: Ints = (0, 0, 0, 0),
     ceil_mode: bool = False,
+    **padding: Any,
 ) -> Tensor:
     """Take the largest value of each window."""
-    padding = _padding(x.shape[2:], kernel_sizes, strides, pad_type, pad)
-    padded = F.pad(x, padding, value=-math.inf)
+    amounts = _padding(x.shape[2:], kernel_sizes, strides, **padding)
+    padded = F.pad(x, amounts, value=-math.inf)
     return F.max_pool2d(padded, kernel_sizes, strides, ceil_mode=ceil_mode)
 
 
@@ -157,20 +148,19 @@ def max_pool(
 def avg_pool(
     x: Tensor,
     kernel_sizes: Ints,
-    pad_type: str,
     strides: Ints = (1, 1),
-    pad: Ints = (0, 0, 0, 0),
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
+    **padding: Any,
 ) -> Tensor:
     """Take the mean of each window; windows that reach past the padding are not supported."""
     if ceil_mode:
         raise ValueError("avg_pool with ceil_mode; expected whole windows")
-    padding = _padding(x.shape[2:], kernel_sizes, strides, pad_type, pad)
-    mean = F.avg_pool2d(F.pad(x, padding), kernel_sizes, strides)
+    amounts = _padding(x.shape[2:], kernel_sizes, strides, **padding)
+    mean = F.avg_pool2d(F.pad(x, amounts), kernel_sizes, strides)
     if not exclude_padding_from_average:
         return mean
-    inside = F.pad(torch.ones_like(x), padding)
+    inside = F.pad(torch.ones_like(x), amounts)
     return mean / F.avg_pool2d(inside, kernel_sizes, strides)
 
 
@@ -184,12 +174,6 @@ def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0)
     if mode == "constant":
         return F.pad(x, amounts, value=constant_val)
     return F.pad(x, amounts, mode={"reflect": "reflect", "replicate": "replicate"}[mode])
-
-
-@operation
-def crop(x: Tensor, crop_height: Ints, crop_width: Ints) -> Tensor:
-    """Cut rows off top and bottom, columns off left and right."""
-    return F.pad(x, [-amount for amount in (*crop_width, *crop_height)])
 
 
 @operation

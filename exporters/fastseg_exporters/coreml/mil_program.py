@@ -11,7 +11,6 @@ stores it in, so fp16's rounding and overflow are seen here as they are on a pho
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -61,7 +60,7 @@ class Program:
 
     Attributes:
         image: the input's name. Its value is float (1, 3, height, width), the bytes as they are.
-        color: the order in which Core ML hands the image's channels to the program.
+        color: "rgb" or "bgr": the order in which Core ML hands the image's channels to the program.
         width: W, pixels.
         height: H, pixels.
         operations: in an order in which they can run.
@@ -69,7 +68,7 @@ class Program:
     """
 
     image: str
-    color: Literal["rgb", "bgr"]
+    color: str
     width: int
     height: int
     operations: tuple[Operation, ...]
@@ -88,7 +87,12 @@ class Evaluator:
     """
 
     def __init__(self, program: Program) -> None:
-        check_operations(program)
+        if unknown := unknown_operations(program):
+            names = ", ".join(f"{o.type} ({o.results[0].name})" for o in unknown)
+            raise UnsupportedOperationError(
+                "the Core ML program has operations that cannot be evaluated without macOS: "
+                f"{names}; add them to mil_ops.py, or verify on a Mac"
+            )
         self.program = program
         self._constants: dict[str, Tensor] = {}
         self._operations: list[Operation] = []
@@ -126,16 +130,6 @@ class Evaluator:
 def unknown_operations(program: Program) -> list[Operation]:
     """Return the operations that the table lacks."""
     return [o for o in program.operations if o.type not in OPERATIONS]
-
-
-def check_operations(program: Program) -> None:
-    """Raise UnsupportedOperationError, naming all of them, if the table lacks operations."""
-    if unknown := unknown_operations(program):
-        names = ", ".join(f"{o.type} ({o.results[0].name})" for o in unknown)
-        raise UnsupportedOperationError(
-            f"the Core ML program has operations that cannot be evaluated without macOS: {names}; "
-            "add them to mil_ops.py, or verify on a Mac"
-        )
 
 
 def _evaluate(operation: Operation, values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,17 +12,17 @@ import shutil
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
 import coremltools as ct
 import coremltools.optimize.coreml as cto
 import torch
-from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import describe_usage
 from fastseg_runtime.engines.engine import ENGINES
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ from fastseg_exporters.convert.exporter import (
 )
 from fastseg_exporters.convert.trace import describe_step, why_untraceable
 from fastseg_exporters.coreml.backend_mil import read_program
-from fastseg_exporters.coreml.mil_program import Operation, Program, unknown_operations
+from fastseg_exporters.coreml.mil_program import Program, unknown_operations
 from fastseg_exporters.coreml.palette import palettize
 
 ENTRY = "model.mlpackage"
@@ -74,7 +74,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     graph = request.graph()
     traced = trace(graph)
     model = compress(convert(traced, graph), asked.precision, options, asked.keep_float)
-    describe(model, package_text(request.network))
+    describe(model, request.network)
     save(model, out_dir / ENTRY)
     program = read_program(out_dir / ENTRY)
     if sys.platform != "darwin":
@@ -146,14 +146,16 @@ def convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
     Raises:
         ConversionError: an operation that Core ML lacks, with the module it came from.
     """
-    messages = _Messages()
+    messages = BufferingHandler(sys.maxsize)  # where an operation fails, only the log names it
+    messages.setLevel(logging.ERROR)
     logger = logging.getLogger("coremltools")
     logger.addHandler(messages)
     try:
         return _convert(traced, graph)
     except Exception as error:  # converters of single operations raise anything
         traceback.clear_frames(error.__traceback__)  # they hold the converter's temporary folder
-        found = _FAILED_STEP.findall(" ".join([*messages.texts, str(error)]))
+        said = (record.getMessage() for record in messages.buffer)
+        found = _FAILED_STEP.findall(" ".join([*said, str(error)]))
         step = describe_step(traced, filter(None, chain.from_iterable(found)))
         raise ConversionError(f"Core ML cannot take {step}: {error}") from error
     finally:
@@ -183,17 +185,6 @@ def _convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
         skip_model_load=True,
         pass_pipeline=pipeline,
     )
-
-
-class _Messages(logging.Handler):
-    """Keeps what coremltools logs: where an operation fails, only the log names it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
 
 
 def compress(model: Any, precision: str, options: Options, keep_float: tuple[str, ...]) -> Any:
@@ -229,8 +220,12 @@ def quantized_layers(program: Program) -> tuple[str, ...]:
 
 def check_provable(program: Program, traced: ExportedProgram) -> None:
     """Raise ConversionError if the evaluator cannot run the program, naming modules."""
-    unknown = unknown_operations(program)
-    steps = [f"{o.type}, from {describe_step(traced, _names_from(o, program))}" for o in unknown]
+    steps = []
+    for unknown in unknown_operations(program):
+        # One step of torch becomes several operations; the last of them keeps its name.
+        later = program.operations[program.operations.index(unknown) :]
+        where = describe_step(traced, [operation.results[0].name for operation in later])
+        steps.append(f"{unknown.type}, from {where}")
     if steps:
         raise ConversionError(
             "Core ML takes the network, but it cannot be evaluated without macOS for "
@@ -238,62 +233,34 @@ def check_provable(program: Program, traced: ExportedProgram) -> None:
         )
 
 
-def _names_from(operation: Operation, program: Program) -> Iterator[str]:
-    # One step of torch becomes several operations; the last of them keeps its name.
-    for later in program.operations[program.operations.index(operation) :]:
-        yield later.results[0].name
+def describe(model: Any, network: Network) -> None:
+    """Write what Xcode shows, and draws its preview with, into a coremltools MLModel.
 
-
-@dataclass(frozen=True)
-class PackageText:
-    """What Xcode shows of a package, and what its preview draws with.
-
-    Attributes:
-        description: one line.
-        author: who made it.
-        licence: of the weights, the data's licence included.
-        version: of the weights.
-        classes: names and colours, in the order of ids.
+    Args:
+        model: its output is "classes" or "logits".
+        network: what it was made of.
     """
-
-    description: str
-    author: str
-    licence: str
-    version: str
-    classes: Sequence[ClassInfo]
-
-
-def package_text(network: Network) -> PackageText:
-    """Return what Xcode shows of the network."""
     info = network.info
     trained_on = f", trained on {info.trained_on}" if info.trained_on else ""
-    return PackageText(
-        description=f"Semantic segmentation into {len(info.classes)} classes: {network.name} "
-        f"({info.variant}), {info.width}x{info.height}{trained_on}",
-        author=f"fastseg-edge {__version__}",
-        licence=f"Weights: {describe_usage(info.usage)}. Data: "
-        f"{info.data_licence or 'no licence stated in the checkpoint'}",
-        version=network.sha256[:12],
-        classes=info.classes,
+    model.short_description = (
+        f"Semantic segmentation into {len(info.classes)} classes: {network.name} "
+        f"({info.variant}), {info.width}x{info.height}{trained_on}"
     )
-
-
-def describe(model: Any, text: PackageText) -> None:
-    """Write the texts into a coremltools MLModel whose output is "classes" or "logits"."""
-    model.short_description, model.author = text.description, text.author
-    model.license, model.version = text.licence, text.version
+    licence = info.data_licence or "no licence stated in the checkpoint"
+    model.license = f"Weights: {describe_usage(info.usage)}. Data: {licence}"
+    model.author, model.version = f"fastseg-edge {__version__}", network.sha256[:12]
     model.input_description["image"] = "RGB image; normalised inside the network"
     (output,) = (entry.name for entry in model.get_spec().description.output)
     model.output_description[output] = {
-        "classes": f"class id of each pixel, (1, H, W), 0 to {len(text.classes) - 1}",
+        "classes": f"class id of each pixel, (1, H, W), 0 to {len(info.classes) - 1}",
         "logits": "scores (1, K, h, w); upsample, then take the largest along K",
     }[output]
     metadata = model.user_defined_metadata
     metadata[PREVIEW_TYPE] = "imageSegmenter"
     metadata[PREVIEW_PARAMS] = json.dumps(
         {
-            "labels": [entry.name for entry in text.classes],
-            "colors": ["#{:02X}{:02X}{:02X}".format(*entry.color) for entry in text.classes],
+            "labels": [entry.name for entry in info.classes],
+            "colors": ["#{:02X}{:02X}{:02X}".format(*entry.color) for entry in info.classes],
         }
     )
     metadata.pop(CONVERSION_DATE, None)  # the same network gives the same bytes tomorrow
@@ -313,12 +280,8 @@ def save(model: Any, package: Path) -> None:
 
 def _fix_identifiers(manifest: Path) -> None:
     table = json.loads(manifest.read_text(encoding="utf-8"))
-    new_ids = {
-        old: str(uuid.uuid5(NAMESPACE, item["path"]))
-        for old, item in table["itemInfoEntries"].items()
-    }
-    table["itemInfoEntries"] = {
-        new_ids[old]: item for old, item in table["itemInfoEntries"].items()
-    }
-    table["rootModelIdentifier"] = new_ids[table["rootModelIdentifier"]]
+    items, root = table["itemInfoEntries"], table["rootModelIdentifier"]
+    new_ids = {old: str(uuid.uuid5(NAMESPACE, item["path"])) for old, item in items.items()}
+    table["itemInfoEntries"] = {new_ids[old]: item for old, item in items.items()}
+    table["rootModelIdentifier"] = new_ids[root]
     manifest.write_text(json.dumps(table, indent=4, sort_keys=True) + "\n", encoding="utf-8")

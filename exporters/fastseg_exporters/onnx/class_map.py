@@ -63,7 +63,7 @@ class CellClassMap(nn.Module):
         ids_CP = torch.cat([self._fill(corners, winner_L, logits_LK) for corners in chunks])
         ids_hwff = ids_CP.reshape(1, h + 1, w + 1, f, f)
         ids_1HW = ids_hwff.permute(0, 1, 3, 2, 4).reshape(1, (h + 1) * f, (w + 1) * f)
-        margin = f - _first_pixel(f)  # of the cells at the border, which lie half outside
+        margin = f - f // 2  # of the cells at the border, which lie half outside
         return ids_1HW[:, margin : margin + self.height, margin : margin + self.width]
 
     def _fill(self, corners_C4: Tensor, winner_L: Tensor, logits_LK: Tensor) -> Tensor:
@@ -120,15 +120,11 @@ class _PlainClassMap(nn.Module):
         return self.class_map(logits_NKhw)
 
 
-def _first_pixel(factor: int) -> int:
-    """Return the first of a logit's pixels that lies at or right of the logit's own position."""
-    return factor // 2
-
-
 def _taps(pixel: int, factor: int) -> tuple[float, float]:
     """Return the weights of a cell's left and right logit for one of its pixels.
 
-    Pixel p of a logit lies (p + 0.5) / f - 0.5 logits right of it: half-pixel centres.
+    Pixel p of a logit lies (p + 0.5) / f - 0.5 logits right of it: half-pixel centres. The first
+    at or right of the logit's own position is f // 2.
     """
-    position = (_first_pixel(factor) + pixel + 0.5) / factor - 0.5
+    position = (factor // 2 + pixel + 0.5) / factor - 0.5
     return 1 - position, position

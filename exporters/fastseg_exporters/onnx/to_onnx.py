@@ -154,14 +154,15 @@ def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
     first = helper.make_node(
         "Transpose", [IMAGE], ["image_bytes_1_3_H_W"], "to_NCHW", perm=[0, 3, 1, 2]
     )
-    quantizer = _quantizer_of_image(body)
-    if quantizer is not None:
+    users = [node for node in body.node if FLOAT_IMAGE in node.input]
+    if [node.op_type for node in users] == ["QuantizeLinear"]:
+        (quantizer,) = users
         for node in body.node:
             node.input[:] = [first.output[0] if n == quantizer.output[0] else n for n in node.input]
         body.node.remove(quantizer)
         head = [first]
     else:
-        head = [first, *_normalise(first.output[0], graph, body)]
+        head = [first, _normalise(first.output[0], graph, body)]
     nodes = [*head, *body.node]
     del body.node[:]
     body.node.extend(nodes)
@@ -169,28 +170,20 @@ def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
     return model
 
 
-def _quantizer_of_image(body: onnx.GraphProto) -> onnx.NodeProto | None:
-    users = [node for node in body.node if FLOAT_IMAGE in node.input]
-    return users[0] if [node.op_type for node in users] == ["QuantizeLinear"] else None
-
-
-def _normalise(source: str, graph: DeployGraph, body: onnx.GraphProto) -> list[onnx.NodeProto]:
-    if graph.mean == int(graph.mean) and 0 <= graph.mean <= 255:
-        scale, zero = np.float32(1 / graph.std), np.uint8(graph.mean)
-        body.initializer.append(numpy_helper.from_array(np.array(scale), "image_scale"))
-        body.initializer.append(numpy_helper.from_array(np.array(zero), "image_zero_point"))
-        inputs = [source, "image_scale", "image_zero_point"]
-        return [helper.make_node("DequantizeLinear", inputs, [FLOAT_IMAGE], "normalise")]
-    raise ValueError(f"mean is {graph.mean}; the exporters take a whole number 0 to 255")
+def _normalise(source: str, graph: DeployGraph, body: onnx.GraphProto) -> onnx.NodeProto:
+    if graph.mean != int(graph.mean) or not 0 <= graph.mean <= 255:
+        raise ValueError(f"mean is {graph.mean}; the exporters take a whole number 0 to 255")
+    scale, zero = np.float32(1 / graph.std), np.uint8(graph.mean)
+    body.initializer.append(numpy_helper.from_array(np.array(scale), "image_scale"))
+    body.initializer.append(numpy_helper.from_array(np.array(zero), "image_zero_point"))
+    inputs = [source, "image_scale", "image_zero_point"]
+    return helper.make_node("DequantizeLinear", inputs, [FLOAT_IMAGE], "normalise")
 
 
 def describe(model: onnx.ModelProto, network: Network, output: OutputSpec) -> None:
     """Put classes, normalisation and provenance into the file, so that it serves without a bundle.
 
-    Args:
-        model: changed in place.
-        network: what it was made of.
-        output: what it gives.
+    The model is changed in place.
     """
     manifest = describe_network(network, network.name, output, created="")
     onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})

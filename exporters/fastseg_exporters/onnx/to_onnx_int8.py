@@ -49,19 +49,22 @@ def quantize(
     Raises:
         ValueError: a name in keep_float that is no convolution.
     """
-    layers = convolutions(model)
-    if unknown := sorted(set(keep_float) - set(layers)):
-        raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
-    image = model.graph.input[0].name
+    check_kept(keep_float, convolutions(model))
     return run_quantizer(
         model,
-        {**_image_scale(image, mean, std), **_own_scale(model, mean, std)},
+        pinned_scales(model, model.graph.input[0].name, mean, std, symmetric=False),
         ((x.astype(np.float32) - mean).transpose(0, 3, 1, 2) / std for x in images),
         symmetric=False,
         op_types_to_quantize=QUANTIZED_OPERATORS,
         nodes_to_exclude=[*keep_float, *_kept_in_float(model)],
         reduce_range=True,
     )
+
+
+def check_kept(keep_float: Sequence[str], layers: Sequence[str]) -> None:
+    """Raise ValueError if a name to keep in float is none of the layers that int8 could take."""
+    if unknown := sorted(set(keep_float) - set(layers)):
+        raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
 
 
 def run_quantizer(
@@ -76,7 +79,7 @@ def run_quantizer(
 
     Args:
         model: of one input; it stays as it is.
-        scales: of tensors that calibration must not decide, as pinned() gives them.
+        scales: of tensors that calibration must not decide, of pinned_scales().
         samples: what the input takes; one in memory at a time.
         symmetric: activations are int8 around 0, else uint8.
         extra_options: of ONNX Runtime's quantize_static, in its own words, like the rest.
@@ -108,41 +111,45 @@ def run_quantizer(
         return onnx.load(path)
 
 
-def pinned(scale: float, zero_point: np.uint8 | np.int8) -> list[dict[str, Any]]:
-    """Return a tensor's quantization for run_quantizer(); its type is that of the zero point."""
+def pinned_scales(
+    model: onnx.ModelProto, image: str, mean: float, std: float, symmetric: bool
+) -> dict[str, Any]:
+    """Return the quantization of pictures, for run_quantizer().
+
+    (x - 128) / std at scale 1 / std and zero point 128 is the byte x itself. Behind the network's
+    own normalisation the image reaches from black to white: calibration images are seldom that
+    dark or bright; a frame on the device may be.
+
+    Args:
+        model: the float graph.
+        image: the tensor of the normalised image; "" where it is not to be pinned.
+        mean: of the normalisation.
+        std: of the normalisation.
+        symmetric: int8 around 0, else uint8.
+    """
+    scales = {}
+    if image and mean == EXACT_MEAN:
+        scales[image] = _pinned(1 / std, np.int8(0) if symmetric else np.uint8(EXACT_MEAN))
+    if found := _own_normalisation(model, mean, std):
+        name, low, high = found
+        scale = max(-low, high) / 127 if symmetric else (high - low) / 255
+        scales[name] = _pinned(scale, np.int8(0) if symmetric else np.uint8(round(-low / scale)))
+    return scales
+
+
+def _pinned(scale: float, zero_point: np.uint8 | np.int8) -> list[dict[str, Any]]:
     kind = QuantType.QUInt8 if isinstance(zero_point, np.uint8) else QuantType.QInt8
     scale_, zero_point_ = np.array(scale, np.float32), np.array(zero_point)
     return [{"scale": scale_, "zero_point": zero_point_, "quant_type": kind}]
 
 
 def convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the names of the convolutions that quantize() quantizes, in graph order."""
+    """Return the names of the convolutions that int8 takes, in graph order."""
     kept = set(_kept_in_float(model))
     return tuple(n.name for n in model.graph.node if n.op_type == "Conv" and n.name not in kept)
 
 
-def _image_scale(image: str, mean: float, std: float) -> dict[str, Any]:
-    """Pin the image's scale: (x - 128) / std at scale 1 / std and zero point 128 is x itself."""
-    if mean != EXACT_MEAN:
-        return {}
-    return {image: pinned(1 / std, np.uint8(EXACT_MEAN))}
-
-
-def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
-    """Let the image behind the network's own normalisation reach from black to white.
-
-    Calibration images are seldom that dark or bright; a frame on the device may be.
-    """
-    found = own_normalisation(model, mean, std)
-    if found is None:
-        return {}
-    name, low, high = found
-    low, high = min(low, 0.0), max(high, 0.0)  # zero, with which convolutions pad, is a step
-    scale = (high - low) / 255
-    return {name: pinned(scale, np.uint8(round(-low / scale)))}
-
-
-def own_normalisation(
+def _own_normalisation(
     model: onnx.ModelProto, mean: float, std: float
 ) -> tuple[str, float, float] | None:
     """Return the tensor of the image in a network's own normalisation, its least and largest value.
@@ -156,7 +163,8 @@ def own_normalisation(
     weight_KC, bias_K = (numpy_helper.to_array(tensors[name]) for name in steps[0].input[1:])
     ends_2 = (np.array([0, 255]) - mean) / std
     values_K2 = weight_KC.reshape(3, 3).sum(1)[:, None] * ends_2 + bias_K[:, None]
-    return steps[0].output[0], float(values_K2.min()), float(values_K2.max())
+    # Zero, with which convolutions pad, has to be among the steps.
+    return steps[0].output[0], min(float(values_K2.min()), 0.0), max(float(values_K2.max()), 0.0)
 
 
 def _kept_in_float(model: onnx.ModelProto) -> list[str]:
@@ -165,7 +173,12 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     The class map's convolution computes differences of logits, and so does the one that makes two
     logits of one; channel gates are vectors, where int8 gains nothing.
     """
-    pooled = vectors(model)
+    maps = onnx.shape_inference.infer_shapes(model).graph.value_info
+    pooled = {  # of one pixel, (N, C, 1, 1)
+        value.name
+        for value in maps
+        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:] == [1, 1]
+    }
     return [
         node.name
         for node in model.graph.node
@@ -173,15 +186,6 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
         or node.name == TWO_LOGITS
         or (node.op_type == "Conv" and node.input[0] in pooled)
     ]
-
-
-def vectors(model: onnx.ModelProto) -> set[str]:
-    """Return the tensors that are maps of one pixel, (N, C, 1, 1)."""
-    return {
-        value.name
-        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
-        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:] == [1, 1]
-    }
 
 
 def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -14,12 +14,11 @@ the same quantized map, and TensorRT fuses convolution, addition and ReLU. The p
 channel gates stay in float, where int8 gains nothing and costs accuracy.
 """
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from fastseg_runtime.arrays.metrics import Array
@@ -33,12 +32,10 @@ from fastseg import DeployGraph
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.onnx.to_onnx import describe, save, to_onnx
 from fastseg_exporters.onnx.to_onnx_int8 import (
-    EXACT_MEAN,
-    TWO_LOGITS,
-    own_normalisation,
-    pinned,
+    check_kept,
+    convolutions,
+    pinned_scales,
     run_quantizer,
-    vectors,
 )
 
 ENTRY, TYPED = "model.onnx", "model-typed.onnx"
@@ -65,7 +62,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     model = request.once("float graph", lambda: tensorrt_onnx(graph))
     layers: tuple[str, ...] = ()
     if asked.precision == "int8":
-        layers = quantizable(model)
+        layers = convolutions(model)
         images = request.images()
         model = quantize(model, images, graph.mean, graph.std, asked.keep_float)
     files = {ENTRY: model}
@@ -101,8 +98,7 @@ def fit_for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ValueError: the opset is too new.
     """
-    fitted = onnx.ModelProto()
-    fitted.CopyFrom(model)
+    fitted = copy.deepcopy(model)
     _check_opset(fitted)
     aliases = {**_fold_constants(fitted.graph), fitted.graph.input[0].name: IMAGE}
     fitted.graph.input[0].name = IMAGE
@@ -145,8 +141,7 @@ def _fold_constants(graph: GraphProto) -> dict[str, str]:
 
 
 def _initializer(node: NodeProto) -> TensorProto:
-    tensor = TensorProto()
-    tensor.CopyFrom(helper.get_attribute_value(node.attribute[0]))
+    tensor: TensorProto = copy.deepcopy(helper.get_attribute_value(node.attribute[0]))
     tensor.name = node.output[0]
     return tensor
 
@@ -172,10 +167,10 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Bytes minus 128, divided by 64, are exact in fp16; so are class ids. Logits leave as float32.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
     half = OnnxModel(
-        convert_float_to_float16(copy, keep_io_types=True, op_block_list=list(FLOAT_OPERATORS))
+        convert_float_to_float16(
+            copy.deepcopy(model), keep_io_types=True, op_block_list=list(FLOAT_OPERATORS)
+        )
     )
     half.topological_sort()
     typed: onnx.ModelProto = half.model
@@ -203,12 +198,15 @@ def quantize(
     Raises:
         ValueError: no calibration image, or a name in keep_float that is no convolution.
     """
-    layers = quantizable(model)
-    if unknown := sorted(set(keep_float) - set(layers)):
-        raise ValueError(f"no convolutions {unknown} to keep in float; there are {layers}")
+    layers = convolutions(model)
+    check_kept(keep_float, layers)
+    # All before the first Transpose is ours: normalisation; what follows may be scaled in any way.
+    image = next(node.output[0] for node in model.graph.node if node.op_type == "Transpose")
+    if not any(node.op_type == "Conv" and node.input[0] == image for node in model.graph.node):
+        image = ""  # it is not what is quantized
     return run_quantizer(
         model,
-        {**_input_scale(model, mean, std), **_own_scale(model, mean, std)},
+        pinned_scales(model, image, mean, std, symmetric=True),
         images_1HW3,
         symmetric=True,
         extra_options={
@@ -219,37 +217,3 @@ def quantize(
         },
         nodes_to_quantize=[name for name in layers if name not in keep_float],
     )
-
-
-def quantizable(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the names of the convolutions over maps, in the order of the graph.
-
-    Those over one pixel, (N, C, 1, 1), are not among them, nor what makes two logits of one: it
-    compares them.
-    """
-    pooled = vectors(model)
-    return tuple(
-        node.name
-        for node in model.graph.node
-        if node.op_type == "Conv" and node.name != TWO_LOGITS and node.input[0] not in pooled
-    )
-
-
-def _input_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
-    """Pin the scale of the normalised image, where that loses nothing and is what is quantized."""
-    if mean != EXACT_MEAN:
-        return {}
-    # All before the first Transpose is ours: normalisation; what follows may be scaled in any way.
-    image = next(node.output[0] for node in model.graph.node if node.op_type == "Transpose")
-    if not any(node.op_type == "Conv" and node.input[0] == image for node in model.graph.node):
-        return {}
-    return {image: pinned(1 / std, np.int8(0))}
-
-
-def _own_scale(model: onnx.ModelProto, mean: float, std: float) -> dict[str, Any]:
-    """Let the image behind the network's own normalisation reach from black to white."""
-    found = own_normalisation(model, mean, std)
-    if found is None:
-        return {}
-    name, low, high = found
-    return {name: pinned(max(-low, high) / 127, np.int8(0))}

@@ -74,7 +74,9 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     graph = request.graph()
     if options.gpu_delegate:
         graph.output = "logits"
-    image = image_type(asked.precision, options)
+    image = "float32 NHWC" if options.gpu_delegate else "uint8 NHWC"
+    if asked.precision == "int8":
+        image = "int8 NHWC"
     model = request.once("float file", lambda: convert(graph, image.startswith("uint8")))
     layers: tuple[str, ...] = ()
     if asked.precision == "fp16":
@@ -98,13 +100,6 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         toolchain=versions("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
         layers=tuple(name for name in layers if name not in asked.keep_float),
     )
-
-
-def image_type(precision: str, options: Options) -> str:
-    """Return what the file takes, in the words of fastseg_runtime.engines.backend."""
-    if precision == "int8":
-        return "int8 NHWC"
-    return "float32 NHWC" if options.gpu_delegate else "uint8 NHWC"
 
 
 class ChannelsLast(nn.Module):

@@ -38,14 +38,18 @@ def test_a_transposed_convolution_crops_and_holds_to_the_shape_it_states() -> No
 
 
 def test_max_pool_never_picks_padding() -> None:
-    y = OPERATIONS["max_pool"](-X - 1, (3, 3), "custom", strides=(2, 2), pad=(1, 1, 1, 1))
+    y = OPERATIONS["max_pool"](-X - 1, (3, 3), (2, 2), pad_type="custom", pad=(1, 1, 1, 1))
     assert torch.equal(y, F.max_pool2d(-X - 1, 3, 2, 1))
 
 
 @pytest.mark.parametrize("exclude", [False, True])
 def test_avg_pool_counts_padding_only_if_told_to(exclude: bool) -> None:
     y = OPERATIONS["avg_pool"](
-        X, (3, 3), "custom", pad=(1, 1, 1, 1), exclude_padding_from_average=exclude
+        X,
+        (3, 3),
+        pad_type="custom",
+        pad=(1, 1, 1, 1),
+        exclude_padding_from_average=exclude,
     )
     expected = F.avg_pool2d(X, 3, 1, 1, count_include_pad=not exclude)
     assert torch.allclose(y, expected)
