@@ -12,13 +12,7 @@ from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
-from fastseg.data import (
-    Dataset,
-    MissingSplitError,
-    Samples,
-    class_frequencies,
-    open_dataset,
-)
+from fastseg.data import Dataset, MissingSplitError, Samples, class_frequencies, open_dataset
 from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
 from fastseg.network import name_of
@@ -228,11 +222,10 @@ def open_validation(
     config: TrainConfig, info: CheckpointInfo, held_out: Dataset | None
 ) -> EvaluationBatches | None:
     """Return what is held out, else the validation split; None for none, or one trained on."""
-    dataset = held_out
-    if dataset is None and config.split == "trainval":
+    if held_out is None and config.split == "trainval":
         return None
     try:
-        dataset = dataset or open_dataset(config.data, "val")
+        dataset = held_out or open_dataset(config.data, "val")
     except MissingSplitError:
         return None
     samples = make_resident(dataset, "reading the validation split")

@@ -23,13 +23,9 @@ BLUR_REACH = 3.0  # standard deviations
 
 
 class DeviceBatchLoader:
-    """Augments whole batches on a device; draws what BatchLoader draws.
+    """Augments whole batches on a device, where the pictures live; draws what BatchLoader draws.
 
-    Args:
-        plan: what to load; its samples have to be resident and of one size.
-        device: where pictures live and batches are made.
-        normalization: what the network takes.
-        workers: threads that draw variations.
+    The plan's samples have to be resident and of one size. Workers are threads that draw.
     """
 
     def __init__(
@@ -132,10 +128,7 @@ def vary_soft_batch(
 
 
 def _sampling_grid(
-    maps: Sequence[Array],
-    crop: tuple[int, int],
-    size: torch.Size,
-    device: torch.device,
+    maps: Sequence[Array], crop: tuple[int, int], size: torch.Size, device: torch.device
 ) -> Tensor:
     """Return where each crop pixel lies in its picture, (N, h, w, 2), -1 to 1 edge to edge."""
     width, height = crop

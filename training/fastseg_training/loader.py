@@ -15,12 +15,7 @@ from torch import Tensor
 
 from fastseg.data import Sample, Samples
 from fastseg.normalization import CENTRED, NAMED, Normalization
-from fastseg_training.augment import (
-    Augmentation,
-    Variation,
-    apply_variation,
-    draw_variation,
-)
+from fastseg_training.augment import Augmentation, Variation, apply_variation, draw_variation
 from fastseg_training.soft_labels import Labels, vary_label
 
 ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance

@@ -194,13 +194,7 @@ LOSSES: dict[str, type[nn.Module]] = {
 
 
 def build_loss(options: LossOptions, pixels_K: Tensor, batch_pixels: int) -> nn.Module:
-    """Build the loss of a formula.
-
-    Args:
-        options: the formula and what its terms need.
-        pixels_K: how many training pixels each class has.
-        batch_pixels: labelled positions in a batch.
-    """
+    """Build the loss of a formula for the training pixels of each class and of a batch."""
     weighted = options.class_weights != "none"
     given = {
         "weight_K": enet_weights(pixels_K, options.enet_constant) if weighted else None,
@@ -237,11 +231,7 @@ def parse_formula(formula: str) -> list[tuple[float, str]]:
 
 
 def without_class_weights(model: nn.Module, weight_K: Tensor) -> FastSegNet:
-    """Return a copy of a network whose main logits are less by log w.
-
-    Args:
-        model: FastSegNet, trained with weighted cross entropy.
-        weight_K: w, the weights, (K,).
+    """Return a copy of FastSegNet whose main logits are less by log w; weight_K is w, (K,).
 
     Raises:
         TypeError: it is another network, whose classifier is not known.

@@ -171,15 +171,9 @@ def label_from_crop(
 def label_softly(
     pictures: Iterable[Picture], total: int, labeller: Labeller, what: str
 ) -> SoftLabels:
-    """Return the soft labels of pictures, computing those that are not kept yet.
+    """Return the soft labels of pictures, gone through once, computing those not kept yet.
 
     An interruption loses the label that was being made and no other.
-
-    Args:
-        pictures: gone through once, in order.
-        total: how many there are.
-        labeller: the teacher.
-        what: for messages, e.g. "the training split".
 
     Raises:
         OSError: the cache cannot be written; the message names the file.

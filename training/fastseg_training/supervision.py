@@ -77,10 +77,8 @@ def supervise(
         auxiliary_weight: factor of the other heads.
     """
     strides = [stride] + [max(stride, AUXILIARY_STRIDE)] * (len(logits) - 1)
-    losses = [
-        _compare(head_NKhw, label_NHW, criterion, step, head_stride)
-        for head_NKhw, head_stride in zip(logits, strides, strict=True)
-    ]
+    pairs = zip(logits, strides, strict=True)
+    losses = [_compare(x_NKhw, label_NHW, criterion, step, each) for x_NKhw, each in pairs]
     return (
         losses[0] + auxiliary_weight * torch.stack([torch.zeros_like(losses[0]), *losses[1:]]).sum()
     )

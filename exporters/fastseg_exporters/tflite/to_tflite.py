@@ -123,11 +123,7 @@ class ChannelsLast(nn.Module):
 
 
 def convert(graph: DeployGraph, takes_bytes: bool) -> bytes:
-    """Convert to TFLite in float32.
-
-    Args:
-        graph: the deploy graph.
-        takes_bytes: uint8 in, normalised inside; else the normalised image in float32.
+    """Convert to TFLite in float32; it takes bytes in uint8, else the normalised image in float32.
 
     Returns:
         The file: input "image" (1, H, W, 3), output ids (1, h, w) uint8, or logits (1, h, w, K).
@@ -211,12 +207,9 @@ def int8_recipe(keep_float: tuple[str, ...]) -> Any:
 
 
 def calibrate(model: bytes, int8: Any, images: Iterable[Array]) -> dict[str, QSV]:
-    """Return the smallest and largest value of each tensor over all images.
+    """Return the smallest and largest value of each tensor of a float32 file over all images.
 
-    Args:
-        model: a float32 file.
-        int8: the recipe to find ranges for.
-        images: normalised (1, H, W, 3); one in memory at a time.
+    These are normalised, (1, H, W, 3); one is in memory at a time.
 
     Raises:
         ValueError: no image.
