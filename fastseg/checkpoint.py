@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, numbered_classes
 from fastseg_runtime.bundle.usage import COMMERCIAL, NOT_STATED, RESEARCH, USAGES, strictest
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save

@@ -20,9 +20,8 @@ from fastseg_exporters.gate.verify import Verification, failures
 from fastseg_exporters.tables import target_rows
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.cli.examine import examine_device
-from fastseg_runtime.engines.engine import ENGINES, engines, find_precision
+from fastseg_runtime.engines.engine import ENGINES, PRECISIONS, Precision, engines, find_precision
 from fastseg_runtime.engines.opening import Wish
-from fastseg_runtime.engines.precision import PRECISIONS, Precision
 from fastseg_runtime.engines.selection import Processor, rank
 from fastseg_runtime.engines.selftest import required_agreement
 from fastseg_targets.device import Peak, load_device, recognise
@@ -39,7 +38,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 RUNTIME = tomllib.loads((ROOT / "runtime/pyproject.toml").read_text("utf-8"))
 WHEELS = tomllib.loads((ROOT / "tools/remote_bench/wheels.toml").read_text("utf-8"))
 # Where the records are, and how TensorRT itself calls the precisions.
-RECORDS = ("engine.py", "precision.py", "exporter.py", "builder.py")
+RECORDS = ("engine.py", "exporter.py", "builder.py")
 TARGET = """
 description = "A program of torch.export in bf16"
 exporter = "pt2"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, numbered_classes
 from fastseg_runtime.bundle.palette import numbered_classes
 
 from fastseg.data.dataset import MAX_CLASSES, DataError

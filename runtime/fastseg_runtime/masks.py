@@ -3,7 +3,6 @@
 docs/masks.md has a picture of each. Shape letters: H and W pixels, K classes.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -214,8 +213,7 @@ def _window(size: int, radius: int) -> Tuple[Array, Array]:
     return np.maximum(centre - radius, 0), np.minimum(centre + radius + 1, size)
 
 
-@dataclass(frozen=True)
-class _Runs:
+class _Runs(NamedTuple):
     """The pixels of a mask as stretches of rows, in reading order.
 
     Positions are those in a flat copy of the mask that has an empty column on either side: a run

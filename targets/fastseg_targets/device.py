@@ -79,7 +79,7 @@ class Device:
         Args:
             macs: multiply-adds for one image.
             bytes_moved: weights, input and output, each moved once.
-            precision: its name; see fastseg_runtime.engines.precision.
+            precision: its name; see fastseg_runtime.engines.engine.
 
         Returns:
             None where neither the rate nor the bandwidth is known.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fastseg_runtime.engines.libraries import is_at_least
+from fastseg_runtime.engines.selection import is_at_least
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("FASTSEG_CACHE", ROOT / ".cache")) / "test-engines"

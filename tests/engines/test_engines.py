@@ -19,8 +19,7 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate.record import describe_network, members, record
 from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import OutputSpec
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import OutputSpec, numbered_classes
 from fastseg_runtime.bundle.writer import write_bundle
 from fastseg_targets.target import load_target
 from torch import nn

@@ -13,8 +13,7 @@ from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.bundle.manifest import Artifact, Manifest
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import Artifact, Manifest, numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 from fastseg_runtime.engines.backend_onnxruntime import describe

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import numbered_classes
 from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, load_checkpoint, open_network

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint

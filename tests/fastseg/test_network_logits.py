@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import numbered_classes
 from torch import Tensor, nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, Network

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import numbered_classes
 from safetensors import safe_open
 from safetensors.torch import save_file
 

@@ -1,5 +1,5 @@
 import pytest
-from fastseg_runtime.engines.precision import PRECISIONS
+from fastseg_runtime.engines.engine import PRECISIONS
 from fastseg_targets.device import device_names
 from fastseg_targets.target import (
     load_target,

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_training import SegmentationTrainer
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig

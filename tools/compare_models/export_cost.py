@@ -10,7 +10,7 @@ import torch
 from fastseg_exporters.convert.child import convert
 from fastseg_exporters.convert.exporter import Conversion, ConversionError, Recipe, find_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import numbered_classes
 from fastseg_targets.target import Target, load_target, target_names
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint

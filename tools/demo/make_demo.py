@@ -18,7 +18,7 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image_files import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.text_table import TextTable
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo, palette
 from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.frames.draw import overlay
 from rich.console import Console

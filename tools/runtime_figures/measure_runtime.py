@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def export(variant: str, size: tuple[int, int], targets: list[str], path: Path) -> Path:
     """Export an untrained network with fastseg-export."""
     import torch
-    from fastseg_runtime.bundle.palette import numbered_classes
+    from fastseg_runtime.bundle.manifest import numbered_classes
 
     from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from fastseg_runtime.arrays.image import resize_nearest
 from fastseg_runtime.arrays.image_files import encode_rgb
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo, palette
 from fastseg_runtime.bundle.palette import palette
 from matplotlib.figure import Figure
 from torch import Tensor, nn

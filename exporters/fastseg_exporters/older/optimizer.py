@@ -8,8 +8,7 @@ from typing import Any, Self
 
 import torch
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.bundle.manifest import OutputSpec
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import OutputSpec, numbered_classes
 from torch import nn
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network

@@ -46,11 +46,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_code_help(own: Mapping[int, str]) -> str:
-    """Return the exit codes of a command, for its --help.
-
-    Args:
-        own: those that it alone has, or says more about.
-    """
+    """Return the exit codes of a command, with its `own` words for some, for its --help."""
     codes = {**_EXIT_CODES, **own}
     return "Exit codes: " + "; ".join(f"{code} {codes[code]}" for code in sorted(codes)) + "."
 

@@ -99,9 +99,8 @@ def resize_nearest(classes_HW: Array, width: int, height: int) -> Array:
 
 def nearest_index(size_in: int, size_out: int) -> Array:
     """Return, for each output pixel, the input pixel that its centre falls into."""
-    index: Array = (
-        (2 * np.arange(size_out) + 1) * size_in // (2 * size_out)
-    )  # integers: no rounding
+    centre = (2 * np.arange(size_out) + 1) * size_in
+    index: Array = centre // (2 * size_out)  # integers: no rounding
     return index
 
 

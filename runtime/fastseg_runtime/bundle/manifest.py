@@ -12,8 +12,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import numpy as np
+
+from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.plain_text import is_plain
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.usage import USAGES
@@ -140,11 +143,7 @@ class Manifest:
             ManifestError: not JSON, another schema, or a field that is missing or mistyped.
         """
         try:
-            table = json.loads(
-                text,
-                object_pairs_hook=without_repeats,
-                parse_int=_short_integer,
-            )
+            table = json.loads(text, object_pairs_hook=without_repeats, parse_int=_short_integer)
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"manifest.json is not JSON: {error}") from error
         if not isinstance(table, dict) or table.get("schema") != SCHEMA:
@@ -171,16 +170,13 @@ _Limit = Tuple[str, Any, bool, str]
 
 
 def _value_limits(record: Any, place: str) -> Iterator[_Limit]:
-    """Yield the limits of integers and colours; refuse texts and open tables that cannot be.
-
-    Args:
-        record: the manifest or a part of it.
-        place: of the record, with the dot behind it.
-    """
+    """Yield the limits of a record's own fields, at `place`; refuse texts and open tables."""
     for entry in dataclasses.fields(record):
         name, value, here = entry.name, getattr(record, entry.name), f"{place}{entry.name}"
         if isinstance(value, str):
             _check_text(name, value, f"manifest.{here}")
+            if name == "sha256":
+                yield here, value, _SHA256.fullmatch(value) is not None, "64 hexadecimal digits"
         elif isinstance(value, int):
             yield here, value, 0 <= value <= MAX_INTEGER, "0 or more"
         elif name == "color":
@@ -275,10 +271,6 @@ def _artifact_limits(manifest: Manifest) -> Iterator[_Limit]:
         for key in _DROPS:
             value = proof.get(key)
             yield f"{place}.verification.{key}", value, _is_fraction(value, -1), "-1 to 1"
-        for entry in artifact.files:
-            yield f"{place}.files", entry.sha256, _is_sha256(entry), "64 hexadecimal digits"
-    for entry in manifest.selftest:
-        yield "selftest", entry.sha256, _is_sha256(entry), "64 hexadecimal digits"
 
 
 def _is_text(value: Any) -> bool:
@@ -287,10 +279,6 @@ def _is_text(value: Any) -> bool:
 
 def _is_fraction(value: Any, least: int) -> bool:
     return value is None or (type(value) in (int, float) and least <= value <= 1)
-
-
-def _is_sha256(entry: FileEntry) -> bool:
-    return _SHA256.fullmatch(entry.sha256) is not None
 
 
 def _repeated(names: List[str]) -> List[str]:
@@ -345,3 +333,25 @@ def _check_text(name: str, value: str, place: str) -> None:
         )
     if name in ("name", "target", "path") and not value.strip():
         raise ManifestError(f"{place}: is empty; expected a name")
+
+
+def numbered_classes(count: int) -> Tuple[ClassInfo, ...]:
+    """Return classes class_0, class_1, ... in the colours of the PASCAL VOC colour map."""
+    return tuple(ClassInfo(f"class_{index}", _voc_color(index)) for index in range(count))
+
+
+def palette(classes: Sequence[ClassInfo]) -> Array:
+    """Return the colours of all 256 ids, (256, 3) uint8 RGB; black where there is no class."""
+    colors: Array = np.zeros((256, 3), np.uint8)
+    colors[: len(classes)] = [entry.color for entry in classes]
+    return colors
+
+
+def _voc_color(index: int) -> Tuple[int, int, int]:
+    # VOC devkit's VOClabelcolormap.m: bits 0, 1, 2 of the index go to the high bits of R, G, B.
+    channels: List[int] = [0, 0, 0]
+    for shift in range(7, -1, -1):
+        for channel in range(3):
+            channels[channel] |= (index >> channel & 1) << shift
+        index >>= 3
+    return channels[0], channels[1], channels[2]

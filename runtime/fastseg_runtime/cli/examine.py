@@ -22,21 +22,16 @@ from fastseg_runtime.bundle.manifest import MAX_TEXT, Artifact, Manifest
 from fastseg_runtime.bundle.reader import Scene, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
 from fastseg_runtime.engines.engine import engines, names_record
-from fastseg_runtime.engines.libraries import Availability, probe
 from fastseg_runtime.engines.model_file import open_model
 from fastseg_runtime.engines.opening import NoBackendError, Wish, candidates, reject_unavailable
-from fastseg_runtime.engines.selection import this_processor
+from fastseg_runtime.engines.selection import Availability, probe, this_processor
 from fastseg_runtime.engines.selftest import forget_passed_tests, run_selftest
 from fastseg_runtime.engines.tensorrt.cache import EngineCache
 from fastseg_runtime.frames.session import RealtimeSegmentation
 
 
 def check_usage(options: Namespace) -> None:
-    """Refuse a model whose weights are not for what --require-usage names.
-
-    Raises:
-        UsageRefusedError: see fastseg_runtime.bundle.usage.
-    """
+    """Raise UsageRefusedError if a model's weights are not for what --require-usage names."""
     if options.require_usage is not None:
         with closing(open_model(options.model)) as model:
             usage = model.manifest.model.usage

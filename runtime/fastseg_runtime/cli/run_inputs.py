@@ -16,8 +16,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.plain_text import printable
 from fastseg_runtime.arrays.progress import ProgressLine
 from fastseg_runtime.arrays.shared_files import write_file
-from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_runtime.bundle.palette import palette
+from fastseg_runtime.bundle.manifest import ClassInfo, palette
 from fastseg_runtime.cli.examine import check_usage, open_session, print_json
 from fastseg_runtime.engines.model_file import find_shipped
 from fastseg_runtime.frames.session import RealtimeSegmentation

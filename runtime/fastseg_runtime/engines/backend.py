@@ -38,7 +38,6 @@ class ModelSource:
         artifact: the manifest's record of it.
         input: size and normalisation of the network's input.
         output: what it gives.
-        num_classes: K.
         read: returns the bytes of one of `artifact.files` by its path there, hash verified.
         locate: returns the entry on disk, for engines that open paths only; a bundle unpacks the
             artifact into a folder that lives as long as the session.
@@ -50,7 +49,6 @@ class ModelSource:
     artifact: Artifact
     input: InputSpec
     output: OutputSpec
-    num_classes: int
     read: Callable[[str], bytes]
     locate: Callable[[], Path]
     device: str = "auto"

@@ -41,7 +41,13 @@ class LiteRTBackend:
         check_tflite(content, source.artifact.entry)
         interpreter = Interpreter(model_content=content, num_threads=threads)
         (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
-        _check_input(image, source)
+        declared = str(source.artifact.io.get("image", "uint8 NHWC"))
+        expected = [1, source.input.height, source.input.width, 3]
+        if image["dtype"] != _INPUT_TYPES.get(declared) or list(image["shape"]) != expected:
+            raise ValueError(
+                f"the manifest promises an input of {declared} {expected}, the model takes "
+                f"{np.dtype(image['dtype']).name} {list(image['shape'])}; export it again"
+            )
         interpreter.allocate_tensors()
         self._mean, self._std = np.float32(source.input.mean), np.float32(source.input.std)
         self._view_input = interpreter.tensor(image["index"])
@@ -72,13 +78,3 @@ class LiteRTBackend:
         else:
             np.subtract(image_1HW3, self._mean, out=tensor)
             np.divide(tensor, self._std, out=tensor)
-
-
-def _check_input(image: Any, source: ModelSource) -> None:
-    declared = str(source.artifact.io.get("image", "uint8 NHWC"))
-    expected = [1, source.input.height, source.input.width, 3]
-    if image["dtype"] != _INPUT_TYPES.get(declared) or list(image["shape"]) != expected:
-        raise ValueError(
-            f"the manifest promises an input of {declared} {expected}, the model takes "
-            f"{np.dtype(image['dtype']).name} {list(image['shape'])}; export it again"
-        )

@@ -14,9 +14,9 @@ from fastseg_runtime.bundle.manifest import (
     Manifest,
     ModelInfo,
     OutputSpec,
+    numbered_classes,
 )
 from fastseg_runtime.bundle.named_files import check_onnx
-from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import ModelSource
 
@@ -72,7 +72,12 @@ class OnnxRuntimeBackend:
         beside = check_onnx(content, source.artifact.entry, _siblings(source.artifact))
         model = str(source.locate()) if beside else content
         self._session = onnxruntime.InferenceSession(model, options, providers=providers)
-        _check_provider(self._session, source.device)
+        wanted = PROVIDERS[source.device.partition(":")[0]][0]
+        if self._session.get_providers()[0] != wanted:  # it takes the CPU then, silently
+            raise RuntimeError(
+                f"{wanted} does not load here, its CUDA or cuDNN libraries are missing or too old; "
+                "see onnxruntime.ai/docs/execution-providers for the versions it needs"
+            )
         self._bind(self._session, source)
 
     def infer(self, image_1HW3: Array) -> Array:
@@ -199,16 +204,6 @@ def _providers(device: str) -> List[Any]:
         )
     options = {"device_id": index} if index else {}
     return [name if name in PROVIDERS["cpu"] else (name, options) for name in wanted]
-
-
-def _check_provider(session: Any, device: str) -> None:
-    """Raise if a provider's libraries did not load: onnxruntime then takes the CPU silently."""
-    wanted = PROVIDERS[device.partition(":")[0]][0]
-    if session.get_providers()[0] != wanted:
-        raise RuntimeError(
-            f"{wanted} does not load here, its CUDA or cuDNN libraries are missing or too old; "
-            "see onnxruntime.ai/docs/execution-providers for the versions it needs"
-        )
 
 
 def _shape(session: Any, output: Any, image: Any) -> Tuple[int, ...]:

@@ -25,7 +25,8 @@ class PyTorchBackend:
             CheckpointError: not a checkpoint.
             RuntimeError: no such device here.
         """
-        self._device = torch.device(_device_name(source.device))
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = torch.device(best if source.device == "auto" else source.device)
         if source.threads:
             torch.set_num_threads(source.threads)
         spec, output = source.input, source.output
@@ -80,9 +81,3 @@ def manifest_of(network: Network) -> Manifest:
         output=OutputSpec(),
         ignore_index=info.ignore_index,
     )
-
-
-def _device_name(device: str) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -113,13 +113,9 @@ def _mask_index(offset: int, covered: int, frame: int, whole: int, mask: int) ->
 
 
 class FrameRunner:
-    """Runs frames on an open backend; not safe from several threads.
+    """Runs frames on a backend that has opened an artifact; not safe from several threads.
 
     Args:
-        backend: opened with `artifact`.
-        artifact: says whether the engine gives ids or logits.
-        spec: the network's input.
-        output: what the bundle's networks give.
         num_classes: K, that logits must have; None: any.
     """
 
@@ -144,13 +140,7 @@ class FrameRunner:
         self._fit: Optional[FrameFit] = None
 
     def infer(self, frame_HW3: Array, out_HW: Array, swap: bool = False) -> None:
-        """Write the class ids of a frame into `out_HW`, uint8 of the frame's size.
-
-        Args:
-            frame_HW3: uint8.
-            out_HW: uint8.
-            swap: the frame is BGR.
-        """
+        """Write the class ids of a frame, uint8, RGB or `swap`ped, into `out_HW`, uint8."""
         start = perf_counter()
         fit = self._fit_for(frame_HW3.shape[:2], swap)
         image_1HW3 = fit.to_input(frame_HW3)
@@ -237,7 +227,7 @@ class LogitsToClasses:
 
     Args:
         logits_size: (h, w).
-        mask_size: (height, width) of the class map.
+        mask_size: (H, W) of the class map.
         padded: the logits cover the image and its padding; False: the image alone.
     """
 

@@ -25,13 +25,15 @@ from fastseg_runtime.engines.backend import (
 )
 from fastseg_runtime.engines.engine import find_engine
 from fastseg_runtime.engines.frame_runner import FrameRunner
-from fastseg_runtime.engines.libraries import Availability, is_at_least, probe
 from fastseg_runtime.engines.model_file import ModelFile, open_model
 from fastseg_runtime.engines.selection import (
+    Availability,
     Candidate,
     Rejection,
     cpu_count,
+    is_at_least,
     minimum_version,
+    probe,
     processor_facts,
     rank,
     this_processor,
@@ -196,7 +198,6 @@ def _open(
         artifact=artifact,
         input=manifest.input,
         output=manifest.output,
-        num_classes=len(manifest.classes),
         read=model.read,
         locate=lambda: model.locate(artifact),
         device=wish.device,

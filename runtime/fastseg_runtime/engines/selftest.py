@@ -67,7 +67,6 @@ def run_selftest(
     Args:
         infer: image in, ids of the image's size out.
         scenes: the first ones of the bundle, or all; at least one.
-        artifact: what runs.
         num_classes: K; an id of K or more fails.
     """
     found = []

@@ -16,8 +16,7 @@ import numpy as np
 from fastseg_runtime.arrays.image import as_rgb_uint8
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
-from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest
-from fastseg_runtime.bundle.palette import palette
+from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest, palette
 from fastseg_runtime.engines.backend import on_gpu
 from fastseg_runtime.engines.frame_runner import FrameRunner
 from fastseg_runtime.engines.opening import SessionInfo, Wish, open_best
@@ -237,7 +236,12 @@ class RealtimeSegmentation:
 
     def _infer_one(self, image: Any, out: Optional[Any]) -> Any:
         if on_gpu(image):
-            self._check_gpu_frame()
+            if not self._reads_gpu or self.color == "bgr":
+                raise ValueError(
+                    "frames in GPU memory need the tensorrt backend and RGB, this session has "
+                    f"{self.info.backend} and {self.color}; give a numpy array, as "
+                    "frame.cpu().numpy()"
+                )
             if out is None:
                 out = np.empty((self.input.height, self.input.width), np.uint8)
             with self._pool.engine() as runner:
@@ -248,13 +252,6 @@ class RealtimeSegmentation:
         with self._pool.engine() as runner:
             runner.infer(frame_HW3, out, swap=self.color == "bgr")
         return out
-
-    def _check_gpu_frame(self) -> None:
-        if not self._reads_gpu or self.color == "bgr":
-            raise ValueError(
-                f"frames in GPU memory need the tensorrt backend and RGB, this session has "
-                f"{self.info.backend} and {self.color}; give a numpy array, as frame.cpu().numpy()"
-            )
 
 
 def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
@@ -272,12 +269,7 @@ def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
 
 
 class EnginePool:
-    """Lends engines to threads, one frame each at a time; who finds none free waits.
-
-    Args:
-        runners: the engines.
-        close: frees them all.
-    """
+    """Lends engines to threads, one frame each at a time; who finds none free waits."""
 
     def __init__(self, runners: Sequence[FrameRunner], close: Callable[[], None]) -> None:
         self._count, self._close = len(runners), close

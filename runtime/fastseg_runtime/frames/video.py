@@ -45,7 +45,12 @@ class FrameSource:
             raise VideoError(f"{source}: expected a camera's number, such as camera:0")
         self._capture = cv2.VideoCapture(int(number) if self.is_camera else source)
         if not self._capture.isOpened():
-            raise VideoError(f"{source}: {self._why()}")
+            reason = "not a video that OpenCV can decode; convert it to H.264 in .mp4"
+            if self.is_camera:
+                reason = "no such camera, or another program has it"
+            elif not Path(source).is_file():
+                reason = "no such file"
+            raise VideoError(f"{source}: {reason}")
         self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # 0: unknown
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if 0 < fps < 1000 else _FALLBACK_FPS
@@ -64,22 +69,9 @@ class FrameSource:
         """Free the file or camera."""
         self._capture.release()
 
-    def _why(self) -> str:
-        if self.is_camera:
-            return "no such camera, or another program has it"
-        if not Path(self.source).is_file():
-            return "no such file"
-        return "not a video that OpenCV can decode; convert it to H.264 in .mp4"
-
 
 class VideoWriter:
-    """Writes an .mp4, .mov, .mkv or .avi; the file appears under its name when complete.
-
-    Args:
-        path: the file.
-        fps: frames per second of playback.
-        color: order of the pictures' channels, "rgb" or "bgr".
-    """
+    """Writes an .mp4, .mov, .mkv or .avi; the file appears under its name when complete."""
 
     def __init__(self, path: str, fps: float, color: str = "rgb") -> None:
         self._path, self._fps, self._swap = Path(path), fps, color == "rgb"

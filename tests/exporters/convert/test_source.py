@@ -14,7 +14,7 @@ from fastseg_exporters.convert.source import Calibration, RecordedData, recorded
 from fastseg_exporters.onnx.to_onnx import float_graph
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import numbered_classes
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet
 from fastseg.data import DataError

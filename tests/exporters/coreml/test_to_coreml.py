@@ -26,8 +26,7 @@ from fastseg_exporters.convert.exporter import (
 )
 from fastseg_exporters.convert.source import NetworkSource
 from fastseg_runtime.arrays.metrics import agreement
-from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec, numbered_classes
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_targets.target import load_target
 from torch import Tensor, nn

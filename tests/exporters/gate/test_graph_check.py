@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from fastseg_exporters.gate.graph_check import ROUNDING, check_graph, differ
 from fastseg_exporters.gate.reference import pytorch_runner
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import numbered_classes
 from torch import Tensor, nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, Network

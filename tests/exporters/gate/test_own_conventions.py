@@ -15,8 +15,7 @@ from fastseg_exporters.gate.compare import compare_bundle
 from fastseg_exporters.gate.workshop import proving_backend
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_runtime.bundle.palette import numbered_classes
+from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_targets.target import load_target
 from onnx import numpy_helper

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import NoBackendError, RealtimeSegmentation
 from fastseg_runtime.engines import opening
-from fastseg_runtime.engines.libraries import Availability
+from fastseg_runtime.engines.selection import Availability
 
 from tests.doubles.tiny_bundle import BundlePlan, empty_plan, entry_of, noise, strongest_channel
 

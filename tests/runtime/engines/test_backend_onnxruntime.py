@@ -27,7 +27,6 @@ def source(content: bytes, device: str = "auto") -> ModelSource:
         artifact=artifact,
         input=InputSpec(WIDTH, HEIGHT),
         output=OutputSpec(),
-        num_classes=3,
         read=lambda member: content,
         locate=lambda: Path("model.onnx"),
         device=device,

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from fastseg_runtime import BuildRefusedError, NoBackendError, RealtimeSegmentation
-from fastseg_runtime.engines import libraries, opening
+from fastseg_runtime.engines import opening, selection
 from fastseg_runtime.engines.engine import ENGINES
-from fastseg_runtime.engines.libraries import Availability
+from fastseg_runtime.engines.selection import Availability
 
 from tests.doubles.tiny_bundle import (
     argmax_onnx,
@@ -56,7 +56,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[FixedBackend]:
     monkeypatch.setitem(sys.modules, "double_backend", module)
     double = replace(ENGINES["tensorrt"], location="double_backend:Backend")
     monkeypatch.setitem(ENGINES, "tensorrt", double)
-    real = libraries.probe
+    real = selection.probe
     monkeypatch.setattr(
         opening,
         "probe",
@@ -93,7 +93,7 @@ def test_a_library_that_is_installed_but_broken_is_passed_over_loudly(
 ) -> None:
     reason = "tensorrt is installed but does not load: libnvinfer.so.10: cannot open"
     broken = Availability("tensorrt", False, reason=reason, broken=True)
-    real = libraries.probe
+    real = selection.probe
     monkeypatch.setattr(opening, "probe", lambda name: broken if name == "tensorrt" else real(name))
     with RealtimeSegmentation(path) as session:
         assert session.info.target == "cpu-fp32"
@@ -147,7 +147,7 @@ def test_nothing_runs_lists_what_there_is_and_what_would_help(
     for target in ("android-int8", "android-fp16"):
         plan = plan.with_artifact(target, b"x", "tflite", requires={"backend": "litert"})
     absent = Availability("litert", False, reason="not installed", fix="pip install ai-edge-litert")
-    real = libraries.probe
+    real = selection.probe
     monkeypatch.setattr(opening, "probe", lambda name: absent if name == "litert" else real(name))
     with pytest.raises(NoBackendError) as caught:
         RealtimeSegmentation(plan.write(tmp_path / "phone.fastseg"))

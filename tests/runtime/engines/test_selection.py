@@ -1,8 +1,20 @@
+import sys
 from pathlib import Path
 
 import pytest
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
-from fastseg_runtime.engines.selection import Processor, made_for, rank, this_processor
+from fastseg_runtime.engines import selection
+from fastseg_runtime.engines.engine import ENGINES, Engine
+from fastseg_runtime.engines.selection import (
+    Processor,
+    is_at_least,
+    made_for,
+    probe,
+    rank,
+    this_processor,
+    version_number,
+)
+from fastseg_runtime.engines.tensorrt.cuda import CudaError
 
 from tests.doubles.tiny_bundle import empty_plan
 
@@ -91,3 +103,108 @@ def test_an_artifact_without_requirements_runs_where_its_format_runs() -> None:
 def test_int8_instructions_are_read_from_cpuinfo(text: str, expected: bool, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(text)
     assert this_processor(tmp_path / "cpuinfo").int8_dot_product is expected
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A backend "theirs" whose module and engine library are files of the test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    theirs = Engine(
+        "theirs",
+        "their_backend:Backend",
+        modules=("their_engine",),
+        install="pip install their-engine",
+    )
+    monkeypatch.setitem(ENGINES, "theirs", theirs)
+    (tmp_path / "their_backend.py").write_text("import their_engine\nclass Backend: pass\n")
+    yield tmp_path
+    for name in ("their_engine", "their_backend"):
+        sys.modules.pop(name, None)
+
+
+def test_a_library_that_is_there_is_usable_and_tells_its_version(library: Path) -> None:
+    (library / "their_engine.py").write_text("__version__ = '1.2'")
+    found = probe("theirs")
+    assert found.usable
+    assert found.version == "1.2"
+
+
+def test_an_absent_library_comes_with_the_command_that_adds_it(library: Path) -> None:
+    found = probe("theirs")
+    assert not found.usable
+    assert found.reason == "their_engine is not installed"
+    assert found.fix == "pip install their-engine"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ImportError('libengine.so.3: cannot open shared object file')", "libengine"),
+        ("import something_it_needs", "No module named 'something_it_needs'"),
+        ("raise OSError('invalid ELF header')", "invalid ELF header"),
+        ("raise RuntimeError('compiled for another numpy')", "another numpy"),
+    ],
+)
+def test_a_broken_library_is_told_apart_from_an_absent_one(
+    code: str, reason: str, library: Path
+) -> None:
+    (library / "their_engine.py").write_text(code)
+    found = probe("theirs")
+    assert not found.usable and found.broken
+    assert "their_engine is installed but does not load" in found.reason
+    assert reason in found.reason
+    assert found.fix == "pip install their-engine --force-reinstall"
+
+
+def test_tensorrt_is_not_proposed_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_gpu() -> None:
+        raise CudaError("the driver sees no GPU")
+
+    monkeypatch.setattr(selection, "open_cuda", no_gpu)
+    found = probe("tensorrt")
+    assert (found.usable, found.reason, found.fix) == (False, "the driver sees no GPU", "")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="this is a Mac")
+def test_core_ml_is_for_macs_alone() -> None:
+    assert probe("coreml").reason == "runs on darwin alone"
+
+
+def test_versions_compare_as_numbers() -> None:
+    assert version_number("1.10.0rc1") > version_number("1.9")
+    assert version_number("") == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "minimum", "enough"),
+    [
+        ("1.17.0", "1.17", True),
+        ("1.17", "1.17.0", True),
+        ("1.17.0rc1", "1.17", False),
+        ("1.17.0.dev20240101", "1.17", False),
+        ("1.17-beta2", "1.17", False),
+        ("1.17.1rc1", "1.17", True),
+        ("1.18.0.dev20240101", "1.17", True),
+        ("1.17.0.post1", "1.17", True),
+        ("1.17.0+cu118", "1.17", True),
+        ("1.9.0", "1.17", False),
+        ("1.16.3", "1.17", False),
+        ("nightly", "1.17", False),
+        ("1.0", "", True),
+    ],
+)
+def test_a_version_before_the_oldest_that_was_run_is_not_enough(
+    version: str, minimum: str, enough: bool
+) -> None:
+    assert is_at_least(version, minimum) is enough
+
+
+def test_a_library_that_does_not_tell_its_version_has_it_from_its_installation(
+    library: Path,
+) -> None:
+    (library / "their_engine.py").write_text("")
+    assert probe("theirs").version == ""
+    information = library / "their_engine-3.2.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: their-engine\nVersion: 3.2")
+    assert probe("theirs").version == "3.2"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import NoBackendError, RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import Artifact
-from fastseg_runtime.engines import libraries, opening
+from fastseg_runtime.engines import opening, selection
 from fastseg_runtime.engines.selftest import (
     MAX_PASSED,
     PassedTests,
@@ -115,7 +115,7 @@ def test_whatever_decides_what_is_computed_counts(
     assert scenes_run(plan.write(tmp_path / "a.fastseg"), monkeypatch) == 2
     options = {"threads": 1} if changed == "threads" else {}
     if changed == "version":
-        real = libraries.probe
+        real = selection.probe
         monkeypatch.setattr(opening, "probe", lambda name: replace(real(name), version="99.0"))
     elif changed == "cpu":
         monkeypatch.setattr(opening, "processor_facts", lambda: "another CPU")

@@ -14,7 +14,7 @@ from remote_bench.analysis.report import Reason, Report, Verdict
 
 LIMITS: dict[str, float] = {
     # Where the agent names none. A sound int8 gave 0.970 at least, one with a doubled weight less
-    # than 0.93 in 14 of 18 cases: see gate_agreement of fastseg_runtime.engines.precision.
+    # than 0.93 in 14 of 18 cases: see gate_agreement of fastseg_runtime.engines.engine.
     "agreement": 0.9,
     # Of the median, over the run. A clock that steps down in the middle takes a tenth and more of
     # the speed (an Orin's GPU has ten steps); of half of that nobody takes two runs for different.

@@ -18,8 +18,7 @@ from typing import Any
 
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.engines.engine import Engine, engines, openers
-from fastseg_runtime.engines.libraries import is_at_least
-from fastseg_runtime.engines.selection import made_for, minimum_version
+from fastseg_runtime.engines.selection import is_at_least, made_for, minimum_version
 
 from remote_bench.host.errors import MissingRequirement
 from remote_bench.host.local import cache_folder

@@ -58,18 +58,17 @@ class TensorRTBackend:
             if not platform.release.checked:
                 log.warning("TensorRT %s is untried with fastseg", platform.release.version)
             engines = EngineSource(tensorrt, cuda, platform, self._cache, device)
-            onnx = source.read(onnx_member(source, platform.release.strongly_typed))
+            entry = source.artifact.entry
+            typed = str(PurePosixPath(entry).with_name(TYPED_NAME))
+            if platform.release.strongly_typed:
+                entry = typed if typed in [file.path for file in source.artifact.files] else entry
+            onnx = source.read(entry)
             with ProgressPrinter() as progress:
                 self._engine = engines.get(onnx, source.artifact.precision, source.build, progress)
             self._runner = TensorRTRunner(tensorrt, cuda, self._engine.plan, device)
 
     def infer(self, image_1HW3: Any, out: Any = None) -> Any:
-        """Run the network; see Backend.infer.
-
-        Args:
-            image_1HW3: also a GPU array, which is read where it lies.
-            out: a GPU array (1, h, w) that takes the result, instead of a numpy array.
-        """
+        """Run the network; see BuiltBackend.infer."""
         if self._runner is None:
             raise RuntimeError("the session is closed; open the model again")
         return self._runner.infer(image_1HW3, out)
@@ -80,7 +79,7 @@ class TensorRTBackend:
         return self._engine is not None and self._engine.trusted
 
     def note_selftest(self, passed: bool) -> None:
-        """Take note of the self-test's verdict: keep the engine as trusted, or forget it."""
+        """Keep the engine as trusted, or forget it."""
         if self._engine is not None and passed:
             self._cache.trust(self._engine.key)
         elif self._engine is not None:
@@ -129,11 +128,3 @@ def device_index(device: str) -> int:
     if match is None:
         raise ValueError(f"tensorrt: no device {device!r}; choose auto, cuda or cuda:N")
     return int(match.group(1) or 0)
-
-
-def onnx_member(source: ModelSource, strongly_typed: bool) -> str:
-    """Return which of the artifact's files an engine is built from."""
-    entry = source.artifact.entry
-    typed = str(PurePosixPath(entry).with_name(TYPED_NAME))
-    has_typed = any(file.path == typed for file in source.artifact.files)
-    return typed if strongly_typed and has_typed else entry

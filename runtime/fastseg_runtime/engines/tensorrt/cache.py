@@ -159,8 +159,19 @@ class EngineCache:
 
     def entries(self) -> List[CacheEntry]:
         """Return what is kept, the longest unused first."""
-        found = (self._entry(path) for path in self.folder.glob("*.json"))
-        return sorted((entry for entry in found if entry), key=lambda entry: entry.used_s)
+        found = []
+        for path in self.folder.glob("*.json"):
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                record = json.loads(path.read_text(encoding="utf-8"))
+                entry = CacheEntry(
+                    digest=path.stem,
+                    key=EngineKey(**record["key"]),
+                    bytes=path.with_suffix(".plan").stat().st_size,
+                    used_s=path.stat().st_mtime,
+                    trusted=record.get("trusted") is True,
+                )
+                found.append(entry)
+        return sorted(found, key=lambda entry: entry.used_s)
 
     def clear(self) -> int:
         """Remove everything and return how many bytes that freed.
@@ -176,11 +187,7 @@ class EngineCache:
         return freed
 
     def prune(self, spare: str = "") -> None:
-        """Remove the longest unused engines until the rest fit the limit.
-
-        Args:
-            spare: digest of one to keep in any case.
-        """
+        """Remove the longest unused engines, all but `spare`, until the rest fit the limit."""
         entries = self.entries()
         total = sum(entry.bytes for entry in entries)
         for entry in entries:
@@ -238,20 +245,6 @@ class EngineCache:
         place = hashlib.sha256(f"{key.tensorrt}\n{key.gpu}\n{key.l4t}".encode()).hexdigest()[:32]
         return self.folder / f"{place}.timing"
 
-    def _entry(self, record_path: Path) -> Optional[CacheEntry]:
-        plan_path = record_path.with_suffix(".plan")
-        try:
-            record = json.loads(record_path.read_text(encoding="utf-8"))
-            return CacheEntry(
-                digest=record_path.stem,
-                key=EngineKey(**record["key"]),
-                bytes=plan_path.stat().st_size,
-                used_s=record_path.stat().st_mtime,
-                trusted=record.get("trusted") is True,
-            )
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
 
 def _say_waiting() -> None:
     log.warning("another process is building this engine: waiting for it")
@@ -293,8 +286,6 @@ class EngineSource:
         """Return the engine of an ONNX model, from the cache or by building it.
 
         Args:
-            onnx: the model.
-            precision: "fp32", "fp16" or "int8".
             build: "auto": build it if need be, which takes minutes; "never": refuse instead.
             progress: called about twice a second during a build.
 

@@ -10,8 +10,9 @@ cudaGraphInstantiate changed its arguments in CUDA 12).
 import ctypes
 import glob
 import os
+import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +155,7 @@ class Cuda:
     def _explain(self, name: str, code: int) -> str:
         error = self._library.cudaGetErrorName(code) or b"error"
         text = self._library.cudaGetErrorString(code) or b""
-        fix = FIXES.get(code)
-        advice = f". {fix}" if fix else ""
+        advice = f". {FIXES[code]}" if code in FIXES else ""
         return f"{name} failed: {error.decode()} ({code}), {text.decode()}{advice}"
 
 
@@ -197,19 +197,18 @@ def current_device(cuda: Cuda, index: int) -> Iterator[None]:
 
 
 def refuse_foreign_context(index: int, driver: Optional[Any] = None) -> None:
-    """Raise if this thread is in a context of its own instead of the device's primary one.
+    """Raise CudaError if this thread is in a context of its own, not the device's primary one.
 
     pycuda.autoinit makes such a context: memory and streams of the two cannot be mixed, and
     calls fail in ways that nobody understands.
 
     Args:
-        index: the device.
         driver: the CUDA driver library; None: the one here.
-
-    Raises:
-        CudaError: it is.
     """
-    driver = driver or _open_driver()
+    if driver is None:
+        with suppress(OSError):
+            name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+            driver = ctypes.CDLL(name)
     current, primary = ctypes.c_void_p(), ctypes.c_void_p()
     if driver is None or driver.cuCtxGetCurrent(ctypes.byref(current)) or not current.value:
         return  # no context at all: the first CUDA call makes the primary one current
@@ -221,13 +220,6 @@ def refuse_foreign_context(index: int, driver: Optional[Any] = None) -> None:
             "this thread is in a CUDA context of its own, as pycuda.autoinit makes one; "
             "import pycuda.autoprimaryctx instead"
         )
-
-
-def _open_driver() -> Optional[Any]:
-    try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
 
 
 def candidates() -> List[str]:
@@ -242,12 +234,12 @@ def candidates() -> List[str]:
     for folder in sys.path:  # the wheels that a pip-installed TensorRT or torch brings along
         patterns.append(os.path.join(folder, "nvidia/c*/lib/libcudart.so.1[1-3]*"))
     found = {os.path.realpath(path) for pattern in patterns for path in glob.glob(pattern)}
-    return sonames + sorted(found, key=_release, reverse=True)
 
+    def release(path: str) -> List[int]:
+        numbers = Path(path).name.split(".so.")[-1].split(".")
+        return [int(number) for number in numbers if number.isdigit()]
 
-def _release(path: str) -> Tuple[int, ...]:
-    numbers = Path(path).name.split(".so.")[-1].split(".")
-    return tuple(int(number) for number in numbers if number.isdigit())
+    return sonames + sorted(found, key=release, reverse=True)
 
 
 def _version(number: int) -> str:
@@ -260,7 +252,5 @@ def _available_bytes(meminfo: Optional[Path] = None) -> int:
         text = (meminfo or Path("/proc/meminfo")).read_text()
     except OSError:
         return 0
-    for line in text.splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    found = re.search(r"^MemAvailable:\s*(\d+)", text, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0

@@ -92,12 +92,7 @@ class Messages:
 
 
 def explain(what: str, messages: Messages) -> TensorRTError:
-    """Return an error that says what failed, the likely cause, a fix, and TensorRT's own words.
-
-    Args:
-        what: "building the engine".
-        messages: what TensorRT logged meanwhile.
-    """
+    """Return an error that says what failed, the likely cause, a fix, and TensorRT's own words."""
     said = list(messages.errors or messages.warnings)
     quoted = "\nTensorRT said: " + " | ".join(text.strip() for text in said[-4:]) if said else ""
     # Warnings come second: one about a tactic without memory explains no error that names a cause.

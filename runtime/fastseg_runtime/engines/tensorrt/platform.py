@@ -6,10 +6,10 @@ Asked of the tensorrt module, never assumed; it is an argument, so that only bac
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any
 
 from fastseg_runtime.engines.engine import ENGINES
-from fastseg_runtime.engines.libraries import version_number
+from fastseg_runtime.engines.selection import version_number
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, Gpu
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
 
@@ -38,23 +38,20 @@ def probe_release(trt: Any) -> Release:
     version = str(trt.__version__)
     number = version_number(version)
     if number < version_number(OLDEST):
+        advice = "JetPack 5.1 brings TensorRT 8.5: update JetPack"
+        if number < (8, 4):
+            advice = (
+                "JetPack 4 (Jetson Nano, TX2: TensorRT 8.2, Python 3.6) cannot run it; "
+                "use a cpu-int8 artifact on a newer Python, or a board with JetPack 5.1 or newer"
+            )
         raise TensorRTError(
-            f"TensorRT {version} is too old: fastseg needs {OLDEST} or newer. " + _advice(number)
+            f"TensorRT {version} is too old: fastseg needs {OLDEST} or newer. {advice}"
         )
     return Release(
         version=version,
         strongly_typed=not hasattr(trt.BuilderFlag, "FP16"),
         checked=number[:2] in CHECKED,
     )
-
-
-def _advice(number: Tuple[int, ...]) -> str:
-    if number < (8, 4):
-        return (
-            "JetPack 4 (Jetson Nano, TX2: TensorRT 8.2, Python 3.6) cannot run it; "
-            "use a cpu-int8 artifact on a newer Python, or a board with JetPack 5.1 or newer"
-        )
-    return "JetPack 5.1 brings TensorRT 8.5: update JetPack"
 
 
 @dataclass(frozen=True)

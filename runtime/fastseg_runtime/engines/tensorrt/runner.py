@@ -34,26 +34,12 @@ _NUMPY_TYPES: Dict[str, Any] = {
 log = logging.getLogger("fastseg_runtime")
 
 
-class DeviceArray:
-    """A C-contiguous array in GPU memory; freed with the last reference to it."""
+class DeviceMemory:
+    """Bytes in GPU memory; freed with the last reference to it."""
 
-    def __init__(self, cuda: Cuda, shape: Tuple[int, ...], dtype: Any) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype)
-        self.nbytes = int(np.prod(shape)) * self.dtype.itemsize
-        self.address = cuda.get_handle("cudaMalloc", self.nbytes)
+    def __init__(self, cuda: Cuda, nbytes: int) -> None:
+        self.address = cuda.get_handle("cudaMalloc", nbytes)
         weakref.finalize(self, cuda.try_call, "cudaFree", self.address)
-
-    @property
-    def __cuda_array_interface__(self) -> Dict[str, Any]:
-        """Describe the array to torch.as_tensor, cupy.asarray and pycuda."""
-        return {
-            "shape": self.shape,
-            "typestr": self.dtype.str,
-            "data": (self.address, False),
-            "strides": None,
-            "version": 3,
-            "stream": None,  # whoever holds the array has it after the stream was synchronized
-        }
 
 
 def pinned_array(cuda: Cuda, shape: Tuple[int, ...], dtype: Any) -> Any:
@@ -93,7 +79,9 @@ def view_device_array(array: Any, shape: Tuple[int, ...], writable: bool = False
         raise ValueError(
             f"expected a GPU array of uint8 {shape}, got {typestr} {found}; convert it on the GPU"
         )
-    if not _is_contiguous(found, interface.get("strides")):
+    # numpy judges the strides; nothing is read.
+    like = np.lib.stride_tricks.as_strided(np.empty(1, np.uint8), found, interface.get("strides"))
+    if not like.flags.c_contiguous:
         raise ValueError(
             f"the GPU array {found} has strides {interface['strides']}; "
             "make it C-contiguous first, as with torch's .contiguous()"
@@ -110,18 +98,6 @@ def _squeeze(shape: Tuple[int, ...]) -> Tuple[int, ...]:
     return shape
 
 
-def _is_contiguous(shape: Tuple[int, ...], strides: Optional[Tuple[int, ...]]) -> bool:
-    """Return whether byte strides of a uint8 array are those of C order."""
-    if strides is None:
-        return True
-    step = 1
-    for length, stride in zip(reversed(shape), reversed(strides)):
-        if length > 1 and stride != step:
-            return False
-        step *= length
-    return True
-
-
 class Stream:
     """A CUDA stream; handle is its cudaStream_t. What is queued runs in order, later."""
 
@@ -132,11 +108,13 @@ class Stream:
 
     def copy_to_device(self, address: int, host: Any) -> None:
         """Queue a copy of a (pinned) numpy array to GPU memory."""
-        self._copy(address, host.ctypes.data, host.nbytes, _HOST_TO_DEVICE)
+        place, nbytes = host.ctypes.data, host.nbytes
+        self._cuda.call("cudaMemcpyAsync", address, place, nbytes, _HOST_TO_DEVICE, self.handle)
 
     def copy_to_host(self, host: Any, address: int) -> None:
         """Queue a copy of GPU memory into a (pinned) numpy array."""
-        self._copy(host.ctypes.data, address, host.nbytes, _DEVICE_TO_HOST)
+        place, nbytes = host.ctypes.data, host.nbytes
+        self._cuda.call("cudaMemcpyAsync", place, address, nbytes, _DEVICE_TO_HOST, self.handle)
 
     def wait_for(self, producer: Optional[int]) -> None:
         """Make what is queued from here on wait for what another stream has queued so far."""
@@ -158,7 +136,8 @@ class Stream:
         try:
             enqueue()
         except BaseException:
-            self._abandon_capture()
+            with suppress(CudaError):  # an invalidated capture ends with an error and no graph
+                self._cuda.try_call("cudaGraphDestroy", self._cuda_graph())
             raise
         graph = self._cuda_graph()
         try:
@@ -171,19 +150,12 @@ class Stream:
         self._cuda.try_call("cudaEventDestroy", self._event)
         self._cuda.try_call("cudaStreamDestroy", self.handle)
 
-    def _copy(self, target: int, source: int, nbytes: int, kind: int) -> None:
-        self._cuda.call("cudaMemcpyAsync", target, source, nbytes, kind, self.handle)
-
     def _cuda_graph(self) -> int:
         graph = ctypes.c_void_p()
         self._cuda.call("cudaStreamEndCapture", self.handle, ctypes.byref(graph))
         if not graph.value:
             raise CudaError("cudaStreamEndCapture gave no graph: nothing was queued")
         return graph.value
-
-    def _abandon_capture(self) -> None:
-        with suppress(CudaError):  # an invalidated capture ends with an error and no graph
-            self._cuda.try_call("cudaGraphDestroy", self._cuda_graph())
 
 
 class Graph:
@@ -207,17 +179,14 @@ class Tensor(NamedTuple):
 
     name: str
     host: Any  # pinned numpy array, of a fixed shape
-    device: DeviceArray
+    device: DeviceMemory
 
 
 class TensorRTRunner:
     """An engine ready to run; safe from several threads, which take turns.
 
     Args:
-        trt: the tensorrt module.
-        cuda: the CUDA runtime.
         plan: the serialized engine, from our own builder or cache.
-        device: index of the GPU.
 
     Raises:
         TensorRTError: TensorRT refuses the engine.
@@ -284,7 +253,7 @@ class TensorRTRunner:
             shape = tuple(self._engine.get_tensor_shape(name))
             dtype = _NUMPY_TYPES[self._engine.get_tensor_dtype(name).name]
             host = pinned_array(self._cuda, shape, dtype)
-            tensor = Tensor(name, host, DeviceArray(self._cuda, shape, dtype))
+            tensor = Tensor(name, host, DeviceMemory(self._cuda, host.nbytes))
             tensors[mode == self._trt.TensorIOMode.INPUT] = tensor
         return tensors[True], tensors[False]
 

@@ -11,8 +11,7 @@ The engine's record stands alone here: devices have this package, the runtime an
 whoever lists engines looks at it without loading torch.
 """
 
-from fastseg_runtime.engines.engine import Engine
-from fastseg_runtime.engines.precision import Precision
+from fastseg_runtime.engines.engine import Engine, Precision
 
 BF16 = Precision(
     "bf16",

@@ -13,12 +13,11 @@ from fastseg_runtime.bundle.manifest import Artifact, FileEntry, InputSpec, Outp
 from fastseg_runtime.engines.backend import BuildRefusedError, ModelSource
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
-from fastseg_runtime.engines.tensorrt.runner import DeviceArray
 
 from tests.doubles.cudart_double import FakeCudart
+from tests.doubles.gpu_array import GpuArray
 from tests.doubles.tensorrt_double import make_tensorrt, releases
 from tests.doubles.tiny_onnx import (
-    CLASSES,
     HEIGHT,
     WIDTH,
     expected_classes,
@@ -41,7 +40,6 @@ def make_source(precision: str = "fp16", **changes: Any) -> ModelSource:
         artifact=artifact,
         input=InputSpec(WIDTH, HEIGHT),
         output=OutputSpec(),
-        num_classes=CLASSES,
         read=FILES.__getitem__,
         locate=lambda: Path("/nowhere"),
         **changes,
@@ -163,7 +161,7 @@ def test_updating_tensorrt_builds_a_new_engine(monkeypatch: pytest.MonkeyPatch) 
 
 def test_frames_on_the_gpu_pass_through(newest: Device) -> None:
     backend, image = newest.open(), random_image()
-    frame = DeviceArray(Cuda(newest.cudart), image.shape, np.uint8)
+    frame = GpuArray(Cuda(newest.cudart), image.shape, np.uint8)
     np.frombuffer(newest.cudart.view(frame.address, frame.nbytes), np.uint8)[...] = image.ravel()
     assert (backend.infer(frame) == expected_classes(TYPED, image)).all()
 

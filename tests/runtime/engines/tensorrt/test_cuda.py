@@ -19,13 +19,13 @@ from fastseg_runtime.engines.tensorrt.cuda import (
     refuse_foreign_context,
 )
 from fastseg_runtime.engines.tensorrt.runner import (
-    DeviceArray,
     Stream,
     pinned_array,
     view_device_array,
 )
 
 from tests.doubles.cudart_double import OUT_OF_MEMORY, FakeCudart
+from tests.doubles.gpu_array import GpuArray
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ def test_free_memory_of_a_jetson_includes_the_page_cache(library: FakeCudart) ->
 def test_an_error_names_the_call_the_code_and_what_to_do(library: FakeCudart) -> None:
     library.fail_next["cudaMalloc"] = OUT_OF_MEMORY
     with pytest.raises(CudaError, match=r"cudaMalloc.*MemoryAllocation \(2\).*close other pro"):
-        DeviceArray(Cuda(library), (4,), np.uint8)
+        GpuArray(Cuda(library), (4,), np.uint8)
 
 
 def test_bytes_make_the_round_trip_over_the_gpu_only_after_synchronizing(cuda: Cuda) -> None:
     sent, received = pinned_array(cuda, (2, 3), np.uint8), pinned_array(cuda, (2, 3), np.uint8)
     sent[:], received[:] = 7, 0
-    on_device, stream = DeviceArray(cuda, (2, 3), np.uint8), Stream(cuda)
+    on_device, stream = GpuArray(cuda, (2, 3), np.uint8), Stream(cuda)
     stream.copy_to_device(on_device.address, sent)
     stream.copy_to_host(received, on_device.address)
     assert received.max() == 0
@@ -89,7 +89,7 @@ def test_bytes_make_the_round_trip_over_the_gpu_only_after_synchronizing(cuda: C
 
 def test_a_recorded_graph_repeats_its_work_at_every_launch(cuda: Cuda) -> None:
     sent, received = pinned_array(cuda, (3,), np.uint8), pinned_array(cuda, (3,), np.uint8)
-    on_device, stream = DeviceArray(cuda, (3,), np.uint8), Stream(cuda)
+    on_device, stream = GpuArray(cuda, (3,), np.uint8), Stream(cuda)
 
     def there_and_back() -> None:
         stream.copy_to_device(on_device.address, sent)
@@ -117,7 +117,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(cuda: Cuda) -> None:
 
 def test_memory_is_freed_with_the_last_array_that_views_it(library: FakeCudart, cuda: Cuda) -> None:
     view = pinned_array(cuda, (4, 4), np.uint8)[1:]
-    on_device = DeviceArray(cuda, (16,), np.uint8)
+    on_device = GpuArray(cuda, (16,), np.uint8)
     gc.collect()
     assert len(library.memory) == 2
     del view, on_device
@@ -170,7 +170,7 @@ def test_torch_tensors_in_cpu_memory_are_not_on_the_gpu() -> None:
 
 
 def test_our_gpu_arrays_are_read_by_our_own_reader(cuda: Cuda) -> None:
-    array = DeviceArray(cuda, (1, 4, 6, 3), np.uint8)
+    array = GpuArray(cuda, (1, 4, 6, 3), np.uint8)
     view = view_device_array(array, (4, 6, 3), writable=True)
     assert (view.address, view.stream) == (array.address, None)
 
@@ -244,7 +244,7 @@ def test_a_real_gpu_takes_bytes_there_and_back_by_a_graph() -> None:
         pinned_array(cuda, (1 << 20,), np.uint8),
         pinned_array(cuda, (1 << 20,), np.uint8),
     )
-    on_device, stream = DeviceArray(cuda, (1 << 20,), np.uint8), Stream(cuda)
+    on_device, stream = GpuArray(cuda, (1 << 20,), np.uint8), Stream(cuda)
     sent[:] = np.random.default_rng(0).integers(0, 256, sent.shape)
 
     def there_and_back() -> None:
@@ -263,7 +263,7 @@ def test_a_real_gpu_takes_bytes_there_and_back_by_a_graph() -> None:
 def test_a_real_gpu_array_is_shared_with_other_libraries(library: str) -> None:
     other = pytest.importorskip(library)
     cuda = open_cuda()
-    ours, stream = DeviceArray(cuda, (4, 6, 3), np.uint8), Stream(cuda)
+    ours, stream = GpuArray(cuda, (4, 6, 3), np.uint8), Stream(cuda)
     if library == "torch":
         frame = other.arange(72, dtype=other.uint8, device="cuda").reshape(4, 6, 3)
         result = other.as_tensor(ours, device="cuda")

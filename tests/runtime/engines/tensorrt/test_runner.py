@@ -12,9 +12,10 @@ import pytest
 from fastseg_runtime.engines.tensorrt.builder import build_engine
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
-from fastseg_runtime.engines.tensorrt.runner import DeviceArray, TensorRTRunner
+from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
 
 from tests.doubles.cudart_double import FakeCudart
+from tests.doubles.gpu_array import GpuArray
 from tests.doubles.tensorrt_behaviour import Scenario
 from tests.doubles.tensorrt_double import make_tensorrt, releases
 from tests.doubles.tiny_onnx import expected_classes, random_image, tiny_onnx
@@ -34,13 +35,13 @@ class Device:
         plan = build_engine(self.trt, self.cuda, MODEL, "fp32").plan
         self.runner = TensorRTRunner(self.trt, self.cuda, plan)
 
-    def upload(self, array: Any) -> DeviceArray:
+    def upload(self, array: Any) -> GpuArray:
         """Return a copy of a numpy array on the GPU."""
-        on_device = DeviceArray(self.cuda, array.shape, array.dtype)
+        on_device = GpuArray(self.cuda, array.shape, array.dtype)
         self.view(on_device)[...] = array
         return on_device
 
-    def view(self, array: DeviceArray) -> Any:
+    def view(self, array: GpuArray) -> Any:
         """Look into GPU memory."""
         memory = self.cudart.view(array.address, array.nbytes)
         return np.frombuffer(memory, array.dtype).reshape(array.shape)

@@ -13,10 +13,10 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.engines.backend import BuildRefusedError
 from fastseg_runtime.engines.tensorrt.cache import EngineCache
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
-from fastseg_runtime.engines.tensorrt.runner import DeviceArray
 from fastseg_runtime.frames.session import RealtimeSegmentation
 
 from tests.doubles.cudart_double import FakeCudart
+from tests.doubles.gpu_array import GpuArray
 from tests.doubles.tensorrt_double import make_tensorrt, releases
 from tests.doubles.tiny_bundle import empty_plan
 from tests.doubles.tiny_onnx import (
@@ -45,7 +45,7 @@ def jetson(
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     backend = importlib.import_module(MODULE)
-    for module in (backend, importlib.import_module("fastseg_runtime.engines.libraries")):
+    for module in (backend, importlib.import_module("fastseg_runtime.engines.selection")):
         monkeypatch.setattr(module, "open_cuda", lambda: Cuda(cudart))
     yield trt
     sys.modules.pop(MODULE, None)
@@ -103,8 +103,8 @@ def test_build_never_refuses_and_does_not_fall_back_silently(jetson: Any, tmp_pa
 
 def test_a_frame_on_the_gpu_gives_a_class_map_there(jetson: Any, tmp_path: Path) -> None:
     image = random_image(2)
-    frame = DeviceArray(Cuda(jetson.cudart), image.shape[1:], np.uint8)
-    out = DeviceArray(Cuda(jetson.cudart), (HEIGHT, WIDTH), np.uint8)
+    frame = GpuArray(Cuda(jetson.cudart), image.shape[1:], np.uint8)
+    out = GpuArray(Cuda(jetson.cudart), (HEIGHT, WIDTH), np.uint8)
     view(jetson, frame)[...] = image[0]
     with RealtimeSegmentation(write_bundle(tmp_path / "b.fastseg")) as segmentation:
         assert segmentation.infer(frame, out) is out
@@ -114,6 +114,6 @@ def test_a_frame_on_the_gpu_gives_a_class_map_there(jetson: Any, tmp_path: Path)
     assert (host == expected).all()
 
 
-def view(jetson: Any, array: DeviceArray) -> Any:
+def view(jetson: Any, array: GpuArray) -> Any:
     memory = jetson.cudart.view(array.address, array.nbytes)
     return np.frombuffer(memory, np.uint8).reshape(array.shape)
