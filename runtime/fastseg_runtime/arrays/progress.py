@@ -14,7 +14,6 @@ class StatusLine:
 
     Args:
         plain_s: seconds between lines where the output is no terminal.
-        stream: default: stderr.
     """
 
     def __init__(self, plain_s: float, stream: Optional[TextIO] = None) -> None:
@@ -49,11 +48,7 @@ class StatusLine:
 
 
 class ProgressLine(StatusLine):
-    """Shows how far a loop is, and how fast.
-
-    Args:
-        what: name of what is counted, "frames".
-    """
+    """Shows how far a loop is, and how fast; counts "frames", or what else it is given."""
 
     def __init__(self, what: str) -> None:
         super().__init__(plain_s=10.0)

@@ -79,7 +79,8 @@ def _column_widths(rows: Sequence[Sequence[str]], width: int) -> Optional[List[i
     """Return widths that fit, every word whole; None if there are none."""
     columns = list(zip(*rows))
     most = [max(map(_cells, column)) for column in columns]
-    least = [max(_longest_word(cell) for cell in column) for column in columns]
+    words = [[word for cell in column for word in cell.split()] for column in columns]
+    least = [max(map(_cells, column), default=0) for column in words]
     least[0] = most[0]
     spare = width - _GAP * (len(columns) - 1) - sum(least)
     if spare < 0:
@@ -98,10 +99,6 @@ def _wrapped(text: str, width: int, indent: str = "") -> List[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _longest_word(text: str) -> int:
-    return max(map(_cells, text.split()), default=0)
 
 
 def _plain(text: str) -> str:

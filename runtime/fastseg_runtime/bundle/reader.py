@@ -114,11 +114,7 @@ class Bundle:
         return content
 
     def verify(self) -> None:
-        """Read and hash every listed file.
-
-        Raises:
-            BundleError: one is damaged.
-        """
+        """Raise BundleError if a listed file is damaged."""
         for member in self.entries:
             self.read(member)
         self.selftests()
@@ -242,7 +238,8 @@ class Bundle:
             image_HW3, classes_HW = _load_arrays(content, most_bytes)
         except Exception as error:  # MemoryError, zlib.error, tokenize.TokenError, ...
             raise BundleError(f"{self.path}: {member} is no self-test scene: {error}") from error
-        if not (_is_bytes(image_HW3, 3) and image_HW3.shape[2] == 3 and _is_bytes(classes_HW, 2)):
+        fits = image_HW3.dtype == classes_HW.dtype == np.uint8 and image_HW3.shape[2:] == (3,)
+        if not (fits and classes_HW.ndim == 2 and image_HW3.size and classes_HW.size):
             raise BundleError(
                 f"{self.path}: {member}: expected uint8 image (H, W, 3) and classes (H, W), got "
                 f"{image_HW3.dtype} {image_HW3.shape} and {classes_HW.dtype} {classes_HW.shape}"
@@ -301,7 +298,3 @@ def _load_arrays(content: bytes, most_bytes: int) -> Scene:
     if not (isinstance(image_HW3, np.ndarray) and isinstance(classes_HW, np.ndarray)):
         raise ValueError("its members are no arrays")  # numpy gives their bytes then
     return image_HW3, classes_HW
-
-
-def _is_bytes(array: Array, rank: int) -> bool:
-    return bool(array.dtype == np.uint8 and array.ndim == rank and array.size)

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -208,12 +209,9 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
 
 def is_input(name: str) -> bool:
     """Return whether a name is that of something to run, not of a model."""
-    suffix = Path(name).suffix.lower()
-    return (
-        name.startswith(CAMERA)
-        or suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-        or Path(name).is_dir()
-    )
+    with suppress(InputError):
+        return bool(kind_of(name))
+    return Path(name).is_dir()
 
 
 def kind_of(source: str) -> str:

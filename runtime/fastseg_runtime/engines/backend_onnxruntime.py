@@ -107,7 +107,11 @@ class OnnxRuntimeBackend:
             raise ValueError(f"expected class ids or float logits, the graph gives {output.type}")
         self._input_name = image.name
         self._binding = session.io_binding()
-        self._output = np.empty(_shape(session, output, image), _TYPES[output.type])
+        shape = output.shape
+        if not all(isinstance(side, int) for side in shape):  # not written down: run it to see
+            blank = np.zeros(image.shape, np.uint8)
+            shape = session.run([output.name], {image.name: blank})[0].shape
+        self._output = np.empty(shape, _TYPES[output.type])
         self._binding.bind_output(
             output.name,
             "cpu",
@@ -204,13 +208,3 @@ def _providers(device: str) -> List[Any]:
         )
     options = {"device_id": index} if index else {}
     return [name if name in PROVIDERS["cpu"] else (name, options) for name in wanted]
-
-
-def _shape(session: Any, output: Any, image: Any) -> Tuple[int, ...]:
-    if all(isinstance(side, int) for side in output.shape):
-        return tuple(output.shape)
-    # A graph whose output size is not written down: run it once to see.
-    blank = np.zeros(image.shape, np.uint8)
-    (result,) = session.run([output.name], {image.name: blank})
-    shape: Tuple[int, ...] = result.shape
-    return shape

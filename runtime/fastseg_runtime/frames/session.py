@@ -255,11 +255,7 @@ class RealtimeSegmentation:
 
 
 def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
-    """Return an array for the ids: the caller's, or a new one.
-
-    Raises:
-        ValueError: the caller's does not fit.
-    """
+    """Return an array for the ids: the caller's, or a new one; ValueError if it does not fit."""
     if out is None:
         return np.empty(shape, np.uint8)
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.uint8:

@@ -52,7 +52,7 @@ def stream(
         leaving the loop, ends all threads.
     """
     pipeline = _Pipeline(depth, waiting=1 if latest else depth)
-    pipeline.add(lambda put: _read(frames, put, pipeline, latest))
+    pipeline.read(frames, latest)
     pipeline.add_map(lambda item: (*item, session.infer(item[1])), session.engines)
     if draw is not None:
         pipeline.add_map(lambda item: (*item, draw(item[1], item[2])))
@@ -72,20 +72,20 @@ class _Pipeline:
         self._depth, self._stop = depth, threading.Event()
         self._threads: List[threading.Thread] = []
         self._output: queue.Queue[Any] = queue.Queue(waiting)  # novm: not evaluated in a function
-        self._first = self._output
 
-    @property
-    def closed(self) -> bool:
-        """Return whether close() was called."""
-        return self._stop.is_set()
-
-    def add(self, produce: Callable[[Callable[[Any], None]], None]) -> None:
-        """Start the first stage."""
+    def read(self, frames: Iterable[Any], latest: bool) -> None:
+        """Start the first stage, which numbers the frames; a `latest` one takes a waiting place."""
         output = self._output
 
         def run() -> None:
             try:
-                produce(lambda item: self._put(output, item))
+                for item in enumerate(frames):
+                    if self._stop.is_set():
+                        return
+                    if latest:
+                        self._offer(output, item)
+                    else:
+                        self._put(output, item)
             except BaseException as error:  # raised again in the caller
                 failed: Future[Any] = Future()  # novm: not evaluated in a function
                 failed.set_exception(error)
@@ -119,19 +119,6 @@ class _Pipeline:
         """Yield what the last stage makes; raise what any stage raised."""
         return map(_value, self._items(self._output))
 
-    def offer(self, item: Any) -> None:
-        """Put an item into the first queue in place of what waits there."""
-        while not self._stop.is_set():
-            try:
-                self._first.put_nowait(item)
-                return
-            except queue.Full:
-                try:
-                    self._first.get_nowait()
-                    self.dropped += 1
-                except queue.Empty:
-                    pass  # the engine took it meanwhile
-
     def close(self) -> None:
         """End all threads; returns when they have ended, a blocking camera read aside."""
         self._stop.set()
@@ -150,6 +137,19 @@ class _Pipeline:
             except queue.Full:
                 continue
 
+    def _offer(self, output: "queue.Queue[Any]", item: Any) -> None:
+        """Put an item into a queue in place of what waits there."""
+        while not self._stop.is_set():
+            try:
+                output.put_nowait(item)
+                return
+            except queue.Full:
+                try:
+                    output.get_nowait()
+                    self.dropped += 1
+                except queue.Empty:
+                    pass  # the engine took it meanwhile
+
     def _items(self, source: "queue.Queue[Any]") -> Iterator[Any]:
         while not self._stop.is_set():
             try:
@@ -163,13 +163,3 @@ class _Pipeline:
 
 def _value(item: Any) -> Any:
     return item.result() if isinstance(item, Future) else item
-
-
-def _read(
-    frames: Iterable[Any], put: Callable[[Any], None], pipeline: _Pipeline, latest: bool
-) -> None:
-    hand_over = pipeline.offer if latest else put
-    for index, frame in enumerate(frames):
-        if pipeline.closed:
-            return
-        hand_over((index, frame))

@@ -27,11 +27,7 @@ class VideoError(OSError):
 
 
 class FrameSource:
-    """The frames of a video file or a camera, RGB or BGR as asked.
-
-    Args:
-        source: a file, or "camera:0" for the first camera.
-        color: "rgb" or "bgr".
+    """The frames of a video file or a camera ("camera:0"), in "rgb" or "bgr" order.
 
     Raises:
         VideoError: it cannot be opened.

@@ -172,12 +172,7 @@ class Audit:
 
 
 def audit_layers(inspector_json: str, precision: str) -> Audit:
-    """Count the convolutions in the inspector's JSON by precision.
-
-    Args:
-        inspector_json: of an engine that was built at ProfilingVerbosity.DETAILED.
-        precision: what was asked for: "fp32", "fp16" or "int8".
-    """
+    """Count the convolutions in the inspector's JSON by precision, as against what was asked."""
     try:
         layers = json.loads(inspector_json).get("Layers", [])
     except ValueError:
@@ -336,11 +331,7 @@ def load_engine(runtime: Any, plan: bytes, messages: Messages) -> Any:
     """Deserialize an engine; only for bytes whose hash is in a build record of ours.
 
     Deserializing runs native code from the plan: a manipulated one can do anything.
-
-    Args:
-        runtime: a trt.Runtime, which must outlive the engine.
-        plan: the serialized engine.
-        messages: of the runtime's logger.
+    The runtime must outlive the engine; `messages` are those of the runtime's logger.
 
     Raises:
         TensorRTError: TensorRT refuses it, with the cause.

@@ -90,14 +90,10 @@ class CacheEntry:
 
 
 class EngineCache:
-    """The engines in one folder.
+    """The engines in one folder, by default as the module says.
 
     A folder that cannot be written or trusted is no error: engines are then built to memory at
     every start, and a warning says so.
-
-    Args:
-        folder: default: see the module.
-        limit_bytes: default: see the module.
     """
 
     def __init__(self, folder: Optional[Path] = None, limit_bytes: Optional[int] = None) -> None:
@@ -201,8 +197,9 @@ class EngineCache:
         with ExitStack() as stack:
             with suppress(OSError):  # read-only: everybody builds for himself
                 self._make_folder()
-                lock = locked(self.folder / f"{key.digest}.lock", on_wait=_say_waiting)
-                stack.enter_context(lock)
+                told = "another process is building this engine: waiting for it"
+                path = self.folder / f"{key.digest}.lock"
+                stack.enter_context(locked(path, on_wait=lambda: log.warning(told)))
             yield
 
     def load_timing_cache(self, key: EngineKey) -> bytes:
@@ -244,10 +241,6 @@ class EngineCache:
     def _timing_path(self, key: EngineKey) -> Path:
         place = hashlib.sha256(f"{key.tensorrt}\n{key.gpu}\n{key.l4t}".encode()).hexdigest()[:32]
         return self.folder / f"{place}.timing"
-
-
-def _say_waiting() -> None:
-    log.warning("another process is building this engine: waiting for it")
 
 
 def cache_limit_bytes() -> int:

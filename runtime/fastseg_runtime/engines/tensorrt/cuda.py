@@ -120,13 +120,10 @@ class Cuda:
         self.call(name, ctypes.byref(handle), *arguments)
         return int(handle.value or 0)
 
-    def runtime_version(self) -> str:
-        """Return the version of the library, "12.6"."""
-        return _version(self.get_int("cudaRuntimeGetVersion"))
-
-    def driver_version(self) -> str:
-        """Return the newest CUDA version that the driver supports, "12.6"."""
-        return _version(self.get_int("cudaDriverGetVersion"))
+    def version(self, name: str) -> str:
+        """Return what a function of the library says of a version, "12.6"."""
+        number = self.get_int(name)
+        return f"{number // 1000}.{number % 1000 // 10}"
 
     def gpu(self, index: int = 0) -> Gpu:
         """Describe a device."""
@@ -240,10 +237,6 @@ def candidates() -> List[str]:
         return [int(number) for number in numbers if number.isdigit()]
 
     return sonames + sorted(found, key=release, reverse=True)
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _available_bytes(meminfo: Optional[Path] = None) -> int:

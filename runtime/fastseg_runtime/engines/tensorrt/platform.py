@@ -61,7 +61,7 @@ class Platform:
     release: Release
     gpu: Gpu
     cuda_runtime: str
-    cuda_driver: str
+    cuda_driver: str  # the newest CUDA that the driver supports
     board: str  # "NVIDIA Jetson Orin Nano Developer Kit"; "" on a PC
     l4t: str  # "36.4.3"; "" where there is no L4T
 
@@ -75,8 +75,8 @@ def describe_platform(trt: Any, cuda: Cuda, device: int = 0) -> Platform:
     return Platform(
         release=probe_release(trt),
         gpu=cuda.gpu(device),
-        cuda_runtime=cuda.runtime_version(),
-        cuda_driver=cuda.driver_version(),
+        cuda_runtime=cuda.version("cudaRuntimeGetVersion"),
+        cuda_driver=cuda.version("cudaDriverGetVersion"),
         board=read_board(BOARD_MODEL),
         l4t=read_l4t(TEGRA_RELEASE),
     )

@@ -57,7 +57,7 @@ class OtherArray:
 def test_a_gpu_is_described_by_name_compute_capability_and_size(cuda: Cuda) -> None:
     gpu = cuda.gpu()
     assert (gpu.name, gpu.sm, gpu.multiprocessors, gpu.integrated) == ("Orin", "8.7", 8, True)
-    assert cuda.runtime_version() == "12.6"
+    assert cuda.version("cudaRuntimeGetVersion") == "12.6"
 
 
 def test_free_memory_of_a_discrete_gpu_is_what_cuda_says(library: FakeCudart) -> None:
