@@ -22,12 +22,12 @@ class StatusLine:
         self._pause_s = _TERMINAL_S if self._terminal else plain_s
         self._next_s = time.monotonic()
 
-    def show(self, text: str) -> None:
+    def show(self, text: object) -> None:
         """Write a text unless the last one is too young."""
         now = time.monotonic()
         if now >= self._next_s:
             self._next_s = now + self._pause_s
-            self._write(f"{_CLEAR}{text[:100]}" if self._terminal else f"{text}\n")
+            self._write(f"{_CLEAR}{text!s:.100}" if self._terminal else f"{text}\n")
 
     def clear(self) -> None:
         """Clean the line, for what somebody else prints."""

@@ -33,8 +33,8 @@ MAX_TEXTS = {"trained_on": 4000, "data_licence": 4000, "path": 500, "entry": 500
 STDS = (1e-3, 1e4)  # 255 is the largest of a network that takes 0 to 1
 # In Artifact.extra: on the worst scene of the self-test, and on each in their order.
 SELFTEST_AGREEMENT, SELFTEST_AGREEMENTS = "selftest_agreement", "selftest_agreements"
-_FRACTIONS = ("agreement", "miou", "reference_miou")  # of a verification
-_DROPS = ("miou_drop", "worst_class_drop")
+# Of a verification: the least that each share of it can be.
+_SHARES = {"agreement": 0, "miou": 0, "reference_miou": 0, "miou_drop": -1, "worst_class_drop": -1}
 _BACKEND = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -263,14 +263,12 @@ def _artifact_limits(manifest: Manifest) -> Iterator[_Limit]:
         each = recorded if isinstance(recorded, list) else [recorded]
         if isinstance(recorded, list) and None in recorded:
             yield f"{place}.extra.{SELFTEST_AGREEMENTS}", None, False, "a fraction, 0 to 1"
-        fractions = [(f"extra.{SELFTEST_AGREEMENTS}", value) for value in each]
-        fractions += [(f"extra.{SELFTEST_AGREEMENT}", artifact.extra.get(SELFTEST_AGREEMENT))]
-        fractions += [(f"verification.{key}", proof.get(key)) for key in _FRACTIONS]
-        for key, value in fractions:
-            yield f"{place}.{key}", value, _is_fraction(value, 0), "a fraction, 0 to 1"
-        for key in _DROPS:
-            value = proof.get(key)
-            yield f"{place}.verification.{key}", value, _is_fraction(value, -1), "-1 to 1"
+        shares = [(f"verification.{key}", proof.get(key), least) for key, least in _SHARES.items()]
+        shares += [(f"extra.{SELFTEST_AGREEMENTS}", value, 0) for value in each]
+        shares += [(f"extra.{SELFTEST_AGREEMENT}", artifact.extra.get(SELFTEST_AGREEMENT), 0)]
+        for key, value, least in shares:
+            expected = "-1 to 1" if least else "a fraction, 0 to 1"
+            yield f"{place}.{key}", value, _is_fraction(value, least), expected
 
 
 def _is_text(value: Any) -> bool:

@@ -10,6 +10,7 @@ from argparse import Namespace
 from contextlib import closing
 from dataclasses import asdict
 from importlib import metadata
+from itertools import chain, repeat
 from pathlib import Path
 from time import localtime, strftime
 from typing import Any, Dict, List, Optional
@@ -85,22 +86,20 @@ def show_device(options: Namespace) -> int:
 def show_or_clear_cache(options: Namespace) -> int:
     """Print the engines that were built here, or remove them."""
     cache = EngineCache()
-    entries = cache.entries()
-    freed = cache.clear() if options.cache == "clear" else 0
-    if options.cache == "clear":
-        forget_passed_tests()
-    if options.json:
-        rows = [{"engine": e.digest, "bytes": e.bytes, "trusted": e.trusted} for e in entries]
-        print_json({"folder": str(cache_folder()), "engines": rows, "freed_bytes": freed})
-        return DONE
-    if options.cache == "clear":
-        print(f"removed {len(entries)} engines, {freed / 1e6:.1f} MB, from {cache_folder()}")
-        return DONE
-    print(f"{cache_folder()}: {len(entries)} engines")
+    entries, freed = cache.entries(), 0
+    lines = [f"{cache_folder()}: {len(entries)} engines"]
     for entry in entries:
         used = strftime("%Y-%m-%d %H:%M", localtime(entry.used_s))
         state = "tested" if entry.trusted else "untested"
-        print(f"  {entry.digest[:12]}  {entry.bytes / 1e6:.1f} MB  used {used}  {state}")
+        size_mb = entry.bytes / 1e6
+        lines.append(f"  {entry.digest[:12]}  {size_mb:.1f} MB  used {used}  {state}")
+    if options.cache == "clear":
+        freed = cache.clear()
+        forget_passed_tests()
+        lines = [f"removed {len(entries)} engines, {freed / 1e6:.1f} MB, from {cache_folder()}"]
+    rows = [{"engine": e.digest, "bytes": e.bytes, "trusted": e.trusted} for e in entries]
+    report = {"folder": str(cache_folder()), "engines": rows, "freed_bytes": freed}
+    _print(options, report, "\n".join(lines))
     return DONE
 
 
@@ -301,7 +300,14 @@ def describe_device(report: Dict[str, Any]) -> str:
     cache = report["cache"]
     lines.append(f"engine cache: {cache['folder']}, {cache['engines']} engines")
     if "bundle" in report:
-        lines += _describe_candidates(report["bundle"])
+        bundle = report["bundle"]
+        lines.append(f"{bundle['path']}:")
+        for verb, item in zip(chain(["runs"], repeat("else")), bundle["usable"]):
+            lines.append(f"  {verb} {item['target']} ({item['precision']}) with {item['backend']}")
+        if not bundle["usable"]:
+            lines.append("  nothing in it runs here")
+        for item in bundle["rejected"]:
+            lines.append(f"  not {item['target']} with {item['backend']}: {item['reason']}")
     return "\n".join(lines)
 
 
@@ -314,17 +320,3 @@ def _state(item: Dict[str, Any]) -> str:
     if item["usable"]:
         return f"ready, {item['version']}".rstrip(", ")
     return f"{item['reason']}; to add it: {item['fix']}" if item["fix"] else str(item["reason"])
-
-
-def _describe_candidates(bundle: Dict[str, Any]) -> List[str]:
-    lines = [f"{bundle['path']}:"]
-    for position, item in enumerate(bundle["usable"]):
-        verb = "runs" if position == 0 else "else"
-        lines.append(f"  {verb} {item['target']} ({item['precision']}) with {item['backend']}")
-    if not bundle["usable"]:
-        lines.append("  nothing in it runs here")
-    lines += [
-        f"  not {item['target']} with {item['backend']}: {item['reason']}"
-        for item in bundle["rejected"]
-    ]
-    return lines

@@ -10,8 +10,9 @@ import re
 from pathlib import PurePosixPath
 from typing import Any, Optional
 
+from fastseg_runtime.arrays.progress import StatusLine
 from fastseg_runtime.engines.backend import ModelSource
-from fastseg_runtime.engines.tensorrt.builder import BuiltEngine, ProgressPrinter
+from fastseg_runtime.engines.tensorrt.builder import BuiltEngine
 from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineSource, LocalEngine
 from fastseg_runtime.engines.tensorrt.cuda import current_device, open_cuda, refuse_foreign_context
 from fastseg_runtime.engines.tensorrt.platform import describe_platform, probe_release
@@ -27,6 +28,7 @@ except (ImportError, OSError) as error:  # absent, or a shared library of it is
     ) from error
 
 log = logging.getLogger("fastseg_runtime")
+PLAIN_LINE_S = 30.0  # between lines where the output is no terminal
 TYPED_NAME = "model-typed.onnx"  # beside the entry, for releases without precision flags
 
 
@@ -63,8 +65,10 @@ class TensorRTBackend:
             if platform.release.strongly_typed:
                 entry = typed if typed in [file.path for file in source.artifact.files] else entry
             onnx = source.read(entry)
-            with ProgressPrinter() as progress:
-                self._engine = engines.get(onnx, source.artifact.precision, source.build, progress)
+            with StatusLine(PLAIN_LINE_S) as progress:
+                self._engine = engines.get(
+                    onnx, source.artifact.precision, source.build, progress.show
+                )
             self._runner = TensorRTRunner(tensorrt, cuda, self._engine.plan, device)
 
     def infer(self, image_1HW3: Any, out: Any = None) -> Any:
@@ -109,8 +113,8 @@ def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine
     index, cuda = device_index(device), open_cuda()
     platform = describe_platform(tensorrt, cuda, index)
     engines = EngineSource(tensorrt, cuda, platform, EngineCache(), index)
-    with ProgressPrinter() as progress:
-        return engines.build(onnx, precision, progress)
+    with StatusLine(PLAIN_LINE_S) as progress:
+        return engines.build(onnx, precision, progress.show)
 
 
 def is_strongly_typed() -> bool:

@@ -21,10 +21,9 @@ import time
 from collections import Counter
 from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Dict, Optional, TextIO, Tuple, TypeVar
+from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
 
 import fastseg_runtime
-from fastseg_runtime.arrays.progress import StatusLine
 from fastseg_runtime.bundle.named_files import check_onnx
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, current_device
 from fastseg_runtime.engines.tensorrt.errors import (
@@ -39,7 +38,6 @@ from fastseg_runtime.engines.tensorrt.platform import Platform, describe_platfor
 
 T = TypeVar("T")
 TICK_S = 0.5
-PLAIN_LINE_S = 30.0  # between lines where the output is no terminal
 CANCEL_S = 10.0  # how long a cancelled build may take to notice
 
 
@@ -57,9 +55,10 @@ class BuildStatus:
         return time.monotonic() - self.started
 
     def __str__(self) -> str:
-        """Return the phases under way, outermost first: "Building Engine 1/3, Tactics 40/97"."""
+        """Return the time and the phases under way, outermost first: "Tactics 40/97"."""
         parts = [f"{name} {done}/{total}" for name, (done, total) in list(self.phases.items())]
-        return ", ".join(parts) or "working"
+        under_way = ", ".join(parts) or "working"
+        return f"building the TensorRT engine: {self.seconds:.0f} s, {under_way}"
 
 
 Progress = Callable[[BuildStatus], None]
@@ -120,17 +119,6 @@ def run_build(work: Callable[[], T], status: BuildStatus, progress: Optional[Pro
         status.cancelled = True
         wait([result], CANCEL_S)
         raise
-
-
-class ProgressPrinter(StatusLine):
-    """Writes the status of a build to stderr."""
-
-    def __init__(self, stream: Optional[TextIO] = None) -> None:
-        super().__init__(PLAIN_LINE_S, stream)
-
-    def __call__(self, status: BuildStatus) -> None:
-        """Show it."""
-        self.show(f"building the TensorRT engine: {status.seconds:.0f} s, {status}")
 
 
 PRECISION_FLAGS: Dict[str, Tuple[str, ...]] = {

@@ -280,7 +280,14 @@ class TensorRTRunner:
         self._stream.copy_to_host(self.output.host, self.output.device.address)
 
     def _run_on_gpu(self, image: Any, out: Any) -> None:
-        source, target = self._source_address(image), self._target_address(out)
+        source, target = self.input.device.address, self.output.device.address
+        if on_gpu(image):
+            source = self._address_of(image, self.input)
+        else:
+            self._fill_input(image)
+            self._stream.copy_to_device(source, self.input.host)
+        if out is not None:
+            target = self._address_of(out, self.output, writable=True)
         self._set_addresses(source, target)
         try:
             self._execute()
@@ -289,19 +296,8 @@ class TensorRTRunner:
         if out is None:
             self._stream.copy_to_host(self.output.host, target)
 
-    def _source_address(self, image: Any) -> int:
-        if not on_gpu(image):
-            self._fill_input(image)
-            self._stream.copy_to_device(self.input.device.address, self.input.host)
-            return self.input.device.address
-        view = view_device_array(image, self.input.host.shape)
-        self._stream.wait_for(view.stream)
-        return view.address
-
-    def _target_address(self, out: Any) -> int:
-        if out is None:
-            return self.output.device.address
-        view = view_device_array(out, self.output.host.shape, writable=True)
+    def _address_of(self, array: Any, like: Tensor, writable: bool = False) -> int:
+        view = view_device_array(array, like.host.shape, writable)
         self._stream.wait_for(view.stream)
         return view.address
 

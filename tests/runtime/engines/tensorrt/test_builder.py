@@ -5,11 +5,11 @@ import types
 from typing import Any
 
 import pytest
+from fastseg_runtime.arrays.progress import StatusLine
 from fastseg_runtime.engines.tensorrt.builder import (
     WORKSPACE_BYTES,
     BuildStatus,
     BuiltEngine,
-    ProgressPrinter,
     build_engine,
     clamp_workspace,
 )
@@ -194,9 +194,9 @@ def test_progress_is_one_line_on_a_terminal_and_few_lines_elsewhere() -> None:
     status = BuildStatus(phases={"Building Engine": (1, 3), "Tactics": (40, 97)})
     for tty in (True, False):
         terminal = Terminal(tty)
-        with ProgressPrinter(terminal) as printer:  # type: ignore[arg-type]
+        with StatusLine(30.0, terminal) as line:  # type: ignore[arg-type]
             for _ in range(3):
-                printer(status)
+                line.show(status)
         assert terminal.text.count("Building Engine 1/3, Tactics 40/97") == 1
         assert terminal.text.count("\n") == (0 if tty else 1)
 
