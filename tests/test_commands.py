@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb
 
 from tests.doubles.tiny_bundle import full_plan, noise
 

@@ -83,7 +83,6 @@ VENDOR_FILES = ("backend_", "to_")
 # What a device has: numpy. OpenCV is used where it is found, in these files alone.
 RUNTIME_EXTRAS = {
     "image.py": {"cv2", "PIL"},
-    "image_files.py": {"cv2", "PIL"},
     "video.py": {"cv2"},
 }
 TRAVELS = ("remote_bench.agent", "remote_bench.keeper", "remote_bench.messages")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_targets.target import Target
 

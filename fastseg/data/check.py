@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from rich.console import Group
 from rich.text import Text

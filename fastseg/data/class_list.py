@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, numbered_classes
-from fastseg_runtime.bundle.palette import numbered_classes
 
 from fastseg.data.dataset import MAX_CLASSES, DataError
 from fastseg.data.file_dataset import read_text

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.frames.video import VideoWriter

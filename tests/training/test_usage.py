@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from fastseg_runtime.bundle.manifest import numbered_classes
-from fastseg_runtime.bundle.palette import numbered_classes
 from fastseg_training.build_network import Start
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig

@@ -16,7 +16,6 @@ from fastseg_exporters.onnx.to_onnx import FloatGraph, take_bytes, to_onnx
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.manifest import numbered_classes
-from fastseg_runtime.bundle.palette import numbered_classes
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

@@ -15,11 +15,10 @@ from typing import Any
 
 from compare_models.report import picture, table_rows
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_runtime.bundle.manifest import ClassInfo, palette
-from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.frames.draw import overlay
 from rich.console import Console
 

@@ -11,7 +11,6 @@ import numpy as np
 from fastseg_runtime import masks
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import palette
-from fastseg_runtime.bundle.palette import palette
 from fastseg_runtime.frames.draw import overlay
 from PIL import Image
 

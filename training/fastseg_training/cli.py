@@ -20,7 +20,7 @@ from fastseg_runtime.arrays.command import (
     run_command,
 )
 from fastseg_runtime.arrays.image import parse_size
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from rich.console import Console
 
 import fastseg

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.arrays.image import resize_nearest
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb, resize_nearest
 from fastseg_runtime.bundle.manifest import ClassInfo, palette
-from fastseg_runtime.bundle.palette import palette
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 

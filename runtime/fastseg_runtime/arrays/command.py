@@ -11,7 +11,7 @@ import threading
 from types import FrameType
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NoReturn, Optional, Tuple, Type
 
-from fastseg_runtime.arrays.plain_text import printable
+from fastseg_runtime.arrays.terminal import printable
 
 DONE, FAILED, USAGE, INVALID = 0, 1, 2, 3
 INTERRUPTED = 130  # as shells have it: 128 and the number of the signal

@@ -17,8 +17,8 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.arrays.plain_text import is_plain
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
+from fastseg_runtime.arrays.terminal import is_plain
 from fastseg_runtime.bundle.usage import USAGES
 
 SCHEMA = 1

@@ -18,7 +18,7 @@ from typing import Dict, List, Optional, Tuple, Union
 import numpy as np
 
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.arrays.plain_text import is_plain
+from fastseg_runtime.arrays.terminal import is_plain
 from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.bundle.manifest import Artifact, FileEntry, Manifest, ManifestError
 

@@ -17,8 +17,8 @@ from typing import Any, Dict, List, Optional
 
 from fastseg_runtime.arrays.command import BUGS, DONE, FAILED
 from fastseg_runtime.arrays.image import opencv
-from fastseg_runtime.arrays.plain_text import printable
 from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import MAX_TEXT, Artifact, Manifest
 from fastseg_runtime.bundle.reader import Scene, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage

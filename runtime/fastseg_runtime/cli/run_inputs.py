@@ -11,12 +11,11 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from fastseg_runtime.arrays.command import BUGS, DONE, FAILED, UsageError, complain
-from fastseg_runtime.arrays.image_files import SUFFIXES as IMAGE_SUFFIXES
-from fastseg_runtime.arrays.image_files import encode_class_map, encode_rgb, read_image
+from fastseg_runtime.arrays.image import SUFFIXES as IMAGE_SUFFIXES
+from fastseg_runtime.arrays.image import encode_class_map, encode_rgb, read_image
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.arrays.plain_text import printable
-from fastseg_runtime.arrays.progress import ProgressLine
 from fastseg_runtime.arrays.shared_files import write_file
+from fastseg_runtime.arrays.terminal import ProgressLine, printable
 from fastseg_runtime.bundle.manifest import ClassInfo, palette
 from fastseg_runtime.cli.examine import check_usage, open_session, print_json
 from fastseg_runtime.engines.model_file import find_shipped

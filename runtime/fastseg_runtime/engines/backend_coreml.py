@@ -8,7 +8,7 @@ from typing import Any, Optional
 import coremltools
 import numpy as np
 
-from fastseg_runtime.arrays.image_files import to_pillow
+from fastseg_runtime.arrays.image import to_pillow
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.named_files import check_mlpackage
 from fastseg_runtime.engines.backend import ModelSource

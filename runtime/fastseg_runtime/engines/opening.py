@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-from fastseg_runtime.arrays.plain_text import printable
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import (
     SELFTEST_AGREEMENT,
     SELFTEST_AGREEMENTS,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.cli.beforehand import split_names
 from remote_bench.cli.main import Bench, Compare, Doctor, app

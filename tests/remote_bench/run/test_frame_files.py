@@ -3,7 +3,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.host.errors import UsageError
 from remote_bench.run import frame_files

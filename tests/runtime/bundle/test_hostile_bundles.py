@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastseg_runtime import BundleError, NoBackendError, RealtimeSegmentation
-from fastseg_runtime.arrays.plain_text import printable
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import Manifest, ManifestError
 from fastseg_runtime.engines.selection import cpu_count
 from hypothesis import given

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastseg_runtime import __version__
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.cli.main import main
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.backend_onnxruntime import OnnxRuntimeBackend

@@ -2,7 +2,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
-from fastseg_runtime.arrays.image_files import encode_rgb
+from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.cli.main import main
 from fastseg_runtime.engines import model_file
 

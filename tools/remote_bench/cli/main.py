@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from fastseg_runtime.arrays.command import DONE, complain, exit_code_help, run_command
 from fastseg_runtime.arrays.strict_tables import TableError
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_targets.device import recognise
 from typer.core import TyperGroup
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from fastseg_runtime.arrays.image_files import SUFFIXES, ImageError, read_image
+from fastseg_runtime.arrays.image import SUFFIXES, ImageError, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, Manifest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.arrays.image import parse_size
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_targets.device import Device
 from fastseg_targets.target import Target, load_target
 

@@ -10,7 +10,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any, Optional
 
-from fastseg_runtime.arrays.progress import StatusLine
+from fastseg_runtime.arrays.terminal import StatusLine
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.tensorrt.builder import BuiltEngine
 from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineSource, LocalEngine

@@ -5,7 +5,7 @@ import types
 from typing import Any
 
 import pytest
-from fastseg_runtime.arrays.progress import StatusLine
+from fastseg_runtime.arrays.terminal import StatusLine
 from fastseg_runtime.engines.tensorrt.builder import (
     WORKSPACE_BYTES,
     BuildStatus,

@@ -1,11 +1,93 @@
-"""Tables of text that a terminal neither breaks nor hides: a name stays whole at every width."""
+"""What a terminal shows: text from outside, one line of progress, and tables.
 
+What may stand in a name, and how to show what may not. A line that is overwritten on a terminal and
+comes now and then elsewhere. Tables whose names stay whole at every width.
+"""
+
+import re
+import sys
 import textwrap
+import time
 import unicodedata
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence, TextIO, TypeVar
 
+# Controls (a terminal obeys them), half characters (no file takes them), breaks of lines, and marks
+# that turn what follows them around. Joiners stay: Persian, Hindi and emoji need them.
+_CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNFIT = re.compile(f"[{_CONTROLS}]")
+_UNSHOWN = re.compile(f"(?![\n\t])[{_CONTROLS}]")
+_TERMINAL_S = 0.1  # between texts that overwrite each other
+_CLEAR = "\r\x1b[2K"
+Line = TypeVar("Line", bound="StatusLine")
 _GAP = 2  # blanks between columns
+
+
+def is_plain(text: str, longest: int) -> bool:
+    """Return whether a text is short enough and free of control characters."""
+    return len(text) <= longest and _UNFIT.search(text) is None
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters as \\u001b: still JSON where it was JSON."""
+    return _UNSHOWN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+class StatusLine:
+    """A text that changes; a context manager that leaves a clean line behind.
+
+    Args:
+        plain_s: seconds between lines where the output is no terminal.
+    """
+
+    def __init__(self, plain_s: float, stream: Optional[TextIO] = None) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._pause_s = _TERMINAL_S if self._terminal else plain_s
+        self._next_s = time.monotonic()
+
+    def show(self, text: object) -> None:
+        """Write a text unless the last one is too young."""
+        now = time.monotonic()
+        if now >= self._next_s:
+            self._next_s = now + self._pause_s
+            self._write(f"{_CLEAR}{text!s:.100}" if self._terminal else f"{text}\n")
+
+    def clear(self) -> None:
+        """Clean the line, for what somebody else prints."""
+        if self._terminal:
+            self._write(_CLEAR)
+
+    def __enter__(self: Line) -> Line:
+        """Return the line itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Clean the line."""
+        self.clear()
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class ProgressLine(StatusLine):
+    """Shows how far a loop is, and how fast; counts "frames", or what else it is given."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(plain_s=10.0)
+        self._what, self._start = what, time.monotonic()
+        if not self._terminal:  # nothing of what is over soon
+            self._next_s += self._pause_s
+
+    def __call__(self, done: int, total: int = 0) -> None:
+        """Show `done` of `total`; a total of 0 means that nobody knows it."""
+        rate = done / max(time.monotonic() - self._start, 1e-9)
+        text = f"{done}/{total} {self._what}" if total else f"{done} {self._what}"
+        if rate:
+            text += f", {rate:.1f} a second"
+            text += f", {(total - done) / rate:.0f} s left" if total else ""
+        self.show(text)
 
 
 @dataclass(frozen=True)
