@@ -9,8 +9,7 @@ import sys
 import textwrap
 import time
 import unicodedata
-from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Sequence, TextIO, TypeVar
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, TextIO, TypeVar
 
 # Controls (a terminal obeys them), half characters (no file takes them), breaks of lines, and marks
 # that turn what follows them around. Joiners stay: Persian, Hindi and emoji need them.
@@ -90,8 +89,7 @@ class ProgressLine(StatusLine):
         self.show(text)
 
 
-@dataclass(frozen=True)
-class TextTable:
+class TextTable(NamedTuple):  # no dataclass: --help does not wait for inspect
     """A table that becomes a list of records where its columns do not fit side by side.
 
     Text breaks at blanks alone, and never in the first column, which names the rows. Control
