@@ -31,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*$")
 _DATE = re.compile(r"[0-9]{2}-[0-9]{2}-[0-9]{4}$")
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}$")
 _PERCENT = re.compile(r"([0-9]{1,3})%$")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?$")
 _INTEGER = re.compile(r"[0-9]{1,6}$")
 
 _KB = {"k": 1, "M": 1024, "G": 1024 * 1024}
@@ -39,6 +40,7 @@ _MEMORIES = ("RAM", "SWAP", "IRAM")
 _CLOCKED = re.compile(
     r"(AVP|APE|VDE|VIC|NVENC|NVDEC|NVJPG|NVDLA|PVA|OFA|MSENC)\w*$|(?!GR3D|EMC)\w+_FREQ$"
 )
+_LOOKAHEAD = 4  # tokens that a reader looks at beyond the first: MTS fg 0% bg 0%
 _OFF_C = -256.0  # what a rail-gated zone reads
 
 NO_CLOCK = "no clock in the line: tegrastats ran without root, or the unit is off"
@@ -148,8 +150,9 @@ def parse_line(text: str | bytes) -> Line:
     raw = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     line = Line(raw=raw.rstrip("\r\n"))
     tokens = line.raw.split()
-    position = 0
-    while position < len(tokens):
+    count, position = len(tokens), 0
+    tokens += [""] * _LOOKAHEAD
+    while position < count:
         taken = next((n for reader in _READERS if (n := reader(line, tokens, position))), 0)
         if not taken:
             line.unknown.append(tokens[position])
@@ -158,11 +161,12 @@ def parse_line(text: str | bytes) -> Line:
     return line
 
 
-# A reader looks at tokens[at:], fills in the line and returns how many tokens it took, or 0.
+# A reader looks at tokens[at:], fills in the line and returns how many tokens it took, or 0. There
+# are _LOOKAHEAD empty ones behind the last.
 
 
 def _read_timestamp(line: Line, tokens: list[str], at: int) -> int:
-    date, time = tokens[at], _token(tokens, at + 1)
+    date, time = tokens[at : at + 2]
     if line.timestamp or not (_DATE.match(date) and _TIME.match(time)):
         return 0
     line.timestamp = f"{date} {time}"
@@ -170,29 +174,28 @@ def _read_timestamp(line: Line, tokens: list[str], at: int) -> int:
 
 
 def _read_memory(line: Line, tokens: list[str], at: int) -> int:
-    name, match = tokens[at], _MEMORY.match(_token(tokens, at + 1))
+    name, match = tokens[at], _MEMORY.match(tokens[at + 1])
     if name not in _MEMORIES or not match or getattr(line, name.lower()) is not None:
         return 0
-    taken, opening = (2, "(lfb") if match[4] else (3, _token(tokens, at + 2))
-    detail = _token(tokens, at + taken)
-    extra, used = _memory_detail(opening, detail)
+    taken, opening = (2, "(lfb") if match[4] else (3, tokens[at + 2])
+    extra = _memory_detail(opening, tokens[at + taken])
     kb = _KB[match[3]]
     memory = Memory(int(match[1]) * kb, int(match[2]) * kb, **extra)
     setattr(line, name.lower(), memory)
-    return taken + 1 if used else 2
+    return taken + 1 if extra else 2
 
 
-def _memory_detail(opening: str, detail: str) -> tuple[dict[str, int], bool]:
+def _memory_detail(opening: str, detail: str) -> dict[str, int]:
     if opening == "(lfb" and (match := _LARGEST_FREE.match(detail)):
         blocks, size_kb = int(match[1] or 1), int(match[2]) * _KB[match[3]]
-        return {"largest_free_blocks": blocks, "largest_free_block_kb": size_kb}, True
+        return {"largest_free_blocks": blocks, "largest_free_block_kb": size_kb}
     if opening == "(cached" and (match := _CACHED.match(detail)):
-        return {"cached_kb": int(match[1]) * _KB[match[2]]}, True
-    return {}, False
+        return {"cached_kb": int(match[1]) * _KB[match[2]]}
+    return {}
 
 
 def _read_cpu(line: Line, tokens: list[str], at: int) -> int:
-    match = _CORES.match(_token(tokens, at + 1))
+    match = _CORES.match(tokens[at + 1])
     if tokens[at] not in ("CPU", "cpu") or not match or line.cpu is not None:
         return 0
     shared_mhz = int(match[2]) if match[2] else None
@@ -212,7 +215,7 @@ def _read_zone(line: Line, tokens: list[str], at: int) -> int:
     if not match:
         return 0
     name, celsius = match[1], float(match[2])
-    most = float(match[3]) if _is_number(match[3]) else None
+    most = float(match[3]) if _NUMBER.match(match[3] or "") else None
     zone = Zone(name, celsius, most)
     if name.upper() == "PMIC":
         zone = Zone(name, None, None, "a constant, not a temperature")
@@ -224,7 +227,7 @@ def _read_zone(line: Line, tokens: list[str], at: int) -> int:
 
 
 def _read_rail(line: Line, tokens: list[str], at: int) -> int:
-    name, match = tokens[at], _RAIL.match(_token(tokens, at + 1))
+    name, match = tokens[at], _RAIL.match(tokens[at + 1])
     if not match or not _NAME.match(name) or name in _MEMORIES or _INTEGER.match(name):
         return 0
     most = int(match[3]) if match[3] else None
@@ -235,24 +238,23 @@ def _read_rail(line: Line, tokens: list[str], at: int) -> int:
 
 
 def _read_mts(line: Line, tokens: list[str], at: int) -> int:
-    loads = [_PERCENT.match(_token(tokens, at + i)) for i in (2, 4)]
-    names = (tokens[at], _token(tokens, at + 1), _token(tokens, at + 3))
-    if names != ("MTS", "fg", "bg") or not all(loads) or line.mts_percent:
+    fg, bg = _PERCENT.match(tokens[at + 2]), _PERCENT.match(tokens[at + 4])
+    names = [tokens[at], tokens[at + 1], tokens[at + 3]]
+    if names != ["MTS", "fg", "bg"] or not (fg and bg) or line.mts_percent:
         return 0
-    line.mts_percent = {n: int(m[1]) for n, m in zip(names[1:], loads, strict=True) if m}
+    line.mts_percent = {"fg": int(fg[1]), "bg": int(bg[1])}
     return 5
 
 
 def _read_edp(line: Line, tokens: list[str], at: int) -> int:
-    limit = _token(tokens, at + 2)
-    if tokens[at] != "EDP" or _token(tokens, at + 1) != "limit" or not _INTEGER.match(limit):
+    if tokens[at : at + 2] != ["EDP", "limit"] or not _INTEGER.match(tokens[at + 2]):
         return 0
-    line.edp_limit_mhz = int(limit)
+    line.edp_limit_mhz = int(tokens[at + 2])
     return 3
 
 
 def _read_engine(line: Line, tokens: list[str], at: int) -> int:
-    name, value = tokens[at], _token(tokens, at + 1)
+    name, value = tokens[at : at + 2]
     engine = _engine(name, value)
     if engine is None or name in line.engines or not _NAME.match(name):
         return 0
@@ -285,14 +287,6 @@ _READERS: tuple[Callable[[Line, list[str], int], int], ...] = (
     _read_edp,
     _read_engine,
 )
-
-
-def _token(tokens: list[str], at: int) -> str:
-    return tokens[at] if at < len(tokens) else ""
-
-
-def _is_number(text: str | None) -> bool:
-    return bool(text) and re.match(r"-?[0-9]+(\.[0-9]+)?$", text or "") is not None
 
 
 def _explain_nulls(line: Line) -> None:
