@@ -51,9 +51,7 @@ class Latency:
 
     def percentiles(self) -> dict[str, float | None]:
         """Return all percentiles by the names that they have in a report."""
-        return dict(
-            zip(PERCENTILES, (self.p50, self.p90, self.p95, self.p99, self.p99_9), strict=True)
-        )
+        return {name: getattr(self, name.replace(".", "_")) for name in PERCENTILES}
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,7 @@ def summarise_latency(frames: Frames) -> Latency:
     replicates = bootstrap(total, lambda part: quantiles(part, fractions)) if supported else None
     columns = () if replicates is None else replicates.T
     return Latency(
-        p50=found["p50"],
-        p90=found["p90"],
-        p95=found["p95"],
-        p99=found["p99"],
-        p99_9=found["p99.9"],
+        **{name.replace(".", "_"): value for name, value in found.items()},
         ci95={name: ci95(column) for name, column in zip(supported, columns, strict=False)},
         reasons={
             name: f"needs {frames_needed(fraction)} frames, has {len(total)}"

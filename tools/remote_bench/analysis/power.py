@@ -154,23 +154,21 @@ def choose_curves(curves: Sequence[EnergyCurve], span: Span) -> dict[str, Energy
         span: the run; it decides which source is fuller.
     """
     chosen: dict[str, EnergyCurve] = {}
-    board = [source for source in _BOARD_SOURCES if any(c.source == source for c in curves)]
-    best = max(board, key=lambda source: _coverage(curves, source, span), default=None)
+    board = [curve for curve in curves if curve.source in _BOARD_SOURCES]
+    board.sort(key=lambda curve: _BOARD_SOURCES.index(curve.source))  # of equal ones, the first
+    best = max(board, key=lambda curve: curve.coverage(*span), default=None)
     for curve in curves:
-        if curve.source not in _BOARD_SOURCES or curve.source == best:
+        if curve.source not in _BOARD_SOURCES or (best and curve.source == best.source):
             chosen.setdefault(curve.rail, curve)
     return chosen
 
 
-def _coverage(curves: Sequence[EnergyCurve], source: str, span: Span) -> float:
-    return max(curve.coverage(*span) for curve in curves if curve.source == source)
-
-
 def choose_total(rails: dict[str, EnergyCurve], table: RailTable) -> Total | str:
     """Return the first sum of the table whose rails are all there, or the reason why none is."""
+    parts = [n for n in rails if any(fnmatchcase(n, pattern) for pattern in table.do_not_add)]
     for total in table.totals:
         matches = [
-            [n for n in rails if fnmatchcase(n, pattern) and not _is_part(n, table)]
+            [name for name in rails if fnmatchcase(name, pattern) and name not in parts]
             for pattern in total.rails
         ]
         if all(matches):
@@ -182,10 +180,6 @@ def choose_total(rails: dict[str, EnergyCurve], table: RailTable) -> Total | str
     if not wanted:
         return f"{table.missing or 'the device has no rail table'}; seen: {', '.join(rails)}"
     return f"the rails to sum ({wanted}) are not all there; seen: {', '.join(sorted(rails))}"
-
-
-def _is_part(rail: str, table: RailTable) -> bool:
-    return any(fnmatchcase(rail, pattern) for pattern in table.do_not_add)
 
 
 @dataclass(frozen=True)
@@ -238,7 +232,11 @@ def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floa
     replicates: list[Floats | None] = []
     for seed, name in enumerate(_IDLE_SPANS, start=1):  # the load has 0: they are independent
         span = spans.get(name)
-        if span is None or not _says_something(total, span):
+        if (
+            span is None
+            or span[1] - span[0] < _LEAST_IDLE_S
+            or total.coverage(span) < _LEAST_COVERAGE
+        ):
             watts.append(None)
             continue
         watts.append(total.energy_j(*span) / (span[1] - span[0]))
@@ -250,10 +248,6 @@ def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floa
     found = [sample for sample in replicates if sample is not None]
     complete = bool(found) and len(found) == len(replicates)
     return idle, np.mean(found, axis=0) if complete else None
-
-
-def _says_something(total: Total, idle: Span) -> bool:
-    return idle[1] - idle[0] >= _LEAST_IDLE_S and total.coverage(idle) >= _LEAST_COVERAGE
 
 
 def _measure_load(

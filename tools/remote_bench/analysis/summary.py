@@ -20,7 +20,7 @@ from remote_bench.analysis.frame_times import (
     sampler_cost,
     summarise_latency,
 )
-from remote_bench.analysis.power import EnergyCurve, Power, curves, measure_power, power_series
+from remote_bench.analysis.power import EnergyCurve, curves, measure_power, power_series
 from remote_bench.analysis.report import (
     SCHEMA,
     BundleFacts,
@@ -70,7 +70,9 @@ def summarise(
     slices, spans, found = result.named_slices(), result.spans(), conditions(result)
     flat_out, timed = slices.get("flat_out"), result.frames.get("flat_out")
     rails, facts = curves(result.samples), bundle or BundleFacts()
-    power, power_reason = _power(result, rails, board, spans)
+    power, power_reason = None, "the run did not get that far"
+    if flat_out:
+        power, power_reason = measure_power(rails, board, spans, _done_times(result))
     report = Report(
         schema=SCHEMA,
         verdict="valid",
@@ -107,21 +109,15 @@ def summarise(
 
 
 def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
-    board, system, jetson = probe.board, probe.system, probe.jetson or JetsonProbe()
-    total_kb = probe.memory.total_kb
+    board, total_kb = probe.board, probe.memory.total_kb
     return Fingerprint(
         name=device.name,
         description=device.description,
         model=board.model,
         module=board.module,
         serial_sha256=board.serial_sha256,
-        machine=system.machine,
-        kernel=system.kernel,
-        distribution=system.distribution,
-        boot_id=system.boot_id,
-        euid=system.euid,
-        l4t=jetson.l4t,
-        jetpack=jetson.jetpack,
+        **vars(probe.system),
+        **vars(probe.jetson or JetsonProbe()),
         python=probe.python.version,
         modules=probe.python.modules,
         packages=probe.packages,
@@ -144,14 +140,6 @@ def _paced(result: Result) -> PacedRun | None:
         late=part.late,
         latency_ms=summarise_latency(result.frames["paced"]),
     )
-
-
-def _power(
-    result: Result, rails: list[EnergyCurve], device: Device, spans: dict[str, Span]
-) -> tuple[Power | None, str]:
-    if "flat_out" not in spans:
-        return None, "the run did not get that far"
-    return measure_power(rails, device, spans, _done_times(result))
 
 
 def _done_times(result: Result) -> Floats:
@@ -230,7 +218,10 @@ def _series(
     zero, samples = run[0], result.samples.environment
     shown = ("idle_before", "flat_out", "paced", "idle_after")
     return Series(
-        frames={name: _shifted(columns, zero) for name, columns in result.frames.items()},
+        frames={
+            name: dataclasses.replace(columns, t=tuple(round(t - zero, 6) for t in columns.t))
+            for name, columns in result.frames.items()
+        },
         power=power_series(rails, device, run),
         celsius=_columns(samples, [sample.celsius for sample in samples], zero),
         mhz=_columns(samples, [sample.mhz for sample in samples], zero),
@@ -240,10 +231,6 @@ def _series(
             if name in spans
         },
     )
-
-
-def _shifted(frames: Frames, zero: float) -> Frames:
-    return dataclasses.replace(frames, t=tuple(round(t - zero, 6) for t in frames.t))
 
 
 def _columns(
