@@ -82,11 +82,11 @@ def parse_settings(text: str) -> SshSettings:
         hostname=values["hostname"],
         port=int(values.get("port", 22)),
         user=values.get("user") or getpass.getuser(),
-        identity_files=tuple(_path(value) for value in lists.get("identityfile", [])),
+        identity_files=tuple(map(_path, lists.get("identityfile", []))),
         identities_only=values.get("identitiesonly") == "yes",
-        jumps=_jumps(values.get("proxyjump", "none")),
-        user_known_hosts=_paths(values.get("userknownhostsfile", "")),
-        system_known_hosts=_paths(values.get("globalknownhostsfile", "")),
+        jumps=_listed(values.get("proxyjump", "").replace(",", " ")),
+        user_known_hosts=tuple(map(_path, _listed(values.get("userknownhostsfile", "")))),
+        system_known_hosts=tuple(map(_path, _listed(values.get("globalknownhostsfile", "")))),
         host_key_alias=values.get("hostkeyalias", ""),
         connect_timeout_s=float(timeout) if timeout.isdigit() else None,
     )
@@ -117,12 +117,8 @@ def _defaults(name: str, user: str | None, port: int) -> SshSettings:
     )
 
 
-def _jumps(value: str) -> tuple[str, ...]:
-    return () if value.lower() == "none" else tuple(jump.strip() for jump in value.split(","))
-
-
-def _paths(value: str) -> tuple[Path, ...]:
-    return tuple(_path(part) for part in value.split() if part.lower() != "none")
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(part for part in value.split() if part.lower() != "none")
 
 
 def _path(value: str) -> Path:
