@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastseg_runtime.bundle.manifest import ClassInfo
@@ -154,14 +155,15 @@ def test_without_any_network_the_error_says_how_to_make_one(folder, monkeypatch)
 def test_boards_side_by_side_export_one_after_another(folder, monkeypatch):
     at_work, together = [], []
 
-    def export(source, target, bundle, watch) -> None:
-        at_work.append(bundle)
+    def export_bundle(plan, note):
+        at_work.append(plan.out)
         together.append(len(at_work))
         time.sleep(0.1)
-        bundle.touch()
-        at_work.remove(bundle)
+        plan.out.touch()
+        at_work.remove(plan.out)
+        return SimpleNamespace(failed={})
 
-    monkeypatch.setattr("remote_bench.run.sweep.export", export)
+    monkeypatch.setattr("fastseg_exporters.export.export_bundle", export_bundle)
     sizes = parse_sweep("nano", "64x32,128x64") * 2
     with ThreadPoolExecutor() as boards:
         made = list(boards.map(lambda size: untrained_bundle(size, None, BOARD, Watcher()), sizes))

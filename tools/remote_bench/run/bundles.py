@@ -36,7 +36,11 @@ def choose_bundle(named: Path | None, target: str | None, device: Device, watch:
         return here
     watch.phase("export")
     with ONE_EXPORT:
-        return _export(load_target(target) if target else target_for(device), watch)
+        source, network, origin = _open_default()
+        wanted = load_target(target) if target else target_for(device)
+        folder = cache_folder("bundles")
+        watch.note(f"bundle: {network.name}, {origin}, exported as {wanted.name} to {folder}")
+        return exported(source, wanted, folder, watch)
 
 
 def usage_to_measure(named: Path | None) -> tuple[str, str]:
@@ -84,18 +88,8 @@ def _open_default() -> tuple[Any, Any, str]:
         raise UsageError(f"no *.fastseg in this folder, and no network for one: {error}") from error
 
 
-def _export(target: Target, watch: Watch) -> Path:
-    source, network, origin = _open_default()
-    name = f"{network.name}-{network.sha256[:12]}-{target.name}.fastseg"
-    bundle = cache_folder("bundles") / name
-    watch.note(f"bundle: {network.name}, {origin}, exported as {target.name} to {bundle}")
-    if not bundle.exists():
-        export(source, target, bundle, watch)
-    return bundle
-
-
-def export(source: "NetworkSource", target: Target, bundle: Path, watch: Watch) -> None:
-    """Export one network for one target, into a file.
+def exported(source: "NetworkSource", target: Target, folder: Path, watch: Watch) -> Path:
+    """Return one network's bundle for one target, named by its weights, exported where it is new.
 
     Raises:
         BenchError: the export failed; the message says why.
@@ -103,6 +97,10 @@ def export(source: "NetworkSource", target: Target, bundle: Path, watch: Watch) 
     from fastseg_exporters.convert.exporter import Recipe
     from fastseg_exporters.export import Plan, export_bundle
 
+    network = source.open()
+    bundle = folder / f"{network.name}-{network.sha256[:12]}-{target.name}.fastseg"
+    if bundle.exists():
+        return bundle
     plan = Plan(Recipe(source), (target,), bundle, force=True)
     try:
         outcome = export_bundle(plan, watch.note)
@@ -110,6 +108,7 @@ def export(source: "NetworkSource", target: Target, bundle: Path, watch: Watch) 
         raise BenchError(f"the export failed: {error}") from error
     if outcome.failed:
         raise BenchError(f"the export failed: {outcome.failed[target.name]}")
+    return bundle
 
 
 def read_manifest(bundle: Path, target: str | None) -> Manifest:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.usage import describe_usage
-from fastseg_targets.device import Device, recognise
+from fastseg_targets.device import recognise
 
 from remote_bench.analysis.result import Probe
 from remote_bench.host.errors import DeviceFailure
@@ -52,7 +52,10 @@ class Preparation:
             self._board.request("may_deploy", folder=wanted.deploy, names=DEPLOYED)
         probe = self.probe()
         device = recognise(probe)
-        bundle = self._choose(device)
+        if wanted.untrained:
+            bundle = untrained_bundle(wanted.untrained, wanted.target, device, self._watch)
+        else:
+            bundle = choose_bundle(wanted.bundle, wanted.target, device, self._watch)
         manifest = read_manifest(bundle, wanted.target)
         if not (wanted.bundle or wanted.untrained):
             self._watch.note(f"weights: {describe_usage(manifest.model.usage)}")
@@ -76,27 +79,20 @@ class Preparation:
         self._board.request("unpack", sha256=sha256, name=".")
         self._watch.phase("probe")
         self._board.request("agent", mode="probe", request={"engines": engine_modules()})
-        data: dict[str, Any] | None = None
+        data: dict[str, Any] = {}
+        name = self._board.host.name
         for event in self._board.agent_events(silent_s=_PROBE_S):
             self._cancel.check()
             if event is not None and event["event"] == "probe":
-                data = event.get("data")
-            if event is not None and event["event"] == "ended" and data is None:
-                said = f"{self._board.host.name}: the probe failed: {event['stderr']}"
+                data = event.get("data") or {}
+            if event is not None and event["event"] == "ended" and not data:
+                said = f"{name}: the probe failed: {event['stderr']}"
                 raise DeviceFailure(f"{said}; see that its python3 runs, and try again")
         try:
             from_table(Probe, data, "probe", ignore_unknown=True)
         except TableError as error:
-            name = self._board.host.name
             raise DeviceFailure(f"{name}: the probe makes no sense: {error}; try again") from error
-        assert data is not None
         return data
-
-    def _choose(self, device: Device) -> Path:
-        wanted = self._benchmark
-        if wanted.untrained:
-            return untrained_bundle(wanted.untrained, wanted.target, device, self._watch)
-        return choose_bundle(wanted.bundle, wanted.target, device, self._watch)
 
     def _bring_wheels(self, probe: dict[str, Any], packages: list[str]) -> list[str]:
         if not packages:

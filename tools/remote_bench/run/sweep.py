@@ -10,7 +10,7 @@ from typing import Any
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_targets.device import Device
-from fastseg_targets.target import Target, load_target
+from fastseg_targets.target import load_target
 
 from remote_bench.analysis.report import Report
 from remote_bench.analysis.requirements import Requirements
@@ -19,7 +19,7 @@ from remote_bench.host.host import Watch
 from remote_bench.host.local import cache_folder
 from remote_bench.host.untrusted import plain
 from remote_bench.run.benchmark import Untrained
-from remote_bench.run.bundles import ONE_EXPORT, export, target_for
+from remote_bench.run.bundles import ONE_EXPORT, exported, target_for
 
 _CLASSES = 19  # as many as Cityscapes has
 
@@ -43,13 +43,6 @@ def parse_sweep(variants: str, sizes: str) -> list[Untrained]:
 
 def untrained_bundle(size: Untrained, target: str | None, device: Device, watch: Watch) -> Path:
     """Return a bundle of an untrained network, from the cache or else exported now."""
-    wanted = load_target(target) if target else target_for(device)
-    watch.phase("export")
-    with ONE_EXPORT:
-        return _export_untrained(size, wanted, watch)
-
-
-def _export_untrained(size: Untrained, target: Target, watch: Watch) -> Path:
     import torch
     from fastseg_exporters.convert.source import NetworkSource
     from fastseg_runtime.bundle.manifest import ClassInfo
@@ -57,17 +50,15 @@ def _export_untrained(size: Untrained, target: Target, watch: Watch) -> Path:
     from fastseg import FastSegNet
     from fastseg.checkpoint import CheckpointInfo, save_checkpoint
 
+    wanted = load_target(target) if target else target_for(device)
     checkpoint = cache_folder("sweep") / f"{size.name}.safetensors"
-    torch.manual_seed(0)
     classes = tuple(ClassInfo(f"class {i}", (i, i, i)) for i in range(_CLASSES))
     info = CheckpointInfo(size.variant, classes, size.width, size.height)
-    save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
-    source = NetworkSource(str(checkpoint))
-    name = f"{size.name}-{source.open().sha256[:12]}-{target.name}.fastseg"
-    bundle = checkpoint.with_name(name)
-    if not bundle.exists():
-        export(source, target, bundle, watch)
-    return bundle
+    watch.phase("export")
+    with ONE_EXPORT:
+        torch.manual_seed(0)
+        save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
+        return exported(NetworkSource(str(checkpoint)), wanted, checkpoint.parent, watch)
 
 
 def summarise_sweep(reports: list[Report], requirements: Requirements | None) -> dict[str, Any]:
