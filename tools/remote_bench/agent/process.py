@@ -12,12 +12,8 @@ from typing import Any, Dict, List, Optional
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)  # loaded here: nothing may be loaded between fork and exec
 _KB = re.compile(r"^(\w+):\s+([0-9]+) kB", re.MULTILINE)
+_C_LOCALE = {"LC_ALL": "C", "LANG": "C"}  # tools print plain decimals
 _TICKS_PER_S = float(os.sysconf("SC_CLK_TCK"))
-
-
-def _plain_environment() -> Dict[str, str]:
-    """Return the environment with the C locale, so that tools print plain decimals."""
-    return dict(os.environ, LC_ALL="C", LANG="C")
 
 
 def module_command(module: str) -> List[str]:
@@ -28,7 +24,7 @@ def module_command(module: str) -> List[str]:
 def module_environment() -> Dict[str, str]:
     """Return an environment in which this package can be imported by that command."""
     folder = str(Path(__file__).resolve().parents[2])  # of remote_bench/agent/
-    return dict(_plain_environment(), PYTHONPATH=folder, PYTHONDONTWRITEBYTECODE="1")
+    return dict(os.environ, PYTHONPATH=folder, PYTHONDONTWRITEBYTECODE="1", **_C_LOCALE)
 
 
 def _die_with_parent(parent: int) -> None:
@@ -43,7 +39,7 @@ def start(command: List[str], **options: Any) -> "subprocess.Popen[bytes]":
     parent = os.getpid()
     return subprocess.Popen(
         command,
-        env=options.pop("env", _plain_environment()),
+        env=options.pop("env", dict(os.environ, **_C_LOCALE)),
         stdin=options.pop("stdin", subprocess.DEVNULL),
         preexec_fn=lambda: _die_with_parent(parent),
         **options,
@@ -60,17 +56,13 @@ def lead_group() -> bool:
 
 
 def memory_kb(pid: int) -> Dict[str, Optional[int]]:
-    """Return {"pss_kb", "rss_kb", "peak_rss_kb"}; None where the kernel does not tell.
+    """Return {"pss_kb", "peak_rss_kb"}; None where the kernel does not tell.
 
     PSS counts a page that several processes share in parts; the peak is the kernel's VmHWM.
     """
-    status = _fields(f"/proc/{pid}/status")
     rollup = _fields(f"/proc/{pid}/smaps_rollup")  # Linux 4.14 and newer
-    return {
-        "pss_kb": rollup.get("Pss"),
-        "rss_kb": status.get("VmRSS"),
-        "peak_rss_kb": status.get("VmHWM"),
-    }
+    peak_kb = _fields(f"/proc/{pid}/status").get("VmHWM")
+    return {"pss_kb": rollup.get("Pss"), "peak_rss_kb": peak_kb}
 
 
 def cpu_seconds(pid: int) -> Optional[float]:

@@ -83,7 +83,7 @@ class Supervisor:
         self._result["selftest"] = self._ask("selftest")
         frames = self._request.get("frames")
         folder = os.path.join(self._work_dir, frames) if frames else None
-        self._result["prepared"] = self._ask("prepare", folder=folder)
+        self._ask("prepare", folder=folder)
         self._start_sampler()
         self._enter("settle")
         self._settle()
@@ -169,7 +169,7 @@ class Supervisor:
     def _start_worker(self) -> None:
         paths = [os.path.join(self._work_dir, path) for path in self._request["runtime_paths"]]
         self._worker = Worker(paths, self._log, self._abort)
-        self._result["import"] = self._ask("hello")
+        self._ask("hello")
         self._note_memory("imported")
 
     def _stop_worker(self) -> None:
