@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from fastseg_runtime.arrays.shared_files import write_file
 
-from remote_bench.analysis.report import Report, Series
+from remote_bench.analysis.report import Report
 from remote_bench.analysis.stats import Floats
 from remote_bench.host.untrusted import escaped
 from remote_bench.report.figures import Section, headline, sections
@@ -116,27 +116,22 @@ def _plots(report: Report) -> str:
     bounds = series.spans.values()
     x_range = (min(begin for begin, _ in bounds), max(end for _, end in bounds))
     spans = {name: span for name, span in series.spans.items() if name in _TIMED}
+    latencies = [
+        Line(name.replace("_", " "), _array(columns.t), _array(columns.total_ms), points=True)
+        for name, columns in series.frames.items()
+        if name in _TIMED
+    ]
     power = series.power
     watts = [Line("power", _array(power.t), _array(power.watts))] if power else []
     return "".join(
         [
-            time_plot(
-                "Latency of each frame", "ms", _latencies(series), x_range, spans, height=240
-            ),
+            time_plot("Latency of each frame", "ms", latencies, x_range, spans, height=240),
             time_plot("Power", "W", watts, x_range, spans),
             time_plot("Temperature", "C", _lines(series.celsius), x_range, spans),
             time_plot("Clocks", "MHz", _lines(series.mhz), x_range, spans),
             histogram("Latency, frames by time (logarithmic)", "ms", _array(frames.total_ms)),
         ]
     )
-
-
-def _latencies(series: Series) -> list[Line]:
-    return [
-        Line(name.replace("_", " "), _array(columns.t), _array(columns.total_ms), points=True)
-        for name, columns in series.frames.items()
-        if name in _TIMED
-    ]
 
 
 def _lines(columns: Mapping[str, Sequence[float | None]]) -> list[Line]:
