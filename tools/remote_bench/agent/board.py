@@ -72,29 +72,26 @@ class Board:
         return shutil.which(name, path=os.pathsep.join(folders))
 
     def run(self, command: List[str], timeout_s: float = 10) -> Outcome:
-        """Run a tool by name in the C locale, without input; never raises, never hangs."""
+        """Run a tool by name in the C locale, without input; never raises, never hangs.
+
+        It gets a process group of its own, which ends when time is over.
+        """
         program = self.tool(command[0])
         if program is None:
             return Outcome(None, "", f"{command[0]} is not on this board")
-        return run([program, *command[1:]], timeout_s)
-
-
-def run(command: List[str], timeout_s: float) -> Outcome:
-    """Run a command in the C locale and a group of its own, which ends when time is over."""
-    try:
-        process = start(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-    except OSError as error:
-        return Outcome(None, "", str(error))
-    try:
-        output, errors = process.communicate(timeout=timeout_s)
-        status: Optional[int] = process.returncode
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, errors = process.communicate()
-        status, errors = None, errors + b"\nno end within %d s" % timeout_s
-    return Outcome(status, _text(output), _text(errors))
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        try:
+            process = start([program, *command[1:]], start_new_session=True, **pipes)
+        except OSError as error:
+            return Outcome(None, "", str(error))
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+            status: Optional[int] = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+            status, errors = None, errors + b"\nno end within %d s" % timeout_s
+        return Outcome(status, _text(output), _text(errors))
 
 
 def _text(content: bytes) -> str:

@@ -51,7 +51,11 @@ class Worker:
             Failure: it failed, died or did not answer in time.
             Aborted: the run was called off meanwhile.
         """
-        self._send(encode(command, **arguments))
+        assert self._process.stdin is not None
+        try:
+            os.write(self._process.stdin.fileno(), encode(command, **arguments))
+        except OSError as error:
+            raise self._death() from error
         end = time.monotonic() + timeout_s
         while True:
             message = self._message(end)
@@ -70,13 +74,6 @@ class Worker:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-
-    def _send(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        try:
-            os.write(self._process.stdin.fileno(), line)
-        except OSError as error:
-            raise self._death() from error
 
     def _message(self, end: float) -> Dict[str, Any]:
         while not self._waiting:
