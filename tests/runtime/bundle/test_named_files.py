@@ -502,7 +502,6 @@ def test_a_backend_that_is_opened_by_hand_reads_first_too() -> None:
         artifact,
         InputSpec(WIDTH, HEIGHT),
         OutputSpec(),
-        3,
         read=lambda member: leaking_onnx("/etc/passwd"),
         locate=lambda: Path("/nowhere"),
     )
