@@ -154,7 +154,6 @@ def infer(exported: ExportedArtifact, folder: Path, images: list[Any]) -> list[A
             Artifact("ios", exported.format, "fp16", exported.entry, (), exported.io),
             InputSpec(width, height),
             OutputSpec(),
-            CLASSES,
             read=lambda path: (folder / path).read_bytes(),
             locate=lambda: folder / exported.entry,
         )

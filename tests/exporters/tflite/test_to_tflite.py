@@ -143,7 +143,6 @@ class Exported:
                 Artifact("android", "tflite", "", self.artifact.entry, (), self.artifact.io),
                 InputSpec(info.width, info.height, mean=info.mean, std=info.std),
                 OutputSpec(),
-                CLASSES,
                 read=lambda _: self.path.read_bytes(),
                 locate=lambda: self.path,
             )
