@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 VERSION_CHECK := import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"fastseg needs Python 3.11 or newer, this is {v[0]}.{v[1]} ({sys.executable}); try: make PYTHON=python3.11")
 
-.PHONY: help demo test test-slow test-figures test-arm64 test-gpu test-engines lint format bench dist clean
+.PHONY: help demo test test-slow test-figures test-arm64 test-gpu test-engines referees lint format bench dist clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ test-gpu: .venv/ready ## what needs an NVIDIA GPU
 # Runtimes, "tflite-runtime==2.14.0" others; without it all of tests/engines/engines.toml are run.
 test-engines: .venv/ready-converters ## in old and new ONNX Runtimes and LiteRTs, which it fetches
 	$(BIN)/python -m pytest -q -rs -m engines tests/engines
+
+referees: .venv/ready ## vendors' toolchains that judge artifacts, into the cache; REFEREES="..." names a few
+	$(BIN)/python -m fastseg_exporters.gate.referees install $(REFEREES)
 
 lint: .venv/ready-converters ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ _RECORDS = (*ENGINES.values(), *EXPORTERS.values())
 ENGINE_LIBRARIES = {module for engine in ENGINES.values() for module in engine.modules}
 _ANYWHERE = {"torch", "safetensors", "onnx"}  # what networks and graphs are made of
 VENDORS = {module for record in _RECORDS for module in record.modules} - _ANYWHERE
-VENDOR_FILES = ("backend_", "to_")
+VENDOR_FILES = ("backend_", "to_", "judge_")
 # What a device has: numpy. OpenCV is used where it is found, in these files alone.
 RUNTIME_EXTRAS = {
     "image.py": {"cv2", "PIL"},

@@ -45,11 +45,13 @@ from fastseg_exporters.convert.progress import ExportProgress
 from fastseg_exporters.convert.source import Calibration, NetworkSource, default_checkpoint
 from fastseg_exporters.export import Outcome, Plan, export_bundle
 from fastseg_exporters.gate.compare import compare_bundle
+from fastseg_exporters.gate.referees.referee import Referee, RefereeError, select_referees
 from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,
     comparison_table,
     missing_lines,
+    referee_lines,
     slower_than_float,
     summary,
     target_rows,
@@ -117,6 +119,13 @@ class Options:
         str | None,
         typer.Option(help="commercial: refuse weights that are not known to allow it."),
     ] = None
+    referee: Annotated[
+        str | None,
+        typer.Option(
+            help="NAME,NAME or all that are installed (make referees): toolchains of vendors, "
+            "that judge the artifacts without a device."
+        ),
+    ] = None
     compare: Annotated[
         Path | None,
         typer.Option(help="Instead of exporting, measure all artifacts of a bundle here."),
@@ -160,6 +169,8 @@ def _check(options: Options) -> None:
         raise UsageError(f"--require-usage is {options.require_usage!r}; expected {COMMERCIAL}")
     if options.require_usage is not None and options.compare is not None:
         raise UsageError("--require-usage is for exports, --compare makes none")
+    if options.referee is not None and options.compare is not None:
+        raise UsageError("--referee is for exports, --compare makes none")
 
 
 def _export(options: Options) -> int:
@@ -181,6 +192,7 @@ def _export(options: Options) -> int:
         force=options.force,
         timeout_s=options.timeout,
         require_usage=options.require_usage,
+        referees=_referees(options.referee),
     )
     with redirect_stdout(sys.stderr), ExportProgress() as progress:  # networks may print
         outcome = export_bundle(plan, progress.tell, progress.show)
@@ -194,6 +206,13 @@ def _targets(patterns: list[str]) -> list[Target]:
     try:
         return [*select_targets(names), *map(_own_target, files)]
     except (ValueError, OSError) as error:
+        raise UsageError(error) from error
+
+
+def _referees(names: str | None) -> tuple[Referee, ...]:
+    try:
+        return () if names is None else tuple(select_referees(names))
+    except RefereeError as error:
         raise UsageError(error) from error
 
 
@@ -226,7 +245,9 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
         return
     if manifest.artifacts:
         Console().print(artifact_table(manifest), soft_wrap=True)
-        for line in (*bound_lines(manifest), *slower_than_float(manifest)):
+        for line in (
+            *bound_lines(manifest), *slower_than_float(manifest), *referee_lines(manifest)
+        ):  # fmt: skip
             print(line, file=sys.stderr)
         print(f"{plan.out} ({plan.out.stat().st_size / 1e6:.1f} MB)")
     for name, why in outcome.failed.items():

@@ -20,6 +20,8 @@ from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import recorded_data
 from fastseg_exporters.gate.ladder import climb_down
 from fastseg_exporters.gate.record import GrowingBundle
+from fastseg_exporters.gate.referees.hearing import hear
+from fastseg_exporters.gate.referees.referee import Referee
 from fastseg_exporters.gate.reference import pytorch_runner
 from fastseg_exporters.gate.workshop import open_workshop
 
@@ -41,6 +43,7 @@ class Plan:
         force: replace a bundle of another network.
         timeout_s: for each conversion.
         require_usage: "commercial" refuses weights that are not known to allow it.
+        referees: installed ones that judge the artifacts besides; they refuse none.
     """
 
     recipe: Recipe
@@ -53,6 +56,7 @@ class Plan:
     force: bool = False
     timeout_s: float = 900.0
     require_usage: str | None = None
+    referees: tuple[Referee, ...] = ()
 
 
 @dataclass
@@ -118,6 +122,7 @@ def export_bundle(
             else:
                 bundle.add(passed, options, time.monotonic() - start, mask_cost)
             workshop.clear()
+        hear(plan.referees, workshop, {target.name for target in plan.targets})
     outcome.manifest = bundle.manifest
     return outcome
 

@@ -1,5 +1,6 @@
 """What the exporter prints: artifacts of a bundle, and the list of targets."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,7 @@ from fastseg_targets.target import Target
 
 from fastseg_exporters.convert.exporter import Exporter, exporters, from_extra
 from fastseg_exporters.gate.compare import Comparison
+from fastseg_exporters.gate.referees.referee import Verdict, verdicts_of
 
 
 def summary(artifact: Artifact) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         **{key: verification.get(key) for key in keys},
         "runner": verification.get("runner"),
         "bounds_ms": artifact.extra.get("bounds_ms", {}),
+        "referees": [dataclasses.asdict(verdict) for verdict in verdicts_of(artifact)],
     }
 
 
@@ -32,7 +35,28 @@ COLUMNS = ("target", "made", "MB", "mIoU", "drop", "worst class", "agree", "ms h
 def artifact_table(manifest: Manifest) -> TextTable:
     """Return one row per artifact, as its export found it; mIoU and its drop in percent."""
     rows = [_scores(summary(artifact)) for artifact in manifest.artifacts]
-    return _scores_table(rows, f"{manifest.name}, {manifest.input.width}x{manifest.input.height}")
+    heard = [verdicts_of(artifact) for artifact in manifest.artifacts]
+    columns = COLUMNS
+    if any(heard):
+        columns = (*COLUMNS, "referees")
+        rows = [(*row, _outcomes(verdicts)) for row, verdicts in zip(rows, heard, strict=True)]
+    title = f"{manifest.name}, {manifest.input.width}x{manifest.input.height}"
+    return TextTable(columns, rows, title, right=range(1, len(COLUMNS)))
+
+
+def _outcomes(verdicts: list[Verdict]) -> str:
+    return ", ".join(f"{verdict.referee} {verdict.outcome}" for verdict in verdicts) or "-"
+
+
+def referee_lines(manifest: Manifest) -> list[str]:
+    """Return what referees said of the artifacts, and what each of them is not."""
+    told = [(a.target, verdict) for a in manifest.artifacts for verdict in verdicts_of(a)]
+    lines = [
+        f"{target}: {verdict.referee} {verdict.version} {verdict.outcome} it: {verdict.says}"
+        for target, verdict in told
+    ]
+    limits = {verdict.referee: verdict.is_not for _, verdict in told if verdict.is_not}
+    return [*lines, *(f"{name} is not {is_not}" for name, is_not in limits.items())]
 
 
 def comparison_table(comparison: Comparison) -> TextTable:

@@ -95,7 +95,7 @@ def convert(
     if (folder / REFUSAL).is_file():
         raise ConversionError(f"{name} failed: {(folder / REFUSAL).read_text('utf-8')}")
     if code != 0 or not (folder / RESULT).is_file():
-        raise ConversionError(f"{name} {_ending(code)}. {_tail(folder)}")
+        raise ConversionError(f"{name} {describe_ending(code)}. {_tail(folder)}")
     try:
         result = from_table(_Result, json.loads((folder / RESULT).read_text("utf-8")), RESULT)
     except TableError as error:
@@ -122,7 +122,7 @@ def run_child(folder: Path, timeout_s: float, progress: Callable[[int], None]) -
         try:
             return _wait(child, folder, timeout_s, progress)
         finally:
-            _kill_group(child)
+            kill_group(child)
 
 
 def _wait(
@@ -143,13 +143,15 @@ def _wait(
     return None
 
 
-def _kill_group(child: "subprocess.Popen[bytes]") -> None:
+def kill_group(child: "subprocess.Popen[bytes]") -> None:
+    """Kill a child, that was started in a session of its own, and all that it started."""
     with contextlib.suppress(ProcessLookupError):  # it ended, and left no children behind
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
-def _ending(code: int) -> str:
+def describe_ending(code: int) -> str:
+    """Return how a child ended that gave no result, in words."""
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return "failed" if code else "ended without a result"

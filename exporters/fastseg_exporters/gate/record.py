@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.bundle.manifest import (
     SELFTEST_AGREEMENT,
     SELFTEST_AGREEMENTS,
@@ -213,4 +214,20 @@ class GrowingBundle:
         own = f"artifacts/{target.name}/"
         kept = {name: data for name, data in self._contents.items() if not name.startswith(own)}
         self._contents = kept | files
+        write_bundle(self._path, self.manifest, self._contents)
+
+    def unpack(self, artifact: Artifact, folder: Path) -> None:
+        """Write the files of an artifact that it holds into a folder, which is made."""
+        own = f"artifacts/{artifact.target}/"
+        for name, data in self._contents.items():
+            if name.startswith(own):
+                write_file(folder / name.removeprefix(own), data)
+
+    def note(self, target: str, extra: dict[str, Any]) -> None:
+        """Add to what is known of an artifact that it holds, and write the bundle."""
+        artifacts = tuple(
+            dataclasses.replace(a, extra={**a.extra, **extra}) if a.target == target else a
+            for a in self.manifest.artifacts
+        )
+        self.manifest = dataclasses.replace(self.manifest, artifacts=artifacts)
         write_bundle(self._path, self.manifest, self._contents)

@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[3]
 FOLDERS = ("exporters", "targets", "runtime", "fastseg", "training")
 FILES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
 STARTERS = {"subprocess", "os.system", "os.popen", "pty", "runpy"}
-MAY_START_PROCESSES = {"child.py"}  # itself, and nothing else
+# Itself; the script of a referee, in the referee's own environment; pip, which makes that.
+MAY_START_PROCESSES = {"child.py", "referees/judge.py", "referees/install.py"}
 
 
 def started_by(file: Path) -> set[str]:
@@ -28,7 +29,8 @@ def started_by(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_file_can_run_an_installer(file: Path) -> None:
-    allowed = {"subprocess"} if file.name in MAY_START_PROCESSES else set()
+    may = file.as_posix().endswith(tuple(f"/{name}" for name in MAY_START_PROCESSES))
+    allowed = {"subprocess"} if may else set()
     assert started_by(file) <= allowed
 
 
@@ -36,6 +38,13 @@ def test_the_one_process_that_is_started_is_our_own() -> None:
     source = (ROOT / "exporters/fastseg_exporters/convert/child.py").read_text("utf-8")
     assert re.findall(r"Popen\(\s*(\[.*?\])", source) == [
         '[sys.executable, "-m", "fastseg_exporters.convert.child", str(folder)]'
+    ]
+
+
+def test_environments_of_referees_are_made_by_the_one_command_that_says_so() -> None:
+    installers = [file for file in FILES if "referees.install import" in file.read_text("utf-8")]
+    assert [file.relative_to(ROOT).as_posix() for file in installers] == [
+        "exporters/fastseg_exporters/gate/referees/__main__.py"
     ]
 
 

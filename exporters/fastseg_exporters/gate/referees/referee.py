@@ -1,0 +1,217 @@
+"""The record of each referee, and what one says.
+
+A referee is a script, `judge_<name>.py`, that the Python of the referee's own environment runs. Its
+standard input is one JSON object with the fields of `Request`; the last line of its standard output
+is one with those of `Answer`. It may crash, hang or flood: that is a verdict too. It works in a
+folder of its own, that is thrown away. A referee of another distribution joins by the entry-point
+group "fastseg.referees", which names its record, `package.module:REFEREE` in capitals, from a
+module that imports no toolchain.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from fastseg_runtime.arrays.plain_text import is_plain
+from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
+from fastseg_runtime.bundle.manifest import Artifact
+from fastseg_runtime.engines.engine import from_outside
+
+ENTRY_POINTS = "fastseg.referees"
+INSTALL = "make referees"
+MAX_LINE = 500  # characters of what one says
+KEY = "referees"  # in Artifact.extra: verdicts
+ALL = "all"
+
+
+class RefereeError(ValueError):
+    """A referee that does not exist, or is not installed."""
+
+
+def _nothing(artifact: Artifact) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Referee:
+    """All that is known of one referee without its toolchain.
+
+    Attributes:
+        name: in `--referee`.
+        script: the module whose file its own Python runs; the same name with .txt has its wheels,
+            each pinned with --hash.
+        title: the toolchain's name.
+        download_mb: what installing it fetches.
+        installed_mb: what it then takes on the disk.
+        licence: its name and where to read it, told before it is installed.
+        is_not: what its verdict does not prove, said beside it.
+        judges: whether it has anything to say of an artifact.
+        frames: how many it runs in its simulator; 0: it builds alone.
+        timeout_s: for one artifact.
+    """
+
+    name: str
+    script: str = ""
+    title: str = ""
+    download_mb: int = 0
+    installed_mb: int = 0
+    licence: str = "that of its distribution"
+    is_not: str = ""
+    judges: Callable[[Artifact], bool] = _nothing
+    frames: int = 0
+    timeout_s: float = 900.0
+
+    @property
+    def script_file(self) -> Path:
+        """Return the script.
+
+        Raises:
+            RefereeError: its module is not here.
+        """
+        try:
+            spec = find_spec(self.script)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or spec.origin is None:
+            raise RefereeError(f"referee {self.name}: no script {self.script!r}")
+        return Path(spec.origin)
+
+    @property
+    def requirements(self) -> Path:
+        """Return the file that pins its wheels."""
+        return self.script_file.with_suffix(".txt")
+
+    @property
+    def environment(self) -> Path:
+        """Return its folder in the user's cache: another one for other wheels."""
+        digest = hashlib.sha256(self.requirements.read_bytes()).hexdigest()
+        return cache_folder() / "referees" / f"{self.name}-{digest[:12]}"
+
+    @property
+    def python(self) -> Path:
+        """Return the interpreter of its environment."""
+        return self.environment / "bin" / "python"
+
+    @property
+    def is_installed(self) -> bool:
+        """Return whether its environment was made to its end."""
+        try:
+            return (self.environment / "ready").is_file()
+        except (RefereeError, OSError):
+            return False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a script is given, as JSON.
+
+    Attributes:
+        folder: with the artifact's files.
+        entry: the file to judge, relative to the folder.
+        precision: of the artifact.
+        io: what it takes and gives, in the words of the manifest.
+        frames: a folder with 0.npy, 1.npy ..., uint8 (1, H, W, 3) of the input's size, which the
+            artifact is to be run on; null: it need not run.
+        outputs: where the script puts what came of each, under the same name; what of it is there
+            is compared with PyTorch.
+    """
+
+    folder: str
+    entry: str
+    precision: str
+    io: dict[str, Any]
+    frames: str | None
+    outputs: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a script says, as JSON on the last line of its standard output.
+
+    Attributes:
+        version: of the toolchain.
+        accepted: whether it builds, without a fault that the referee was asked to look for.
+        says: one line.
+        facts: anything else, for the manifest.
+    """
+
+    version: str
+    accepted: bool
+    says: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse texts that are no lines."""
+        _check_lines(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the manifest keeps of a referee; "failed" is the referee's own failure, in `says`."""
+
+    referee: str
+    version: str
+    outcome: Literal["accepted", "refused", "failed"]
+    says: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    is_not: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse texts that are no lines."""
+        _check_lines(self)
+
+
+def _check_lines(record: Answer | Verdict) -> None:
+    for name, value in vars(record).items():
+        if isinstance(value, str) and not is_plain(value, MAX_LINE):
+            raise ValueError(f"{name} is no line of at most {MAX_LINE} characters")
+
+
+def verdicts_of(artifact: Artifact) -> list[Verdict]:
+    """Return what referees said of an artifact, from its manifest.
+
+    Raises:
+        RefereeError: the manifest holds something else there.
+    """
+    tables = artifact.extra.get(KEY, [])
+    try:
+        return from_table(_Verdicts, {KEY: tables}, artifact.target, ignore_unknown=True).referees
+    except TableError as error:
+        raise RefereeError(f"the bundle's verdicts make no sense: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    referees: list[Verdict]
+
+
+REFEREES: dict[str, Referee] = {}
+
+
+def referees() -> dict[str, Referee]:
+    """Return all that are known here by their names, ours first."""
+    return {**REFEREES, **from_outside(ENTRY_POINTS, Referee), **REFEREES}
+
+
+def select_referees(names: str) -> list[Referee]:
+    """Return the installed referees that "all" or "NAME,NAME" asks for.
+
+    Raises:
+        RefereeError: none of that name, or it is not installed.
+    """
+    known = referees()
+    if names == ALL:
+        chosen = [referee for referee in known.values() if referee.is_installed]
+        if not chosen:
+            raise RefereeError(f"no referee is installed here: {INSTALL}")
+        return chosen
+    asked = [name.strip() for name in names.split(",")]
+    if unknown := [name for name in asked if name not in known]:
+        raise RefereeError(f"no referee {unknown[0]!r}; choose of {ALL}, {', '.join(known)}")
+    if missing := [name for name in asked if not known[name].is_installed]:
+        raise RefereeError(f"no referee {missing[0]} is installed here: {INSTALL}")
+    return [known[name] for name in dict.fromkeys(asked)]
