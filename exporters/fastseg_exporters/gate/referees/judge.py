@@ -60,7 +60,10 @@ def _ask(referee: Referee, request: Request) -> Answer:
     with tempfile.TemporaryDirectory(prefix="fastseg-referee-") as name:
         own = Path(name)
         (own / "request.json").write_text(json.dumps(dataclasses.asdict(request)), "utf-8")
-        code = _run(referee, own)
+        try:
+            code = _run(referee, own)
+        except OSError as error:  # its Python is gone, or another than it was
+            raise _NoAnswerError(f"does not start: {error}") from error
         if code is None:
             raise _NoAnswerError(f"took more than {referee.timeout_s:.0f} s and was stopped")
         if code:

@@ -20,6 +20,7 @@ from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.engines.engine import from_outside
+from fastseg_runtime.engines.selection import made_for
 
 ENTRY_POINTS = "fastseg.referees"
 INSTALL = "make referees"
@@ -189,7 +190,27 @@ class _Verdicts:
     referees: list[Verdict]
 
 
-REFEREES: dict[str, Referee] = {}
+def _of_tensorrt(artifact: Artifact) -> bool:
+    return made_for(artifact) == "tensorrt"
+
+
+REFEREES = {
+    referee.name: referee
+    for referee in (
+        Referee(
+            "tensorrt-rtx",
+            "fastseg_exporters.gate.referees.judge_tensorrt_rtx",
+            "NVIDIA TensorRT for RTX 1.7.1",
+            download_mb=172,
+            installed_mb=357,
+            licence="NVIDIA Software License Agreement for TensorRT, "
+            "LICENSE.txt in its wheel and https://docs.nvidia.com/deeplearning/tensorrt-rtx",
+            is_not="a Jetson's TensorRT: it builds for no SM87, knows strongly typed networks "
+            "alone, has no int8 convolutions of its own, and nothing was run",
+            judges=_of_tensorrt,
+        ),
+    )
+}
 
 
 def referees() -> dict[str, Referee]:

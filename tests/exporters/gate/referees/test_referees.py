@@ -121,6 +121,14 @@ def test_a_referee_that_breaks_is_a_verdict_on_one_line(
     assert "\n" not in verdict.says
 
 
+def test_a_referee_whose_python_went_away_is_a_verdict_too(
+    fake: Referee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FASTSEG_CACHE", str(tmp_path / "gone"))
+    verdict = heard(fake, b"network", tmp_path)
+    assert verdict.outcome == "failed" and verdict.says.startswith("does not start: ")
+
+
 def test_a_referee_that_hangs_is_stopped(installed: Referee, tmp_path: Path) -> None:
     verdict = heard(dataclasses.replace(installed, timeout_s=0.5), b"hang", tmp_path)
     assert (verdict.outcome, verdict.says) == ("failed", "took more than 0 s and was stopped")

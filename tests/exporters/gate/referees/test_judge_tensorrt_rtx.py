@@ -1,0 +1,86 @@
+"""NVIDIA's own parser and builder as a referee, where `make referees` put them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from fastseg_exporters.gate.referees.judge import judge
+from fastseg_exporters.gate.referees.referee import REFEREES, Verdict
+from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_runtime.bundle.manifest import Artifact
+from onnx import TensorProto, helper, numpy_helper
+
+REFEREE = REFEREES["tensorrt-rtx"]
+CACHE = cache_folder()  # the user's own, before tests get one of theirs
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not REFEREE.is_installed, reason="no referee here: make referees"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTSEG_CACHE", str(CACHE))
+
+
+def convolution(elem_type: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """Return a network of one convolution."""
+    weight_KC11 = np.ones((4, 3, 1, 1), helper.tensor_dtype_to_np_dtype(elem_type))
+    x = helper.make_tensor_value_info("x", elem_type, [1, 3, 8, 8])
+    y = helper.make_tensor_value_info("y", elem_type, [1, 4, 8, 8])
+    nodes = [helper.make_node("Conv", ["x", "weight"], ["y"])]
+    graph = helper.make_graph(
+        nodes, "one", [x], [y], [numpy_helper.from_array(weight_KC11, "weight")]
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def verdict(folder: Path, precision: str, **files: onnx.ModelProto) -> Verdict:
+    """Return what is said of an artifact; "typed" stands for model-typed.onnx."""
+    (folder / "files").mkdir()
+    (folder / "work").mkdir()
+    for name, model in files.items():
+        onnx.save(model, folder / "files" / name.replace("typed", "model-typed.onnx"))
+    artifact = Artifact("jetson-x", "onnx", precision, "artifacts/jetson-x/model.onnx", ())
+    return judge(REFEREE, artifact, folder / "files", folder / "work")
+
+
+def test_a_float_graph_is_built_for_all_that_it_knows_and_what_it_knows_not_is_said(
+    tmp_path: Path,
+) -> None:
+    said = verdict(tmp_path, "fp32", **{"model.onnx": convolution()})
+    assert said.outcome == "accepted", said.says
+    assert said.says.endswith("not Orin's SM87")
+    facts: dict[str, Any] = said.facts["model.onnx"]
+    assert facts["kinds"]["CONVOLUTION FLOAT"] == 1
+    assert all(size > 0 for size in facts["engine_bytes"].values())
+    assert set(facts["engine_bytes"]) == {"SM75", "SM80", "SM86", "SM89", "SM120", "SM121"}
+
+
+@pytest.mark.parametrize(
+    ("elem_type", "outcome"), [(TensorProto.FLOAT, "refused"), (TensorProto.FLOAT16, "accepted")]
+)
+def test_a_convolution_in_float32_that_was_asked_for_in_half_is_refused(
+    elem_type: int, outcome: str, tmp_path: Path
+) -> None:
+    files = {"model.onnx": convolution(), "typed": convolution(elem_type)}
+    said = verdict(tmp_path, "fp16", **files)
+    assert said.outcome == outcome
+    assert ("1 CONVOLUTION" in said.says) == (outcome == "refused")
+
+
+def test_what_its_parser_refuses_is_refused_in_its_own_words(tmp_path: Path) -> None:
+    model = convolution()
+    model.graph.node[0].op_type = "Convulsion"
+    said = verdict(tmp_path, "fp32", **{"model.onnx": model})
+    assert said.outcome == "refused"
+    assert "model.onnx is not parsed" in said.says and "Convulsion" in said.says
+
+
+def test_it_judges_what_is_made_for_tensorrt_alone() -> None:
+    made = Artifact("t", "onnx", "fp16", "e", (), requires={"backend": "tensorrt"})
+    assert REFEREE.judges(made)
+    assert not REFEREE.judges(dataclasses.replace(made, requires={"backend": "onnxruntime"}))
