@@ -36,7 +36,7 @@ def artifact_table(manifest: Manifest) -> TextTable:
     """Return one row per artifact, as its export found it; mIoU and its drop in percent."""
     rows = [_scores(summary(artifact)) for artifact in manifest.artifacts]
     heard = [verdicts_of(artifact) for artifact in manifest.artifacts]
-    columns = COLUMNS
+    columns: tuple[str, ...] = COLUMNS
     if any(heard):
         columns = (*COLUMNS, "referees")
         rows = [(*row, _outcomes(verdicts)) for row, verdicts in zip(rows, heard, strict=True)]

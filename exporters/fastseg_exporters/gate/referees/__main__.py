@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from fastseg_runtime.arrays.command import DONE, FAILED, complain, run_command
-from fastseg_runtime.arrays.text_table import TextTable
+from fastseg_runtime.arrays.terminal import TextTable
 from rich.console import Console
 
 from fastseg_exporters.gate.referees.install import install

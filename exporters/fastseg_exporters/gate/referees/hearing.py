@@ -14,8 +14,7 @@ import numpy as np
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.engines.backend import ModelSource
-from fastseg_runtime.engines.frame_runner import FrameRunner
-from fastseg_runtime.engines.placement import FrameFit
+from fastseg_runtime.engines.frame_runner import FrameFit, FrameRunner
 
 from fastseg_exporters.gate.referees.judge import judge
 from fastseg_exporters.gate.referees.referee import KEY, MAX_LINE, Referee, Verdict, verdicts_of

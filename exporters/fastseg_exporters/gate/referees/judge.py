@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from fastseg_runtime.arrays.plain_text import printable
 from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import Artifact, without_nan
 
 from fastseg_exporters.convert.child import describe_ending, kill_group

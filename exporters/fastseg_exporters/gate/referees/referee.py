@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from fastseg_runtime.arrays.plain_text import is_plain
 from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
+from fastseg_runtime.arrays.terminal import is_plain
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.engines.engine import from_outside
 from fastseg_runtime.engines.selection import made_for
