@@ -39,7 +39,7 @@ def make_logger(trt: Any, errors: list[str]) -> Any:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
+            if severity <= trt.ILogger.Severity.ERROR and "---" not in message:  # a node's frame
                 errors.append(" ".join(message.split()))
 
     return Errors()
@@ -56,7 +56,7 @@ def judge_file(trt: Any, path: Path) -> dict[str, Any]:
     facts["engine_bytes"] = {
         name: build(trt, builder, network, name) for name in CAPABILITIES if parsed
     }
-    facts["errors"] = errors[:3]
+    facts["errors"] = errors[-3:]
     return facts
 
 
