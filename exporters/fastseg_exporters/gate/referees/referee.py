@@ -194,6 +194,19 @@ def _of_tensorrt(artifact: Artifact) -> bool:
     return made_for(artifact) == "tensorrt"
 
 
+def _gives_logits(artifact: Artifact) -> bool:
+    return artifact.format == "onnx" and "logits" in artifact.io
+
+
+# Class maps of cpu-* have shapes that depend on the picture, which no NPU's compiler takes.
+def _of_fixed_shapes(artifact: Artifact) -> bool:
+    return _of_tensorrt(artifact) or _gives_logits(artifact)
+
+
+def _float_logits(artifact: Artifact) -> bool:
+    return _gives_logits(artifact) and artifact.precision in ("fp16", "fp32")
+
+
 REFEREES = {
     referee.name: referee
     for referee in (
@@ -208,6 +221,31 @@ REFEREES = {
             is_not="a Jetson's TensorRT: it builds for no SM87, knows strongly typed networks "
             "alone, has no int8 convolutions of its own, and nothing was run",
             judges=_of_tensorrt,
+        ),
+        Referee(
+            "qualcomm-htp",
+            "fastseg_exporters.gate.referees.judge_qualcomm_htp",
+            "Qualcomm's compiler and simulator for its NPU, HTP (onnxruntime-qnn 2.7.0)",
+            download_mb=153,
+            installed_mb=433,
+            licence="MIT and, of the compiler, Qualcomm's AI Stack License: both in the wheel, "
+            "https://pypi.org/project/onnxruntime-qnn/2.7.0/",
+            is_not="a Snapdragon: a simulator on x86, of the SM8650 alone, which tells no time",
+            judges=_of_fixed_shapes,
+            frames=1,
+            timeout_s=1800,
+        ),
+        Referee(
+            "rknn",
+            "fastseg_exporters.gate.referees.judge_rknn",
+            "Rockchip's RKNN-Toolkit2 2.5.0, with its simulator",
+            download_mb=177,
+            installed_mb=597,
+            licence="RKNN SDK License, https://github.com/airockchip/rknn-toolkit2/blob/master/LICENSE",
+            is_not="an RK3588: a simulator on x86, the same for all chips, which tells no time",
+            judges=_float_logits,
+            frames=20,
+            timeout_s=1800,
         ),
     )
 }
