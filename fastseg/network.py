@@ -8,10 +8,11 @@ import inspect
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.file_kind import ONNX, file_kind
+from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest, numbered_classes
 from torch import Tensor, nn
 
 from fastseg import pretrained
@@ -27,6 +28,9 @@ from fastseg.deploy import DeployGraph, OutputKind
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
 from fastseg.own_code import own_code
+
+if TYPE_CHECKING:
+    from fastseg.backend_onnx import OnnxFile
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
@@ -45,6 +49,7 @@ class Network:
             is not the default: the identity of the network.
         output_name: of several outputs, the one that is the logits; "": the one that can be.
         threshold: of the probability above which one logit means the second class.
+        onnx_file: the ONNX file that the module runs; None: it is torch's own.
     """
 
     model: nn.Module
@@ -53,6 +58,7 @@ class Network:
     sha256: str
     output_name: str = ""
     threshold: float = 0.5
+    onnx_file: Path | None = None
 
     def logits(self, image_NHW3: Tensor) -> Tensor:
         """Run the author's module as its author calls it: the reference for all that we make.
@@ -136,9 +142,10 @@ def open_network(
     Args:
         spec: a checkpoint file, the name of shipped weights ("base-camvid"), or
             "package.module:factory", a callable that returns a torch module (normalised image
-            in, logits out). The current folder is searched for the module too.
+            in, logits out), or an ONNX file. The current folder is searched for the module too.
         classes: for one's own network: its classes, where one alone is held against "background",
-            which becomes class 0; for a checkpoint: other names and colours.
+            which becomes class 0; for a checkpoint: other names and colours; for an ONNX file
+            None numbers them, unless it gives ids.
         weights: for one's own network: a state dict (.pth, .pt, .safetensors), or a checkpoint
             that fastseg-train wrote, whose header then describes the network.
         size: (width, height) to run at, instead of the checkpoint's.
@@ -149,10 +156,16 @@ def open_network(
 
     Raises:
         CheckpointError: the network cannot be had from this.
+        BundleError: an ONNX file that is damaged, or names files that do not lie beside it.
         ValueError: a threshold that is no probability.
     """
     Reading(None, output_name, threshold)
-    if _is_factory(spec):
+    onnx_file = Path(spec) if is_onnx(spec) else None
+    if onnx_file is not None:
+        if weights is not None:
+            raise CheckpointError(f"{spec} holds its weights; leave --weights out")
+        model, info = _from_onnx(onnx_file, classes, size, normalization, output_name)
+    elif _is_factory(spec):
         model, info = _from_factory(str(spec), classes, weights, normalization)
     else:
         if output_name or threshold != Reading.threshold:
@@ -169,7 +182,7 @@ def open_network(
     threshold = info.threshold if threshold == Reading.threshold else threshold
     if size is not None:
         info = dataclasses.replace(info, width=size[0], height=size[1])
-    used = Network(model.eval(), info, name_of(spec), "", output_name, threshold)
+    used = Network(model.eval(), info, name_of(spec), "", output_name, threshold, onnx_file)
     return dataclasses.replace(used, sha256=hash_weights(model.state_dict(), _how_used(used)))
 
 
@@ -266,6 +279,68 @@ def _how_used(network: Network) -> str:
 def _is_factory(spec: str | Path) -> bool:
     module, _, name = str(spec).rpartition(":")
     return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def is_onnx(spec: str | Path) -> bool:
+    """Return whether a network is an ONNX file, by its content or, if it is absent, its name."""
+    path = Path(spec)
+    return file_kind(path) == ONNX if path.is_file() else path.suffix.lower() == ".onnx"
+
+
+def _from_onnx(
+    path: Path,
+    classes: tuple[ClassInfo, ...] | None,
+    size: tuple[int, int] | None,
+    normalization: Normalization | None,
+    output_name: str,
+) -> tuple[nn.Module, CheckpointInfo]:
+    try:
+        from fastseg.backend_onnx import OnnxFile
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
+        ) from error
+    if not path.is_file():
+        raise CheckpointError(f"no ONNX file {path}")
+    model = OnnxFile(path)
+    if not model.port.takes_bytes and normalization is None:
+        raise CheckpointError(
+            f"{path} takes float pictures and does not say how they are normalised: "
+            "--normalization imagenet, unit, centred or a TOML file"
+        )
+    color = normalization.color if normalization else CENTRED.color
+    if model.port.takes_bytes and normalization not in (
+        None,
+        dataclasses.replace(CENTRED, color=color),
+    ):
+        raise CheckpointError(f"{path} takes bytes as they are; leave --normalization out")
+    try:
+        width, height = model.port.size_for(size)
+    except ValueError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    classes = classes or _classes_of(model, (width, height), output_name)
+    info = CheckpointInfo(path.name, _against_background(str(path), classes), width, height)
+    model.num_classes = len(info.classes)
+    return model, _with_normalization(info, normalization, path, fixed=False)
+
+
+def _classes_of(
+    model: "OnnxFile", size: tuple[int, int], output_name: str
+) -> tuple[ClassInfo, ...]:
+    """Return the classes that a file names if we wrote it, else numbers for its logits."""
+    if text := model.metadata.get(METADATA_KEY):
+        return Manifest.from_json(text).classes
+    image_13HW = torch.zeros(1, 3, size[1], size[0])
+    result = model(image_13HW)
+    try:
+        count = leaves(result)[choose(result, image_13HW, name=output_name).path].shape[1]
+    except ReadingError as error:
+        ids = any(not value.is_floating_point() for value in result.values())
+        why = (
+            "gives class ids, of how many classes they do not say: --classes FILE" if ids else error
+        )
+        raise CheckpointError(f"{model.path} {why}") from error
+    return numbered_classes(max(2, count))
 
 
 def _with_normalization(

@@ -1,10 +1,10 @@
 import torch
 from compare_models.candidate import export, open_module
-from compare_models.cost import cost_of
 from fastseg_exporters.onnx.to_onnx import to_onnx
 from torch import nn
 
 from fastseg import DeployGraph, profile
+from fastseg.onnx_graph import cost_of
 
 
 def test_the_graphs_cost_is_that_of_the_torch_profile() -> None:

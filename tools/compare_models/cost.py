@@ -1,14 +1,10 @@
-"""What a graph costs on paper, and what this machine can do at most.
-
-Parameters, multiply-adds and activation bytes are counted on the ONNX graph, batch norms folded, so
-that a torch module and a file are counted alike. Peak arithmetic and memory bandwidth are measured.
+"""What this machine can do at most: peak arithmetic and memory bandwidth, measured.
 
 Roofline: Williams, Waterman, Patterson, CACM 52(4), 2009.
 """
 
 from __future__ import annotations
 
-import math
 import timeit
 from dataclasses import dataclass
 
@@ -19,53 +15,8 @@ from fastseg_runtime.arrays.metrics import Array
 from onnx import TensorProto, helper, numpy_helper
 
 from compare_models.timing import Call, open_session, pinned
+from fastseg.onnx_graph import Cost
 from fastseg.progress import show_progress
-
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-TAIL = "/class_map"  # names of nodes that upsample and take the argmax
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of one image; the class map's own work is left out."""
-
-    parameters: int  # elements of weights and biases
-    macs: int  # multiply-adds of convolutions and matrix products
-    activation_bytes: int  # float32 outputs of these
-
-
-def cost_of(model: onnx.ModelProto) -> Cost:
-    """Count a float graph of fixed size."""
-    shapes = _shapes(model)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    parameters: dict[str, int] = {}
-    macs = activations = 0
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED or node.name.startswith(TAIL):
-            continue
-        weight, output = shapes[node.input[1]], shapes[node.output[0]]
-        for name in (name for name in node.input[1:] if name in constants):
-            parameters[name] = math.prod(shapes[name])
-        macs += _macs(node, shapes[node.input[0]], weight, output)
-        activations += math.prod(output)
-    return Cost(sum(parameters.values()), macs, 4 * activations)
-
-
-def _macs(node: onnx.NodeProto, x: list[int], weight: list[int], output: list[int]) -> int:
-    if node.op_type == "Conv":  # an output element meets the weights of its channel once
-        return math.prod(output) * math.prod(weight[1:])
-    if node.op_type == "ConvTranspose":  # an input element does
-        return math.prod(x) * math.prod(weight[1:])
-    transposed = any(a.name == "transA" and a.i for a in node.attribute)
-    return math.prod(output) * x[-2 if transposed else -1]
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    values = [*graph.input, *graph.value_info, *graph.output]
-    shapes = {v.name: [dim.dim_value for dim in v.type.tensor_type.shape.dim] for v in values}
-    return shapes | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-
 
 SIDES = (512, 768, 1024, 1536)  # of square matrices; some fit into the caches, some do not
 COPY_BYTES = 256 << 20  # far more than any cache

@@ -27,6 +27,7 @@ from fastseg_exporters.convert.exporter import (
     ConversionError,
     ExportedArtifact,
     Request,
+    find_exporter,
     load_exporter,
 )
 
@@ -171,6 +172,7 @@ def _export(conversions: Sequence[Conversion], folder: Path) -> tuple[ExportedAr
     network = recipe.source.open()
     if recipe.network_sha256 not in ("", network.sha256):
         raise ValueError(f"{recipe.source.spec} gives other weights each time: pass --weights")
+    find_exporter(target.exporter).check_takes(network)
     export = load_exporter(target.exporter)
     request = Request(network, conversions[0])
     artifacts = []

@@ -159,6 +159,18 @@ class Exporter:
         """Return whether its converter is here."""
         return all(find_spec(module) is not None for module in self.modules)
 
+    def check_takes(self, network: Network) -> None:
+        """Refuse an ONNX file where the converter works on torch modules, not on ONNX graphs.
+
+        Raises:
+            ValueError: it cannot be converted.
+        """
+        if network.onnx_file is not None and "onnx" not in self.modules:
+            raise ValueError(
+                f"{network.onnx_file.name} is an ONNX graph, and {self.name} is made of PyTorch "
+                "modules alone; name the module it was exported from, as package.module:factory"
+            )
+
     @property
     def needs(self) -> str:
         """Return what must be there, and how to get it, in words."""

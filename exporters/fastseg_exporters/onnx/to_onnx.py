@@ -11,21 +11,22 @@ import numpy as np
 import onnx
 import onnxsim
 import torch
-from fastseg_runtime.bundle.manifest import OutputSpec
+from fastseg_runtime.bundle.manifest import METADATA_KEY, OutputSpec
 from fastseg_runtime.engines.engine import ENGINES
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from fastseg import DeployGraph, Network
+from fastseg.backend_onnx import OnnxFile
 from fastseg.own_code import place_of
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.convert.trace import describe_step, first_value_read
 from fastseg_exporters.gate.record import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
+from fastseg_exporters.onnx.own_file import opset_of, put_in
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
-METADATA_KEY = "fastseg"  # in an ONNX file: a manifest without artifacts
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
 _OPERATOR = re.compile(r"operator '\w+::(\w+)'")
 
@@ -111,8 +112,12 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
         place = place_of(error)
         reason = f"{short(error)} ({place})" if place else short(error)
         raise ValueError(f"ONNX cannot express {step}: {reason}") from error
-    simplified, same = onnxsim.simplify(onnx.load_from_string(file.getvalue()))
-    found = {entry.domain: entry.version for entry in simplified.opset_import}.get("")
+    made = onnx.load_from_string(file.getvalue())
+    found = opset_of(made)
+    own = next((part for part in module.modules() if isinstance(part, OnnxFile)), None)
+    if own is not None:
+        made = put_in(made, own, (graph.width, graph.height))
+    simplified, same = onnxsim.simplify(made)
     if not same or found != OPSET:
         raise ValueError(
             f"the converter wrote opset {found} instead of {OPSET}, or changed results"

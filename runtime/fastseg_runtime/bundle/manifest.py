@@ -22,6 +22,7 @@ from fastseg_runtime.arrays.terminal import is_plain
 from fastseg_runtime.bundle.usage import USAGES
 
 SCHEMA = 1
+METADATA_KEY = "fastseg"  # in an ONNX file's metadata: a manifest as JSON, without artifacts
 IGNORE_INDEX = 255
 MAX_STATISTIC = 1e6  # of a mean or a standard deviation
 MAX_SIDE = 16384  # pixels: more is a damaged or hostile manifest

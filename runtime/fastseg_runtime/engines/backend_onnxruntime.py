@@ -9,6 +9,7 @@ import onnxruntime
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import (
     MAX_SIDE,
+    METADATA_KEY,
     Artifact,
     InputSpec,
     Manifest,
@@ -19,8 +20,6 @@ from fastseg_runtime.bundle.manifest import (
 from fastseg_runtime.bundle.named_files import check_onnx
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import ModelSource
-
-METADATA_KEY = "fastseg"  # in metadata_props: the manifest as JSON, without artifacts
 
 # device -> execution providers, first choice first. The CPU also takes what the others cannot.
 PROVIDERS: Dict[str, Tuple[str, ...]] = {

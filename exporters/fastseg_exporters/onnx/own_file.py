@@ -1,0 +1,132 @@
+"""The user's own ONNX file inside of the deploy graph that we make around it.
+
+The deploy graph runs the file as one step, which the converter writes down as fastseg::Run; here
+the file's nodes take its place.
+"""
+
+from collections.abc import Collection
+
+import onnx
+from onnx import ModelProto, NodeProto, compose, helper, inliner, version_converter
+
+from fastseg.backend_onnx import ONE_HOT, RUN, OnnxFile
+from fastseg.onnx_graph import graph_at
+
+PREFIX = "/core/network/"  # of its names: such as torch's exporter gives the network of others
+# What only moves values: bytes stay what they are in float32 too.
+_MOVES = ("Transpose", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Slice")
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of ONNX's own operators."""
+    versions = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(next(versions))
+
+
+def put_in(around: ModelProto, file: OnnxFile, size: tuple[int, int]) -> ModelProto:
+    """Return the graph with the file's nodes in place of the step that runs it.
+
+    The opset is that of the graph around it, or the file's own if that is newer and cannot be said
+    in the older.
+
+    Args:
+        around: from torch's exporter.
+        file: the user's.
+        size: (width, height) that it is to run at.
+
+    Raises:
+        ValueError: the file cannot be said in any opset.
+    """
+    own = inliner.inline_local_functions(graph_at(file.path, file.port, size))
+    around, own = _same_opset(around, own)
+    own = compose.add_prefix(own, PREFIX)
+    for index, node in enumerate(own.graph.node):
+        node.name = node.name or f"{PREFIX}{node.op_type}_{index}"
+    return _joined(around, own, file)
+
+
+def _same_opset(around: ModelProto, own: ModelProto) -> tuple[ModelProto, ModelProto]:
+    wanted = opset_of(around)
+    if opset_of(own) == wanted:
+        return around, own
+    try:
+        return around, version_converter.convert_version(own, wanted)
+    except Exception as error:  # it raises RuntimeError and others, with the C++ line
+        if opset_of(own) < wanted:
+            words = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"opset {opset_of(own)} of the file does not become {wanted}: {words}; export it "
+                f"with opset {wanted}"
+            ) from error
+    return version_converter.convert_version(around, opset_of(own)), own  # ours pass any
+
+
+def _joined(around: ModelProto, own: ModelProto, file: OnnxFile) -> ModelProto:
+    body, inner = around.graph, own.graph
+    (step,) = (node for node in body.node if f"{node.domain}::{node.op_type}" == RUN)
+    (image,) = (x for x in inner.input if x.name == PREFIX + file.port.name)
+    head = [_picture(step.input[0], image.name, file, inner)]
+    renamed = {
+        PREFIX + name: made for name, made in zip(file.names, step.output, strict=True) if made
+    }
+    tail = [helper.make_node("Identity", [name], [made]) for name, made in renamed.items()]
+    at = list(body.node).index(step)
+    nodes = [*body.node[:at], *head, *inner.node, *tail, *body.node[at + 1 :]]
+    del body.node[:]
+    body.node.extend(_ids_as_they_are(nodes, [value.name for value in body.output]))
+    body.initializer.extend(inner.initializer)
+    body.sparse_initializer.extend(inner.sparse_initializer)
+    known = {entry.domain for entry in around.opset_import}
+    around.opset_import.extend(x for x in own.opset_import if x.domain not in known)
+    kept = [entry for entry in around.opset_import if entry.domain != "fastseg"]
+    del around.opset_import[:]
+    around.opset_import.extend(kept)
+    around.ir_version = max(around.ir_version, own.ir_version)
+    return around
+
+
+def _picture(source: str, name: str, file: OnnxFile, inner: onnx.GraphProto) -> NodeProto:
+    """Return the node that gives the file its picture, of the type that it wants.
+
+    Bytes that are only moved before a cast to float stay float: TensorRT has no bytes inside.
+    """
+    if not file.port.takes_bytes or _only_moved(name, inner):
+        return helper.make_node("Identity", [source], [name], f"{PREFIX}picture")
+    return _cast(source, name, f"{PREFIX}picture", onnx.TensorProto.UINT8)
+
+
+def _only_moved(name: str, inner: onnx.GraphProto) -> bool:
+    users = [node for node in inner.node if name in node.input]
+    return bool(users) and all(
+        node.op_type == "Cast"
+        or (node.op_type in _MOVES and node.input[0] == name and _only_moved(node.output[0], inner))
+        for node in users
+    )
+
+
+def _ids_as_they_are(nodes: list[NodeProto], outputs: Collection[str]) -> list[NodeProto]:
+    """Return the nodes without making scores of ids, of which the argmax makes the ids again.
+
+    A cast at the file's end is left out too: TensorRT has no bytes inside, and ours follows.
+
+    Raises:
+        ValueError: scores are wanted, and the file gives none.
+    """
+    made_by = {node.output[0]: node for node in nodes}
+    ids = {n.output[0]: n.input[0] for n in nodes if f"{n.domain}::{n.op_type}" == ONE_HOT}
+    left = []
+    for node in nodes:
+        if node.op_type == "ArgMax" and node.input[0] in ids:
+            source = ids[node.input[0]]
+            while source in made_by and made_by[source].op_type in ("Cast", "Identity"):
+                source = made_by[source].input[0]
+            node = _cast(source, node.output[0], node.name, onnx.TensorProto.INT64)
+        if node.output[0] not in ids:
+            left.append(node)
+    if any(name in ids for name in (*outputs, *(name for node in left for name in node.input))):
+        raise ValueError("the file gives class ids and no logits: leave --output logits out")
+    return left
+
+
+def _cast(source: str, made: str, name: str, to: int) -> NodeProto:
+    return helper.make_node("Cast", [source], [made], name, to=to)

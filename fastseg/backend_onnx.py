@@ -1,0 +1,202 @@
+"""An ONNX file as a network: run by ONNX Runtime as it is, called like any torch module.
+
+Shape letters: N batch, K classes, H and W pixels of the picture, h and w of what the file gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+import torch.nn.functional as F
+from fastseg_runtime.bundle.named_files import MAX_BYTES, check_onnx
+from fastseg_runtime.engines.image_port import ImagePort, image_port
+from torch import Tensor, nn
+
+from fastseg.checkpoint import CheckpointError
+from fastseg.cost import StageCost
+from fastseg.normalization import CENTRED
+from fastseg.onnx_graph import cost_of, graph_at
+from fastseg.outputs import misfit
+
+DOMAIN = "fastseg"  # of the two steps that exporters put the file's own nodes in place of
+RUN, ONE_HOT = f"{DOMAIN}::Run", f"{DOMAIN}::OneHot"
+MAX_WORDS = 200  # letters of ONNX Runtime's message
+
+
+class OnnxFile(nn.Module):
+    """A file with one picture in, and logits or class ids among what it gives.
+
+    Ids become scores, 1 for the class and 0 for the others, so that they are read as logits are.
+
+    Args:
+        path: the file; weights may lie in files beside it.
+
+    Attributes:
+        path: as given.
+        num_classes: K, which ids do not say; None: ids stay ids.
+        port: how it takes its picture.
+        metadata: what the file says of itself, by key.
+
+    Raises:
+        OSError: it cannot be read.
+        CheckpointError: it does not load, or takes anything else than one picture.
+        BundleError: it is damaged, or names files that do not lie beside it.
+    """
+
+    num_classes: int | None = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        content, beside = read(path)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # its errors come as exceptions
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            # From bytes, names would be looked up in the current folder.
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path) if beside else content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has a class of its own for each kind of damage
+            raise CheckpointError(
+                f"{path} is no ONNX file that loads here: {_words(error)}"
+            ) from error
+        try:
+            self.port: ImagePort = image_port(self._session.get_inputs())
+        except ValueError as error:
+            raise CheckpointError(f"{path} {error}") from error
+        self.names = [output.name for output in self._session.get_outputs()]
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        digest = hashlib.sha256(content)
+        for name in sorted(beside):
+            digest.update((path.parent / name).read_bytes())
+        # What tells it from other networks, for those who hash the state of a module.
+        self.register_buffer(
+            "sha256", torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+        )
+
+    def __deepcopy__(self, memo: object) -> OnnxFile:
+        """Return itself: a session cannot be copied, and nothing in it changes."""
+        return self
+
+    def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
+        """Return what the file gives, by the names of its outputs.
+
+        Args:
+            image_N3HW: normalised as the file wants it; for one that takes bytes (x - 128) / 64,
+                of which the bytes are restored exactly.
+        """
+        picture = image_N3HW
+        if self.port.takes_bytes:
+            # Not as a product and a sum, which int8 would quantize.
+            (mean, *_), (std, *_) = CENTRED.mean, CENTRED.std
+            picture = (picture - -mean / std) / (1 / std)
+        if self.port.channels_last:
+            picture = picture.permute(0, 2, 3, 1)
+        given = _Run.apply(picture, self)  # type: ignore[no-untyped-call]
+        image = tuple(image_N3HW.shape)
+        return {
+            name: self._scores(value, image) for name, value in zip(self.names, given, strict=True)
+        }
+
+    def cost(self, size: tuple[int, int]) -> StageCost:
+        """Return what a picture of (width, height) costs, counted on the graph."""
+        found = cost_of(graph_at(self.path, self.port, size))
+        return StageCost("graph", found.parameters, found.macs, found.activation_bytes)
+
+    def run(self, picture: Tensor) -> tuple[Tensor, ...]:
+        """Run the file on what its input takes, but for the type."""
+        array = picture.detach().cpu().numpy()
+        if self.port.takes_bytes:
+            array = array.round().astype(np.uint8)
+        try:
+            found = self._session.run(None, {self.port.name: np.ascontiguousarray(array)})
+        except Exception as error:
+            shape = "x".join(map(str, array.shape))
+            raise CheckpointError(f"{self.path}, tried at {shape}: {_words(error)}") from error
+        return tuple(
+            torch.from_numpy(np.array(value))
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+            else torch.zeros(0)  # a sequence, text: nothing that could be logits
+            for value in found
+        )
+
+    def _scores(self, value: Tensor, image: tuple[int, ...]) -> Tensor:
+        """Return logits (N, K, h, w) or scores of ids (N, K, H, W); what is neither as it is."""
+        if value.is_floating_point():
+            last = (
+                self.port.channels_last
+                and value.ndim == 4
+                and misfit(value, image, self.num_classes)
+            )
+            turned = value.permute(0, 3, 1, 2) if last else value
+            return value if last and misfit(turned, image, self.num_classes) else turned
+        ids = value[:, 0] if value.ndim == 4 and value.shape[1] == 1 else value
+        if self.num_classes is None or ids.ndim != 3 or ids.dtype == torch.bool:
+            return value
+        if ids.shape[1:] != image[2:]:
+            ids = F.interpolate(ids[:, None].float(), size=image[2:], mode="nearest")[:, 0].long()
+        scores: Tensor = _OneHot.apply(ids, self)  # type: ignore[no-untyped-call]
+        return scores
+
+
+def read(path: Path) -> tuple[bytes, set[str]]:
+    """Return the bytes of an ONNX file, and which files beside it hold weights of it.
+
+    Raises:
+        OSError: it cannot be read.
+        CheckpointError: larger than any.
+        BundleError: it is damaged, or names a file that does not lie beside it.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError(
+            f"{path} has more than {MAX_BYTES} bytes, which no ONNX file can have"
+        )
+    content = path.read_bytes()
+    members = {
+        file.name: file.stat().st_size
+        for file in path.parent.iterdir()
+        if file.is_file() and not file.is_symlink() and file.name != path.name
+    }
+    return content, check_onnx(content, str(path), members)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:MAX_WORDS]
+
+
+class _Run(torch.autograd.Function):
+    """The file's nodes as one step, which a torch exporter writes down as such."""
+
+    @staticmethod
+    def forward(ctx: Any, picture: Tensor, file: OnnxFile) -> tuple[Tensor, ...]:
+        with torch._C.DisableTorchFunction():  # what follows values of pictures would see them read
+            return tuple(value.to(picture.device) for value in file.run(picture))
+
+    @staticmethod
+    def symbolic(g: Any, picture: Any, file: OnnxFile) -> Any:
+        return g.op(RUN, picture, outputs=len(file.names))
+
+
+class _OneHot(torch.autograd.Function):
+    """Ids (N, H, W) as scores (N, K, H, W)."""
+
+    @staticmethod
+    def forward(ctx: Any, ids_NHW: Tensor, file: OnnxFile) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            count, most = file.num_classes or 0, int(ids_NHW.max())
+            if most >= count or int(ids_NHW.min()) < 0:
+                raise CheckpointError(
+                    f"{file.path} gives class id {most}, {count} classes are named; name each that "
+                    "it knows in --classes"
+                )
+            return F.one_hot(ids_NHW.long(), count).permute(0, 3, 1, 2).float()
+
+    @staticmethod
+    def symbolic(g: Any, ids_NHW: Any, file: OnnxFile) -> Any:
+        return g.op(ONE_HOT, ids_NHW)

@@ -1,0 +1,94 @@
+"""Tiny ONNX files as others export them: any opset, layout, type of picture and kind of output."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+HEIGHT, WIDTH, CLASSES = 48, 64, 4
+TYPES = {"int32": TensorProto.INT32, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8}
+
+
+def own_onnx(
+    opset: int = 17,
+    layout: str = "NCHW",
+    picture: str = "float",
+    output: str = "logits",
+    size: tuple[Any, Any] = (HEIGHT, WIDTH),
+    seed: int = 0,
+    **changes: Any,
+) -> onnx.ModelProto:
+    """Return a network of two convolutions, a gate over the whole picture and a bias.
+
+    Args:
+        opset: of ONNX's operators.
+        layout: "NCHW" or "NHWC"; of logits too.
+        picture: "float" or "uint8".
+        output: "logits" at a quarter of the size, "one" logit, or ids: "int32", "int64", "uint8".
+        size: (height, width); words leave a side open.
+        seed: of the weights.
+        changes: auxiliary=True: another output of as many channels, in front; batch.
+    """
+    random = np.random.default_rng(seed)
+    count = 1 if output == "one" else CLASSES
+    constants: dict[str, Any] = {
+        "w0": random.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "w1": random.standard_normal((count, 8, 3, 3)).astype(np.float32),
+        "axes": np.array([2, 3]),
+        "scales": np.array([1, 1, 4, 4], np.float32),
+        "roi": np.zeros(0, np.float32),
+        "mean": np.float32(100),
+        "std": np.float32(50),
+    }
+    node, nodes, x = helper.make_node, [], "image"
+    if layout == "NHWC":
+        nodes.append(node("Transpose", [x], ["planes"], perm=[0, 3, 1, 2]))
+        x = "planes"
+    if picture == "uint8":
+        nodes += [
+            node("Cast", [x], ["real"], to=TensorProto.FLOAT),
+            node("Sub", ["real", "mean"], ["centred"]),
+            node("Div", ["centred", "std"], ["normal"]),
+        ]
+        x = "normal"
+    over_map = (["a", "axes"], {}) if opset >= 18 else (["a"], {"axes": [2, 3]})
+    nodes += [
+        node("Conv", [x, "w0"], ["c0"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Relu", ["c0"], ["a"]),
+        node("ReduceMean", over_map[0], ["mean_of_map"], **over_map[1]),
+        node("Sigmoid", ["mean_of_map"], ["gate"]),
+        node("Mul", ["a", "gate"], ["b"]),
+        node("Conv", ["b", "w1"], ["scores"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("ReduceMean", ["scores", "axes"], ["level"])
+        if opset >= 18
+        else node("ReduceMean", ["scores"], ["level"], axes=[2, 3]),
+        node("Sub", ["scores", "level"], ["balanced"]),
+    ]
+    last, kind = "balanced", TensorProto.FLOAT
+    if output in TYPES:
+        kind = TYPES[output]
+        nodes += [
+            node("Resize", [last, "roi", "scales"], ["full"], mode="linear"),
+            node("ArgMax", ["full"], ["ids"], axis=1, keepdims=0),
+            node("Cast", ["ids"], ["out"], to=kind),
+        ]
+        last = "out"
+    elif layout == "NHWC":
+        nodes.append(node("Transpose", [last], ["logits_last"], perm=[0, 2, 3, 1]))
+        last = "logits_last"
+    outputs = [helper.make_tensor_value_info(last, kind, None)]
+    if changes.get("auxiliary"):
+        nodes.append(node("Neg", [last], ["auxiliary"]))
+        outputs.insert(0, helper.make_tensor_value_info("auxiliary", kind, None))
+    batch, (height, width) = changes.get("batch", 1), size
+    shape = [batch, height, width, 3] if layout == "NHWC" else [batch, 3, height, width]
+    image = TensorProto.UINT8 if picture == "uint8" else TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "own",
+        [helper.make_tensor_value_info("image", image, shape)],
+        outputs,
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

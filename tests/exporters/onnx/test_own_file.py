@@ -1,0 +1,256 @@
+"""An engineer's own ONNX file, held against that very file in ONNX Runtime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, find_exporter
+from fastseg_exporters.convert.source import Calibration, NetworkSource
+from fastseg_exporters.onnx import to_onnx
+from fastseg_exporters.tensorrt import to_tensorrt
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import numbered_classes
+from fastseg_runtime.bundle.reader import BundleError
+from fastseg_targets.target import load_target
+
+from fastseg import CheckpointError, open_network
+from fastseg.data import open_dataset
+from fastseg.normalization import NAMED, parse_normalization
+from tests.doubles.own_onnx import CLASSES, HEIGHT, WIDTH, own_onnx
+
+EXPORTS = {"onnx": to_onnx.export, "tensorrt": to_tensorrt.export}
+
+
+def picture() -> Array:
+    return np.ascontiguousarray(open_dataset(f"synthetic:{WIDTH}x{HEIGHT}", "test")[0].image_HW3)
+
+
+def own_answer(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = "rgb") -> Array:
+    """Return the ids that the file itself gives; what it takes is computed here by hand."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    image = image_HW3
+    if session.get_inputs()[0].type == "tensor(float)":
+        mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        image = ((image / 255 - mean) / std).astype(np.float32)
+    image = image[..., ::-1] if color == "bgr" else image
+    image = image[None] if layout == "NHWC" else image.transpose(2, 0, 1)[None]
+    name = session.get_outputs()[-1].name
+    (found,) = session.run([name], {"image": np.ascontiguousarray(image)})
+    if found.dtype != np.float32:
+        return found.reshape(HEIGHT, WIDTH)
+    logits = torch.from_numpy(found.transpose(0, 3, 1, 2) if layout == "NHWC" else found)
+    full = F.interpolate(logits, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)[0]
+    return (full[0] > 0).numpy() if len(full) == 1 else full.argmax(0).numpy()
+
+
+def export(
+    path: Path, out: Path, target: str = "cpu-fp32", precision: str = "fp32", **said: Any
+) -> Path:
+    output = said.pop("kind", "classes")
+    classes = numbered_classes(2 if said.pop("one", False) else CLASSES)
+    source = NetworkSource(str(path), classes, **said)
+    wanted = load_target(target)
+    recipe = Recipe(source, Calibration(count=2), output)
+    out.mkdir()
+    made = EXPORTS[wanted.exporter](
+        Request(source.open(), Conversion(recipe, wanted, precision)), out
+    )
+    return out / (made.proof or made.entry)
+
+
+def ids_of(model: Path, image_HW3: Array) -> Array:
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    (ids,) = session.run(None, {"image": image_HW3[None]})
+    assert ids.dtype == np.uint8 and ids.shape == (1, HEIGHT, WIDTH)
+    return ids[0]
+
+
+def check(model: onnx.ModelProto, folder: Path, layout: str = "NCHW", **said: Any) -> None:
+    """Export, and hold the graph against the file itself."""
+    path = folder / "net.onnx"
+    onnx.save(model, path)
+    image = model.graph.input[0].type.tensor_type.elem_type
+    if image == onnx.TensorProto.FLOAT:
+        said.setdefault("normalization", NAMED["imagenet"])
+    made = export(path, folder / "out", **said)
+    color = said["normalization"].color if "normalization" in said else "rgb"
+    expected = own_answer(path, picture(), layout, color)
+    assert len(np.unique(expected)) > 1
+    assert (ids_of(made, picture()) == expected).mean() >= 0.999
+
+
+@pytest.mark.slow  # 48 networks
+@pytest.mark.parametrize("output", ["logits", "one", "int64"])
+@pytest.mark.parametrize("picture_type", ["float", "uint8"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("opset", [11, 13, 17, 22])
+def test_a_file_of_any_kind_becomes_a_graph_of_bytes_and_ids_with_its_own_answer(
+    tmp_path: Path, opset: int, layout: str, picture_type: str, output: str
+) -> None:
+    model = own_onnx(opset, layout, picture_type, output, seed=opset)
+    check(model, tmp_path, layout, one=output == "one")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"opset": 11},
+        {"opset": 22, "layout": "NHWC", "picture": "uint8", "output": "uint8"},
+        {"output": "int32"},
+        {"output": "one", "picture": "uint8"},
+    ],
+)
+def test_a_file_becomes_a_graph_with_its_own_answer(tmp_path: Path, kind: dict[str, Any]) -> None:
+    check(own_onnx(**kind), tmp_path, kind.get("layout", "NCHW"), one=kind.get("output") == "one")
+
+
+def test_colours_in_another_order_stay_the_files_own(tmp_path: Path) -> None:
+    check(own_onnx(), tmp_path, normalization=parse_normalization("imagenet", "bgr"))
+
+
+def test_a_file_for_any_size_runs_at_the_size_that_is_named(tmp_path: Path) -> None:
+    open_size = own_onnx(size=("height", "width"), batch="batch")
+    check(open_size, tmp_path, size=(WIDTH, HEIGHT))
+    with pytest.raises(CheckpointError, match="pictures of any size; say which with --size WxH"):
+        open_network(tmp_path / "net.onnx", normalization=NAMED["imagenet"])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("output", ["logits", "uint8"])
+def test_a_newer_opset_and_bytes_become_what_tensorrt_parses(
+    tmp_path: Path, output: str, precision: str
+) -> None:
+    onnx.save(own_onnx(22, "NHWC", "uint8", output), tmp_path / "net.onnx")
+    made = export(tmp_path / "net.onnx", tmp_path / "out", f"jetson-{precision}", precision)
+    model = onnx.load(made)
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [17]
+    casts = [node for node in model.graph.node if node.op_type == "Cast"]
+    to_bytes = [n for n in casts if n.attribute[0].i == onnx.TensorProto.UINT8]
+    assert [node.output[0] for node in to_bytes] == ["classes"]  # bytes only at the ends
+    expected = own_answer(tmp_path / "net.onnx", picture(), "NHWC")
+    limit = 0.999 if precision == "fp16" else 0.9
+    assert (ids_of(made, picture()) == expected).mean() >= limit
+
+
+def test_weights_beside_the_file_are_part_of_the_network(tmp_path: Path) -> None:
+    onnx.save(
+        own_onnx(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data",
+        size_threshold=0,
+    )  # fmt: skip
+    normalization = NAMED["imagenet"]
+    before = open_network(tmp_path / "net.onnx", normalization=normalization)
+    made = export(tmp_path / "net.onnx", tmp_path / "out", normalization=normalization)
+    expected = own_answer(tmp_path / "net.onnx", picture())
+    assert (ids_of(made, picture()) == expected).mean() >= 0.999
+    weights = bytearray((tmp_path / "net.data").read_bytes())
+    weights[-4:] = b"\0\0\0\0"
+    (tmp_path / "net.data").write_bytes(weights)
+    assert open_network(tmp_path / "net.onnx", normalization=normalization).sha256 != before.sha256
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/hostname"])
+def test_a_file_that_names_files_elsewhere_opens_none_of_them(
+    tmp_path: Path, location: str
+) -> None:
+    model = own_onnx()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(10000))
+    (tmp_path / "in/net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match="names the file"):
+        open_network(tmp_path / "in/net.onnx", normalization=NAMED["imagenet"])
+
+
+def changed(**what: Any) -> onnx.ModelProto:
+    """Return a network whose input is another."""
+    model = own_onnx(**what.pop("of", {}))
+    value = model.graph.input[0]
+    if "shape" in what:
+        model.graph.input[0].CopyFrom(
+            onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, what["shape"])
+        )
+    for index in range(what.get("more", 0)):
+        more = model.graph.input.add()
+        more.CopyFrom(value)
+        more.name = f"more_{index}"
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "message"),
+    [
+        (changed(), {"normalization": None}, "float pictures.*--normalization imagenet, unit"),
+        (changed(more=4), {}, "takes image.*more_0.*; expected one picture"),
+        (changed(shape=None), {}, "expected one picture|no ONNX file that loads"),
+        (changed(shape=[1, 4, 48, 64]), {}, "expected one picture|no ONNX file that loads"),
+        (changed(of={"batch": 2}), {}, r"\[2, 3, 48, 64\]; expected one picture"),
+        (changed(), {"size": (32, 32)}, "takes pictures of 64x48 alone, not 32x32"),
+        (changed(), {"classes": numbered_classes(7)}, "tells 4 classes apart, expected 7"),
+        (changed(), {"weights": Path("w.pth")}, "holds its weights; leave --weights out"),
+        (changed(of={"output": "int64"}), {}, "of how many classes they do not say: --classes"),
+        (
+            changed(of={"output": "int64"}),
+            {"classes": numbered_classes(2)},
+            "gives class id 3, 2 classes are named",
+        ),
+        (changed(of={"picture": "uint8"}), {}, "takes bytes as they are; leave --normalization"),
+        (
+            changed(of={"auxiliary": True}),
+            {},
+            "auxiliary and balanced can all be the logits.*--out",
+        ),
+    ],
+)
+def test_what_is_missing_or_does_not_fit_is_said_in_one_line(
+    tmp_path: Path, model: onnx.ModelProto, said: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_network(path, **{"normalization": NAMED["imagenet"], **said}).check(str(path))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x08nothing", own_onnx().SerializeToString()[:-90]])
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "net.onnx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"net\.onnx") as caught:
+        open_network(tmp_path / "net.onnx", normalization=NAMED["imagenet"])
+    assert "\n" not in str(caught.value)
+
+
+def test_one_of_several_outputs_is_taken_by_its_name(tmp_path: Path) -> None:
+    onnx.save(own_onnx(auxiliary=True), tmp_path / "net.onnx")
+    onnx.save(own_onnx(), tmp_path / "alone.onnx")
+    normalization, image = NAMED["imagenet"], torch.from_numpy(picture()[None])
+    chosen = open_network(
+        tmp_path / "net.onnx", normalization=normalization, output_name="balanced"
+    )
+    alone = open_network(tmp_path / "alone.onnx", normalization=normalization)
+    torch.testing.assert_close(chosen.logits(image), alone.logits(image))
+    assert [entry.name for entry in alone.info.classes] == [
+        entry.name for entry in numbered_classes(CLASSES)
+    ]
+
+
+def test_formats_that_are_made_of_torch_modules_say_so(tmp_path: Path) -> None:
+    onnx.save(own_onnx(), tmp_path / "net.onnx")
+    network = open_network(tmp_path / "net.onnx", normalization=NAMED["imagenet"])
+    for name in ("tflite", "coreml", "pytorch"):
+        with pytest.raises(ValueError, match=rf"net\.onnx is an ONNX graph, and {name} is made of"):
+            find_exporter(name).check_takes(network)
+
+
+def test_scores_of_a_file_that_gives_ids_are_refused(tmp_path: Path) -> None:
+    onnx.save(own_onnx(output="int64"), tmp_path / "net.onnx")
+    said = {"normalization": NAMED["imagenet"], "kind": "logits"}
+    with pytest.raises(ValueError, match="class ids and no logits: leave --output logits out"):
+        export(tmp_path / "net.onnx", tmp_path / "out", **said)
