@@ -19,7 +19,7 @@ from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.arrays.terminal import is_plain
 from fastseg_runtime.bundle.manifest import Artifact
-from fastseg_runtime.engines.engine import from_outside
+from fastseg_runtime.engines.engine import find_engine, find_precision, from_outside
 from fastseg_runtime.engines.selection import made_for
 
 ENTRY_POINTS = "fastseg.referees"
@@ -191,7 +191,7 @@ class _Verdicts:
 
 
 def _of_tensorrt(artifact: Artifact) -> bool:
-    return made_for(artifact) == "tensorrt"
+    return find_engine(made_for(artifact)).builds
 
 
 def _gives_logits(artifact: Artifact) -> bool:
@@ -204,7 +204,7 @@ def _of_fixed_shapes(artifact: Artifact) -> bool:
 
 
 def _float_logits(artifact: Artifact) -> bool:
-    return _gives_logits(artifact) and artifact.precision in ("fp16", "fp32")
+    return _gives_logits(artifact) and find_precision(artifact.precision).is_float
 
 
 REFEREES = {
