@@ -294,14 +294,14 @@ def _from_onnx(
     normalization: Normalization | None,
     output_name: str,
 ) -> tuple[nn.Module, CheckpointInfo]:
+    if not path.is_file():
+        raise CheckpointError(f"no ONNX file {path}")
     try:
         from fastseg.backend_onnx import OnnxFile
     except ImportError as error:
         raise CheckpointError(
             f"{path} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
         ) from error
-    if not path.is_file():
-        raise CheckpointError(f"no ONNX file {path}")
     model = OnnxFile(path)
     if not model.port.takes_bytes and normalization is None:
         raise CheckpointError(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_runtime.engines.own_onnx import STATISTICS
 from torch import Tensor
 
 Color = Literal["rgb", "bgr"]
@@ -101,12 +102,11 @@ class Normalization:
         return ", ".join(parts)
 
 
-CENTRED = Normalization((128.0,) * 3, (64.0,) * 3, 255)
 NAMED = {
-    "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1),
-    "unit": Normalization((0.0,) * 3, (1.0,) * 3, 1),
-    "centred": CENTRED,
+    name: Normalization((r, g, b), (u, v, w), scale)
+    for name, ((r, g, b), (u, v, w), scale) in STATISTICS.items()
 }
+CENTRED = NAMED["centred"]
 
 
 def parse_normalization(text: str | None, color: str | None = None) -> Normalization | None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
+from fastseg_runtime.engines.own_onnx import MAIN_NAMES
 from torch import Tensor
 
-MAIN_NAMES = ("out", "logits")  # torchvision's, transformers'
 MAX_CLASSES = IGNORE_INDEX  # ids 0 to 254
 MAX_DEPTH = 3  # of lists in dictionaries in lists
 MAX_LISTED = 12  # outputs named in a message, which stays one line

@@ -237,7 +237,7 @@ def test_no_table_and_no_if_names_engines_or_precisions_beside_their_records() -
     """Two names in one literal are a table; a comparison with an engine's name is a fact of it."""
     for package in ("runtime/fastseg_runtime", "targets", "exporters", "tools/remote_bench"):
         for file in (ROOT / package).rglob("*.py"):
-            if file.name in RECORDS:
+            if file.name in RECORDS or file.name.startswith("judge_"):
                 continue
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
                 names = literals_of(node)

@@ -85,8 +85,8 @@ class Options:
     network: Annotated[
         str | None,
         typer.Argument(
-            help="A checkpoint, the name of shipped weights, or package.module:factory. "
-            "Default: the newest runs/*/model.safetensors, else the shipped network."
+            help="A checkpoint, the name of shipped weights, package.module:factory, or an ONNX "
+            "file. Default: the newest runs/*/model.safetensors, else the shipped network."
         ),
     ] = None
     target: Annotated[
@@ -105,7 +105,9 @@ class Options:
     verify_images: Annotated[int, typer.Option(min=1, help="How many.")] = 20
     output: Annotated[str, typer.Option(help="classes or logits.")] = "classes"
     mask_stride: Annotated[int, typer.Option(help="1, 2 or 4: a smaller class map.")] = 1
-    classes: Annotated[Path | None, typer.Option(help="classes.txt of your own network.")] = None
+    classes: Annotated[
+        Path | None, typer.Option(help="classes.txt of your own network or ONNX file.")
+    ] = None
     weights: Annotated[Path | None, typer.Option(help="State dict of your own network.")] = None
     normalization: NormalizationOption = None
     color: ColorOption = None

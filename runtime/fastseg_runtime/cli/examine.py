@@ -8,7 +8,7 @@ import platform
 import sys
 from argparse import Namespace
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib import metadata
 from itertools import chain, repeat
 from pathlib import Path
@@ -25,6 +25,7 @@ from fastseg_runtime.bundle.usage import describe_usage, require_usage
 from fastseg_runtime.engines.engine import engines, names_record
 from fastseg_runtime.engines.model_file import open_model
 from fastseg_runtime.engines.opening import NoBackendError, Wish, candidates, reject_unavailable
+from fastseg_runtime.engines.own_onnx import OwnFile
 from fastseg_runtime.engines.selection import Availability, probe, this_processor
 from fastseg_runtime.engines.selftest import forget_passed_tests, run_selftest
 from fastseg_runtime.engines.tensorrt.cache import EngineCache
@@ -34,7 +35,7 @@ from fastseg_runtime.frames.session import RealtimeSegmentation
 def check_usage(options: Namespace) -> None:
     """Raise UsageRefusedError if a model's weights are not for what --require-usage names."""
     if options.require_usage is not None:
-        with closing(open_model(options.model)) as model:
+        with closing(open_model(options.model, _own_file(options))) as model:
             usage = model.manifest.model.usage
         require_usage(options.require_usage, usage, str(options.model))
 
@@ -113,7 +114,17 @@ OF_A_BUNDLE = {
 
 
 def _wish(options: Namespace) -> Wish:
-    return Wish(options.backend, options.device, options.threads, target=options.target)
+    return Wish(
+        options.backend,
+        options.device,
+        options.threads,
+        target=options.target,
+        own_file=_own_file(options),
+    )
+
+
+def _own_file(options: Namespace) -> OwnFile:
+    return OwnFile(**{entry.name: getattr(options, entry.name) for entry in fields(OwnFile)})
 
 
 def open_session(options: Namespace) -> RealtimeSegmentation:
@@ -125,6 +136,7 @@ def open_session(options: Namespace) -> RealtimeSegmentation:
         threads=options.threads,
         target=options.target,
         engines=options.engines,
+        own_file=_own_file(options),
     )
 
 

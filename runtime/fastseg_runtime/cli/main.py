@@ -14,6 +14,7 @@ from fastseg_runtime.bundle.usage import COMMERCIAL
 EXAMPLES = """\
 examples:
   fastseg-run street.fastseg photo.jpg photos/ -o out    overlays into out/
+  fastseg-run yours.onnx photo.jpg --normalization imagenet
   fastseg-run photo.jpg                                  with a network that ships with fastseg
   fastseg-run street.fastseg drive.mp4 -o drive-seg.mp4  a video with its classes drawn over it
   fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
@@ -74,6 +75,12 @@ def make_parser() -> argparse.ArgumentParser:
         default=1,
         help="frames to work on at the same time; on a CPU one per core is best for video files",
     )
+    own = parser.add_argument_group("an ONNX file that fastseg-export did not make")
+    own.add_argument("--normalization", help="what it takes: imagenet, unit (0 to 1), centred")
+    own.add_argument("--color", choices=("rgb", "bgr"), help="order of its channels")
+    own.add_argument("--size", metavar="WxH", help="where it takes any")
+    own.add_argument("--output-name", help="which of its outputs are the logits or ids")
+    own.add_argument("--threshold", type=float, help="with one logit: the second class above it")
     add(
         "--require-usage",
         choices=(COMMERCIAL,),

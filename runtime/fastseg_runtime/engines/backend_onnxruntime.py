@@ -1,5 +1,6 @@
 """ONNX Runtime: ONNX artifacts on any CPU; on NVIDIA GPUs through its providers if asked to."""
 
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -8,7 +9,6 @@ import onnxruntime
 
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import (
-    MAX_SIDE,
     METADATA_KEY,
     Artifact,
     InputSpec,
@@ -20,6 +20,7 @@ from fastseg_runtime.bundle.manifest import (
 from fastseg_runtime.bundle.named_files import check_onnx
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import ModelSource
+from fastseg_runtime.engines.own_onnx import OwnFile, OwnOnnx
 
 # device -> execution providers, first choice first. The CPU also takes what the others cannot.
 PROVIDERS: Dict[str, Tuple[str, ...]] = {
@@ -32,6 +33,7 @@ PROVIDERS: Dict[str, Tuple[str, ...]] = {
         "CPUExecutionProvider",
     ),
 }
+OWN_FILE = "own_file"  # in the extra of a bare file that is not ours: OwnFile as a table
 MAX_CLASSES = 255  # a graph that gives ids does not say how many there are
 _TYPES = {
     "tensor(uint8)": np.uint8,
@@ -49,6 +51,7 @@ class OnnxRuntimeBackend:
         self._binding: Any = None
         self._bound: Optional[Array] = None
         self._output: Any = None
+        self._own: Optional[OwnOnnx] = None
 
     def open(self, source: ModelSource) -> None:
         """Load the model; `device` is "cpu", "cuda", "tensorrt" or one with an index, "cuda:1".
@@ -77,12 +80,17 @@ class OnnxRuntimeBackend:
                 f"{wanted} does not load here, its CUDA or cuDNN libraries are missing or too old; "
                 "see onnxruntime.ai/docs/execution-providers for the versions it needs"
             )
-        self._bind(self._session, source)
+        if OWN_FILE in source.artifact.extra:
+            self._own = OwnOnnx(self._session, OwnFile(**source.artifact.extra[OWN_FILE]))
+        else:
+            self._bind(self._session, source)
 
     def infer(self, image_1HW3: Array) -> Array:
         """Run the network; see Backend.infer."""
         if self._session is None:
             raise RuntimeError("the session is closed; open the model again")
+        if self._own is not None:
+            return self._own.infer(image_1HW3)
         if image_1HW3 is not self._bound:
             self._binding.bind_cpu_input(self._input_name, image_1HW3)
             self._bound = image_1HW3  # the binding holds an address: keep the array alive
@@ -92,7 +100,7 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Free the session."""
-        self._binding = self._bound = self._session = None
+        self._binding = self._bound = self._session = self._own = None
 
     def _bind(self, session: Any, source: ModelSource) -> None:
         image, output = _ports(session)
@@ -121,14 +129,18 @@ class OnnxRuntimeBackend:
         )
 
 
-def describe(path: Path) -> Manifest:
+def describe(path: Path, said: OwnFile) -> Manifest:
     """Read what a bare ONNX file says of itself.
 
     Without fastseg's metadata the size comes from the graph, and the classes are numbered.
 
+    Args:
+        path: of the file.
+        said: what a user says of it.
+
     Raises:
         BundleError: it names other files, as for its weights.
-        ValueError: not an ONNX file, or one with other inputs or outputs than fastseg's.
+        ValueError: not an ONNX file, or one of which more has to be said.
     """
     content = path.read_bytes()
     options = onnxruntime.SessionOptions()
@@ -141,39 +153,25 @@ def describe(path: Path) -> Manifest:
     except Exception as error:  # onnxruntime has a class of its own for each kind of damage
         raise ValueError(f"{path} is no ONNX file that loads here: {error}") from error
     try:
-        return _described(session, path.stem)
+        return _described(session, path.stem, said)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _described(session: Any, name: str) -> Manifest:
+def _described(session: Any, name: str, said: OwnFile) -> Manifest:
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if metadata:
         return Manifest.from_json(metadata)
-    image, output = _ports(session)
-    fixed = len(image.shape) == 4 and all(isinstance(side, int) for side in image.shape)
-    if not fixed or image.type != "tensor(uint8)" or (image.shape[0], image.shape[3]) != (1, 3):
-        raise ValueError(
-            "expected an input of tensor(uint8) (1, H, W, 3) of fixed size, got "
-            f"{image.type} {image.shape}; export it with fastseg-export"
-        )
-    if not all(1 <= side <= MAX_SIDE for side in image.shape):
-        raise ValueError(f"expected sides of 1 to {MAX_SIDE} pixels, got {image.shape}")
-    is_logits = output.type == "tensor(float)"
-    count = output.shape[1] if is_logits and len(output.shape) == 4 else 0
-    if is_logits and (not isinstance(count, int) or not 1 <= count <= MAX_CLASSES):
-        raise ValueError(
-            f"expected logits (1, K, h, w), K of 1 to {MAX_CLASSES}, got {output.shape}; "
-            "export it with fastseg-export"
-        )
+    own = OwnOnnx(session, said)
     return Manifest(
         name=name,
         created="",
         tool="",
         model=ModelInfo("unknown", parameters=0, macs=0, checkpoint_sha256=""),
-        classes=numbered_classes(count or MAX_CLASSES),
-        input=InputSpec(width=image.shape[2], height=image.shape[1]),
-        output=OutputSpec("logits" if is_logits else "classes"),
+        classes=numbered_classes(own.num_classes or MAX_CLASSES),
+        input=InputSpec(*own.size),
+        output=OutputSpec("logits" if own.num_classes else "classes", cover="image"),
+        artifacts=(Artifact(name, "onnx", "", "", (), extra={OWN_FILE: asdict(said)}),),
     )
 
 

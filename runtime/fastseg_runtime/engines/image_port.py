@@ -64,13 +64,13 @@ def image_port(inputs: Sequence[Any]) -> ImagePort:
     if len(inputs) != 1 or inputs[0].type not in (FLOAT, BYTE) or len(inputs[0].shape) != 4:
         raise ValueError(problem)
     (port,) = inputs
-    batch, *sides = [side if isinstance(side, int) and side > 0 else None for side in port.shape]
+    batch, *sides = [side if isinstance(side, int) else None for side in port.shape]
     # Where both or none could be the channels, ONNX's own order is meant; a trial run would fail.
     channels_last = sides[2] == 3 and sides[0] != 3
     channels = sides.pop(2 if channels_last else 0)
     if batch not in (None, 1) or channels not in (None, 3):
         raise ValueError(problem)
     height, width = sides
-    if not all(side is None or side <= MAX_SIDE for side in sides):
+    if not all(side is None or 1 <= side <= MAX_SIDE for side in sides):
         raise ValueError(f"takes {taken}; expected sides of 1 to {MAX_SIDE} pixels")
     return ImagePort(port.name, port.type == BYTE, channels_last, width, height)

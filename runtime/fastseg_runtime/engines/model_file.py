@@ -20,6 +20,7 @@ from fastseg_runtime.bundle.file_kind import (
 from fastseg_runtime.bundle.manifest import Artifact, FileEntry, Manifest
 from fastseg_runtime.bundle.reader import SUFFIX, Bundle, Scene, inner_name, open_bundle
 from fastseg_runtime.engines.engine import ENGINES, Engine, load
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 
 # Suffix of a bare file -> the engine that opens it.
 BARE = {suffix: engine for engine in ENGINES.values() for suffix in engine.bare}
@@ -67,8 +68,12 @@ class ModelFile:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def open_model(path: Union[str, Path]) -> ModelFile:
+def open_model(path: Union[str, Path], own_file: OwnFile = NOTHING_SAID) -> ModelFile:
     """Open a model by what it holds, or by its name if it ships.
+
+    Args:
+        path: the file, or the name.
+        own_file: what is said of an ONNX file of others.
 
     Raises:
         FileNotFoundError: no such file.
@@ -89,12 +94,20 @@ def open_model(path: Union[str, Path]) -> ModelFile:
         suffix = _SUFFIX_OF.get(kind, suffix)
     elif suffix in BARE:
         raise FileNotFoundError(f"no model {path}; expected *{SUFFIX}, {', *'.join(BARE)}")
+    if own_file != NOTHING_SAID and suffix != ".onnx":
+        raise ValueError(
+            f"{path} says itself how it is used; leave --size, --normalization, --color, "
+            "--output-name and --threshold out, which are for ONNX files"
+        )
     if suffix not in BARE:
         bundle = open_bundle(path)
         return ModelFile(path, bundle.manifest, bundle)
     engine = BARE[suffix]
-    manifest: Manifest = load(f"{engine.location.partition(':')[0]}:describe")(path)
-    return ModelFile(path, replace(manifest, artifacts=(_bare(path, engine),)), None)
+    describe = load(f"{engine.location.partition(':')[0]}:describe")
+    manifest: Manifest = describe(path, own_file) if suffix == ".onnx" else describe(path)
+    extra = manifest.artifacts[0].extra if manifest.artifacts else {}
+    artifact = replace(_bare(path, engine), extra=extra)
+    return ModelFile(path, replace(manifest, artifacts=(artifact,)), None)
 
 
 def _bare(path: Path, engine: Engine) -> Artifact:

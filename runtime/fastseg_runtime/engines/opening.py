@@ -26,6 +26,7 @@ from fastseg_runtime.engines.backend import (
 from fastseg_runtime.engines.engine import find_engine
 from fastseg_runtime.engines.frame_runner import FrameRunner
 from fastseg_runtime.engines.model_file import ModelFile, open_model
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_runtime.engines.selection import (
     Availability,
     Candidate,
@@ -70,6 +71,7 @@ class Wish:
     target: Optional[str] = None
     selftest: bool = True
     engines: int = 1
+    own_file: OwnFile = NOTHING_SAID
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def open_best(path: Union[str, Path], wish: Wish) -> Opened:
         log.warning("threads is %d; taking %d, one for each CPU here", threads, cpus)
         threads = cpus
     wish = dataclasses.replace(wish, threads=threads)
-    model = open_model(path)
+    model = open_model(path, wish.own_file)
     try:
         return _first_that_works(model, wish)
     except BaseException:

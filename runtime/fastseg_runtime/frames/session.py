@@ -20,6 +20,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest, pale
 from fastseg_runtime.engines.backend import on_gpu
 from fastseg_runtime.engines.frame_runner import FrameRunner
 from fastseg_runtime.engines.opening import SessionInfo, Wish, open_best
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_runtime.engines.selection import cpu_count
 from fastseg_runtime.frames import draw
 
@@ -45,6 +46,7 @@ class RealtimeSegmentation:
             first time, one where they passed before.
         engines: copies of the network that work on different frames at the same time. One is best
             for the latency of a camera; one per core or two gives videos the most FPS on a CPU.
+        own_file: what an ONNX file of others does not say itself: OwnFile(normalization="unit").
 
     Attributes:
         classes: name and colour of each id.
@@ -70,6 +72,7 @@ class RealtimeSegmentation:
         target: Optional[str] = None,
         selftest: bool = True,
         engines: int = 1,
+        own_file: OwnFile = NOTHING_SAID,
     ) -> None:
         if color not in ("rgb", "bgr"):
             raise ValueError(f"color is {color!r}; choose 'rgb' or 'bgr'")
@@ -83,7 +86,7 @@ class RealtimeSegmentation:
             raise ValueError(
                 f"engines is {engines}; expected {most} at most, on {cpu_count()} CPUs"
             )
-        wish = Wish(backend, device, threads, build, target, selftest, engines)
+        wish = Wish(backend, device, threads, build, target, selftest, engines, own_file)
         opened = open_best(model_path, wish)
         self.manifest: Manifest = opened.manifest
         self.classes: Tuple[ClassInfo, ...] = opened.manifest.classes

@@ -88,6 +88,7 @@ def test_the_first_word_that_is_no_option_names_the_command_or_a_host(words, par
 
 def test_hosts_and_the_bundle_are_told_apart():
     assert split_names(["a", "b.fastseg", "c"]) == (["a", "c"], Path("b.fastseg"))
+    assert split_names(["yours.onnx", "a"]) == (["a"], Path("yours.onnx"))
     with pytest.raises(UsageError, match="each once, and one bundle"):
         split_names(["a", "a"])
 
@@ -97,7 +98,9 @@ def test_hosts_and_the_bundle_are_told_apart():
     [
         ((), 2, "expected a host"),
         (("localhost", "absent.fastseg"), 2, "no bundle absent.fastseg"),
-        (("localhost", "street.onnx"), 2, "neither a host nor a bundle"),
+        (("localhost", "street.onnx"), 2, "no ONNX file street.onnx"),
+        (("localhost", "street.pth"), 2, "neither a host nor a bundle"),
+        (("localhost", "--color", "bgr"), 2, "are for an ONNX file; a bundle says them itself"),
         (("localhost", "--frames", "absent"), 2, "no such folder or video"),
         (("localhost", "--report", "absent/page.html"), 2, "a folder that can be written"),
         (("localhost", "--require", "speed>1"), 2, "unknown metric"),

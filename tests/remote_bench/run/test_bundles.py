@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnx
 import pytest
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.engines.own_onnx import OwnFile
 from fastseg_targets.device import load_device
 from remote_bench.analysis.report import BundleFacts
 from remote_bench.analysis.requirements import parse
@@ -22,6 +24,7 @@ from remote_bench.run.bundles import choose_bundle, target_for
 from remote_bench.run.sweep import parse_sweep, summarise_sweep, untrained_bundle
 
 from tests.boards.measuring import Watcher
+from tests.doubles.own_onnx import own_onnx
 from tests.doubles.tiny_bundle import full_plan
 
 BOARD = load_device("generic-x86")
@@ -48,6 +51,39 @@ def folder(tmp_path, monkeypatch):
 )
 def test_a_board_gets_a_float_target_that_it_can_run(device, target):
     assert target_for(load_device(device)).name == target
+
+
+def test_an_onnx_file_of_others_is_exported_for_the_board_once(folder):
+    onnx.save(own_onnx(), "own.onnx")
+    onnx.save(own_onnx(size=("h", "w"), picture="uint8"), "open.onnx")
+    watch = Watcher()
+    for name, said in [("own", {"normalization": "imagenet"}), ("open", {"size": "96x64"})]:
+        bundle = choose_bundle(Path(f"{name}.onnx"), None, BOARD, watch, OwnFile(**said))
+        made = bundle.stat().st_mtime_ns
+        again = choose_bundle(Path(f"{name}.onnx"), None, BOARD, watch, OwnFile(**said))
+        assert again == bundle and bundle.stat().st_mtime_ns == made
+        with open_bundle(bundle) as opened:
+            (artifact,) = opened.manifest.artifacts
+            assert artifact.target == "cpu-fp32" and len(opened.manifest.classes) == 4
+            assert artifact.verification["agreement"] >= 0.999
+    assert opened.manifest.input.width == 96
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({}, "--normalization imagenet, unit, centred"),
+        ({"normalization": "imagenet", "size": "32x32"}, "takes pictures of 64x48 alone"),
+        ({"normalization": "imagenet", "output_name": "9"}, "has no output '9'"),
+        ({"normalization": "mars"}, "no normalisation 'mars'"),
+    ],
+)
+def test_what_an_onnx_file_needs_is_asked_before_any_board_is_touched(folder, said, message):
+    onnx.save(own_onnx(auxiliary=True), "own.onnx")
+    benchmark = Benchmark(bundle=Path("own.onnx"), own_file=OwnFile(**said))
+    with pytest.raises(UsageError, match=message) as caught:
+        check(["localhost"], benchmark, None)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_newest_bundle_of_the_folder_is_taken_and_named(folder):

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.bundle.usage import COMMERCIAL, UsageRefusedError, require_usage
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID
 
 from remote_bench.analysis.requirements import Requirements, parse
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.run.benchmark import Benchmark
-from remote_bench.run.bundles import read_manifest, usage_to_measure
+from remote_bench.run.bundles import is_onnx, open_onnx, read_manifest, usage_to_measure
 
-_NETWORKS = (".onnx", ".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
+_NETWORKS = (".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
 # Option -> what it would pass over in silence, and why.
 _APART: dict[str, tuple[tuple[str, ...], str]] = {
     "--resume": (
@@ -44,12 +45,12 @@ def check_together(given: Mapping[str, object]) -> None:
 
 
 def split_names(names: list[str]) -> tuple[list[str], Path | None]:
-    """Return the hosts, and the bundle among the arguments.
+    """Return the hosts, and the bundle or the ONNX file among the arguments.
 
     Raises:
         UsageError: two bundles, or a host twice.
     """
-    bundles = [name for name in names if name.endswith(".fastseg")]
+    bundles = [name for name in names if name.endswith((".fastseg", ".onnx"))]
     hosts = [name for name in names if name not in bundles]
     if len(bundles) > 1 or len(set(hosts)) < len(hosts):
         raise UsageError(f"expected hosts, each once, and one bundle at most, got {names}")
@@ -79,8 +80,8 @@ def check_host(name: str) -> None:
     if name.endswith(_NETWORKS) or kind:
         what = f", but {kind}" if kind else ""
         raise UsageError(
-            f"{name} is neither a host nor a bundle{what}; remote_bench measures NAME.fastseg, "
-            "which fastseg-export makes of a network"
+            f"{name} is neither a host nor a bundle{what}; remote_bench measures NAME.onnx, or "
+            "NAME.fastseg, which fastseg-export makes of a network"
         )
 
 
@@ -104,7 +105,15 @@ def check(hosts: list[str], benchmark: Benchmark, html: Path | None) -> None:
         raise UsageError(f"--require-usage is {benchmark.require_usage!r}; expected {COMMERCIAL}")
     for host in hosts:
         check_host(host)
-    if benchmark.bundle is not None:
+    is_own = benchmark.bundle is not None and is_onnx(benchmark.bundle)
+    if benchmark.own_file != NOTHING_SAID and not is_own:
+        raise UsageError(
+            "--size, --normalization, --color, --output-name and --threshold are for an ONNX file; "
+            "a bundle says them itself"
+        )
+    if benchmark.bundle is not None and is_own:
+        open_onnx(benchmark.bundle, benchmark.own_file)
+    elif benchmark.bundle is not None:
         read_manifest(benchmark.bundle, benchmark.target)
     if benchmark.require_usage is not None:
         name, usage = usage_to_measure(benchmark.bundle)

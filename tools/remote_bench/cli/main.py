@@ -11,6 +11,7 @@ import typer
 from fastseg_runtime.arrays.command import DONE, complain, exit_code_help, run_command
 from fastseg_runtime.arrays.strict_tables import TableError
 from fastseg_runtime.arrays.terminal import TextTable
+from fastseg_runtime.engines.own_onnx import OwnFile
 from fastseg_targets.device import recognise
 from typer.core import TyperGroup
 
@@ -84,12 +85,13 @@ class BenchByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=BenchByDefault,
-    subcommand_metavar="HOST... [BUNDLE] | COMMAND ...",
+    subcommand_metavar="HOST... [BUNDLE|ONNX] | COMMAND ...",
     help="""Measure a bundle on boards over SSH: FPS, latency, memory, power, and a verdict.
 
     \b
     remote_bench jetson.local street.fastseg
     remote_bench pi@10.0.0.7 orin --require 'fps>=30,p99<=33ms' --report both.html
+    remote_bench jetson.local yours.onnx --normalization imagenet
     remote_bench localhost --sweep nano,small --require 'fps>=30'
     remote_bench doctor jetson.local         what can be measured there, and what is missing
     remote_bench compare before.json after.json
@@ -112,9 +114,9 @@ class Bench:
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="HOST... [BUNDLE]",
-            help="Hosts as ssh knows them, or localhost; and a NAME.fastseg. Default: the newest "
-            "here, else one exported from our own network.",
+            metavar="HOST... [BUNDLE|ONNX]",
+            help="Hosts as ssh knows them, or localhost; and a NAME.fastseg, or a NAME.onnx of "
+            "yours. Default: the newest bundle here, else one exported from our own network.",
         ),
     ] = None
     target: Annotated[str | None, typer.Option(help="Run this artifact of the bundle.")] = None
@@ -125,6 +127,17 @@ class Bench:
     ] = None
     fps: Annotated[float | None, typer.Option(min=0.1, help="A paced run as well.")] = None
     power_mode: Annotated[str | None, typer.Option(help="Of nvpmodel; given back.")] = None
+    size: Annotated[str | None, typer.Option(help="WxH, of an ONNX file for any size.")] = None
+    normalization: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|TOML",
+            help="Of an ONNX file that takes floats; this and the next as in fastseg-export.",
+        ),
+    ] = None
+    color: Annotated[str | None, typer.Option(help="rgb or bgr, of an ONNX file.")] = None
+    output_name: Annotated[str | None, typer.Option(help="Of an ONNX file: the logits.")] = None
+    threshold: Annotated[float | None, typer.Option(help="Of an ONNX file with one logit.")] = None
     require: Annotated[
         str | None, typer.Option(help="Limits, such as fps>=30,p99<=33ms,memory<=500MB,power<=10W.")
     ] = None
@@ -164,6 +177,9 @@ class Bench:
             bundle=bundle, target=self.target, seconds=self.seconds, idle_s=self.idle,
             frames=self.frames, fps=self.fps, power_mode=self.power_mode, deploy=self.deploy,
             keep=self.keep, base=self.folder, require_usage=self.require_usage,
+            own_file=OwnFile(
+                self.size, self.normalization, self.color, self.output_name, self.threshold
+            ),
         )  # fmt: skip
 
     def carry_out(self) -> int:

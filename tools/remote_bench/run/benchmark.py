@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.bundle.manifest import Manifest
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_targets.device import load_device
 
 from remote_bench.host.host import Cancel, Host, Watch
@@ -35,7 +36,8 @@ class Untrained:
 class Benchmark:
     """What to measure, the same for every board."""
 
-    bundle: Path | None = None  # None: the newest here, or one of ours
+    bundle: Path | None = None  # or an ONNX file; None: the newest here, or one of ours
+    own_file: OwnFile = NOTHING_SAID
     untrained: Untrained | None = None  # instead of a bundle
     target: str | None = None
     require_usage: str | None = None  # "commercial": of the weights

@@ -1,12 +1,16 @@
 """The bundle that is measured: named, the newest here, or one of ours; whole; and what it says."""
 
+import dataclasses
+import hashlib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.reader import BundleError, open_bundle
 from fastseg_runtime.engines.engine import find_precision
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_targets.device import Device
 from fastseg_targets.target import Target, load_target, target_names
 
@@ -23,21 +27,30 @@ ONE_EXPORT = threading.Lock()
 _ANYWHERE = "cpu-fp32"
 
 
-def choose_bundle(named: Path | None, target: str | None, device: Device, watch: Watch) -> Path:
+def choose_bundle(
+    named: Path | None,
+    target: str | None,
+    device: Device,
+    watch: Watch,
+    own_file: OwnFile = NOTHING_SAID,
+) -> Path:
     """Return the bundle to measure and say which it is.
 
     Raises:
         UsageError: there is none and none can be made.
     """
-    if named is not None:
+    if named is not None and not is_onnx(named):
         return named
-    if (here := _newest_here()) is not None:
+    if named is None and (here := _newest_here()) is not None:
         watch.note(f"bundle: {here.name}, the newest in this folder")
         return here
     watch.phase("export")
+    wanted = load_target(target) if target else target_for(device)
     with ONE_EXPORT:
-        source, network, origin = _open_default()
-        wanted = load_target(target) if target else target_for(device)
+        if named is None:
+            source, network, origin = _open_default()
+        else:
+            (source, network), origin = open_onnx(named, own_file), "yours"
         folder = cache_folder("bundles")
         watch.note(f"bundle: {network.name}, {origin}, exported as {wanted.name} to {folder}")
         return exported(source, wanted, folder, watch)
@@ -49,6 +62,8 @@ def usage_to_measure(named: Path | None) -> tuple[str, str]:
     Raises:
         UsageError: there is none.
     """
+    if named is not None and is_onnx(named):
+        return str(named), ""
     bundle = named or _newest_here()
     if bundle is not None:
         return str(bundle), read_manifest(bundle, None).model.usage
@@ -88,8 +103,42 @@ def _open_default() -> tuple[Any, Any, str]:
         raise UsageError(f"no *.fastseg in this folder, and no network for one: {error}") from error
 
 
+def is_onnx(named: Path) -> bool:
+    """Return whether what is named in place of a bundle is an ONNX file."""
+    return named.suffix == ".onnx"
+
+
+def open_onnx(file: Path, said: OwnFile) -> tuple["NetworkSource", Any]:
+    """Return the source of a user's ONNX file, and the network.
+
+    Raises:
+        UsageError: it cannot be measured as it is; the message says what to add.
+    """
+    try:
+        from fastseg_exporters.convert.source import NetworkSource
+
+        from fastseg.normalization import parse_normalization
+    except ImportError as error:
+        raise UsageError(
+            f"{file}: the exporters are not installed ({error}): pip install 'fastseg-edge[onnx]'"
+        ) from error
+    try:
+        source = NetworkSource(
+            str(file),
+            size=parse_size(said.size) if said.size else None,
+            normalization=parse_normalization(said.normalization, said.color),
+            output_name=said.output_name or "",
+            threshold=NetworkSource.threshold if said.threshold is None else said.threshold,
+        )
+        network = source.open()
+        network.check(str(file))
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    return source, network
+
+
 def exported(source: "NetworkSource", target: Target, folder: Path, watch: Watch) -> Path:
-    """Return one network's bundle for one target, named by its weights, exported where it is new.
+    """Return one network's bundle for one target, exported where its weights or words are new.
 
     Raises:
         BenchError: the export failed; the message says why.
@@ -98,7 +147,9 @@ def exported(source: "NetworkSource", target: Target, folder: Path, watch: Watch
     from fastseg_exporters.export import Plan, export_bundle
 
     network = source.open()
-    bundle = folder / f"{network.name}-{network.sha256[:12]}-{target.name}.fastseg"
+    said = repr((network.sha256, dataclasses.replace(source, spec="")))  # size, normalisation ...
+    digest = hashlib.sha256(said.encode()).hexdigest()[:12]
+    bundle = folder / f"{network.name}-{digest}-{target.name}.fastseg"
     if bundle.exists():
         return bundle
     plan = Plan(Recipe(source), (target,), bundle, force=True)

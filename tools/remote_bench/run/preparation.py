@@ -55,7 +55,9 @@ class Preparation:
         if wanted.untrained:
             bundle = untrained_bundle(wanted.untrained, wanted.target, device, self._watch)
         else:
-            bundle = choose_bundle(wanted.bundle, wanted.target, device, self._watch)
+            bundle = choose_bundle(
+                wanted.bundle, wanted.target, device, self._watch, wanted.own_file
+            )
         manifest = read_manifest(bundle, wanted.target)
         if not (wanted.bundle or wanted.untrained):
             self._watch.note(f"weights: {describe_usage(manifest.model.usage)}")

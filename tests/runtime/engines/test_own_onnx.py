@@ -1,0 +1,133 @@
+"""Files of others in the runtime alone, held against ONNX Runtime's own answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.arrays.image import encode_rgb
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.cli.main import main
+from fastseg_runtime.engines.own_onnx import OwnFile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.doubles.own_onnx import CLASSES, HEIGHT, WIDTH, own_onnx
+from tests.doubles.tiny_bundle import full_plan, noise
+
+UNIT = OwnFile(normalization="unit")
+
+
+def own_answer(path: Path, image_HW3: Array, layout: str, picture: str, color: str) -> Array:
+    image = image_HW3[..., ::-1] if color == "bgr" else image_HW3
+    image = image if picture == "uint8" else (image / np.float32(255))
+    image = image[None] if layout == "NHWC" else image.transpose(2, 0, 1)[None]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"image": np.ascontiguousarray(image)})
+    if found.dtype != np.float32:
+        return found.reshape(HEIGHT, WIDTH)
+    logits = torch.from_numpy(found.transpose(0, 3, 1, 2) if layout == "NHWC" else found)
+    full = F.interpolate(logits, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)[0]
+    return (full[0] > 0).numpy() if len(full) == 1 else full.argmax(0).numpy()
+
+
+@settings(max_examples=40)
+@given(
+    opset=st.sampled_from([11, 13, 17, 22]),
+    layout=st.sampled_from(["NCHW", "NHWC"]),
+    picture=st.sampled_from(["float", "uint8"]),
+    output=st.sampled_from(["logits", "one", "int32", "int64", "uint8"]),
+    color=st.sampled_from(["rgb", "bgr"]),
+    open_size=st.booleans(),
+)
+def test_any_file_gives_its_own_answer(
+    tmp_path_factory: pytest.TempPathFactory,
+    opset: int,
+    layout: str,
+    picture: str,
+    output: str,
+    color: str,
+    open_size: bool,
+) -> None:
+    path = tmp_path_factory.mktemp("own") / "net.onnx"
+    size: tuple[Any, Any] = ("h", "w") if open_size else (HEIGHT, WIDTH)
+    onnx.save(own_onnx(opset, layout, picture, output, size), path)
+    said = OwnFile(
+        size=f"{WIDTH}x{HEIGHT}" if open_size else None,
+        normalization="unit" if picture == "float" else None,
+        color=color,
+    )
+    image_HW3 = noise(HEIGHT, WIDTH)
+    with RealtimeSegmentation(path, own_file=said) as session:
+        ids = session.infer(image_HW3)
+        count = len(session.classes)
+    expected = own_answer(path, image_HW3, layout, picture, color)
+    assert (ids == expected).mean() >= 0.999
+    assert count == {"logits": CLASSES, "one": 2}.get(output, 255)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "message"),
+    [
+        ({}, OwnFile(), "does not say how they are normalised: --normalization imagenet"),
+        ({}, OwnFile(normalization="mars"), "--normalization imagenet, unit, centred, not 'mars'"),
+        ({"size": ("h", "w")}, UNIT, "pictures of any size; say which with --size WxH"),
+        ({}, OwnFile(size="8x8", normalization="unit"), "takes pictures of 64x48 alone, not 8x8"),
+        ({"auxiliary": True}, UNIT, "auxiliary and balanced can all be the scores"),
+        ({}, OwnFile(normalization="unit", output_name="x"), "'x' is none of these"),
+        ({"output": "one"}, OwnFile(normalization="unit", threshold=1.0), "less than 1"),
+        ({"batch": 2}, UNIT, "expected one picture"),
+    ],
+)
+def test_what_has_to_be_said_is_asked_in_one_line(
+    tmp_path: Path, kind: dict[str, Any], said: OwnFile, message: str
+) -> None:
+    onnx.save(own_onnx(**kind), tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match=message) as caught:
+        RealtimeSegmentation(tmp_path / "net.onnx", own_file=said)
+    assert "net.onnx" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_output_is_taken_by_its_name(tmp_path: Path) -> None:
+    onnx.save(own_onnx(auxiliary=True), tmp_path / "two.onnx")
+    onnx.save(own_onnx(), tmp_path / "one.onnx")
+    frame, maps = noise(HEIGHT, WIDTH), []
+    for name, output in (("two", "balanced"), ("one", None)):
+        said = OwnFile(normalization="unit", output_name=output)
+        with RealtimeSegmentation(tmp_path / f"{name}.onnx", own_file=said) as session:
+            maps.append(session.infer(frame))
+    assert (maps[0] == maps[1]).all()
+
+
+def test_a_bundle_says_itself_how_it_is_used(tmp_path: Path) -> None:
+    path = full_plan().write(tmp_path / "b.fastseg")
+    with pytest.raises(ValueError, match="leave --size, --normalization"):
+        RealtimeSegmentation(path, own_file=UNIT)
+
+
+def test_the_command_runs_a_file_of_others_on_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(own_onnx(), "net.onnx")
+    Path("photo.png").write_bytes(encode_rgb(noise(30, 40)))
+    for words, code in (
+        (["net.onnx", "photo.png"], 1),
+        (
+            ["net.onnx", "photo.png", "--normalization", "unit", "--json"],
+            0,
+        ),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert (ended.value.code or 0) == code
+    told = capsys.readouterr()
+    assert "--normalization imagenet, unit, centred" in told.err
+    (row,) = json.loads(told.out)["inputs"]
+    assert (row["width"], row["height"]) == (40, 30) and Path(row["output"]).is_file()
