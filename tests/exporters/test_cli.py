@@ -219,14 +219,20 @@ def test_weights_not_for_the_required_use_are_refused_in_one_line_before_any_wor
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [tiny_onnx(), b"version https://git-lfs.github.com/spec/v1"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tiny_onnx(), "model.onnx gives class ids, of how many classes they do not say: --classes"),
+        (b"version https://git-lfs.github.com/spec/v1", "model.onnx is a"),
+    ],
+)
 def test_a_file_that_is_no_network_is_named_in_one_line(
-    cli: Cli, tmp_path: Path, content: bytes
+    cli: Cli, tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     code, out, err = cli("model.onnx")
     assert (code, out) == (1, "")
-    assert err.startswith("fastseg-export: model.onnx is a") and err.count("\n") == 1
+    assert err.startswith(f"fastseg-export: {message}") and err.count("\n") == 1
     assert "weights_only" not in err
 
 

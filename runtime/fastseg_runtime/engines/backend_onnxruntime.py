@@ -20,7 +20,7 @@ from fastseg_runtime.bundle.manifest import (
 from fastseg_runtime.bundle.named_files import check_onnx
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import ModelSource
-from fastseg_runtime.engines.own_onnx import OwnFile, OwnOnnx
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile, OwnOnnx
 
 # device -> execution providers, first choice first. The CPU also takes what the others cannot.
 PROVIDERS: Dict[str, Tuple[str, ...]] = {
@@ -129,7 +129,7 @@ class OnnxRuntimeBackend:
         )
 
 
-def describe(path: Path, said: OwnFile) -> Manifest:
+def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:
     """Read what a bare ONNX file says of itself.
 
     Without fastseg's metadata the size comes from the graph, and the classes are numbered.
