@@ -28,7 +28,8 @@ def own_onnx(
         output: "logits" at a quarter of the size, "one" logit, or ids: "int32", "int64", "uint8".
         size: (height, width); words leave a side open.
         seed: of the weights.
-        changes: auxiliary=True: another output of as many channels, in front; batch.
+        changes: auxiliary=True: another output of as many channels, in front; sizes=True: ids by
+            the size of the map; batch.
     """
     random = np.random.default_rng(seed)
     count = 1 if output == "one" else CLASSES
@@ -37,6 +38,8 @@ def own_onnx(
         "w1": random.standard_normal((count, 8, 3, 3)).astype(np.float32),
         "axes": np.array([2, 3]),
         "scales": np.array([1, 1, 4, 4], np.float32),
+        "no_scales": np.zeros(0, np.float32),
+        "sizes": np.array([1, count, HEIGHT, WIDTH]),
         "roi": np.zeros(0, np.float32),
         "mean": np.float32(100),
         "std": np.float32(50),
@@ -66,10 +69,12 @@ def own_onnx(
         node("Sub", ["scores", "level"], ["balanced"]),
     ]
     last, kind = "balanced", TensorProto.FLOAT
+    by_sizes = ["roi", "no_scales", "sizes"]  # as torch writes F.interpolate(size=) in opset 11
+    to_full_size = by_sizes if changes.get("sizes") else ["roi", "scales"]
     if output in TYPES:
         kind = TYPES[output]
         nodes += [
-            node("Resize", [last, "roi", "scales"], ["full"], mode="linear"),
+            node("Resize", [last, *to_full_size], ["full"], mode="linear"),
             node("ArgMax", ["full"], ["ids"], axis=1, keepdims=0),
             node("Cast", ["ids"], ["out"], to=kind),
         ]

@@ -39,6 +39,7 @@ def put_in(around: ModelProto, file: OnnxFile, size: tuple[int, int]) -> ModelPr
     """
     own = inliner.inline_local_functions(graph_at(file.path, file.port, size))
     around, own = _same_opset(around, own)
+    _leave_out_what_is_empty(own.graph)
     own = compose.add_prefix(own, PREFIX)
     for index, node in enumerate(own.graph.node):
         node.name = node.name or f"{PREFIX}{node.op_type}_{index}"
@@ -59,6 +60,19 @@ def _same_opset(around: ModelProto, own: ModelProto) -> tuple[ModelProto, ModelP
                 f"with opset {wanted}"
             ) from error
     return version_converter.convert_version(around, opset_of(own)), own  # ours pass any
+
+
+def _leave_out_what_is_empty(inner: onnx.GraphProto) -> None:
+    """Leave inputs of Resize out that opset 11 wants and that hold nothing.
+
+    A tensor of no scales beside the sizes counts as scales where it is not a constant, as in fp16.
+    """
+    constants = {x.name: x for x in inner.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in inner.node if n.op_type == "Constant"}
+    empty = {name for name, tensor in constants.items() if 0 in tensor.dims}
+    for node in inner.node:
+        if node.op_type == "Resize":
+            node.input[:] = ["" if name in empty else name for name in node.input]
 
 
 def _joined(around: ModelProto, own: ModelProto, file: OnnxFile) -> ModelProto:

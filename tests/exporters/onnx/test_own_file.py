@@ -137,6 +137,13 @@ def test_a_newer_opset_and_bytes_become_what_tensorrt_parses(
     assert (ids_of(made, picture()) == expected).mean() >= limit
 
 
+def test_an_upsampling_by_sizes_of_opset_11_is_loaded_in_half_precision(tmp_path: Path) -> None:
+    onnx.save(own_onnx(11, picture="uint8", output="int64", sizes=True), tmp_path / "net.onnx")
+    made = export(tmp_path / "net.onnx", tmp_path / "out", "jetson-fp16", "fp16")
+    expected = own_answer(tmp_path / "net.onnx", picture())
+    assert (ids_of(made, picture()) == expected).mean() >= 0.999
+
+
 def test_weights_beside_the_file_are_part_of_the_network(tmp_path: Path) -> None:
     onnx.save(
         own_onnx(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data",
