@@ -1,7 +1,8 @@
 """TensorRT: ONNX made for it; the engine itself is built on the device that runs it.
 
 `model.onnx` serves the releases that take precision as a flag (8.6 to 10), and all of them in
-int8 and fp32; for fp16 on the strongly typed 11 there is `model-typed.onnx` beside it.
+fp32; for the strongly typed 11 there is `model-typed.onnx` beside it, in half precision, or in int8
+and what that leaves in half.
 
 TensorRT moves bytes in and out of an engine only through a cast from or to float, computes
 argmax as int32, and wants scales, weights and biases as initializers, not behind nodes.
@@ -19,12 +20,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_runtime.engines.engine import ENGINES
-from onnx import GraphProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -40,7 +42,9 @@ from fastseg_exporters.onnx.to_onnx_int8 import (
 
 ENTRY, TYPED = "model.onnx", "model-typed.onnx"
 OPSET = 17  # the newest that TensorRT 8.6 reads
+HALF_SCALES_OPSET = 19  # the first with scales in fp16; TensorRT 11 reads 24
 IMAGE = "image"  # what backends call the input
+MOST_COMPARED = 64  # classes, each of which adds four layers
 # A mean over a whole map sums thousands of values: fp16 ends at 65504.
 FLOAT_OPERATORS = ("ReduceMean", "GlobalAveragePool")
 
@@ -51,7 +55,7 @@ class Options:
 
 
 def export(request: Request, out_dir: Path) -> ExportedArtifact:
-    """Write model.onnx, and for fp16 model-typed.onnx.
+    """Write model.onnx, and for fp16 and int8 model-typed.onnx.
 
     Raises:
         ValueError: an operation that ONNX lacks.
@@ -66,7 +70,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         images = request.images()
         model = quantize(model, images, graph.mean, graph.std, asked.keep_float)
     files = {ENTRY: model}
-    if asked.precision == "fp16":
+    if asked.precision != "fp32":
         files[TYPED] = to_half(model)
     for name, made in files.items():
         describe(made, request.network, OutputSpec(graph.output, graph.mask_stride))
@@ -79,7 +83,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         requires=ENGINES["tensorrt"].requirement,
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=tuple(name for name in layers if name not in asked.keep_float),
-        proof=TYPED if asked.precision == "fp16" else "",
+        proof=TYPED if TYPED in files else "",
     )
 
 
@@ -100,17 +104,21 @@ def fit_for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     fitted = copy.deepcopy(model)
     _check_opset(fitted)
+    shapes = _shapes(fitted)  # before names change
     aliases = {**_fold_constants(fitted.graph), fitted.graph.input[0].name: IMAGE}
     fitted.graph.input[0].name = IMAGE
     nodes: list[NodeProto] = []
     for node in fitted.graph.node:
         node.input[:] = [aliases.get(name, name) for name in node.input]
-        if node.op_type == "Cast" and _target(node) == TensorProto.UINT8:
+        if node.op_type == "Slice":
+            nodes += _whole_slice(node, fitted.graph, shapes, aliases)
+        elif node.op_type == "Cast" and _target(node) == TensorProto.UINT8:
             nodes += _cast_over_float(node)
         else:
             nodes.append(node)
     del fitted.graph.node[:]
     fitted.graph.node.extend(nodes)
+    _drop_unused(fitted.graph)
     del fitted.graph.value_info[:]  # tells types of what is an initializer now
     onnx.checker.check_model(fitted)
     return fitted
@@ -158,6 +166,58 @@ def _cast_over_float(node: NodeProto) -> list[NodeProto]:
     return [*chain, node]
 
 
+def _whole_slice(
+    node: NodeProto, graph: GraphProto, shapes: dict[str, list[int]], aliases: dict[str, str]
+) -> list[NodeProto]:
+    """Give a slice of fixed bounds all axes, in int32; drop one that cuts nothing.
+
+    NVIDIA's parser makes one layer of that, but 26 of two axes in int64: it computes the rest of
+    the bounds in the network (14 elementwise ones, TensorRT for RTX 1.7).
+    """
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    shape = shapes.get(node.input[0], [0])
+    if not all(name in values for name in node.input[1:] if name) or not all(shape):
+        return [node]
+    given: list[list[int]] = [
+        numpy_helper.to_array(values[name]).tolist() if name else [] for name in node.input[1:]
+    ]
+    starts, ends, axes, steps = (*given, [], [])[:4]
+    bounds = [(0, size, 1) for size in shape]
+    cuts = zip(starts, ends, axes or range(len(starts)), steps or [1] * len(starts), strict=True)
+    for start, end, axis, step in cuts:
+        bounds[axis] = slice(start, end, step).indices(shape[axis])
+    if min(step for _, _, step in bounds) < 1:
+        return [node]  # backwards, where an end of -1 says something else
+    if bounds == [(0, size, 1) for size in shape] and node.output[0] != graph.output[0].name:
+        aliases[node.output[0]] = node.input[0]
+        return []
+    starts, ends, steps = zip(*bounds, strict=True)
+    whole = {"starts": starts, "ends": ends, "axes": range(len(shape)), "steps": steps}
+    whole = {f"{node.output[0]}_{name}": numbers for name, numbers in whole.items()}
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(numbers, np.int32), name)
+        for name, numbers in whole.items()
+    )
+    node.input[:] = [node.input[0], *whole]
+    return [node]
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Return the shapes of tensors by their names; 0 where a side is not fixed."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info)
+    }
+
+
+def _drop_unused(graph: GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
 def _target(node: NodeProto) -> int:
     return next(int(attribute.i) for attribute in node.attribute if attribute.name == "to")
 
@@ -166,17 +226,87 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy with weights and activations in fp16, but for sums over whole maps.
 
     Bytes minus 128, divided by 64, are exact in fp16; so are class ids. Logits leave as float32.
+    A quantized graph gets scales in fp16, which make its rest half.
     """
+    graph = copy.deepcopy(model)
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        graph = onnx.version_converter.convert_version(graph, HALF_SCALES_OPSET)
     half = OnnxModel(
-        convert_float_to_float16(
-            copy.deepcopy(model), keep_io_types=True, op_block_list=list(FLOAT_OPERATORS)
-        )
+        convert_float_to_float16(graph, keep_io_types=True, op_block_list=list(FLOAT_OPERATORS))
     )
     half.topological_sort()
     typed: onnx.ModelProto = half.model
+    _compare_classes(typed.graph, _shapes(model))
     del typed.graph.value_info[:]  # types as they were before
     onnx.checker.check_model(typed)
     return typed
+
+
+def _compare_classes(graph: GraphProto, shapes: dict[str, list[int]]) -> None:
+    """Put comparisons of one class with the best so far in the place of ArgMax over classes.
+
+    NVIDIA's parser makes TopK of ArgMax, before which the upsampled scores of all classes are
+    written out. A chain of comparisons its compiler fuses with the upsampling, into one kernel
+    that needs no memory of its own (TensorRT for RTX 1.7; docs/exporting-formats.md). The lowest
+    of equal classes wins in both. Where types are not fixed, a release of before 11 might round
+    a score in one comparison and not in another; so it is for the typed graph alone.
+
+    Args:
+        graph: in half precision; changed where it ends in an ArgMax of ours.
+        shapes: of its tensors.
+    """
+    chain = _back_from(graph.output[0].name, graph, ("Cast", "Cast", "Cast", "ArgMax"))
+    shape = shapes.get(chain[-1].input[0], []) if chain else []
+    if len(shape) != 4 or not 1 < shape[1] <= MOST_COMPARED or not _is_over_classes(chain[-1]):
+        return
+    scores, classes = chain[-1].input[0], shape[1]
+    planes = [f"{scores}_{index}" for index in range(classes)]
+    ids = [f"class_{index}" for index in range(classes)]
+    constants: dict[str, Array] = {
+        name: np.full((1, 1, 1, 1), i, np.float16) for i, name in enumerate(ids)
+    }
+    constants |= {"one_class_each": np.ones(classes, np.int64), "class_axis": np.array([1])}
+    graph.initializer.extend(
+        numpy_helper.from_array(values, name) for name, values in constants.items()
+    )
+    nodes = [helper.make_node("Split", [scores, "one_class_each"], planes, "planes", axis=1)]
+    best, best_id = planes[0], ids[0]
+    for plane, name in zip(planes[1:], ids[1:], strict=True):
+        wins, new_id, new_best = f"{name}_wins", f"{name}_id", f"{name}_best"
+        nodes += [
+            helper.make_node("Greater", [plane, best], [wins], wins),
+            helper.make_node("Where", [wins, name, best_id], [new_id], new_id),
+            helper.make_node("Max", [best, plane], [new_best], new_best),
+        ]
+        best, best_id = new_best, new_id
+    nodes.pop()  # nobody asks for the last one's score
+    nodes.append(helper.make_node("Squeeze", [best_id, "class_axis"], ["best_id"], "best_id"))
+    chain[0].input[0] = "best_id"
+    for node in chain:
+        graph.node.remove(node)
+    graph.node.extend([*nodes, chain[0]])
+
+
+def _is_over_classes(argmax: NodeProto) -> bool:
+    asked = {a.name: helper.get_attribute_value(a) for a in argmax.attribute}
+    return (asked.get("axis"), asked.get("keepdims"), asked.get("select_last_index", 0)) == (
+        1,
+        0,
+        0,
+    )
+
+
+def _back_from(tensor: str, graph: GraphProto, kinds: Sequence[str]) -> list[NodeProto]:
+    """Return the nodes of these kinds that end in a tensor, the last first; [] where others do."""
+    makers = {name: node for node in graph.node for name in node.output}
+    found: list[NodeProto] = []
+    for kind in kinds:
+        node = makers.get(tensor)
+        if node is None or node.op_type != kind:
+            return []
+        found.append(node)
+        tensor = node.input[0]
+    return found
 
 
 def quantize(

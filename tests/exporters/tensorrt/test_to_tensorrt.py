@@ -15,6 +15,7 @@ from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.onnx.to_onnx import to_onnx
 from fastseg_exporters.tensorrt.to_tensorrt import (
+    MOST_COMPARED,
     export,
     fit_for_tensorrt,
     quantize,
@@ -295,7 +296,7 @@ def test_fp16_ships_a_plain_and_a_typed_graph(tmp_path: Path) -> None:
         assert describe(path).classes == make_request("jetson-fp16").network.info.classes
 
 
-def test_int8_ships_one_graph_for_every_release_and_names_its_layers(tmp_path: Path) -> None:
+def test_int8_ships_a_plain_and_a_typed_graph_and_names_its_layers(tmp_path: Path) -> None:
     images, out_dir = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     out_dir.mkdir()
@@ -303,7 +304,8 @@ def test_int8_ships_one_graph_for_every_release_and_names_its_layers(tmp_path: P
         cv2.imwrite(str(images / f"{index}.png"), image[0])
     request = make_request("jetson-int8", images=str(images))
     artifact = export(request, out_dir)
-    assert [path.name for path in out_dir.iterdir()] == ["model.onnx"]
+    assert sorted(path.name for path in out_dir.iterdir()) == ["model-typed.onnx", "model.onnx"]
+    assert find_violations(onnx.load(out_dir / "model-typed.onnx"), 11) == []
     model = onnx.load(out_dir / "model.onnx")
     assert find_violations(model, 8) == []
     assert set(artifact.layers) < {node.name for node in model.graph.node}
@@ -326,3 +328,101 @@ def test_exporting_twice_gives_the_same_files(tmp_path: Path) -> None:
         export(make_request("jetson-fp16"), tmp_path / name)
         contents.append([path.read_bytes() for path in sorted((tmp_path / name).iterdir())])
     assert contents[0] == contents[1]
+
+
+def small_graph(nodes: list[Any], shape: list[int], **constants: Any) -> onnx.ModelProto:
+    """Return bytes (1, 4, 6, K) as scores, through nodes from "scores" to uint8 "classes"."""
+    image = helper.make_tensor_value_info("bytes", TensorProto.UINT8, [1, 4, 6, CLASSES])
+    classes = helper.make_tensor_value_info("classes", TensorProto.UINT8, shape)
+    head = [
+        helper.make_node("Cast", ["bytes"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["scores"], perm=[0, 3, 1, 2]),
+    ]
+    tensors = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    graph = helper.make_graph([*head, *nodes], "small", [image], [classes], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def run_bytes(model: onnx.ModelProto, bytes_1HWK: Any) -> Any:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {session.get_inputs()[0].name: bytes_1HWK})[0]
+
+
+AN_IMAGE = np.random.default_rng(0).integers(0, 4, (1, 4, 6, CLASSES), np.uint8)
+ARGMAX = [
+    helper.make_node("ArgMax", ["scores"], ["ids"], axis=1, keepdims=0),
+    helper.make_node("Cast", ["ids"], ["classes"], to=TensorProto.UINT8),
+]
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "axes", "kept"),
+    [
+        ([0], [3], [2], [3, 6]),
+        ([1, 0], [2**62, -1], [2, 3], [3, 5]),
+        ([-3, -9], [4, 9], [-2, -1], [3, 6]),
+        ([0, 0], [4, 6], [2, 3], [4, 6]),  # cuts nothing
+    ],
+)
+def test_no_bounds_of_a_slice_are_left_to_compute_in_the_network(
+    starts: list[int], ends: list[int], axes: list[int], kept: list[int]
+) -> None:
+    """NVIDIA's parser makes 26 layers of int64 arithmetic of a slice of two axes."""
+    cut = helper.make_node("Slice", ["scores", "starts", "ends", "axes"], ["cut"])
+    argmax = helper.make_node("ArgMax", ["cut"], ["ids"], axis=1, keepdims=0)
+    bounds = {"starts": starts, "ends": ends, "axes": axes}
+    model = small_graph([cut, argmax, ARGMAX[1]], [1, *kept], **bounds)
+    fitted = fit_for_tensorrt(model)
+    types = {tensor.name: tensor.data_type for tensor in fitted.graph.initializer}
+    slices = [node for node in fitted.graph.node if node.op_type == "Slice"]
+    assert len(slices) == (kept != [4, 6])
+    assert all(types[name] == TensorProto.INT32 for node in slices for name in node.input[1:])
+    assert TensorProto.INT64 not in types.values()
+    np.testing.assert_array_equal(run_bytes(fitted, AN_IMAGE), run_bytes(model, AN_IMAGE))
+
+
+def test_a_slice_that_runs_backwards_stays_as_it_is() -> None:
+    bounds = {"starts": [5], "ends": [-7], "axes": [3], "steps": [-1]}
+    cut = helper.make_node("Slice", ["scores", *bounds], ["cut"])
+    argmax = helper.make_node("ArgMax", ["cut"], ["ids"], axis=1, keepdims=0)
+    model = small_graph([cut, argmax, ARGMAX[1]], [1, 4, 6], **bounds)
+    fitted = fit_for_tensorrt(model)
+    assert [n.input[1] for n in fitted.graph.node if n.op_type == "Slice"] == ["starts"]
+    np.testing.assert_array_equal(run_bytes(fitted, AN_IMAGE), run_bytes(model, AN_IMAGE))
+
+
+def test_typed_classes_are_compared_and_the_lowest_of_equal_ones_wins() -> None:
+    """Four values for five classes: in most pixels two classes are equal."""
+    fitted = fit_for_tensorrt(small_graph(ARGMAX, [1, 4, 6]))
+    typed = to_half(fitted)
+    operators = [node.op_type for node in typed.graph.node]
+    assert "ArgMax" in [node.op_type for node in fitted.graph.node]
+    assert "ArgMax" not in operators and operators.count("Greater") == CLASSES - 1
+    ids_1HW = run_bytes(typed, AN_IMAGE)
+    np.testing.assert_array_equal(ids_1HW, AN_IMAGE.argmax(axis=3))
+    assert ids_1HW.dtype == np.uint8
+    assert find_violations(typed, 11) == []
+
+
+@pytest.mark.parametrize("count", [MOST_COMPARED, MOST_COMPARED + 1])
+def test_more_classes_than_can_be_compared_in_turn_keep_their_argmax(count: int) -> None:
+    torch.manual_seed(0)
+    graph = DeployGraph(FastSegNet(count, "nano"), WIDTH, HEIGHT).eval()
+    typed = to_half(tensorrt_onnx(graph))
+    has_argmax = any(node.op_type == "ArgMax" for node in typed.graph.node)
+    assert has_argmax == (count > MOST_COMPARED)
+
+
+def test_int8_that_is_typed_leaves_nothing_in_float32_but_means_and_gives_the_same() -> None:
+    graph = make_graph()
+    model = quantize(tensorrt_onnx(graph), make_images(), graph.mean, graph.std)
+    typed = to_half(model)
+    assert find_violations(typed, 11) == []
+    inferred = onnx.shape_inference.infer_shapes(typed, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    in_float = {node.op_type for node in typed.graph.node
+                if types.get(node.output[0]) == TensorProto.FLOAT}  # fmt: skip
+    assert in_float <= {"ReduceMean", "Cast"}
+    image_1HW3 = next(make_images())
+    same = run_bytes(model, image_1HW3) == run_bytes(typed, image_1HW3)
+    assert same.mean() > 0.98
