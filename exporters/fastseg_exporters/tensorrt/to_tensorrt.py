@@ -191,14 +191,15 @@ def _whole_slice(
     if bounds == [(0, size, 1) for size in shape] and node.output[0] != graph.output[0].name:
         aliases[node.output[0]] = node.input[0]
         return []
-    starts, ends, steps = zip(*bounds, strict=True)
-    whole = {"starts": starts, "ends": ends, "axes": range(len(shape)), "steps": steps}
-    whole = {f"{node.output[0]}_{name}": numbers for name, numbers in whole.items()}
-    graph.initializer.extend(
-        numpy_helper.from_array(np.array(numbers, np.int32), name)
+    firsts, lasts, strides = np.array(bounds, np.int32).T
+    axes_32 = np.arange(len(shape), dtype=np.int32)
+    whole = {"starts": firsts, "ends": lasts, "axes": axes_32, "steps": strides}
+    tensors = [
+        numpy_helper.from_array(numbers, f"{node.output[0]}_{name}")
         for name, numbers in whole.items()
-    )
-    node.input[:] = [node.input[0], *whole]
+    ]
+    graph.initializer.extend(tensors)
+    node.input[:] = [node.input[0], *(tensor.name for tensor in tensors)]
     return [node]
 
 

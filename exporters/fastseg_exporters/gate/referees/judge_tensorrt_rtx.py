@@ -7,6 +7,7 @@ the network before the build is what tells the types: it is strongly typed, none
 
 import ctypes
 import json
+import re
 import sys
 from collections import Counter
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from typing import Any
 CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 LIBRARIES = ("libtensorrt_rtx", "libtensorrt_onnxparser_rtx")  # the second needs the first
 TYPED = "model-typed.onnx"  # where an artifact has it, strongly typed releases take it
+MAPS_BYTES = re.compile(r"Total Activation Memory: (\d+) bytes")
 HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "POOLING", "REDUCE", "RESIZE")
 
 
@@ -31,32 +33,37 @@ def load_tensorrt() -> Any:
     return tensorrt_rtx_bindings
 
 
-def make_logger(trt: Any, errors: list[str]) -> Any:
-    """Return a logger that keeps what went wrong."""
+def make_logger(trt: Any, errors: list[str], memory: list[int]) -> Any:
+    """Return a logger that keeps what went wrong, and what memory builds said engines need."""
 
-    class Errors(trt.ILogger):  # type: ignore[misc]
+    class Kept(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.Severity.ERROR and "---" not in message:  # a node's frame
                 errors.append(" ".join(message.split()))
+            elif found := MAPS_BYTES.search(message):
+                memory.append(int(found[1]))
 
-    return Errors()
+    return Kept()
 
 
 def judge_file(trt: Any, path: Path) -> dict[str, Any]:
     """Parse a file and build it for each capability; see the facts in docs/exporting-formats.md."""
     errors: list[str] = []
-    builder = trt.Builder(make_logger(trt, errors))
+    memory: list[int] = []
+    logger = make_logger(trt, errors, memory)
+    builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, make_logger(trt, errors))
+    parser = trt.OnnxParser(network, logger)
     parsed = parser.parse(path.read_bytes())
     facts = {"parsed": parsed, "errors": errors, **(count(network) if parsed else {})}
     facts["engine_bytes"] = {
         name: build(trt, builder, network, name) for name in CAPABILITIES if parsed
     }
     facts["errors"] = errors[-3:]
+    facts["maps_bytes"] = max(memory, default=None)
     return facts
 
 
