@@ -1,5 +1,6 @@
 """Does as the file that it judges says, or accepts what looks like a network."""
 
+import ast
 import json
 import os
 import sys
@@ -21,9 +22,15 @@ if content == b"say nothing":
 if content.startswith(b"say "):
     print(content[4:].decode())
     sys.exit(0)
-if request["frames"] is not None:  # gives the same back, which the test makes a class map
-    for frame in Path(request["frames"]).iterdir():
-        (Path(request["outputs"]) / frame.name).write_bytes(frame.read_bytes())
+for frame in Path(request["frames"]).iterdir() if request["frames"] else ():
+    output, packed = Path(request["outputs"]) / frame.name, frame.read_bytes()
+    if Path(sys.prefix, "echo").exists():  # the frame itself, which is no class map
+        output.write_bytes(packed)
+        continue
+    _, height, width, _ = ast.literal_eval(packed[10 : packed.index(b"\n")].decode())["shape"]
+    header = repr({"descr": "|u1", "fortran_order": False, "shape": (1, height, width)}) + "\n"
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    output.write_bytes(start + header.encode() + bytes([1]) * (height * width))  # one class
 print("loading the toolchain")
 facts = {"sees_fastseg": find_spec("fastseg_runtime") is not None, "bytes": len(content)}
 print(json.dumps({"version": "1.0", "accepted": True, "says": "builds", "facts": facts}))
