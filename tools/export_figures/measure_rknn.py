@@ -13,11 +13,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fastseg_exporters.gate.referees.judge import judge
-from fastseg_exporters.gate.referees.referee import select_referees
+from fastseg_exporters.gate.referees.referee import Verdict, select_referees
 from fastseg_exporters.gate.reference import ModuleBackend, pytorch_runner
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.reader import Bundle, open_bundle
@@ -40,15 +39,17 @@ def spread(data: str, split: str, count: int) -> Iterator[tuple[Array, Array]]:
         yield sample.image_HW3, sample.label_HW
 
 
-def simulate(bundle: Bundle, images_HW3: list[Array], work: Path) -> dict[str, Any]:
-    """Let the referee run images after the first RANGES; return its facts.
+def simulate(
+    referee_name: str, bundle: Bundle, target: str, images_HW3: list[Array], work: Path
+) -> Verdict:
+    """Return what a referee says of an artifact; what it ran is in work/outputs.
 
     Raises:
         SystemExit: it refuses or fails.
     """
-    artifact, manifest = bundle.artifact(TARGET), bundle.manifest
-    (referee,) = select_referees(REFEREE)
-    bundle.extract(TARGET, work / "files")
+    artifact, manifest = bundle.artifact(target), bundle.manifest
+    (referee,) = select_referees(referee_name)
+    bundle.extract(target, work / "files")
     (work / "frames").mkdir()
     mask_size = (manifest.input.height, manifest.input.width)
     for index, image_HW3 in enumerate(images_HW3):
@@ -56,10 +57,10 @@ def simulate(bundle: Bundle, images_HW3: list[Array], work: Path) -> dict[str, A
         np.save(work / "frames" / f"{index}.npy", fit.to_input(image_HW3))
     (entry,) = (work / "files").rglob(Path(artifact.entry).name)
     verdict = judge(referee, artifact, entry.parent, work)
-    print(verdict.says, file=sys.stderr)
+    print(f"{target}: {verdict.says}", file=sys.stderr)
     if verdict.outcome != "accepted":
-        sys.exit(f"{REFEREE} {verdict.outcome} it: {verdict.says}")
-    return verdict.facts
+        sys.exit(f"{referee_name} {verdict.outcome} {target}: {verdict.says}")
+    return verdict
 
 
 def score(
@@ -95,7 +96,8 @@ def main() -> None:
     ranges = [image_HW3 for image_HW3, _ in spread(given.data, "train", RANGES)]
     scenes = list(spread(given.data, "test", given.images))
     with open_bundle(given.bundle) as bundle, tempfile.TemporaryDirectory() as name:
-        facts = simulate(bundle, [*ranges, *(image for image, _ in scenes)], Path(name))
+        images_HW3 = [*ranges, *(image_HW3 for image_HW3, _ in scenes)]
+        facts = simulate(REFEREE, bundle, TARGET, images_HW3, Path(name)).facts
         found = score(open_network(given.network), bundle, scenes, Path(name) / "outputs")
     print(f"{given.network}, {given.images} test images\n")
     print("| | MB | pixels as the module, % | mIoU | drop, points |\n|---|--:|--:|--:|--:|")

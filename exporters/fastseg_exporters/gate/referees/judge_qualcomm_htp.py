@@ -17,8 +17,8 @@ import onnx
 import onnxruntime
 import onnxruntime_qnn
 
-# Snapdragon 8 Gen 2, 8 Gen 3 and 8 Elite: SoC and architecture as Qualcomm numbers them. Those
-# before (V68, V69) are not asked: V68 has no half precision.
+# Snapdragon 8 Gen 2, 8 Gen 3 and 8 Elite: SoC and architecture as Qualcomm numbers them. Where none
+# is named, float graphs are refused: "Memory allocation related error".
 SOCS = {"SM8550": ("43", "73"), "SM8650": ("57", "75"), "SM8750": ("69", "79")}
 SIMULATED = "SM8650"
 MIN_AGREEMENT = 0.98  # of class ids with ONNX Runtime's own for the same file

@@ -18,12 +18,14 @@ import onnx
 import onnxruntime
 
 CHIPS = ("rk3588", "rk3576", "rk3566")
-PRECISIONS = ("fp16", "int8")
+HALF = "fp16"
+INT8 = "int8"
+PRECISIONS = (HALF, INT8)
 FIRST = "rk3588"  # runs all frames; what comes of it in fp16 is compared with PyTorch
 FRAMES_OF_OTHERS = 1  # the simulator computes the same for all three chips
 # The first frames give int8 its ranges and are not run: half of them, and no more than these.
 MAX_CALIBRATION = 16
-MIN_AGREEMENT = {"fp16": 0.998, "int8": 0.95}  # of the ids of logits with ONNX Runtime's
+MIN_AGREEMENT = {HALF: 0.998, INT8: 0.95}  # of the ids of logits with ONNX Runtime's
 PREPARATION = ("Transpose", "Cast", "DequantizeLinear", "Sub", "Div", "Mul")
 
 
@@ -118,11 +120,11 @@ def judged(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     name = session.get_inputs()[0].name
     expected = [session.run(None, {name: np.load(frame)})[0].argmax(1) for frame in frames]
     facts: dict[str, Any] = {"calibrated_on": len(ranges), "frames": len(frames)}
-    builds = [(c, p) for c in CHIPS for p in PRECISIONS if p == "fp16" or ranges]
+    builds = [(c, p) for c in CHIPS for p in PRECISIONS if p == HALF or ranges]
     for chip, precision in builds:
         key = f"{chip}-{precision}"
         try:
-            build = Build(model_file, chip, calibration if precision == "int8" else None)
+            build = Build(model_file, chip, calibration if precision == INT8 else None)
         except Exception as error:  # the toolkit raises what comes
             return answer(False, f"{key}: {last_line(error)}", facts)
         facts[key] = {"mb": round(build.bytes / 1e6, 2)}
@@ -134,7 +136,7 @@ def judged(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         if alike:
             facts[key]["as_onnxruntime"] = float(np.mean(alike))
     if frames:
-        shutil.copytree(out / f"{FIRST}-fp16", out, dirs_exist_ok=True)
+        shutil.copytree(out / f"{FIRST}-{HALF}", out, dirs_exist_ok=True)
     return summary(facts)
 
 

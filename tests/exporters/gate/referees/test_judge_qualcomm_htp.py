@@ -1,0 +1,114 @@
+"""Qualcomm's referee: its script without the compiler, and the compiler where it is."""
+
+import importlib
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fastseg_exporters.gate.referees.judge import judge
+from fastseg_exporters.gate.referees.referee import REFEREES, Verdict
+from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_runtime.bundle.manifest import Artifact
+
+from tests.exporters.gate.referees.small_graphs import CAST, DEQUANTIZE, frame, graph
+
+REFEREE = REFEREES["qualcomm-htp"]
+CACHE = cache_folder()  # the user's own, before tests get one of theirs
+INSTALLED = REFEREE.is_installed
+LOGITS = Artifact("cpu-fp32", "onnx", "fp32", "artifacts/cpu-fp32/model.onnx", (), {"logits": ""})
+needs_compiler = pytest.mark.skipif(not INSTALLED, reason="no Qualcomm compiler: make referees")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setitem(sys.modules, "onnxruntime_qnn", types.ModuleType("onnxruntime_qnn"))
+    return importlib.import_module("fastseg_exporters.gate.referees.judge_qualcomm_htp")
+
+
+def heard(model: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Verdict:
+    """Return what the compiler and its simulator say of a model and one frame."""
+    monkeypatch.setenv("FASTSEG_CACHE", str(CACHE))
+    files, work = folder / "files", folder / "work"
+    for made in (files, work / "frames"):
+        made.mkdir(parents=True)
+    onnx.save(model, files / "model.onnx")
+    np.save(work / "frames" / "0.npy", frame(0))
+    return judge(REFEREE, LOGITS, files, work)
+
+
+def test_bytes_become_float_over_int32_and_nothing_else_changes(
+    script: Any, tmp_path: Path
+) -> None:
+    onnx.save(graph(CAST), tmp_path / "model.onnx")
+    assert script.cast_over_int32(tmp_path / "model.onnx", tmp_path / "over.onnx")
+    made = onnx.load(tmp_path / "over.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    casts = [node.attribute[0].i for node in made.graph.node if node.op_type == "Cast"]
+    assert casts == [onnx.TensorProto.INT32, onnx.TensorProto.FLOAT]
+    before, after = (
+        onnxruntime.InferenceSession(tmp_path / name).run(None, {"image": frame(0)})[0]
+        for name in ("model.onnx", "over.onnx")
+    )
+    assert np.array_equal(before, after)
+
+
+def test_a_graph_that_casts_no_bytes_stays_as_it_is(script: Any, tmp_path: Path) -> None:
+    onnx.save(graph(DEQUANTIZE), tmp_path / "model.onnx")
+    assert not script.cast_over_int32(tmp_path / "model.onnx", tmp_path / "same.onnx")
+    assert onnx.load(tmp_path / "same.onnx") == graph(DEQUANTIZE)
+
+
+def test_nodes_left_to_the_cpu_are_counted_with_qualcomms_reason(
+    script: Any, tmp_path: Path
+) -> None:
+    nodes = [{"op_type": "Resize", "reason": "no such mode"}] * 2
+    trace = {"unsupported_nodes": nodes}
+    tensors = {"a": {"data_type": 0x0232}, "b": {"data_type": 0x0408}}
+    convolutions = {
+        name: {"type": "Conv2d", "input_names": [name], "output_names": []} for name in tensors
+    }
+    dumped = {"graph": {"nodes": convolutions, "tensors": tensors}}
+    (tmp_path / "qnn_op_trace.json").write_text(json.dumps(trace), "utf-8")
+    (tmp_path / "graph.json").write_text(json.dumps(dumped), "utf-8")
+    assert script.noted(tmp_path) == {
+        "left_to_the_cpu": {"Resize: no such mode": 2},
+        "convolutions": {"half": 1, "8 bit": 1},
+    }
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("preparation", [CAST, DEQUANTIZE])
+def test_the_simulator_gives_onnx_runtimes_ids_whichever_way_bytes_become_float(
+    preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = heard(graph(preparation), tmp_path, monkeypatch)
+    assert verdict.outcome == "accepted", verdict.says
+    assert set(verdict.facts["compiled"]) == {"SM8550", "SM8650", "SM8750"}
+    assert verdict.facts["cast_over_int32"] == (preparation == CAST)
+    assert np.load(tmp_path / "work/outputs/0.npy").shape == (1, 4, 8, 12)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_network_that_cannot_be_read_is_refused_or_failed_on_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = graph(CAST)
+    model.graph.node[-1].op_type = "Convulsion"
+    verdict = heard(model, tmp_path, monkeypatch)
+    assert verdict.outcome == "refused" and "Convulsion" in verdict.says
+
+
+def test_it_judges_graphs_of_fixed_shapes_alone() -> None:
+    tensorrt = {"requires": {"backend": "tensorrt"}, "io": {"classes": "uint8"}}
+    assert REFEREE.judges(LOGITS)
+    assert REFEREE.judges(Artifact(**{**vars(LOGITS), **tensorrt}))
+    for other in ({"io": {"classes": "uint8"}}, {"format": "tflite"}):
+        assert not REFEREE.judges(Artifact(**{**vars(LOGITS), **other}))

@@ -1,0 +1,160 @@
+"""Rockchip's referee: its script with a double of the toolkit, and the toolkit where it is."""
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fastseg_exporters.gate.referees import judge_rknn
+from fastseg_exporters.gate.referees.judge import judge
+from fastseg_exporters.gate.referees.referee import REFEREES
+from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_runtime.bundle.manifest import Artifact
+
+from tests.exporters.gate.referees.small_graphs import CAST, DEQUANTIZE, frame, graph
+
+REFEREE = REFEREES["rknn"]
+CACHE = cache_folder()  # the user's own, before tests get one of theirs
+INSTALLED = REFEREE.is_installed
+LOGITS = Artifact("cpu-fp32", "onnx", "fp32", "artifacts/cpu-fp32/model.onnx", (), {"logits": ""})
+
+
+class Toolkit:
+    """RKNN as the script calls it; it computes with ONNX Runtime what the network gives."""
+
+    refuses = ""
+
+    def __init__(self, verbose: bool) -> None:
+        self._failing = 0
+
+    def config(self, mean_values: Any, std_values: Any, target_platform: str) -> None:
+        assert np.allclose(mean_values, [[128] * 3]) and np.allclose(std_values, [[64] * 3])
+
+    def load_onnx(self, model: str, inputs: Any, input_size_list: Any, outputs: Any) -> int:
+        assert (inputs, input_size_list, outputs) == (["normalised"], [[1, 3, 8, 12]], ["logits"])
+        self._session = onnxruntime.InferenceSession(model)
+        return 0
+
+    def build(self, do_quantization: bool, dataset: str | None) -> int:
+        if self.refuses:
+            raise ValueError(f"Traceback of its own:\n  some file\n{self.refuses}\n")
+        if dataset is not None:
+            assert do_quantization
+            shapes = {np.load(name).shape for name in Path(dataset).read_text("utf-8").splitlines()}
+            assert shapes == {(1, 3, 8, 12)}
+        return 0
+
+    def export_rknn(self, path: str) -> int:
+        Path(path).write_bytes(b"made")
+        return 0
+
+    def init_runtime(self) -> int:
+        return 0
+
+    def inference(self, inputs: list[Any], data_format: list[str]) -> list[Any]:
+        assert data_format == ["nhwc"]
+        return list(self._session.run(None, {"image": inputs[0]}))
+
+
+def files_of(tmp_path: Path, model: onnx.ModelProto, frames: int) -> dict[str, Any]:
+    """Return a request for a model and frames 0.npy, 1.npy, ..."""
+    files, work = tmp_path / "files", tmp_path / "work"
+    for made in (files, work / "frames", work / "outputs"):
+        made.mkdir(parents=True)
+    onnx.save(model, files / "model.onnx")
+    for index in range(frames):
+        np.save(work / "frames" / f"{index}.npy", frame(index))
+    places = {"frames": str(work / "frames"), "outputs": str(work / "outputs")}
+    return {"folder": str(files), "entry": "model.onnx", "precision": "fp32", "io": {}, **places}
+
+
+def judged(request: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the script's answer with the double in the toolkit's place."""
+    api = types.ModuleType("rknn.api")
+    api.RKNN = Toolkit  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rknn", types.ModuleType("rknn"))
+    monkeypatch.setitem(sys.modules, "rknn.api", api)
+    monkeypatch.setattr(judge_rknn, "stand_in_for_torch", lambda: None)
+    monkeypatch.setattr(judge_rknn, "version", lambda name: "0")
+    monkeypatch.chdir(folder)
+    return judge_rknn.judged(request, folder)
+
+
+@pytest.mark.parametrize("preparation", [CAST, DEQUANTIZE])
+@pytest.mark.parametrize(("mean", "std"), [(128, 64), (0, 255)])
+def test_what_stands_before_the_network_is_found_and_its_normalisation_read(
+    preparation: str, mean: float, std: float
+) -> None:
+    model = graph(preparation, mean, std)
+    image = judge_rknn.before_the_network(model)
+    assert image == "normalised"
+    means, stds = judge_rknn.normalisation(model, image)
+    assert np.allclose(means, [mean] * 3, atol=1e-3) and np.allclose(stds, [std] * 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("count", "ranges"), [(0, 0), (1, 0), (2, 1), (20, 10), (32, 16), (33, 16), (116, 16)]
+)
+def test_int8_is_judged_on_other_frames_than_those_that_gave_its_ranges(
+    count: int, ranges: int
+) -> None:
+    frames = [Path(f"{index}.npy") for index in range(count)]
+    calibration, run = judge_rknn.split(frames)
+    assert len(calibration) == ranges and [*calibration, *run] == frames
+
+
+def test_every_chip_is_built_for_and_what_is_run_is_there_for_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = files_of(tmp_path, graph(DEQUANTIZE), frames=5)
+    said = judged(request, tmp_path, monkeypatch)
+    assert said["accepted"], said["says"]
+    assert (said["facts"]["calibrated_on"], said["facts"]["frames"]) == (2, 3)
+    for chip in judge_rknn.CHIPS:
+        for precision in judge_rknn.PRECISIONS:
+            assert said["facts"][f"{chip}-{precision}"]["as_onnxruntime"] == 1.0
+    outputs = Path(request["outputs"])
+    assert sorted(path.name for path in outputs.glob("*.npy")) == ["2.npy", "3.npy", "4.npy"]
+    assert len(list((outputs / "rk3588-int8").iterdir())) == 3
+
+
+def test_without_frames_it_is_built_in_half_precision_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = files_of(tmp_path, graph(CAST), frames=0)
+    said = judged({**request, "frames": None}, tmp_path, monkeypatch)
+    assert said["accepted"] and said["says"] == "builds for rk3588, rk3576, rk3566"
+    assert "rk3588-int8" not in said["facts"]
+
+
+def test_what_the_toolkit_refuses_is_said_in_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toolkit, "refuses", "ValueError: no such op")
+    said = judged(files_of(tmp_path, graph(CAST), frames=2), tmp_path, monkeypatch)
+    assert (said["accepted"], said["says"]) == (False, "rk3588-fp16: ValueError: no such op")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not INSTALLED, reason="no RKNN-Toolkit2 here: make referees")
+@pytest.mark.parametrize("preparation", [CAST, DEQUANTIZE])
+def test_the_toolkit_builds_and_runs_as_onnx_runtime_does(
+    preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTSEG_CACHE", str(CACHE))
+    request = files_of(tmp_path, graph(preparation), frames=4)
+    (tmp_path / "work" / "outputs").rmdir()
+    verdict = judge(REFEREE, LOGITS, Path(request["folder"]), tmp_path / "work")
+    assert verdict.says.startswith("builds for rk3588, rk3576, rk3566"), verdict.says
+    assert verdict.facts["rk3588-fp16"]["as_onnxruntime"] >= 0.98
+    assert np.load(tmp_path / "work/outputs/2.npy").shape == (1, 4, 8, 12)
+
+
+def test_it_judges_float_logits_alone() -> None:
+    assert REFEREE.judges(LOGITS)
+    for other in ({"precision": "int8"}, {"io": {"classes": "uint8"}}, {"format": "tflite"}):
+        assert not REFEREE.judges(Artifact(**{**vars(LOGITS), **other}))
