@@ -138,7 +138,7 @@ def judged(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         return answer(False, f"{says}; in the simulator: {one_line(error)}", facts)
     facts |= {"as_onnxruntime": min(alike), "frames": len(alike), **noted(notes)}
     widths = ", ".join(f"{count} {width}" for width, count in facts["convolutions"].items())
-    says += f"; convolutions: {widths}; ids as ONNX Runtime's in {100 * min(alike):.1f} %"
+    says += f"; convolutions: {widths}; ids as ONNX Runtime's in {100 * min(alike):.2f} %"
     if left := sum(facts["left_to_the_cpu"].values()):
         says += f"; {left} nodes left to the CPU"
     return answer(min(alike) >= MIN_AGREEMENT, says, facts)

@@ -176,7 +176,7 @@ def summary(facts: dict[str, Any]) -> dict[str, Any]:
         ]
         if shares:
             accepted &= min(shares) >= MIN_AGREEMENT[precision]
-            says.append(f"{precision}: ids as ONNX Runtime's in {100 * min(shares):.1f} %")
+            says.append(f"{precision}: ids as ONNX Runtime's in {100 * min(shares):.2f} %")
     return answer(accepted, "; ".join(says), facts)
 
 
