@@ -149,7 +149,7 @@ def _with_data(plan: Plan, info: CheckpointInfo, tell: Callable[[str], None]) ->
     ):
         tell("int8 ranges come from generated scenes; --calibration DATA is better")
     if verify_data is None:
-        tell("no labelled images: artifacts need agree with PyTorch alone; --verify DATA is better")
+        tell("no labelled images: artifacts need only agree with it; --verify DATA is better")
     recipe = dataclasses.replace(plan.recipe, calibration=calibration)
     return dataclasses.replace(plan, recipe=recipe, verify_data=verify_data)
 

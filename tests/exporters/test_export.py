@@ -258,7 +258,7 @@ def test_a_network_that_sees_one_class_is_said_to_be_hard_to_judge(
     told: list[str] = []
     blind = NetworkSource("blind_net:net", numbered_classes(3), None, (96, 64))
     export_bundle(Plan(Recipe(blind), TARGETS[:1], tmp_path / "blind.fastseg"), told.append)
-    assert "cpu-fp32: PyTorch sees class_1 alone, so agreement says little" in told
+    assert "cpu-fp32: the network sees class_1 alone, so agreement says little" in told
 
 
 @pytest.mark.slow

@@ -131,7 +131,8 @@ def _reference(
     """Give what the artifacts are held against, and its name."""
     if network is not None:
         runner = pytorch_runner(network, manifest.output.mask_stride)
-        yield runner.infer_new, f"PyTorch, {network.name}"
+        by = "PyTorch" if network.onnx_file is None else "ONNX Runtime, your file"
+        yield runner.infer_new, f"{by}, {network.name}"
         return
     floats = [a for a in manifest.artifacts if find_precision(a.precision).is_float]
     if not floats:

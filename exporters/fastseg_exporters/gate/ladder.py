@@ -81,7 +81,7 @@ class _Ladder:
             return converted
         if on_agreement_alone(verification):
             workshop.tell(
-                f"{target.name}: {precision} judged on agreement with PyTorch alone, "
+                f"{target.name}: {precision} judged on agreement with the network alone, "
                 f"{verification.agreement:.1%} of the pixels"
             )
         return Passed(conversion, converted, verification, tuple(self.attempts))

@@ -145,7 +145,7 @@ class VerificationSet:
         if self._references is None:
             references = []
             for done, (image_HW3, _) in enumerate(self._images()):
-                progress("running PyTorch", done, self._count)
+                progress("running the network", done, self._count)
                 references.append(self._infer(image_HW3))
             self._references = references
         return self._references

@@ -115,7 +115,7 @@ class Workshop:
         seen = {int(i) for ids_HW in references for i in np.unique(ids_HW)}
         if len(seen) == 1:
             only = self.bundle.manifest.classes[seen.pop()].name
-            self.tell(f"{target.name}: PyTorch sees {only} alone, so agreement says little")
+            self.tell(f"{target.name}: the network sees {only} alone, so agreement says little")
 
     def mask_cost(self, network: Network) -> float | None:
         """Return by how much a smaller mask alone lowers PyTorch's mIoU; None where nobody knows.

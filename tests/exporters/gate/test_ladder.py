@@ -61,7 +61,9 @@ def test_a_precision_that_passes_is_taken_as_it_is() -> None:
 def test_what_no_label_judged_is_said() -> None:
     without = Table({}, found=Verification("r", "generated scenes", 8, 0.975, 1.0))
     assert climb_down(TARGET, without).conversion.precision == "int8"
-    assert without.told == ["t: int8 judged on agreement with PyTorch alone, 97.5% of the pixels"]
+    assert without.told == [
+        "t: int8 judged on agreement with the network alone, 97.5% of the pixels"
+    ]
 
 
 def test_the_most_harmful_layers_go_back_to_float_first_and_no_more_than_needed() -> None:
