@@ -220,19 +220,19 @@ def test_weights_not_for_the_required_use_are_refused_in_one_line_before_any_wor
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "said"),
     [
-        (tiny_onnx(), "model.onnx gives class ids, of how many classes they do not say: --classes"),
-        (b"version https://git-lfs.github.com/spec/v1", "model.onnx is a"),
+        (tiny_onnx(), "gives class ids, of how many classes they do not say: --classes FILE"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
     ],
 )
-def test_a_file_that_is_no_network_is_named_in_one_line(
-    cli: Cli, tmp_path: Path, content: bytes, message: str
+def test_a_file_that_is_no_network_or_no_whole_one_is_named_in_one_line(
+    cli: Cli, tmp_path: Path, content: bytes, said: str
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     code, out, err = cli("model.onnx")
     assert (code, out) == (1, "")
-    assert err.startswith(f"fastseg-export: {message}") and err.count("\n") == 1
+    assert err.startswith(f"fastseg-export: model.onnx {said}") and err.count("\n") == 1
     assert "weights_only" not in err
 
 
