@@ -282,9 +282,10 @@ def _is_factory(spec: str | Path) -> bool:
 
 
 def is_onnx(spec: str | Path) -> bool:
-    """Return whether a network is an ONNX file, by its content or, if it is absent, its name."""
+    """Return whether a network is named as an ONNX file, and holds nothing else if it is there."""
     path = Path(spec)
-    return file_kind(path) == ONNX if path.is_file() else path.suffix.lower() == ".onnx"
+    named = path.suffix.lower() == ".onnx"
+    return named and (not path.is_file() or file_kind(path) == ONNX)
 
 
 def _from_onnx(
