@@ -247,9 +247,9 @@ def _compare_classes(graph: GraphProto, shapes: dict[str, list[int]]) -> None:
     """Put comparisons of one class with the best so far in the place of ArgMax over classes.
 
     NVIDIA's parser makes TopK of ArgMax, before which the upsampled scores of all classes are
-    written out. A chain of comparisons its compiler fuses with the upsampling, into one kernel
-    that needs no memory of its own (TensorRT for RTX 1.7; docs/exporting-formats.md). The lowest
-    of equal classes wins in both. Where types are not fixed, a release of before 11 might round
+    written out. A chain of comparisons its compiler fuses with the upsampling: nothing passes
+    between kernels (TensorRT for RTX 1.7; docs/exporting-formats.md). The lowest of equal classes
+    wins in both. Where types are not fixed, a release of before 11 might round
     a score in one comparison and not in another; so it is for the typed graph alone.
 
     Args:
