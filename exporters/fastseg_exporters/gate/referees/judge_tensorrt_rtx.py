@@ -106,12 +106,12 @@ def count(network: Any) -> dict[str, Any]:
 
 def verdict(version: str, precision: str, entry: str, files: dict[str, Any]) -> dict[str, Any]:
     """Return the answer: all files build everywhere, and the typed one keeps to its precision."""
-    faults = [f"{name} is not parsed: {last(file)}" for name, file in files.items()
+    faults = [f"{name} is not parsed: {cause(file)}" for name, file in files.items()
               if not file["parsed"]]  # fmt: skip
     for name, file in files.items():
         missing = [sm for sm, size in file["engine_bytes"].items() if size is None]
         if missing:
-            faults.append(f"{name} is not built for {', '.join(missing)}: {last(file)}")
+            faults.append(f"{name} is not built for {', '.join(missing)}: {cause(file)}")
     typed = TYPED if TYPED in files else entry
     unasked = files[typed].get("float32_unasked", {})
     if precision != "fp32" and unasked:
@@ -129,9 +129,9 @@ def verdict(version: str, precision: str, entry: str, files: dict[str, Any]) -> 
     }
 
 
-def last(file: dict[str, Any]) -> str:
+def cause(file: dict[str, Any]) -> str:
     """Return what was said of a failure."""
-    return str((file["errors"] or ["it does not say why"])[-1])
+    return " ".join(file["errors"]) or "it does not say why"
 
 
 def main() -> None:
