@@ -71,8 +71,21 @@ class OwnOnnx:
         found = self._run(names, np.zeros((1, height, width, 3), np.uint8))
         shapes = {name: np.asarray(value) for name, value in zip(names, found)}
         self._name = _chosen(shapes, said.output_name)
+        self._refuse_probabilities()
         scores = self._scores(shapes[self._name])
         self.num_classes = scores.shape[1] if scores.ndim == 4 else None
+
+    def _refuse_probabilities(self) -> None:
+        # Of noise, one logit lies on both sides of 0 and 1; what a sigmoid gives never does.
+        width, height = self.size
+        image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+        value = np.asarray(self._run([self._name], image)[0])
+        is_one = value.ndim == 4 and 1 in (value.shape[1], value.shape[3])
+        if is_one and value.dtype.kind == "f" and value.min() >= 0 and value.max() <= 1:
+            raise ValueError(
+                "gives one probability for each pixel, as after a sigmoid; expected the logit "
+                "before it: export the file without its sigmoid"
+            )
 
     def infer(self, image_1HW3: Array) -> Array:
         """Return ids (1, H, W) or logits (1, K, h, w), K at least 2, of a picture."""

@@ -131,3 +131,13 @@ def test_the_command_runs_a_file_of_others_on_a_picture(
     assert "--normalization imagenet, unit, centred" in told.err
     (row,) = json.loads(told.out)["inputs"]
     assert (row["width"], row["height"]) == (40, 30) and Path(row["output"]).is_file()
+
+
+def test_a_file_that_ends_in_a_sigmoid_is_refused_in_one_line(tmp_path: Path) -> None:
+    model = own_onnx(output="one")
+    (output,) = model.graph.output
+    model.graph.node.append(onnx.helper.make_node("Sigmoid", [output.name], ["probability"]))
+    output.name = "probability"
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(Exception, match="one probability for each pixel, as after a sigmoid"):
+        RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT)
