@@ -43,7 +43,9 @@ _ADVICE = {
     "video": "name the network first and the video after it",
 }
 _CONVERTED = "name the checkpoint, or the package.module:factory, that it was made from"
-_EXPECTED = "a checkpoint (.safetensors), or a state dict that torch.save() wrote (.pth)"
+_EXPECTED = (
+    "a checkpoint (.safetensors), a state dict that torch.save() wrote (.pth), or an ONNX file"
+)
 _SAVE = "where it was made, call torch.save(model.state_dict(), path)"
 _REFUSED = re.compile(r"GLOBAL ([\w.]{1,120})")  # what torch refused to build
 # Neither licence grants commercial use: CamVid's authors name none, Cityscapes' excludes it.

@@ -155,7 +155,9 @@ def read_text(path: Path, expected: str = "") -> str:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is {file_kind(path)}{expected or ', not text'}") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}){expected}") from error
+        if not path.parent.exists():
+            raise DataError(f"{path.parent}: no such folder; check the name") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}){expected}") from error
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -138,3 +138,10 @@ def test_a_hashed_split_begins_and_ends_at_its_percent() -> None:
         seen[percent] = hashed_split(name)
     edges = {percent: seen[percent] for percent in (0, 79, 80, 89, 90, 99)}
     assert edges == {0: "train", 79: "train", 80: "val", 89: "val", 90: "test", 99: "test"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "yolo", "camvid"])
+def test_a_folder_that_is_not_there_is_said_to_be_so(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.*: no such folder") as caught:
+        open_dataset(f"{kind}:{tmp_path / 'nowhere'}", "train")
+    assert "Errno" not in str(caught.value)

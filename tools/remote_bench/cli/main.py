@@ -344,7 +344,10 @@ class Compare:
 def _read(file: Path) -> Report:
     try:
         return read_report(file.read_bytes())
-    except (OSError, TableError) as error:
+    except OSError as error:
+        expected = "expected a report that --json printed"
+        raise UsageError(f"{file}: {error.strerror}; {expected}") from error
+    except TableError as error:
         raise UsageError(f"{file}: {error}") from error
 
 
