@@ -1,6 +1,8 @@
 """The graph to convert is compared with the author's own module, before anything is converted."""
 
+import copy
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import numbered_classes
 from torch import Tensor, nn
 
-from fastseg import CheckpointError, CheckpointInfo, FastSegNet, Network
+from fastseg import CheckpointError, CheckpointInfo, DeployGraph, FastSegNet, Network
+from fastseg.normalization import NAMED
 from tests.doubles.folding_networks import CHANNELS, CLASSES, HABITS, Habit, conv, norm, with_habit
 
 WIDTH, HEIGHT = 64, 48
@@ -143,3 +146,48 @@ def test_the_reference_is_the_module_called_as_it_is(mask_stride: int) -> None:
     mask_HW = logits_1KHW.argmax(1)[0].numpy()
     found_HW = pytorch_runner(network_of(model), mask_stride).infer_new(image_1HW3[0])
     assert np.array_equal(found_HW, mask_HW.repeat(mask_stride, 0).repeat(mask_stride, 1))
+
+
+class NormOfOnePicture(nn.Module):
+    """Divides by nearly nothing where a picture is plain, and so do its roundings grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first = nn.Conv2d(3, 24, 5, 2, padding=2, padding_mode="reflect")
+        self.norm = nn.InstanceNorm2d(24, affine=True)
+        self.last = nn.Conv2d(24, CLASSES, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        y = F.mish(self.norm(self.first(image)))
+        size = y.pow(2).sum((2, 3), keepdim=True).sqrt()
+        logits: Tensor = self.last(y * (size / (size.mean(1, keepdim=True) + 1e-6)))
+        return logits
+
+
+def norm_of_one_picture() -> Network:
+    classes = numbered_classes(CLASSES)
+    info = CheckpointInfo("own", classes, WIDTH, HEIGHT, normalization=NAMED["imagenet"])
+    return Network(NormOfOnePicture().eval(), info, "own", "")
+
+
+def test_roundings_that_the_network_itself_enlarges_are_no_other_answer() -> None:
+    network = norm_of_one_picture()
+    plain = [np.full((1, HEIGHT, WIDTH, 3), value, np.uint8) for value in range(0, 256, 5)]
+    assert check_graph(network, plain, print) == ()
+
+
+def test_what_a_network_enlarges_excuses_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = norm_of_one_picture()
+    real = network.graph
+
+    def other(**changes: Any) -> DeployGraph:
+        graph = copy.deepcopy(real(**changes))
+        (last,) = [m for m in graph.core.modules() if getattr(m, "out_channels", 0) == CLASSES]
+        last.bias = nn.Parameter(last.bias * 1.02)  # of black, nothing else is left
+        return graph
+
+    monkeypatch.setattr(Network, "graph", lambda self, **changes: other(**changes))
+    plain = [np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)]
+    with pytest.raises(ValueError, match="another answer than the module itself"):
+        check_graph(network, plain, print)
