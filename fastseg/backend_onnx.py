@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime.bundle.named_files import MAX_BYTES, check_onnx
 from fastseg_runtime.engines.image_port import ImagePort, image_port
+from fastseg_runtime.engines.own_onnx import class_axis, lies_evenly
 from torch import Tensor, nn
 
 from fastseg.checkpoint import CheckpointError
 from fastseg.cost import StageCost
 from fastseg.normalization import CENTRED
 from fastseg.onnx_graph import cost_of, graph_at
-from fastseg.outputs import misfit
 
 DOMAIN = "fastseg"  # of the two steps that exporters put the file's own nodes in place of
 RUN, ONE_HOT = f"{DOMAIN}::Run", f"{DOMAIN}::OneHot"
@@ -128,17 +128,25 @@ class OnnxFile(nn.Module):
 
     def _scores(self, value: Tensor, image: tuple[int, ...]) -> Tensor:
         """Return logits (N, K, h, w) or scores of ids (N, K, H, W); what is neither as it is."""
+        size = image[3], image[2]
         if value.is_floating_point():
-            last = (
-                self.port.channels_last
-                and value.ndim == 4
-                and misfit(value, image, self.num_classes)
-            )
-            turned = value.permute(0, 3, 1, 2) if last else value
-            return value if last and misfit(turned, image, self.num_classes) else turned
-        ids = value[:, 0] if value.ndim == 4 and value.shape[1] == 1 else value
+            axis = 1
+            if value.ndim == 4 and self.port.channels_last:
+                try:
+                    axis = class_axis(tuple(value.shape), size, True, self.num_classes) or 1
+                except ValueError as error:
+                    raise CheckpointError(f"{self.path} {error}") from error
+            return (value.permute(0, 3, 1, 2) if axis == 3 else value).float()
+        ids = value
+        if value.ndim == 4 and 1 in (value.shape[1], value.shape[3]):
+            ids = value[..., 0] if value.shape[3] == 1 else value[:, 0]
         if self.num_classes is None or ids.ndim != 3 or ids.dtype == torch.bool:
             return value
+        if not lies_evenly(tuple(ids.shape[1:]), size):
+            raise CheckpointError(
+                f"{self.path} gives ids {tuple(value.shape)}; expected one position for every s x "
+                f"s pixels of {size[0]}x{size[1]}"
+            )
         if ids.shape[1:] != image[2:]:
             ids = F.interpolate(ids[:, None].float(), size=image[2:], mode="nearest")[:, 0].long()
         scores: Tensor = _OneHot.apply(ids, self)  # type: ignore[no-untyped-call]
@@ -189,11 +197,11 @@ class _OneHot(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ids_NHW: Tensor, file: OnnxFile) -> Tensor:
         with torch._C.DisableTorchFunction():
-            count, most = file.num_classes or 0, int(ids_NHW.max())
-            if most >= count or int(ids_NHW.min()) < 0:
+            count, least, most = file.num_classes or 0, int(ids_NHW.min()), int(ids_NHW.max())
+            if most >= count or least < 0:
                 raise CheckpointError(
-                    f"{file.path} gives class id {most}, {count} classes are named; name each that "
-                    "it knows in --classes"
+                    f"{file.path} gives class id {min(least, 0) or most}, {count} classes are "
+                    "named; name each that it knows in --classes"
                 )
             return F.one_hot(ids_NHW.long(), count).permute(0, 3, 1, 2).float()
 

@@ -236,12 +236,16 @@ def check_logits(
                 f"gives probabilities ({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g}) and no "
                 f"logits; leave the {kind} out of its forward()"
             )
+        if logits_NKhw.shape[1] == 1 and bool((logits_NKhw == logits_NKhw.round()).all()):
+            raise ReadingError(
+                "gives whole numbers as floats, such as class ids; leave the argmax out"
+            )
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(f"{spec} {error}; tried at {size[0]}x{size[1]}") from error
     notes = [choice.note]
-    if kind:
+    if kind and not bool(((logits_NKhw == 0) | (logits_NKhw == 1)).all()):  # ids as scores
         notes.append(
             f"gives probabilities ({kind}): the class map is that of the largest, and --output "
             "logits would give them in place of logits"

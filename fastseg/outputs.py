@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
-from fastseg_runtime.engines.own_onnx import MAIN_NAMES
+from fastseg_runtime.engines.own_onnx import MAIN_NAMES, lies_evenly
 from torch import Tensor
 
 MAX_CLASSES = IGNORE_INDEX  # ids 0 to 254
 MAX_DEPTH = 3  # of lists in dictionaries in lists
 MAX_LISTED = 12  # outputs named in a message, which stays one line
 SUM_ERROR = 1e-2  # of probabilities in half precision
-ROUNDING = 0.05  # by how much a map may miss its size: convolutions without padding
 EXPECTED = "expected logits (N, classes, height, width)"
 
 
@@ -222,14 +221,7 @@ def _wrong_size(shape: tuple[int, ...], image: tuple[int, ...]) -> str:
     (h, w), (height, width) = shape[2:], image[2:]
     if h > height or w > width:
         return f"gives {shape}, more than the picture's {width}x{height}"
-    fits = (
-        all(
-            abs(side - whole / stride) <= max(1, ROUNDING * whole / stride)
-            for side, whole in ((h, height), (w, width))
-        )
-        for stride in range(1, max(height, width) + 1)
-    )
-    if not any(fits) or (h == w == 1 and max(height, width) > 1):
+    if not lies_evenly((h, w), (width, height)):
         return (
             f"gives {shape}, which does not lie evenly over a picture of {width}x{height}; "
             "expected one position for every s x s pixels"

@@ -97,3 +97,29 @@ def own_onnx(
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def ending(*nodes: Any, kind: int = TensorProto.FLOAT, **of: Any) -> onnx.ModelProto:
+    """Return a network with more nodes at its end: an operator, its attributes, its constants."""
+    model = own_onnx(**of)
+    name = model.graph.output[0].name
+    for operator, attributes, *constants in nodes:
+        made = [f"{name}_{index}" for index in range(len(constants))]
+        for constant, value in zip(made, constants, strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(value, constant))
+        node = helper.make_node(operator, [name, *made], [f"{name}_"], **attributes)
+        model.graph.node.append(node)
+        name = f"{name}_"
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(name, kind, None))
+    return model
+
+
+def to_size(height: int, width: int) -> Any:
+    """Return a node that brings logits from a quarter of the size to another."""
+    scales = np.array([1, 1, height / (HEIGHT // 4), width / (WIDTH // 4)], np.float32)
+    return "Resize", {"mode": "linear"}, np.zeros(0, np.float32), scales
+
+
+FIRST, LAST = ("Transpose", {"perm": [0, 3, 1, 2]}), ("Transpose", {"perm": [0, 2, 3, 1]})
+IDS = ("ArgMax", {"axis": 1, "keepdims": 1})
+FULL, INT64 = to_size(HEIGHT, WIDTH), TensorProto.INT64

@@ -6,7 +6,7 @@ graph, and the proof beside it.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ STATISTICS: Dict[str, Tuple[Tuple[float, ...], Tuple[float, ...], int]] = {
     "unit": ((0.0,) * 3, (1.0,) * 3, 1),
     "centred": ((128.0,) * 3, (64.0,) * 3, 255),
 }
+ROUNDING = 0.05  # by how much a map may miss its size: convolutions without padding
 MAIN_NAMES = ("out", "logits")  # torchvision's, transformers'
 _NAMES = ", ".join(STATISTICS)
 
@@ -61,6 +62,8 @@ class OwnOnnx:
         if said.color not in (None, "rgb", "bgr"):
             raise ValueError(f"color is {said.color!r:.80}; expected 'rgb' or 'bgr'")
         self._bgr = said.color == "bgr"
+        if self._port.takes_bytes and said.normalization is not None:
+            raise ValueError("takes bytes as they are; leave --normalization out")
         self._table_3x256 = None if self._port.takes_bytes else _normalised_bytes(said)
         threshold = 0.5 if said.threshold is None else said.threshold
         if not 0 < threshold < 1:
@@ -68,24 +71,18 @@ class OwnOnnx:
         self._logit = math.log(threshold / (1 - threshold))
         width, height = self.size
         names = [output.name for output in session.get_outputs()]
-        found = self._run(names, np.zeros((1, height, width, 3), np.uint8))
-        shapes = {name: np.asarray(value) for name, value in zip(names, found)}
-        self._name = _chosen(shapes, said.output_name)
-        self._refuse_probabilities()
-        scores = self._scores(shapes[self._name])
-        self.num_classes = scores.shape[1] if scores.ndim == 4 else None
-
-    def _refuse_probabilities(self) -> None:
         # Of noise, one logit lies on both sides of 0 and 1; what a sigmoid gives never does.
-        width, height = self.size
-        image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
-        value = np.asarray(self._run([self._name], image)[0])
-        is_one = value.ndim == 4 and 1 in (value.shape[1], value.shape[3])
-        if is_one and value.dtype.kind == "f" and value.min() >= 0 and value.max() <= 1:
-            raise ValueError(
-                "gives one probability for each pixel, as after a sigmoid; expected the logit "
-                "before it: export the file without its sigmoid"
-            )
+        noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+        found = {name: np.asarray(value) for name, value in zip(names, self._run(names, noise))}
+        self._name = self._chosen(found, said.output_name)
+        value = found[self._name]
+        self._class_axis = self._axis(value)
+        if self._class_axis and value.shape[self._class_axis] == 1:
+            _refuse_no_logit(value)
+        elif said.threshold is not None:
+            raise ValueError("gives more than one logit; --threshold is for one: leave it out")
+        scores = self._scores(value)
+        self.num_classes = scores.shape[1] if scores.ndim == 4 else None
 
     def infer(self, image_1HW3: Array) -> Array:
         """Return ids (1, H, W) or logits (1, K, h, w), K at least 2, of a picture."""
@@ -103,9 +100,12 @@ class OwnOnnx:
 
     def _scores(self, value: Array) -> Array:
         if value.dtype.kind in "iu":
-            return self._full_size(value.reshape(1, *value.shape[-2:]))
+            ids_1hw = value.astype(np.uint8, copy=False).reshape(1, *_sides(value))
+            if value.dtype != np.uint8 and not np.array_equal(ids_1hw.reshape(value.shape), value):
+                raise ValueError(f"gives ids {value.min()} to {value.max()}; expected 0 to 255")
+            return self._full_size(ids_1hw)
         logits = value.astype(np.float32, copy=False)
-        if self._port.channels_last and _covers(value.shape[1:3], self.size):
+        if self._class_axis == 3:
             logits = logits.transpose(0, 3, 1, 2)
         if logits.shape[1] > 1:
             return logits
@@ -119,6 +119,107 @@ class OwnOnnx:
         rows, columns = np.arange(height) * h // height, np.arange(width) * w // width
         full: Array = ids_1hw[:, rows[:, None], columns]
         return full
+
+    def _axis(self, value: Array) -> Optional[int]:
+        """Return which axis of an output has the classes; 0: it gives ids; None: no scores."""
+        if value.dtype.kind in "iu" and value.ndim in (3, 4) and len(value) == 1:
+            sides = _sides(value)
+            return 0 if value.size == math.prod(sides) and lies_evenly(sides, self.size) else None
+        if value.dtype.kind != "f" or value.ndim != 4 or len(value) != 1:
+            return None
+        return class_axis(value.shape, self.size, self._port.channels_last)
+
+    def _chosen(self, values: Dict[str, Array], name: Optional[str]) -> str:
+        """Return which output has the logits or ids."""
+        told = ", ".join(f"{key}: {x.dtype} {x.shape}" for key, x in values.items())[:300]
+        fitting = [key for key, value in values.items() if self._axis(value) is not None]
+        if name is not None and name not in fitting:
+            raise ValueError(
+                f"gives {told}; --output-name {name!r:.80} is none of these with scores"
+            )
+        main = [key for key in fitting if key in MAIN_NAMES]
+        chosen = [name] if name is not None else main if len(main) == 1 else fitting
+        if not chosen:
+            width, height = self.size
+            raise ValueError(
+                f"gives {told}; expected logits (1, K, h, w) of {IGNORE_INDEX} classes at most or "
+                f"class ids (1, h, w), with one position for every s x s pixels of {width}x{height}"
+            )
+        if len(chosen) > 1:
+            raise ValueError(
+                f"gives {told}; {' and '.join(chosen)} can all be the scores: say which, such as "
+                f"--output-name {chosen[0]}"
+            )
+        return chosen[0]
+
+
+def _sides(ids: Array) -> Tuple[int, ...]:
+    """Return (h, w) of ids (1, h, w), (1, 1, h, w) or (1, h, w, 1)."""
+    return tuple(ids.shape[1:3] if ids.ndim == 3 or ids.shape[3] == 1 else ids.shape[2:])
+
+
+def lies_evenly(sides: Sequence[int], size: Tuple[int, int]) -> bool:
+    """Return whether a map of (h, w) has one position for every s x s pixels of (width, height)."""
+    whole = size[::-1]
+    if any(side > most for side, most in zip(sides, whole)) or (max(sides) == 1 < max(whole)):
+        return False
+    return any(
+        all(
+            abs(side - most / stride) <= max(1, ROUNDING * most / stride)
+            for side, most in zip(sides, whole)
+        )
+        for stride in range(1, max(whole) + 1)
+    )
+
+
+def class_axis(
+    shape: Sequence[int],
+    size: Tuple[int, int],
+    channels_last: bool,
+    num_classes: Optional[int] = None,
+) -> Optional[int]:
+    """Return which axis of logits has the classes: 1, or 3; None: they do not lie over the picture.
+
+    Args:
+        shape: of four axes.
+        size: (width, height) of the picture.
+        channels_last: the picture's are; only then the classes may be.
+        num_classes: K, or 1 logit for 2; None: any.
+
+    Raises:
+        ValueError: either can be it.
+    """
+    width, height = size
+    counts: Sequence[int] = range(1, IGNORE_INDEX + 1)
+    if num_classes is not None:
+        counts = (1, 2) if num_classes == 2 else (num_classes,)
+    maps = {1: (shape[2], shape[3]), 3: (shape[1], shape[2])} if channels_last else {1: shape[2:]}
+    fitting = [
+        axis for axis, map_hw in maps.items()
+        if shape[axis] in counts and lies_evenly(map_hw, size)
+    ]  # fmt: skip
+    whole = [axis for axis in fitting if height * maps[axis][1] == width * maps[axis][0]]
+    found = whole or fitting  # of small maps, one that is a pixel off fits by chance
+    if len(found) > 1:
+        raise ValueError(
+            f"gives {tuple(shape)}, whose classes can be first or last: export it with its picture "
+            "as (1, 3, H, W)"
+        )
+    return found[0] if found else None
+
+
+def _refuse_no_logit(value: Array) -> None:
+    """Refuse one value for each pixel that is none, given the answer to noise."""
+    if value.min() >= 0 and value.max() <= 1:
+        raise ValueError(
+            "gives one probability for each pixel, as after a sigmoid; expected the logit before "
+            "it: export the file without its sigmoid"
+        )
+    if (value == np.rint(value)).all():
+        raise ValueError(
+            "gives whole numbers as floats, such as class ids; export the file with its ids as "
+            "integers, or without its argmax"
+        )
 
 
 def _normalised_bytes(said: OwnFile) -> Array:
@@ -134,38 +235,3 @@ def _normalised_bytes(said: OwnFile) -> Array:
     mean_31, std_31 = (np.array(values)[order, None] for values in (mean, std))
     table: Array = ((np.arange(256) * (scale / 255) - mean_31) / std_31).astype(np.float32)
     return table
-
-
-def _covers(sides: Tuple[int, ...], size: Tuple[int, int]) -> bool:
-    """Return whether (h, w) may lie evenly over a picture of (width, height)."""
-    return min(sides) > 1 and abs(sides[0] * size[0] - sides[1] * size[1]) <= max(size) * max(
-        sides
-    ) / min(sides)
-
-
-def _fits(value: Array) -> bool:
-    if value.dtype.kind == "f":
-        return value.ndim == 4 and len(value) == 1
-    planes = value.ndim == 3 or (value.ndim == 4 and value.shape[1] == 1)
-    return value.dtype.kind in "iu" and planes and len(value) == 1
-
-
-def _chosen(values: Dict[str, Array], name: Optional[str]) -> str:
-    """Return which output has the logits or ids."""
-    told = ", ".join(f"{key}: {x.dtype} {x.shape}" for key, x in values.items())[:300]
-    fitting = [key for key, value in values.items() if _fits(value)]
-    if name is not None and name not in fitting:
-        raise ValueError(f"gives {told}; --output-name {name!r:.80} is none of these with scores")
-    main = [key for key in fitting if key in MAIN_NAMES]
-    chosen = [name] if name is not None else main if len(main) == 1 else fitting
-    if not chosen:
-        raise ValueError(f"gives {told}; expected logits (1, K, h, w) or class ids (1, H, W)")
-    if len(chosen) > 1:
-        raise ValueError(
-            f"gives {told}; {' and '.join(chosen)} can all be the scores: say which, such as "
-            f"--output-name {chosen[0]}"
-        )
-    value = values[chosen[0]]
-    if value.dtype.kind == "f" and min(value.shape[1], value.shape[3]) > IGNORE_INDEX:
-        raise ValueError(f"gives {told}; expected {IGNORE_INDEX} classes at most")
-    return chosen[0]

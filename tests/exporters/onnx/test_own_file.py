@@ -21,8 +21,21 @@ from fastseg_targets.target import load_target
 from fastseg import CheckpointError, open_network
 from fastseg.data import open_dataset
 from fastseg.normalization import NAMED, parse_normalization
-from tests.doubles.own_onnx import CLASSES, HEIGHT, WIDTH, own_onnx
+from tests.doubles.own_onnx import (
+    CLASSES,
+    FIRST,
+    FULL,
+    HEIGHT,
+    IDS,
+    INT64,
+    LAST,
+    WIDTH,
+    ending,
+    own_onnx,
+    to_size,
+)
 
+FLOAT16, DOUBLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE
 EXPORTS = {"onnx": to_onnx.export, "tensorrt": to_tensorrt.export}
 
 
@@ -41,8 +54,9 @@ def own_answer(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = 
     image = image[None] if layout == "NHWC" else image.transpose(2, 0, 1)[None]
     name = session.get_outputs()[-1].name
     (found,) = session.run([name], {"image": np.ascontiguousarray(image)})
-    if found.dtype != np.float32:
+    if found.dtype.kind != "f":
         return found.reshape(HEIGHT, WIDTH)
+    found = found.astype(np.float32)
     logits = torch.from_numpy(found.transpose(0, 3, 1, 2) if layout == "NHWC" else found)
     full = F.interpolate(logits, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)[0]
     return (full[0] > 0).numpy() if len(full) == 1 else full.argmax(0).numpy()
@@ -107,6 +121,56 @@ def test_a_file_of_any_kind_becomes_a_graph_of_bytes_and_ids_with_its_own_answer
 )
 def test_a_file_becomes_a_graph_with_its_own_answer(tmp_path: Path, kind: dict[str, Any]) -> None:
     check(own_onnx(**kind), tmp_path, kind.get("layout", "NCHW"), one=kind.get("output") == "one")
+
+
+@pytest.mark.parametrize(
+    ("model", "layout"),
+    [
+        (ending(("Cast", {"to": FLOAT16}), kind=FLOAT16), "NCHW"),
+        (ending(("Cast", {"to": FLOAT16}), kind=FLOAT16, output="one"), "NCHW"),
+        (ending(("Cast", {"to": DOUBLE}), kind=DOUBLE), "NCHW"),
+        (ending(FIRST, FULL, IDS, LAST, kind=INT64, layout="NHWC"), "NHWC"),
+    ],
+)
+def test_scores_of_another_type_and_ids_with_an_axis_behind_them_are_read(
+    tmp_path: Path, model: onnx.ModelProto, layout: str
+) -> None:
+    check(model, tmp_path, layout, one=model.graph.initializer[1].dims[0] == 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ending(FULL, IDS, ("Cast", {"to": 1})), "whole numbers as floats, such as class ids"),
+        (ending(to_size(30, 30), IDS, kind=INT64), "one position for every s x s pixels of 64x48"),
+        (ending(FULL, IDS, ("Sub", {}, np.array(1)), kind=INT64), "class id -1, 4 classes"),
+    ],
+)
+def test_what_is_no_score_of_each_pixel_is_refused_in_one_line(
+    tmp_path: Path, model: onnx.ModelProto, message: str
+) -> None:
+    onnx.save(model, tmp_path / "net.onnx")
+    floats = model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    classes = numbered_classes(2 if floats else CLASSES)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_network(tmp_path / "net.onnx", classes, normalization=NAMED["imagenet"]).check()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("nodes", [[], [FIRST, FULL, LAST]])
+def test_classes_behind_the_pixels_are_counted_without_being_named(
+    tmp_path: Path, nodes: list[Any]
+) -> None:
+    onnx.save(ending(*nodes, layout="NHWC"), tmp_path / "net.onnx")
+    network = open_network(tmp_path / "net.onnx", normalization=NAMED["imagenet"])
+    assert len(network.info.classes) == CLASSES and network.check() == []
+
+
+def test_ids_are_not_called_probabilities(tmp_path: Path) -> None:
+    onnx.save(own_onnx(output="int64"), tmp_path / "net.onnx")
+    classes = numbered_classes(CLASSES)
+    network = open_network(tmp_path / "net.onnx", classes, normalization=NAMED["imagenet"])
+    assert network.check() == []
 
 
 def test_colours_in_another_order_stay_the_files_own(tmp_path: Path) -> None:

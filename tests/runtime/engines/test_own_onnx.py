@@ -14,11 +14,23 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.cli.main import main
-from fastseg_runtime.engines.own_onnx import OwnFile
+from fastseg_runtime.engines.own_onnx import OwnFile, class_axis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.doubles.own_onnx import CLASSES, HEIGHT, WIDTH, own_onnx
+from tests.doubles.own_onnx import (
+    CLASSES,
+    FIRST,
+    FULL,
+    HEIGHT,
+    IDS,
+    INT64,
+    LAST,
+    WIDTH,
+    ending,
+    own_onnx,
+    to_size,
+)
 from tests.doubles.tiny_bundle import full_plan, noise
 
 UNIT = OwnFile(normalization="unit")
@@ -83,6 +95,8 @@ def test_any_file_gives_its_own_answer(
         ({}, OwnFile(normalization="unit", output_name="x"), "'x' is none of these"),
         ({"output": "one"}, OwnFile(normalization="unit", threshold=1.0), "less than 1"),
         ({"batch": 2}, UNIT, "expected one picture"),
+        ({"picture": "uint8"}, UNIT, "takes bytes as they are; leave --normalization out"),
+        ({}, OwnFile(normalization="unit", threshold=0.9), "more than one logit; --threshold is"),
     ],
 )
 def test_what_has_to_be_said_is_asked_in_one_line(
@@ -133,11 +147,66 @@ def test_the_command_runs_a_file_of_others_on_a_picture(
     assert (row["width"], row["height"]) == (40, 30) and Path(row["output"]).is_file()
 
 
-def test_a_file_that_ends_in_a_sigmoid_is_refused_in_one_line(tmp_path: Path) -> None:
-    model = own_onnx(output="one")
-    (output,) = model.graph.output
-    model.graph.node.append(onnx.helper.make_node("Sigmoid", [output.name], ["probability"]))
-    output.name = "probability"
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ending(("Sigmoid", {}), output="one"), "one probability for each pixel, as after a sigm"),
+        (ending(FULL, IDS, ("Cast", {"to": 1})), "whole numbers as floats, such as class ids"),
+        (ending(LAST), r"\(1, 12, 16, 4\); expected logits \(1, K, h, w\)"),
+        (ending(FULL, LAST), r"\(1, 48, 64, 4\); expected logits \(1, K, h, w\)"),
+        (ending(to_size(32, 32)), "one position for every s x s pixels of 64x48"),
+        (ending(("GlobalAveragePool", {})), "one position for every s x s pixels of 64x48"),
+        (ending(to_size(96, 128)), "one position for every s x s pixels of 64x48"),
+        (ending(to_size(30, 30), IDS, kind=INT64), "one position for every s x s pixels"),
+        (ending(FULL, IDS, ("Mul", {}, np.array(100)), kind=INT64), "ids 0 to 300; expected 0 to"),
+        (ending(FULL, IDS, ("Sub", {}, np.array(1)), kind=INT64), "ids -1 to 2; expected 0 to 255"),
+    ],
+)
+def test_what_is_no_score_of_each_pixel_is_refused_in_one_line(
+    tmp_path: Path, model: onnx.ModelProto, message: str
+) -> None:
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(Exception, match="one probability for each pixel, as after a sigmoid"):
+    with pytest.raises(ValueError, match=message) as caught:
         RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT)
+    assert "net.onnx" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (HEIGHT, WIDTH)])
+def test_logits_with_their_classes_first_stay_so_behind_a_picture_with_its_channels_last(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    onnx.save(ending(FIRST, to_size(*size), layout="NHWC"), tmp_path / "net.onnx")
+    image_HW3 = noise(HEIGHT, WIDTH)
+    with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
+        assert len(session.classes) == CLASSES
+        ids = session.infer(image_HW3)
+    image_1HW3 = (image_HW3 / np.float32(255))[None]
+    path = str(tmp_path / "net.onnx")
+    found = onnxruntime.InferenceSession(path).run(None, {"image": image_1HW3})[0]
+    full = F.interpolate(torch.from_numpy(found), size=(HEIGHT, WIDTH), mode="bilinear")[0]
+    assert (ids == full.argmax(0).numpy()).mean() >= 0.999
+
+
+def test_ids_may_have_an_axis_behind_them(tmp_path: Path) -> None:
+    model = ending(FIRST, FULL, IDS, LAST, kind=INT64, layout="NHWC")
+    onnx.save(model, tmp_path / "net.onnx")
+    image_HW3 = noise(HEIGHT, WIDTH)
+    with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
+        ids = session.infer(image_HW3)
+    assert (ids == own_answer(tmp_path / "net.onnx", image_HW3, "NHWC", "float", "rgb")).all()
+
+
+def test_classes_that_can_be_first_or_last_are_not_guessed() -> None:
+    assert class_axis((1, 19, 64, 128), (1024, 512), channels_last=True) == 1
+    assert class_axis((1, 64, 128, 19), (1024, 512), channels_last=True) == 3
+    assert class_axis((1, 64, 128, 19), (1024, 512), channels_last=False) is None
+    assert class_axis((1, 32, 64, 128), (1024, 512), True, num_classes=32) == 1
+    with pytest.raises(ValueError, match="classes can be first or last"):
+        class_axis((1, 32, 64, 128), (1024, 512), channels_last=True)
+
+
+def test_255_marks_pixels_of_no_class(tmp_path: Path) -> None:
+    onnx.save(ending(FULL, IDS, ("Mul", {}, np.array(85)), kind=INT64), tmp_path / "net.onnx")
+    with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
+        frame = noise(HEIGHT, WIDTH)
+        assert set(np.unique(session.infer(frame))) == {0, 85, 170, 255}
