@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.manifest import (
     METADATA_KEY,
     Artifact,
@@ -20,7 +21,7 @@ from fastseg_runtime.bundle.manifest import (
 from fastseg_runtime.bundle.named_files import check_onnx
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import ModelSource
-from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile, OwnOnnx
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, SAYS_ITSELF, OwnFile, OwnOnnx
 
 # device -> execution providers, first choice first. The CPU also takes what the others cannot.
 PROVIDERS: Dict[str, Tuple[str, ...]] = {
@@ -81,7 +82,14 @@ class OnnxRuntimeBackend:
                 "see onnxruntime.ai/docs/execution-providers for the versions it needs"
             )
         if OWN_FILE in source.artifact.extra:
-            self._own = OwnOnnx(self._session, OwnFile(**source.artifact.extra[OWN_FILE]))
+            said = from_table(OwnFile, source.artifact.extra[OWN_FILE], OWN_FILE)
+            self._own = OwnOnnx(self._session, said)
+            (width, height), spec = self._own.size, source.input
+            if (width, height) != (spec.width, spec.height):
+                raise ValueError(
+                    f"{OWN_FILE}: runs at {width}x{height}, the manifest promises "
+                    f"{spec.width}x{spec.height}; export it with fastseg-export"
+                )
         else:
             self._bind(self._session, source)
 
@@ -144,6 +152,7 @@ def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:
     """
     content = path.read_bytes()
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors come as exceptions, the rest is noise
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         check_onnx(content, path.name)
@@ -161,6 +170,8 @@ def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:
 def _described(session: Any, name: str, said: OwnFile) -> Manifest:
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if metadata:
+        if said != NOTHING_SAID:
+            raise ValueError(SAYS_ITSELF)
         return Manifest.from_json(metadata)
     own = OwnOnnx(session, said)
     return Manifest(

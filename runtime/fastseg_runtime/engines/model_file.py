@@ -20,7 +20,7 @@ from fastseg_runtime.bundle.file_kind import (
 from fastseg_runtime.bundle.manifest import Artifact, FileEntry, Manifest
 from fastseg_runtime.bundle.reader import SUFFIX, Bundle, Scene, inner_name, open_bundle
 from fastseg_runtime.engines.engine import ENGINES, Engine, load
-from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
+from fastseg_runtime.engines.own_onnx import NOTHING_SAID, SAYS_ITSELF, OwnFile
 
 # Suffix of a bare file -> the engine that opens it.
 BARE = {suffix: engine for engine in ENGINES.values() for suffix in engine.bare}
@@ -95,10 +95,7 @@ def open_model(path: Union[str, Path], own_file: OwnFile = NOTHING_SAID) -> Mode
     elif suffix in BARE:
         raise FileNotFoundError(f"no model {path}; expected *{SUFFIX}, {', *'.join(BARE)}")
     if own_file != NOTHING_SAID and suffix != ".onnx":
-        raise ValueError(
-            f"{path} says itself how it is used; leave --size, --normalization, --color, "
-            "--output-name and --threshold out, which are for ONNX files"
-        )
+        raise ValueError(f"{path} {SAYS_ITSELF}")
     if suffix not in BARE:
         bundle = open_bundle(path)
         return ModelFile(path, bundle.manifest, bundle)

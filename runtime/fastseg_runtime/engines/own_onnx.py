@@ -24,6 +24,10 @@ STATISTICS: Dict[str, Tuple[Tuple[float, ...], Tuple[float, ...], int]] = {
 ROUNDING = 0.05  # by how much a map may miss its size: convolutions without padding
 MAIN_NAMES = ("out", "logits")  # torchvision's, transformers'
 _NAMES = ", ".join(STATISTICS)
+SAYS_ITSELF = (
+    "says itself how it is used; leave --size, --normalization, --color, --output-name and "
+    "--threshold out, which are for ONNX files of others"
+)
 
 
 @dataclass(frozen=True)

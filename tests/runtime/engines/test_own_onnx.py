@@ -1,6 +1,7 @@
 """Files of others in the runtime alone, held against ONNX Runtime's own answer."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import METADATA_KEY, Manifest
 from fastseg_runtime.cli.main import main
 from fastseg_runtime.engines.own_onnx import OwnFile, class_axis
 from hypothesis import given, settings
@@ -31,7 +33,7 @@ from tests.doubles.own_onnx import (
     own_onnx,
     to_size,
 )
-from tests.doubles.tiny_bundle import full_plan, noise
+from tests.doubles.tiny_bundle import argmax_onnx, empty_plan, full_plan, noise
 
 UNIT = OwnFile(normalization="unit")
 
@@ -210,3 +212,45 @@ def test_255_marks_pixels_of_no_class(tmp_path: Path) -> None:
     with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
         frame = noise(HEIGHT, WIDTH)
         assert set(np.unique(session.infer(frame))) == {0, 85, 170, 255}
+
+
+def test_nothing_but_errors_is_printed_of_a_file_with_unused_weights(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(own_onnx(), tmp_path / "net.onnx")  # onnxruntime warns of each
+    RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT).close()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_of_ours_says_itself_how_it_is_used(tmp_path: Path) -> None:
+    plan = full_plan()
+    (tmp_path / "net.onnx").write_bytes(onnx_with_metadata(plan.manifest))
+    with pytest.raises(ValueError, match="leave --size, --normalization"):
+        RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT)
+
+
+def onnx_with_metadata(manifest: Manifest) -> bytes:
+    model = onnx.load_from_string(argmax_onnx())
+    text = replace(manifest, artifacts=()).to_json()
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"size": 7}, "own_file.*size"),
+        ({"colour": "rgb"}, "own_file.*colour"),
+        ({"normalization": "unit", "size": "32x32"}, "own_file: runs at 32x32"),
+    ],
+)
+def test_a_bundle_that_says_something_odd_of_its_file_is_not_run(
+    tmp_path: Path, table: dict[str, Any], message: str
+) -> None:
+    model = own_onnx(size=("h", "w"))
+    plan = empty_plan().with_artifact("cpu", model.SerializeToString())
+    (artifact,) = plan.manifest.artifacts
+    forged = replace(artifact, extra={**artifact.extra, "own_file": table})
+    plan = replace(plan, manifest=replace(plan.manifest, artifacts=(forged,)))
+    with pytest.raises(Exception, match=message):
+        RealtimeSegmentation(plan.write(tmp_path / "b.fastseg"), selftest=False)
