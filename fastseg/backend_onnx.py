@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.bundle.named_files import MAX_BYTES, check_onnx
+from fastseg_runtime.bundle.named_files import MAX_BYTES, check_onnx, files_beside
 from fastseg_runtime.engines.image_port import ImagePort, image_port
 from fastseg_runtime.engines.own_onnx import class_axis, lies_evenly
 from torch import Tensor, nn
@@ -166,12 +166,7 @@ def read(path: Path) -> tuple[bytes, set[str]]:
             f"{path} has more than {MAX_BYTES} bytes, which no ONNX file can have"
         )
     content = path.read_bytes()
-    members = {
-        file.name: file.stat().st_size
-        for file in path.parent.iterdir()
-        if file.is_file() and not file.is_symlink() and file.name != path.name
-    }
-    return content, check_onnx(content, str(path), members)
+    return content, check_onnx(content, str(path), files_beside(path))
 
 
 def _words(error: Exception) -> str:

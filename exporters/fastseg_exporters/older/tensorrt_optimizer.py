@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 from fastseg_runtime.arrays.shared_files import write_file
-from fastseg_runtime.bundle.named_files import check_onnx
+from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from onnx import TensorProto
 
 
@@ -64,8 +64,7 @@ class TensorRTOptimizer:
 def _whole(path: Path) -> bytes:
     """Return a model as one file, with the weights that it names in its own folder."""
     content = path.read_bytes()
-    beside = {file.name: file.stat().st_size for file in path.parent.iterdir() if file.is_file()}
-    if not check_onnx(content, str(path), beside):
+    if not check_onnx(content, str(path), files_beside(path)):
         return content
     whole: bytes = onnx.load(path).SerializeToString()
     return whole

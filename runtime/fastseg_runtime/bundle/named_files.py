@@ -3,7 +3,7 @@
 ONNX may keep weights in other files, Core ML and LiteRT too, and engines open whatever path stands
 there: ONNX Runtime 1.22 and 1.23 even absolute ones, so that a network can give back any file of
 the device as its class map. Here a model may name files that its bundle lists beside it, and a
-bare file none.
+bare file those in its own folder that bear its name, as PyTorch writes them.
 
 The protobuf wire format is read as strictly as it was ever read by an engine, so that no engine
 sees a name that was not seen here: https://protobuf.dev/programming-guides/encoding/
@@ -109,6 +109,15 @@ def check_onnx(content: bytes, name: str, members: Optional[Mapping[str, int]] =
     if not has_graph:
         raise _malformed(name)
     return named
+
+
+def files_beside(path: Path) -> Dict[str, int]:
+    """Return plain name -> size of the other files in the folder of a bare one; links are none."""
+    return {
+        file.name: file.stat().st_size
+        for file in path.parent.iterdir()
+        if file.is_file() and not file.is_symlink() and file.name != path.name
+    }
 
 
 def check_mlpackage(package: Path) -> None:

@@ -1,6 +1,6 @@
 """ONNX Runtime: ONNX artifacts on any CPU; on NVIDIA GPUs through its providers if asked to."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -12,13 +12,14 @@ from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.manifest import (
     METADATA_KEY,
     Artifact,
+    FileEntry,
     InputSpec,
     Manifest,
     ModelInfo,
     OutputSpec,
     numbered_classes,
 )
-from fastseg_runtime.bundle.named_files import check_onnx
+from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, SAYS_ITSELF, OwnFile, OwnOnnx
@@ -147,24 +148,30 @@ def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:
         said: what a user says of it.
 
     Raises:
-        BundleError: it names other files, as for its weights.
+        BundleError: it names other files than those beside it that begin with its own name, such
+            as net.onnx.data beside net.onnx.
         ValueError: not an ONNX file, or one of which more has to be said.
     """
     content = path.read_bytes()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors come as exceptions, the rest is noise
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    members = {k: size for k, size in files_beside(path).items() if k.startswith(path.stem)}
     try:
-        check_onnx(content, path.name)
-        session = onnxruntime.InferenceSession(content, options, providers=PROVIDERS["cpu"])
+        beside = check_onnx(content, path.name, members)
+        model = str(path) if beside else content
+        session = onnxruntime.InferenceSession(model, options, providers=PROVIDERS["cpu"])
     except BundleError:
         raise
     except Exception as error:  # onnxruntime has a class of its own for each kind of damage
         raise ValueError(f"{path} is no ONNX file that loads here: {error}") from error
     try:
-        return _described(session, path.stem, said)
+        manifest = _described(session, path.stem, said)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    weights = tuple(FileEntry(str(path.parent / name), members[name], "") for name in beside)
+    artifacts = tuple(replace(artifact, files=weights) for artifact in manifest.artifacts)
+    return replace(manifest, artifacts=artifacts)
 
 
 def _described(session: Any, name: str, said: OwnFile) -> Manifest:

@@ -102,8 +102,9 @@ def open_model(path: Union[str, Path], own_file: OwnFile = NOTHING_SAID) -> Mode
     engine = BARE[suffix]
     describe = load(f"{engine.location.partition(':')[0]}:describe")
     manifest: Manifest = describe(path, own_file) if suffix == ".onnx" else describe(path)
-    extra = manifest.artifacts[0].extra if manifest.artifacts else {}
-    artifact = replace(_bare(path, engine), extra=extra)
+    artifact = _bare(path, engine)
+    for known in manifest.artifacts:
+        artifact = replace(artifact, files=(*artifact.files, *known.files), extra=known.extra)
     return ModelFile(path, replace(manifest, artifacts=(artifact,)), None)
 
 

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime import BundleError, RealtimeSegmentation
 from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import METADATA_KEY, Manifest
@@ -212,6 +212,30 @@ def test_255_marks_pixels_of_no_class(tmp_path: Path) -> None:
     with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
         frame = noise(HEIGHT, WIDTH)
         assert set(np.unique(session.infer(frame))) == {0, 85, 170, 255}
+
+
+@pytest.mark.parametrize("kind", ["net.onnx.data", "net.onnx_data", "other.bin", "a link"])
+def test_weights_beside_a_file_are_read_where_they_bear_its_name(tmp_path: Path, kind: str) -> None:
+    name = "net.onnx.data" if kind == "a link" else kind
+    onnx.save(
+        own_onnx(),
+        tmp_path / "net.onnx",
+        save_as_external_data=True,
+        location=name,
+        size_threshold=0,
+    )
+    if kind == "a link":
+        (tmp_path / name).rename(tmp_path / "elsewhere")
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    if kind in ("a link", "other.bin"):
+        with pytest.raises(BundleError, match="names the file"):
+            RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT)
+        return
+    image_HW3 = noise(HEIGHT, WIDTH)
+    with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
+        ids = session.infer(image_HW3)
+    expected = own_answer(tmp_path / "net.onnx", image_HW3, "NCHW", "float", "rgb")
+    assert (ids == expected).mean() >= 0.999
 
 
 def test_nothing_but_errors_is_printed_of_a_file_with_unused_weights(
