@@ -6,6 +6,7 @@ Shape letters: N batch, K classes, H and W pixels of the picture, h and w of wha
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
+from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest, numbered_classes
 from fastseg_runtime.bundle.named_files import MAX_BYTES, check_onnx, files_beside
 from fastseg_runtime.engines.image_port import ImagePort, image_port
 from fastseg_runtime.engines.own_onnx import class_axis, lies_evenly
@@ -20,8 +22,9 @@ from torch import Tensor, nn
 
 from fastseg.checkpoint import CheckpointError
 from fastseg.cost import StageCost
-from fastseg.normalization import CENTRED
+from fastseg.normalization import CENTRED, Normalization
 from fastseg.onnx_graph import cost_of, graph_at
+from fastseg.outputs import ReadingError, choose, leaves
 
 DOMAIN = "fastseg"  # of the two steps that exporters put the file's own nodes in place of
 RUN, ONE_HOT = f"{DOMAIN}::Run", f"{DOMAIN}::OneHot"
@@ -79,6 +82,46 @@ class OnnxFile(nn.Module):
         self.register_buffer(
             "sha256", torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
         )
+
+    def check_normalization(self, said: Normalization | None) -> None:
+        """Raise CheckpointError if pictures need a normalisation that is not said, or have none."""
+        if not self.port.takes_bytes and said is None:
+            raise CheckpointError(
+                f"{self.path} takes float pictures and does not say how they are normalised: "
+                "--normalization imagenet, unit, centred or a TOML file"
+            )
+        order_alone = said is None or said == replace(CENTRED, color=said.color)
+        if self.port.takes_bytes and not order_alone:
+            raise CheckpointError(f"{self.path} takes bytes as they are; leave --normalization out")
+
+    def size_for(self, wanted: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the (width, height) to run at; see ImagePort, but for the CheckpointError."""
+        try:
+            return self.port.size_for(wanted)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} {error}") from error
+
+    def classes(self, size: tuple[int, int], output_name: str) -> tuple[ClassInfo, ...]:
+        """Return the classes that the file names if we wrote it, else numbers for its logits.
+
+        Raises:
+            CheckpointError: it gives ids, or nothing that can be logits.
+        """
+        if text := self.metadata.get(METADATA_KEY):
+            return Manifest.from_json(text).classes
+        image_13HW = torch.zeros(1, 3, size[1], size[0])
+        result = self(image_13HW)
+        try:
+            count = leaves(result)[choose(result, image_13HW, name=output_name).path].shape[1]
+        except ReadingError as error:
+            ids = any(not value.is_floating_point() for value in result.values())
+            why = (
+                "gives class ids, of how many classes they do not say: --classes FILE"
+                if ids
+                else error
+            )
+            raise CheckpointError(f"{self.path} {why}") from error
+        return numbered_classes(max(2, count))
 
     def __deepcopy__(self, memo: object) -> OnnxFile:
         """Return itself: a session cannot be copied, and nothing in it changes."""

@@ -8,11 +8,11 @@ import inspect
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from fastseg_runtime.bundle.file_kind import ONNX, file_kind
-from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest, numbered_classes
+from fastseg_runtime.bundle.manifest import ClassInfo
 from torch import Tensor, nn
 
 from fastseg import pretrained
@@ -28,9 +28,6 @@ from fastseg.deploy import DeployGraph, OutputKind
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
 from fastseg.own_code import own_code
-
-if TYPE_CHECKING:
-    from fastseg.backend_onnx import OnnxFile
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
@@ -308,44 +305,12 @@ def _from_onnx(
             f"{path} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
         ) from error
     model = OnnxFile(path)
-    if not model.port.takes_bytes and normalization is None:
-        raise CheckpointError(
-            f"{path} takes float pictures and does not say how they are normalised: "
-            "--normalization imagenet, unit, centred or a TOML file"
-        )
-    color = normalization.color if normalization else CENTRED.color
-    if model.port.takes_bytes and normalization not in (
-        None,
-        dataclasses.replace(CENTRED, color=color),
-    ):
-        raise CheckpointError(f"{path} takes bytes as they are; leave --normalization out")
-    try:
-        width, height = model.port.size_for(size)
-    except ValueError as error:
-        raise CheckpointError(f"{path} {error}") from error
-    classes = classes or _classes_of(model, (width, height), output_name)
+    model.check_normalization(normalization)
+    width, height = model.size_for(size)
+    classes = classes or model.classes((width, height), output_name)
     info = CheckpointInfo(path.name, _against_background(str(path), classes), width, height)
     model.num_classes = len(info.classes)
     return model, _with_normalization(info, normalization, path, fixed=False)
-
-
-def _classes_of(
-    model: "OnnxFile", size: tuple[int, int], output_name: str
-) -> tuple[ClassInfo, ...]:
-    """Return the classes that a file names if we wrote it, else numbers for its logits."""
-    if text := model.metadata.get(METADATA_KEY):
-        return Manifest.from_json(text).classes
-    image_13HW = torch.zeros(1, 3, size[1], size[0])
-    result = model(image_13HW)
-    try:
-        count = leaves(result)[choose(result, image_13HW, name=output_name).path].shape[1]
-    except ReadingError as error:
-        ids = any(not value.is_floating_point() for value in result.values())
-        why = (
-            "gives class ids, of how many classes they do not say: --classes FILE" if ids else error
-        )
-        raise CheckpointError(f"{model.path} {why}") from error
-    return numbered_classes(max(2, count))
 
 
 def _with_normalization(
