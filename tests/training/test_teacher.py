@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from fastseg_runtime.arrays.image import encode_rgb
@@ -28,6 +29,7 @@ from fastseg import CheckpointInfo, FastSegNet, load_checkpoint, save_checkpoint
 from fastseg.checkpoint import CheckpointError
 from fastseg.data import Array, Sample, open_dataset
 from fastseg.normalization import parse_normalization
+from tests.doubles.own_onnx import own_onnx
 
 IMAGENET = parse_normalization("imagenet")
 OURS = tuple(ClassInfo(name, (index, 0, 0)) for index, name in enumerate(("road", "house", "cow")))
@@ -167,6 +169,17 @@ def test_an_onnx_file_teaches_the_same_whether_softmax_is_in_it_or_not(
         opened(teacher="net.onnx", teacher_weights="", teacher_size="16x12")
     with pytest.raises(ConfigError, match="tells 4 classes apart, expected 3; a --teacher-map"):
         opened(teacher="net.onnx", teacher_weights="", teacher_map="")
+
+
+def test_an_onnx_file_that_takes_bytes_and_keeps_its_weights_beside_it_teaches(
+    folder: Path,
+) -> None:
+    model = own_onnx(layout="NHWC", picture="uint8")  # four classes, behind the pixels
+    onnx.save(model, "b.onnx", save_as_external_data=True, location="b.onnx.data", size_threshold=0)
+    image_1HW3 = picture(64, 48)[None]
+    teacher = opened(teacher="b.onnx", teacher_weights="")
+    (own,) = onnxruntime.InferenceSession("b.onnx").run(None, {"image": image_1HW3})
+    np.testing.assert_allclose(teacher.scores(image_1HW3)[0], own[0].transpose(2, 0, 1), atol=1e-4)
 
 
 def test_a_file_that_names_files_of_the_machine_opens_none_of_them(folder: Path) -> None:

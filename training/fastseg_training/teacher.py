@@ -3,7 +3,6 @@
 Shape letters: C classes of the teacher, K of the data, H and W pixels, h and w of a soft label.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import parse_size, resize_bilinear
 from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
 
@@ -218,27 +218,40 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
 
 def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
     try:
-        from fastseg_training.backend_onnx import OnnxScores
+        from fastseg.backend_onnx import OnnxFile
     except ImportError as error:
         raise ConfigError(
             f"{config.teacher} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
         ) from error
-    if not Path(config.teacher).is_file():
-        raise ConfigError(f"no --teacher {config.teacher}; name an ONNX file")
+    path, normalization = Path(config.teacher), _normalization(config)
+    if not path.is_file():
+        raise ConfigError(f"no --teacher {path}; name an ONNX file")
     if config.teacher_weights:
-        raise ConfigError(f"{config.teacher} holds its weights; leave out --teacher-weights")
-    normalization = _normalization(config)
-    scores = OnnxScores(Path(config.teacher), normalization, config.threads)
-    wanted = parse_size(config.teacher_size) if config.teacher_size else scores.size or size
-    if scores.size not in (None, wanted):
+        raise ConfigError(f"{path} holds its weights; leave out --teacher-weights")
+    check_onnx(path.read_bytes(), str(path), files_beside(path, bearing_its_name=True))
+    file = OnnxFile(path)
+    file.num_classes = len(class_map.teacher)
+    port, taken = file.port, CENTRED if file.port.takes_bytes else normalization
+    fixed = (port.width, port.height) if port.width and port.height else None
+    wanted = parse_size(config.teacher_size) if config.teacher_size else fixed or size
+    if fixed not in (None, wanted):
         raise ConfigError(
-            f"{config.teacher} takes pictures of {scores.size[0]}x{scores.size[1]} alone, not "
+            f"{path} takes pictures of {port.width}x{port.height} alone, not "
             f"--teacher-size {config.teacher_size}"
         )
-    sha256 = hashlib.sha256(Path(config.teacher).read_bytes()).hexdigest()
-    fixed_size, licence = scores.size is not None, config.teacher_licence
+
+    def scores(image_1HW3: Array) -> Tensor:
+        found: Tensor = file(taken.normalise(torch.from_numpy(image_1HW3)))[file.names[0]]
+        if found.ndim != 4 or not found.is_floating_point():
+            raise ConfigError(
+                f"{path} gives {tuple(found.shape)} in {found.dtype}; expected logits (1, C, h, w)"
+                " (of fastseg's own: fastseg-export --output logits)"
+            )
+        return found
+
+    sha256, licence = bytes(file.get_buffer("sha256").tolist()).hex(), config.teacher_licence
     return Teacher(
-        scores, wanted, fixed_size, class_map, licence, config.teacher, sha256, normalization
+        scores, wanted, fixed is not None, class_map, licence, config.teacher, sha256, normalization
     )
 
 

@@ -111,12 +111,19 @@ def check_onnx(content: bytes, name: str, members: Optional[Mapping[str, int]] =
     return named
 
 
-def files_beside(path: Path) -> Dict[str, int]:
-    """Return plain name -> size of the other files in the folder of a bare one; links are none."""
+def files_beside(path: Path, bearing_its_name: bool = False) -> Dict[str, int]:
+    """Return plain name -> size of the other files in the folder of a bare one; links are none.
+
+    Args:
+        path: the bare file.
+        bearing_its_name: only those that begin as it does: net.onnx.data beside net.onnx.
+    """
+    start = path.stem if bearing_its_name else ""
     return {
         file.name: file.stat().st_size
-        for file in path.parent.iterdir()
-        if file.is_file() and not file.is_symlink() and file.name != path.name
+        for file in path.parent.glob("*")
+        if file.name.startswith(start) and file.name != path.name
+        if file.is_file() and not file.is_symlink()
     }
 
 

@@ -156,7 +156,7 @@ def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors come as exceptions, the rest is noise
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    members = {k: size for k, size in files_beside(path).items() if k.startswith(path.stem)}
+    members = files_beside(path, bearing_its_name=True)
     try:
         beside = check_onnx(content, path.name, members)
         model = str(path) if beside else content
