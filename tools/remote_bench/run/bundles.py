@@ -53,7 +53,7 @@ def choose_bundle(
             (source, network), origin = open_onnx(named, own_file), "yours"
         folder = cache_folder("bundles")
         watch.note(f"bundle: {network.name}, {origin}, exported as {wanted.name} to {folder}")
-        return exported(source, wanted, folder, watch)
+        return exported(source, network, wanted, folder, watch)
 
 
 def usage_to_measure(named: Path | None) -> tuple[str, str]:
@@ -137,8 +137,17 @@ def open_onnx(file: Path, said: OwnFile) -> tuple["NetworkSource", Any]:
     return source, network
 
 
-def exported(source: "NetworkSource", target: Target, folder: Path, watch: Watch) -> Path:
+def exported(
+    source: "NetworkSource", network: Any, target: Target, folder: Path, watch: Watch
+) -> Path:
     """Return one network's bundle for one target, exported where its weights or words are new.
+
+    Args:
+        source: of the network.
+        network: that it opens.
+        target: what for.
+        folder: where bundles are kept.
+        watch: is told.
 
     Raises:
         BenchError: the export failed; the message says why.
@@ -146,7 +155,6 @@ def exported(source: "NetworkSource", target: Target, folder: Path, watch: Watch
     from fastseg_exporters.convert.exporter import Recipe
     from fastseg_exporters.export import Plan, export_bundle
 
-    network = source.open()
     said = repr((network.sha256, dataclasses.replace(source, spec="")))  # size, normalisation ...
     digest = hashlib.sha256(said.encode()).hexdigest()[:12]
     bundle = folder / f"{network.name}-{digest}-{target.name}.fastseg"

@@ -58,7 +58,8 @@ def untrained_bundle(size: Untrained, target: str | None, device: Device, watch:
     with ONE_EXPORT:
         torch.manual_seed(0)
         save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
-        return exported(NetworkSource(str(checkpoint)), wanted, checkpoint.parent, watch)
+        source = NetworkSource(str(checkpoint))
+        return exported(source, source.open(), wanted, checkpoint.parent, watch)
 
 
 def summarise_sweep(reports: list[Report], requirements: Requirements | None) -> dict[str, Any]:
