@@ -20,8 +20,7 @@ from fastseg_exporters.gate.referees.referee import Verdict, select_referees
 from fastseg_exporters.gate.reference import ModuleBackend, pytorch_runner
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.reader import Bundle, open_bundle
-from fastseg_runtime.engines.frame_runner import FrameRunner
-from fastseg_runtime.engines.placement import FrameFit
+from fastseg_runtime.engines.frame_runner import FrameFit, FrameRunner
 
 from fastseg import Network, open_network
 from fastseg.data import open_dataset
