@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -103,29 +104,32 @@ MODULES = {
     for package, folder in FOLDERS.items()
     for file in sorted((ROOT / folder).rglob("*.py"))
 }
-A_NAME_OF_OURS = re.compile(rf"({'|'.join(FOLDERS)})(\.\w+)+(:\w+)?")
+A_NAME_OF_OURS = re.compile(rf"\b(?:{'|'.join(FOLDERS)})(?:\.\w+)+")
+IMPORTERS = {"import_module", "__import__"}
 
 
-def imports_of(module: str) -> Iterator[str]:
-    """Yield what a file imports: at its top, in functions, and by names in strings."""
-    file = MODULES[module]
+def imports_of(file: Path, module: str = "") -> Iterator[str]:
+    """Yield what a file imports: at its top, in functions, by calls, and by names in strings."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    prose = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: -node.level + 1 or None] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
+            base = resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
                 deeper = f"{base}.{alias.name}"
                 yield deeper if deeper in MODULES else base
-        elif isinstance(node, ast.Constant) and module not in PLUG_IN_TABLES:
-            named = str(node.value).partition(":")[0]
-            if A_NAME_OF_OURS.fullmatch(str(node.value)) and named in MODULES:
-                yield named
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in IMPORTERS:
+            named = node.args[0]
+            if isinstance(named, ast.Constant):
+                yield resolve_name(str(named.value), package)
+        elif isinstance(node, ast.Constant) and node not in prose and module not in PLUG_IN_TABLES:
+            yield from set(A_NAME_OF_OURS.findall(str(node.value))) & set(MODULES)
 
 
-IMPORTS = {module: set(imports_of(module)) - {module} for module in MODULES}
+IMPORTS = {module: set(imports_of(file, module)) - {module} for module, file in MODULES.items()}
 
 
 def top_level(names: set[str]) -> set[str]:
@@ -169,6 +173,14 @@ def test_nothing_imports_in_a_circle() -> None:
     }:
         left -= ends
     assert not left
+
+
+def test_what_is_imported_of_ours_is_there() -> None:
+    """In scripts too, which no other file imports."""
+    for folder in ("tools", "docs", "tests", *FOLDERS.values()):
+        for file in (ROOT / folder).rglob("*.py"):
+            for name in imports_of(file, "x.y.z"):
+                assert name.split(".")[0] not in FOLDERS or name in MODULES, f"{file}: {name}"
 
 
 def test_only_backends_and_exporters_touch_engine_libraries() -> None:
