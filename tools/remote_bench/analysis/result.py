@@ -16,7 +16,7 @@ from fastseg_runtime.arrays.strict_tables import TableError, from_table
 Number = TypeVar("Number", int, float)
 Span = tuple[float, float]  # begin and end, s, monotonic
 
-MOST_BYTES = 512 << 20  # twice what an hour of frames at 1000 FPS takes
+MOST_BYTES = 256 << 20  # an hour of frames, some 50 bytes each, at 1000 FPS and more
 MOST_CHARACTERS = 64 << 10  # of one text: the agent sends 16 KiB of a log, and nothing longer
 MOST_NUMBER = 1e15  # counters in uJ and times in s stay below; its square is no infinity yet
 

@@ -13,7 +13,7 @@ from typing import Any
 from fastseg_runtime.arrays.strict_tables import TableError
 
 from remote_bench.analysis.report import Deployment, Report
-from remote_bench.analysis.result import Result, failed_result, read_result
+from remote_bench.analysis.result import MOST_BYTES, Result, failed_result, read_result
 from remote_bench.analysis.summary import summarise
 from remote_bench.host.errors import (
     BenchError,
@@ -27,7 +27,6 @@ from remote_bench.run.benchmark import TOOL, Measurement, Prepared
 from remote_bench.run.bundles import describe
 from remote_bench.run.preparation import DEPLOYED, Preparation
 
-_MOST_RESULT_BYTES = 256 << 20  # an hour of frames, some 50 bytes each, at 1000 FPS and more
 _KILLED = (-9, 137)  # by SIGKILL: as the parent sees it, and as a shell between them does
 _SAID_CHARACTERS = 500  # of the agent's stderr: the end of a trace
 _PAUSE_S = 2.0  # between two looks for a lost board
@@ -102,7 +101,7 @@ def fetch_result(
     """Return the run's result, or one that says how the agent died."""
     status = ended["status"]
     if status in (0, 1):
-        content = board.get("result.json", _MOST_RESULT_BYTES)
+        content = board.get("result.json", MOST_BYTES)
         try:
             return read_result(content)
         except TableError as error:
