@@ -35,14 +35,17 @@ else:
 POLL_S = 0.2
 
 
+def user_cache() -> Path:
+    """Return the user's folder for what can be made again."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    # A service without a home folder: somewhere of its own, lost at the next boot.
+    return base if base.is_absolute() else Path(tempfile.gettempdir()) / "cache"
+
+
 def cache_folder() -> Path:
     """Return where fastseg keeps what it can make again."""
     named = os.environ.get("FASTSEG_CACHE")
-    if named:
-        return Path(named)
-    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    # A service without a home folder: somewhere of its own, lost at the next boot.
-    return (base if base.is_absolute() else Path(tempfile.gettempdir()) / "cache") / "fastseg"
+    return Path(named) if named else user_cache() / "fastseg"
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 import os
+import tempfile
 
 import pytest
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import Unreachable, UsageError
-from remote_bench.host.local import LocalHost
+from remote_bench.host.local import LocalHost, cache_folder
 
 from tests.boards.measuring import Watcher
 from tests.boards.password_server import PasswordServer
@@ -62,3 +63,10 @@ def test_a_descriptor_that_is_not_open_is_a_usage_error():
 
 def test_localhost_needs_no_ssh():
     assert isinstance(Connector(None, None).connect("localhost", Watcher()), LocalHost)
+
+
+def test_a_cache_that_is_named_by_halves_is_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert cache_folder("wheels") == tmp_path / "tmp/cache/remote_bench/wheels"

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fastseg_runtime.arrays.shared_files import user_cache
+
 from remote_bench.host.host import Stream
 
 
 def cache_folder(name: str) -> Path:
     """Return a folder of ours in the user's cache, for what can be made or fetched again."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "remote_bench" / name
+    folder = user_cache() / "remote_bench" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
