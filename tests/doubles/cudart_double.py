@@ -11,7 +11,9 @@ from ctypes import CFUNCTYPE, c_int, c_void_p
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastseg_runtime.engines.tensorrt.cuda import SIGNATURES
+import numpy as np
+from fastseg_runtime.engines.tensorrt.cuda import SIGNATURES, Cuda
+from fastseg_runtime.engines.tensorrt.runner import DeviceMemory
 
 INVALID_VALUE, OUT_OF_MEMORY, INSUFFICIENT_DRIVER, STREAM_CAPTURE_UNSUPPORTED, UNKNOWN = (
     1,
@@ -250,3 +252,26 @@ class FakeCudart:
 
     def _cudaGetLastError(self) -> None:
         pass
+
+
+class GpuArray(DeviceMemory):
+    """A C-contiguous array in memory that the runtime asks CUDA for, shown as torch and cupy do.
+
+    It is synchronized, so that nobody has to wait for a stream.
+    """
+
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.nbytes = int(np.prod(shape)) * self.dtype.itemsize
+        super().__init__(cuda, self.nbytes)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            "version": 3,
+            "stream": None,
+        }

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from remote_bench.analysis.report import BundleFacts
 from remote_bench.analysis.result import failed_result
 from remote_bench.analysis.summary import summarise
-from remote_bench.host.untrusted import escaped, plain
+from remote_bench.host.live import plain
 from remote_bench.report.page import render_html, write_html
-from remote_bench.report.plots import Line, histogram, time_plot
+from remote_bench.report.plots import Line, escaped, histogram, time_plot
 
 HOSTILE = '"><script>fetch("{0}")</script><img src={0} onerror=alert(1)>\x1b[31m\u202e&amp;</style>'
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -21,8 +21,7 @@ from remote_bench.analysis.requirements import Requirements
 from remote_bench.cli import beforehand
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import EXIT_CODES, INVALID, VALID, BenchError, UsageError
-from remote_bench.host.live import out
-from remote_bench.host.untrusted import plain
+from remote_bench.host.live import out, plain
 from remote_bench.report.figures import render_comparison
 from remote_bench.report.outcome import (
     Outcome,

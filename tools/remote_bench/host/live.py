@@ -1,4 +1,4 @@
-"""The two consoles, and the measurements of all boards on one of them while they go on."""
+"""The two consoles, what a board may write there, and all measurements while they go on."""
 
 import threading
 import time
@@ -9,11 +9,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from remote_bench.host.untrusted import plain
-
 log = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 _PER_S = 4  # refreshes
+_MOST_CHARACTERS = 2000  # a trace of an engine, and no flood
+
+
+def plain(text: object) -> str:
+    """Return a board's text in one line, without characters that change how its rest reads."""
+    shown = str(text)[:_MOST_CHARACTERS]
+    return "".join(c if c.isprintable() else " " for c in shown).strip()
 
 
 class Row:

@@ -15,7 +15,7 @@ from remote_bench.analysis.frame_times import Latency
 from remote_bench.analysis.power import LoadPower, Power
 from remote_bench.analysis.report import Report
 from remote_bench.analysis.stats import Interval
-from remote_bench.host.untrusted import plain
+from remote_bench.host.live import plain
 
 _STYLES = {"valid": "bold green", "valid_with_notes": "bold yellow", "invalid": "bold red"}
 _SEVERITIES = {"invalid": "red", "note": "yellow", "info": "dim"}

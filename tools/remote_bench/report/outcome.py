@@ -20,8 +20,7 @@ from remote_bench.host.errors import (
     MissingRequirement,
     Unreachable,
 )
-from remote_bench.host.live import log, out
-from remote_bench.host.untrusted import plain
+from remote_bench.host.live import log, out, plain
 from remote_bench.report.figures import render
 from remote_bench.report.page import write_html
 

@@ -15,9 +15,8 @@ from fastseg_runtime.arrays.shared_files import write_file
 
 from remote_bench.analysis.report import Report
 from remote_bench.analysis.stats import Floats
-from remote_bench.host.untrusted import escaped
 from remote_bench.report.figures import Section, headline, sections
-from remote_bench.report.plots import Line, histogram, time_plot
+from remote_bench.report.plots import Line, escaped, histogram, time_plot
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MOST_LINES = 8  # in one plot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from remote_bench.analysis.stats import Floats
-from remote_bench.host.untrusted import escaped
+from remote_bench.host.live import plain
 
 _WIDTH = 920
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 34
 _MOST_POINTS = 4000
 _NONE: Mapping[str, tuple[float, float]] = {}
 _COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+
+
+def escaped(text: object) -> str:
+    """Return a board's text as HTML that shows it as it is, whatever it holds."""
+    return html.escape(plain(text), quote=True)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from remote_bench.analysis.report import Report
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.errors import UsageError
 from remote_bench.host.host import Watch
+from remote_bench.host.live import plain
 from remote_bench.host.local import cache_folder
-from remote_bench.host.untrusted import plain
 from remote_bench.run.benchmark import Untrained
 from remote_bench.run.bundles import ONE_EXPORT, exported, target_for
 

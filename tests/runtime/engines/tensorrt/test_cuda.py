@@ -24,8 +24,7 @@ from fastseg_runtime.engines.tensorrt.runner import (
     view_device_array,
 )
 
-from tests.doubles.cudart_double import OUT_OF_MEMORY, FakeCudart
-from tests.doubles.gpu_array import GpuArray
+from tests.doubles.cudart_double import OUT_OF_MEMORY, FakeCudart, GpuArray
 
 
 @pytest.fixture

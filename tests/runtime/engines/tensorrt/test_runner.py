@@ -14,8 +14,7 @@ from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError
 from fastseg_runtime.engines.tensorrt.errors import TensorRTError
 from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
 
-from tests.doubles.cudart_double import FakeCudart
-from tests.doubles.gpu_array import GpuArray
+from tests.doubles.cudart_double import FakeCudart, GpuArray
 from tests.doubles.tensorrt_behaviour import Scenario
 from tests.doubles.tensorrt_double import make_tensorrt, releases
 from tests.doubles.tiny_onnx import expected_classes, random_image, tiny_onnx
