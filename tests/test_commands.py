@@ -85,7 +85,7 @@ def test_an_unknown_option_is_one_line_and_code_2(name: str, call: Callable[...,
 
 
 @each_command
-@pytest.mark.parametrize("bug", [RuntimeError, KeyError, TypeError, AssertionError])
+@pytest.mark.parametrize("bug", [RuntimeError, ValueError, KeyError, TypeError, AssertionError])
 def test_a_bug_of_ours_shows_its_trace(
     name: str, bug: type[Exception], call: Callable[..., End], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,10 +257,10 @@ def start_folder(folder: Path, config: TrainConfig) -> None:
 
 
 def main() -> None:
-    """Run the command and exit; a bare ValueError is a fault of ours."""
+    """Run the command and exit."""
     run_command(
         "fastseg-train",
         partial(app, prog_name="fastseg-train", standalone_mode=False),
         carry_out,
-        mistakes=(OSError, torch.OutOfMemoryError),
+        mistakes=(torch.OutOfMemoryError,),
     )

@@ -4,6 +4,7 @@ An error that its user can mend is one line; a mistake of ours shows its trace.
 """
 
 import contextlib
+import opcode
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ _EXIT_CODES = {
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 # Packages whose own exceptions are sentences for users, of whatever class they are.
 _OURS = ("fastseg", "remote_bench", "compare_models")
+_RAISE = opcode.opmap["RAISE_VARARGS"]
 _LONGEST = 2000  # characters of a message, which may be a device's
 Handler = Callable[[int, Optional[FrameType]], None]
 
@@ -55,7 +57,7 @@ def run_command(
     name: str,
     parse: Callable[[], Any],
     carry_out: Callable[[Any], Optional[int]],
-    mistakes: Tuple[Type[Exception], ...] = (ValueError, OSError),
+    mistakes: Tuple[Type[Exception], ...] = (),
 ) -> NoReturn:
     """Run a command to its end, and exit.
 
@@ -63,8 +65,9 @@ def run_command(
         name: what the user typed; begins the line of an error.
         parse: returns the options, or the exit code where --help was all.
         carry_out: takes the options; returns the exit code, None for DONE.
-        mistakes: what its user can mend, besides the exceptions of our own packages, those that
-            carry an `exit_code`, a full memory, and a library that an ImportError asks for.
+        mistakes: what its user can mend, besides the exceptions of our own packages and the
+            ValueErrors that these raise, those that carry an `exit_code`, those of the system, a
+            full memory, and a library that an ImportError asks for.
     """
     try:
         with on_signals(_stop):
@@ -77,12 +80,23 @@ def run_command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     except Exception as error:
-        told = isinstance(error, (*mistakes, MemoryError)) or hasattr(error, "exit_code")
+        told = isinstance(error, (*mistakes, OSError, MemoryError)) or hasattr(error, "exit_code")
+        told = told or (isinstance(error, ValueError) and _said_by_us(error))
         asks_for_a_library = isinstance(error, ImportError) and error.name is None
         if not (told or asks_for_a_library or type(error).__module__.startswith(_OURS)):
             raise
         code = complain(name, error)
     sys.exit(code)
+
+
+def _said_by_us(error: Exception) -> bool:
+    """Return whether a `raise` of our packages gave it; else Python or a library found a bug."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is None or not str(at.tb_frame.f_globals.get("__name__")).startswith(_OURS):
+        return False
+    return at.tb_frame.f_code.co_code[at.tb_lasti] == _RAISE
 
 
 def _stop(number: int, frame: Optional[FrameType]) -> NoReturn:

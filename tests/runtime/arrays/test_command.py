@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastseg_runtime.arrays.command import UsageError, noting_signals, run_command
+from fastseg_runtime.arrays.metrics import iou_per_class
+from fastseg_runtime.bundle.manifest import ManifestError
 from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.engines.engine import find_engine
 from fastseg_runtime.engines.opening import NoBackendError
 
 SLEEPER = (
@@ -48,15 +52,15 @@ def test_the_exit_code_is_what_the_command_returns(
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (ValueError("no class 7; expected 0 to 3"), 1, "no class 7; expected 0 to 3"),
+        (ManifestError("no class 7; expected 0 to 3"), 1, "no class 7; expected 0 to 3"),
         (FileNotFoundError(2, "No such file", "a.png"), 1, "[Errno 2] No such file: 'a.png'"),
         (UsageError("two bundles"), 2, "two bundles"),
         (BundleError("damaged\nin its middle"), 1, "damaged in its middle"),
         (NoBackendError("nothing runs here", []), 1, "nothing runs here"),
         (ImportError("needs onnx: pip install 'fastseg-edge[onnx]'"), 1, "fastseg-edge[onnx]'"),
         (MemoryError(), 1, "MemoryError"),
-        (ValueError("\x1b[2J\u202efor a terminal"), 1, r"\u001b[2J\u202efor a terminal"),
-        (ValueError("x" * 5000), 1, "x" * 2000),
+        (ManifestError("\x1b[2J\u202efor a terminal"), 1, r"\u001b[2J\u202efor a terminal"),
+        (ManifestError("x" * 5000), 1, "x" * 2000),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
@@ -70,8 +74,8 @@ def test_what_a_user_can_mend_is_one_line(
 
 @pytest.mark.parametrize(
     "bug",
-    [RuntimeError("x"), KeyError("x"), TypeError("x"), AssertionError(), ZeroDivisionError(),
-     ModuleNotFoundError("No module named 'x'", name="x"), NotImplementedError()],
+    [RuntimeError("x"), ValueError("x"), KeyError("x"), TypeError("x"), AssertionError(),
+     ZeroDivisionError(), NotImplementedError(), ModuleNotFoundError("No module 'x'", name="x")],
     ids=lambda bug: type(bug).__name__,
 )  # fmt: skip
 def test_a_mistake_of_ours_is_left_to_python_which_shows_its_trace(bug: Exception) -> None:
@@ -82,12 +86,25 @@ def test_a_mistake_of_ours_is_left_to_python_which_shows_its_trace(bug: Exceptio
         run_command("try", list, carry_out)
 
 
-def test_a_command_may_call_fewer_exceptions_its_users_mistakes() -> None:
-    def carry_out(options: Any) -> int:
-        raise ValueError("of ours")
+def test_a_value_error_is_a_line_where_we_raise_it_and_a_trace_where_python_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        run_command("try", list, lambda _: find_engine("warp"))
+    assert capsys.readouterr().err.startswith("try: no backend 'warp'; choose one of coreml, ")
+    with pytest.raises(ValueError, match="operands could not be broadcast"):
+        run_command("try", list, lambda _: iou_per_class(np.zeros((2, 3))))
 
-    with pytest.raises(ValueError, match="of ours"):
-        run_command("try", list, carry_out, mistakes=(OSError,))
+
+def test_a_command_may_call_more_exceptions_its_users_mistakes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def carry_out(options: Any) -> int:
+        raise RuntimeError("the GPU is full")
+
+    with pytest.raises(SystemExit):
+        run_command("try", list, carry_out, mistakes=(RuntimeError,))
+    assert capsys.readouterr().err == "try: the GPU is full\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -13,6 +13,7 @@ from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.cli.main import main
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.backend_onnxruntime import OnnxRuntimeBackend
+from fastseg_runtime.engines.opening import NoBackendError
 from fastseg_runtime.frames.session import RealtimeSegmentation
 from PIL import Image
 
@@ -125,7 +126,7 @@ def test_a_bug_of_ours_shows_its_trace_and_what_a_user_can_mend_does_not(
         error: Exception = bug
         with pytest.raises(type(bug)):
             main([str(bundle_path), "a.png"])
-    error = ValueError("no threads left; give fewer")
+    error = NoBackendError("no threads left; give fewer", [])
     assert run(bundle_path, "a.png") == 1
     assert "no threads left" in capsys.readouterr().err.splitlines()[-1]
 

@@ -351,10 +351,9 @@ def _read(file: Path) -> Report:
 
 
 def main() -> None:
-    """Run the command and exit; a ValueError is no user's mistake here, a BenchError is."""
+    """Run the command and exit."""
     run_command(
         "remote_bench",
         partial(app, prog_name="remote_bench", standalone_mode=False),
         lambda command: command.carry_out(),
-        mistakes=(OSError,),
     )
