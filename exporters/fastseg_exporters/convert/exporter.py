@@ -125,8 +125,8 @@ class ExportedArtifact:
         toolchain: versions of what made it.
         layers: quantized layers that Conversion.keep_float can name, in the order of the graph.
         extra: anything else worth keeping in the manifest.
-        proof: the file to verify here in place of `entry`, where the device makes of `entry`
-            what this file is already (fp16 by a flag); "": entry itself.
+        alternatives: files that some releases of the engine open in place of `entry`; each is
+            judged as it is.
     """
 
     format: str
@@ -136,7 +136,7 @@ class ExportedArtifact:
     toolchain: dict[str, str]
     layers: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
-    proof: str = ""
+    alternatives: tuple[str, ...] = ()
 
 
 Export = Callable[[Request, Path], ExportedArtifact]

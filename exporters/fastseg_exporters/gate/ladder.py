@@ -67,6 +67,8 @@ class _Ladder:
         verification = workshop.verify(conversion, converted)
         reasons = failures(verification, target.gate, precision)
         reasons += selftest_failures(verification, precision)
+        if verification.file:
+            reasons = [f"{verification.file}: {reason}" for reason in reasons]
         self.attempts.append(
             {
                 "precision": precision,

@@ -5,7 +5,7 @@ Shape letters: N images, K classes. Drops are fractions, positive is worse.
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ class Verification:
     selftest_agreement: float | None = None  # with PyTorch, on the worst self-test scene
     selftest_agreements: tuple[float, ...] = ()  # on each
     rare_classes: tuple[str, ...] = ()  # left out of worst_class: too few pixels to say
+    file: str = ""  # of several that an engine may open: the one that does worst, which this is of
 
     def to_table(self) -> dict[str, Any]:
         """Return it as the manifest has it."""
@@ -144,6 +145,25 @@ def failures(verification: Verification, gate: Gate, precision: str) -> list[str
             f"limit {gate.class_drop:.3f}"
         )
     return reasons
+
+
+def worst_of(found: Sequence[Verification], gate: Gate, precision: str) -> Verification:
+    """Return the one that speaks for all files of an artifact: any that fails, else the worst.
+
+    Of each scene of the self-test it keeps the least that a file gave: a device may open any.
+    """
+
+    def badness(one: Verification) -> tuple[bool, float, float]:
+        reasons = failures(one, gate, precision) + selftest_failures(one, precision)
+        return bool(reasons), one.miou_drop or 0.0, -one.agreement
+
+    each = [one.selftest_agreements for one in found]
+    least = tuple(min(scene) for scene in zip(*each, strict=True))
+    return dataclasses.replace(
+        max(found, key=badness),
+        selftest_agreement=min(least, default=None),
+        selftest_agreements=least,
+    )
 
 
 def on_agreement_alone(verification: Verification) -> bool:

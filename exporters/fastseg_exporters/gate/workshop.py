@@ -31,7 +31,7 @@ from fastseg_exporters.convert.source import unseen_split
 from fastseg_exporters.gate.graph_check import check_graph
 from fastseg_exporters.gate.record import GrowingBundle, members, record
 from fastseg_exporters.gate.reference import VerificationSet, smaller_mask_cost
-from fastseg_exporters.gate.verify import Verification, verify
+from fastseg_exporters.gate.verify import Verification, verify, worst_of
 
 FEW_SCENES = 8  # to rank layers on: as many artifacts as there are layers are run on each
 CHECKED_FRAMES = 3  # to compare the graph with the network on, beside the self-test's hard ones
@@ -85,23 +85,31 @@ class Workshop:
         )
 
     def verify(self, conversion: Conversion, converted: Converted) -> Verification:
-        """Return how an artifact does on all scenes, and on the self-test."""
-        name = f"{conversion.target.name}: verifying {conversion.precision}"
-        with self._session(conversion, converted) as session:
-            each = tuple(
-                agreement(session.infer(image), ids) for image, ids in self.bundle.selftests
-            )
-            found = verify(session, self.scenes, lambda done, of: self.progress(name, done, of))
-            return dataclasses.replace(
-                found, selftest_agreement=min(each, default=None), selftest_agreements=each
-            )
+        """Return how an artifact does on all scenes, and on the self-test.
+
+        Of several files that its engine may open the worst counts.
+        """
+        name, made = (
+            f"{conversion.target.name}: verifying {conversion.precision}",
+            converted.artifact,
+        )
+        found = []
+        for file in (made.entry, *made.alternatives):
+            with self._session(conversion, converted, file) as session:
+                each = tuple(
+                    agreement(session.infer(image), ids) for image, ids in self.bundle.selftests
+                )
+                one = verify(session, self.scenes, lambda done, of: self.progress(name, done, of))
+            told = file if made.alternatives else ""
+            found.append(dataclasses.replace(one, selftest_agreements=each, file=told))
+        return worst_of(found, conversion.target.gate, conversion.precision)
 
     def likeness(self, conversion: Conversion, converted: Converted) -> float:
         """Return the mean IoU on a few scenes with PyTorch's class maps as the truth.
 
         No label is needed, each class counts alike, and 1.0 is the very same class map.
         """
-        with self._session(conversion, converted) as session:
+        with self._session(conversion, converted, converted.artifact.entry) as session:
             count = len(session.classes)
             confusions_KK = [
                 confusion_matrix(session.infer(scene.image_HW3), scene.reference_HW, count)
@@ -135,13 +143,11 @@ class Workshop:
 
     @contextlib.contextmanager
     def _session(
-        self, conversion: Conversion, converted: Converted
+        self, conversion: Conversion, converted: Converted, file: str
     ) -> Iterator[RealtimeSegmentation]:
         path, files = self.folder / "trial.fastseg", members(conversion.target, converted)
-        artifact = record(conversion, converted, files)
-        if converted.artifact.proof:
-            entry = f"artifacts/{conversion.target.name}/{converted.artifact.proof}"
-            artifact = dataclasses.replace(artifact, entry=entry)
+        entry = f"artifacts/{conversion.target.name}/{file}"
+        artifact = dataclasses.replace(record(conversion, converted, files), entry=entry)
         trial = dataclasses.replace(self.bundle.manifest, artifacts=(artifact,), selftest=())
         write_bundle(path, trial, dict(files))
         backend = proving_backend(artifact)

@@ -83,7 +83,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         requires=ENGINES["tensorrt"].requirement,
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=tuple(name for name in layers if name not in asked.keep_float),
-        proof=TYPED if TYPED in files else "",
+        alternatives=tuple(name for name in files if name != ENTRY),
     )
 
 

@@ -14,6 +14,7 @@ from fastseg_exporters.gate.verify import (
     failures,
     selftest_failures,
     verify,
+    worst_of,
 )
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_targets.target import Gate
@@ -47,6 +48,29 @@ def test_an_artifact_just_outside_them_is_told_why(key: str, limit: float, reaso
     assert failures(dataclasses.replace(GOOD, **{key: limit}), Gate(), "int8") == []
     beyond = dataclasses.replace(GOOD, **{key: limit + 1e-4})
     assert failures(beyond, Gate(), "int8") == [reason]
+
+
+@pytest.mark.parametrize(
+    ("worse", "precision"),
+    [
+        ({"miou_drop": 0.0051}, "int8"),
+        ({"agreement": 0.9899}, "int8"),
+        ({"miou_drop": 0.0, "worst_class_drop": 0.0301}, "int8"),  # fails, though it loses less
+        ({"miou_drop": 0.0, "agreement": 0.94}, "fp16"),
+        ({"miou_drop": 0.0, "selftest_agreements": (1.0, 0.2)}, "fp16"),
+    ],
+)
+def test_of_several_files_the_one_that_fails_or_does_worst_speaks_for_all(
+    worse: dict[str, Any], precision: str
+) -> None:
+    good = dataclasses.replace(GOOD, agreement=0.9995, file="a", selftest_agreements=(0.98, 0.99))
+    good = dataclasses.replace(good, agreement=0.99) if precision == "int8" else good
+    bad = dataclasses.replace(good, **{"file": "b", "selftest_agreements": (0.99, 0.98), **worse})
+    for found in ((good, bad), (bad, good)):
+        spoken = worst_of(found, Gate(), precision)
+        assert spoken.file == "b"
+        assert spoken.selftest_agreements == (0.98, bad.selftest_agreements[1])
+        assert spoken.selftest_agreement == min(spoken.selftest_agreements)
 
 
 @pytest.mark.parametrize("key", ["miou_drop", "worst_class_drop"])

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from fastseg_exporters.convert.exporter import Conversion, Recipe
 from fastseg_exporters.convert.progress import silent
@@ -11,33 +12,58 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate import workshop
 from fastseg_exporters.gate.record import GrowingBundle
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
+from fastseg_exporters.gate.verify import failures
 from fastseg_exporters.gate.workshop import Workshop, proving_backend
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_targets.target import load_target
+from onnx import numpy_helper
 
-DATA = "synthetic:size=96x64,train=2,val=2,test=1"
+DATA = "synthetic:train=2,val=2,test=1"
 
 
 @pytest.mark.slow
-def test_fp16_for_tensorrt_is_proven_on_the_graph_in_fp16(
-    source: NetworkSource, tmp_path: Path
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_each_file_for_tensorrt_is_proven_and_the_worst_counts(
+    precision: str, tmp_path: Path
 ) -> None:
+    source = NetworkSource("nano-synthetic")  # untrained ones see one class, broken or not
     network = source.open()
     runner = pytorch_runner(network)
     scenes = VerificationSet(DATA, 2, runner.infer_new, len(network.info.classes))
-    recipe, told = Recipe(source), list[str]()
+    recipe, told = Recipe(source, Calibration(count=2)), list[str]()
     bundle = GrowingBundle(tmp_path / "tiny.fastseg", network, recipe, runner, replace=False)
     place = Workshop(recipe, bundle, scenes, scenes, tmp_path, 600, told.append, silent)
-    fp16 = Conversion(recipe, load_target("jetson-fp16"), "fp16")
-    converted = place.convert(fp16)
+    asked = Conversion(recipe, load_target(f"jetson-{precision}"), precision)
+    converted = place.convert(asked)
 
-    assert place.verify(fp16, converted).agreement >= 0.97
-    assert 0.5 < place.likeness(fp16, converted) <= 1.0
+    sound = place.verify(asked, converted)
+    assert sound.agreement >= 0.95
+    assert 0.5 < place.likeness(asked, converted) <= 1.0
 
-    (converted.folder / "model-typed.onnx").write_bytes(b"no graph")
-    with pytest.raises(BundleError, match="model-typed.onnx is damaged"):
-        place.verify(fp16, converted)
+    for name in ("model.onnx", "model-typed.onnx"):
+        file = converted.folder / name
+        intact = file.read_bytes()
+        file.write_bytes(turned_logits(intact))
+        broken = place.verify(asked, converted)
+        assert broken.agreement < 0.7, name
+        assert broken.file == name
+        assert min(broken.selftest_agreements) < min(sound.selftest_agreements)
+        assert failures(broken, asked.target.gate, precision)
+
+        file.write_bytes(b"no graph")
+        with pytest.raises(BundleError, match=f"{name} is damaged"):
+            place.verify(asked, converted)
+        file.write_bytes(intact)
+
+
+def turned_logits(content: bytes) -> bytes:
+    """Return a graph that opens and runs as before, but its last weights have their sign turned."""
+    model = onnx.load_from_string(content)
+    (head,) = (t for t in model.graph.initializer if t.name.endswith("head.1.weight"))
+    head.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(head), head.name))
+    written: bytes = model.SerializeToString()
+    return written
 
 
 @pytest.mark.parametrize(("images", "taken"), [(7, 7), (8, 8), (9, 8), (64, 8)])

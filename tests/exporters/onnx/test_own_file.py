@@ -74,7 +74,7 @@ def export(
     made = EXPORTS[wanted.exporter](
         Request(source.open(), Conversion(recipe, wanted, precision)), out
     )
-    return out / (made.proof or made.entry)
+    return out / (made.entry, *made.alternatives)[-1]
 
 
 def ids_of(model: Path, image_HW3: Array) -> Array:
