@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from fastseg_exporters.convert.exporter import Conversion, Recipe
 from fastseg_exporters.convert.progress import silent
@@ -17,7 +19,7 @@ from fastseg_exporters.gate.workshop import Workshop, proving_backend
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_targets.target import load_target
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 DATA = "synthetic:train=2,val=2,test=1"
 
@@ -64,6 +66,22 @@ def turned_logits(content: bytes) -> bytes:
     head.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(head), head.name))
     written: bytes = model.SerializeToString()
     return written
+
+
+def test_what_judges_int8_with_scales_in_half_rounds_as_tensorrt_does() -> None:
+    """ONNX Runtime before 1.30 cut off: sound graphs agreed in 84 to 97 % of street scenes."""
+    quantize = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])
+    tensors = [
+        numpy_helper.from_array(np.float16(0.5), "scale"),
+        numpy_helper.from_array(np.int8(0), "zero"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT16, [6])
+    y = helper.make_tensor_value_info("y", TensorProto.INT8, [6])
+    graph = helper.make_graph([quantize], "g", [x], [y], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    halves = np.array([-0.74, -0.3, -0.1, 0.2, 0.4, 0.9], np.float16)
+    np.testing.assert_array_equal(session.run(None, {"x": halves})[0], [-1, -1, 0, 0, 1, 2])
 
 
 @pytest.mark.parametrize(("images", "taken"), [(7, 7), (8, 8), (9, 8), (64, 8)])
