@@ -144,7 +144,7 @@ class Manifest:
             ManifestError: not JSON, another schema, or a field that is missing or mistyped.
         """
         try:
-            table = json.loads(text, object_pairs_hook=without_repeats, parse_int=_short_integer)
+            table = read_json(text)
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"manifest.json is not JSON: {error}") from error
         if not isinstance(table, dict) or table.get("schema") != SCHEMA:
@@ -189,7 +189,7 @@ def _value_limits(record: Any, place: str) -> Iterator[_Limit]:
             for index, item in enumerate(value):
                 yield from _value_limits(item, f"{here}[{index}].")
         else:
-            _check_open_table(value, f"manifest.{here}")
+            check_open_table(value, f"manifest.{here}")
 
 
 def _limits(manifest: Manifest) -> List[_Limit]:
@@ -292,7 +292,7 @@ def without_repeats(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return table
 
 
-def _check_open_table(value: Any, place: str) -> None:
+def check_open_table(value: Any, place: str) -> None:
     """Refuse what JSON does not have, NaN and Infinity, and depths that nobody writes."""
     waiting = [(value, 0)]
     while waiting:
@@ -304,6 +304,16 @@ def _check_open_table(value: Any, place: str) -> None:
         if isinstance(item, (dict, list, tuple)):
             inner = item.values() if isinstance(item, dict) else item
             waiting += [(part, depth + 1) for part in inner]
+
+
+def read_json(text: str) -> Any:
+    """Return a document that says nothing twice, and has no number that is far too long.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(text, object_pairs_hook=without_repeats, parse_int=_short_integer)
 
 
 def _short_integer(text: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.arrays.terminal import printable
-from fastseg_runtime.bundle.manifest import Artifact, without_nan
+from fastseg_runtime.bundle.manifest import Artifact, check_open_table, read_json, without_nan
 
 from fastseg_exporters.convert.child import describe_ending, kill_group
 from fastseg_exporters.gate.referees.referee import MAX_LINE, Answer, Referee, Request, Verdict
@@ -47,7 +47,7 @@ def judge(referee: Referee, artifact: Artifact, folder: Path, work: Path) -> Ver
         answer.version,
         "accepted" if answer.accepted else "refused",
         answer.says,
-        without_nan(answer.facts),
+        answer.facts,
         referee.is_not,
     )
 
@@ -69,7 +69,9 @@ def _ask(referee: Referee, request: Request) -> Answer:
         if code:
             raise _NoAnswerError(f"{describe_ending(code)}: {_last_line(own / 'log.txt')}")
         try:
-            table = json.loads(_last_line(own / "answer.txt"))
+            table = without_nan(read_json(_last_line(own / "answer.txt")))
+            check_open_table([[table]], "its answer")  # as deep as in Artifact.extra
+            json.dumps(table, ensure_ascii=False).encode("utf-8")
             return from_table(Answer, table, "its answer")
         except (ValueError, RecursionError) as error:  # TableError is one too
             raise _NoAnswerError(f"gave no verdict: {_one_line(str(error))}") from error

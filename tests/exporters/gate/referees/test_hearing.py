@@ -1,8 +1,11 @@
 """A referee that simulates, from the command's plan to the bundle, the table and --json."""
 
 import dataclasses
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import NetworkSource
@@ -54,9 +57,22 @@ def test_what_a_referee_says_and_simulates_is_in_the_bundle_and_is_told(
         "fake is not a toolchain",
     ]
 
-    (simulating.environment / "echo").touch()
-    _, verdict = heard(dataclasses.replace(plan, resume=True))
-    assert verdict.outcome == "failed"
-    assert verdict.says.startswith(
-        "gave outputs that cannot be: the engine gave uint8 (1, 64, 96, 3)"
-    )
+    for output, says in no_outputs():
+        (simulating.environment / "output").write_bytes(output)
+        _, verdict = heard(dataclasses.replace(plan, resume=True))
+        assert verdict.outcome == "failed"
+        assert verdict.says.startswith(f"gave outputs that cannot be: {says}")
+
+
+def no_outputs() -> Iterator[tuple[bytes, str]]:
+    """Yield what is no class map, and how that begins to be said."""
+    picture, pickled, archive = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(picture, np.zeros((1, 64, 96, 3), np.uint8))
+    np.save(pickled, np.array([{}]))
+    np.savez(archive, classes=np.zeros((1, 64, 96), np.uint8))
+    yield picture.getvalue(), "the engine gave uint8 (1, 64, 96, 3)"
+    yield pickled.getvalue(), "Object arrays cannot be loaded"
+    yield archive.getvalue(), "the magic string is not correct"
+    yield b"", ""
+    for claim in ("{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999999,)}", "(" * 99):
+        yield b"\x93NUMPY\x01\x00" + len(claim).to_bytes(2, "little") + claim.encode(), ""

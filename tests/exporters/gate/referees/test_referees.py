@@ -19,7 +19,9 @@ from fastseg_exporters.gate.referees.referee import (
     select_referees,
     verdicts_of,
 )
-from fastseg_runtime.bundle.manifest import Artifact
+from fastseg_runtime.bundle.manifest import Artifact, Manifest
+
+from tests.doubles.tiny_bundle import empty_plan
 
 ARTIFACT = Artifact("jetson-fp16", "onnx", "fp16", "artifacts/jetson-fp16/model.onnx", ())
 
@@ -99,6 +101,10 @@ def test_its_python_sees_nothing_of_ours_and_its_litter_goes(
     assert not list(tmp_path.rglob("litter"))
 
 
+def with_facts(fact: bytes) -> bytes:
+    return b'say {"version": "1", "accepted": true, "says": "", "facts": {"fact": %b}}' % fact
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -110,6 +116,11 @@ def test_its_python_sees_nothing_of_ours_and_its_litter_goes(
         (b'say {"version": "1", "accepted": "yes", "says": ""}', "its answer: accepted"),
         (b'say {"version": "1", "accepted": true, "says": "\\u001b[2J"}', "says is no line"),
         (b"say " + b"[" * 30_000, "gave no verdict"),
+        (with_facts(b"[" * 900 + b"]" * 900), "gave no verdict"),
+        (with_facts(b"[" * 47 + b"]" * 47), "nested deeper than 50 levels"),
+        (with_facts(b'"\\ud800"'), "surrogates not allowed"),
+        (with_facts(b"9" * 21), "a number of 21 digits"),
+        (with_facts(b'{"a": 1, "a": 2}'), "says 'a' twice"),
     ],
 )
 def test_a_referee_that_breaks_is_a_verdict_on_one_line(
@@ -119,6 +130,18 @@ def test_a_referee_that_breaks_is_a_verdict_on_one_line(
     assert verdict.outcome == "failed"
     assert says in verdict.says
     assert "\n" not in verdict.says
+
+
+@pytest.mark.parametrize("fact", [b"[" * 46 + b"]" * 46, b"NaN", b"1e999", b"9" * 18, b'"\\u001b"'])
+def test_whatever_a_bundle_can_hold_may_be_a_fact(
+    installed: Referee, fact: bytes, tmp_path: Path
+) -> None:
+    verdict = heard(installed, with_facts(fact), tmp_path)
+    assert verdict.outcome == "accepted"
+    extra = {"referees": [dataclasses.asdict(verdict)]}
+    artifact = dataclasses.replace(ARTIFACT, extra=extra)
+    manifest = dataclasses.replace(empty_plan().manifest, artifacts=(artifact,))
+    assert Manifest.from_json(manifest.to_json()).artifacts == (artifact,)
 
 
 def test_a_referee_whose_python_went_away_is_a_verdict_too(

@@ -24,8 +24,8 @@ if content.startswith(b"say "):
     sys.exit(0)
 for frame in Path(request["frames"]).iterdir() if request["frames"] else ():
     output, packed = Path(request["outputs"]) / frame.name, frame.read_bytes()
-    if Path(sys.prefix, "echo").exists():  # the frame itself, which is no class map
-        output.write_bytes(packed)
+    if (told := Path(sys.prefix, "output")).exists():
+        output.write_bytes(told.read_bytes())
         continue
     _, height, width, _ = ast.literal_eval(packed[10 : packed.index(b"\n")].decode())["shape"]
     header = repr({"descr": "|u1", "fortran_order": False, "shape": (1, height, width)}) + "\n"
