@@ -117,7 +117,7 @@ def with_facts(fact: bytes) -> bytes:
         (b'say {"version": "1", "accepted": true, "says": "\\u001b[2J"}', "says is no line"),
         (b"say " + b"[" * 30_000, "gave no verdict"),
         (with_facts(b"[" * 900 + b"]" * 900), "gave no verdict"),
-        (with_facts(b"[" * 47 + b"]" * 47), "nested deeper than 50 levels"),
+        (with_facts(b"[" * 48 + b"]" * 48), "nested deeper than 50 levels"),
         (with_facts(b'"\\ud800"'), "surrogates not allowed"),
         (with_facts(b"9" * 21), "a number of 21 digits"),
         (with_facts(b'{"a": 1, "a": 2}'), "says 'a' twice"),
@@ -132,7 +132,7 @@ def test_a_referee_that_breaks_is_a_verdict_on_one_line(
     assert "\n" not in verdict.says
 
 
-@pytest.mark.parametrize("fact", [b"[" * 46 + b"]" * 46, b"NaN", b"1e999", b"9" * 18, b'"\\u001b"'])
+@pytest.mark.parametrize("fact", [b"[" * 47 + b"]" * 47, b"NaN", b"1e999", b"9" * 18, b'"\\u001b"'])
 def test_whatever_a_bundle_can_hold_may_be_a_fact(
     installed: Referee, fact: bytes, tmp_path: Path
 ) -> None:

@@ -14,9 +14,8 @@ from fastseg_runtime.engines.backend import BuildRefusedError
 from fastseg_runtime.engines.tensorrt.cache import EngineCache
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.frames.session import RealtimeSegmentation
-from tests.doubles.gpu_array import GpuArray
 
-from tests.doubles.cudart_double import FakeCudart
+from tests.doubles.cudart_double import FakeCudart, GpuArray
 from tests.doubles.tensorrt_double import make_tensorrt, releases
 from tests.doubles.tiny_bundle import empty_plan
 from tests.doubles.tiny_onnx import (
