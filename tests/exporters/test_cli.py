@@ -215,7 +215,8 @@ def test_weights_not_for_the_required_use_are_refused_in_one_line_before_any_wor
     code, out, err = cli(*words, "--target", "all", "--require-usage", "commercial")
     assert (code, out) == (1, "")
     last = err.splitlines()[-1]
-    assert last.startswith(f"fastseg-export: small-camvid: {usage}, --require-usage commercial")
+    named = network or "lite-camvid"
+    assert last.startswith(f"fastseg-export: {named}: {usage}, --require-usage commercial")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,6 +21,7 @@ from fastseg_training.config import TrainConfig, load_config
 from fastseg_training.evaluate import score_network
 
 from fastseg import CheckpointInfo, Network, open_network, pretrained, profile, save_checkpoint
+from fastseg.imagenet_weights import LICENCE
 from fastseg.network import name_of
 
 ROOT = Path(__file__).parents[2]
@@ -202,12 +203,13 @@ def render_card(network: Network) -> str:
     start = f"started from {training['init']}" if training.get("init") else "from scratch"
     teacher = f", taught by {training['teacher']}" if training.get("teacher") else ""
     made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}"
+    imagenet = f"- Start: {LICENCE}.\n" if start.startswith("started from ImageNet") else ""
     return f"""\
 ## {network.name}
 
 - Weights: {describe_usage(info.usage)}. {TERMS[data]}
 - Data: {info.trained_on}. Licence of the data: {info.data_licence}.
-- Made by `{training["command"]}`: {made}, PyTorch {training["torch"]}.
+{imagenet}- Made by `{training["command"]}`: {made}, PyTorch {training["torch"]}.
   One run; another seed may differ by a point.
 - Not good for: {LIMITS[data]}
 - Half precision: mIoU {scores["miou"]:.4f}, {scores["float32_miou"]:.4f} before rounding.

@@ -117,7 +117,7 @@ def _bare(path: Path, engine: Engine) -> Artifact:
 
 
 # The first that ships is taken where none is named: the best score so far comes first.
-PREFERRED = ("small-camvid", "base-camvid", "nano-camvid", "nano-synthetic")
+PREFERRED = ("lite-camvid", "small-camvid", "base-camvid", "nano-camvid", "nano-synthetic")
 
 
 def find_shipped(name: str = "") -> Path:

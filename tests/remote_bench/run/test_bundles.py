@@ -125,7 +125,7 @@ def test_weights_not_for_the_required_use_are_refused_before_a_board_is_touched(
     folder, usage, message
 ):
     wanted = Benchmark(require_usage="commercial")
-    with pytest.raises(BenchError, match="small-camvid: research use only") as refused:
+    with pytest.raises(BenchError, match="lite-camvid: research use only") as refused:
         check(["board"], wanted, None)  # nothing here: the shipped network would be taken
     assert refused.value.exit_code == 1
     write_bundle_of(usage, folder / "street.fastseg")
