@@ -51,7 +51,13 @@ def test_a_table_is_printed_without_json(cli: Cli) -> None:
 def test_data_without_minutes_is_wrong_usage(cli: Cli) -> None:
     code, out, err = cli("nano", *ARGUMENTS, "--data", "synthetic")
     assert (code, out) == (2, "")
-    assert err == "compare_models: --data needs --minutes or --train-speed\n"
+    assert err == "compare_models: --data needs --score, --minutes or --train-speed\n"
+
+
+def test_scores_need_data(cli: Cli) -> None:
+    code, _, err = cli("nano-synthetic", "--score")
+    assert code == 2
+    assert "--score needs --data KIND:PATH" in err
 
 
 @pytest.mark.slow

@@ -23,8 +23,10 @@ def compare(plan: ComparisonPlan) -> None:
     if plan.version:
         print(f"compare_models {fastseg.__version__}")
         return
-    if plan.data is not None and not (plan.minutes or plan.train_speed):
-        raise UsageError("--data needs --minutes or --train-speed")
+    if plan.data is not None and not (plan.minutes or plan.train_speed or plan.score):
+        raise UsageError("--data needs --score, --minutes or --train-speed")
+    if plan.score and plan.data is None:
+        raise UsageError("--score needs --data KIND:PATH, whose test split is scored on")
     with redirect_stdout(sys.stderr):  # networks may print
         results, ours = carry_out(plan, lambda line: print(line, file=sys.stderr))
     if plan.out is not None:

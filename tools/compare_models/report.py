@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from compare_models.cost import Peaks
+from compare_models.front import Scored
 from compare_models.run import Results
 from compare_models.scale import Point, curves_of, growth
 from compare_models.speed import GraphSpeed
@@ -27,6 +28,8 @@ def tables_of(results: Results) -> Iterator[TextTable]:
     if results.rows:
         yield _speed_table(results)
         yield _cost_table(results)
+    if results.front:
+        yield _front_table(results)
     if results.peaks:
         yield _roofline_table(results, results.peaks)
     if results.torch_rows:
@@ -119,6 +122,27 @@ def _accuracy_table(results: Results) -> TextTable:
     return _table(title, columns, results.accuracy, "One seed each: a point is noise.")
 
 
+def _front_table(results: Results) -> TextTable:
+    columns: Columns = {
+        "network": lambda row: row.label,
+        "its input": lambda row: row.size,
+        "mIoU %, 95 %": lambda row: (
+            f"{100 * row.miou:.1f} ({100 * row.miou_ci95[0]:.1f} to {100 * row.miou_ci95[1]:.1f})"
+        ),
+        f"times as fast as {results.front[0].name} (95 %)": lambda row: str(row.speedup),
+        "ms here": lambda row: f"{row.latency_ms:.1f}",
+        "file MB": lambda row: f"{row.file_bytes / 1e6:.1f}",
+    }
+    title = (
+        f"{results.front[0].images} test images, {results.width}x{results.height}, "
+        f"{results.classes} classes, frame in, class map out, {results.threads} threads"
+    )
+    return _table(title, columns, results.front, FRONT_NOTE)
+
+
+FRONT_NOTE = "Measured rivals only, on this CPU; a Jetson's GPU ranks dense networks higher."
+
+
 def _scale_table(title: str, points: Sequence[Point]) -> TextTable:
     columns: Columns = {
         "network": lambda curve: curve[0],
@@ -205,6 +229,8 @@ OURS, OTHERS = "#2563eb", "#6b7280"
 def pictures_of(results: Results, ours: set[str]) -> dict[str, bytes]:
     """Return PNGs by file name; `ours` are the names of the networks that are FastSegNets."""
     pictures = {"pareto.png": pareto(results, ours)} if results.rows else {}
+    if results.front:
+        pictures["front.png"] = front_picture(results.front)
     if results.sizes:
         pictures["scale.png"] = scale(results.sizes, "input, megapixels")
     if results.batches:
@@ -228,6 +254,27 @@ def pareto(results: Results, ours: set[str]) -> bytes:
     axes.set_title(f"{results.width}x{results.height}, {results.threads} threads; area: parameters")
     axes.margins(0.12)
     axes.grid(alpha=0.3)
+    return _png(figure)
+
+
+def front_picture(front: Sequence[Scored]) -> bytes:
+    """Draw mIoU against ms, both as measured, with the interval of the mIoU."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for row in front:
+        color, percent = OURS if row.is_ours else OTHERS, 100 * row.miou
+        marker = "o" if row.precision == "fp32" else "s"
+        axes.plot([row.latency_ms] * 2, [100 * end for end in row.miou_ci95], color=color, lw=0.8)
+        axes.scatter(row.latency_ms, percent, s=40, marker=marker, color=color, alpha=0.8)
+        place = (row.latency_ms, percent)
+        axes.annotate(row.label, place, (6, 4), textcoords="offset points", fontsize=8)
+    points = pareto_front([(1 / row.latency_ms, 100 * row.miou) for row in front], True)
+    steps = [(1 / speed, percent) for speed, percent in points]
+    axes.plot(*zip(*steps, strict=True), color=OURS, linewidth=0.8, linestyle=":", zorder=0)
+    axes.set(xscale="log", xlabel="ms a frame, class map out", ylabel="mIoU, %")
+    axes.set_title(FRONT_NOTE, fontsize=8)
+    axes.margins(0.12)
+    axes.grid(alpha=0.3, which="both")
     return _png(figure)
 
 

@@ -22,6 +22,7 @@ from compare_models.accuracy import Accuracy, train_and_score, trainable
 from compare_models.candidate import Candidate, OwnNetworks, open_candidates
 from compare_models.cost import Peaks, measure_peaks
 from compare_models.export_cost import ExportCost, installed_targets, measure_exports
+from compare_models.front import Scored, measure_front
 from compare_models.scale import Point, sweep_batches, sweep_sizes
 from compare_models.speed import GraphSpeed, compare
 from compare_models.timing import Ratio, ratio_to
@@ -34,6 +35,8 @@ from fastseg.command_options import (
     OutputNameOption,
     ThresholdOption,
 )
+from fastseg.data import open_dataset
+from fastseg.pretrained import names
 
 FIRST_FOUR = ["nano", "small", "base", "large"]
 SWEEP_ROUNDS = 8
@@ -67,6 +70,7 @@ class Results:
     sizes: list[Point] = field(default_factory=list)
     batches: list[Point] = field(default_factory=list)
     accuracy: list[Accuracy] = field(default_factory=list)
+    front: list[Scored] = field(default_factory=list)
     training: TrainingSpeed | None = None
     exports: list[ExportCost] = field(default_factory=list)
 
@@ -90,7 +94,8 @@ class ComparisonPlan:
         list[str] | None,
         typer.Argument(
             help="nano, small, base, large, lite, a checkpoint, package.module:factory, or a .onnx "
-            "file; the first is the reference. Default: the first four."
+            "file; --score: also a .toml of how a network of others is used (docs/speed.md). The "
+            "first is the reference. Default: the first four."
         ),
     ] = None
     size: Annotated[str, typer.Option(metavar="WxH", help="Of the input.")] = "1024x512"
@@ -118,8 +123,15 @@ class ComparisonPlan:
         str | None, typer.Option(help="Also by torch on cpu or cuda. [cuda if there]")
     ] = None
     data: Annotated[
-        str | None, typer.Option(metavar="KIND:PATH", help="Train each on this, --minutes long.")
+        str | None,
+        typer.Option(metavar="KIND:PATH", help="Train each on this, --minutes long, or --score."),
     ] = None
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score", help="Instead: mIoU of trained networks on --data, against ms for a frame."
+        ),
+    ] = False
     minutes: Annotated[float, typer.Option(min=0, help="Of training, each network.")] = 0
     train_speed: Annotated[
         bool, typer.Option("--train-speed", help="Images/s against a plain DataLoader loop.")
@@ -138,11 +150,12 @@ class ComparisonPlan:
 
 def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Results, set[str]]:
     """Measure all of a plan, telling what is going on; return the names of our networks too."""
+    if plan.score and plan.data:
+        return score_all(plan, plan.data, tell)
     networks, size = plan.networks or FIRST_FOUR, parse_size(plan.size)
     tell("exporting " + ", ".join(networks))
     candidates = open_candidates(networks, size, plan.classes, plan.fast_tail, plan.own)
-    command = " ".join(["compare_models", *sys.argv[1:]])
-    results = Results(describe_machine(), command, *size, plan.classes, plan.threads, plan.rounds)
+    results = begin(plan, size, plan.classes)
     if plan.roofline:
         results.peaks = measure_peaks(plan.threads)
     results.rows = compare(candidates, plan.threads, plan.rounds, plan.int8, results.peaks)
@@ -160,6 +173,24 @@ def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Result
         targets = installed_targets()
         results.exports = measure_exports(variants, targets, size, plan.classes)
     return results, {candidate.name for candidate in candidates if candidate.is_ours}
+
+
+def score_all(
+    plan: ComparisonPlan, data: str, tell: Callable[[str], None]
+) -> tuple[Results, set[str]]:
+    """Score trained networks against their time for a frame; return the names of ours too."""
+    networks = plan.networks or names()
+    front = measure_front(networks, data, plan.threads, plan.rounds, plan.int8, tell)
+    sample = open_dataset(data, "test")[0]
+    results = begin(plan, sample.label_HW.shape[::-1], len(front[0].iou))
+    results.front = front
+    return results, {scored.name for scored in front if scored.is_ours}
+
+
+def begin(plan: ComparisonPlan, size: tuple[int, int], classes: int) -> Results:
+    """Return results without any yet, at (width, height) pixels."""
+    command = " ".join(["compare_models", *sys.argv[1:]])
+    return Results(describe_machine(), command, *size, classes, plan.threads, plan.rounds)
 
 
 def _measure_torch(plan: ComparisonPlan, candidates: list[Candidate], results: Results) -> None:

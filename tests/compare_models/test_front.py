@@ -1,0 +1,102 @@
+"""Scores against time: networks of ours and of others, each used in its own way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compare_models.front import Entrant, _scored, _source, measure_front, read_rival
+from compare_models.timing import Ratio
+from fastseg_runtime.arrays.metrics import Array
+
+from fastseg.data import open_dataset
+
+DATA = "synthetic:size=96x64,train=4,val=2,test=4"
+MAP = """
+teacher = ["grass", "sky", "cloud", "tarmac"]
+[classes]
+Sky = ["sky", "cloud"]
+Road = ["tarmac"]
+"""
+
+
+@pytest.fixture
+def rival_file(rival: str, tmp_path: Path) -> str:
+    """A network of others with four classes of its own, two of which are no class of the data."""
+    (tmp_path / "map.toml").write_text(MAP)
+    lines = [f'network = "{rival}"', 'size = "64x32"', f'class_map = "{tmp_path / "map.toml"}"']
+    (tmp_path / "theirs.toml").write_text("\n".join([*lines, 'output_name = "0"']))
+    return str(tmp_path / "theirs.toml")
+
+
+@pytest.mark.slow
+def test_every_network_is_scored_at_its_own_size_with_its_own_classes(rival_file: str) -> None:
+    told: list[str] = []
+    front = measure_front(["nano-synthetic", rival_file], DATA, 1, 3, False, told.append)
+    ours, theirs = front
+    assert (ours.name, ours.size, ours.is_ours, ours.images) == (
+        "nano-synthetic",
+        "480x360",
+        True,
+        4,
+    )
+    assert (theirs.name, theirs.size, theirs.is_ours) == ("theirs", "64x32", False)
+    assert ours.miou > theirs.miou
+    assert ours.miou_ci95[0] <= ours.miou <= ours.miou_ci95[1]
+    assert ours.speedup.median == 1.0 and theirs.latency_ms > 0
+    assert theirs.iou["Car"] == 0.0  # no class of it: a miss
+
+
+def test_a_rival_says_how_it_is_used(rival_file: str) -> None:
+    samples = open_dataset(DATA, "test")
+    source, lookup_256 = _source(rival_file, samples)
+    assert (source.size, source.output_name, len(source.classes or ())) == ((64, 32), "0", 4)
+    names = [c.name for c in samples.classes]
+    assert lookup_256 is not None
+    expected = [len(names), names.index("Sky"), names.index("Sky"), names.index("Road")]
+    assert lookup_256[:4].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("network = 3", "network"),
+        ('weights = "a"', "network"),
+        ('x = "y"', "x"),
+        ("[", "theirs.toml does not say"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(
+    content: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs.toml").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        read_rival(str(tmp_path / "theirs.toml"))
+    with pytest.raises(ValueError, match="cannot read absent.toml: No such file"):
+        read_rival("absent.toml")
+
+
+def test_pixels_of_a_class_that_the_data_do_not_know_are_misses() -> None:
+    samples = open_dataset(DATA, "test")
+    count = len(samples.classes)
+
+    class Knowing:
+        """Gives the labels themselves, but calls every car something of its own."""
+
+        input = type("Input", (), {"width": 96, "height": 64})
+        at = iter(range(len(samples)))
+
+        def infer(self, image_HW3: Array) -> Array:
+            label_HW = samples[next(self.at)].label_HW.copy()
+            label_HW[label_HW == 255] = 0
+            return label_HW
+
+    lookup_256 = np.arange(256, dtype=np.uint8)
+    car = [c.name for c in samples.classes].index("Car")
+    lookup_256[car] = count
+
+    entrant = Entrant("n", "fp32", False, Knowing(), 1, lookup_256)  # type: ignore[arg-type]
+    found = _scored(entrant, samples, Ratio(1, 1, 1, (1, 1), 1), 1.0)
+    occurring = [iou for iou in found.iou.values() if iou is not None]
+    assert found.iou["Car"] == 0.0
+    assert found.iou["Road"] == 1.0
+    assert found.miou == pytest.approx(np.mean(occurring))

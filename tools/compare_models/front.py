@@ -1,0 +1,302 @@
+"""The front: what trained networks score on labelled images against their time for a frame.
+
+Everybody goes the way of a device: exported by fastseg-export, run by the runtime, a frame of the
+data's own size in, a class map of that size out, whatever size the network itself works at.
+
+Shape letters: N images, K classes of the data, C of a network.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from fastseg_exporters.convert.exporter import Recipe
+from fastseg_exporters.convert.source import Calibration, NetworkSource
+from fastseg_exporters.export import Plan, export_bundle
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.arrays.image import parse_size
+from fastseg_runtime.arrays.metrics import Array, confusion_matrix, iou_per_class
+from fastseg_runtime.arrays.stats import bootstrap, interval95
+from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
+from fastseg_targets.target import select_targets
+from fastseg_training.class_map import read_class_map
+
+from compare_models.timing import Ratio, ratio_to, time_rounds
+from fastseg import FastSegNet
+from fastseg.data import Dataset, open_dataset
+from fastseg.normalization import parse_normalization
+from fastseg.progress import show_progress
+
+RESAMPLES = 1000
+NEIGHBOURS = 10  # images of a drive that are resampled together: they show the same street
+MAX_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A TOML file that says how a network of others is used; "" is what open_network takes.
+
+        network = "rivals:fddwnet"      # package.module:factory, or an ONNX file
+        weights = "fddwnet.pth"
+        size = "960x720"                # of its input
+        normalization = "imagenet"
+        class_map = "cityscapes-to-camvid"
+
+    Paths are relative to the file.
+
+    Attributes:
+        network: as every command takes it.
+        weights: a state dict of a factory's network.
+        size: WxH of its input, pixels; "": of the data's images.
+        normalization: what pictures are normalised with: a name or a TOML file.
+        color: "rgb" or "bgr".
+        output_name: of several outputs, the path of the logits.
+        class_map: which of its classes make up those of the data; "": it has the data's own.
+    """
+
+    network: str
+    weights: str = ""
+    size: str = ""
+    normalization: str = ""
+    color: str = ""
+    output_name: str = ""
+    class_map: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One network in one precision: the columns of the front.
+
+    Attributes:
+        name: short, unlike the others'.
+        precision: what the export gave: "fp32", "int8", or a rung between.
+        is_ours: whether it is a FastSegNet.
+        size: WxH of its input, pixels.
+        file_bytes: of the artifact.
+        images: that were scored.
+        miou: over the classes that occur.
+        miou_ci95: over images, resampled with their neighbours.
+        iou: by class; None where it does not occur.
+        latency_ms: median of infer(), a frame in and its class map out, on this machine.
+        speedup: the first network's time over this one's.
+    """
+
+    name: str
+    precision: str
+    is_ours: bool
+    size: str
+    file_bytes: int
+    images: int
+    miou: float
+    miou_ci95: tuple[float, float]
+    iou: dict[str, float | None]
+    latency_ms: float
+    speedup: Ratio
+
+    @property
+    def label(self) -> str:
+        """The name, with the precision where it is not fp32."""
+        return self.name if self.precision == "fp32" else f"{self.name} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One artifact, open, and how its ids become those of the data; see Scored."""
+
+    name: str
+    precision: str
+    is_ours: bool
+    session: RealtimeSegmentation
+    file_bytes: int
+    lookup_256: Array
+
+    @property
+    def label(self) -> str:
+        """The name and the precision."""
+        return f"{self.name} {self.precision}"
+
+
+def measure_front(
+    specs: Sequence[str],
+    data: str,
+    threads: int,
+    rounds: int,
+    int8: bool,
+    tell: Callable[[str], None],
+) -> list[Scored]:
+    """Score and time trained networks; the first is the one that times are compared with.
+
+    Args:
+        specs: checkpoints, names that ship, ONNX files, or a Rival's .toml.
+        data: whose test split is scored on and whose train split gives int8 its ranges.
+        threads: of the engine.
+        rounds: how often each is timed.
+        int8: their int8 artifacts too.
+        tell: told what happens.
+
+    Raises:
+        CheckpointError, DataError, ConfigError, ValueError: a network cannot be had, exported, or
+            does not know the classes of the data.
+    """
+    samples = open_dataset(data, "test")
+    targets = ["cpu-fp32", *(["cpu-int8"] if int8 else [])]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as sessions:
+        entrants = []
+        for number, spec in enumerate(specs):
+            bundle = Path(folder) / f"{number}.fastseg"
+            for entrant in _enter(spec, samples, data, targets, bundle, threads, tell):
+                sessions.callback(entrant.session.close)
+                entrants.append(entrant)
+        frame_HW3 = samples[0].image_HW3
+        calls = {
+            f"{number}": partial(entrant.session.infer, frame_HW3)
+            for number, entrant in enumerate(entrants)
+        }
+        times_ms = list(time_rounds(calls, rounds).values())
+        return [
+            _scored(entrant, samples, ratio_to(times_ms[0], mine_ms), float(np.median(mine_ms)))
+            for entrant, mine_ms in zip(entrants, times_ms, strict=True)
+        ]
+
+
+def read_rival(spec: str) -> Rival:
+    """Return how a network is used: what its .toml says, else as it is.
+
+    Raises:
+        ValueError: the file says something else.
+    """
+    if not spec.endswith(".toml"):
+        return Rival(spec)
+    path = Path(spec)
+    try:
+        with path.open("rb") as file:
+            return from_table(Rival, tomllib.loads(file.read(MAX_BYTES).decode("utf-8")), "")
+    except OSError as error:
+        raise ValueError(f"cannot read {spec}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{spec} does not say how a network is used: {error}") from error
+
+
+def _enter(
+    spec: str,
+    samples: Dataset,
+    data: str,
+    targets: list[str],
+    bundle: Path,
+    threads: int,
+    tell: Callable[[str], None],
+) -> Iterator[Entrant]:
+    source, lookup_256 = _source(spec, samples)
+    network = source.open()
+    recipe = Recipe(source, Calibration(data))
+    judged = data if source.classes is None else None
+    plan = Plan(recipe, tuple(select_targets(targets)), bundle, judged)
+    outcome = export_bundle(plan, tell)
+    if outcome.failed:
+        raise ValueError(f"{spec} cannot be compared: {'; '.join(outcome.failed.values())}")
+    if lookup_256 is None:
+        lookup_256 = _by_name([c.name for c in network.info.classes], samples.classes, spec)
+    for artifact in outcome.manifest.artifacts:
+        session = RealtimeSegmentation(bundle, target=artifact.target, threads=threads)
+        yield Entrant(
+            Path(spec).stem if spec.endswith(".toml") else network.name,
+            artifact.precision,
+            isinstance(network.model, FastSegNet),
+            session,
+            sum(file.bytes for file in artifact.files),
+            lookup_256,
+        )
+
+
+def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
+    """Return how a network is opened, and where its ids go if a class map says that."""
+    rival = read_rival(spec)
+    folder = Path(spec).parent if spec.endswith(".toml") else Path()
+    image_HW3 = samples[0].image_HW3
+    own = ":" in rival.network or rival.network.endswith(".onnx")
+    size = parse_size(rival.size) if rival.size else None
+    classes: tuple[ClassInfo, ...] | None = None
+    lookup_256: Array | None = None
+    if rival.class_map:
+        lookup_256 = np.zeros(256, np.uint8)
+        class_map = read_class_map(rival.class_map, [c.name for c in samples.classes])
+        classes = numbered_classes(len(class_map.teacher))
+        target_C = np.array(class_map.target_C)
+        lookup_256[: len(classes)] = np.where(target_C < 0, len(samples.classes), target_C)
+    elif own:
+        classes = samples.classes
+    normalization = rival.normalization or None
+    if normalization is not None and (folder / normalization).is_file():
+        normalization = str(folder / normalization)
+    at_hand = rival.network if ":" in rival.network else str(folder / rival.network)
+    source = NetworkSource(
+        at_hand if own or Path(at_hand).exists() else rival.network,
+        classes,
+        str(folder / rival.weights) if rival.weights else None,
+        size or ((image_HW3.shape[1], image_HW3.shape[0]) if own else None),
+        parse_normalization(normalization, rival.color or None),
+        rival.output_name,
+    )
+    return source, lookup_256
+
+
+def _by_name(names: Sequence[str], classes: Sequence[ClassInfo], spec: str) -> Array:
+    """Return the ids of the data for those of a network with classes of the same names, K for none.
+
+    Raises:
+        ValueError: the data have a class that it does not know.
+    """
+    wanted = [c.name for c in classes]
+    if missing := sorted(set(wanted) - set(names)):
+        raise ValueError(
+            f"{spec} does not know {', '.join(missing)}; name a .toml with a class_map for it"
+        )
+    lookup_256 = np.full(256, len(wanted), np.uint8)
+    for index, name in enumerate(names):
+        if name in wanted:
+            lookup_256[index] = wanted.index(name)
+    return lookup_256
+
+
+def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: float) -> Scored:
+    names = [c.name for c in samples.classes]
+    confusions = []
+    for index in show_progress(range(len(samples)), f"scoring {entrant.label}", len(samples)):
+        sample = samples[index]
+        ids_HW = entrant.lookup_256[entrant.session.infer(sample.image_HW3)]
+        # The last column holds pixels of classes that the data do not know: they are misses.
+        confusions.append(confusion_matrix(ids_HW, sample.label_HW, len(names) + 1))
+    confusions_NLL = np.stack(confusions)  # L is K + 1
+
+    def iou_K(picked_N: Array) -> Array:
+        return iou_per_class(confusions_NLL[picked_N].sum(0))[:-1]
+
+    def miou(picked_N: Array) -> float:
+        return float(np.nanmean(iou_K(picked_N)))
+
+    everything_N = np.arange(len(samples))
+    block = max(1, min(NEIGHBOURS, len(samples) // 4))
+    return Scored(
+        entrant.name,
+        entrant.precision,
+        entrant.is_ours,
+        f"{entrant.session.input.width}x{entrant.session.input.height}",
+        entrant.file_bytes,
+        len(samples),
+        miou(everything_N),
+        interval95(bootstrap(miou, len(samples), RESAMPLES, block)),
+        {
+            name: None if np.isnan(iou) else float(iou)
+            for name, iou in zip(names, iou_K(everything_N), strict=True)
+        },
+        latency_ms,
+        speedup,
+    )
