@@ -75,7 +75,9 @@ class OnnxRuntimeBackend:
         # From bytes, names would be looked up in the current folder.
         beside = check_onnx(content, source.artifact.entry, _siblings(source.artifact))
         model = str(source.locate()) if beside else content
-        self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=providers, disabled_optimizers=_not_for(source.artifact)
+        )
         wanted = PROVIDERS[source.device.partition(":")[0]][0]
         if self._session.get_providers()[0] != wanted:  # it takes the CPU then, silently
             raise RuntimeError(
@@ -136,6 +138,15 @@ class OnnxRuntimeBackend:
             self._output.shape,
             self._output.ctypes.data,
         )
+
+
+def _not_for(artifact: Artifact) -> List[str]:
+    """Return what ONNX Runtime must not do to a graph: of TensorRT's it would make another one.
+
+    It gives biases the scale of input times weights. In fp16 that is 0 for the small weights of a
+    channel that hardly counts, and the bias, which is all that such a channel has, is lost.
+    """
+    return ["WeightBiasQuantization"] if artifact.requires.get("backend") == "tensorrt" else []
 
 
 def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:
