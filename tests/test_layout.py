@@ -67,6 +67,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
 EXCEPTIONS = {
     "fastseg_runtime.engines.backend_pytorch": {"fastseg"},  # runs checkpoints as they are
     "remote_bench.run.bundles": {"fastseg", "fastseg_exporters"},  # makes one
+    "remote_bench.run.material": {"fastseg", "fastseg_exporters"},  # a network and scenes of ours
     "remote_bench.run.sweep": {"fastseg", "fastseg_exporters"},  # untrained networks
 }
 # Tables of plug-ins: they name what an entry point of another distribution could name as well.

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from remote_bench.analysis.evidence import not_run
 
 from fastseg.data import LOADERS
 
@@ -25,7 +26,7 @@ PROGRAMS = {
     for name in ("pyproject.toml", "runtime/pyproject.toml")
     for program, place in tomllib.loads((ROOT / name).read_text())["project"]["scripts"].items()
 }
-SUBCOMMANDS = {"remote_bench": ("bench", "doctor", "compare")}
+SUBCOMMANDS = {"remote_bench": ("bench", "doctor", "compare", "evidence")}
 FOLDERS = "docs|exporters|fastseg|runtime|targets|tests|tools|training"
 
 
@@ -97,6 +98,23 @@ def test_pictures_on_pages_are_small() -> None:
     for page in PAGES:
         for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text("utf-8")):
             assert 0 < (page.parent / name).stat().st_size < PICTURE_BYTES, name
+
+
+def test_readme_says_what_was_not_run_as_the_table_that_evidence_closes_has_it() -> None:
+    part = (ROOT / "README.md").read_text("utf-8").partition("## What was not run\n")[2]
+    part = part.partition("\n## ")[0]
+    bullets = [" ".join(bullet.split()) for bullet in part.split("\n- ")[1:]]
+    assert bullets == [f"**{row.title}** {' '.join(row.text.split())}" for row in not_run()]
+    assert "`remote_bench evidence HOST`" in part
+
+
+def test_each_platform_page_is_of_a_row_of_not_run_and_names_what_closes_it() -> None:
+    folder = ROOT / "docs/platforms"
+    rows = [row for row in not_run() if row.pages]
+    assert {page for row in rows for page in row.pages} == {p.name for p in folder.glob("*.md")}
+    for row in rows:
+        for page in row.pages:
+            assert row.by_hand or "remote_bench evidence" in (folder / page).read_text("utf-8")
 
 
 def test_the_kinds_of_data_on_the_page_exist() -> None:

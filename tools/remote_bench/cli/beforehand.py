@@ -125,3 +125,18 @@ def check(hosts: list[str], benchmark: Benchmark, html: Path | None) -> None:
         raise UsageError(f"--frames {benchmark.frames}: no such folder or video")
     if html is not None and (html.is_dir() or not os.access(html.absolute().parent, os.W_OK)):
         raise UsageError(f"--report {html}: expected a file in a folder that can be written")
+
+
+def check_folder(folder: Path) -> None:
+    """Return normally if a folder can be made, or is there and empty.
+
+    Raises:
+        UsageError: it is a file, holds something, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = any(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"-o {folder}: {error.strerror}; expected a folder to write to") from error
+    if held:
+        raise UsageError(f"-o {folder}: it holds something; expected a new or an empty folder")

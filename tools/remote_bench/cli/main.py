@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,6 +20,7 @@ from remote_bench.analysis.comparison import compare as compare_reports
 from remote_bench.analysis.report import Report, read_report, to_table
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.cli import beforehand
+from remote_bench.cli.evidence import EVIDENCE, gather_evidence
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import EXIT_CODES, INVALID, VALID, BenchError, UsageError
 from remote_bench.host.live import out, plain
@@ -32,6 +34,7 @@ from remote_bench.report.outcome import (
 )
 from remote_bench.run import detach
 from remote_bench.run.benchmark import TOOL, Benchmark, Measurement, Untrained
+from remote_bench.run.bundles import is_onnx
 from remote_bench.run.fleet import on_hosts
 from remote_bench.run.measurement import measure
 from remote_bench.run.preparation import Preparation
@@ -94,6 +97,7 @@ app = typer.Typer(
     remote_bench localhost --sweep nano,small --require 'fps>=30'
     remote_bench doctor jetson.local         what can be measured there, and what is missing
     remote_bench compare before.json after.json
+    remote_bench evidence jetson.local       all artifacts, into a folder that you may send
     remote_bench bench doctor                measure a host that is called doctor
 
     Nothing is installed on a board and nothing stays, unless --keep or --deploy says so.
@@ -319,6 +323,52 @@ def findings_table(findings: dict[str, Any]) -> TextTable:
         for check in findings["checks"]
     ]  # fmt: skip
     return TextTable(("what", "here", "found", "fix"), rows, plain(title))
+
+
+@app.command("evidence", epilog=exit_code_help(EXIT_CODES))
+@dataclass(frozen=True)
+class EvidenceOf:
+    """Run every artifact of a bundle on a machine, and say what nobody had run before.
+
+    Within 15 minutes: probe, build, self-test, labelled frames, figures, and what TensorRT's layers
+    are in. All that comes of it is in one folder; report.md there says which rows of README's
+    "What was not run" it closes. No name, path, address, serial or key is in it: look, and send it.
+    """
+
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="HOST [BUNDLE]",
+            help="A host as ssh knows it, or localhost; and a NAME.fastseg. Default: a network of "
+            "ours for all targets of that board.",
+        ),
+    ]
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures, labels/ beside images/. Default: drawn streets."),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The folder. Default: evidence-DATE-TIME.")
+    ] = None
+    minutes: Annotated[
+        float, typer.Option(min=0.05, max=15, help="The longest that it may take.")
+    ] = 15.0
+    folder: FolderOption = None
+    accept_host_key: AcceptHostKeyOption = None
+    password_fd: PasswordFdOption = None
+    as_json: JsonOption = False
+
+    def carry_out(self) -> int:
+        """Gather, write the folder, and return the exit code."""
+        hosts, bundle = beforehand.split_names(self.names)
+        if len(hosts) != 1 or (bundle and is_onnx(bundle)):
+            raise UsageError(f"expected one host, and one NAME.fastseg at most, got {self.names}")
+        benchmark = Benchmark(bundle=bundle, frames=self.frames, base=self.folder, **EVIDENCE)
+        beforehand.check(hosts, benchmark, None)
+        folder = self.out or Path(f"evidence-{datetime.now():%Y%m%d-%H%M}")
+        beforehand.check_folder(folder)
+        connector = Connector(self.accept_host_key, self.password_fd)
+        return gather_evidence(hosts[0], benchmark, connector, folder, self.minutes, self.as_json)
 
 
 @app.command("compare", epilog=exit_code_help({DONE: "comparable", INVALID: "not comparable"}))

@@ -58,6 +58,7 @@ class Host(Protocol):
 
     name: str  # as the user gave it
     address: str  # what the name was resolved to, for messages and reports
+    user: str  # who is logged in there; "" where nobody had to
 
     def start(self, command: str) -> Stream:
         """Start a command line, which the login shell parses: give it no data.
@@ -96,16 +97,16 @@ class Cancel:
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._exit_code = INTERRUPTED
+        self._exit_code, self._why = INTERRUPTED, "interrupted"
 
-    def set(self, exit_code: int = INTERRUPTED) -> None:
+    def set(self, exit_code: int = INTERRUPTED, why: str = "interrupted") -> None:
         """Call everything off; the exit code says which signal did."""
-        self._exit_code = exit_code
+        self._exit_code, self._why = exit_code, why
         self._event.set()
 
     def check(self) -> None:
         """Raise Interrupted if it was called off."""
         if self._event.is_set():
-            stop = Interrupted("interrupted; the board was cleaned up")
+            stop = Interrupted(f"{self._why}; the board was cleaned up")
             stop.exit_code = self._exit_code
             raise stop

@@ -21,7 +21,7 @@ class LocalHost:
     """Starts commands here, with this Python first in PATH."""
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
-        self.name = self.address = "localhost"
+        self.name, self.address, self.user = "localhost", "localhost", ""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **(environment or {})}
         self._streams: list[Stream] = []

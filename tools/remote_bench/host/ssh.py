@@ -47,7 +47,7 @@ class SshHost:
             Unreachable: the message says which step failed.
             HostKeyRefused: unknown, changed or revoked.
         """
-        self.name, self.address = name, ""
+        self.name, self.address, self.user = name, "", ""
         self.notes: list[str] = []  # for the user
         self._ask, self._accept_key = ask, accept_key
         self._transports: list[paramiko.Transport] = []
@@ -99,6 +99,7 @@ class SshHost:
         else:
             sock, address = _tunnel(gateway, settings), settings.hostname
         self._open(name, sock, settings)
+        self.user = settings.user
         return address
 
     def _open(self, name: str, sock: Any, settings: SshSettings) -> None:

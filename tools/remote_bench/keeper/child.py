@@ -18,7 +18,7 @@ from ..messages import Messages, encode
 from .folder import is_alive, read_marker, remove_run
 from .wire import Refusal, Wire
 
-EVENTS, STATUS = "events.log", "status.json"
+EVENTS, STATUS, RESULT = "events.log", "status.json", "result.json"
 _CHUNK = 1 << 16  # a pipe of Linux holds no more
 _ERRORS_KEPT = 1 << 14  # bytes of stderr's end: a trace of any depth
 _END_S = 45.0  # it gives back the power mode before it ends; nvpmodel may take 30 s
@@ -32,8 +32,9 @@ class Child:
         self._wire, self._folder = wire, folder
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC
         self._log = os.open(os.path.join(folder, EVENTS), flags)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, STATUS))  # of an earlier agent
+        for name in (STATUS, RESULT):  # of an earlier agent
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
         self._errors = b""
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "remote_bench.agent", mode],

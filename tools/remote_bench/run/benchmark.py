@@ -40,6 +40,7 @@ class Benchmark:
     own_file: OwnFile = NOTHING_SAID
     untrained: Untrained | None = None  # instead of a bundle
     target: str | None = None
+    every_target: bool = False  # one after the other, for `evidence`
     require_usage: str | None = None  # "commercial": of the weights
     seconds: float = 20.0
     warmup_s: float = 2.0  # clocks go up within a second, and first frames are slow

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Boards are measured in threads, but random numbers and exporters of PyTorch are the process's.
 ONE_EXPORT = threading.Lock()
-_ANYWHERE = "cpu-fp32"
+ANYWHERE = "cpu-fp32"
 
 
 def choose_bundle(
@@ -53,7 +53,7 @@ def choose_bundle(
             (source, network), origin = open_onnx(named, own_file), "yours"
         folder = cache_folder("bundles")
         watch.note(f"bundle: {network.name}, {origin}, exported as {wanted.name} to {folder}")
-        return exported(source, network, wanted, folder, watch)
+        return exported(source, network, (wanted,), folder, watch)
 
 
 def usage_to_measure(named: Path | None) -> tuple[str, str]:
@@ -81,7 +81,7 @@ def target_for(device: Device) -> Target:
     targets = [load_target(name) for name in target_names()]
     fitting = [target for target in targets if device.name in target.devices]
     in_float = [target for target in fitting if find_precision(target.ladder[0]).is_float]
-    return in_float[0] if in_float else load_target(_ANYWHERE)
+    return in_float[0] if in_float else load_target(ANYWHERE)
 
 
 def _open_default() -> tuple[Any, Any, str]:
@@ -138,14 +138,20 @@ def open_onnx(file: Path, said: OwnFile) -> tuple["NetworkSource", Any]:
 
 
 def exported(
-    source: "NetworkSource", network: Any, target: Target, folder: Path, watch: Watch
+    source: "NetworkSource",
+    network: Any,
+    targets: tuple[Target, ...],
+    folder: Path,
+    watch: Watch,
 ) -> Path:
-    """Return one network's bundle for one target, exported where its weights or words are new.
+    """Return one network's bundle for targets, exported where its weights or words are new.
+
+    What cannot be made here is left out and said, where another target can.
 
     Args:
         source: of the network.
         network: that it opens.
-        target: what for.
+        targets: what for.
         folder: where bundles are kept.
         watch: is told.
 
@@ -157,16 +163,19 @@ def exported(
 
     said = repr((network.sha256, dataclasses.replace(source, spec="")))  # size, normalisation ...
     digest = hashlib.sha256(said.encode()).hexdigest()[:12]
-    bundle = folder / f"{network.name}-{digest}-{target.name}.fastseg"
+    names = "+".join(target.name for target in targets)
+    bundle = folder / f"{network.name}-{digest}-{names}.fastseg"
     if bundle.exists():
         return bundle
-    plan = Plan(Recipe(source), (target,), bundle, force=True)
+    plan = Plan(Recipe(source), targets, bundle, force=True)
     try:
         outcome = export_bundle(plan, watch.note)
     except ValueError as error:  # the network's, the data's, or of both together
         raise BenchError(f"the export failed: {error}") from error
-    if outcome.failed:
-        raise BenchError(f"the export failed: {outcome.failed[target.name]}")
+    if outcome.failed and not outcome.manifest.artifacts:
+        raise BenchError(f"the export failed: {'; '.join(outcome.failed.values())}")
+    for name, why in outcome.failed.items():
+        watch.note(f"{name} is left out: {why}")
     return bundle
 
 

@@ -1,13 +1,15 @@
 """Several boards side by side, a thread each; Ctrl-C once cleans up, twice leaves at once."""
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import TypeVar
 
-from fastseg_runtime.arrays.command import INTERRUPTED
+from fastseg_runtime.arrays.command import FAILED, INTERRUPTED
 
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import BenchError
@@ -17,6 +19,7 @@ from remote_bench.run.benchmark import Benchmark, Measurement
 
 T = TypeVar("T")
 _LOOK_S = 0.2  # how late a Ctrl-C is noticed
+_CLEAN_SHARE = 0.1  # of a limit: of 15 minutes 90 s, and a board cleans up within 45 s
 
 
 def _started(work: Callable[[], T]) -> Future[T | BenchError]:
@@ -35,10 +38,18 @@ def _started(work: Callable[[], T]) -> Future[T | BenchError]:
     return future
 
 
-def _wait(futures: Iterable[Future[T | BenchError]]) -> None:
+def _wait(futures: Iterable[Future[T | BenchError]], end: float = math.inf) -> bool:
     # Not join(): a Ctrl-C in it makes Python 3.11 believe that the thread has ended.
-    while wait(futures, _LOOK_S).not_done:
-        continue
+    while running := wait(futures, _LOOK_S).not_done:
+        if time.monotonic() > end:
+            break
+    return not running
+
+
+def _outcome(future: Future[T | BenchError]) -> T | BenchError:
+    if future.done():
+        return future.result()
+    return BenchError("the time is over; the board was left to clean up by itself")
 
 
 def on_hosts(
@@ -46,8 +57,17 @@ def on_hosts(
     connector: Connector,
     benchmark: Benchmark,
     work: Callable[[Measurement], T],
+    limit_s: float = math.inf,
 ) -> dict[str, T | BenchError]:
     """Connect to hosts one by one (somebody may type passwords), then work on all at once.
+
+    Args:
+        names: of the hosts.
+        connector: connects to them.
+        benchmark: what is measured.
+        work: what is done on each.
+        limit_s: the longest that the work may take; called off a little earlier, so that it can
+            clean up, and left alone then: boards clean up by themselves.
 
     Raises:
         KeyboardInterrupt: a second Ctrl-C; the boards clean up by themselves.
@@ -67,11 +87,14 @@ def on_hosts(
             each[name] = Measurement(host, benchmark, view.rows[name], cancel)
         with view:
             futures = {name: _started(partial(work, one)) for name, one in each.items()}
+            begin = time.monotonic()
             try:
-                _wait(futures.values())
+                if not _wait(futures.values(), begin + limit_s * (1 - _CLEAN_SHARE)):
+                    cancel.set(FAILED, f"the {limit_s / 60:g} minutes are over")
+                    _wait(futures.values(), begin + limit_s)
             except KeyboardInterrupt as stop:
                 view.say("stopping, and cleaning the boards up; Ctrl-C again leaves that to them")
                 cancel.set(getattr(stop, "exit_code", INTERRUPTED))
                 _wait(futures.values())
-            outcomes.update({name: future.result() for name, future in futures.items()})
+            outcomes.update({name: _outcome(future) for name, future in futures.items()})
     return {name: outcomes[name] for name in names}

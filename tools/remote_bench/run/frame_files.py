@@ -20,7 +20,7 @@ from remote_bench.host.errors import UsageError
 _MOST_FRAMES = 100  # enough for an mIoU, and seconds to read and send
 _MOST_BYTES = 200 << 20  # they lie in the board's memory during the run
 _T = TypeVar("_T")
-_Frame = tuple[Array, Array | None]  # image (H, W, 3) RGB, class ids (H, W); both uint8
+Frame = tuple[Array, Array | None]  # image (H, W, 3) RGB, class ids (H, W); both uint8
 
 
 def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> tuple[int, int]:
@@ -32,26 +32,39 @@ def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> tuple[int
     Raises:
         UsageError: no frame there, or one that cannot be read.
     """
-    held = frames = labelled = 0
+    frames = labelled = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        found = _of_folder(source, manifest) if source.is_dir() else _of_video(source)
-        for number, (image_HW3, label_HW) in enumerate(found):
-            held += image_HW3.nbytes
-            if held > _MOST_BYTES and frames:
-                break
+        for number, (image_HW3, label_HW) in enumerate(read_frames(source, manifest)):
             _write(file, f"{number:04}.npy", image_HW3)
             frames += 1
             if label_HW is not None:
                 _write(file, f"{number:04}.label.npy", label_HW)
                 labelled += 1
+    return frames, labelled
+
+
+def read_frames(source: Path, manifest: Manifest) -> Iterator[Frame]:
+    """Yield up to 100 frames, and 200 MB, of a folder or a video: image and label, or None.
+
+    Raises:
+        UsageError: no frame there, or one that cannot be read.
+    """
+    held = frames = 0
+    for image_HW3, label_HW in (
+        _of_folder(source, manifest) if source.is_dir() else _of_video(source)
+    ):
+        held += image_HW3.nbytes
+        if held > _MOST_BYTES and frames:
+            return
+        frames += 1
+        yield image_HW3, label_HW
     if not frames:
         raise UsageError(
             f"--frames {source}: no frame there; expected {', '.join(SUFFIXES)} or a video"
         )
-    return frames, labelled
 
 
-def _of_folder(folder: Path, manifest: Manifest) -> Iterator[_Frame]:
+def _of_folder(folder: Path, manifest: Manifest) -> Iterator[Frame]:
     if (folder / "images").is_dir():
         folder = folder / "images"
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
@@ -59,13 +72,26 @@ def _of_folder(folder: Path, manifest: Manifest) -> Iterator[_Frame]:
         label = folder.parent / "labels" / f"{file.stem}.png"
         has_label = folder.name == "images" and label.is_file()
         try:
+            image_HW3 = read_image(file)
             label_HW = class_ids(read_image(label), manifest) if has_label else None
-            yield read_image(file), label_HW
         except ImageError as error:
             raise UsageError(f"--frames: {error}") from error
+        if label_HW is not None:
+            _check_shape(label, label_HW, file, image_HW3)
+        yield image_HW3, label_HW
 
 
-def _of_video(file: Path) -> Iterator[_Frame]:
+def _check_shape(label: Path, label_HW: Array, image: Path, image_HW3: Array) -> None:
+    # A smaller label of the same view does; one of another shape is of another view, cut or padded.
+    (height, width), (rows, columns) = image_HW3.shape[:2], label_HW.shape
+    if abs(width * rows - columns * height) > max(width, height):  # half a pixel, rounded
+        raise UsageError(
+            f"--frames: {label} is {columns}x{rows} and {image.name} {width}x{height}; expected a "
+            "label of the same shape, as annotated"
+        )
+
+
+def _of_video(file: Path) -> Iterator[Frame]:
     from fastseg_runtime.frames.video import FrameSource, VideoError  # needs OpenCV
 
     try:

@@ -49,9 +49,7 @@ def measure(measurement: Measurement) -> Report:
             board.request("agent", mode="run", request=request)
             return finish(board, measurement, prepared)
         except Unreachable as error:
-            measurement.watch.phase("lost")
-            kind, message = _what_became_of_it(board, measurement, error)
-            result = failed_result(request, prepared.probe, kind, message)
+            result = lost_result(board, measurement, prepared, error)
             return report_of(board, measurement, prepared, result)
 
 
@@ -137,6 +135,16 @@ def report_of(
         address=board.host.address,
         tool=TOOL,
     )
+
+
+def lost_result(
+    board: Connection, measurement: Measurement, prepared: Prepared, why: Unreachable
+) -> Result:
+    """Return the result of a run whose board was lost, after a look for it."""
+    measurement.watch.phase("lost")
+    kind, message = _what_became_of_it(board, measurement, why)
+    request = prepared.request(measurement.benchmark)
+    return failed_result(request, prepared.probe, kind, message)
 
 
 def _deploy(board: Connection, folder: str, report: Report) -> Deployment:

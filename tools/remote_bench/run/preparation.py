@@ -18,8 +18,15 @@ from remote_bench.link.connection import Connection
 from remote_bench.run.benchmark import BUNDLE, Measurement, Prepared
 from remote_bench.run.bundles import candidates, choose_bundle, read_manifest
 from remote_bench.run.frame_files import frames_zip
+from remote_bench.run.material import evidence_bundle, frames_for
 from remote_bench.run.sweep import untrained_bundle
-from remote_bench.run.wheels import builds_engines, engine_modules, fetch_wheels, missing_packages
+from remote_bench.run.wheels import (
+    builds_engines,
+    engine_modules,
+    fetch_wheels,
+    missing_packages,
+    packages_for_each,
+)
 
 DEPLOYED = (f"{payload.RUNTIME_PATH}/fastseg_runtime", BUNDLE)
 _FRAMES = "frames"
@@ -54,6 +61,8 @@ class Preparation:
         device = recognise(probe)
         if wanted.untrained:
             bundle = untrained_bundle(wanted.untrained, wanted.target, device, self._watch)
+        elif wanted.every_target and wanted.bundle is None:
+            bundle = evidence_bundle(device, builds_engines(probe), self._watch)
         else:
             bundle = choose_bundle(
                 wanted.bundle, wanted.target, device, self._watch, wanted.own_file
@@ -62,13 +71,17 @@ class Preparation:
         if not (wanted.bundle or wanted.untrained):
             self._watch.note(f"weights: {describe_usage(manifest.model.usage)}")
         artifacts = candidates(manifest, wanted.target)
-        packages = missing_packages(probe, artifacts, named=wanted.target is not None)
+        if wanted.every_target:
+            packages = packages_for_each(probe, artifacts)
+        else:
+            packages = missing_packages(probe, artifacts, named=wanted.target is not None)
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]
         sha256 = self._upload_file(bundle)
         self._board.request("place", sha256=sha256, name=BUNDLE)
         if builds_engines(probe):
             self._board.request("room", bytes=engine_bytes(artifacts))
-        frames = self._send_frames(wanted.frames, manifest) if wanted.frames else None
+        source = frames_for(wanted, manifest)
+        frames = self._send_frames(source, manifest) if source else None
         return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames)
 
     def probe(self) -> dict[str, Any]:

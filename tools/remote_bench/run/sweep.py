@@ -59,7 +59,7 @@ def untrained_bundle(size: Untrained, target: str | None, device: Device, watch:
         torch.manual_seed(0)
         save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
         source = NetworkSource(str(checkpoint))
-        return exported(source, source.open(), wanted, checkpoint.parent, watch)
+        return exported(source, source.open(), (wanted,), checkpoint.parent, watch)
 
 
 def summarise_sweep(reports: list[Report], requirements: Requirements | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.bundle.manifest import Artifact
-from fastseg_runtime.engines.engine import Engine, engines, openers
+from fastseg_runtime.engines.engine import Engine, engines, find_engine, openers
 from fastseg_runtime.engines.selection import is_at_least, made_for, minimum_version
 
 from remote_bench.host.errors import MissingRequirement
@@ -53,6 +53,30 @@ def missing_packages(
     if any(_serves(modules, *pair) for pair in pairs) or not wheels:
         return [] if modules.get("numpy") else ["numpy"]
     return ["numpy", *wheels[0]]  # numpy too, so that the two fit each other
+
+
+def packages_for_each(probe: Mapping[str, Any], artifacts: Iterable[Artifact]) -> list[str]:
+    """Return the packages to bring so that the board can run each artifact that it can.
+
+    What has no pinned wheel for the board is left out: the artifact then fails there, by name.
+
+    Raises:
+        MissingRequirement: see missing_packages.
+    """
+    wanted = {name: None for one in artifacts for name in missing_packages(probe, [one])}
+    pins = _pins(probe) if wanted else {}
+    return [name for name in wanted if name in pins]
+
+
+def lacks(probe: Mapping[str, Any], artifact: Artifact) -> str:
+    """Return why a board can never run an artifact by its own engine; "" where it may."""
+    engine = find_engine(made_for(artifact))
+    if engine not in board_engines():
+        return f"it needs {engine.title}, which runs on {engine.platform or 'no board'}"
+    modules = probe["python"]["modules"]
+    if engine.wheels or any(modules.get(module) for module in engine.modules):
+        return ""
+    return f"it needs {engine.title}: {engine.install}"
 
 
 def board_engines() -> list[Engine]:

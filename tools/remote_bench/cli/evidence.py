@@ -1,0 +1,67 @@
+"""`remote_bench evidence`: gathers on one host, and leaves a folder whatever ends it."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from fastseg_runtime.arrays.command import DONE, complain
+
+from remote_bench.analysis.evidence import Evidence
+from remote_bench.analysis.report import Report
+from remote_bench.host.connect import Connector
+from remote_bench.host.errors import INVALID, BenchError, MissingRequirement
+from remote_bench.host.live import log, out
+from remote_bench.report.anonymous import Cleaner
+from remote_bench.report.evidence import REPORT, tables, write_folder
+from remote_bench.report.outcome import exit_code
+from remote_bench.run.benchmark import Benchmark
+from remote_bench.run.evidence import Gathering
+from remote_bench.run.fleet import on_hosts
+
+# Of each artifact: a median and its interval, within half a minute with all that is around it.
+EVIDENCE: dict[str, Any] = {"every_target": True, "seconds": 10.0, "idle_s": 2.0, "warmup_s": 1.0}
+
+
+def gather_evidence(
+    host: str,
+    benchmark: Benchmark,
+    connector: Connector,
+    folder: Path,
+    minutes: float,
+    as_json: bool,
+) -> int:
+    """Run every artifact on a host, write the folder, print the report; return the exit code.
+
+    Raises:
+        BenchError: nothing could be begun there; then there is no folder.
+    """
+
+    def keep(evidence: Evidence, report: Report | None) -> None:
+        write_folder(folder, evidence, Cleaner(gathering.names, gathering.versions), report)
+
+    gathering = Gathering(keep)
+    outcome: BenchError | None = BenchError("left at once")  # by a second Ctrl-C
+    try:
+        outcome = on_hosts([host], connector, benchmark, gathering.on, 60 * minutes)[host]
+    finally:
+        evidence = gathering.end("" if outcome is None else str(outcome))
+    if evidence is None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise outcome or BenchError(f"{host}: nothing came of it")
+    _tell(evidence, folder, as_json)
+    codes = [complain("remote_bench", outcome)] if outcome else []
+    codes += [exit_code(report) for report in gathering.reports]
+    codes += [INVALID for run in evidence.runs if run.failed]
+    codes += [] if evidence.ran else [MissingRequirement.exit_code]
+    return max(codes, default=DONE)
+
+
+def _tell(evidence: Evidence, folder: Path, as_json: bool) -> None:
+    if as_json:
+        print((folder / REPORT).read_text("utf-8"), end="")
+        return
+    for table in tables(evidence):
+        out.print(table, soft_wrap=True)
+    text = f"evidence: {folder / 'report.md'}; no name, address or path is in it: look, and send it"
+    log.print(text, markup=False, soft_wrap=True)
