@@ -2,8 +2,8 @@
 
 In here, each importing only what stands before it: what may be configured (augment, losses,
 distill, optimisation, config); who watches and who helps (progress, distributed); pictures and
-batches (resident, soft_labels, loader, device_loader); a network and its scores (precision,
-supervision, evaluate, pictures); the loop (run_folder, trainer); a teacher (class_map,
+batches (resident, soft_labels, loader, device_loader, user_loader); a network and its scores
+(precision, supervision, evaluate, pictures); the loop (run_folder, trainer); a teacher (class_map,
 backend_onnx, teacher, lessons); all of it put together (prune, build_network, build_trainer); the
 command (cli). Users import the names below, tools whatever they measure. It imports
 fastseg and the runtime.

@@ -3,10 +3,14 @@
 Shape letters: N batch, H and W pixels, h and w pixels of a crop.
 """
 
+import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -21,6 +25,7 @@ from fastseg_training.soft_labels import Labels, vary_label
 ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance
 MOST_LEVELS = 257  # of a channel made of bytes: 256, and its padding
 QUEUE = 3  # batches made ahead by each thread: a slow picture does not stop the training
+PATIENCE_S = 0.5  # for a thread to finish its batch when nobody wants more
 OF_UNLABELLED = 2  # a stream of chance of their own
 T = TypeVar("T")
 
@@ -159,18 +164,39 @@ class BatchLoader:
 
 
 def made_ahead(make: Callable[[int], T], step: int, workers: int) -> Iterator[T]:
-    """Yield make(step), make(step + 1), ... without end, in order, each made by a thread."""
-    with ThreadPoolExecutor(workers, "batches") as pool:
-        steps = range(step, step + workers * QUEUE)
-        futures = deque(pool.submit(make, ahead) for ahead in steps)
-        step = steps.stop
-        try:
-            while True:
+    """Yield make(step), make(step + 1), ... without end, in order, each made by a thread.
+
+    A thread that hangs, at a file of a server that is gone, does not keep the process from ending.
+    """
+    tasks: SimpleQueue[tuple[int, Future[T]] | None] = SimpleQueue()
+    threads = [Thread(None, _work, "batches", (make, tasks), daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    futures: deque[Future[T]] = deque()
+    try:
+        for number in itertools.count(step):
+            futures.append(Future())
+            tasks.put((number, futures[-1]))
+            if len(futures) > workers * QUEUE:
                 yield futures.popleft().result()
-                futures.append(pool.submit(make, step))
-                step += 1
-        finally:
-            pool.shutdown(cancel_futures=True)
+    finally:
+        for future in futures:
+            future.cancel()
+        for _ in threads:
+            tasks.put(None)
+        deadline = time.monotonic() + PATIENCE_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _work(make: Callable[[int], T], tasks: "SimpleQueue[tuple[int, Future[T]] | None]") -> None:
+    while (task := tasks.get()) is not None:
+        number, future = task
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(make(number))
+            except BaseException as error:  # it is raised where the batch is waited for
+                future.set_exception(error)
 
 
 def check_pictures(image_N3HW: Tensor, said: Normalization) -> None:

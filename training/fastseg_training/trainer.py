@@ -5,23 +5,26 @@ train() is the loop; the methods below it are its steps, in the order in which i
 Shape letters: N batch, H and W pixels, K classes.
 """
 
+import contextlib
+import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from fastseg_runtime.arrays.command import INTERRUPTED, noting_signals
+from fastseg_runtime.arrays.command import INTERRUPTED, Heard, NotedSignals, noting_signals
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fastseg import FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed
 from fastseg_training.config import TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
-from fastseg_training.evaluate import Evaluation, evaluate, measure_latency_ms
+from fastseg_training.evaluate import Evaluation, EvaluationBatches, evaluate, measure_latency_ms
 from fastseg_training.loader import Batch, StepLoader, check_pictures
 from fastseg_training.losses import CrossEntropyLoss, without_class_weights
 from fastseg_training.optimisation import (
@@ -36,6 +39,13 @@ from fastseg_training.precision import choose_device, choose_precision, fast_dep
 from fastseg_training.progress import TrainingProgress
 from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.supervision import AllHeads, pad_batch, supervise
+from fastseg_training.user_loader import (
+    BatchCheck,
+    LoaderError,
+    batches_from,
+    check_loader,
+    count_batches,
+)
 
 LOG_EVERY_STEPS = 50  # as many as SMOOTHING averages over
 SAVE_EVERY_S = 60.0  # what a crash may cost
@@ -117,7 +127,9 @@ class SegmentationTrainer:
         self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
         self.learning_rate = learning_rate
         self.train_loader, self.val_loader = train_loader, val_loader
-        self.epoch_steps = count_batches(train_loader)
+        self.epoch_steps = count_batches(train_loader, "train_loader")
+        if val_loader is not None:
+            check_loader(val_loader, "val_loader")
         steps = max(1, round(num_epochs * self.epoch_steps))
         self.budget = Budget(steps, None if minutes is None else minutes * 60)
         self.device = choose_device(distributed.local_device(device))
@@ -136,10 +148,13 @@ class SegmentationTrainer:
             model, learning_rate, self.recipe.weight_decay, self.recipe.backbone_factor
         )
         self.ema = ModelEMA(self.model, self.recipe.ema_decay)
+        channels = 3 if isinstance(model, FastSegNet) else None
+        self._check_batch = BatchCheck("train_loader", num_classes, channels, same_size=True)
         self.step, self.evaluations, self.loss = 0, 0, math.nan
         self.elapsed_s = self.evaluation_s = 0.0
         self.evaluation: Evaluation | None = None
         self._looked_at_pictures = False
+        self._noted = NotedSignals()
 
     def train(self) -> Evaluation | None:
         """Train to the end of the budget, evaluate, and load the averaged weights into the model.
@@ -151,40 +166,55 @@ class SegmentationTrainer:
             NonFiniteLossError: nothing of that step was applied or saved.
             TrainingStoppedError: Ctrl-C.
         """
+        self.model.train()
+        try:
+            with (
+                noting_signals() as noted,
+                TrainingProgress(visible=self._leads) as bar,
+                fast_depthwise(self.model, self.precision, self.device),
+            ):
+                self._noted = noted
+                self._take_steps(bar)
+                return self._finish()
+        except Heard as heard:  # between two steps: what was learnt is whole
+            self._save_state()
+            message = f"stopped at step {self.step}"
+            raise TrainingStoppedError(message, heard.exit_code) from None
+
+    def _take_steps(self, bar: TrainingProgress) -> None:
         saved = time.monotonic()
         started = saved - self.elapsed_s
-        self.model.train()
-        with (
-            noting_signals() as noted,
-            TrainingProgress(visible=self._leads) as bar,
-            fast_depthwise(self.model, self.precision, self.device),
-        ):
-            for batch in self._batches():
-                own = (time.monotonic() - started, noted[0] if noted else 0)
-                self.elapsed_s, exit_code = distributed.largest(own, self.device)
-                if exit_code:
-                    self._save_state()
-                    raise TrainingStoppedError(f"stopped at step {self.step}", int(exit_code))
-                progress = self.budget.progress(self.step, self.elapsed_s)
-                if progress >= 1:
-                    break
-                self._set_learning_rate(progress)
-                loss = self._loss(batch)
-                self._note_loss(loss, self._backward(loss), batch)
-                self.scaler.step(self.optimizer)
-                self.scaler.update()
-                self.ema.update(self.step)
-                self.step += 1
-                bar.show(progress, self.loss, len(batch.image_N3HW) * distributed.world_size())
-                if self.step % LOG_EVERY_STEPS == 0:
-                    rate = float(self.optimizer.param_groups[-1]["lr"])
-                    self._log({"loss": self.loss, "learning_rate": rate})
-                if self._evaluation_is_due(progress):
-                    bar.report(self.step, self.loss, self._evaluate_and_save())
-                if time.monotonic() - saved > SAVE_EVERY_S:
-                    saved = time.monotonic()
-                    self._save_state()
-        return self._finish()
+        batches = self._batches()
+        while True:
+            with self._waiting():
+                batch = next(batches)
+            own = (time.monotonic() - started, self._noted[0] if self._noted else 0)
+            self.elapsed_s, exit_code = distributed.largest(own, self.device)
+            if exit_code:
+                raise Heard(int(exit_code) - 128)
+            progress = self.budget.progress(self.step, self.elapsed_s)
+            if progress >= 1:
+                break
+            if self._evaluation_is_due(progress):
+                bar.report(self.step, self.loss, self._evaluate_and_save(progress))
+            self._set_learning_rate(progress)
+            loss = self._loss(batch)
+            self._note_loss(loss, self._backward(loss), batch)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.ema.update(self.step)
+            self.step += 1
+            bar.show(progress, self.loss, len(batch.image_N3HW) * distributed.world_size())
+            if self.step % LOG_EVERY_STEPS == 0:
+                rate = float(self.optimizer.param_groups[-1]["lr"])
+                self._log({"loss": self.loss, "learning_rate": rate})
+            if time.monotonic() - saved > SAVE_EVERY_S:
+                saved = time.monotonic()
+                self._save_state()
+
+    def _waiting(self) -> contextlib.AbstractContextManager[None]:
+        """A signal ends what is done here at once; several processes stop at the same step."""
+        return self._noted.raised() if distributed.world_size() == 1 else contextlib.nullcontext()
 
     def resume(self) -> None:
         """Go on where the run folder's resume.pt was written; at the start if there is none yet.
@@ -209,7 +239,9 @@ class SegmentationTrainer:
         return moved
 
     def _batches(self) -> Iterator[Batch]:
-        for batch in batches_from(self.train_loader, self.step):
+        for number, batch in enumerate(batches_from(self.train_loader, self.step), self.step):
+            if not isinstance(self.train_loader, StepLoader):
+                batch = self._check_batch(batch, number)
             if self.run is not None and not self._looked_at_pictures:
                 check_pictures(batch[0], self.run.info.input_normalization())
                 self._looked_at_pictures = True
@@ -271,45 +303,63 @@ class SegmentationTrainer:
         self.loss = previous + SMOOTHING * (value - previous)
 
     def _evaluation_is_due(self, progress: float) -> bool:
-        if progress * self.recipe.evaluations < self.evaluations + 1:
+        number = self._evaluations_until(progress)
+        if not self.step or number <= self.evaluations:
             return False
-        self.evaluations += 1
-        by_clock = self.budget.seconds is not None
-        return not by_clock or self.evaluation_s <= EVALUATION_SHARE * self.elapsed_s
+        if self.budget.seconds is None or self.evaluation_s <= EVALUATION_SHARE * self.elapsed_s:
+            return True
+        self.evaluations = number
+        return False
+
+    def _evaluations_until(self, progress: float) -> int:
+        return int(progress * self.recipe.evaluations)
 
     def _evaluate(self) -> Evaluation | None:
         if self.val_loader is None:
             return None
         distributed.copy_from_first(self.ema.model.state_dict().values())
         started = time.monotonic()
-        mine = itertools.islice(self.val_loader, distributed.rank(), None, distributed.world_size())
-        pairs = ((batch[0], batch[1]) for batch in mine)
-        evaluation = evaluate(self._result(), pairs, self.num_classes, reading=self.reading)
+        mine: Iterator[Any] = iter(self.val_loader)
+        mine = itertools.islice(mine, distributed.rank(), None, distributed.world_size())
+        if not isinstance(self.val_loader, EvaluationBatches):
+            check = dataclasses.replace(self._check_batch, name="val_loader", same_size=False)
+            mine = (check(batch, number)[:2] for number, batch in enumerate(mine))
+        evaluation = evaluate(self._result(), mine, self.num_classes, reading=self.reading)
         evaluation = evaluation.gathered(self.device)
+        if not evaluation.images:
+            raise LoaderError("val_loader gave no batch; its __iter__ has to start anew each time")
         (seconds,) = distributed.largest([time.monotonic() - started], self.device)
         self.evaluation_s += seconds
         return evaluation
 
-    def _evaluate_and_save(self, finished: bool = False) -> float:
-        self.evaluation = self._evaluate()
+    def _evaluate_and_save(self, progress: float) -> float:
+        with self._waiting():
+            self.evaluation = self._evaluate()
+            latency_ms = self._measure_latency_ms()
+        self.evaluations = self._evaluations_until(progress)
         miou = math.nan if self.evaluation is None else self.evaluation.miou
         if self.run is None or not self._leads:
             return miou
-        latency_ms = measure_latency_ms(self.ema.model, self.run.info, self.reading)
         entry = {"loss": self.loss, "latency_ms": latency_ms}
         self._log(entry if self.evaluation is None else entry | {"miou": miou})
-        progress = {"step": self.step, "elapsed_s": self.elapsed_s, "finished": finished}
-        self.run.save_model(self._result(), progress)
+        finished = {"step": self.step, "elapsed_s": self.elapsed_s, "finished": progress >= 1}
+        self.run.save_model(self._result(), finished)
         self._save_state()
         draw_curves(self.run.metrics(), self.run.path / "curves.png")
         return miou
 
+    def _measure_latency_ms(self) -> float:
+        if self.run is None or not self._leads:
+            return math.nan
+        return measure_latency_ms(self.ema.model, self.run.info, self.reading)
+
     def _finish(self) -> Evaluation | None:
-        self._evaluate_and_save(finished=True)
+        self._evaluate_and_save(progress=1)
         self.model.load_state_dict(self._result().state_dict())
         if self.run is not None and self.val_loader is not None and self._leads:
             path = self.run.path / "predictions.png"
-            draw_predictions(self.model, self.val_loader, self.run.info, path, self.reading)
+            with self._waiting():
+                draw_predictions(self.model, self.val_loader, self.run.info, path, self.reading)
         return self.evaluation
 
     def _result(self) -> nn.Module:
@@ -347,16 +397,3 @@ class SegmentationTrainer:
             "optimizer": self.optimizer,
             "scaler": self.scaler,
         }
-
-
-def count_batches(loader: Iterable[Any] | StepLoader) -> int:
-    """Return the number of batches of one pass; a loader without a length is gone through once."""
-    return len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader)
-
-
-def batches_from(loader: Iterable[Any] | StepLoader, step: int) -> Iterator[Any]:
-    """Yield batches without end from that of a step on, going through the loader repeatedly."""
-    if isinstance(loader, StepLoader):
-        return loader.batches_from(step)
-    passes = itertools.chain.from_iterable(itertools.repeat(loader))
-    return itertools.islice(passes, step, None)

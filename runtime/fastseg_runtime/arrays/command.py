@@ -132,18 +132,41 @@ def on_signals(handler: Handler) -> Iterator[None]:
             signal.signal(number, previous)
 
 
+class Heard(Stopped):
+    """A first signal, raised where NotedSignals was told to."""
+
+
+class NotedSignals(List[int]):
+    """Exit codes of the signals so far."""
+
+    raises = False
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise Heard at a signal meanwhile: for waits, and for what can be done again."""
+        self.raises = True
+        try:
+            if self:
+                raise Heard(self[0] - 128)
+            yield
+        finally:
+            self.raises = False
+
+
 @contextlib.contextmanager
-def noting_signals() -> Iterator[List[int]]:
+def noting_signals() -> Iterator[NotedSignals]:
     """Yield a list that gets the exit code of the first signal, which ends nothing by itself.
 
     A second signal does what it did before.
     """
-    noted: List[int] = []
+    noted = NotedSignals()
     with contextlib.ExitStack() as stack:
 
         def note(number: int, frame: Optional[FrameType]) -> None:
             noted.append(128 + number)
             stack.close()
+            if noted.raises:
+                raise Heard(number)
 
         stack.enter_context(on_signals(note))
         yield noted
