@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -186,12 +187,23 @@ def made_frames(begin: float, seconds: float, latency_ms) -> dict:
     return columns
 
 
+def _parts(values: list, count: int) -> list[list]:
+    edges = [round(number * len(values) / count) for number in range(count + 1)]
+    return [values[a:b] for a, b in pairwise(edges)]
+
+
 @pytest.fixture
 def made_result():
     """Make what an agent would have written: idle, a run, idle, with a power of watts(t)."""
 
     def make(
-        device="orin-nano", seconds=20.0, idle_s=5.0, latency_ms=lambda t: 10.0, watts=None, **keys
+        device="orin-nano",
+        seconds=20.0,
+        idle_s=5.0,
+        latency_ms=lambda t: 10.0,
+        watts=None,
+        blocks=1,
+        **keys,
     ) -> dict:
         begin, zero = 100.0 + idle_s, 100.0
         end = begin + seconds
@@ -206,7 +218,11 @@ def made_result():
             for t in times[::10]
         ]  # fmt: skip
         moment = {"pss_kb": 102400, "rss_kb": 1, "peak_rss_kb": 153600, "available_kb": 5500000}
-        cpu = {"busy": [0, 20.0], "worker": [0, 19.0], "supervisor": [0, 0.5]}
+        cpu = {
+            "busy": [0, 20 / blocks],
+            "worker": [0, 19 / blocks],
+            "supervisor": [0, 0.5 / blocks],
+        }
         inventory = {
             "power_mode": {"id": 0, "name": "15W"},
             "settings": {"/sys/x": "schedutil"},
@@ -222,8 +238,9 @@ def made_result():
             ],
             "frames": {"flat_out": frames},
             "slices": [
-                {"name": "flat_out", "begin": begin, "end": end, "fps": None, "late": 0,
-                 "frames": len(frames["t"]), "cpu_s": cpu}
+                {"name": "flat_out", "begin": t[0], "end": later[0], "fps": None, "late": 0,
+                 "frames": len(t), "cpu_s": cpu}
+                for t, later in pairwise([*_parts(frames["t"], blocks), [end]])
             ],
             "memory": {"imported": moment},
             "error": None,

@@ -37,6 +37,8 @@ NAMES = [
     "changed",
     "series",
     "bound_ms",
+    "fps_ci95_basis",
+    "blocks",
 ]
 
 

@@ -130,4 +130,4 @@ def test_lost_result_has_what_was_asked_and_why_it_is_lost(made_result):
     lost = failed_result({"seconds": 10}, made_result()["probe"], "rebooted", "it did")
     assert lost.request == {"sampler_hz": 0, "seconds": 10}
     assert (lost.error.kind, lost.error.message) == ("rebooted", "it did")
-    assert lost.spans() == {} and lost.named_slices() == {}
+    assert lost.spans() == {} and lost.blocks() == []

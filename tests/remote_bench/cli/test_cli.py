@@ -164,6 +164,22 @@ def test_a_missed_requirement_is_named_and_exits_with_3(call, bundle):
 
 
 @pytest.mark.slow
+def test_two_bundles_are_compared_in_turns_on_one_board(call, board, bundle):
+    other = bundle.with_name("other.fastseg")
+    other.write_bytes(bundle.read_bytes())
+    turns = ["--seconds", "1.5", "--repeats", "3", "--idle", "0.1", "--json"]
+    done = call("compare", "--on", "localhost", bundle, other, *turns)
+    found = json.loads(done.stdout)
+    assert found["differs"] == {} and len(found["notes"]) >= 6
+    runs = [line.split()[-1] for line in done.stderr.splitlines() if " of 6: " in line]
+    first, second = bundle.name, other.name
+    assert runs == [first, second, second, first, first, second]
+    codes = {"different": 0, "no_difference": 0, "cannot_tell": 9, "not_comparable": 3}
+    assert done.returncode == codes[found["answer"]]
+    assert left(board) == []
+
+
+@pytest.mark.slow
 def test_the_newest_bundle_here_is_taken_and_said(call, bundle):
     done = call("localhost", *SHORT, "--json")
     assert done.returncode == 0, done.stderr

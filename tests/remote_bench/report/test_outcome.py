@@ -42,7 +42,7 @@ def test_every_kind_of_failure_has_an_exit_code_of_its_own_that_help_explains():
     codes = [error.exit_code for error in ERRORS]
     assert len(set(codes)) == len(codes)
     explained = re.findall(r"(\d+) ", exit_code_help(EXIT_CODES))
-    assert set(codes) | {0, 3, 129, 143} == set(map(int, explained))
+    assert set(codes) | {0, 3, 9, 129, 143} == set(map(int, explained))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_every_kind_of_failure_has_an_exit_code_of_its_own_that_help_explains():
     [
         ({}, 0),
         ({"verdict": "valid_with_notes"}, 0),
-        ({"verdict": "invalid"}, 3),
+        ({"verdict": "invalid"}, 9),
         ({"error": Failure("oom", "")}, 7),
         ({"error": Failure("rebooted", "")}, 7),
         ({"error": Failure("no_engine", "")}, 6),

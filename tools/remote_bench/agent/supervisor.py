@@ -141,9 +141,13 @@ class Supervisor:
         self._result["power_mode_before"] = read_power_mode(self._board)
         assert self._worker is not None
         runs = FrameRuns(self._worker, sampler, self._channel, self._result)
-        runs.slice("warmup", float(self._request["warmup_s"]))
-        self._note_memory("warmed_up")
-        runs.slice("flat_out", seconds)
+        repeats = int(self._request.get("repeats") or 1)
+        for number in range(repeats):
+            if number:  # memory, threads and clocks fall anew, as they do from run to run
+                self._ask("close")
+                self._open()
+            runs.slice("warmup", float(self._request["warmup_s"]))
+            runs.slice("flat_out", seconds / repeats)
         runs.measure_overhead(seconds)
         if fps:
             runs.slice("paced", seconds, float(fps))

@@ -56,6 +56,8 @@ class Bench:
         self._bundle = bundle
         engines = engines_used(before, engine_records(cache_dir))
         info = json.loads(json.dumps(self._net.info, default=_as_json))
+        info["threads"] = len(os.listdir("/proc/self/task"))  # of the process: the engine's and all
+        info["usable_cores"] = len(os.sched_getaffinity(0))
         return dict(engines, load_ms=load_ms, info=info)
 
     def close(self) -> Dict[str, Any]:

@@ -1,79 +1,162 @@
-"""`remote_bench compare A.json B.json`: a difference with its interval, or why there is none.
+"""`remote_bench compare`: a difference with its interval, or why there is none.
 
-One thing may differ between two reports: the network, the software, the power mode or the board
-(with its modes). Where more than one does, a percentage would say nothing about any of them.
+One thing may differ between two sides: the network, the software, the power mode and clocks, the
+frames, the way it was measured, or the board. Where more than one does, a percentage would say
+nothing about any of them.
+
+What varies is the block, not the frame: frames of one block share clocks, memory and neighbours.
+So the intervals are between runs, where each side has several, else between blocks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from fastseg_runtime.arrays.stats import quantiles
 
-from remote_bench.analysis.report import Report
-from remote_bench.analysis.stats import Floats, Interval, bootstrap, ci95
+from remote_bench.analysis.report import Block, Report
+from remote_bench.analysis.stats import Interval, t_quantile
+from remote_bench.analysis.verdict import LIMITS
 
-# What must be equal within a group for the group not to differ.
+# What must be equal within a group for the group not to differ. A table's keys are held one by one.
 _GROUPS = {
     "network": "bundle.sha256 engine.target engine.precision bundle.width bundle.height",
-    "software": "engine.backend engine.version device.l4t device.kernel device.python",
-    "power mode": "device.power_mode.name device.power_mode.id",
-    "board": "device.name device.module device.model",
+    "software": "engine.backend engine.version engine.device device.l4t device.kernel device.python"
+    " device.modules device.packages",
+    "threads": "engine.threads engine.usable_cores",
+    "power mode and clocks": "device.power_mode.name device.power_mode.id device.settings",
+    "board": "device.name device.module device.model device.serial_sha256 device.cpu"
+    " device.cpu_count device.memory_mb",
     "frames": "flags.frames flags.fps",
+    "measurement": "flags.seconds flags.repeats flags.warmup_s flags.idle_s flags.sampler_hz",
 }
+_SAME_MEMORY = 0.02  # MemTotal moves with the kernel, and modules differ by halves
+# Two questions are asked, speed and power; both together are wrong in 5 % of equal pairs at most.
+_SPEED, _POWER = 0.96, 0.99
+# How runs differ beyond their blocks, as a standard deviation of a share. It cannot be seen in one
+# run a side, so it is assumed: at least so much, and half of what blocks differ by (it was 0.6 of
+# that on a busy machine). See tools/bench_figures/simulate_compare.py.
+RUN_SPREAD, _OF_BLOCKS = 0.015, 0.5
+_SMALL = 0.05  # a difference that nobody takes two runs for different for; see verdict.LIMITS
+_LEAST = 3  # values a side that have an interval worth showing
+Name = Literal["fps", "mean_w", "j_per_frame", "p50", "p90", "p99"]
+_METRICS: dict[Name, tuple[str, Callable[[Block], float | None]]] = {
+    "fps": ("frames/s", lambda block: block.fps),
+    "p50": ("ms", lambda block: block.latency_ms.get("p50")),
+    "p90": ("ms", lambda block: block.latency_ms.get("p90")),
+    "p99": ("ms", lambda block: block.latency_ms.get("p99")),
+    "mean_w": ("W", lambda block: block.mean_w),
+    "j_per_frame": ("J/frame", lambda block: block.mean_w and block.mean_w / block.fps),
+}
+Answer = Literal["different", "no_difference", "cannot_tell", "not_comparable"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of two reports; the change is a fraction of a."""
+    """One metric of two sides; the change is a fraction of a."""
 
-    metric: str
+    metric: Name
     unit: str
     a: float
     b: float
     change: float
-    change_ci95: Interval | None
-    sure: bool  # the interval leaves out no change
+    interval: Interval | None
+    level: float  # of the interval
+    sure: bool  # the interval leaves out no change, nor do those that this metric hangs on
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two reports side by side.
+    """Two sides held against each other.
 
     `differs` maps each group that differs to texts like "device.l4t: 36.4.3, 36.5.0"; there are no
     differences where the two are not comparable.
     """
 
-    comparable: bool
-    reasons: tuple[str, ...]
+    answer: Answer
+    headline: str
+    basis: str  # what the intervals are between
+    notes: tuple[str, ...]  # the verdict of each report and all its notes
+    reasons: tuple[str, ...]  # why they are not comparable
     differs: dict[str, tuple[str, ...]]
     differences: tuple[Difference, ...]
 
 
-def compare(a: Report, b: Report) -> Comparison:
-    """Compare two reports."""
-    pairs = {group: _differing(a, b, paths.split()) for group, paths in _GROUPS.items()}
-    differs = {group: texts for group, texts in pairs.items() if texts}
-    if "board" in differs and "power mode" in differs:
-        differs["board"] += differs.pop("power mode")  # modes are not portable
-    reasons = [
-        f"{name} is invalid: {'; '.join(reason.message for reason in report.reasons[:1])}"
-        for name, report in (("A", a), ("B", b))
-        if report.verdict == "invalid"
-    ]
+def compare(a: Sequence[Report], b: Sequence[Report], in_turns: bool = False) -> Comparison:
+    """Compare two sides.
+
+    Args:
+        a: reports of runs under one condition.
+        b: those of the other.
+        in_turns: the runs took turns on one board: they are compared pair by pair, so that what
+            drifts there falls on both.
+    """
+    named = [(f"{side}{number if len(reports) > 1 else ''}", report)
+             for side, reports in (("A", a), ("B", b))
+             for number, report in enumerate(reports, start=1)]  # fmt: skip
+    differs = _differing([*a, *b])
+    if "board" in differs and "power mode and clocks" in differs:
+        differs["board"] += differs.pop("power mode and clocks")  # modes are not portable
+    reasons = [f"{name} {why}" for name, report in named for why in _untrusted(report)]
     if len(differs) > 1:
         reasons += [f"{group}: {text}" for group, texts in differs.items() for text in texts]
-    differences = () if reasons else (*_speed(a, b), *_energy(a, b))
-    return Comparison(not reasons, tuple(reasons), differs, differences)
+    notes = tuple(note for name, report in named for note in _notes(name, report))
+    if reasons:
+        return Comparison("not_comparable", "", "", notes, tuple(reasons), differs, ())
+    differences = tuple(_differences(a, b, in_turns))
+    answer, headline = _answer(*differences[:1])
+    return Comparison(answer, headline, _basis(a, b, in_turns), notes, (), differs, differences)
 
 
-def _differing(a: Report, b: Report, paths: list[str]) -> tuple[str, ...]:
-    values = [(path, _get(a, path), _get(b, path)) for path in paths]
-    return tuple(f"{path}: {left}, {right}" for path, left, right in values if left != right)
+def _notes(name: str, report: Report) -> Iterator[str]:
+    yield f"{name}: {report.verdict.replace('_', ' ')}"
+    for reason in report.reasons:
+        if reason.severity != "info":
+            yield f"{name}: {reason.message}"
+
+
+def _untrusted(report: Report) -> Iterator[str]:
+    """Yield why a report is no side of a comparison."""
+    if report.verdict == "invalid":
+        yield f"is invalid: {'; '.join(reason.message for reason in report.reasons[:1])}"
+    load = report.conditions.foreign_load
+    shares = (("all CPU cores", load.cpu), ("the GPU", load.idle_gpu)) if load else ()
+    for what, share in shares:
+        if share is not None and share > LIMITS["foreign_cpu"]:
+            yield f"was disturbed: others used {share:.0%} of {what}; measure on a quiet board"
+
+
+def _differing(reports: Sequence[Report]) -> dict[str, tuple[str, ...]]:
+    found = {
+        group: tuple(text for path in paths.split() for text in _differing_at(path, reports))
+        for group, paths in _GROUPS.items()
+    }
+    return {group: texts for group, texts in found.items() if texts}
+
+
+def _differing_at(path: str, reports: Sequence[Report]) -> Iterator[str]:
+    values = [_get(report, path) for report in reports]
+    if path.endswith("memory_mb"):
+        least, most = min(v or 0 for v in values), max(v or 0 for v in values)
+        values = values if least < (1 - _SAME_MEMORY) * most else [most]
+    if not all(isinstance(value, dict) for value in values):
+        yield from [f"{path}: {_listed(values)}"] if any(v != values[0] for v in values) else ()
+        return
+    changed: dict[str, int] = {}  # many cores have the same governor: said once
+    for key in sorted(set().union(*values)):
+        each = [value.get(key) for value in values]
+        if any(value != each[0] for value in each):
+            text = f"{path} {key.rpartition('/')[2]}: {_listed(each)}"
+            changed[text] = changed.get(text, 0) + 1
+    for text, count in changed.items():
+        yield text if count == 1 else f"{text} ({count} times)"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def _get(report: Report, path: str) -> Any:
@@ -83,55 +166,84 @@ def _get(report: Report, path: str) -> Any:
     return value
 
 
-def _speed(a: Report, b: Report) -> Iterator[Difference]:
-    frames = _frames(a), _frames(b)
-    yield _change("fps", "frames/s", lambda part: len(part) / float(part[:, 0].sum()), *frames)
-    assert a.latency_ms and b.latency_ms  # of a run that is not invalid
-    for name, fraction in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
-        if getattr(a.latency_ms, name) is not None and getattr(b.latency_ms, name) is not None:
-            yield _change(name, "ms", _percentile_of(fraction), *frames)
+def _basis(a: Sequence[Report], b: Sequence[Report], in_turns: bool) -> str:
+    if in_turns:
+        return f"between {len(a)} pairs of runs in turns"
+    if min(len(a), len(b)) > 1:
+        return f"between {len(a)} and {len(b)} runs"
+    return (
+        f"between the blocks of one run a side; how runs differ is not seen and taken to be "
+        f"{RUN_SPREAD:.1%} or more: take several runs, or compare --on HOST A.fastseg B.fastseg"
+    )
 
 
-def _percentile_of(fraction: float) -> Callable[[Floats], float]:
-    return lambda part: float(quantiles(part[:, 1], [fraction])[0])
+def _differences(a: Sequence[Report], b: Sequence[Report], in_turns: bool) -> Iterator[Difference]:
+    sure: dict[str, bool] = {}
+    for name, (unit, value) in _METRICS.items():
+        left, right = _values(a, b, value)
+        if not left or not right:
+            continue
+        level = _POWER if name == "mean_w" else _SPEED
+        change, interval = log_ratio(left, right, level, in_turns, min(len(a), len(b)) == 1)
+        leaves_zero_out = interval is not None and (interval[0] > 0 or interval[1] < 0)
+        first = name in ("fps", "mean_w")
+        allowed = first or sure["fps"] or (name == "j_per_frame" and sure["mean_w"])
+        sure[name] = leaves_zero_out and allowed
+        middle = math.exp(float(np.mean(np.log(left))))
+        b_middle = middle * (1 + change)
+        yield Difference(name, unit, middle, b_middle, change, interval, level, sure[name])
 
 
-def _frames(report: Report) -> Floats:
-    """Return (seconds until the next frame, latency in ms) of the flat-out run, (n, 2)."""
-    columns = report.series.frames["flat_out"]
-    end = report.series.spans["flat_out"][1]
-    return np.column_stack([np.diff(np.append(columns.t, end)), columns.total_ms])
+def _values(
+    a: Sequence[Report], b: Sequence[Report], value: Callable[[Block], float | None]
+) -> tuple[list[float], list[float]]:
+    """Return a side's independent values: of its runs where both have several, else of blocks."""
+    sides: list[list[float]] = []
+    for reports in (a, b):
+        runs = [[found for block in r.blocks if (found := value(block))] for r in reports]
+        if any(len(run) < len(r.blocks) for run, r in zip(runs, reports, strict=True)):
+            return [], []
+        means = [math.exp(float(np.mean(np.log(run)))) for run in runs if run]
+        sides.append(means if min(len(a), len(b)) > 1 else [x for run in runs for x in run])
+    return sides[0], sides[1]
 
 
-def _change(
-    name: str, unit: str, statistic: Callable[[Floats], float], a: Floats, b: Floats
-) -> Difference:
-    left, right = bootstrap(a, statistic, seed=1), bootstrap(b, statistic, seed=2)
-    interval = None if left is None or right is None else ci95(right / left - 1)
-    return _difference(name, unit, statistic(a), statistic(b), interval)
+def log_ratio(
+    a: Sequence[float], b: Sequence[float], level: float, in_turns: bool, single_run: bool
+) -> tuple[float, Interval | None]:
+    """Return by which share b is above a, and the interval of that.
+
+    Student's t on logarithms: of pairs where the two took turns, else of two samples of their own
+    variances (Welch). None where there are fewer than three values a side.
+    """
+    left, right = np.log(a), np.log(b)
+    middle = float(right.mean() - left.mean())
+    if min(len(left), len(right)) < _LEAST:
+        return math.expm1(middle), None
+    if in_turns:
+        pairs = right - left
+        variance, degrees = float(pairs.var(ddof=1)) / len(pairs), len(pairs) - 1.0
+    else:
+        parts = [float(side.var(ddof=1)) / len(side) for side in (left, right)]
+        variance = sum(parts)
+        welch = sum(p**2 / (len(s) - 1) for p, s in zip(parts, (left, right), strict=True))
+        degrees = variance**2 / welch if welch else len(left) + len(right) - 2.0
+    half = t_quantile((1 + level) / 2, degrees) * math.sqrt(variance)
+    if single_run:  # runs vary beyond their blocks: both of them, by a spread that is assumed
+        blocks = math.sqrt(float(np.mean([side.var(ddof=1) for side in (left, right)])))
+        spread = max(RUN_SPREAD, _OF_BLOCKS * blocks) * math.sqrt(2)
+        half = math.hypot(half, t_quantile((1 + level) / 2, 1000) * spread)
+    return math.expm1(middle), (math.expm1(middle - half), math.expm1(middle + half))
 
 
-def _energy(a: Report, b: Report) -> Iterator[Difference]:
-    if not a.power or not b.power or a.power.scope != b.power.scope:
-        return
-    for key, unit in (("mean_w", "W"), ("j_per_frame", "J/frame")):
-        left, right = ((getattr(p.flat_out, key), getattr(p.flat_out, f"{key}_ci95"))
-                       for p in (a.power, b.power))  # fmt: skip
-        if left[0] and right[0] is not None:
-            yield _difference(key, unit, left[0], right[0], _ratio_ci95(left, right))
-
-
-def _ratio_ci95(
-    a: tuple[float, Interval | None], b: tuple[float, Interval | None]
-) -> Interval | None:
-    # The blocks are not in the report; relative half-widths add up in quadrature.
-    halves = [(ci95[1] - ci95[0]) / 2 / abs(value) for value, ci95 in (a, b) if value and ci95]
-    if len(halves) < 2:
-        return None
-    ratio, half = b[0] / a[0], math.hypot(*halves)
-    return ratio * (1 - half) - 1, ratio * (1 + half) - 1
-
-
-def _difference(name: str, unit: str, a: float, b: float, interval: Interval | None) -> Difference:
-    sure = interval is not None and (interval[0] > 0 or interval[1] < 0)
-    return Difference(name, unit, a, b, b / a - 1, interval, sure)
+def _answer(fps: Difference | None = None) -> tuple[Answer, str]:
+    if fps is None or fps.interval is None:
+        blocks = f"fewer than {_LEAST} blocks a side"
+        return "cannot_tell", f"cannot tell: {blocks}; measure with --repeats 3 or more"
+    low, high = fps.interval
+    between = f"{fps.change:+.1%} frames a second, {low:+.1%} to {high:+.1%}"
+    if fps.sure:
+        return "different", f"B is {'faster' if fps.change > 0 else 'slower'}: {between}"
+    if max(-low, high) <= _SMALL:
+        return "no_difference", f"no difference above {_SMALL:.0%}: {between}"
+    return "cannot_tell", f"cannot tell: {between}; more blocks would, or a quieter board"

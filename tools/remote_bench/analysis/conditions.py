@@ -174,16 +174,23 @@ def _pi_alerts(before: int, after: int) -> list[str]:
 
 
 def _foreign_load(result: Result, idle: Span | None) -> ForeignLoad:
-    part = result.named_slices()["flat_out"]
-    busy, worker, ours = map(
-        _difference, (part.cpu_s.busy, part.cpu_s.worker, part.cpu_s.supervisor)
-    )
-    cpu = None
-    if busy is not None and worker is not None:
-        cpu = max(0.0, busy - worker - (ours or 0)) / (part.seconds * _cores(result))
+    shares = [(foreign_cpu(result, part), part.seconds) for part, _ in result.blocks()]
+    known = [(share, seconds) for share, seconds in shares if share is not None]
+    whole_s = sum(seconds for _, seconds in known)
+    cpu = sum(share * seconds for share, seconds in known) / whole_s if known else None
     if idle is None:
         return ForeignLoad(cpu, None, None)
     return ForeignLoad(cpu, _idle_cpu(result, idle), _idle_gpu(result, idle))
+
+
+def foreign_cpu(result: Result, part: Slice) -> float | None:
+    """Return the share of all CPU cores that others used in a slice."""
+    busy, worker, ours = map(
+        _difference, (part.cpu_s.busy, part.cpu_s.worker, part.cpu_s.supervisor)
+    )
+    if busy is None or worker is None:
+        return None
+    return max(0.0, busy - worker - (ours or 0)) / (part.seconds * _cores(result))
 
 
 def sampler_cpu(result: Result) -> float | None:
@@ -191,9 +198,10 @@ def sampler_cpu(result: Result) -> float | None:
 
     Where blocks with and without the sampler differ by noise only, this bounds its cost.
     """
-    part: Slice | None = result.named_slices().get("flat_out")
-    used = _difference(part.cpu_s.supervisor) if part else None
-    return None if part is None or used is None else used / (part.seconds * _cores(result))
+    pairs = [(_difference(part.cpu_s.supervisor), part.seconds) for part, _ in result.blocks()]
+    used = [(cpu_s, seconds) for cpu_s, seconds in pairs if cpu_s is not None]
+    cpu_s, seconds = (sum(column) for column in zip(*used, strict=True)) if used else (0.0, 0.0)
+    return cpu_s / seconds / _cores(result) if seconds else None
 
 
 def _cores(result: Result) -> int:

@@ -15,6 +15,7 @@ from remote_bench.analysis.stats import (
     bootstrap,
     ci95,
     median_ci95,
+    ratio_ci95,
     slope,
     window_medians,
 )
@@ -93,15 +94,19 @@ def _median(column: Sequence[float | None]) -> float | None:
     return float(np.median(known)) if known else None
 
 
-def frame_rate(part: Slice) -> float:
+def frame_rate(*parts: Slice) -> float:
     """Return frames over wall time, never one over the mean latency."""
-    return part.frames / part.seconds
+    return sum(part.frames for part in parts) / sum(part.seconds for part in parts)
 
 
-def frame_rate_ci95(part: Slice, frames: Frames) -> Interval | None:
-    """Return the 95 % interval of a slice's frame rate."""
-    periods_s = np.diff(np.append(frames.t, part.end))
-    return ci95(bootstrap(periods_s, lambda some: len(some) / float(some.sum())))
+def frame_rate_ci95(blocks: Sequence[tuple[Slice, Frames]]) -> tuple[Interval | None, str]:
+    """Return the 95 % interval of the frame rate, and what it is an interval of."""
+    if len(blocks) >= 3:
+        rates = [frame_rate(part) for part, _ in blocks]
+        return ratio_ci95(rates), f"between {len(blocks)} blocks of one run"
+    periods_s = np.concatenate([np.diff(np.append(f.t, part.end)) for part, f in blocks])
+    found = ci95(bootstrap(periods_s, lambda some: len(some) / float(some.sum())))
+    return found, "within one run: how runs differ is not in it"
 
 
 def latency_drift(frames: Frames) -> float:

@@ -223,6 +223,7 @@ class Power:
     idle: IdlePower
     flat_out: LoadPower
     paced: LoadPower | None
+    blocks_w: tuple[float, ...] = ()  # mean power of each block of the flat-out run
 
 
 def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floats | None]:
@@ -251,18 +252,21 @@ def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floa
 
 
 def _measure_load(
-    total: Total, span: Span, frames: Floats, idle: IdlePower, idle_replicates_w: Floats | None
+    total: Total,
+    spans: Sequence[Span],
+    frames: Floats,
+    idle: IdlePower,
+    idle_replicates_w: Floats | None,
 ) -> LoadPower:
-    begin, end = span
-    blocks = _blocks(total, span, frames)
-    energy_j, count = total.energy_j(begin, end), _frames_until(frames, end, begin)
+    blocks = np.concatenate([_blocks(total, span, frames) for span in spans])
+    energy_j, seconds, count = map(float, blocks.sum(axis=0))
     above_idle_j = above_idle_ci95 = None
     if idle.mean_w is not None and count:
-        above_idle_j = (energy_j - idle.mean_w * (end - begin)) / count
+        above_idle_j = (energy_j - idle.mean_w * seconds) / count
         above_idle_ci95 = _above_idle_ci95(blocks, idle, idle_replicates_w)
     return LoadPower(
-        seconds=end - begin,
-        mean_w=energy_j / (end - begin),
+        seconds=seconds,
+        mean_w=energy_j / seconds,
         mean_w_ci95=ci95(bootstrap(blocks, _mean_w)),
         energy_j=energy_j,
         j_per_frame=energy_j / count if count else None,
@@ -321,7 +325,11 @@ def _j_per_frame(blocks: Floats) -> float:
 
 
 def measure_power(
-    curves: Sequence[EnergyCurve], device: Device, spans: dict[str, Span], frames: Floats
+    curves: Sequence[EnergyCurve],
+    device: Device,
+    spans: dict[str, Span],
+    frames: Floats,
+    blocks: Sequence[Span] = (),
 ) -> tuple[Power | None, str]:
     """Return the power of a run and, where that is None, the reason.
 
@@ -330,8 +338,10 @@ def measure_power(
         device: whose rail table counts.
         spans: "flat_out" and, as far as they are there, "idle_before", "idle_after", "paced".
         frames: the times at which frames were done, s, over the whole run.
+        blocks: of the flat-out run, where it is several.
     """
     run = spans["flat_out"]
+    blocks = blocks or (run,)
     rails = choose_curves(curves, run)
     total = choose_total(rails, device.power)
     if isinstance(total, str):
@@ -341,9 +351,12 @@ def measure_power(
         return None, f"the power samples cover {coverage:.0%} of the run; the rest is missing"
     idle = _measure_idle(total, spans)
     loads = {
-        name: _measure_load(total, spans[name], frames, *idle)
-        for name in ("flat_out", "paced")
-        if name in spans
+        name: _measure_load(total, some, frames, *idle)
+        for name, some in (
+            ("flat_out", blocks),
+            ("paced", [spans[n] for n in spans if n == "paced"]),
+        )
+        if some
     }
     used = sorted({curve.rail for curve in total.curves})
     power = Power(
@@ -360,6 +373,7 @@ def measure_power(
         idle=idle[0],
         flat_out=loads["flat_out"],
         paced=loads.get("paced"),
+        blocks_w=tuple(total.energy_j(*block) / (block[1] - block[0]) for block in blocks),
     )
     return power, ""
 

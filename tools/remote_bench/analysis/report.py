@@ -65,6 +65,19 @@ class BundleFacts:
 
 
 @dataclass(frozen=True)
+class Block:
+    """One block of the flat-out run: opened anew, with a warm-up of its own."""
+
+    begin: float  # s since the first one began
+    seconds: float
+    frames: int
+    fps: float
+    latency_ms: dict[str, float | None]  # percentiles that its frames support
+    mean_w: float | None
+    foreign_cpu: float | None  # share of all cores that others used
+
+
+@dataclass(frozen=True)
 class PacedRun:
     """The run at a wanted rate, as a camera gives it."""
 
@@ -195,6 +208,8 @@ class Report:
     changed: Changes
     series: Series
     bound_ms: float | None
+    fps_ci95_basis: str = ""  # what it is an interval of
+    blocks: tuple[Block, ...] = ()  # of the flat-out run
     address: str | None = None
     board: Table | None = None  # what the keeper found there before and after
     requirements: RequirementsCheck | None = None

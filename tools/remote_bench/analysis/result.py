@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal, NoReturn, TypeVar
 
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
@@ -133,6 +134,12 @@ class Frames:
         columns = (self.t, self.total_ms, self.pre_ms, self.infer_ms, self.post_ms)
         if not self.t or len(set(map(len, columns))) != 1:
             raise ValueError("its columns are empty or differ in length")
+
+    def cut(self, begin: int, end: int) -> Frames:
+        """Return some of the frames, by their numbers."""
+        some = slice(begin, end)
+        parts = (self.pre_ms[some], self.infer_ms[some], self.post_ms[some])
+        return Frames(self.t[some], self.total_ms[some], *parts)
 
 
 @dataclass(frozen=True)
@@ -306,14 +313,25 @@ class Result:
             raise ValueError(f"request: sampler_hz: expected a number, got {hz!r:.60}")
         if lacking := [part.name for part in self.slices if part.name not in self.frames]:
             raise ValueError(f"slices: {lacking!r:.60} have no frames")
+        for name, columns in self.frames.items():
+            counted = sum(part.frames for part in self.slices if part.name == name)
+            if counted > len(columns.t):
+                came = f"{len(columns.t)} came"
+                raise ValueError(f"slices: {name!r:.60} counts {counted} frames, of which {came}")
 
-    def named_slices(self) -> dict[str, Slice]:
-        """Return the last slice of each name."""
-        return {part.name: part for part in self.slices}
+    def blocks(self, name: str = "flat_out") -> list[tuple[Slice, Frames]]:
+        """Return the slices of a name in their order, each with its own frames."""
+        parts = [part for part in self.slices if part.name == name and part.frames]
+        ends = accumulate(part.frames for part in parts)
+        return [(part, self.frames[name].cut(end - part.frames, end))
+                for part, end in zip(parts, ends, strict=True)]  # fmt: skip
 
     def spans(self) -> dict[str, Span]:
-        """Return when each slice ran and when the board was idle, as far as it came."""
-        spans = {part.name: (part.begin, part.end) for part in self.slices}
+        """Return when each kind of slice ran and the board was idle, first begin to last end."""
+        spans: dict[str, Span] = {}
+        for part in self.slices:
+            begin, _ = spans.get(part.name, (part.begin, part.end))
+            spans[part.name] = (begin, part.end)
         for phase in self.phases:
             if phase.name.startswith("idle_") and phase.end is not None:
                 spans[phase.name] = (phase.begin, phase.end)

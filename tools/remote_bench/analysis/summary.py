@@ -9,10 +9,17 @@ import dataclasses
 from datetime import UTC, datetime
 
 import numpy as np
+from fastseg_runtime.arrays.stats import percentiles
 from fastseg_runtime.engines.engine import precisions
 from fastseg_targets.device import Device, load_device, recognise
 
-from remote_bench.analysis.conditions import ZoneCelsius, conditions, memory, sampler_cpu
+from remote_bench.analysis.conditions import (
+    ZoneCelsius,
+    conditions,
+    foreign_cpu,
+    memory,
+    sampler_cpu,
+)
 from remote_bench.analysis.frame_times import (
     frame_rate,
     frame_rate_ci95,
@@ -20,9 +27,10 @@ from remote_bench.analysis.frame_times import (
     sampler_cost,
     summarise_latency,
 )
-from remote_bench.analysis.power import EnergyCurve, curves, measure_power, power_series
+from remote_bench.analysis.power import EnergyCurve, Power, curves, measure_power, power_series
 from remote_bench.analysis.report import (
     SCHEMA,
+    Block,
     BundleFacts,
     Changes,
     Fingerprint,
@@ -67,12 +75,15 @@ def summarise(
         tool: what measured, with its version.
     """
     board = load_device(device) if device else recognise(dataclasses.asdict(result.probe))
-    slices, spans, found = result.named_slices(), result.spans(), conditions(result)
-    flat_out, timed = slices.get("flat_out"), result.frames.get("flat_out")
+    spans, found = result.spans(), conditions(result)
+    timed, blocks = result.frames.get("flat_out"), result.blocks()
     rails, facts = curves(result.samples), bundle or BundleFacts()
     power, power_reason = None, "the run did not get that far"
-    if flat_out:
-        power, power_reason = measure_power(rails, board, spans, _done_times(result))
+    if blocks:
+        power, power_reason = measure_power(
+            rails, board, spans, _done_times(result), [(p.begin, p.end) for p, _ in blocks]
+        )
+    interval, basis = frame_rate_ci95(blocks) if blocks else (None, "")
     report = Report(
         schema=SCHEMA,
         verdict="valid",
@@ -85,9 +96,11 @@ def summarise(
         error=result.error,
         flags=result.request,
         log=result.log,
-        fps=frame_rate(flat_out) if flat_out else None,
-        fps_ci95=frame_rate_ci95(flat_out, timed) if flat_out and timed else None,
-        latency_ms=summarise_latency(timed) if flat_out and timed else None,
+        fps=frame_rate(*(part for part, _ in blocks)) if blocks else None,
+        fps_ci95=interval,
+        fps_ci95_basis=basis,
+        blocks=_blocks(result, power),
+        latency_ms=summarise_latency(timed) if blocks and timed else None,
         paced=_paced(result),
         steady=_steady(found.temperatures, timed),
         accuracy=result.accuracy or result.selftest,
@@ -129,16 +142,34 @@ def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
     )
 
 
+def _blocks(result: Result, power: Power | None) -> tuple[Block, ...]:
+    blocks = result.blocks()
+    watts = power.blocks_w if power else (None,) * len(blocks)
+    return tuple(
+        Block(
+            begin=round(part.begin - blocks[0][0].begin, 3),
+            seconds=part.seconds,
+            frames=part.frames,
+            fps=frame_rate(part),
+            latency_ms=percentiles(np.array(frames.total_ms)),
+            mean_w=mean_w,
+            foreign_cpu=foreign_cpu(result, part),
+        )
+        for (part, frames), mean_w in zip(blocks, watts, strict=True)
+    )
+
+
 def _paced(result: Result) -> PacedRun | None:
-    part = result.named_slices().get("paced")
-    if part is None or part.fps is None:
+    blocks = result.blocks("paced")
+    if not blocks:
         return None
+    part, frames = blocks[0]
     return PacedRun(
-        wanted_fps=part.fps,
+        wanted_fps=part.fps or 0.0,
         fps=frame_rate(part),
         frames=part.frames,
         late=part.late,
-        latency_ms=summarise_latency(result.frames["paced"]),
+        latency_ms=summarise_latency(frames),
     )
 
 

@@ -22,7 +22,15 @@ from remote_bench.analysis.requirements import Requirements
 from remote_bench.cli import beforehand
 from remote_bench.cli.evidence import EVIDENCE, gather_evidence
 from remote_bench.host.connect import Connector
-from remote_bench.host.errors import EXIT_CODES, INVALID, VALID, BenchError, UsageError
+from remote_bench.host.errors import (
+    COMPARED,
+    EXIT_CODES,
+    INVALID,
+    UNTRUSTED,
+    VALID,
+    BenchError,
+    UsageError,
+)
 from remote_bench.host.live import out, plain
 from remote_bench.report.figures import render_comparison
 from remote_bench.report.outcome import (
@@ -36,7 +44,7 @@ from remote_bench.run import detach
 from remote_bench.run.benchmark import TOOL, Benchmark, Measurement, Untrained
 from remote_bench.run.bundles import is_onnx
 from remote_bench.run.fleet import on_hosts
-from remote_bench.run.measurement import measure
+from remote_bench.run.measurement import measure, measure_in_turns
 from remote_bench.run.preparation import Preparation
 from remote_bench.run.sweep import parse_sweep, summarise_sweep, sweep_table
 
@@ -98,6 +106,7 @@ app = typer.Typer(
     remote_bench doctor jetson.local         what can be measured there, and what is missing
     remote_bench compare before.json after.json
     remote_bench evidence jetson.local       all artifacts, into a folder that you may send
+    remote_bench compare --on jetson.local before.fastseg after.fastseg
     remote_bench bench doctor                measure a host that is called doctor
 
     Nothing is installed on a board and nothing stays, unless --keep or --deploy says so.
@@ -124,6 +133,9 @@ class Bench:
     ] = None
     target: Annotated[str | None, typer.Option(help="Run this artifact of the bundle.")] = None
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of the timed run.")] = 20.0
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, help="Blocks of the timed run, each opened anew.")
+    ] = 3
     idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds, twice.")] = 5.0
     frames: Annotated[
         Path | None, typer.Option(help="Folder of pictures (labels/ beside images/) or a video.")
@@ -177,9 +189,9 @@ class Bench:
     def benchmark(self, bundle: Path | None) -> Benchmark:
         """Return what to measure on each board."""
         return Benchmark(
-            bundle=bundle, target=self.target, seconds=self.seconds, idle_s=self.idle,
-            frames=self.frames, fps=self.fps, power_mode=self.power_mode, deploy=self.deploy,
-            keep=self.keep, base=self.folder, require_usage=self.require_usage,
+            bundle=bundle, target=self.target, seconds=self.seconds, repeats=self.repeats,
+            idle_s=self.idle, frames=self.frames, fps=self.fps, power_mode=self.power_mode,
+            deploy=self.deploy, keep=self.keep, base=self.folder, require_usage=self.require_usage,
             own_file=OwnFile(
                 self.size, self.normalization, self.color, self.output_name, self.threshold
             ),
@@ -371,23 +383,59 @@ class EvidenceOf:
         return gather_evidence(hosts[0], benchmark, connector, folder, self.minutes, self.as_json)
 
 
-@app.command("compare", epilog=exit_code_help({DONE: "comparable", INVALID: "not comparable"}))
+@app.command("compare", epilog=exit_code_help(COMPARED))
 @dataclass(frozen=True)
 class Compare:
-    """Give the difference of two reports with its confidence interval, or why there is none."""
+    """Say whether two sides differ, with an interval between runs, or why nobody can tell.
 
-    a: Annotated[Path, typer.Argument(metavar="A.json", help="A report, from --json.")]
-    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another.")]
+    Reports of one side stand in one argument: A1.json,A2.json,A3.json. With --on the two are
+    bundles, and both are measured now, in turns on that board.
+    """
+
+    a: Annotated[str, typer.Argument(metavar="A.json[,...]|A.fastseg", help="One side.")]
+    b: Annotated[str, typer.Argument(metavar="B.json[,...]|B.fastseg", help="The other.")]
+    on: Annotated[str | None, typer.Option(metavar="HOST", help="Measure here, in turns.")] = None
+    repeats: Annotated[int, typer.Option(min=3, max=100, help="Of --on: runs of each bundle.")] = (
+        Benchmark.turns
+    )
+    seconds: Annotated[
+        float, typer.Option(min=1, max=3600, help="Of --on: all runs of one bundle together.")
+    ] = Benchmark.seconds
+    idle: Annotated[float, typer.Option(min=0, max=600, help="Of --on: before each run.")] = 1.0
+    target: Annotated[str | None, typer.Option(help="Of --on: run this artifact.")] = None
+    folder: FolderOption = None
+    accept_host_key: AcceptHostKeyOption = None
+    password_fd: PasswordFdOption = None
     as_json: JsonOption = False
 
     def carry_out(self) -> int:
         """Compare, and return the exit code."""
-        result = compare_reports(_read(self.a), _read(self.b))
+        a, b = self._measured(self.on) if self.on else (_read_all(self.a), _read_all(self.b))
+        result = compare_reports(a, b, in_turns=self.on is not None)
         if self.as_json:
             print(json.dumps(to_table(result), indent=1))
         else:
             out.print(render_comparison(result), soft_wrap=True)
-        return DONE if result.comparable else INVALID
+        codes = {"not_comparable": INVALID, "cannot_tell": UNTRUSTED}
+        return codes.get(result.answer, DONE)
+
+    def _measured(self, host: str) -> tuple[list[Report], list[Report]]:
+        benchmark = Benchmark(
+            bundle=Path(self.a), target=self.target, seconds=self.seconds / self.repeats,
+            repeats=1, idle_s=self.idle, base=self.folder,
+        )  # fmt: skip
+        for bundle in (self.a, self.b):
+            beforehand.check([host], dataclasses.replace(benchmark, bundle=Path(bundle)), html=None)
+        connector = Connector(self.accept_host_key, self.password_fd)
+        work = partial(measure_in_turns, bundles=(Path(self.a), Path(self.b)), rounds=self.repeats)
+        outcome = on_hosts([host], connector, benchmark, work)[host]
+        if isinstance(outcome, BenchError):
+            raise outcome
+        return outcome
+
+
+def _read_all(names: str) -> list[Report]:
+    return [_read(Path(name)) for name in names.split(",")]
 
 
 def _read(file: Path) -> Report:

@@ -3,6 +3,7 @@
 from fastseg_runtime.arrays import command
 
 VALID, INVALID = command.DONE, command.INVALID
+UNTRUSTED = 9
 
 
 class BenchError(Exception):
@@ -47,11 +48,17 @@ class BoardBusy(BenchError):
     exit_code = 8
 
 
+COMPARED = {
+    VALID: "different, or no difference",
+    INVALID: "not comparable",
+    UNTRUSTED: "cannot tell: noise would explain the difference",
+}
 # Those that only remote_bench has, or says more about.
 EXIT_CODES = {
     VALID: "valid, or valid with notes",
     BenchError.exit_code: "failed otherwise",
-    INVALID: "measured, but invalid or a requirement missed",
+    INVALID: "a requirement missed",
+    UNTRUSTED: "measured, but not to be trusted: invalid, or less than --strict or --require asks",
     Unreachable.exit_code: "unreachable: no address, connection or login, or the connection broke",
     HostKeyRefused.exit_code: "host key unknown, changed or revoked",
     MissingRequirement.exit_code: "the board lacks a requirement: Python, disk space, an engine",

@@ -18,7 +18,7 @@ from fastseg_runtime.arrays.terminal import TextTable
 
 from remote_bench.analysis.evidence import Evidence, Labelled, TargetRun
 from remote_bench.analysis.report import Report
-from remote_bench.host.untrusted import plain
+from remote_bench.host.live import plain
 from remote_bench.report.anonymous import Cleaner, anonymous
 
 REPORT = "report.json"

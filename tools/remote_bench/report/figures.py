@@ -73,7 +73,8 @@ def headline(report: Report) -> str:
 
 
 def _speed(report: Report) -> Iterator[Figure]:
-    yield Figure("frames a second", _with_interval(report.fps, report.fps_ci95, "{:.2f}"))
+    speed = _with_interval(report.fps, report.fps_ci95, "{:.2f}")
+    yield Figure("frames a second", speed, f"95 % interval {report.fps_ci95_basis}")
     if report.latency_ms:
         yield from _latency(report.latency_ms)
     if paced := report.paced:
@@ -240,22 +241,28 @@ def _table(report: Report) -> TextTable:
 
 
 def render_comparison(comparison: Comparison) -> RenderableType:
-    """Return a comparison for the terminal."""
-    if not comparison.comparable:
+    """Return a comparison for the terminal: both verdicts and all notes, the answer, figures."""
+    notes = [Text(plain(note)) for note in comparison.notes]
+    if comparison.answer == "not_comparable":
         reasons = (Text(f"  {plain(reason)}") for reason in comparison.reasons)
-        return Group(Text("not comparable:", style="bold red"), *reasons)
+        return Group(*notes, Text("not comparable:", style="bold red"), *reasons)
+    texts = [text for texts in comparison.differs.values() for text in texts]
     rows = [
         (
             f"{found.metric} ({found.unit})",
             f"{found.a:.4g}",
             f"{found.b:.4g}",
             f"{found.change:+.1%}" if found.sure else f"{found.change:+.1%} (noise)",
-            f"{interval[0]:+.1%} to {interval[1]:+.1%}"
-            if (interval := found.change_ci95)
-            else "too few frames",
+            f"{interval[0]:+.1%} to {interval[1]:+.1%} ({found.level:.0%})"
+            if (interval := found.interval)
+            else "too few blocks",
         )
         for found in comparison.differences
     ]
-    table = TextTable(("metric", "A", "B", "change", "95 % interval"), rows)
-    texts = [text for texts in comparison.differs.values() for text in texts]
-    return Group(Text(f"what differs: {plain('; '.join(texts)) or 'nothing'}"), table)
+    return Group(
+        *notes,
+        Text(f"what differs: {plain('; '.join(texts)) or 'nothing'}"),
+        Text(comparison.headline, style="bold"),
+        TextTable(("metric", "A", "B", "change", "interval"), rows),
+        Text(f"intervals: {comparison.basis}"),
+    )

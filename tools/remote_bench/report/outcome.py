@@ -14,6 +14,7 @@ from remote_bench.analysis.report import Deployment, Report, Table, to_table
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.errors import (
     INVALID,
+    UNTRUSTED,
     VALID,
     BenchError,
     DeviceFailure,
@@ -51,8 +52,9 @@ def exit_code(outcome: Outcome) -> int:
         return _CODES.get(outcome.error.kind, DeviceFailure).exit_code
     if outcome.deployed and outcome.deployed.error:
         return DeviceFailure.exit_code
-    missed = outcome.requirements and outcome.requirements.missed
-    return INVALID if missed or outcome.verdict == "invalid" else VALID
+    if outcome.verdict == "invalid":  # before any limit: a wrong number neither keeps nor misses it
+        return UNTRUSTED
+    return INVALID if outcome.requirements and outcome.requirements.missed else VALID
 
 
 def document(outcomes: dict[str, Outcome]) -> Table:

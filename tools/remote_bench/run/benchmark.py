@@ -4,7 +4,7 @@ import dataclasses
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastseg_runtime.bundle.manifest import Manifest
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
@@ -42,7 +42,9 @@ class Benchmark:
     target: str | None = None
     every_target: bool = False  # one after the other, for `evidence`
     require_usage: str | None = None  # "commercial": of the weights
-    seconds: float = 20.0
+    seconds: float = 20.0  # of all blocks together
+    repeats: int = 3  # blocks, each opened anew: the fewest with an interval between them
+    turns: ClassVar[int] = 6  # runs a side of compare --on: of 3 pairs 10 % would not be found
     warmup_s: float = 2.0  # clocks go up within a second, and first frames are slow
     idle_s: float = 5.0
     fps: float | None = None  # of a paced run beside the one flat out
@@ -96,15 +98,17 @@ class Prepared:
     probe: dict[str, Any]
     runtime_paths: tuple[str, ...]  # for sys.path on the board
     frames: str | None  # folder in the work folder
+    name: str = BUNDLE  # of the bundle there
 
     def request(self, benchmark: Benchmark, detach: bool = False) -> dict[str, Any]:
         """Return what the agent is asked to do."""
         return {
-            "bundle": BUNDLE,
+            "bundle": self.name,
             "target": benchmark.target,
             "runtime_paths": list(self.runtime_paths),
             "frames": self.frames,
             "seconds": benchmark.seconds,
+            "repeats": benchmark.repeats,
             "warmup_s": benchmark.warmup_s,
             "idle_s": benchmark.idle_s,
             "fps": benchmark.fps,

@@ -30,7 +30,7 @@ from remote_bench.analysis.evidence import SCHEMA, Evidence, Labelled, Place, Ta
 from remote_bench.analysis.report import Report, Table, to_table
 from remote_bench.analysis.result import Result
 from remote_bench.host.errors import BenchError, Unreachable
-from remote_bench.host.untrusted import plain
+from remote_bench.host.live import plain
 from remote_bench.link import payload
 from remote_bench.link.connection import Connection
 from remote_bench.run.benchmark import TOOL, Measurement, Prepared

@@ -8,6 +8,7 @@ board as it was: the keeper at the other end sees to that.
 import dataclasses
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.arrays.strict_tables import TableError
@@ -23,7 +24,7 @@ from remote_bench.host.errors import (
     UsageError,
 )
 from remote_bench.link.connection import Connection
-from remote_bench.run.benchmark import TOOL, Measurement, Prepared
+from remote_bench.run.benchmark import BUNDLE, TOOL, Measurement, Prepared
 from remote_bench.run.bundles import describe
 from remote_bench.run.preparation import DEPLOYED, Preparation
 
@@ -66,6 +67,33 @@ def finish(
         report = dataclasses.replace(report, deployed=deployed)
     measurement.watch.phase("clean up")
     return dataclasses.replace(report, board=board.finish())
+
+
+def measure_in_turns(
+    measurement: Measurement, bundles: tuple[Path, Path], rounds: int
+) -> tuple[list[Report], list[Report]]:
+    """Measure two bundles on one locked board in the order A B, B A, A B ...; one run a turn.
+
+    Raises:
+        BenchError: it did not come to a run, or one failed.
+    """
+    sides = [dataclasses.replace(measurement.benchmark, bundle=bundle) for bundle in bundles]
+    reports: tuple[list[Report], list[Report]] = ([], [])
+    with measurement.connect() as board:
+        preparation = Preparation(board, measurement)
+        first = preparation.prepare()
+        both = (first, preparation.bring(first.probe, sides[1], f"b.{BUNDLE}"))
+        for turn in range(2 * rounds):
+            side = (0, 1, 1, 0)[turn % 4]
+            measurement.watch.note(f"run {turn + 1} of {2 * rounds}: {bundles[side].name}")
+            request = both[side].request(sides[side])
+            board.request("agent", mode="run", request=request)
+            result = fetch_result(board, measurement, both[side], follow(board, measurement))
+            report = report_of(board, measurement, both[side], result)
+            if report.error:
+                raise DeviceFailure(f"{bundles[side]}: {report.error.message}")
+            reports[side].append(report)
+    return reports
 
 
 def follow(

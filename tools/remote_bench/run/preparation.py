@@ -15,7 +15,7 @@ from remote_bench.analysis.result import Probe
 from remote_bench.host.errors import DeviceFailure
 from remote_bench.link import payload
 from remote_bench.link.connection import Connection
-from remote_bench.run.benchmark import BUNDLE, Measurement, Prepared
+from remote_bench.run.benchmark import BUNDLE, Benchmark, Measurement, Prepared
 from remote_bench.run.bundles import candidates, choose_bundle, read_manifest
 from remote_bench.run.frame_files import frames_zip
 from remote_bench.run.material import evidence_bundle, frames_for
@@ -53,11 +53,13 @@ class Preparation:
         Raises:
             BenchError: the board lacks something, or the connection broke.
         """
-        wanted = self._benchmark
         self._board.request("lock")
-        if wanted.deploy:
-            self._board.request("may_deploy", folder=wanted.deploy, names=DEPLOYED)
-        probe = self.probe()
+        if folder := self._benchmark.deploy:
+            self._board.request("may_deploy", folder=folder, names=DEPLOYED)
+        return self.bring(self.probe(), self._benchmark)
+
+    def bring(self, probe: dict[str, Any], wanted: Benchmark, name: str = BUNDLE) -> Prepared:
+        """Send what one benchmark needs to a locked board; its bundle gets that name there."""
         device = recognise(probe)
         if wanted.untrained:
             bundle = untrained_bundle(wanted.untrained, wanted.target, device, self._watch)
@@ -77,12 +79,12 @@ class Preparation:
             packages = missing_packages(probe, artifacts, named=wanted.target is not None)
         paths = [payload.RUNTIME_PATH, *self._bring_wheels(probe, packages)]
         sha256 = self._upload_file(bundle)
-        self._board.request("place", sha256=sha256, name=BUNDLE)
+        self._board.request("place", sha256=sha256, name=name)
         if builds_engines(probe):
             self._board.request("room", bytes=engine_bytes(artifacts))
         source = frames_for(wanted, manifest)
         frames = self._send_frames(source, manifest) if source else None
-        return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames)
+        return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames, name)
 
     def probe(self) -> dict[str, Any]:
         """Send the code, have the agent look at the board, read-only; return what it found.
