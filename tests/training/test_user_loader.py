@@ -114,7 +114,7 @@ def test_a_loader_of_a_stream_is_counted_by_going_through_it(make_tiny: Train) -
         ((torch.zeros(2, 3, 64, 64),), "it is a tuple of 1; expected a pair"),
         (
             pair(image=torch.zeros(2, 3, 64, 64).numpy()),
-            "it holds a ndarray; torch.as_tensor makes",
+            "it holds a ndarray; expected tensors; torch.as_tensor makes",
         ),
     ],
 )
