@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import importlib
-import inspect
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -27,7 +25,7 @@ from fastseg.checkpoint import (
 from fastseg.deploy import DeployGraph, OutputKind
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
-from fastseg.own_code import own_code
+from fastseg.own_code import call_own, own_code
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
@@ -368,14 +366,7 @@ def _against_background(spec: str, classes: tuple[ClassInfo, ...]) -> tuple[Clas
 
 
 def _call_factory(spec: str, num_classes: int) -> nn.Module:
-    module_name, _, name = spec.rpartition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    with own_code(f"cannot import {spec} from {Path.cwd()}"):
-        factory = getattr(importlib.import_module(module_name), name)
-    with own_code(f"cannot call {spec}", factory):
-        takes_classes = "num_classes" in inspect.signature(factory).parameters
-        model = factory(num_classes=num_classes) if takes_classes else factory()
+    model = call_own(spec, num_classes=num_classes)
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"{spec} returned {type(model).__name__}, expected a torch.nn.Module")
     return model

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fastseg.checkpoint import CheckpointError
@@ -43,6 +46,26 @@ def own_code(doing: str, factory: Any = None) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise CheckpointError(f"{doing}: {describe_error(error, factory)}") from error
+
+
+def call_own(spec: str, **offered: Any) -> Any:
+    """Return what package.module:factory gives; it is found from the current folder too.
+
+    Args:
+        spec: such as "nets:UNet".
+        offered: arguments, which a factory that does not name them is not given.
+
+    Raises:
+        CheckpointError: it cannot be imported or called.
+    """
+    module_name, _, name = spec.rpartition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    with own_code(f"cannot import {spec} from {Path.cwd()}"):
+        factory = getattr(importlib.import_module(module_name), name)
+    with own_code(f"cannot call {spec}", factory):
+        named = inspect.signature(factory).parameters
+        return factory(**{key: value for key, value in offered.items() if key in named})
 
 
 def describe_error(error: BaseException, factory: Any = None) -> str:

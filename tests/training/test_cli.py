@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fastseg_training.cli import main
+from fastseg_training.config import load_config
 from safetensors.numpy import load_file
 
 from fastseg import FastSegNet, load_checkpoint
@@ -61,6 +62,7 @@ def test_a_run_is_named_after_data_and_model_and_can_be_evaluated(trained: Path,
         "metrics.jsonl",
         "model.safetensors",
         "predictions.png",
+        "report.html",
         "resume.pt",
     }
     checkpoint = str(run / "model.safetensors")
@@ -259,7 +261,13 @@ def test_a_network_is_pruned_fine_tuned_and_runs_like_any_other(trained: Path, c
 def test_resuming_with_other_options_is_refused(trained: Path, cli: Cli, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs", tmp_path / "runs")
     code, _, err = cli(*TINY, "--resume", "--seed", "5")
-    assert code == 1 and "was started with seed = 0, not 5" in " ".join(err.split())
+    said = " ".join(err.split())
+    assert code == 1 and "was started with seed = 0, not 5; what may change is epochs" in said
+    assert "--init runs/synthetic-nano/model.safetensors --name ANOTHER" in said
+    code, _, err = cli(
+        "--data", "synthetic-lanes:size=96x64", "--resume", "--name", "synthetic-nano"
+    )
+    assert code == 1 and "was started with data = 'synthetic:" in " ".join(err.split())
 
 
 @pytest.mark.slow
@@ -350,6 +358,7 @@ for name in [n for n in sys.modules if n.startswith("fastseg_training")]:
     if name != "fastseg_training.losses":
         del sys.modules[name]
 from fastseg_training.cli import main
+from fastseg_training.config import load_config
 main()
 """
 
@@ -373,3 +382,38 @@ def test_what_is_added_to_the_tables_is_in_the_help_and_is_trained(tmp_path: Pat
     run("--config", "brier.toml", "--data", data, "--model", "strides", *small)
     scores = run("--evaluate", "runs/x/model.safetensors", "--data", data, "--json")
     assert json.loads(scores)["images"] == 2
+
+
+@pytest.mark.slow
+def test_the_newest_run_goes_on_for_longer_with_other_batches_and_says_what_it_was_told(
+    trained: Path, cli: Cli, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    (tmp_path / "heard.py").write_text(
+        "from fastseg_training import Callback\n"
+        "class Printer(Callback):\n"
+        "    def on_log(self, entry):\n"
+        "        print('heard of step', entry['step'])\n"
+    )
+    longer = ["--epochs", "2", "--batch", "6", "--keep-best", "--callback", "heard:Printer"]
+    code, out, err = cli("--resume", *longer)
+    assert code == 0, err
+    assert "going on with runs/synthetic-nano, the newest run" in err
+    assert "chosen on that split, it is no fair score of it" in " ".join(err.split())
+    assert "heard of step 5" in out  # three of four pictures, two of six
+    run = tmp_path / "runs" / "synthetic-nano"
+    assert (run / "best.safetensors").exists() and (run / "report.html").exists()
+    written = load_config(run / "config.toml", {})
+    assert (written.epochs, written.batch, written.keep_best) == (2, 6, True)
+
+
+def test_a_run_to_resume_has_to_be_there(cli: Cli) -> None:
+    code, _, err = cli("--resume")
+    assert code == 1 and "there is no run in" in " ".join(err.split())
+
+
+def test_what_is_no_callback_is_refused(cli: Cli) -> None:
+    code, _, err = cli(*TINY, "--callback", "pathlib:Path")
+    assert code == 1 and "expected a fastseg_training.Callback" in " ".join(err.split())
+    code, _, err = cli(*TINY, "--callback", "nowhere:Callback")
+    assert code == 1 and "cannot import nowhere:Callback" in " ".join(err.split())

@@ -14,6 +14,7 @@ from fastseg_training.losses import (
     OHEMLoss,
     build_loss,
     enet_weights,
+    weights_of,
 )
 from torch import Tensor, nn
 
@@ -163,3 +164,15 @@ def test_a_loss_is_a_class_and_a_line_of_the_table(monkeypatch: pytest.MonkeyPat
     pixels_K = torch.tensor([3.0, 1.0])
     value = build_loss(options, pixels_K, 60)(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2))
     assert value.item() == pytest.approx(0.5 * enet_weights(pixels_K, 1.1).sum().item() ** 2)
+
+
+def test_class_weights_that_are_named_are_taken_and_the_rest_is_one() -> None:
+    options = LossOptions(class_weights={"pole": 5, "sky": 0})
+    weight_K = weights_of(options, torch.ones(3), ["road", "sky", "pole"])
+    assert weight_K is not None and weight_K.tolist() == [1, 0, 5]
+    with pytest.raises(ValueError, match="no class 'sky'; there are road, pole"):
+        weights_of(options, torch.ones(2), ["road", "pole"])
+    with pytest.raises(ValueError, match="the class weight of pole is -1; expected 0 or more"):
+        LossOptions(class_weights={"pole": -1})
+    with pytest.raises(ValueError, match="all class_weights are 0"):
+        weights_of(LossOptions(class_weights={"sky": 0}), torch.ones(1), ["sky"])

@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 import torch
 from fastseg_runtime.arrays.metrics import mean_iou
-from fastseg_training import SegmentationTrainer
+from fastseg_training import Callback, SegmentationTrainer
 from fastseg_training.config import TrainConfig
+from fastseg_training.evaluate import Evaluation
 from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunError, RunFolder
+from fastseg_training.selection import Selection
 from fastseg_training.supervision import AllHeads
 from fastseg_training.trainer import NonFiniteLossError, TrainingStoppedError
+from fastseg_training.user_loader import LoaderError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fastseg import FastSegNet, load_checkpoint
+from fastseg.checkpoint import read_info
 
 MakeTrainer = Callable[..., SegmentationTrainer]
 
@@ -192,12 +196,15 @@ def test_a_run_folder_holds_everything(make_trainer: MakeTrainer, run: RunFolder
         "metrics.jsonl",
         "model.safetensors",
         "predictions.png",
+        "report.html",
         "resume.pt",
     }
     entries = run.metrics()
     assert entries[-1]["step"] == 6
     assert {"loss", "miou", "latency_ms", "epoch"} <= entries[-1].keys()
     assert entries[-1]["latency_ms"] > 0
+    assert entries[-1]["iou"].keys() == {"ground", "disc", "bar"}
+    assert entries[-1]["val_loss"] > 0 and entries[-1]["learning_rate"] >= 0
     _, info = load_checkpoint(run.model_path)
     assert info.trained_on == "tiny train"
     assert info.training["finished"] and info.training["step"] == 6
@@ -216,21 +223,34 @@ def test_the_saved_model_is_the_trained_one(make_trainer: MakeTrainer, run: RunF
 def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     make_trainer: MakeTrainer, run: RunFolder
 ) -> None:
-    whole = make_trainer(steps=9)
+    options = {
+        "steps": 9,
+        "recipe": Recipe(precision="fp32", evaluations=4, warmup_steps=2),
+        "selection": Selection(keep_best=True, patience=9),
+        "checkpoint_every": 1,
+    }
+    other = RunFolder(run.path.with_name("other"), run.info)
+    other.path.mkdir()
+    whole = make_trainer(other, **options)
     whole.train()
-    stopped = make_trainer(run, steps=9)
+    stopped = make_trainer(run, **options)
     stop_at(stopped, step=4)
     with pytest.raises(TrainingStoppedError):
         stopped.train()
-    resumed = make_trainer(run, steps=9)
+    resumed = make_trainer(run, **options)
     resumed.resume()
     assert resumed.step == 4
     resumed.train()
-    assert resumed.loss == whole.loss
+    assert (resumed.loss, resumed.best) == (whole.loss, whole.best)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
-    steps = [entry["step"] for entry in run.metrics()]
-    assert steps == sorted(steps)
+    for path in ("best.safetensors", "checkpoints/epoch-1.safetensors"):
+        first, second = (load_checkpoint(each.path / path)[0] for each in (other, run))
+        for name, value in first.state_dict().items():
+            assert torch.equal(second.state_dict()[name], value), name
+    kept = ("step", "epoch", "loss", "learning_rate", "miou", "iou", "val_loss")
+    lines = [[{k: e.get(k) for k in kept} for e in each.metrics()] for each in (other, run)]
+    assert lines[0] == lines[1]
 
 
 def stop_at(trainer: SegmentationTrainer, step: int) -> None:
@@ -336,7 +356,7 @@ class Clock:
         return self.now_s
 
     def loss(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
-        self.now_s += self.step_s
+        self.now_s += self.step_s * torch.is_grad_enabled()  # an evaluation has its own cost
         return nn.functional.cross_entropy(logits_NKHW, label_NHW, ignore_index=255)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -422,3 +442,95 @@ def test_a_run_is_logged_every_50_steps_and_saved_once_a_minute(
     )
     trainer.train()
     assert (counting.logged, len(counting.saved)) == (logged, saved)
+
+
+def test_patience_ends_a_training_that_gets_no_better_and_the_best_weights_are_kept(
+    make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mious = iter([0.3, 0.5, 0.4])
+    monkeypatch.setattr(Evaluation, "miou", property(lambda self: next(mious, 0.5)))
+    monkeypatch.setattr(Evaluation, "metrics", lambda self, classes: {})
+    recipe = Recipe(precision="fp32", evaluations=9)
+    selection = Selection(keep_best=True, patience=2)
+    trainer = make_trainer(run, 9, model=TinyNet(3), recipe=recipe, selection=selection)
+    trainer.train()
+    assert trainer.step == 4  # no better at 3 and 4, where 0.5 is not more than 0.5
+    header = read_info(run.best_path).training
+    assert header["chosen_by"] == "highest validation mIoU"
+    assert (header["validation_miou"], header["step"], header["chosen_of_evaluations"]) == (
+        0.5,
+        2,
+        2,
+    )
+    assert read_info(run.model_path).training["step"] == 4
+    with pytest.raises(LoaderError, match="on the validation split, and there is none"):
+        make_trainer(run, val_loader=None, selection=selection)
+    with pytest.raises(RunError, match="need a run folder"):
+        make_trainer(selection=selection)
+
+
+def test_weights_are_kept_each_time_so_many_epochs_are_over(
+    make_trainer: MakeTrainer, run: RunFolder
+) -> None:
+    options = {"model": TinyNet(3), "val_loader": None, "checkpoint_every": 2}
+    make_trainer(run, 13, **options).train()  # of three steps each
+    kept = {path.name for path in (run.path / "checkpoints").iterdir()}
+    assert kept == {"epoch-2.safetensors", "epoch-4.safetensors"}
+    assert read_info(run.checkpoint_path(2)).training["step"] == 6
+
+
+@pytest.mark.parametrize("batches", [1, 2, 6])
+def test_a_run_goes_on_with_more_epochs_of_other_batches_where_it_was(
+    batches: int, make_trainer: MakeTrainer, run: RunFolder
+) -> None:
+    recipe = Recipe(precision="fp32", evaluations=3)
+    pair = (torch.zeros(2, 3, 32, 32), torch.zeros(2, 32, 32).long())
+
+    def make(count: int, epochs: int) -> SegmentationTrainer:
+        steps = epochs * 3  # of the loader that make_trainer would take
+        loader = [pair] * count
+        return make_trainer(run, steps, model=TinyNet(3), train_loader=loader, val_loader=loader,
+                            recipe=recipe)  # fmt: skip
+
+    make(2, epochs=3).train()
+    longer = make(batches, epochs=9)
+    longer.resume()
+    assert (longer.step, longer.position) == (6, 3 * batches)
+    longer.train()
+    assert (longer.step, longer.position) == (6 + 6 * batches, 9 * batches)
+    scored = [entry["epoch"] for entry in run.metrics() if "miou" in entry]
+    assert scored == [1, 2, 3, 6, 9]
+
+
+class Hears(Callback):
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def on_start(self, run: RunFolder | None) -> None:
+        self.heard.append("start")
+
+    def on_log(self, entry: Mapping[str, Any]) -> None:
+        self.heard.append(entry["step"])
+
+    def on_end(self, run: RunFolder | None) -> None:
+        self.heard.append("end")
+
+
+def test_callbacks_hear_of_a_training_with_and_without_a_folder_and_of_its_end(
+    make_trainer: MakeTrainer, run: RunFolder
+) -> None:
+    for folder in (None, run):
+        hears = Hears()
+        trainer = make_trainer(folder, model=TinyNet(3), callbacks=[hears, Deaf()])
+        trainer.train()
+        assert hears.heard == ["start", 3, 6, "end"]
+    hears = Hears()
+    trainer = make_trainer(model=TinyNet(3), callbacks=[hears])
+    stop_at(trainer, step=1)
+    with pytest.raises(TrainingStoppedError):
+        trainer.train()
+    assert hears.heard == ["start", "end"]
+
+
+class Deaf(Callback):
+    """Overrides nothing."""

@@ -3,18 +3,21 @@
 In here, each importing only what stands before it: what may be configured (augment, losses,
 distill, optimisation, config); who watches and who helps (progress, distributed); pictures and
 batches (resident, soft_labels, loader, device_loader, user_loader); a network and its scores
-(precision, supervision, evaluate, pictures); the loop (run_folder, trainer); a teacher (class_map,
-backend_onnx, teacher, lessons); all of it put together (prune, build_network, build_trainer); the
-command (cli). Users import the names below, tools whatever they measure. It imports
-fastseg and the runtime.
+(precision, supervision, evaluate, pictures); the loop (run_folder, run_page, callbacks, selection,
+trainer); a teacher (class_map, backend_onnx, teacher, lessons); all of it put together (prune,
+build_network, build_trainer); the command (cli). Users import the names below, tools whatever they
+measure. It imports fastseg and the runtime.
 """
 
+from fastseg_training.callbacks import Callback
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.losses import CrossEntropyLoss, DiceLoss, FocalLoss, OHEMLoss
 from fastseg_training.optimisation import Recipe
+from fastseg_training.selection import Selection
 from fastseg_training.trainer import SegmentationTrainer
 
 __all__ = [
+    "Callback",
     "CrossEntropyLoss",
     "DiceLoss",
     "DistillationLoss",
@@ -22,4 +25,5 @@ __all__ = [
     "OHEMLoss",
     "Recipe",
     "SegmentationTrainer",
+    "Selection",
 ]

@@ -16,8 +16,10 @@ from fastseg.data import Dataset, MissingSplitError, Samples, class_frequencies,
 from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
 from fastseg.network import name_of
+from fastseg.own_code import call_own
 from fastseg_training import distributed
 from fastseg_training.build_network import Start, build_network
+from fastseg_training.callbacks import Callback
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
 from fastseg_training.distill import DistillationLoss
@@ -28,6 +30,7 @@ from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.precision import choose_device
 from fastseg_training.resident import ResizedDataset, keep_freed_memory, make_resident
 from fastseg_training.run_folder import RunFolder
+from fastseg_training.selection import Selection
 from fastseg_training.teacher import Teacher, open_teacher
 from fastseg_training.trainer import SegmentationTrainer
 
@@ -68,7 +71,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         config.epochs,
         minutes=config.minutes or None,
         recipe=config.recipe,
-        criterion=build_loss(config.loss, pixels_K, positions // distributed.world_size()),
+        criterion=choose_loss(config, pixels_K, positions // distributed.world_size(), classes),
         class_weights=weights_to_undo(config, model, pixels_K),
         taught=teacher.class_map.partly_taught if teacher else (),
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
@@ -76,7 +79,41 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         run=RunFolder(folder, info),
         output_name=config.output_name,
         threshold=config.threshold,
+        selection=Selection(config.keep_best, config.patience),
+        checkpoint_every=config.checkpoint_every,
+        callbacks=[make_callback(config.callback)] if config.callback else [],
     )
+
+
+def make_callback(spec: str) -> Callback:
+    """Return what package.module:factory makes.
+
+    Raises:
+        ConfigError: it is no Callback.
+        CheckpointError: it cannot be imported or called.
+    """
+    made = call_own(spec)
+    if not isinstance(made, Callback):
+        raise ConfigError(
+            f"{spec} returned {type(made).__name__}; expected a fastseg_training.Callback, with "
+            "on_start, on_log and on_end"
+        )
+    return made
+
+
+def choose_loss(
+    config: TrainConfig, pixels_K: Tensor, batch_pixels: int, classes: tuple[ClassInfo, ...]
+) -> nn.Module:
+    """Return the loss for so many pixels of each class and of a process's part of a batch.
+
+    Raises:
+        ConfigError: a class weight is not that of a class.
+    """
+    try:
+        names = [entry.name for entry in classes]
+        return build_loss(config.loss, pixels_K, batch_pixels, names)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> Tensor | None:

@@ -20,6 +20,7 @@ from fastseg_runtime.arrays.command import (
     run_command,
 )
 from fastseg_runtime.arrays.image import parse_size
+from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.terminal import TextTable
 from rich.console import Console
 
@@ -47,6 +48,11 @@ from fastseg_training.run_folder import RunError
 from fastseg_training.trainer import TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"
+# What a run may go on with: how long, on which machine, and what is kept of it.
+CHANGEABLE = (
+    *("epochs", "minutes", "batch", "lr", "data", "threads", "device"),
+    *("keep_best", "patience", "checkpoint_every", "callback"),
+)
 EXIT_CODES = {INTERRUPTED: "stopped by Ctrl-C (go on with --resume)"}
 
 
@@ -101,7 +107,12 @@ class Options(options_of(TrainConfig)):  # type: ignore[misc]  # a base that is 
     name: Annotated[
         str | None, typer.Option(help="Folder runs/NAME. [the --config's, else DATA-MODEL]")
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run.")] = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run. [without --name and --data: the newest]"
+        ),
+    ] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run.")] = False
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
@@ -183,7 +194,10 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     chosen = {key: value for key, value in given.items() if key in fields}
     config = load_config(given.get("config"), chosen)
-    folder = run_path(given.get("name", default_name(config, given.get("config"))))
+    if resume and not given.keys() & {"name", "data", "config"}:
+        folder = newest_run()
+    else:
+        folder = run_path(given.get("name", default_name(config, given.get("config"))))
     if resume:
         config = saved_config(folder, chosen)
     elif folder.exists() and not force:
@@ -204,7 +218,9 @@ def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> Non
     if resume:
         trainer.resume()
     elif rank() == 0:
-        start_folder(folder, config)
+        start_folder(folder)
+    if rank() == 0:
+        write_file(folder / CONFIG, dump_config(config).encode())
     try:
         evaluation = trainer.train()
     except TrainingStoppedError as error:
@@ -213,9 +229,15 @@ def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> Non
         ) from error
     if rank() > 0:
         return
-    print(f"trained {folder / 'model.safetensors'}", file=sys.stderr)
+    assert trainer.run is not None
+    print(f"trained {trainer.run.model_path}", file=sys.stderr)
+    if config.keep_best:
+        print(
+            f"best validation mIoU, {trainer.best.miou:.4f} at step {trainer.best.step}: "
+            f"{trainer.run.best_path}; chosen on that split, it is no fair score of it",
+            file=sys.stderr,
+        )
     if evaluation is not None:
-        assert trainer.run is not None
         report_scores(evaluation.scores(trainer.run.info.classes), as_json)
 
 
@@ -236,24 +258,45 @@ def run_path(name: str) -> Path:
     return RUNS / name
 
 
+def newest_run() -> Path:
+    """Return the run that was written to last, and say which."""
+    runs = [path.parent for path in RUNS.glob(f"*/{CONFIG}")]
+    if not runs:
+        raise RunError(f"there is no run in {RUNS.absolute()} to resume; start it without --resume")
+    newest = max(runs, key=lambda run: max(path.stat().st_mtime for path in run.iterdir()))
+    print(f"going on with {newest}, the newest run", file=sys.stderr)
+    return newest
+
+
 def saved_config(folder: Path, chosen: dict[str, Any]) -> TrainConfig:
-    """Return the configuration of a run; options that say otherwise are refused."""
+    """Return the configuration of a run with what may change; other changes are refused."""
     path = folder / CONFIG
     if not path.is_file():
         raise RunError(f"there is no run {folder} to resume; start it without --resume")
     config = load_config(path, {})
     for key, value in chosen.items():
-        if (old := getattr(config, key)) != value:
-            raise RunError(f"{folder} was started with {key} = {old!r}, not {value!r}")
-    return config
+        old = getattr(config, key)
+        if old != value and not may_change(key, old, value):
+            raise RunError(
+                f"{folder} was started with {key} = {old!r}, not {value!r}; what may change is "
+                f"{', '.join(CHANGEABLE)}. For another training from its weights: "
+                f"--init {folder / 'model.safetensors'} --name ANOTHER"
+            )
+    if "epochs" in chosen:
+        chosen = {"minutes": 0, **chosen}
+    return load_config(path, chosen)
 
 
-def start_folder(folder: Path, config: TrainConfig) -> None:
-    """Make the run folder, empty but for its config.toml."""
+def may_change(key: str, old: Any, new: Any) -> bool:
+    """Return whether a run may go on with another value: data only elsewhere, of the same kind."""
+    return key in CHANGEABLE and (key != "data" or old.partition(":")[0] == new.partition(":")[0])
+
+
+def start_folder(folder: Path) -> None:
+    """Make the run folder, empty."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    (folder / CONFIG).write_text(dump_config(config), "utf-8")
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
 
-
 class ConfigError(ValueError):
     """The configuration cannot be used; the message says what to change."""
 
@@ -152,8 +151,34 @@ class TrainConfig:
     epochs: Annotated[
         float, Option("--epochs", "--finetune-epochs", help="Passes over the data.")
     ] = 300
-    minutes: Annotated[float, Option(help="Stop by the clock instead.")] = 0
+    minutes: Annotated[
+        float,
+        Option(
+            help="Stop by the clock instead, which counts steps, waits for batches and "
+            "evaluations; reading the data before and the last evaluation come on top."
+        ),
+    ] = 0
     lr: Annotated[float, Option(help="Peak learning rate.")] = 3e-3
+    keep_best: Annotated[
+        bool,
+        Option(
+            help="Keep the weights with the best validation mIoU too, as best.safetensors: chosen "
+            "on that split, they score better there than elsewhere."
+        ),
+    ] = False
+    patience: Annotated[
+        int, Option(help="End after so many evaluations without a better validation mIoU. [never]")
+    ] = 0
+    checkpoint_every: Annotated[
+        float, Option(metavar="EPOCHS", help="Keep the weights of each such epoch too. [none]")
+    ] = 0
+    callback: Annotated[
+        str,
+        Option(
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="Of a fastseg_training.Callback, which hears of the training.",
+        ),
+    ] = ""
     normalization: str = ""
     color: str = ""
     output_name: str = ""
@@ -174,7 +199,7 @@ class TrainConfig:
         for name in ("batch", "epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("seed", "threads"):
+        for name in ("seed", "threads", "patience", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name in ("usage", "teacher_usage"):

@@ -6,7 +6,7 @@ Shape letters: N batch, K classes, H and W pixels.
 import math
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ from fastseg_training.distill import resized
 
 TRIMAP_PIXELS = 3  # half width of the band around borders that boundary mIoU looks at
 TTA_SCALES = (0.75, 1.0, 1.25)
+# Takes the image's number, the normalised image (3, H, W), its labels and its predicted ids.
+Observer = Callable[[int, Tensor, Array, Array], None]
 LATENCY_RUNS = 10  # a median for the curves of a run; tools/compare_models measures in earnest
 
 
@@ -42,22 +44,30 @@ class Evaluation:
         boundary_KK: the same for pixels close to a border between classes (trimap of Kohli,
             Ladicky, Torr, IJCV 2009).
         images: number of images.
+        loss_sum: of the losses of all images; NaN where none was asked for.
     """
 
     confusion_KK: Array
     boundary_KK: Array
     images: int
+    loss_sum: float = math.nan
 
     def gathered(self, device: torch.device) -> Self:
         """Return the counts of all processes together."""
-        counts = (self.confusion_KK, self.boundary_KK, np.array(self.images))
-        confusion_KK, boundary_KK, images = (distributed.total(c, device) for c in counts)
-        return type(self)(confusion_KK, boundary_KK, int(images))
+        images, loss_sum = np.array(self.images), np.array(self.loss_sum)
+        counts = (self.confusion_KK, self.boundary_KK, images, loss_sum)
+        confusion_KK, boundary_KK, images, loss_sum = (distributed.total(c, device) for c in counts)
+        return type(self)(confusion_KK, boundary_KK, int(images), float(loss_sum))
 
     @property
     def miou(self) -> float:
         """Mean IoU over the classes that occur."""
         return mean_iou(self.confusion_KK)
+
+    def metrics(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
+        """Return what a line of metrics.jsonl says: mIoU, IoU of each class, loss."""
+        scores, loss = self.scores(classes), self.loss_sum / max(self.images, 1)
+        return {"miou": scores["miou"], "iou": scores["iou"], "val_loss": _or_none(loss)}
 
     def scores(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
         """Return what --json prints: fractions, None where no pixel was there to judge."""
@@ -75,7 +85,7 @@ class Evaluation:
 
 
 def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)  # JSON has no NaN
+    return float(value) if math.isfinite(value) else None  # JSON has no NaN
 
 
 def evaluate(
@@ -84,6 +94,8 @@ def evaluate(
     num_classes: int,
     tta: bool = False,
     reading: Reading | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    observe: Observer | None = None,
 ) -> Evaluation:
     """Count pixels by truth and prediction.
 
@@ -94,34 +106,51 @@ def evaluate(
         num_classes: K.
         tta: average over mirror images and TTA_SCALES.
         reading: which of the model's outputs are its logits; None: the one that can be.
+        loss: of logits and class ids of one batch, its mean.
+        observe: is called for each image.
     """
     reading = reading or Reading(num_classes)
     confusion_KK, boundary_KK = np.zeros((2, num_classes, num_classes), np.int64)
-    images = 0
+    images, loss_sum = 0, math.nan if loss is None else 0.0
     for image_N3HW, label_NHW in batches:
-        classes_NHW = predict(model, image_N3HW, tta, reading).cpu().numpy()
-        for classes_HW, label_HW in zip(classes_NHW, label_NHW.cpu().numpy(), strict=True):
+        chance_NKHW = predict_chances(model, image_N3HW, tta, reading)
+        if loss is not None:
+            with torch.inference_mode():
+                mean = loss(chance_NKHW, label_NHW.to(chance_NKHW.device, torch.long))
+            loss_sum += float(mean) * len(label_NHW)
+        classes_NHW = chance_NKHW.argmax(1).to(torch.uint8).cpu().numpy()
+        pairs = zip(image_N3HW, classes_NHW, label_NHW.cpu().numpy(), strict=True)
+        for image_3HW, classes_HW, label_HW in pairs:
             height, width = label_HW.shape
             if classes_HW.shape != label_HW.shape:
                 classes_HW = resize_nearest(classes_HW, width, height)
             confusion_KK += confusion_matrix(classes_HW, label_HW, num_classes)
             near_HW = np.where(boundary_band(label_HW), label_HW, IGNORE_INDEX)
             boundary_KK += confusion_matrix(classes_HW, near_HW, num_classes)
+            if observe is not None:
+                observe(images, image_3HW, label_HW, classes_HW)
             images += 1
-    return Evaluation(confusion_KK, boundary_KK, images)
+    return Evaluation(confusion_KK, boundary_KK, images, loss_sum)
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module, image_N3HW: Tensor, tta: bool = False, reading: Reading | None = None
 ) -> Tensor:
     """Return the class ids of normalised images, (N, H, W) uint8, in float32 arithmetic."""
+    return predict_chances(model, image_N3HW, tta, reading).argmax(1).to(torch.uint8)
+
+
+@torch.inference_mode()
+def predict_chances(
+    model: nn.Module, image_N3HW: Tensor, tta: bool = False, reading: Reading | None = None
+) -> Tensor:
+    """Return logits, with tta probabilities, at the size of the images, (N, K, H, W) float32."""
     device = next(model.parameters()).device
     image_N3HW, training = image_N3HW.to(device), model.training
     model.eval()
     try:
         chance = tta_probabilities if tta else full_size_logits
-        return chance(model, image_N3HW, reading).argmax(1).to(torch.uint8)
+        return chance(model, image_N3HW, reading)
     finally:
         model.train(training)
 

@@ -12,6 +12,7 @@ without_class_weights() does.
 import copy
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,14 +34,15 @@ class LossOptions:
     Attributes:
         formula: a sum of LOSSES, e.g. "ce" or "ohem+0.5*dice".
         class_weights: "enet" or "none", for losses that take them; "enet-undone" takes them out of
-            the averaged network again: better after long trainings, worse after short ones.
+            the averaged network again: better after long trainings, worse after short ones. Or
+            a table of names and weights, such as {Pole = 5.0}; classes that it leaves out have 1.
         enet_constant: see enet_weights.
         ohem_thresh: see OHEMLoss.
         ohem_share: share of the batch's pixels that OHEM keeps at the least.
     """
 
     formula: str = "ce"
-    class_weights: str = "enet"
+    class_weights: str | dict[str, float] = "enet"
     enet_constant: float = 1.10
     ohem_thresh: float = 0.7
     ohem_share: float = 1 / 16
@@ -48,9 +50,17 @@ class LossOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         parse_formula(self.formula)
-        if self.class_weights not in CLASS_WEIGHTS:
+        if isinstance(self.class_weights, dict):
+            bad = [name for name, weight in self.class_weights.items() if weight < 0]
+            if bad:
+                raise ValueError(
+                    f"the class weight of {bad[0]} is {self.class_weights[bad[0]]}; expected 0 or "
+                    "more"
+                )
+        elif self.class_weights not in CLASS_WEIGHTS:
             raise ValueError(
-                f"class_weights is {self.class_weights!r}; choose one of {', '.join(CLASS_WEIGHTS)}"
+                f"class_weights is {self.class_weights!r}; choose one of "
+                f"{', '.join(CLASS_WEIGHTS)}, or a table of names and weights"
             )
 
 
@@ -183,6 +193,25 @@ def enet_weights(pixels_K: Tensor, constant: float) -> Tensor:
     return 1 / torch.log(constant + pixels_K / pixels_K.sum()).float()
 
 
+def weights_of(options: LossOptions, pixels_K: Tensor, names: Sequence[str]) -> Tensor | None:
+    """Return the weight of each class, (K,) float32, None for equal ones.
+
+    Raises:
+        ValueError: a weight is not that of one of the names, or all are 0.
+    """
+    if options.class_weights == "none":
+        return None
+    if isinstance(options.class_weights, str):
+        return enet_weights(pixels_K, options.enet_constant)
+    unknown = sorted(options.class_weights.keys() - set(names))
+    if unknown:
+        raise ValueError(f"class_weights has no class {unknown[0]!r}; there are {', '.join(names)}")
+    weight_K = torch.tensor([options.class_weights.get(name, 1.0) for name in names])
+    if not weight_K.any():
+        raise ValueError("all class_weights are 0: nothing would be learnt")
+    return weight_K
+
+
 # A new loss is a class and a line here. Its arguments of these names it is given: weight_K, the
 # class weights or None; thresh and min_kept, of ohem.
 LOSSES: dict[str, type[nn.Module]] = {
@@ -193,11 +222,16 @@ LOSSES: dict[str, type[nn.Module]] = {
 }
 
 
-def build_loss(options: LossOptions, pixels_K: Tensor, batch_pixels: int) -> nn.Module:
-    """Build the loss of a formula for the training pixels of each class and of a batch."""
-    weighted = options.class_weights != "none"
+def build_loss(
+    options: LossOptions, pixels_K: Tensor, batch_pixels: int, names: Sequence[str] = ()
+) -> nn.Module:
+    """Build the loss of a formula for the training pixels of each class and of a batch.
+
+    Raises:
+        ValueError: a class weight is not that of one of the names.
+    """
     given = {
-        "weight_K": enet_weights(pixels_K, options.enet_constant) if weighted else None,
+        "weight_K": weights_of(options, pixels_K, names),
         "thresh": options.ohem_thresh,
         "min_kept": max(1, round(batch_pixels * options.ohem_share)),
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from fastseg_runtime.arrays.image import encode_rgb, resize_nearest
@@ -19,15 +19,23 @@ ROWS = 4  # of predictions.png
 GAP = 4  # pixels between its pictures
 
 
-def draw_curves(metrics: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw loss and mIoU over epochs from the lines of metrics.jsonl."""
+def draw_curves(metrics: Sequence[dict[str, Any]], path: Path | IO[bytes]) -> None:
+    """Draw losses and mIoU over epochs from the lines of metrics.jsonl."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel="epoch", ylabel="loss")
     axes.plot(
         [e["epoch"] for e in metrics], [e["loss"] for e in metrics], color="tab:blue", label="loss"
     )
-    scored = [entry for entry in metrics if "miou" in entry]
+    scored = [entry for entry in metrics if entry.get("miou") is not None]
+    judged = [entry for entry in scored if entry.get("val_loss") is not None]
+    axes.plot(
+        [e["epoch"] for e in judged],
+        [e["val_loss"] for e in judged],
+        "--",
+        color="tab:blue",
+        label="validation loss, main head",
+    )
     right = axes.twinx()
     right.set(ylabel="mIoU on the validation split", ylim=(0, 1))
     right.plot([e["epoch"] for e in scored], [e["miou"] for e in scored], "o-", color="tab:orange")
@@ -47,8 +55,13 @@ def draw_predictions(
 
     Of each batch of normalised images and labels the first is looked at.
     """
-    chosen = list(batches)
-    chosen = chosen[:: max(1, len(chosen) // ROWS)][:ROWS]
+    chosen: list[Any] = []
+    stride = 1  # doubled when there are too many: no more than ROWS of a set are kept in memory
+    for number, batch in enumerate(batches):
+        if number % stride == 0:
+            chosen.append(batch)
+        if len(chosen) > ROWS:
+            chosen, stride = chosen[::2], 2 * stride
     rows = [_row(model, batch[0][:1], batch[1][0], info, reading) for batch in chosen]
     width = max(row.shape[1] for row in rows)
     padded = [
@@ -64,17 +77,27 @@ def _row(
     info: CheckpointInfo,
     reading: Reading | None,
 ) -> Array:
+    classes_HW = predict(model, image_13HW, reading=reading)[0].cpu().numpy()
+    return side_by_side(image_13HW, label_HW.cpu().numpy(), classes_HW, info)
+
+
+def side_by_side(
+    image_13HW: Tensor, label_HW: Array, classes_HW: Array, info: CheckpointInfo
+) -> Array:
+    """Return a normalised image, its labels and its predicted class ids in a row, (h, w, 3)."""
     image_HW3 = info.input_normalization().restore(image_13HW)[0].cpu().numpy()
     height, width = image_HW3.shape[:2]
-    truth_HW = resize_nearest(label_HW.cpu().numpy().astype(np.uint8), width, height)
-    classes_HW = predict(model, image_13HW, reading=reading)[0].cpu().numpy()
+    truth_HW = resize_nearest(label_HW.astype(np.uint8), width, height)
+    classes_HW = resize_nearest(classes_HW, width, height)
     color_256_3 = palette(info.classes)  # ignored pixels are black
     gap = np.full((height, GAP, 3), 255, np.uint8)
     parts = [image_HW3, gap, color_256_3[truth_HW], gap, color_256_3[classes_HW]]
     return np.concatenate(parts, 1)
 
 
-def draw_confusion(confusion_KK: Array, classes: tuple[ClassInfo, ...], path: Path) -> None:
+def draw_confusion(
+    confusion_KK: Array, classes: tuple[ClassInfo, ...], path: Path | IO[bytes]
+) -> None:
     """Draw which share of each true class (rows) went to which prediction (columns)."""
     share_KK = confusion_KK / np.maximum(confusion_KK.sum(1, keepdims=True), 1)
     names, inches = [info.name for info in classes], 2.5 + 0.5 * len(classes)

@@ -1,10 +1,6 @@
-"""The folder of one training: runs/NAME with its weights, numbers and pictures.
-
-The numbers go to TensorBoard too, if it is there: pip install tensorboard.
-"""
+"""The folder of one training: runs/NAME with its weights, numbers and pictures."""
 
 import dataclasses
-import functools
 import json
 import os
 from collections.abc import Mapping
@@ -42,6 +38,15 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def best_path(self) -> Path:
+        """Averaged weights of the evaluation that scored best on the validation split."""
+        return self.path / "best.safetensors"
+
+    def checkpoint_path(self, epoch: float) -> Path:
+        """Averaged weights after so many epochs."""
+        return self.path / "checkpoints" / f"epoch-{epoch:g}.safetensors"
+
+    @property
     def resume_path(self) -> Path:
         """Weights, averages, optimizer and counters, for --resume."""
         return self.path / "resume.pt"
@@ -52,14 +57,9 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, and to TensorBoard's events if that is installed."""
+        """Append one line to metrics.jsonl."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        writer = _open_writer(self.path)  # tensorboard --logdir runs shows all
-        if writer is not None:
-            for name in entry.keys() - {"step"}:
-                writer.add_scalar(name, entry[name], entry["step"])
-            writer.flush()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a line that a kill cut short is left out."""
@@ -104,13 +104,14 @@ class RunFolder:
             raise RunError(f"{self.resume_path} {found}; start anew with --force") from error
         return state
 
-    def save_model(self, model: nn.Module, training: Mapping[str, Any]) -> None:
-        """Replace model.safetensors; `training` is added to what its header says of that."""
+    def save_model(self, model: nn.Module, training: Mapping[str, Any], path: Path) -> None:
+        """Replace model_path or another file; `training` is added to what the header says of it."""
         info = dataclasses.replace(self.info, training={**self.info.training, **training})
         try:
-            save_checkpoint(self.model_path, model, info)
+            path.parent.mkdir(exist_ok=True)
+            save_checkpoint(path, model, info)
         except (OSError, RuntimeError) as error:
-            raise _unwritable(self.model_path, error) from error
+            raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: Exception) -> RunError:
@@ -118,12 +119,3 @@ def _unwritable(path: Path, error: Exception) -> RunError:
         f"cannot write {path} ({error}); the last whole one is kept. Free some disk space, then "
         "go on with --resume"
     )
-
-
-@functools.cache
-def _open_writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder))

@@ -78,15 +78,16 @@ def supervise(
     """
     strides = [stride] + [max(stride, AUXILIARY_STRIDE)] * (len(logits) - 1)
     pairs = zip(logits, strides, strict=True)
-    losses = [_compare(x_NKhw, label_NHW, criterion, step, each) for x_NKhw, each in pairs]
+    losses = [compare(x_NKhw, label_NHW, criterion, step, each) for x_NKhw, each in pairs]
     return (
         losses[0] + auxiliary_weight * torch.stack([torch.zeros_like(losses[0]), *losses[1:]]).sum()
     )
 
 
-def _compare(
+def compare(
     logits_NKhw: Tensor, label_NHW: Tensor, criterion: nn.Module, step: int, stride: int
 ) -> Tensor:
+    """Return the loss of one head against labels at a stride, of the phase of a step."""
     row, column = divmod(step % stride**2, stride)
     label_Nhw = label_NHW[:, row::stride, column::stride]
     loss: Tensor = criterion(resized(logits_NKhw.float(), label_Nhw.shape[-2:]), label_Nhw)

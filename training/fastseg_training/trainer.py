@@ -11,21 +11,29 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from fastseg_runtime.arrays.command import INTERRUPTED, Heard, NotedSignals, noting_signals
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, numbered_classes
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastseg import FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed
+from fastseg_training.callbacks import Callback, own_callbacks
 from fastseg_training.config import TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
-from fastseg_training.evaluate import Evaluation, EvaluationBatches, evaluate, measure_latency_ms
-from fastseg_training.loader import Batch, StepLoader, check_pictures
+from fastseg_training.evaluate import (
+    Evaluation,
+    EvaluationBatches,
+    Observer,
+    evaluate,
+    measure_latency_ms,
+)
+from fastseg_training.loader import Batch, StepLoader, check_pictures, source
 from fastseg_training.losses import CrossEntropyLoss, without_class_weights
 from fastseg_training.optimisation import (
     Budget,
@@ -38,7 +46,9 @@ from fastseg_training.pictures import draw_curves, draw_predictions
 from fastseg_training.precision import choose_device, choose_precision, fast_depthwise
 from fastseg_training.progress import TrainingProgress
 from fastseg_training.run_folder import RunError, RunFolder
-from fastseg_training.supervision import AllHeads, pad_batch, supervise
+from fastseg_training.run_page import WorstPictures, write_page
+from fastseg_training.selection import Best, Selection
+from fastseg_training.supervision import AllHeads, compare, pad_batch, supervise
 from fastseg_training.user_loader import (
     BatchCheck,
     LoaderError,
@@ -52,7 +62,9 @@ SAVE_EVERY_S = 60.0  # what a crash may cost
 # Of the time in a training by the clock: a validation split may take longer than the minutes given.
 EVALUATION_SHARE = 0.1
 SMOOTHING = 0.02  # of the loss that is shown: about 50 batches, each of which is noise
-COUNTERS = ("step", "elapsed_s", "evaluation_s", "evaluations", "loss")
+COUNTERS = (
+    "step", "position", "epoch_steps", "elapsed_s", "evaluation_s", "evaluations", "loss"
+)  # fmt: skip
 
 
 class NonFiniteLossError(RuntimeError):
@@ -74,7 +86,8 @@ class TrainingStoppedError(RuntimeError):
 class SegmentationTrainer:
     """Trains a network and leaves the averaged weights in it.
 
-    `evaluation` is the last one, None before the first and without a val_loader.
+    `evaluation` is the last one, None before the first and without a val_loader. `step` counts
+    steps, `position` batches of the loader: they part where a run goes on with other batches.
 
     Args:
         model: image in, logits out; FastSegNet or any other.
@@ -96,10 +109,15 @@ class SegmentationTrainer:
             train_loader normalises with: pictures that it cannot have made are refused.
         output_name: of several outputs of a network of one's own, the path of its logits.
         threshold: of the probability above which one logit means the second class.
+        selection: what to choose on val_loader, if anything.
+        checkpoint_every: keep the averaged weights each time so many epochs are over; 0 for never.
+        callbacks: who else hears of the training; TensorBoard does, where it is installed.
 
     Raises:
         ReadingError: a threshold that is no probability.
         ConfigError: no such device or precision here.
+        LoaderError: a loader has no batches, or can be gone through only once.
+        RunError: weights are to be kept, and there is no run folder.
     """
 
     def __init__(
@@ -122,6 +140,9 @@ class SegmentationTrainer:
         run: RunFolder | None = None,
         output_name: str = "",
         threshold: float = Reading.threshold,
+        selection: Selection | None = None,
+        checkpoint_every: float = 0,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.reading = Reading(num_classes, output_name, threshold)
         self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
@@ -150,7 +171,12 @@ class SegmentationTrainer:
         self.ema = ModelEMA(self.model, self.recipe.ema_decay)
         channels = 3 if isinstance(model, FastSegNet) else None
         self._check_batch = BatchCheck("train_loader", num_classes, channels, same_size=True)
-        self.step, self.evaluations, self.loss = 0, 0, math.nan
+        self.selection, self.best = selection or Selection(), Best()
+        self.checkpoint_every = checkpoint_every
+        self.callbacks = [*own_callbacks(run), *callbacks]
+        self._check_what_is_kept()
+        self.step = self.position = self.evaluations = 0
+        self.loss = math.nan
         self.elapsed_s = self.evaluation_s = 0.0
         self.evaluation: Evaluation | None = None
         self._looked_at_pictures = False
@@ -172,6 +198,7 @@ class SegmentationTrainer:
                 noting_signals() as noted,
                 TrainingProgress(visible=self._leads) as bar,
                 fast_depthwise(self.model, self.precision, self.device),
+                self._callbacks_told(),
             ):
                 self._noted = noted
                 self._take_steps(bar)
@@ -192,25 +219,36 @@ class SegmentationTrainer:
             self.elapsed_s, exit_code = distributed.largest(own, self.device)
             if exit_code:
                 raise Heard(int(exit_code) - 128)
-            progress = self.budget.progress(self.step, self.elapsed_s)
-            if progress >= 1:
-                break
+            progress = self.budget.progress(self.position, self.elapsed_s)
             if self._evaluation_is_due(progress):
                 bar.report(self.step, self.loss, self._evaluate_and_save(progress))
+            if progress >= 1 or self._is_out_of_patience:
+                break
             self._set_learning_rate(progress)
             loss = self._loss(batch)
             self._note_loss(loss, self._backward(loss), batch)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.ema.update(self.step)
-            self.step += 1
+            self.step, self.position = self.step + 1, self.position + 1
             bar.show(progress, self.loss, len(batch.image_N3HW) * distributed.world_size())
             if self.step % LOG_EVERY_STEPS == 0:
-                rate = float(self.optimizer.param_groups[-1]["lr"])
-                self._log({"loss": self.loss, "learning_rate": rate})
+                self._log({"loss": self.loss, "learning_rate": self._learning_rate})
+            self._keep_checkpoint()
             if time.monotonic() - saved > SAVE_EVERY_S:
                 saved = time.monotonic()
                 self._save_state()
+
+    @contextlib.contextmanager
+    def _callbacks_told(self) -> Iterator[None]:
+        told = self.callbacks if self._leads else []
+        for callback in told:
+            callback.on_start(self.run)
+        try:
+            yield
+        finally:
+            for callback in told:
+                callback.on_end(self.run)
 
     def _waiting(self) -> contextlib.AbstractContextManager[None]:
         """A signal ends what is done here at once; several processes stop at the same step."""
@@ -230,6 +268,22 @@ class SegmentationTrainer:
         if self._leads:
             self.run.forget_after(self.step)
 
+    def _check_what_is_kept(self) -> None:
+        if self.run is None and (self.selection.keep_best or self.checkpoint_every):
+            raise RunError("keep_best and checkpoint_every need a run folder to keep weights in")
+        if self.val_loader is None and self.selection.needs_validation:
+            raise LoaderError(
+                "keep_best and patience choose on the validation split, and there is none"
+            )
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        return 0 < self.selection.patience <= self.best.since
+
+    @property
+    def _learning_rate(self) -> float:
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
     @property
     def _leads(self) -> bool:
         return distributed.rank() == 0
@@ -239,7 +293,9 @@ class SegmentationTrainer:
         return moved
 
     def _batches(self) -> Iterator[Batch]:
-        for number, batch in enumerate(batches_from(self.train_loader, self.step), self.step):
+        for number, batch in enumerate(
+            batches_from(self.train_loader, self.position), self.position
+        ):
             if not isinstance(self.train_loader, StepLoader):
                 batch = self._check_batch(batch, number)
             if self.run is not None and not self._looked_at_pictures:
@@ -304,7 +360,7 @@ class SegmentationTrainer:
 
     def _evaluation_is_due(self, progress: float) -> bool:
         number = self._evaluations_until(progress)
-        if not self.step or number <= self.evaluations:
+        if progress >= 1 or not self.step or number <= self.evaluations:
             return False
         if self.budget.seconds is None or self.evaluation_s <= EVALUATION_SHARE * self.elapsed_s:
             return True
@@ -314,7 +370,7 @@ class SegmentationTrainer:
     def _evaluations_until(self, progress: float) -> int:
         return int(progress * self.recipe.evaluations)
 
-    def _evaluate(self) -> Evaluation | None:
+    def _evaluate(self, observe: Observer | None) -> Evaluation | None:
         if self.val_loader is None:
             return None
         distributed.copy_from_first(self.ema.model.state_dict().values())
@@ -324,7 +380,16 @@ class SegmentationTrainer:
         if not isinstance(self.val_loader, EvaluationBatches):
             check = dataclasses.replace(self._check_batch, name="val_loader", same_size=False)
             mine = (check(batch, number)[:2] for number, batch in enumerate(mine))
-        evaluation = evaluate(self._result(), mine, self.num_classes, reading=self.reading)
+        evaluation = evaluate(
+            self._result(),
+            mine,
+            self.num_classes,
+            reading=self.reading,
+            loss=lambda logits, label: compare(
+                logits, label, self.criterion, 0, self.recipe.loss_stride
+            ),
+            observe=observe,
+        )
         evaluation = evaluation.gathered(self.device)
         if not evaluation.images:
             raise LoaderError("val_loader gave no batch; its __iter__ has to start anew each time")
@@ -332,35 +397,69 @@ class SegmentationTrainer:
         self.evaluation_s += seconds
         return evaluation
 
-    def _evaluate_and_save(self, progress: float) -> float:
+    def _evaluate_and_save(
+        self, progress: float, finished: bool = False, observe: Observer | None = None
+    ) -> float:
         with self._waiting():
-            self.evaluation = self._evaluate()
-            latency_ms = self._measure_latency_ms()
+            self.evaluation = self._evaluate(observe)
+            entry = {"loss": self.loss, "learning_rate": self._learning_rate} | self._latency()
         self.evaluations = self._evaluations_until(progress)
-        miou = math.nan if self.evaluation is None else self.evaluation.miou
-        if self.run is None or not self._leads:
-            return miou
-        entry = {"loss": self.loss, "latency_ms": latency_ms}
-        self._log(entry if self.evaluation is None else entry | {"miou": miou})
-        finished = {"step": self.step, "elapsed_s": self.elapsed_s, "finished": progress >= 1}
-        self.run.save_model(self._result(), finished)
-        self._save_state()
-        draw_curves(self.run.metrics(), self.run.path / "curves.png")
+        miou = math.nan
+        if self.evaluation is not None:
+            miou = self.evaluation.miou
+            classes = self.run.info.classes if self.run else numbered_classes(self.num_classes)
+            entry |= self.evaluation.metrics(classes)
+        is_best = self.best.note(miou, self.step)
+        self._log(entry)
+        if self.run is not None and self._leads:
+            self._save_model(self.run.model_path, {"finished": finished})
+            if is_best and self.selection.keep_best:
+                self._save_model(self.run.best_path, self.best.described())
+            self._save_state()
+            draw_curves(self.run.metrics(), self.run.path / "curves.png")
         return miou
 
-    def _measure_latency_ms(self) -> float:
+    def _keep_checkpoint(self) -> None:
+        every = max(1, round(self.checkpoint_every * self.epoch_steps))
+        if self.run is not None and self.checkpoint_every and self.position % every == 0:
+            path = self.run.checkpoint_path(self.position / self.epoch_steps)
+            self._save_model(path, {"finished": False})
+
+    def _save_model(self, path: Path, training: dict[str, Any]) -> None:
+        if self.run is not None and self._leads:
+            progress = {"step": self.step, "elapsed_s": self.elapsed_s}
+            self.run.save_model(self._result(), progress | training, path)
+
+    def _latency(self) -> dict[str, float]:
         if self.run is None or not self._leads:
-            return math.nan
-        return measure_latency_ms(self.ema.model, self.run.info, self.reading)
+            return {}
+        model = self.ema.model
+        return {"latency_ms": measure_latency_ms(model, self.run.info, self.reading)}
 
     def _finish(self) -> Evaluation | None:
-        self._evaluate_and_save(progress=1)
+        worst = WorstPictures(self.num_classes)
+        self._evaluate_and_save(progress=1, finished=True, observe=worst)
         self.model.load_state_dict(self._result().state_dict())
-        if self.run is not None and self.val_loader is not None and self._leads:
-            path = self.run.path / "predictions.png"
+        if self.run is not None and self.evaluation is not None and self._leads:
             with self._waiting():
-                draw_predictions(self.model, self.val_loader, self.run.info, path, self.reading)
+                self._draw(self.run, self.evaluation, worst)
         return self.evaluation
+
+    def _draw(self, run: RunFolder, evaluation: Evaluation, worst: WorstPictures) -> None:
+        note = "the averaged weights at the end, which nothing was chosen for on these pictures"
+        if self._is_out_of_patience:
+            note = "the averaged weights where it got no better on these pictures, which flatters"
+        write_page(run, evaluation, worst, self._name_of_picture, note)
+        assert self.val_loader is not None
+        draw_predictions(
+            self.model, self.val_loader, run.info, run.path / "predictions.png", self.reading
+        )
+
+    def _name_of_picture(self, number: int) -> str:
+        number *= distributed.world_size()
+        if isinstance(self.val_loader, EvaluationBatches):
+            return source(self.val_loader.samples[number])
+        return f"picture {number} of val_loader"
 
     def _result(self) -> nn.Module:
         if self.class_weights is None:
@@ -368,27 +467,45 @@ class SegmentationTrainer:
         return without_class_weights(self.ema.model, self.class_weights)
 
     def _log(self, entry: dict[str, Any]) -> None:
-        if self.run is not None and self._leads:
-            epoch = self.step / self.epoch_steps
-            self.run.log({"step": self.step, "epoch": epoch, "elapsed_s": self.elapsed_s} | entry)
+        epoch = self.position / self.epoch_steps
+        line = {"step": self.step, "epoch": epoch, "elapsed_s": self.elapsed_s} | entry
+        if self._leads:
+            if self.run is not None:
+                self.run.log(line)
+            for callback in self.callbacks:
+                callback.on_log(line)
 
     def _save_state(self) -> None:
         if self.run is not None and self._leads:
             parts = {name: part.state_dict() for name, part in self._stateful().items()}
             counters = {name: getattr(self, name) for name in COUNTERS}
+            counters["best"] = dataclasses.asdict(self.best)
             self.run.save_state({**parts, **counters, "rng": torch.get_rng_state()})
 
     def _restore(self, state: dict[str, Any], run: RunFolder) -> None:
         try:
             for name, part in self._stateful().items():
                 part.load_state_dict(state[name])
+            epoch_steps = self.epoch_steps
             for name in COUNTERS:
                 setattr(self, name, state[name])
+            self.best = Best(**state["best"])
+            if self.selection.keep_best and not run.best_path.exists():
+                self.best = Best()  # of the evaluations whose weights are kept
+            self._go_on_with(epoch_steps)
             torch.set_rng_state(state["rng"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{run.resume_path} is of another network or program; start anew with --force"
             ) from error
+
+    def _go_on_with(self, epoch_steps: int) -> None:
+        """Stay where the run was, in batches of this trainer; evaluate as often as it asks for."""
+        if epoch_steps != self.epoch_steps:
+            self.position = round(self.position / self.epoch_steps * epoch_steps)
+            self.epoch_steps = epoch_steps
+        progress = self.budget.progress(self.position, self.elapsed_s)
+        self.evaluations = min(self.evaluations, self._evaluations_until(progress))
 
     def _stateful(self) -> dict[str, Any]:
         return {
