@@ -66,7 +66,7 @@ def test_a_run_ships_in_half_precision_with_its_scores_command_and_card(
     assert shipped.stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
     _, info = load_checkpoint(shipped)
     assert info.training["command"] == (
-        "fastseg-train --config training/configs/synthetic-nano.toml --data synthetic --seed 3"
+        "fastseg-train --config synthetic-nano --data synthetic --seed 3"
     )
     assert info.evaluation["images"] == 3
     assert info.evaluation["miou"] == pytest.approx(info.evaluation["float32_miou"], abs=5e-4)

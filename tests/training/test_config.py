@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 from fastseg_training.config import (
+    SHIPPED,
     ConfigError,
     TrainConfig,
     dump_config,
+    find_config,
     load_config,
 )
 
-CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+CONFIGS = sorted(SHIPPED.glob("*.toml"))
 
 
 def write(path: Path, text: str) -> Path:
@@ -83,3 +85,17 @@ def test_values_at_the_edge_of_what_is_refused_are_taken(tmp_path: Path) -> None
     text = 'size = "8x8"\nthreshold = 0.99\n[unlabelled_frames]\nshare = 0.99\nmost = 1\n'
     config = load_config(write(tmp_path / "a.toml", text), {"crop": "32x32", "batch": 1})
     assert (config.size, config.unlabelled_frames.most) == ("8x8", 1)
+
+
+def test_a_configuration_that_ships_goes_by_its_name_and_a_file_goes_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = SHIPPED / "camvid-small.toml"
+    for name in ("camvid-small", "camvid-small.toml", "training/configs/camvid-small.toml"):
+        assert find_config(Path(name)) == shipped
+    with pytest.raises(ConfigError, match="no file camvid-smal, .* there are .*camvid-small, "):
+        find_config(Path("camvid-smal"))
+    assert find_config(Path("mine/camvid-small")) == Path("mine/camvid-small")  # and is not there
+    write(tmp_path / "camvid-small", 'model = "nano"')
+    assert load_config(find_config(Path("camvid-small")), {}).model == "nano"

@@ -3,7 +3,7 @@
     python tools/ship_weights/ship_weights.py runs/camvid-base --name base-camvid --data camvid:PATH
     python tools/ship_weights/ship_weights.py          # only write docs/models.md again
 
-Refused: a run that is not finished, one that no file of training/configs reproduces, and weights
+Refused: a run that is not finished, one that no configuration that ships reproduces, and weights
 that score otherwise once they are rounded. Prints the table of all shipped networks.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from fastseg_runtime.bundle.usage import describe_usage
-from fastseg_training.config import TrainConfig, load_config
+from fastseg_training.config import SHIPPED, TrainConfig, load_config
 from fastseg_training.evaluate import score_network
 
 from fastseg import CheckpointInfo, Network, open_network, pretrained, profile, save_checkpoint
@@ -25,7 +25,7 @@ from fastseg.imagenet_weights import LICENCE
 from fastseg.network import name_of
 
 ROOT = Path(__file__).parents[2]
-CONFIGS, CARDS = ROOT / "training" / "configs", ROOT / "docs" / "models.md"
+CARDS = ROOT / "docs" / "models.md"
 MAX_DROP = 0.0005  # of the mIoU by half precision: a twentieth of a point
 
 
@@ -79,23 +79,22 @@ def account_for(trained: Network, config: Path) -> dict[str, Any]:
     training = {key: value for key, value in trained.info.training.items() if key != "data"}
     kind = load_config(config, {}).data.partition(":")[0]
     data = kind if kind.startswith("synthetic") else f"{kind}:PATH"
-    file = config.relative_to(ROOT)
-    command = f"fastseg-train --config {file} --data {data} --seed {training['seed']}"
+    command = f"fastseg-train --config {config.stem} --data {data} --seed {training['seed']}"
     return training | {"command": command, "float32_sha256": trained.sha256}
 
 
 def reproducing_config(run: Path) -> Path:
-    """Return the file of training/configs that says what a run's config.toml says.
+    """Return the configuration that ships and says what a run's config.toml says.
 
     Raises:
         NotShippedError: there is none.
     """
     wanted = comparable(load_config(run / "config.toml", {}))
-    for path in sorted(CONFIGS.glob("*.toml")):
+    for path in sorted(SHIPPED.glob("*.toml")):
         if comparable(load_config(path, {})) == wanted:
             return path
     raise NotShippedError(
-        f"no file of {CONFIGS} says what {run / 'config.toml'} says; add it, so that others can "
+        f"no file of {SHIPPED} says what {run / 'config.toml'} says; add it, so that others can "
         "train the same"
     )
 

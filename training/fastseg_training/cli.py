@@ -38,7 +38,7 @@ from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.build_network import choose_start
 from fastseg_training.build_trainer import build_trainer
-from fastseg_training.config import TrainConfig, dump_config, load_config
+from fastseg_training.config import TrainConfig, dump_config, find_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.evaluate import score_network
 from fastseg_training.losses import LOSSES
@@ -99,8 +99,9 @@ class Options(options_of(TrainConfig)):  # type: ignore[misc]  # a base that is 
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="TOML",
-            help="A file of all options; those given go first. In it [loss] formula is a sum of "
+            metavar="TOML|NAME",
+            help="A file of all options, or one that ships, such as camvid-small; options given go "
+            "first. In it [loss] formula is a sum of "
             f"{', '.join(LOSSES)}, such as ce+0.5*dice.",
         ),
     ] = None
@@ -193,6 +194,8 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         raise UsageError("--weights is for --evaluate; a training starts from --init")
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     chosen = {key: value for key, value in given.items() if key in fields}
+    if "config" in given:
+        given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)
     if resume and not given.keys() & {"name", "data", "config"}:
         folder = newest_run()

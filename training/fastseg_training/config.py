@@ -24,6 +24,9 @@ from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
 
+SHIPPED = Path(__file__).parent / "configs"
+
+
 class ConfigError(ValueError):
     """The configuration cannot be used; the message says what to change."""
 
@@ -240,6 +243,23 @@ def _without_folders(value: Any) -> str:
     if path.stem == "model" and path.parent.name:  # of a run
         return f"runs/{path.parent.name}/{path.name}"
     return path.name
+
+
+def find_config(spec: Path) -> Path:
+    """Return a file, or the configuration that ships under that name, such as camvid-small.
+
+    training/configs/camvid-small.toml is a name too: headers of shipped networks say it so.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if spec.exists() or spec.parent not in (Path(), Path("training/configs")):
+        return spec
+    shipped = SHIPPED / f"{spec.name.removesuffix('.toml')}.toml"
+    if not shipped.is_file():
+        names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.toml")))
+        raise ConfigError(f"no file {spec}, and no configuration of that name: there are {names}")
+    return shipped
 
 
 def load_config(path: Path | None, options: Mapping[str, Any]) -> TrainConfig:
