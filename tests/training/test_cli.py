@@ -135,6 +135,7 @@ def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> Non
         (["--data", DATA, "--model", "torch.nn:Identity", "--prune", "0.3"], 1, "--prune narrows"),
         (["--data", DATA, "--resume"], 1, "no run runs/synthetic-base to resume"),
         (["--data", DATA, "--config", "no.toml"], 1, "no.toml"),
+        (["--data", DATA, "--config", "synthetic-nano", "--freeze", "x"], 1, "no part 'x'"),
         (["--data", DATA, "--init", "no.safetensors"], 1, "no.safetensors"),
         (["--evaluate", "x.safetensors"], 2, "--evaluate needs --data"),
         (["--evaluate", "x.safetensors", "--data", DATA], 1, "no checkpoint x.safetensors"),

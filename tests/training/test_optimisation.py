@@ -7,6 +7,8 @@ from fastseg_training.optimisation import (
     DECAYS,
     Budget,
     ModelEMA,
+    Recipe,
+    freeze,
     learning_rate_factor,
     make_optimizer,
 )
@@ -152,3 +154,34 @@ def test_the_ramp_of_the_average_ends_where_the_decay_is_reached() -> None:
         ema.update(step)
         moved.append(ema.model.weight.item())
     assert moved == pytest.approx([1 - 8 / 17, 0.5, 0.5])
+
+
+def test_the_longest_name_that_fits_sets_the_rate_and_goes_before_the_backbones_factor() -> None:
+    model = FastSegNet(3, "nano")
+    rates = {"stage_8": 0.5, "stage_8.0": 0.25, "head": 2.0}
+    optimizer = make_optimizer(model, 1e-3, 0.0, 0.1, rates)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            known = {"stage_8.0.": 0.25, "stage_8.": 0.5, "stem.": 0.1, "stage_": 0.1, "head.": 2.0}
+            fits = [factor for prefix, factor in known.items() if name.startswith(prefix)]
+            assert group["factor"] == (fits[0] if fits else 1.0), name
+    with pytest.raises(ValueError, match="the network has no part 'stage_9'; there are stem, "):
+        make_optimizer(model, 1e-3, 0.0, 1.0, {"stage_9": 0.5})
+    with pytest.raises(ValueError, match="the rate of stem is 0; expected more than 0"):
+        Recipe(rates={"stem": 0})
+
+
+def test_parts_that_are_frozen_are_named_and_leave_something_to_train() -> None:
+    model = FastSegNet(3, "nano")
+    parts = freeze(model, ["backbone"])
+    assert parts == [model.stem, model.stage_8, model.stage_16, model.stage_32]
+    assert not any(p.requires_grad for p in model.stem.parameters())
+    assert all(p.requires_grad for p in model.head.parameters())
+    with pytest.raises(ValueError, match="no part 'backbone'; there are 0, and modules in these"):
+        freeze(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1)), ["backbone"])
+    with pytest.raises(ValueError, match="no part ''"):
+        freeze(model, [""])
+    with pytest.raises(ValueError, match="freeze is 0: nothing is left to train"):
+        freeze(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1)), ["0"])

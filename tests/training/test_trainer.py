@@ -502,6 +502,17 @@ def test_a_run_goes_on_with_more_epochs_of_other_batches_where_it_was(
     assert scored == [1, 2, 3, 6, 9]
 
 
+def test_what_is_frozen_stays_as_it_was_with_its_batch_norm_statistics(
+    make_trainer: MakeTrainer,
+) -> None:
+    model = FastSegNet(3, "nano")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    make_trainer(steps=2, model=model, val_loader=None, freeze=["stem", "stage_8.0"]).train()
+    for name, value in model.state_dict().items():
+        held = name.startswith(("stem.", "stage_8.0."))
+        assert torch.equal(value, before[name]) == held, name
+
+
 class Hears(Callback):
     def __init__(self) -> None:
         self.heard: list[Any] = []

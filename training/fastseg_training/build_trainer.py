@@ -27,6 +27,7 @@ from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.lessons import Lessons, give_lessons
 from fastseg_training.loader import BatchLoader, BatchPlan
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
+from fastseg_training.optimisation import freeze, make_optimizer
 from fastseg_training.precision import choose_device
 from fastseg_training.resident import ResizedDataset, keep_freed_memory, make_resident
 from fastseg_training.run_folder import RunFolder
@@ -57,6 +58,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     if distributed.rank() == 0:
         print(f"weights of this training: {describe_usage(info.usage)}", file=sys.stderr)
     model = build_network(start, classes, meant_for, info.normalization)
+    check_parts(config, model)
     lessons = give_lessons(config, teacher, ResizedDataset(dataset, size), meant_for)
     train = make_resident(ResizedDataset(dataset, size), "reading the training split")
     pixels_K = torch.from_numpy(class_frequencies(train, len(classes)))
@@ -81,8 +83,28 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         threshold=config.threshold,
         selection=Selection(config.keep_best, config.patience),
         checkpoint_every=config.checkpoint_every,
+        freeze=parts_of(config.freeze),
         callbacks=[make_callback(config.callback)] if config.callback else [],
     )
+
+
+def check_parts(config: TrainConfig, model: nn.Module) -> None:
+    """Refuse names of modules that the network has not, before hours are spent on its teacher.
+
+    Raises:
+        ConfigError: --freeze or rates name one.
+    """
+    recipe = config.recipe
+    try:
+        freeze(model, parts_of(config.freeze))
+        make_optimizer(model, config.lr, recipe.weight_decay, recipe.backbone_factor, recipe.rates)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def parts_of(spec: str) -> list[str]:
+    """Return the names in --freeze."""
+    return [name.strip() for name in spec.split(",")] if spec else []
 
 
 def make_callback(spec: str) -> Callback:

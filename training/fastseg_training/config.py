@@ -83,6 +83,14 @@ class TrainConfig:
             "if installed]",
         ),
     ] = ""
+    freeze: Annotated[
+        str,
+        Option(
+            metavar="PARTS",
+            help="Do not train these, nor move their batch-norm statistics: backbone, or names of "
+            "modules with commas between, such as stem,stage_8.",
+        ),
+    ] = ""
     teacher: Annotated[
         str,
         Option(

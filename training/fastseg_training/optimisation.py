@@ -5,8 +5,8 @@ The data and the loss are elsewhere.
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -35,6 +35,8 @@ class Recipe:
         warmup_steps: steps until the learning rate is at its peak.
         weight_decay: AdamW's, on weights with two dimensions or more.
         backbone_factor: factor of the learning rate for the encoder; below 1 if it is pretrained.
+        rates: factors of the learning rate for modules by name, such as {"stem": 0.1}; the longest
+            name that fits goes first, and before backbone_factor.
         clip_norm: gradients longer than this are shortened to it.
         ema_decay: of the weights that are evaluated and saved.
         auxiliary_weight: factor of the losses of the auxiliary heads.
@@ -47,6 +49,7 @@ class Recipe:
     warmup_steps: int = 200
     weight_decay: float = 0.02
     backbone_factor: float = 1.0
+    rates: dict[str, float] = field(default_factory=dict)
     clip_norm: float = 5.0
     ema_decay: float = 0.998
     auxiliary_weight: float = 0.4
@@ -60,6 +63,12 @@ class Recipe:
             raise ValueError(f"decay is {self.decay!r}; choose one of {sorted(DECAYS)}")
         if self.loss_stride not in (1, 2, 4, 8):
             raise ValueError(f"loss_stride is {self.loss_stride}; choose 1, 2, 4 or 8")
+        for name, factor in self.rates.items():
+            if factor <= 0:
+                raise ValueError(
+                    f"the rate of {name} is {factor}; expected more than 0 (freeze holds a part, "
+                    "with its batch-norm statistics)"
+                )
 
 
 @dataclass(frozen=True)
@@ -85,18 +94,64 @@ def learning_rate_factor(decay: str, progress: float, step: int, warmup_steps: i
     return min(warmup, 1.0) * DECAYS[decay](progress)
 
 
+def freeze(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Take parts out of the training, and return them: they have to stay in eval mode.
+
+    Args:
+        model: whose parameters it marks.
+        names: of modules, or "backbone" for those of BACKBONE_PARTS that there are.
+
+    Raises:
+        ValueError: there is no such part, or nothing else to train.
+    """
+    frozen = [part for name in names for part in _parts(model, name)]
+    for part in frozen:
+        part.requires_grad_(False)
+    if frozen and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"freeze is {','.join(names)}: nothing is left to train")
+    return frozen
+
+
+def _parts(model: nn.Module, name: str) -> list[nn.Module]:
+    parts = dict(model.named_children())
+    if name == "backbone" and (found := [parts[n] for n in BACKBONE_PARTS if n in parts]):
+        return found
+    try:
+        return [model.get_submodule(name or "?")]
+    except AttributeError:
+        raise ValueError(
+            f"the network has no part {name!r}; there are {', '.join(parts)}, and modules in these"
+        ) from None
+
+
 def make_optimizer(
-    model: nn.Module, learning_rate: float, weight_decay: float, backbone_factor: float
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    backbone_factor: float,
+    rates: Mapping[str, float] | None = None,
 ) -> AdamW:
-    """Return AdamW with up to four groups, each with its "factor" of the peak learning rate.
+    """Return AdamW with a group for each "factor" of the peak learning rate and each decay.
 
     Norms and biases do not decay: decay shrinks a direction, and these have none. The factor is
-    that of the backbone for BACKBONE_PARTS, else 1.
+    that of `rates`, else that of the backbone for BACKBONE_PARTS, else 1.
+
+    Raises:
+        ValueError: rates name a module that is not there.
     """
+    for name in rates or {}:
+        _parts(model, name)
+    own = {f"{name}.": factor for name, factor in (rates or {}).items()}
+    backbone = {f"{part}.": backbone_factor for part in BACKBONE_PARTS}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            factor = backbone_factor if name.split(".")[0] in BACKBONE_PARTS else 1.0
+            factors = [
+                known[max(fits, key=len)]
+                for known in (own, backbone)
+                if (fits := [prefix for prefix in known if name.startswith(prefix)])
+            ]
+            factor = factors[0] if factors else 1.0
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((factor, decay), []).append(parameter)
     return AdamW(

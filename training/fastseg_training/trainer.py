@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastseg import FastSegNet
 from fastseg.outputs import Reading
-from fastseg_training import distributed
+from fastseg_training import distributed, optimisation
 from fastseg_training.callbacks import Callback, own_callbacks
 from fastseg_training.config import TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
@@ -112,11 +112,14 @@ class SegmentationTrainer:
         selection: what to choose on val_loader, if anything.
         checkpoint_every: keep the averaged weights each time so many epochs are over; 0 for never.
         callbacks: who else hears of the training; TensorBoard does, where it is installed.
+        freeze: names of modules that are not trained and whose batch-norm statistics stay, or
+            "backbone".
 
     Raises:
         ReadingError: a threshold that is no probability.
         ConfigError: no such device or precision here.
         LoaderError: a loader has no batches, or can be gone through only once.
+        ValueError: freeze or the recipe's rates name a module that is not there.
         RunError: weights are to be kept, and there is no run folder.
     """
 
@@ -143,6 +146,7 @@ class SegmentationTrainer:
         selection: Selection | None = None,
         checkpoint_every: float = 0,
         callbacks: Sequence[Callback] = (),
+        freeze: Sequence[str] = (),
     ) -> None:
         self.reading = Reading(num_classes, output_name, threshold)
         self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
@@ -155,6 +159,7 @@ class SegmentationTrainer:
         self.budget = Budget(steps, None if minutes is None else minutes * 60)
         self.device = choose_device(distributed.local_device(device))
         self.precision = choose_precision(self.recipe.precision, self.device)
+        self.frozen = optimisation.freeze(model, freeze)
         self.model = self._to_device(model)
         self.network: nn.Module = AllHeads(self.model, self.reading)
         if distributed.world_size() > 1:
@@ -166,7 +171,11 @@ class SegmentationTrainer:
         self.class_weights = None if class_weights is None else class_weights.to(self.device)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
         self.optimizer = make_optimizer(
-            model, learning_rate, self.recipe.weight_decay, self.recipe.backbone_factor
+            model,
+            learning_rate,
+            self.recipe.weight_decay,
+            self.recipe.backbone_factor,
+            self.recipe.rates,
         )
         self.ema = ModelEMA(self.model, self.recipe.ema_decay)
         channels = 3 if isinstance(model, FastSegNet) else None
@@ -193,6 +202,8 @@ class SegmentationTrainer:
             TrainingStoppedError: Ctrl-C.
         """
         self.model.train()
+        for part in self.frozen:
+            part.eval()
         try:
             with (
                 noting_signals() as noted,
