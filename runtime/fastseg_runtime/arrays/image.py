@@ -55,13 +55,27 @@ def opencv() -> Optional[Any]:
         return None
 
 
+def as_array(frame: Any) -> Array:
+    """Return a frame, or several, as an array; ValueError where that makes none of numbers."""
+    try:
+        image: Array = np.asarray(frame)
+    except ValueError:  # rows or frames of different lengths
+        image = np.empty((), object)
+    if image.dtype.kind not in "biuf" or not image.ndim:
+        raise ValueError(
+            f"expected a frame of uint8 (H, W, 3), got {type(frame).__name__}; give a picture as "
+            "numpy array, or several of one size as a batch (N, H, W, 3)"
+        )
+    return image
+
+
 def as_rgb_uint8(frame: Any) -> Array:
     """Return a frame as an array after checking that it is (H, W, 3) uint8.
 
     Raises:
         ValueError: it is not; the message says how to convert it.
     """
-    image_HW3: Array = np.asarray(frame)
+    image_HW3 = as_array(frame)
     pixels = image_HW3.dtype == np.uint8 and image_HW3.ndim == 3 and image_HW3.shape[2] == 3
     if pixels and min(image_HW3.shape) > 0 and max(image_HW3.shape) < _MAX_SIDE:
         return image_HW3
@@ -76,8 +90,8 @@ def _advice(image: Array) -> str:
         return "give a picture as numpy array"
     if not image.size or max(image.shape) >= _MAX_SIDE:
         return f"sides are 1 to {_MAX_SIDE - 1} pixels"
-    if image.ndim == 2:
-        return "repeat the grey channel: numpy.stack([frame] * 3, axis=-1)"
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        return "repeat the grey channel: numpy.dstack([frame] * 3)"
     if image.ndim == 3 and image.shape[2] == 4:
         return "drop the alpha channel: frame[..., :3]"
     if image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
@@ -86,6 +100,8 @@ def _advice(image: Array) -> str:
         return "16-bit pixels: (frame >> 8).astype('uint8')"
     if image.dtype.kind == "f":
         return "give the camera's bytes, 0 to 255, without normalisation"
+    if image.dtype != np.uint8:
+        return "give the camera's bytes, 0 to 255: frame.astype('uint8')"
     return "a batch of frames is (N, H, W, 3)"
 
 

@@ -7,6 +7,7 @@ from typing import Sequence
 
 import numpy as np
 
+from fastseg_runtime.arrays.image import as_array, as_rgb_uint8
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
 
@@ -42,8 +43,11 @@ def overlay(frame_HW3: Array, classes_HW: Array, palette_K3: Array, alpha: float
         alpha: share of the colour, 0 to 1.
 
     Raises:
-        ValueError: sizes differ, or alpha is outside 0 to 1.
+        ValueError: sizes or types differ, or alpha is outside 0 to 1.
     """
+    frame_HW3, classes_HW = as_rgb_uint8(frame_HW3), as_array(classes_HW)
+    if classes_HW.dtype != np.uint8:
+        raise ValueError(f"expected ids of uint8, as infer() gives them, got {classes_HW.dtype}")
     if frame_HW3.shape[:2] != classes_HW.shape:
         raise ValueError(
             f"frame {frame_HW3.shape} and class map {classes_HW.shape} differ in size; "
