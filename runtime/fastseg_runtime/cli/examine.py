@@ -13,14 +13,14 @@ from importlib import metadata
 from itertools import chain, repeat
 from pathlib import Path
 from time import localtime, strftime
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
-from fastseg_runtime.arrays.command import BUGS, DONE, FAILED
+from fastseg_runtime.arrays.command import BUGS, DONE, FAILED, UsageError
 from fastseg_runtime.arrays.image import opencv
 from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import MAX_TEXT, Artifact, Manifest
-from fastseg_runtime.bundle.reader import Scene, open_bundle
+from fastseg_runtime.bundle.reader import Scene, inner_name, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
 from fastseg_runtime.engines.engine import engines, names_record
 from fastseg_runtime.engines.model_file import open_model
@@ -61,6 +61,8 @@ def verify_bundle(options: Namespace) -> int:
 def extract_target(options: Namespace) -> int:
     """Write the files of one target into a folder."""
     with open_bundle(options.model) as bundle:
+        members = bundle.artifact(options.extract).files
+        refuse_existing([options.output / inner_name(entry.path) for entry in members], options)
         files = [str(file) for file in bundle.extract(options.extract, options.output)]
     _print(options, {"target": options.extract, "files": files}, "\n".join(files))
     return DONE
@@ -102,6 +104,14 @@ def show_or_clear_cache(options: Namespace) -> int:
     report = {"folder": str(cache_folder()), "engines": rows, "freed_bytes": freed}
     _print(options, report, "\n".join(lines))
     return DONE
+
+
+def refuse_existing(outputs: Iterable[Path], options: Namespace) -> None:
+    """Raise UsageError if something to be written is there already, and not to be overwritten."""
+    there = [] if options.overwrite else [path for path in outputs if path.exists()]
+    if there:
+        more = f" (and {len(there) - 1} more)" if there[1:] else ""
+        raise UsageError(f"{there[0]}{more} is there already; add --overwrite, or name another -o")
 
 
 # Options that ask for something of a bundle and run no inputs.

@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("inputs", nargs="*", help="pictures, folders of pictures, videos, camera:0")
     add("-o", "--output", type=Path, default=Path("segmented"), help="folder or file to write")
     add("--save", choices=("overlay", "mask", "both"), default="overlay", help="what to write")
+    add("--overwrite", action="store_true", help="replace outputs that are there already")
     add("--target", help="use this artifact of the bundle")
     add("--backend", default="auto", help="use this engine, as onnxruntime")
     add("--device", default="auto", help="cpu, cuda, or another name that the engine knows")

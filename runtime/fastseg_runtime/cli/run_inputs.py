@@ -1,23 +1,33 @@
 """fastseg-run INPUT...: pictures, videos and cameras through a session, into overlays and masks."""
 
 import sys
+import threading
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from types import FrameType
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.command import BUGS, DONE, FAILED, UsageError, complain
+from fastseg_runtime.arrays.command import (
+    BUGS,
+    DONE,
+    FAILED,
+    Stopped,
+    UsageError,
+    complain,
+    on_signals,
+)
 from fastseg_runtime.arrays.image import SUFFIXES as IMAGE_SUFFIXES
 from fastseg_runtime.arrays.image import encode_class_map, encode_rgb, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.terminal import ProgressLine, printable
 from fastseg_runtime.bundle.manifest import ClassInfo, palette
-from fastseg_runtime.cli.examine import check_usage, open_session, print_json
+from fastseg_runtime.cli.examine import check_usage, open_session, print_json, refuse_existing
 from fastseg_runtime.engines.model_file import find_shipped
 from fastseg_runtime.frames.session import RealtimeSegmentation
 from fastseg_runtime.frames.stream import CAMERA, VIDEO_SUFFIXES
@@ -57,16 +67,15 @@ class Result:
 
 
 class ClassCounter:
-    """Counts the frames of one input, and their pixels by class."""
+    """Counts the pixels of one input by class."""
 
     def __init__(self) -> None:
-        self._counts, self._frames = np.zeros(256, np.int64), 0
+        self._counts = np.zeros(256, np.int64)
         self._size: Tuple[int, ...] = (0, 0)
 
     def add(self, classes_HW: Array) -> None:
         """Count one frame."""
         self._counts += np.bincount(classes_HW.ravel(), minlength=256)
-        self._frames += 1
         self._size = classes_HW.shape
 
     def result(
@@ -74,26 +83,28 @@ class ClassCounter:
         source: str,
         classes: Sequence[ClassInfo],
         fps: float,
-        output: Path,
-        mask: Optional[Path] = None,
+        *outputs: Path,
+        frames: int = 1,
     ) -> Result:
         """Return what came of the input."""
         total = max(int(self._counts.sum()), 1)
         found = [(entry.name, int(count) / total) for entry, count in zip(classes, self._counts)]
         shares = dict(sorted(((n, s) for n, s in found if s), key=lambda item: -item[1]))
-        (height, width), beside = self._size, str(mask) if mask else None
-        return Result(source, str(output), width, height, self._frames, fps, shares, beside)
+        (height, width), (output, *beside) = self._size, map(str, outputs)
+        return Result(source, output, width, height, frames, fps, shares, *beside)
 
 
 def run_inputs(options: Namespace) -> int:
     """Run pictures, folders, videos and cameras, with a shipped network if no model is named."""
     jobs = plan_jobs(options.inputs, options.output)
+    refuse_existing((path for job in jobs for path in _outputs(job, options.save)), options)
     if options.model is None:
         options.model = find_shipped()
         print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
     check_usage(options)
     results: List[Result] = []
     failures: List[Dict[str, str]] = []
+    signals: List[int] = []  # that ended a video
     with open_session(options) as session, ProgressLine("done") as progress:
         for index, job in enumerate(jobs):
             if len(jobs) > 1:
@@ -102,7 +113,7 @@ def run_inputs(options: Namespace) -> int:
                 if job.kind == "image":
                     result = _run_image(session, job, options.save)
                 else:
-                    result = _run_video(session, job, options.save, progress)
+                    result = _run_video(session, job, options, progress, signals)
             except BUGS:
                 raise
             except Exception as error:  # one that fails does not stop the others
@@ -111,11 +122,13 @@ def run_inputs(options: Namespace) -> int:
                 failures.append({"input": job.source, "error": text})
                 progress.clear()
                 complain("fastseg-run", text)
-                continue
-            results.append(result)
-            progress.clear()
-            if not options.json:
-                print(printable(_describe_result(result)), flush=True)
+            else:
+                results.append(result)
+                progress.clear()
+                if not options.json:
+                    print(printable(_describe_result(result)), flush=True)
+            if signals:
+                break
         used = {
             "backend": session.info.backend,
             "target": session.info.target,
@@ -125,6 +138,8 @@ def run_inputs(options: Namespace) -> int:
         print_json({"inputs": list(map(asdict, results)), "failed": failures, **used})
     elif len(jobs) > 1:
         print(f"{len(results)} of {len(jobs)} done")
+    if signals and job.kind != "camera":  # which runs until then
+        raise Stopped(signals[0])
     return FAILED if failures else DONE
 
 
@@ -144,18 +159,38 @@ def _run_image(session: RealtimeSegmentation, job: Job, save: str) -> Result:
     seconds = perf_counter() - start
     counter = ClassCounter()
     counter.add(classes_HW)
-    overlay, mask = (_output_name(job, kind, save) for kind in ("overlay", "mask"))
+    outputs = _outputs(job, save)
     if save != "mask":
-        write_file(overlay, encode_rgb(session.overlay(image_HW3, classes_HW)))
+        write_file(outputs[0], encode_rgb(session.overlay(image_HW3, classes_HW)))
     if save != "overlay":
-        write_file(mask, encode_class_map(classes_HW, palette(session.classes)))
-    output, beside = (mask, None) if save == "mask" else (overlay, mask)
-    beside = beside if save == "both" else None
-    return counter.result(job.source, session.classes, 1 / seconds, output, beside)
+        write_file(outputs[-1], encode_class_map(classes_HW, palette(session.classes)))
+    return counter.result(job.source, session.classes, 1 / seconds, *outputs)
 
 
-def _run_video(session: RealtimeSegmentation, job: Job, save: str, progress: Progress) -> Result:
-    """Write one video; for "both", overlay and mask side by side."""
+def _run_video(
+    session: RealtimeSegmentation,
+    job: Job,
+    options: Namespace,
+    progress: Progress,
+    signals: List[int],
+) -> Result:
+    """Write one video; for "both", overlay and mask side by side.
+
+    A signal ends it after the frame under way, and is added to `signals`.
+    """
+    save, stop, written = options.save, threading.Event(), 0
+
+    def note(number: int, frame: Optional[FrameType]) -> None:
+        if stop.is_set():
+            raise Stopped(number)  # the second one does not wait
+        signals.append(number)
+        stop.set()
+
+    def show(done: int, total: int) -> None:
+        nonlocal written
+        written = done
+        progress(done, total)
+
     counter, colors_K3 = ClassCounter(), palette(session.classes)
 
     def draw(frame_HW3: Array, classes_HW: Array) -> Array:
@@ -167,9 +202,17 @@ def _run_video(session: RealtimeSegmentation, job: Job, save: str, progress: Pro
             return np.hstack([overlay_HW3, colors_K3[classes_HW]])
         return overlay_HW3
 
-    output = _output_name(job, "overlay" if save == "both" else save, save)
-    fps = session.infer_video(job.source, str(output), progress, draw)
-    return counter.result(job.source, session.classes, fps, output)
+    (output,) = _outputs(job, save)
+    with on_signals(note):
+        fps = session.infer_video(job.source, output, show, draw, stop, overwrite=options.overwrite)
+    return counter.result(job.source, session.classes, fps, output, frames=written)
+
+
+def _outputs(job: Job, save: str) -> List[Path]:
+    """Return the files that a job writes, the usual one first."""
+    if job.kind != "image":
+        return [_output_name(job, "overlay" if save == "both" else save, save)]
+    return [_output_name(job, kind, save) for kind in ("overlay", "mask") if save in (kind, "both")]
 
 
 def _output_name(job: Job, kind: str, save: str) -> Path:

@@ -9,11 +9,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import LifoQueue
 from time import perf_counter
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import as_rgb_uint8
+from fastseg_runtime.arrays.image import as_array, as_rgb_uint8
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest, palette
@@ -116,7 +128,7 @@ class RealtimeSegmentation:
             ValueError: an array of another shape or type; the message says how to convert it.
             RuntimeError: the session is closed.
         """
-        if on_gpu(image) or np.ndim(image) != 4:
+        if on_gpu(image) or as_array(image).ndim != 4:
             return self._infer_one(image, out)
         frames = [as_rgb_uint8(frame) for frame in image]
         if not frames:
@@ -158,8 +170,13 @@ class RealtimeSegmentation:
         dst: Any,
         progress: Optional[Callable[[int, int], None]] = None,
         draw: Optional[Callable[[Array, Array], Array]] = None,
+        stop: Optional[threading.Event] = None,
+        overwrite: bool = True,
     ) -> float:
-        """Write a video with its classes drawn over it.
+        """Write a video with its classes drawn over it, each picture at the time of its frame.
+
+        However it ends, the file plays up to the last picture, and a log record or the error says
+        how many there are.
 
         Args:
             src: a video file, or "camera:0", which runs until Ctrl-C.
@@ -167,22 +184,33 @@ class RealtimeSegmentation:
             progress: called with the frames done and their total (0: unknown).
             draw: (frame, classes) to the picture to write, both in `color` order and of any one
                 size; default: overlay().
+            stop: ends it once it is set, also while a camera blocks.
+            overwrite: take the place of a file `dst`, which is an error otherwise.
 
         Returns:
             Frames per second of wall time, reading and writing included.
 
         Raises:
-            VideoError: the source cannot be read, has no frame, or the file cannot be written; or
-                a camera disappeared: the file then holds the frames until then.
+            VideoError: the source cannot be read, has no frame, ends early or disappears, or the
+                file cannot be written.
         """
         from fastseg_runtime.frames.video import infer_video
 
-        return float(infer_video(self, src, dst, progress, draw))
+        return float(infer_video(self, src, dst, progress, draw, stop, overwrite))
 
-    def stream(self, frames: Iterable[Any], **options: Any) -> Iterator[Any]:
-        """Run frames through a pipeline that overlaps its stages; see stream.stream."""
+    def stream(self, frames: Union[str, Iterable[Any]], **options: Any) -> Iterator[Any]:
+        """Run frames through a pipeline that overlaps its stages; see stream.stream.
+
+        Args:
+            frames: uint8 (H, W, 3) each, or what infer_video() takes as `src`.
+            options: those of stream.stream.
+        """
         from fastseg_runtime.frames.stream import stream
 
+        if isinstance(frames, str):
+            from fastseg_runtime.frames.video import FrameSource  # needs OpenCV
+
+            frames = FrameSource(frames, self.color)
         return iter(stream(self, frames, **options))
 
     def benchmark(self, iterations: int = 100, warmup: int = 10) -> Dict[str, Any]:
@@ -229,6 +257,10 @@ class RealtimeSegmentation:
         """Free the engine; the session cannot be used afterwards."""
         self._pool.close()
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError("a session cannot be pickled or copied; open the model in each process")
+
     def __enter__(self) -> "RealtimeSegmentation":
         """Return the session itself."""
         return self
@@ -264,6 +296,8 @@ def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.uint8:
         found = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
         raise ValueError(f"out must be a numpy array of uint8 {shape}, got {found}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; give an array of your own, or a copy of this one")
     return out
 
 

@@ -5,18 +5,56 @@ OpenCV release the GIL. Between stages are short queues: a slow stage holds the 
 instead of filling the memory.
 """
 
+import copy as copying
 import queue
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Callable, Generator, Iterable, Iterator, List, Optional
+from typing import (
+    Any,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Tuple,
+    runtime_checkable,
+)
 
+import numpy as np
+
+from fastseg_runtime.arrays.image import as_rgb_uint8
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.engines.backend import on_gpu
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 CAMERA = "camera:"  # begins the name of one, before its number
 _END = object()
 _POLL_S = 0.1  # how soon a waiting stage notices that the stream was closed
+
+
+class VideoError(OSError):
+    """A video or camera cannot be read, gives nothing more, or cannot be written."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Frames that say more of themselves, each an array of its own."""
+
+    is_live: bool
+    stall_s: Optional[float]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield frames."""
+
+    def time_s(self) -> float:
+        """Return when the newest frame was taken."""
+
+    def close(self) -> None:
+        """Free the source; may come from another thread."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +66,79 @@ class StreamFrame:
     classes: Array  # (H, W) uint8
     picture: Any  # what draw() made; None without
     dropped: int  # frames dropped so far, in latest mode
+    time_s: float  # of capture: in a file from its start, else on the clock time.monotonic()
 
 
 def stream(
     session: Any,
     frames: Iterable[Any],
-    draw: Optional[Callable[[Array, Array], Array]] = None,
-    latest: bool = False,
+    draw: Optional[Callable[[Array, Array], Any]] = None,
+    latest: Optional[bool] = None,
     depth: int = 2,
+    copy: bool = True,
+    stall_s: Optional[float] = None,
+    stop: Optional[threading.Event] = None,
 ) -> Generator[StreamFrame, None, None]:
     """Yield every frame with its class map, in order.
 
     Args:
         session: has infer(frame), which as many threads call as its `engines` says.
-        frames: uint8 (H, W, 3); read in a thread of its own.
+        frames: uint8 (H, W, 3), read in a thread of its own; or a Source, which is closed then.
         draw: (frame, classes) to a picture, in a thread of its own.
         latest: for live cameras: the one frame that waits while the engine is busy is replaced
             by a newer one and counted as dropped. Else a slow consumer slows the source down.
+            None: True for a Source that is live.
         depth: frames that may wait between two stages.
+        copy: copy frames, and arrays that `draw` gives, so that the next one may be written to the
+            same memory, as rings of cameras do. False where each is an array of its own.
+        stall_s: seconds without a frame after which the source is given up; None: a Source's own
+            limit, else none.
+        stop: ends the stream once it is set, also while the source blocks.
 
     Raises:
         Whatever `frames`, the session or `draw` raise, in the caller. Closing the iterator, or
-        leaving the loop, ends all threads.
+        leaving the loop, ends all threads; one in which the source blocks ends after that.
+        VideoError: no frame came for `stall_s`.
     """
+    source = frames if isinstance(frames, Source) else None
+    if source is not None:
+        latest = source.is_live if latest is None else latest
+        stall_s = source.stall_s if stall_s is None else stall_s
+    clock = time.monotonic if source is None else source.time_s
+    keeps = copy and source is None  # a source of ours gives new arrays, as overlay() does
+    copies_pictures = copy and draw != getattr(session, "overlay", None)
+
+    def stamp(frame: Any) -> Tuple[Any, float]:
+        return (_owned(_as_array(frame)) if keeps else frame), clock()
+
+    def paint(frame: Any, classes: Array) -> Any:
+        picture = draw(frame, classes) if draw else None
+        return _owned(picture) if copies_pictures else picture
+
     pipeline = _Pipeline(depth, waiting=1 if latest else depth)
-    pipeline.read(frames, latest)
-    pipeline.add_map(lambda item: (*item, session.infer(item[1])), session.engines)
+    pipeline.read(map(stamp, frames), bool(latest))
+    pipeline.add_map(lambda item: (*item, session.infer(item[1][0])), session.engines)
     if draw is not None:
-        pipeline.add_map(lambda item: (*item, draw(item[1], item[2])))
+        pipeline.add_map(lambda item: (*item, paint(item[1][0], item[2])))
     try:
-        for item in pipeline.results():
-            picture = item[3] if draw is not None else None
-            yield StreamFrame(item[0], item[1], item[2], picture, pipeline.dropped)
+        for index, (frame, time_s), classes, *drawn in pipeline.results(stall_s, stop):
+            picture = drawn[0] if drawn else None
+            yield StreamFrame(index, frame, classes, picture, pipeline.dropped, time_s)
     finally:
         pipeline.close()
+        if source is not None:
+            source.close()
+
+
+def _as_array(frame: Any) -> Any:
+    return frame if on_gpu(frame) else as_rgb_uint8(frame)
+
+
+def _owned(array: Any) -> Any:
+    """Return a copy of an array; what is none stays as it is."""
+    if on_gpu(array):
+        return copying.deepcopy(array)
+    return array.copy() if isinstance(array, np.ndarray) else array
 
 
 class _Pipeline:
@@ -70,6 +147,7 @@ class _Pipeline:
     def __init__(self, depth: int, waiting: int) -> None:
         self.dropped = 0
         self._depth, self._stop = depth, threading.Event()
+        self._asked_s: Optional[float] = None  # when the source was asked for what it has not given
         self._threads: List[threading.Thread] = []
         self._output: queue.Queue[Any] = queue.Queue(waiting)  # novm: not evaluated in a function
 
@@ -79,7 +157,7 @@ class _Pipeline:
 
         def run() -> None:
             try:
-                for item in enumerate(frames):
+                for item in enumerate(self._timed(frames)):
                     if self._stop.is_set():
                         return
                     if latest:
@@ -92,7 +170,18 @@ class _Pipeline:
                 self._put(output, failed)
             self._put(output, _END)
 
-        self._start(run)
+        self._reader = self._start(run)
+
+    def _timed(self, frames: Iterable[Any]) -> Iterator[Any]:
+        """Yield the frames, and note since when the next one is waited for."""
+        self._asked_s = time.monotonic()
+        try:
+            for frame in frames:
+                self._asked_s = None
+                yield frame
+                self._asked_s = time.monotonic()
+        finally:
+            self._asked_s = None
 
     def add_map(self, apply: Callable[[Any], Any], threads: int = 1) -> None:
         """Start a stage that makes one item of each, in the same order."""
@@ -115,19 +204,31 @@ class _Pipeline:
         for _ in range(threads):
             self._start(run)
 
-    def results(self) -> Iterator[Any]:
+    def results(self, stall_s: Optional[float], stop: Optional[threading.Event]) -> Iterator[Any]:
         """Yield what the last stage makes; raise what any stage raised."""
-        return map(_value, self._items(self._output))
+
+        while not (stop is not None and stop.is_set()):
+            try:
+                item = self._output.get(timeout=_POLL_S)
+            except queue.Empty:
+                asked_s = self._asked_s
+                if stall_s is None or asked_s is None or time.monotonic() < asked_s + stall_s:
+                    continue
+                raise VideoError(f"the source gave no frame for {stall_s:g} s") from None
+            if item is _END:
+                return
+            yield _value(item)
 
     def close(self) -> None:
-        """End all threads; returns when they have ended, a blocking camera read aside."""
+        """End all threads; returns when they have ended, one in which the source blocks aside."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=2 * _POLL_S if thread is self._reader else 5)
 
-    def _start(self, run: Callable[[], None]) -> None:
+    def _start(self, run: Callable[[], None]) -> threading.Thread:
         self._threads.append(threading.Thread(target=run, daemon=True))
         self._threads[-1].start()
+        return self._threads[-1]
 
     def _put(self, output: "queue.Queue[Any]", item: Any) -> None:
         while not self._stop.is_set():

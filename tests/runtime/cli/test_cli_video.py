@@ -2,11 +2,16 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from fastseg_runtime.frames.video import FrameSource, VideoWriter
 from PIL import Image
 
 from tests.doubles.fastseg_run import run
@@ -89,6 +94,50 @@ def test_folders_are_made_for_what_is_written(clip: Path, bundle_path: Path) -> 
     ]
     assert run(bundle_path, clip, "-o", "other/place/seg.avi") == 0
     assert Path("other/place/seg.avi").is_file()
+
+
+def test_outputs_that_are_there_are_replaced_on_request_alone(
+    clip: Path, bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite("a.png", noise())
+    for arguments in (("a.png", "--save", "both"), (clip,), ("--extract", "cpu-fp32")):
+        assert run(bundle_path, *arguments, "-o", "out") == 0
+        kept = {path: path.read_bytes() for path in Path("out").iterdir()}
+        assert run(bundle_path, *arguments, "-o", "out", "--save", "both") == 2
+        assert "is there already; add --overwrite" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in Path("out").iterdir()} == kept
+        assert run(bundle_path, *arguments, "-o", "out", "--overwrite") == 0
+
+
+def test_a_picture_that_cannot_be_written_is_named_itself(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite("a.png", noise())
+    assert run(bundle_path, "a.png", "-o", "/proc/a.png") == 1
+    error = capsys.readouterr().err
+    assert "'/proc/a.png'" in error and ".part" not in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT", "SIGKILL"])
+def test_a_signal_leaves_a_recording_that_plays(name: str, bundle_path: Path) -> None:
+    number, frame = getattr(signal, name), noise()
+    writer = VideoWriter("long.mp4", 30)
+    for _ in range(3000):
+        writer.write(frame)
+    writer.finish()
+    command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "long.mp4"]
+    process = subprocess.Popen([*command, "-o", "out.mp4"], stderr=subprocess.PIPE, text=True)
+    while not (Path("out.mp4").exists() and Path("out.mp4").stat().st_size > 50_000):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    frames = len(list(FrameSource("out.mp4")))
+    assert 10 < frames < 3000
+    if name != "SIGKILL":
+        assert process.returncode == 128 + number
+        assert f"stopped after {frames} frames, which are in out.mp4" in said
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
+import copy
 import itertools
 import logging
+import pickle
 import threading
 import time
 import tracemalloc
@@ -108,6 +110,49 @@ def test_out_is_filled_and_returned_even_if_strided(
     assert session.infer(frame, out) is out
     assert np.array_equal(out, session.infer(frame))
     assert not canvas[1::2].any()
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_session_says_that_it_cannot_be_pickled_or_copied(
+    take: Any, session: RealtimeSegmentation
+) -> None:
+    with pytest.raises(TypeError, match="cannot be pickled or copied; open the model in each"):
+        take(session)
+
+
+def test_an_out_that_is_read_only_is_refused(session: RealtimeSegmentation) -> None:
+    out = np.zeros((HEIGHT, WIDTH), np.uint8)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="out is read-only"):
+        session.infer(noise(), out)
+
+
+@pytest.mark.parametrize(
+    ("frame", "advice"),
+    [
+        ([[1, 2], [3]], "got list; give a picture as numpy array"),
+        ([noise(4, 4), noise(5, 5)], "got list; .* of one size as a batch"),
+        ("photo.jpg", "got str; give a picture"),
+        (None, "got NoneType"),
+        (np.zeros((4, 4, 1), np.uint8), "repeat the grey channel"),
+        (np.zeros((4, 4, 3), np.int8), "0 to 255"),
+        (np.zeros((4, 4, 3), bool), "0 to 255"),
+        (np.zeros((2, 4, 4, 3), np.int32), "0 to 255"),
+    ],
+)
+def test_what_is_no_frame_is_told_in_a_sentence(
+    frame: Any, advice: str, session: RealtimeSegmentation
+) -> None:
+    with pytest.raises(ValueError, match=r"expected a frame of uint8 \(H, W, 3\), .*" + advice):
+        session.infer(frame)
+
+
+def test_an_overlay_of_what_is_no_frame_is_told(session: RealtimeSegmentation) -> None:
+    frame, classes = noise(), session.infer(noise())
+    with pytest.raises(ValueError, match="expected a frame of uint8"):
+        session.overlay(frame.astype(float), classes)
+    with pytest.raises(ValueError, match="expected ids of uint8"):
+        session.overlay(frame, classes.astype(float))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_runtime.frames.stream import stream
+from fastseg_runtime.frames.stream import VideoError, stream
 
 
 class EchoSession:
@@ -139,3 +139,116 @@ def test_an_error_comes_after_all_frames_before_it() -> None:
         for result in stream(SlowFirstSession(), source()):
             seen.append(result.index)
     assert seen == list(range(9))
+
+
+class CopyingSession(EchoSession):
+    """Gives class maps of its own, as real sessions do."""
+
+    def infer(self, frame: Any) -> Any:
+        return super().infer(frame).copy()
+
+
+def ring(count: int) -> Iterator[Any]:
+    """A camera that writes each frame to the same memory."""
+    buffer = np.empty((2, 3, 3), np.uint8)
+    for value in range(count):
+        buffer[...] = value
+        yield buffer
+
+
+def test_a_source_that_reuses_its_buffer_gives_right_maps_and_frames() -> None:
+    for latest in (False, True):
+        results = list(stream(CopyingSession(0.001), ring(40), latest=latest))
+        assert all(r.classes[0, 0] == r.frame[0, 0, 0] == r.index for r in results)
+
+
+def test_views_of_one_buffer_are_kept_apart_too() -> None:
+    memory = bytearray(6)
+
+    def source() -> Iterator[Any]:
+        for value in range(20):
+            memory[:] = bytes([value]) * 6
+            yield memoryview(memory).cast("B", (1, 2, 3))
+
+    results = list(stream(CopyingSession(), source()))
+    assert [r.frame[0, 0, 0] for r in results] == list(range(20))
+
+
+def test_a_drawing_that_reuses_its_canvas_gives_right_pictures() -> None:
+    canvas = np.empty((2, 3, 3), np.uint8)
+
+    def draw(frame: Any, classes: Any) -> Any:
+        canvas[...] = frame
+        return canvas
+
+    results = list(stream(CopyingSession(), ring(40), draw=draw))
+    assert [r.picture[0, 0, 0] for r in results] == list(range(40))
+
+
+def test_who_says_that_frames_are_new_ones_gets_them_as_they_are() -> None:
+    given = list(frames(3))
+    results = list(stream(EchoSession(), given, copy=False))
+    assert all(result.frame is frame for result, frame in zip(results, given, strict=True))
+
+
+def test_each_frame_has_the_time_at_which_it_was_taken() -> None:
+    before_s = time.monotonic()
+    times_s = [result.time_s for result in stream(EchoSession(0.01), frames(5))]
+    assert before_s <= times_s[0] and times_s == sorted(times_s)
+    assert times_s[-1] <= time.monotonic()
+
+
+class BlockedCamera:
+    """Gives some frames, and blocks then until it is freed."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.count, self.freed = count, threading.Event()
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from frames(self.count)
+        self.freed.wait(60)
+
+
+@pytest.fixture
+def camera() -> Iterator[BlockedCamera]:
+    camera = BlockedCamera()
+    yield camera
+    camera.freed.set()
+
+
+def test_closing_does_not_wait_for_a_camera_that_blocks(camera: BlockedCamera) -> None:
+    results = stream(EchoSession(), camera)
+    next(results)
+    start_s = time.monotonic()
+    results.close()
+    assert time.monotonic() - start_s < 2
+
+
+def test_a_source_that_stalls_is_noticed_in_the_time_set(camera: BlockedCamera) -> None:
+    start_s, seen = time.monotonic(), []
+    with pytest.raises(VideoError, match=r"the source gave no frame for 0\.5 s"):
+        for result in stream(EchoSession(), camera, stall_s=0.5):
+            seen.append(result.index)
+    assert seen == [0] and 0.5 <= time.monotonic() - start_s < 4
+
+
+def test_a_slow_engine_is_no_stalled_source() -> None:
+    results = list(stream(EchoSession(delay_s=0.4), frames(3), stall_s=0.1))
+    assert len(results) == 3
+
+
+def test_a_stop_ends_the_loop_though_the_camera_blocks(camera: BlockedCamera) -> None:
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    start_s = time.monotonic()
+    assert [result.index for result in stream(EchoSession(), camera, stop=stop)] == [0]
+    assert time.monotonic() - start_s < 4
+
+
+def test_a_stop_ends_a_source_that_never_does() -> None:
+    stop, seen = threading.Event(), []
+    for result in stream(EchoSession(), ring(10**9), stop=stop):
+        seen.append(result.index)
+        if result.index == 5:
+            stop.set()
+    assert seen == list(range(6))

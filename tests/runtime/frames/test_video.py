@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,7 +79,7 @@ def test_an_error_in_the_middle_leaves_no_half_written_video(clip: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-def test_a_second_ctrl_c_while_cleaning_up_leaves_no_half_written_video_either(
+def test_a_second_ctrl_c_while_cleaning_up_leaves_a_file_that_plays_too(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any) -> None:
@@ -87,7 +88,8 @@ def test_a_second_ctrl_c_while_cleaning_up_leaves_no_half_written_video_either(
     monkeypatch.setattr(FrameSource, "close", interrupt)
     with pytest.raises(KeyboardInterrupt):
         infer_video(BrightnessSession(), clip, tmp_path / "out.mp4", progress=interrupt)
-    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+    monkeypatch.undo()
+    assert len(list(FrameSource(str(tmp_path / "out.mp4")))) == 1
 
 
 class Camera:
@@ -149,6 +151,121 @@ def test_pictures_that_change_their_size_are_all_written(tmp_path: Path) -> None
     frames = list(FrameSource(str(tmp_path / "out.mp4")))
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 4
     assert min(frame.min() for frame in frames) > 150
+
+
+def write_clip(path: Path, times_s: list[float]) -> Path:
+    writer = VideoWriter(str(path), 10)
+    for index, time_s in enumerate(times_s):
+        writer.write(np.full((48, 64, 3), 10 * index, np.uint8), time_s)
+    writer.finish()
+    return path
+
+
+def times_of(path: Path) -> list[float]:
+    source = FrameSource(str(path))
+    return [source.time_s() for _ in source]
+
+
+def test_a_video_of_variable_rate_comes_out_with_its_own_times(tmp_path: Path) -> None:
+    times_s = [0, 0.04, 0.08, 0.5, 0.9, 3.0, 3.04]
+    source = write_clip(tmp_path / "phone.mp4", times_s)
+    infer_video(BrightnessSession(), source, tmp_path / "out.mkv")
+    assert times_of(tmp_path / "out.mkv") == pytest.approx(times_s, abs=1e-3)
+
+
+def test_a_camera_that_drops_frames_plays_at_real_speed(
+    camera: type[Camera], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Slow(BrightnessSession):
+        def infer(self, frame: Any) -> Any:
+            time.sleep(0.1)  # of a camera's frames, which come every 0.01 s
+            return super().infer(frame)
+
+    camera.frames = [np.full((48, 64, 3), 200, np.uint8)] * 60
+    start_s = time.monotonic()
+    with pytest.raises(VideoError, match="no more frames"):
+        infer_video(Slow(), "camera:0", tmp_path / "out.mp4")
+    lasted_s = time.monotonic() - start_s
+    monkeypatch.undo()
+    times_s = times_of(tmp_path / "out.mp4")
+    assert len(times_s) < 60
+    assert 0.5 <= times_s[-1] <= lasted_s
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_video_that_ends_early_is_told_and_what_it_gave_is_kept(
+    suffix: str, tmp_path: Path
+) -> None:
+    writer = VideoWriter(str(tmp_path / f"drive{suffix}"), 10)
+    for index in range(20):
+        writer.write(np.full((48, 64, 3), 10 * index, np.uint8))
+    if suffix != ".mp4":  # whose index would be at the end
+        writer.finish()
+    content = (tmp_path / f"drive{suffix}").read_bytes()
+    short = tmp_path / f"short{suffix}"
+    short.write_bytes(content[: len(content) * 2 // 3])
+    message = r"short\..* ends early, .* bytes are missing: \d+ of .*; the \d+ frames .*out.mp4"
+    with pytest.raises(VideoError, match=message):
+        infer_video(BrightnessSession(), short, tmp_path / "out.mp4")
+    assert 1 <= len(times_of(tmp_path / "out.mp4")) < 20
+
+
+def test_an_embedder_ends_a_video_with_an_event(clip: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+    infer_video(
+        BrightnessSession(), clip, tmp_path / "out.mp4", lambda done, _: stop.set(), stop=stop
+    )
+    assert len(times_of(tmp_path / "out.mp4")) == 1
+
+
+def test_an_existing_file_is_kept_where_that_is_asked_for(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    with pytest.raises(VideoError, match=r"out.mp4 cannot be written: is there already"):
+        infer_video(BrightnessSession(), clip, tmp_path / "out.mp4", overwrite=False)
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+def test_the_input_is_never_the_output_under_any_name(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.mp4").symlink_to(clip)
+    with pytest.raises(VideoError, match=r"link.mp4 is the input"):
+        infer_video(BrightnessSession(), clip, tmp_path / "link.mp4")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("full.mp4", "No space left on device"),
+        ("clip.mp4/out.mp4", "Not a directory|File exists"),
+        ("folder.mp4", "Is a directory"),
+        ("/proc/out.mp4", "No such file or directory"),
+        ("out.wmv", "ends in one of .mp4, "),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_with_the_cause(
+    target: str, reason: str, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    with pytest.raises(VideoError, match=f"{tmp_path / target} cannot be written.*({reason})"):
+        infer_video(BrightnessSession(), clip, tmp_path / target)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (None, "got NoneType"),
+        (np.zeros((4, 4)), r"got float64 \(4, 4\)"),
+        (np.zeros((4, 4, 3)), "got float64"),
+        (np.zeros((4, 4), np.uint8), "repeat the grey channel"),
+        (np.zeros((4, 4, 4), np.uint8), "drop the alpha channel"),
+        ("picture", "got str"),
+    ],
+)
+def test_a_drawing_that_is_no_picture_is_told(
+    picture: Any, message: str, clip: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"draw\(\) is to return a picture: .*" + message):
+        infer_video(BrightnessSession(), clip, tmp_path / "out.mp4", draw=lambda *_: picture)
 
 
 @pytest.mark.skipif("FASTSEG_CLIPS" not in os.environ, reason="FASTSEG_CLIPS is not set")
