@@ -1,5 +1,6 @@
 """What a device gets: Python 3.8 syntax, numpy alone, a small wheel."""
 
+import email
 import subprocess
 import sys
 import zipfile
@@ -69,6 +70,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_is_below_150_kilobytes(wheel: Path) -> None:
     assert wheel.stat().st_size < 150_000
+
+
+def test_the_wheel_carries_licence_description_and_links(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {Path(name).name: name for name in archive.namelist() if ".dist-info/" in name}
+        metadata = email.message_from_bytes(archive.read(names["METADATA"]))
+        assert archive.read(names["LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload() == (RUNTIME / "README.md").read_text("utf-8")
+    assert all(", https://" in link for link in metadata.get_all("Project-URL", []))
+    assert metadata.get_all("Project-URL")
 
 
 def test_the_wheel_asks_for_numpy_alone(wheel: Path) -> None:
