@@ -71,6 +71,7 @@ class Device:
     power: Power = Power()
     memory_mb: int | None = None
     unified_memory: bool = False  # CPU and GPU share it
+    gpu_mhz: dict[str, float] = field(default_factory=dict)  # highest clock, by power mode
     notes: tuple[str, ...] = ()
 
     def bound_ms(self, macs: int, bytes_moved: int, precision: str) -> float | None:

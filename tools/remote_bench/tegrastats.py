@@ -26,6 +26,7 @@ _CORES = re.compile(r"\[([^\[\]]*)\](?:@([0-9]{1,6}))?$")
 _CORE = re.compile(r"([0-9]{1,3})%(?:@([0-9]{1,6}))?$")
 _LOAD_CLOCK = re.compile(r"(?:([0-9]{1,3})%)?(?:@(?:([0-9]{1,6})|\[([0-9,]{1,80})\]))?$")
 _RAIL = re.compile(r"(-?[0-9]{1,9})(?:mW)?/(-?[0-9]{1,9})(?:mW)?(?:/(-?[0-9]{1,9})(?:mW)?)?$")
+_READING = re.compile(r"(-?[0-9]{1,9})mW()()$")  # alone, without an average
 _ZONE = re.compile(r"([A-Za-z][\w.+-]*)@(-?[0-9]{1,5}(?:\.[0-9]{1,6})?)C(?:/(-?[0-9.]{1,12})C?)?$")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*$")
 _DATE = re.compile(r"[0-9]{2}-[0-9]{2}-[0-9]{4}$")
@@ -94,7 +95,7 @@ class Rail:
 
     name: str
     mw: int
-    printed_avg_mw: int
+    printed_avg_mw: int | None
     printed_max_mw: int | None = None
 
 
@@ -227,11 +228,11 @@ def _read_zone(line: Line, tokens: list[str], at: int) -> int:
 
 
 def _read_rail(line: Line, tokens: list[str], at: int) -> int:
-    name, match = tokens[at], _RAIL.match(tokens[at + 1])
+    name, match = tokens[at], _RAIL.match(tokens[at + 1]) or _READING.match(tokens[at + 1])
     if not match or not _NAME.match(name) or name in _MEMORIES or _INTEGER.match(name):
         return 0
-    most = int(match[3]) if match[3] else None
-    rail = Rail(name, int(match[1]), int(match[2]), most)
+    average, most = (int(digits) if digits else None for digits in match.groups()[1:])
+    rail = Rail(name, int(match[1]), average, most)
     if line.rails.setdefault(name, rail) is not rail:
         line.repeated.append(rail)
     return 2

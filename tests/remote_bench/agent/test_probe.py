@@ -86,6 +86,54 @@ def test_voltage_times_current_is_the_power_and_shunt_channels_are_left_out(made
     }
 
 
+def test_sensor_without_a_label_is_a_rail_by_its_chip_and_address(made_board):
+    board = made_board("raspberry-pi-4")
+    for name, text in {"name": "ina226", "in1_input": "5000", "curr1_input": "100"}.items():
+        board.write(f"sys/class/hwmon/hwmon9/{name}", text + "\n")
+    device = board.root / "sys/bus/i2c/devices/1-0040"
+    device.mkdir(parents=True)
+    (board.root / "sys/class/hwmon/hwmon9/device").symlink_to(device)
+    source = ina_hwmon(Board(str(board.root)))
+    assert dict(zip(source.rails, source.read(), strict=True)) == {"ina226.1-0040.1": 500.0}
+
+
+def test_clocks_of_memory_and_npu_are_read_beside_the_gpus(made_board):
+    board = made_board("raspberry-pi-4")
+    for name, hz in {
+        "dmc": 2112000000,
+        "fdab0000.npu": 1000000000,
+        "fb000000.gpu": 800000000,
+    }.items():
+        board.write(f"sys/class/devfreq/{name}/cur_freq", f"{hz}\n")
+    mhz = probe(Board(str(board.root)))["environment"]["mhz"]
+    assert {n: mhz[n] for n in mhz if not n.startswith("cpu.")} == {
+        "memory.dmc": 2112.0, "npu.fdab0000.npu": 1000.0, "gpu.fb000000.gpu": 800.0}  # fmt: skip
+
+
+def test_pi_without_access_to_its_firmware_is_told_which_group_to_join(made_board):
+    board = made_board("raspberry-pi-5")
+    board.tool("vcgencmd", 'echo "Can\'t open device file: /dev/vcio" >&2; exit 255')
+    rows = {row["what"]: row for row in probe(Board(str(board.root)))["readable"]}
+    assert not rows["throttling"]["ok"]
+    assert "usermod -aG video" in rows["throttling"]["fix"]
+    assert "/dev/vcio" in rows["throttling"]["fix"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_says_whether_its_throttling_can_be_watched(made_board, name):
+    rows = {row["what"]: row for row in probe(Board(str(made_board(name).root)))["readable"]}
+    assert rows["throttling"]["ok"] == ("release" in BOARDS[name] or "vcgencmd" in BOARDS[name])
+    assert ("GPU load" in rows) == ("release" in BOARDS[name])
+
+
+def test_gpu_clock_of_a_mode_is_read_from_nvpmodels_own_table(made_board):
+    board = made_board("orin-nano")
+    conf = (board.root / "etc/nvpmodel.conf").read_text().splitlines()
+    board.write("etc/nvpmodel.conf", "\n".join(f"{line}\nGPU MAX_FREQ {624750000 + n}"
+                                               for n, line in enumerate(conf)))  # fmt: skip
+    assert read_power_mode(Board(str(board.root)))["gpu_mhz"] == pytest.approx(624.75)
+
+
 def test_rails_with_the_same_label_do_not_overwrite_each_other(made_board):
     board = made_board("agx-orin", hwmon2={"NC": [0, 0], "NC ": [1000, 5]})
     source = ina_hwmon(Board(str(board.root)))

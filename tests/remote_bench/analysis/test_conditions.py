@@ -1,6 +1,14 @@
+import importlib.util
+import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+
+SCRIPT = Path(__file__).parents[3] / "tools/bench_figures/simulate_notes.py"
+_spec = importlib.util.spec_from_file_location("simulate_notes", SCRIPT)
+simulate_notes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(simulate_notes)
 
 
 def clock(report_of, made_result, late_mhz, **keys):
@@ -55,3 +63,93 @@ def test_memory_is_the_most_of_any_reading_and_a_missing_one_is_none(report_of, 
     raw["memory"]["imported"] |= {"pss_kb": None, "available_kb": None}
     unknown = report_of(raw).memory
     assert unknown == replace(memory, baseline_mb=None, delta_mb=None, system_delta_mb=None)
+
+
+def jumping(report_of, made_result, clocks, **keys):
+    """Make the report of a run in which clocks jump between two steps and fall in the end."""
+    raw = made_result(**keys)
+    for number, sample in enumerate(raw["samples"]["environment"]):
+        sample["mhz"] = {name: mhz(number, sample["t"] > 118) for name, mhz in clocks.items()}
+        sample["ran_on"] = [0, 1]
+    return report_of(raw)
+
+
+FALLING = {
+    "cpu.policy0.requested": lambda number, late: 700.0 if late else 1000.0,
+    "cpu.policy4.requested": lambda number, late: 500.0 if late else 1000.0,
+    "gpu.x": lambda number, late: 306.0 if late else 1020.0,
+    "memory.dmc": lambda number, late: 528.0 if late else 2112.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("info", "fell"),
+    [
+        ({"backend": "onnxruntime", "device": "cpu"}, {"cpu.policy0.requested"}),
+        ({"backend": "tensorrt", "device": "Orin"}, {"cpu.policy0.requested", "gpu.x"}),
+        ({"backend": "onnxruntime", "device": "cuda:0"}, {"cpu.policy0.requested", "gpu.x"}),
+    ],
+)
+def test_only_clocks_of_what_the_network_ran_on_are_judged(report_of, made_result, info, fell):
+    report = jumping(report_of, made_result, FALLING, info=info)
+    assert set(report.conditions.throttling.clocks_fell) == fell
+    assert set(report.conditions.clocks) == set(FALLING)
+
+
+def test_clock_that_jumps_all_the_time_has_not_fallen(report_of, made_result):
+    clocks = {"gpu.x": lambda number, late: (1020.0, 612.0, 816.0, 306.0)[number % 4]}
+    assert jumping(report_of, made_result, clocks).reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("limit", "seen", "found"),
+    [(1020.0, 1020.0, []), (624.75, 624.75, ["gpu_capped"]), (None, 624.75, ["gpu_capped"])],
+)
+def test_gpu_that_stays_below_the_clock_of_its_mode_is_said(
+    report_of, made_result, limit, seen, found
+):
+    mode = {"id": 2, "name": "MAXN_SUPER"}  # 1020 MHz by the table of an Orin Nano
+    raw = made_result(power_mode_before=mode, power_mode_after=mode)
+    raw["info"] = {"backend": "tensorrt", "device": "Orin"}
+    if limit:
+        path = "/sys/class/devfreq/17000000.gpu/max_freq"
+        raw["probe"]["settings"][path] = str(int(1e6 * limit))
+    for sample in raw["samples"]["environment"]:
+        sample["mhz"] = {"gpu.x": seen}
+    assert [reason.code for reason in report_of(raw).reasons] == found
+
+
+def test_memory_clock_and_gpu_load_of_tegrastats_stand_beside_what_sysfs_shows(
+    report_of, made_result
+):
+    raw = made_result(info={"backend": "onnxruntime", "device": "cpu"})
+    lines = raw["samples"]["tegrastats"]["lines"]
+    raw["samples"]["tegrastats"]["lines"] = [
+        (t, f"EMC_FREQ 12%@3199 GR3D_FREQ 20%@[612] {text}") for t, text in lines
+    ]
+    report = report_of(raw)
+    assert report.conditions.clocks["memory.tegrastats"]["flat_out"] == 3199
+    assert report.conditions.foreign_load.gpu == pytest.approx(0.2)
+    assert "memory.tegrastats" in report.series.mhz
+    assert {r.message for r in report.reasons} == {
+        "others used 20% of the GPU before the run",
+        "others used 20% of the GPU during a run on the CPU",
+    }
+
+
+def test_runs_that_stand_still_seldom_get_a_note():
+    # 20 of each kind here; 200 by the script, whose figures docs/report.md has.
+    noted = [
+        bool(simulate_notes.notes(simulate_notes.stationary(random.Random(seed), *kind)))
+        for kind in simulate_notes.KINDS.values()
+        for seed in range(8)
+    ]
+    assert sum(noted) <= 1
+
+
+def test_step_of_a_tenth_in_the_middle_of_the_run_is_noted(report_of, made_result):
+    rng = random.Random(0)
+    raw = made_result(latency_ms=lambda t: (30 if t < 10 else 33) * (1 + rng.gauss(0, 0.03)))
+    report = report_of(raw)
+    assert [reason.code for reason in report.reasons] == ["not_settled"]
+    assert "95 % interval" in report.reasons[0].message

@@ -165,7 +165,20 @@ def test_two_sources_of_the_same_sensor_are_counted_once():
     samples["power"] = [series("ina_hwmon", ["VDD_IN"], lambda t: [loaded(t)])]
     power, _ = measure(samples)
     assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)
-    assert power.source == ("tegrastats",)
+    assert power.source == ("ina_hwmon",) and power.cross_check["VDD_IN"] == pytest.approx(0)
+
+
+def test_what_tegrastats_shows_beyond_its_sensor_is_told():
+    samples = feed(lambda t: f"VDD_IN {round(1.2 * loaded(t))}mW/1mW")
+    samples["power"] = [series("ina_hwmon", ["VDD_IN"], lambda t: [loaded(t)])]
+    power, _ = measure(samples)
+    assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)
+    assert power.cross_check["VDD_IN"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_rails_of_a_single_value_are_power_too():
+    power, _ = measure(feed(lambda t: f"VDD_IN {loaded(t)}mW"))
+    assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)
 
 
 def test_fuller_source_is_taken_where_tegrastats_died():

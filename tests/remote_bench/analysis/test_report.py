@@ -39,6 +39,7 @@ NAMES = [
     "bound_ms",
     "fps_ci95_basis",
     "blocks",
+    "not_watched",
 ]
 
 

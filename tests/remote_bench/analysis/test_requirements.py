@@ -59,7 +59,7 @@ def test_half_a_measurement_of_shared_memory_passes_no_limit(report_of, made_res
     [
         ("fps=30", "cannot read 'fps=30'; expected like fps>=30"),
         ("", "cannot read ''"),
-        ("speed>=3", "unknown metric 'speed'; choose one of fps, p50"),
+        ("speed>=3", "unknown metric 'speed'; choose one of fps, sustained_fps"),
         ("p99<=33W", "unknown unit 'W'; p99 takes ms, us, s"),
         ("fps>=nan", "cannot read"),
     ],

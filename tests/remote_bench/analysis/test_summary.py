@@ -91,7 +91,7 @@ def test_run_that_cannot_be_believed_is_invalid(made_result, change, code):
 def test_latency_that_still_moves_is_not_settled(made_result):
     report = judged(made_result(latency_ms=lambda t: 10 + t / 20))
     assert report["verdict"] == "valid_with_notes" and "not_settled" in codes(report, "note")
-    assert report["steady"]["latency_drift"] == pytest.approx(0.095, abs=0.02)
+    assert report["steady"]["latency_drift"] == pytest.approx(0.067, abs=0.01)
 
 
 def test_few_frames_are_noted_and_percentiles_refused(made_result):
@@ -102,6 +102,7 @@ def test_few_frames_are_noted_and_percentiles_refused(made_result):
 
 def test_foreign_load_before_and_during_the_run_is_noted(made_result):
     raw = made_result()
+    raw["request"]["allow_busy"] = True  # else 40 % of the GPU is no note any more
     raw["slices"][0]["cpu_s"]["busy"] = [0, 60.0]
     feed = raw["samples"]["tegrastats"]
     feed["lines"] = [(t, f"GR3D_FREQ 40%@612 {text}") for t, text in feed["lines"]]

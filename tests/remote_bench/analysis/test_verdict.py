@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from remote_bench.analysis.conditions import GpuCap
 from remote_bench.analysis.frame_times import SamplerCost
-from remote_bench.analysis.report import PacedRun
+from remote_bench.analysis.report import PacedRun, Soak, SoakPoint
 from remote_bench.analysis.verdict import LIMITS, judge
 
 
@@ -25,11 +26,33 @@ def required(report, value):
 
 
 def drift(report, value):
-    return replace(report, steady=replace(report.steady, latency_drift=value))
+    steady = replace(report.steady, latency_drift=value, latency_drift_ci95=(value, value))
+    return replace(report, steady=steady)
 
 
 def heating(report, value):
-    return replace(report, steady=replace(report.steady, celsius_per_min=value))
+    heat = {"celsius_per_min": value, "celsius_per_min_ci95": (value, value)}
+    return replace(report, steady=replace(report.steady, **heat))
+
+
+def cap(report, value):
+    found = GpuCap(1000.0, value, None, True)
+    return replace(report, conditions=replace(report.conditions, gpu_cap=found))
+
+
+def cap_of_max_freq(report, value):
+    found = GpuCap(1000.0, 306.0, value, False)
+    return replace(report, conditions=replace(report.conditions, gpu_cap=found))
+
+
+def other_source(report, value):
+    return replace(report, power=replace(report.power, cross_check={"VDD_IN": value}))
+
+
+def soaked(report, value):
+    point = SoakPoint(0.0, 30.0, None, None)
+    soak = Soak(10.0, value <= LIMITS["soak_drift"], point, point, (point,))
+    return replace(report, soak=soak)
 
 
 def frames(report, value):
@@ -77,10 +100,18 @@ EDGES = {
     "required": (required, 0.95, 0.9499, "wrong_output", "invalid"),
     "latency_drift": (drift, 0.05, 0.0501, "not_settled", "note"),
     "latency_drift, faster": (drift, -0.05, -0.0501, "not_settled", "note"),
-    "celsius_per_min": (heating, 2.0, 2.001, "still_heating", "note"),
+    "celsius_per_min": (heating, 2.0, 2.001, "still_heating", "info"),
     "least_frames": (frames, 64, 63, "few_frames", "note"),
     "foreign_cpu": (foreign("cpu"), 0.1, 0.1001, "foreign_load", "note"),
     "foreign_gpu": (foreign("idle_gpu"), 0.1, 0.1001, "foreign_gpu_load", "note"),
+    "foreign_invalid": (foreign("cpu"), 0.1, 0.3001, "foreign_load", "invalid"),
+    "foreign_invalid, GPU": (foreign("gpu"), 0.1, 0.3001, "foreign_gpu_load", "invalid"),
+    "foreign_gpu, in a run on the CPU": (foreign("gpu"), 0.1, 0.1001, "foreign_gpu_load", "note"),
+    "gpu_cap": (cap, 950.0, 949.0, "gpu_capped", "note"),
+    "gpu_cap, unused": (cap_of_max_freq, 950.0, 949.0, "gpu_capped", "info"),
+    "sources_differ": (other_source, 0.1, 0.1001, "power_sources_differ", "note"),
+    "sources_differ, less": (other_source, -0.1, -0.1001, "power_sources_differ", "note"),
+    "soak_drift": (soaked, 0.02, 0.0201, "not_sustained", "note"),
     "sampler_overhead": (overhead, 0.01, 0.01001, "sampler_overhead", "note"),
     "power_coverage": (coverage, 0.95, 0.9499, "power_gaps", "note"),
     "idle_drift": (idle_drift, 1.0, 1.001, "idle_drift", "note"),
@@ -109,6 +140,25 @@ def test_sampler_that_noise_can_explain_is_information(valid):
     cost = SamplerCost(0.02, (0.01, 0.03), 100)
     _, [reason] = judge(replace(valid, sampler=replace(valid.sampler, overhead=cost)))
     assert (reason.code, reason.severity) == ("sampler_overhead", "info")
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.1001, "note"), (0.3, "note"), (0.9, "note")])
+def test_load_that_was_allowed_is_a_note_at_any_size_and_so_is_the_busy_board(
+    valid, share, severity
+):
+    load = replace(valid.conditions.foreign_load, cpu=share, before=share, by=("ffmpeg 90%",))
+    report = replace(valid, conditions=replace(valid.conditions, foreign_load=load))
+    verdict, reasons = judge(replace(report, flags={**report.flags, "allow_busy": True}))
+    assert verdict == "valid_with_notes"
+    assert [reason.code for reason in reasons] == ["busy_board", "foreign_load"]
+    assert "ffmpeg 90%" in reasons[0].message
+
+
+def test_what_could_not_be_watched_is_a_reason_with_what_would_help(valid):
+    report = replace(valid, not_watched={"throttling": "sudo usermod -aG video $USER"})
+    verdict, [reason] = judge(report)
+    assert verdict == "valid" and (reason.code, reason.severity) == ("not_watched", "info")
+    assert reason.message == "throttling could not be watched: sudo usermod -aG video $USER"
 
 
 def test_gravest_reason_comes_first_and_decides(valid):

@@ -22,7 +22,7 @@ from tests.boards.sshd import files_in, processes_in
 from tests.doubles.tiny_bundle import noise, strongest_channel
 
 COMMAND = [sys.executable, "-m", "remote_bench"]
-SHORT = ["--seconds", "1", "--idle", "0.1"]
+SHORT = ["--seconds", "1", "--idle", "0.1", "--allow-busy"]
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_missed_requirement_is_named_and_exits_with_3(call, bundle):
 def test_two_bundles_are_compared_in_turns_on_one_board(call, board, bundle):
     other = bundle.with_name("other.fastseg")
     other.write_bytes(bundle.read_bytes())
-    turns = ["--seconds", "1.5", "--repeats", "3", "--idle", "0.1", "--json"]
+    turns = ["--seconds", "1.5", "--repeats", "3", "--idle", "0.1", "--json", "--allow-busy"]
     done = call("compare", "--on", "localhost", bundle, other, *turns)
     found = json.loads(done.stdout)
     assert found["differs"] == {} and len(found["notes"]) >= 6
@@ -232,7 +232,9 @@ def test_a_detached_run_outlives_the_client_and_is_fetched_later(call, board, bu
 
 @pytest.mark.slow
 def test_a_detached_run_holds_the_board_until_it_ends(call, board, bundle):
-    begun = call("localhost", bundle, "--seconds", 6, "--idle", 0.3, "--detach", "--json")
+    begun = call(
+        "localhost", bundle, "--seconds", 6, "--idle", 0.3, "--allow-busy", "--detach", "--json"
+    )
     run = json.loads(begun.stdout)["runs"]["localhost"]
     busy = call("localhost", bundle, *SHORT)
     assert busy.returncode == 8 and "another run holds this board" in busy.stderr

@@ -68,9 +68,32 @@ def test_a_missed_requirement_turns_a_valid_run_into_exit_code_3(valid):
     assert report.to_table()["requirements"] == {
         "wanted": ("fps>=160",),
         "missed": ("fps>=160: measured 100",),
+        "margins": {"fps>=160": pytest.approx(-0.375)},
+        "trusted": True,
     }
     assert exit_code(report) == 3
     assert check_requirements(valid, None) is valid
+
+
+@pytest.mark.parametrize("wanted", ["valid", "fps>=10,valid", "valid,fps>=160"])
+def test_a_verdict_that_is_less_than_wanted_is_not_to_be_trusted(valid, wanted):
+    noted = replace(valid, verdict="valid_with_notes")
+    assert exit_code(check_requirements(noted, parse(wanted))) == 9
+    assert exit_code(check_requirements(valid, parse("fps>=10,valid"))) == 0
+    missed = check_requirements(noted, parse(wanted)).requirements.missed
+    assert "valid: the verdict is valid with notes" in missed
+
+
+def test_strict_makes_a_run_with_notes_invalid_and_says_so(valid):
+    noted = replace(valid, verdict="valid_with_notes")
+    strict = check_requirements(noted, None, strict=True)
+    assert strict.verdict == "invalid" and strict.reasons[0].code == "strict"
+    assert exit_code(strict) == 9
+    assert check_requirements(valid, None, strict=True) is valid
+
+
+def test_a_board_that_others_use_has_the_exit_code_of_a_busy_one(valid):
+    assert exit_code(replace(valid, error=Failure("board_busy", "chrome 60%"))) == 8
 
 
 def test_one_board_gives_its_report_and_several_a_list_with_the_failed_ones_in_it(valid):

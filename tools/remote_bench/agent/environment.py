@@ -1,10 +1,17 @@
 """Temperatures, clocks, and what throttled: read once a second beside the power rails."""
 
 import re
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from .board import Board
+from .rails import nvidia_gpus
 
+# vcgencmd get_throttled: bits 0-3 now, the same things since boot in bits 16-19.
+PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+_EMC_RATE = "/sys/kernel/debug/bpmp/debug/clk/emc/rate"  # of a Jetson, for root
+# Names of devfreq devices: Jetsons, Mali and Adreno; DMC and EMC are memory, RKNPU and such NPUs.
+_UNITS = {"gpu": "gpu|gp10b|gv11b|ga10b|gm20b|mali|kgsl", "memory": "dmc|emc|ddr|mif",
+          "npu": "npu|dla"}  # fmt: skip
 _GATED_C = -256.0  # what a sensor of a rail-gated unit reads, in degrees
 _MOST_ENTRIES = 64  # of zones, alerts, CPU policies: all are read each second
 
@@ -16,19 +23,37 @@ class Environment:
         self._board = board
         self._zones = _named(board, "/sys/class/thermal/thermal_zone*/type", "temp")
         self._clocks = _cpu_clocks(board)
-        self._clocks.update(_gpu_clocks(board))
+        self._clocks.update(_devfreq_clocks(board))
+        self._gpu_loads = board.glob("/sys/class/devfreq/*/device/load")  # of a Jetson: per mille
         coolers = _named(board, "/sys/class/thermal/cooling_device*/type", "cur_state")
         self._alerts = {name: path for name, path in coolers.items() if "throttle" in name}
         self._counters = _counter_files(board)
         self._is_pi = board.tool("vcgencmd") is not None
+        self._gpus = nvidia_gpus() if board.root == "/" else []
 
     def read(self) -> Dict[str, Any]:
-        """Return {"celsius", "mhz", "alerts"} with one value a sensor, None where it is off."""
-        return {
-            "celsius": {name: self._celsius(path) for name, path in self._zones.items()},
-            "mhz": {name: self._mhz(path) for name, path in self._clocks.items()},
-            "alerts": [name for name, path in self._alerts.items() if self._is_on(path)],
-        }
+        """Return {"celsius", "mhz", "alerts", "gpu_load"}, None where a sensor is off.
+
+        gpu_load is a share; None where nobody tells.
+        """
+        alerts = [name for name, path in self._alerts.items() if self._is_on(path)]
+        bits = (read_pi_throttled(self._board) or 0) if self._is_pi else 0
+        alerts += [f"Raspberry Pi: {name}" for bit, name in PI_BITS.items() if bits >> bit & 1]
+        mhz = {name: self._mhz(path) for name, path in self._clocks.items()}
+        loads = [self._board.number(path) for path in self._gpu_loads]
+        shares = [load / 1e3 for load in loads if load is not None]
+        for number, gpu in enumerate(self._gpus):
+            mhz[f"gpu.nvml-{number}"] = gpu.mhz()
+            alerts += [f"nvml-{number}: {name}" for name in gpu.throttled_by()]
+            shares += [load for load in [gpu.load()] if load is not None]
+        celsius = {name: self._celsius(path) for name, path in self._zones.items()}
+        load = max(shares, default=None)
+        return {"celsius": celsius, "mhz": mhz, "alerts": alerts, "gpu_load": load}
+
+    def throttle_sources(self) -> List[str]:
+        """Return what tells of throttling here."""
+        found = [*self._alerts, *(f"nvml-{number}" for number in range(len(self._gpus)))]
+        return found + [name for name, value in self.counters().items() if value is not None]
 
     def _is_on(self, path: str) -> bool:
         return (self._board.number(path) or 0) > 0
@@ -54,7 +79,7 @@ class Environment:
 
 
 def read_pi_throttled(board: Board) -> Optional[int]:
-    """Return the bits of `vcgencmd get_throttled`: 0-3 now, 16-19 since boot."""
+    """Return the bits of `vcgencmd get_throttled`; None without access to /dev/vcio."""
     found = re.search(r"0x([0-9a-fA-F]{1,8})", board.run(["vcgencmd", "get_throttled"], 2).output)
     return int(found.group(1), 16) if found else None
 
@@ -83,10 +108,17 @@ def _cpu_clocks(board: Board) -> Dict[str, str]:
     return clocks
 
 
-def _gpu_clocks(board: Board) -> Dict[str, str]:
-    names = re.compile(r"gpu|gp10b|gv11b|ga10b|gm20b")
-    folders = [f for f in board.glob("/sys/class/devfreq/*") if names.search(f)]
-    return {"gpu.{}".format(f.rpartition("/")[2]): f + "/cur_freq" for f in folders}
+def _devfreq_clocks(board: Board) -> Dict[str, str]:
+    clocks: Dict[str, str] = {}
+    for folder in board.glob("/sys/class/devfreq/*")[:_MOST_ENTRIES]:
+        name = folder.rpartition("/")[2]
+        for kind, pattern in _UNITS.items():
+            if re.search(pattern, name):
+                clocks[f"{kind}.{name}"] = folder + "/cur_freq"
+                break
+    if board.number(_EMC_RATE) is not None:
+        clocks["memory.emc"] = _EMC_RATE
+    return clocks
 
 
 def _counter_files(board: Board) -> Dict[str, str]:

@@ -9,10 +9,10 @@ import time
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import VERSION
-from .board import Board
+from .board import Board, Outcome
 from .environment import Environment
 from .process import memory_kb
-from .rails import ina_sources, other_sources
+from .rails import power_sources
 from .settings import mode_ids, read_power_mode, read_settings
 from .software import read_l4t, read_packages, read_python
 from .tegrastats_feed import first_line
@@ -27,7 +27,7 @@ def probe(board: Board, engines: Sequence[str] = ()) -> Dict[str, Any]:
         board: to look at.
         engines: import names of the engines' libraries to look for.
     """
-    sources = ina_sources(board) + other_sources(board)
+    sources = power_sources(board)
     environment = Environment(board)
     data: Dict[str, Any] = {
         "schema": VERSION,
@@ -43,12 +43,14 @@ def probe(board: Board, engines: Sequence[str] = ()) -> Dict[str, Any]:
         "settings": read_settings(board),
         "environment": environment.read(),
         "counters": environment.counters(),
+        "throttling": environment.throttle_sources(),
         "power_sources": [{"name": s.name, "unit": s.unit, "rails": s.rails} for s in sources],
         "tegrastats": first_line(board),
         "tools": {name: board.tool(name) for name in _TOOLS},
         "sudo": board.run(["sudo", "-n", "true"], timeout_s=5).status == 0,
     }
-    data["readable"] = readable(data)
+    vcgencmd = board.run(["vcgencmd", "get_throttled"], 2) if board.tool("vcgencmd") else None
+    data["readable"] = readable(data, vcgencmd)
     return data
 
 
@@ -106,8 +108,13 @@ def _memory(board: Board) -> Dict[str, Optional[int]]:
     return {key: numbers.get(name) for key, name in names.items()}
 
 
-def readable(data: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Return what can be measured: [{"what", "ok", "detail", "fix"}]; fix is "" where it is ok."""
+def readable(data: Dict[str, Any], vcgencmd: Optional[Outcome] = None) -> List[Dict[str, Any]]:
+    """Return what can be measured: [{"what", "ok", "detail", "fix"}]; fix is "" where it is ok.
+
+    Args:
+        data: a probe.
+        vcgencmd: what it answered for the throttle bits, on a Raspberry Pi.
+    """
     clocks, root = data["environment"]["mhz"], data["system"]["euid"] == 0
     as_root = "" if root else "connect as root, or allow sudo without a password"
     rails = [rail for source in data["power_sources"] for rail in source["rails"]]
@@ -117,8 +124,11 @@ def readable(data: Dict[str, Any]) -> List[Dict[str, Any]]:
     is_jetson = data["jetson"] is not None
     rows = [
         ("power rails", rails or re.search(r" -?[0-9]+(mW)?/-?[0-9]+(mW)? ?", line), as_root),
-        ("temperatures", data["environment"]["celsius"], as_root),
-        ("GPU clock", [n for n in clocks if n.startswith("gpu.")], as_root),
+        ("temperatures", data["environment"]["celsius"], ""),
+        ("throttling", data["throttling"], _for_throttling(vcgencmd, as_root if is_jetson else "")),
+        ("CPU clock", [n for n in clocks if n.startswith("cpu.")], ""),
+        ("GPU clock", [n for n in clocks if n.startswith("gpu.")], ""),
+        ("memory and NPU clock", [n for n in clocks if n.startswith(("memory.", "npu."))], as_root),
         ("real CPU clock", [n for n in clocks if n.endswith(".real")], as_root),
         ("process memory (PSS)", memory_kb(os.getpid())["pss_kb"], "Linux 4.14 or newer"),
         ("numpy", modules["numpy"], "remote_bench brings a wheel"),
@@ -127,6 +137,8 @@ def readable(data: Dict[str, Any]) -> List[Dict[str, Any]]:
     if is_jetson:
         counters = [n for n in data["counters"] if n.startswith("soctherm.")]
         change = root or data["sudo"]
+        load = data["environment"]["gpu_load"] is not None or re.search(r"GR3D\w* [0-9]+%", line)
+        rows.append(("GPU load", bool(load), "its tegrastats prints none: JetPack 7 has no other"))
         rows.append(("power mode", data["power_mode"], "install nvidia-l4t-nvpmodel"))
         rows.append(("change of the power mode", change, as_root))
         rows.append(("over-current counters", counters, as_root))
@@ -134,6 +146,13 @@ def readable(data: Dict[str, Any]) -> List[Dict[str, Any]]:
         {"what": what, "ok": bool(found), "detail": _detail(found), "fix": "" if found else fix}
         for what, found, fix in rows
     ]
+
+
+def _for_throttling(vcgencmd: Optional[Outcome], otherwise: str) -> str:
+    if vcgencmd is None or vcgencmd.status == 0:
+        return otherwise
+    said = (vcgencmd.errors or vcgencmd.output).strip().split("\n")[0][:200]
+    return f"sudo usermod -aG video $USER, and log in anew: vcgencmd says {said or 'nothing'}"
 
 
 def _detail(found: Any) -> str:

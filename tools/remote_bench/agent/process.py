@@ -1,13 +1,15 @@
 """Processes: started so that they do not outlive this one, and what they use, read from /proc."""
 
 import ctypes
+import glob
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)  # loaded here: nothing may be loaded between fork and exec
@@ -72,6 +74,60 @@ def cpu_seconds(pid: int) -> Optional[float]:
     if len(fields) < 15:
         return None
     return sum(int(field) for field in fields[11:15]) / _TICKS_PER_S
+
+
+def cores_in_use(pid: int, before: Dict[str, int]) -> Tuple[List[int], Dict[str, int]]:
+    """Return the cores on which threads of a process were last seen that ran since, and their time.
+
+    Args:
+        pid: of the process.
+        before: {thread: CPU time} of the last call.
+    """
+    cores, now = set(), {}
+    for path in glob.glob(f"/proc/{pid}/task/*/stat"):
+        fields = _text(path).rpartition(")")[2].split()
+        if len(fields) > 36:
+            now[path] = int(fields[11]) + int(fields[12])
+            if now[path] > before.get(path, 0):
+                cores.add(int(fields[36]))
+    return sorted(cores), now
+
+
+def processes() -> Dict[int, Tuple[str, float]]:
+    """Return the name and the CPU seconds so far of each process."""
+    found = {}
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        name, _, rest = _text(path).partition("(")[2].rpartition(")")
+        fields = rest.split()
+        if len(fields) > 12:
+            found[int(path.split("/")[2])] = (
+                name,
+                (int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
+            )
+    return found
+
+
+def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float, List[str]]:
+    """Return the share of all cores that other processes use, and the names of the busiest.
+
+    Args:
+        seconds: how long to look.
+        wait: lets so many seconds pass.
+    """
+    ours, before = {os.getpid(), os.getppid()}, processes()
+    busy, own, begin = busy_cpu_seconds(), time.process_time(), time.monotonic()
+    wait(seconds)
+    took_s = (time.monotonic() - begin) * (os.cpu_count() or 1)
+    busy_s = (busy_cpu_seconds() or 0.0) - (busy or 0.0) - (time.process_time() - own)
+    used = [
+        ((cpu_s - before.get(pid, (name, cpu_s))[1]) / took_s, name)
+        for pid, (name, cpu_s) in processes().items()
+        if pid not in ours
+    ]
+    names = [
+        f"{name} {share:.0%}" for share, name in sorted(used, reverse=True)[:3] if share > 0.02
+    ]
+    return max(0.0, busy_s / took_s), names
 
 
 def busy_cpu_seconds() -> Optional[float]:

@@ -5,6 +5,7 @@ file; in4-6 are shunt voltages and in7 their sum), Documentation/power/powercap.
 """
 
 import ctypes
+import os
 import re
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
@@ -18,6 +19,11 @@ _MOST_GPUS = 16  # as many as a server has
 _PMIC_LINE = re.compile(r"(\S+?)_([AV])(?: \w+\([0-9]+\))?=(-?[0-9.]+)[AV]")
 
 
+# nvml.h: nvmlClocksThrottleReason...
+_NVML_THROTTLES = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "thermal slowdown",
+                   0x40: "hardware thermal slowdown", 0x80: "power brake"}  # fmt: skip
+
+
 class Source(NamedTuple):
     """Rails that are read together."""
 
@@ -28,31 +34,31 @@ class Source(NamedTuple):
     wraps_at: List[Reading]  # of each rail's counter
 
 
-def ina_sources(board: Board) -> List[Source]:
-    """Return the sources that show what tegrastats shows too."""
-    return [source for source in (ina_hwmon(board), ina_iio(board)) if source.rails]
-
-
-def other_sources(board: Board) -> List[Source]:
-    """Return the sources that tegrastats does not cover."""
-    found = [rapl(board), raspberry_pmic(board)]
+def power_sources(board: Board) -> List[Source]:
+    """Return the sources that a board has; tegrastats shows the INA sensors too."""
+    found = [ina_hwmon(board), ina_iio(board), rapl(board), raspberry_pmic(board)]
     if board.root == "/":
         found.append(nvml())
     return [source for source in found if source.rails]
 
 
 def ina_hwmon(board: Board) -> Source:
-    """INA sensors of JetPack 5 to 7: voltage and current in hwmon, found by name, not by number."""
+    """INA sensors: voltage and current in hwmon, found by name, not by number.
+
+    JetPack 5 to 7 labels each rail. Where a device tree has no label, the rail is called by chip,
+    bus address and channel: ina226.1-0040.1.
+    """
     readers: Dict[str, Callable[[], Reading]] = {}
     for name_file in board.glob("/sys/class/hwmon/hwmon*/name"):
-        folder = name_file[: -len("/name")]
-        for number in (1, 2, 3) if (board.text(name_file) or "").startswith("ina") else ():
+        folder, chip = name_file[: -len("/name")], board.text(name_file) or ""
+        address = os.path.basename(os.path.realpath(board.path(folder + "/device")))
+        for number in (1, 2, 3) if chip.startswith("ina") else ():
             label = board.text(f"{folder}/in{number}_label")
             if label is None and number == 1:
                 label = board.text(folder + "/label")  # a one-channel INA238
             read = _ina_channel(board, folder, number)
-            if label and read is not None:
-                readers[_free(readers, label)] = read
+            if read is not None:
+                readers[_free(readers, label or f"{chip}.{address}.{number}")] = read
     return _source("ina_hwmon", "mw", readers)
 
 
@@ -130,41 +136,68 @@ def nvml(library: str = "libnvidia-ml.so.1") -> Source:
     unknown length (arXiv 2312.02741). NVML does not survive a fork: open it in the process that
     reads it.
     """
-    gpus = _gpus(library)
-    has_counter = bool(gpus) and _energy_uj(*gpus[0]) is not None
-    read = _energy_uj if has_counter else _power_mw  # Pascal and older have no counter
-    readers = {f"nvml-{number}": partial(read, *gpu) for number, gpu in enumerate(gpus)}
-    has_any = bool(gpus) and read(*gpus[0]) is not None
+    gpus = nvidia_gpus(library)
+    has_counter = bool(gpus) and gpus[0].energy_uj() is not None
+    reads = [gpu.energy_uj if has_counter else gpu.power_mw for gpu in gpus]  # no counter: Pascal
+    readers = {f"nvml-{number}": read for number, read in enumerate(reads)}
+    has_any = bool(gpus) and reads[0]() is not None
     return _source("nvml", "uj" if has_counter else "mw", readers if has_any else {})
 
 
-def _gpus(library: str) -> List[Any]:
-    # Pairs of the library and a GPU's handle.
+class NvidiaGpu:
+    """A desktop GPU as NVML shows it; None where it does not tell."""
+
+    def __init__(self, driver: Any, handle: Any) -> None:
+        self._driver, self._handle = driver, handle
+
+    def energy_uj(self) -> Reading:
+        """Return the energy counter."""
+        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong)
+        return None if energy_mj is None else energy_mj * 1e3
+
+    def power_mw(self) -> Reading:
+        """Return the power, averaged by the driver."""
+        power_mw = self._ask("nvmlDeviceGetPowerUsage", ctypes.c_uint)
+        return None if power_mw is None else float(power_mw)
+
+    def mhz(self) -> Reading:
+        """Return the clock of the multiprocessors."""
+        mhz = self._ask("nvmlDeviceGetClockInfo", ctypes.c_uint, 1)
+        return None if mhz is None else float(mhz)
+
+    def load(self) -> Reading:
+        """Return the share of the last moments in which something ran on it."""
+        rates = self._ask("nvmlDeviceGetUtilizationRates", ctypes.c_uint * 2)
+        return None if rates is None else rates[0] / 100
+
+    def throttled_by(self) -> List[str]:
+        """Return what holds its clock down now, but for being idle and its user's own limits."""
+        bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", ctypes.c_ulonglong) or 0
+        return [name for bit, name in _NVML_THROTTLES.items() if bits & bit]
+
+    def _ask(self, function: str, form: Any, *arguments: int) -> Any:
+        value = form()
+        call = getattr(self._driver, function, None)
+        if call is None or call(self._handle, *arguments, ctypes.byref(value)) != 0:
+            return None
+        return getattr(value, "value", value)
+
+
+def nvidia_gpus(library: str = "libnvidia-ml.so.1") -> List[NvidiaGpu]:
+    """Return the desktop GPUs; none without a driver."""
     try:
         driver = ctypes.CDLL(library)
         if driver.nvmlInit_v2() != 0:
             return []
     except (OSError, AttributeError):
         return []
-    gpus: List[Any] = []
+    gpus: List[NvidiaGpu] = []
     for index in range(_MOST_GPUS):
         handle = ctypes.c_void_p()
         if driver.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) != 0:
             break
-        gpus.append((driver, handle))
+        gpus.append(NvidiaGpu(driver, handle))
     return gpus
-
-
-def _energy_uj(driver: Any, handle: Any) -> Reading:
-    energy_mj = ctypes.c_ulonglong()
-    status = driver.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy_mj))
-    return energy_mj.value * 1e3 if status == 0 else None
-
-
-def _power_mw(driver: Any, handle: Any) -> Reading:
-    power_mw = ctypes.c_uint()
-    status = driver.nvmlDeviceGetPowerUsage(handle, ctypes.byref(power_mw))
-    return float(power_mw.value) if status == 0 else None
 
 
 def _source(

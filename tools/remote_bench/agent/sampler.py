@@ -10,13 +10,13 @@ from typing import Any, Dict, List, Optional
 
 from .board import Board
 from .environment import Environment
-from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_kb
-from .rails import Source, ina_sources, other_sources
+from .process import available_memory_kb, busy_cpu_seconds, cores_in_use, memory_kb
+from .rails import Source, power_sources
+from .settings import SettingsWatch
 from .tegrastats_feed import TegrastatsFeed
 
 _ENVIRONMENT_S = 1.0  # heat and clocks change slower; each reading costs dozens of files
 _PROCESS_A_READING_S = 0.5  # a source that starts a process for each reading must be slow
-_PATIENCE_S = 3.0  # with a tegrastats that says nothing
 _MOST_SAMPLES = 200000  # five hours at 10 Hz
 
 
@@ -56,23 +56,21 @@ class Sampler:
     """Runs from start() to stop(), except between pause() and resume()."""
 
     def __init__(self, board: Board, hz: float) -> None:
-        self._board, self._period_s = board, 1 / hz
+        self._period_s = 1 / hz
         self.environment = Environment(board)
         self._feed = TegrastatsFeed(board, hz)
-        self._series = [Series(source, self._period_s) for source in other_sources(board)]
-        self._has_ina = False
+        self._settings = SettingsWatch(board)
+        self._series = [Series(source, self._period_s) for source in power_sources(board)]
         self._samples: List[Dict[str, Any]] = []
         self._stopping, self._running = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._sample_all, daemon=True)
+        self._threads: Dict[str, int] = {}  # of the worker, and their CPU time so far
         self.pid: Optional[int] = None  # of the worker; set when it is there
 
     def start(self) -> None:
         """Start sampling."""
         self._running.set()
-        if self._feed.failure:
-            self._add_ina()
-        else:
-            self._feed.start()
+        self._feed.start()
         self._thread.start()
 
     def pause(self) -> None:
@@ -99,22 +97,18 @@ class Sampler:
             "power": [series.data() for series in self._series],
             "tegrastats": {
                 "lines": feed.lines,
-                "events": feed.events,
                 "dropped": feed.dropped,
                 "failure": feed.failure,
             },
             "environment": self._samples,
+            "changes": self._settings.changes,
         }
 
     def _sample_all(self) -> None:
-        begin = time.monotonic()
-        environment_due = begin
+        environment_due = time.monotonic()
         while not self._stopping.is_set():
             self._running.wait()
             now = time.monotonic()
-            silent = not self._feed.lines and now - begin > _PATIENCE_S
-            if not self._has_ina and (silent or self._feed.failure):
-                self._add_ina()
             for series in self._series:
                 series.sample()
             if now >= environment_due and len(self._samples) < _MOST_SAMPLES:
@@ -122,14 +116,12 @@ class Sampler:
                 environment_due = now + _ENVIRONMENT_S
             self._stopping.wait(max(0.001, now + self._period_s - time.monotonic()))
 
-    def _add_ina(self) -> None:
-        self._has_ina = True
-        self._series += [Series(source, self._period_s) for source in ina_sources(self._board)]
-
     def _sample_environment(self, now: float) -> Dict[str, Any]:
         sample = dict(self.environment.read(), t=round(now, 3))
         sample["available_kb"] = available_memory_kb()
         sample["busy_cpu_s"] = busy_cpu_seconds()
+        self._settings.look(now)
         if self.pid is not None:
-            sample["worker"] = dict(memory_kb(self.pid), cpu_s=cpu_seconds(self.pid))
+            sample["worker"] = memory_kb(self.pid)
+            sample["ran_on"], self._threads = cores_in_use(self.pid, self._threads)
         return sample

@@ -30,8 +30,13 @@ _PATTERNS = (
     "/sys/class/devfreq/*/max_freq",
 )
 _NAMED = re.compile(r"NV Power Mode: *(\S+)\s+([0-9]+)")
+_GPU_HZ = re.compile(r"^GPU MAX_FREQ (-?[0-9]+)", re.MULTILINE)
 _FAN = re.compile(r"NV Fan Mode: *(\S+)")
 _MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=([0-9]+)\s+NAME=(\S+)\s*>")
+POWER_MODE = "power mode"  # what a change of it is called
+_STATUS = "/var/lib/nvpmodel/status"
+_MODE_S = 2.0  # between two calls of nvpmodel, which is a process; the file is read each time
+_MOST_CHANGES = 1000  # a governor that flips once a second for a quarter of an hour
 _TIMEOUT_S = 30  # nvpmodel takes seconds; more on a busy board
 
 
@@ -43,14 +48,30 @@ def read_power_mode(board: Board) -> Optional[Dict[str, Any]]:
     output = board.run(["nvpmodel", "-q"]).output
     named, fan = _NAMED.search(output), _FAN.search(output)
     if named:
-        mode = {"id": int(named.group(2)), "name": named.group(1), "source": "nvpmodel -q"}
-        return dict(mode, fan=fan.group(1) if fan else None)
-    status = re.search(r"pmode:([0-9]+)", board.text("/var/lib/nvpmodel/status") or "")
+        number, name = int(named.group(2)), named.group(1)
+        mode = {"id": number, "name": name, "source": "nvpmodel -q"}
+        return dict(mode, fan=fan.group(1) if fan else None, gpu_mhz=_gpu_mhz(board, number))
+    status = re.search(r"pmode:([0-9]+)", board.text(_STATUS) or "")
     if not status:
         return None
     number, names = int(status.group(1)), {v: k for k, v in mode_ids(board).items()}
     source = "/var/lib/nvpmodel/status"
-    return {"id": number, "name": names.get(number), "source": source, "fan": None}
+    mode = {"id": number, "name": names.get(number), "source": source, "fan": None}
+    return dict(mode, gpu_mhz=_gpu_mhz(board, number))
+
+
+def _gpu_mhz(board: Board, number: int) -> Optional[float]:
+    """Return the highest GPU clock of a mode; a mode without a limit has the highest there is."""
+    text = board.text("/etc/nvpmodel.conf") or ""
+    part = re.search(rf"POWER_MODEL ID={number} (.*?)(?:< *POWER_MODEL|\Z)", text, re.DOTALL)
+    found = _GPU_HZ.search(part.group(1)) if part else None
+    if found and int(found.group(1)) > 0:
+        return int(found.group(1)) / 1e6
+    for folder in board.glob("/sys/class/devfreq/*gpu*"):
+        steps = (board.text(folder + "/available_frequencies") or "").split()
+        if steps:
+            return max(map(int, filter(str.isdigit, steps))) / 1e6
+    return None
 
 
 def mode_ids(board: Board) -> Dict[str, int]:
@@ -117,6 +138,40 @@ def read_settings(board: Board) -> Dict[str, Optional[str]]:
     """Return the text of each file that sets a clock; None where it cannot be read."""
     files = [path for pattern in _PATTERNS for path in board.glob(pattern)]
     return {path: board.text(path) for path in files}
+
+
+class SettingsWatch:
+    """Notes what somebody changes: power mode, governors, limits of clocks."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._values = read_settings(board)
+        self._mode, self._mode_due = self._read_mode(), 0.0
+        self.changes: List[List[Any]] = []  # time, what, before, after
+
+    def look(self, now: float) -> None:
+        """Compare with the last look."""
+        for path, old in self._values.items():
+            self._note(now, path, old, self._board.text(path))
+        if now >= self._mode_due:
+            mode = self._read_mode()
+            self._note(now, POWER_MODE, self._mode, mode)
+            self._mode, self._mode_due = mode, now + (0 if self._has_status else _MODE_S)
+
+    @property
+    def _has_status(self) -> bool:
+        return self._board.text(_STATUS) is not None
+
+    def _read_mode(self) -> Optional[str]:
+        status = self._board.text(_STATUS)
+        mode = None if status else read_power_mode(self._board)
+        return status or (f"{mode['name']} ({mode['id']})" if mode else None)
+
+    def _note(self, now: float, what: str, old: Optional[str], new: Optional[str]) -> None:
+        if new is not None and new != old and len(self.changes) < _MOST_CHANGES:
+            self.changes.append([round(now, 3), what, old, new])
+            if what != POWER_MODE:
+                self._values[what] = new
 
 
 def inventory(board: Board, work_dir: str) -> Dict[str, Any]:

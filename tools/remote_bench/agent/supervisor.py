@@ -1,7 +1,7 @@
 """One run on the board, phase by phase, with whatever happens cleaned up behind it.
 
-build, selftest, settle, idle_before, run (flat out, then with and without the sampler in turn,
-then paced where a rate was asked for), idle_after, restore.
+quiet, build, selftest, settle, idle_before, run (flat out in blocks, then with and without the
+sampler in turn, then paced and for long, where that was asked for), idle_after, restore.
 """
 
 import json
@@ -14,11 +14,23 @@ from . import VERSION
 from .board import Board
 from .channel import Channel, Failure
 from .probe import boot_id, probe
-from .process import available_memory_kb, busy_cpu_seconds, cpu_seconds, memory_kb
+from .process import (
+    available_memory_kb,
+    busy_cpu_seconds,
+    cpu_seconds,
+    foreign_load,
+    memory_kb,
+)
 from .sampler import Sampler
 from .settings import Guard, inventory, read_power_mode, set_power_mode
 from .worker_client import Aborted, Worker, tail
 
+BUSY = 0.1  # of all cores: what others may use before a run, and during it (see verdict.LIMITS)
+_QUIET_S, _BUSY_PATIENCE_S = 0.5, 30.0  # a look, and how long to wait for others to end
+_MORE = 1.1  # times the seconds that a percentile needs: the rate may fall a little
+_LONGEST_S = 3600.0  # of a run that is lengthened, or goes on until it is steady
+_SOAK_POINTS, _SOAK_WINDOW_S = 60, 30.0  # of a soak's curve; of one that waits to be steady
+_STEADY, _STEADY_WINDOWS = 0.01, 3  # its rate, from so many windows to the next so many
 BUILD_TIMEOUT_S = 3600.0  # a TensorRT engine on a small board takes many minutes
 ANSWER_TIMEOUT_S = 300.0  # imports from an SD card, frames into memory
 _SETTLED_C = 0.5  # no zone moved more than so much, the step of many sensors...
@@ -76,6 +88,8 @@ class Supervisor:
         return self._result["error"] is None
 
     def _phases(self) -> None:
+        self._enter("quiet")
+        self._wait_for_quiet()
         self._set_power_mode()
         self._enter("build")
         self._build()
@@ -95,6 +109,22 @@ class Supervisor:
         self._wait(self._idle_s)
 
     # The phases, in their order.
+
+    def _wait_for_quiet(self) -> None:
+        patience_s = float(self._request.get("busy_patience_s", _BUSY_PATIENCE_S))
+        end, told = time.monotonic() + patience_s, False
+        while True:
+            share, names = foreign_load(_QUIET_S, self._wait)
+            self._result["busy_before"] = {"cpu": share, "by": names}
+            if share <= BUSY or self._request.get("allow_busy", True):
+                return
+            said = f"other processes use {share:.0%} of all CPU cores ({', '.join(names)})"
+            if not told:
+                self._channel.emit("note", text=f"waiting for a quiet board: {said}")
+            if told and time.monotonic() > end:
+                text = f"{said}, after {patience_s:g} s still; stop them, or --allow-busy"
+                raise Failure("board_busy", text)
+            told = True
 
     def _set_power_mode(self) -> None:
         wanted = self._request.get("power_mode")
@@ -147,14 +177,40 @@ class Supervisor:
                 self._ask("close")
                 self._open()
             runs.slice("warmup", float(self._request["warmup_s"]))
+            if not number:
+                seconds = self._enough_s(seconds)
             runs.slice("flat_out", seconds / repeats)
         runs.measure_overhead(seconds)
         if fps:
             runs.slice("paced", seconds, float(fps))
+        if self._request.get("soak"):
+            runs.soak(self._request["soak"])
         self._result["counters_after"] = sampler.environment.counters()
         self._result["power_mode_after"] = read_power_mode(self._board)
         self._result["accuracy"] = self._ask("score")
         self._note_memory("ran")
+
+    def _enough_s(self, seconds: float) -> float:
+        """Return how long to run, and say before it what that cannot tell.
+
+        The request's "least_frames" has the frames that a percentile needs; the warm-up shows the
+        rate.
+        """
+        warmup = self._result["slices"][-1]
+        rate = warmup["frames"] / (warmup["end"] - warmup["begin"])
+        wanted = self._request.get("least_frames") or {}
+        lacking = {name: count for name, count in wanted.items() if count > rate * seconds}
+        if not lacking:
+            return seconds
+        needed_s: float = _MORE * max(lacking.values()) / rate
+        said = f"{' and '.join(lacking)} need {needed_s:.0f} s at {rate:.1f} frames a second"
+        if self._request.get("lengthen") and needed_s <= _LONGEST_S:
+            self._channel.emit("note", text=f"{said}: the run takes that instead of {seconds:g} s")
+            return needed_s
+        more = f"--seconds {needed_s:.0f} or --lengthen would"
+        more = more if needed_s <= _LONGEST_S else "nor will an hour"
+        self._channel.emit("note", text=f"{said}: {seconds:g} s will not tell; {more}")
+        return seconds
 
     def _restore(self) -> None:
         self._enter("restore")
@@ -285,6 +341,20 @@ class FrameRuns:
             finally:
                 self._sampler.resume()
 
+    def soak(self, minutes: Any) -> None:
+        """Run on, in windows of equal length: for some minutes, or until the rate is steady."""
+        if minutes != "steady":
+            whole_s = 60 * float(minutes)
+            windows = max(2, min(_SOAK_POINTS, int(whole_s)))
+            for _ in range(windows):
+                self.slice("soak", whole_s / windows)
+            return
+        rates: List[float] = []
+        while len(rates) * _SOAK_WINDOW_S < _LONGEST_S and not _is_steady(rates):
+            self.slice("soak", _SOAK_WINDOW_S)
+            part = self._result["slices"][-1]
+            rates.append(part["frames"] / (part["end"] - part["begin"]))
+
     def _overhead_blocks(self, seconds: float) -> int:
         flat_out = self._result["slices"][-1]
         frame_s = (flat_out["end"] - flat_out["begin"]) / flat_out["frames"]
@@ -306,6 +376,11 @@ class FrameRuns:
 
 def _clocks() -> Dict[str, float]:
     return {"wall_s": time.time(), "monotonic_s": time.monotonic()}
+
+
+def _is_steady(rates: List[float]) -> bool:
+    new, old = rates[-_STEADY_WINDOWS:], rates[-2 * _STEADY_WINDOWS : -_STEADY_WINDOWS]
+    return len(old) == _STEADY_WINDOWS and abs(sum(new) / sum(old) - 1) < _STEADY
 
 
 def _rate(columns: Dict[str, List[Any]]) -> Optional[float]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from remote_bench.analysis.result import EnvironmentSample, PowerMode, Result, Slice, Span
-from remote_bench.analysis.stats import Floats, slope
+from remote_bench.analysis.stats import Floats, Interval, change_of_thirds, slope, trend_half95
 from remote_bench.tegrastats import parse_line
 
-# vcgencmd get_throttled: bits 0-3 now, the same things since boot in bits 16-19.
+# vcgencmd get_throttled: bits 16-19 tell what happened since boot.
 _PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 # A GPU of an Orin steps by 102 MHz, a tenth of its highest clock: half a step is no scatter of the
-# medians that are compared, and one step down is found. Chosen by that, not by an experiment.
+# means that are compared, and one step down is found. Chosen by that, not by an experiment.
 CLOCK_FELL = 0.05
+# Several clocks are judged in each run: 1 % of false alarms for each keeps them rare together.
+_CLOCK_LEVEL = 0.99
+_USED = 0.2  # of the samples: a core that our threads were seen on so often is one of the run's
+_LINE_S = 2.0  # how old tegrastats' last line may be beside a sample
 _MEMORY_SCOPE = (
     "worker process; PSS from smaps_rollup, peak from VmHWM (resident, shared pages whole)"
 )
@@ -29,11 +35,12 @@ class ZoneCelsius:
     end: float
     max: float
     slope_c_per_min: float
+    slope_ci95: Interval | None = None
 
 
 @dataclass(frozen=True)
 class Throttling:
-    """Alerts that were on, counters that moved, and clocks that fell, by a share."""
+    """Alerts that were on, counters that moved, and clocks in use that surely fell, by a share."""
 
     alerts: tuple[str, ...]
     events: dict[str, int]
@@ -47,6 +54,19 @@ class ForeignLoad:
     cpu: float | None
     idle_cpu: float | None
     idle_gpu: float | None
+    gpu: float | None = None  # during a run that used none itself
+    before: float | None = None  # of the cores, before anything of ours began
+    by: tuple[str, ...] = ()  # who that was
+
+
+@dataclass(frozen=True)
+class GpuCap:
+    """What the power mode allows the GPU, what it reached, and what its limit is set to, in MHz."""
+
+    mode_mhz: float
+    seen_mhz: float | None
+    limit_mhz: float | None
+    in_use: bool
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,8 @@ class Conditions:
     clocks: dict[str, dict[str, float | None]] | None  # MHz by span; "fell" is a share
     throttling: Throttling | None
     foreign_load: ForeignLoad | None
+    changed: tuple[str, ...] = ()  # settings that somebody changed during the run
+    gpu_cap: GpuCap | None = None
 
 
 @dataclass(frozen=True)
@@ -73,20 +95,80 @@ class Memory:
     unified: bool  # CPU and GPU share it: what the GPU holds shows in system_delta_mb alone
 
 
-def conditions(result: Result) -> Conditions:
-    """Return the conditions of a run."""
-    spans, samples = result.spans(), result.samples.environment
+def conditions(result: Result, gpu_mhz: Mapping[str, float] = MappingProxyType({})) -> Conditions:
+    """Return the conditions of a run.
+
+    Args:
+        result: of the run.
+        gpu_mhz: the GPU's highest clock by power mode, of the device's table.
+    """
+    spans, samples = result.spans(), watched(result)
     mode, run = result.power_mode_before, spans.get("flat_out")
     if run is None:
         return Conditions(mode, None, None, None, None)
-    by_clock = _clocks(samples, spans)
+    blocks = [(part.begin, part.end) for part, _ in result.blocks()]
+    timed = [sample for block in blocks for sample in _within(samples, block)]
+    by_clock = _clocks(samples, spans, timed)
+    whole = (run[0], max(part.end for part in result.slices))
     return Conditions(
         power_mode=mode,
         temperatures=_temperatures(_within(samples, run)),
         clocks=by_clock,
-        throttling=_throttling(result, run, by_clock),
-        foreign_load=_foreign_load(result, spans.get("idle_before")),
+        throttling=_throttling(result, _within(samples, whole), timed),
+        foreign_load=_foreign_load(result, samples, timed, spans.get("idle_before")),
+        changed=tuple(_changed(result, whole)),
+        gpu_cap=_gpu_cap(result, timed, gpu_mhz),
     )
+
+
+def watched(result: Result) -> tuple[EnvironmentSample, ...]:
+    """Return the samples of the board, each with what tegrastats printed of clocks and load."""
+    lines = result.samples.tegrastats.lines
+    times, found = [t for t, _ in lines], []
+    for sample in result.samples.environment:
+        at = bisect_right(times, sample.t) - 1
+        if at < 0 or sample.t - times[at] > _LINE_S:
+            found.append(sample)
+            continue
+        line = parse_line(lines[at][1])
+        engines = (("gpu.tegrastats", line.gpu), ("memory.tegrastats", line.emc))
+        mhz = {name: float(max(one.mhz)) for name, one in engines if one and one.mhz}
+        printed = line.gpu.load_percent if line.gpu else None
+        load = printed / 100 if sample.gpu_load is None and printed is not None else sample.gpu_load
+        found.append(replace(sample, mhz={**sample.mhz, **mhz}, gpu_load=load))
+    return tuple(found)
+
+
+def uses_gpu(result: Result) -> bool | None:
+    """Return whether the network ran on a GPU; None where nobody says what it ran on."""
+    info = result.info or {}
+    runs_on = f"{info.get('backend')} {info.get('device')}".lower()
+    if not info.get("backend"):
+        return None
+    return any(word in runs_on for word in ("tensorrt", "cuda", "gpu"))
+
+
+def _in_use(result: Result, timed: Sequence[EnvironmentSample]) -> set[str]:
+    """Return the clocks that the network's speed hangs on: its GPU, its cores.
+
+    A policy of cpufreq is named by its first core and ends before the next one. Where nobody says
+    what was used, all of them are.
+    """
+    names = {name for sample in timed for name in sample.mhz}
+    used = {n for n in names if n.startswith("gpu.") and uses_gpu(result) is not False}
+    policies = sorted({int(digits) for n in names if (digits := _policy(n)).isdigit()})
+    seen: dict[int, int] = dict.fromkeys(policies, 0)
+    for sample in timed:
+        ran_on = policies if sample.ran_on is None else sample.ran_on
+        for policy in {policies[max(bisect_right(policies, core) - 1, 0)] for core in ran_on
+                       if policies}:  # fmt: skip
+            seen[policy] += 1
+    ours = {str(policy) for policy, count in seen.items() if count > _USED * len(timed)}
+    return used | {name for name in names if _policy(name) in ours}
+
+
+def _policy(clock: str) -> str:
+    return clock.partition("cpu.policy")[2].partition(".")[0]
 
 
 def _temperatures(samples: Iterable[EnvironmentSample]) -> dict[str, ZoneCelsius]:
@@ -101,30 +183,36 @@ def _temperatures(samples: Iterable[EnvironmentSample]) -> dict[str, ZoneCelsius
 def _zone(rows: Floats) -> ZoneCelsius:
     t, celsius = rows[:, 0], rows[:, 1]
     late = t >= (t[0] + t[-1]) / 2
+    per_min, half = 60 * slope(t[late], celsius[late]), trend_half95(t[late], celsius[late])
     return ZoneCelsius(
         begin=float(celsius[0]),
         end=float(celsius[-1]),
         max=float(celsius.max()),
-        slope_c_per_min=60 * slope(t[late], celsius[late]),
+        slope_c_per_min=per_min,
+        slope_ci95=None if half is None else (per_min - 60 * half, per_min + 60 * half),
     )
 
 
 def _clocks(
-    samples: Sequence[EnvironmentSample], spans: dict[str, Span]
+    samples: Sequence[EnvironmentSample],
+    spans: dict[str, Span],
+    timed: Sequence[EnvironmentSample],
 ) -> dict[str, dict[str, float | None]]:
     """Return by clock the median MHz in each span, and its fall over the run."""
     names = sorted({name for sample in samples for name in sample.mhz})
+    within = {key: list(_within(samples, span)) for key, span in spans.items()}
+    within["flat_out"] = list(timed)
     return {
         name: {
-            **{key: _median(_mhz(samples, span, name)) for key, span in spans.items()},
-            "fell": _fall(_mhz(samples, spans["flat_out"], name)),
+            **{key: _median(_mhz(some, name)) for key, some in within.items()},
+            "fell": -found[0] if (found := _change(timed, name)) else None,
         }
         for name in names
     }
 
 
-def _mhz(samples: Sequence[EnvironmentSample], span: Span, name: str) -> list[float]:
-    values = (sample.mhz.get(name) for sample in _within(samples, span))
+def _mhz(samples: Iterable[EnvironmentSample], name: str) -> list[float]:
+    values = (sample.mhz.get(name) for sample in samples)
     return [value for value in values if value is not None]
 
 
@@ -132,23 +220,19 @@ def _median(values: list[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def _fall(values: list[float]) -> float | None:
-    third = len(values) // 3
-    if not third or not np.median(values[:third]):
-        return None
-    return 1 - float(np.median(values[-third:]) / np.median(values[:third]))
+def _change(timed: Sequence[EnvironmentSample], name: str) -> tuple[float, Interval] | None:
+    return change_of_thirds(np.array(_mhz(timed, name)), _CLOCK_LEVEL)
 
 
 def _throttling(
-    result: Result, run: Span, clocks: dict[str, dict[str, float | None]]
+    result: Result, whole: Iterable[EnvironmentSample], timed: Sequence[EnvironmentSample]
 ) -> Throttling:
     """Return what speaks for throttling.
 
     An over-current counter alone is no proof of harm (one Orin logged 27,390 events with its
     clocks unchanged): the measured clocks decide.
     """
-    within = _within(result.samples.environment, run)
-    alerts = sorted({name for sample in within for name in sample.alerts})
+    alerts = {name for sample in whole for name in sample.alerts}
     before, after = result.counters_before or {}, result.counters_after or {}
     events = {}
     for name, count in after.items():
@@ -156,31 +240,70 @@ def _throttling(
         if count is None or old is None:
             continue
         if name == "vcgencmd.throttled":
-            alerts += _pi_alerts(old, count)
+            alerts |= _pi_alerts(old, count)
         elif count != old:
             events[name] = count - old
-    falls = {name: clock["fell"] for name, clock in clocks.items()}
-    fell = {name: fall for name, fall in falls.items() if fall is not None and fall > CLOCK_FELL}
-    return Throttling(tuple(alerts), events, fell)
+    changes = {name: _change(timed, name) for name in _in_use(result, timed)}
+    fell = {n: -found[0] for n, found in changes.items() if found and -found[1][1] > CLOCK_FELL}
+    return Throttling(tuple(sorted(alerts)), events, fell)
 
 
-def _pi_alerts(before: int, after: int) -> list[str]:
+def _pi_alerts(before: int, after: int) -> set[str]:
+    # What is on now is sampled once a second; this is what came and went between two samples.
     since_boot = after & ~before
-    return [
-        f"Raspberry Pi: {name}"
-        for bit, name in _PI_BITS.items()
-        if after >> bit & 1 or since_boot >> (bit + 16) & 1
+    return {f"Raspberry Pi: {n}" for bit, n in _PI_BITS.items() if since_boot >> (bit + 16) & 1}
+
+
+def _changed(result: Result, whole: Span) -> Iterator[str]:
+    for t, what, old, new in result.samples.changes:
+        if whole[0] <= t <= whole[1]:
+            yield f"{what} from {old} to {new}, {t - whole[0]:.0f} s into the run"
+
+
+def _gpu_cap(
+    result: Result, timed: Sequence[EnvironmentSample], gpu_mhz: Mapping[str, float]
+) -> GpuCap | None:
+    mode = result.power_mode_before
+    if mode is None:
+        return None
+    wanted = mode.gpu_mhz or gpu_mhz.get(mode.name or "")
+    limits = [
+        int(text) / 1e6
+        for path, text in result.probe.settings.items()
+        if "gpu" in path and path.endswith("/max_freq") and (text or "").isdigit() and text
     ]
+    seen = [
+        mhz for sample in timed for n, mhz in sample.mhz.items() if n.startswith("gpu.") and mhz
+    ]
+    if wanted is None:
+        return None
+    in_use = uses_gpu(result) is not False
+    return GpuCap(wanted, max(seen, default=None), min(limits, default=None), in_use)
 
 
-def _foreign_load(result: Result, idle: Span | None) -> ForeignLoad:
+def _foreign_load(
+    result: Result,
+    samples: Sequence[EnvironmentSample],
+    timed: Sequence[EnvironmentSample],
+    idle: Span | None,
+) -> ForeignLoad:
     shares = [(foreign_cpu(result, part), part.seconds) for part, _ in result.blocks()]
     known = [(share, seconds) for share, seconds in shares if share is not None]
     whole_s = sum(seconds for _, seconds in known)
-    cpu = sum(share * seconds for share, seconds in known) / whole_s if known else None
-    if idle is None:
-        return ForeignLoad(cpu, None, None)
-    return ForeignLoad(cpu, _idle_cpu(result, idle), _idle_gpu(result, idle))
+    before = result.busy_before
+    return ForeignLoad(
+        cpu=sum(share * seconds for share, seconds in known) / whole_s if known else None,
+        idle_cpu=_idle_cpu(result, idle) if idle else None,
+        idle_gpu=_gpu_load(_within(samples, idle)) if idle else None,
+        gpu=_gpu_load(timed) if uses_gpu(result) is False else None,
+        before=before.cpu if before else None,
+        by=before.by if before else (),
+    )
+
+
+def _gpu_load(samples: Iterable[EnvironmentSample]) -> float | None:
+    loads = [sample.gpu_load for sample in samples if sample.gpu_load is not None]
+    return float(np.mean(loads)) if loads else None
 
 
 def foreign_cpu(result: Result, part: Slice) -> float | None:
@@ -218,13 +341,6 @@ def _idle_cpu(result: Result, idle: Span) -> float | None:
     if len(rows) < 2 or rows[-1][0] <= rows[0][0]:
         return None
     return (rows[-1][1] - rows[0][1]) / (rows[-1][0] - rows[0][0]) / _cores(result)
-
-
-def _idle_gpu(result: Result, idle: Span) -> float | None:
-    lines = result.samples.tegrastats.lines
-    engines = [parse_line(text).gpu for t, text in lines if idle[0] <= t <= idle[1]]
-    loads = [e.load_percent for e in engines if e is not None and e.load_percent is not None]
-    return float(np.mean(loads)) / 100 if loads else None
 
 
 def _within(samples: Iterable[EnvironmentSample], span: Span) -> Iterator[EnvironmentSample]:

@@ -13,10 +13,10 @@ from remote_bench.analysis.stats import (
     Floats,
     Interval,
     bootstrap,
+    change_of_thirds,
     ci95,
     median_ci95,
     ratio_ci95,
-    slope,
     window_medians,
 )
 
@@ -109,14 +109,13 @@ def frame_rate_ci95(blocks: Sequence[tuple[Slice, Frames]]) -> tuple[Interval | 
     return found, "within one run: how runs differ is not in it"
 
 
-def latency_drift(frames: Frames) -> float:
-    """Return how much the median latency moved over the run, as a fraction of it.
+def latency_drift(frames: Frames) -> tuple[float, Interval | None]:
+    """Return how much the median latency moved over the run, as a fraction of it, and how surely.
 
-    The Theil-Sen slope of the medians of twenty windows, times the run's length.
+    Medians of twenty windows: those of the last third against those of the first.
     """
-    t, total = np.array(frames.t), np.array(frames.total_ms)
-    middle, medians = window_medians(t, total)
-    return slope(middle, medians) * float(t[-1] - t[0]) / float(np.median(total))
+    _, medians = window_medians(np.array(frames.t), np.array(frames.total_ms))
+    return change_of_thirds(medians, 0.95) or (0.0, None)
 
 
 def sampler_cost(slices: Sequence[Slice]) -> SamplerCost | None:

@@ -8,7 +8,7 @@ without a table entry there is no total, and the printed average of tegrastats i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ from remote_bench.analysis.result import PowerReadings, Samples, Span, Tegrastat
 from remote_bench.analysis.stats import Floats, Interval, bootstrap, ci95
 from remote_bench.tegrastats import parse_line
 
-_BOARD_SOURCES = ("tegrastats", "ina_hwmon", "ina_iio")  # they show the same sensors
+_BOARD_SOURCES = ("ina_hwmon", "ina_iio", "tegrastats")  # they show the same sensors; sysfs first
 _IDLE_SPANS = ("idle_before", "idle_after")
 _LEAST_COVERAGE = 0.5  # below it there is no number: more of the run is unknown than known
 _LEAST_IDLE_S = 1.0  # --idle 0 gives a moment, which says nothing; ten samples say a mean
@@ -223,7 +223,8 @@ class Power:
     idle: IdlePower
     flat_out: LoadPower
     paced: LoadPower | None
-    blocks_w: tuple[float, ...] = ()  # mean power of each block of the flat-out run
+    # By rail: what tegrastats has of its energy beyond what its sensor's file says, a share.
+    cross_check: dict[str, float] = field(default_factory=dict)
 
 
 def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floats | None]:
@@ -373,9 +374,43 @@ def measure_power(
         idle=idle[0],
         flat_out=loads["flat_out"],
         paced=loads.get("paced"),
-        blocks_w=tuple(total.energy_j(*block) / (block[1] - block[0]) for block in blocks),
+        cross_check=_cross_check(curves, total, run),
     )
     return power, ""
+
+
+def _cross_check(curves: Sequence[EnergyCurve], total: Total, run: Span) -> dict[str, float]:
+    printed = {curve.rail: curve for curve in curves if curve.source == "tegrastats"}
+    shares = {}
+    for curve in total.curves:
+        other = printed.get(curve.rail)
+        if other is None or other is curve or other.coverage(*run) < _LEAST_COVERAGE:
+            continue
+        if joules := curve.energy_j(*run):
+            shares[curve.rail] = other.energy_j(*run) / joules - 1
+    return shares
+
+
+def mean_watts(
+    curves: Sequence[EnergyCurve], device: Device, run: Span, spans: Sequence[Span]
+) -> tuple[float | None, ...]:
+    """Return the mean power of each span; None where too little of it was sampled.
+
+    Args:
+        curves: what was sampled.
+        device: whose rail table counts.
+        run: decides which source is fuller, as in measure_power().
+        spans: of interest.
+    """
+    total = choose_total(choose_curves(curves, run), device.power)
+    if isinstance(total, str):
+        return (None,) * len(spans)
+    return tuple(
+        total.energy_j(*span) / (span[1] - span[0])
+        if total.coverage(span) >= _LEAST_COVERAGE
+        else None
+        for span in spans
+    )
 
 
 def _rate_hz(curve: EnergyCurve, span: Span) -> float:

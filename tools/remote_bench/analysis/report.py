@@ -12,7 +12,7 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from fastseg_runtime.arrays.strict_tables import from_table
@@ -95,6 +95,29 @@ class Steadiness:
     latency_drift: float  # of the median over the run, a share
     hottest: str | None  # zone
     celsius_per_min: float | None  # of that zone, in the second half
+    latency_drift_ci95: Interval | None = None
+    celsius_per_min_ci95: Interval | None = None
+
+
+@dataclass(frozen=True)
+class SoakPoint:
+    """A window of a soak."""
+
+    t: float  # s from the soak's begin to the middle of the window
+    fps: float
+    watts: float | None
+    celsius: float | None  # of the hottest zone
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What the board does cold (the first block) and keeps up (the last fifth of the soak)."""
+
+    minutes: float
+    steady: bool
+    cold: SoakPoint
+    sustained: SoakPoint
+    curve: tuple[SoakPoint, ...]
 
 
 @dataclass(frozen=True)
@@ -131,7 +154,6 @@ class SamplerFacts:
     overhead: SamplerCost | None
     cpu: float | None  # share of all cores
     tegrastats_failure: str
-    tegrastats_events: tuple[tuple[float, str], ...]
     dropped_lines: int
 
 
@@ -162,6 +184,8 @@ class RequirementsCheck:
 
     wanted: tuple[str, ...]
     missed: tuple[str, ...]
+    margins: dict[str, float] = field(default_factory=dict)  # kept by so much of each limit
+    trusted: bool = True  # the verdict is as good as --require asks
 
 
 @dataclass(frozen=True)
@@ -210,6 +234,8 @@ class Report:
     bound_ms: float | None
     fps_ci95_basis: str = ""  # what it is an interval of
     blocks: tuple[Block, ...] = ()  # of the flat-out run
+    not_watched: dict[str, str] = field(default_factory=dict)  # what, and why or what would help
+    soak: Soak | None = None
     address: str | None = None
     board: Table | None = None  # what the keeper found there before and after
     requirements: RequirementsCheck | None = None
@@ -287,11 +313,15 @@ def _schema_of(hint: Any, records: dict[str, Table]) -> Table:
     return {"type": "null" if hint is type(None) else _JSON_TYPES[hint]}
 
 
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
 def _record_schema(record: Any, records: dict[str, Table]) -> Table:
     hints, fields = typing.get_type_hints(record), dataclasses.fields(record)
     return {
         "type": "object",
-        "required": [_key(field) for field in fields if field.default is dataclasses.MISSING],
+        "required": [_key(field) for field in fields if _is_required(field)],
         "properties": {_key(field): _schema_of(hints[field.name], records) for field in fields},
     }
 

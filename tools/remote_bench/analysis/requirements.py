@@ -31,6 +31,8 @@ _UNITS = {
 # Metric -> kind of unit; value_of() knows where its value stands in a report.
 METRICS = {
     "fps": "rate",
+    "sustained_fps": "rate",
+    "sustained_power": "power",
     **dict.fromkeys((*PERCENTILES, "max", "load"), "time"),
     "memory": "memory",
     "power": "power",
@@ -40,7 +42,7 @@ METRICS = {
     "miou": "share",
     "agreement": "share",
 }
-_POWER = ("power", "energy", "paced_power", "paced_energy")
+_POWER = ("sustained_power", "power", "energy", "paced_power", "paced_energy")
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,34 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Requirements:
-    """All limits of one --require."""
+    """All limits of one --require; `valid` asks for a verdict without notes."""
 
     terms: tuple[Requirement, ...]
+    valid: bool = False
+
+    @property
+    def percentiles(self) -> tuple[str, ...]:
+        """Return the percentiles that are limited."""
+        return tuple(term.metric for term in self.terms if term.metric in PERCENTILES)
 
     def check(self, report: Report) -> RequirementsCheck:
         """Return the limits that a report misses, in words; what was not measured is missed."""
-        missed = []
+        missed, margins = [], {}
+        trusted = report.verdict == "valid" or not self.valid
         for term in self.terms:
             value = value_of(report, term.metric)
+            if value is not None and term.limit:
+                share = value / term.limit - 1
+                margins[term.text] = share if term.operator.startswith(">") else -share
             if value is None:
                 missed.append(f"{term.text}: not measured{_why(report, term.metric)}")
             elif not _OPERATORS[term.operator](value, term.limit):
                 unit = next(iter(_UNITS[METRICS[term.metric]]))
                 missed.append(f"{term.text}: measured {value:.4g} {unit}".rstrip())
-        return RequirementsCheck(tuple(term.text for term in self.terms), tuple(missed))
+        if not trusted:
+            missed.append(f"valid: the verdict is {report.verdict.replace('_', ' ')}")
+        wanted = (*(term.text for term in self.terms), *(["valid"] if self.valid else []))
+        return RequirementsCheck(wanted, tuple(missed), margins, trusted)
 
 
 def parse(text: str) -> Requirements:
@@ -78,13 +93,15 @@ def parse(text: str) -> Requirements:
     Raises:
         ValueError: a term, a metric or a unit that is not known; the message lists those there are.
     """
-    return Requirements(tuple(_parse_term(term) for term in text.split(",")))
+    terms = [term.strip() for term in text.split(",")]
+    limits = tuple(_parse_term(term) for term in terms if term != "valid")
+    return Requirements(limits, valid="valid" in terms)
 
 
 def _parse_term(text: str) -> Requirement:
     match = _TERM.match(text)
     if not match:
-        raise ValueError(f"cannot read {text.strip()!r}; expected like fps>=30 or p99<=33ms")
+        raise ValueError(f"cannot read {text.strip()!r}; expected like fps>=30, p99<=33ms or valid")
     metric, operator, number, unit = match.groups()
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
@@ -105,6 +122,8 @@ def value_of(report: Report, metric: str) -> float | None:
         load = power.paced if metric.startswith("paced_") else power.flat_out
     values = {
         "fps": report.fps,
+        "sustained_fps": report.soak.sustained.fps if report.soak else None,
+        "sustained_power": report.soak.sustained.watts if report.soak else None,
         **(latency.percentiles() if latency else {}),
         "max": latency.max if latency else None,
         "load": report.load.cold_ms if report.load else None,
@@ -128,6 +147,8 @@ def _memory_mb(memory: Memory) -> float | None:
 def _why(report: Report, metric: str) -> str:
     if metric in _POWER and report.power_reason:
         return f" ({report.power_reason})"
+    if metric.startswith("sustained_") and report.soak is None:
+        return " (give --soak)"
     if metric == "memory" and report.memory.unified:
         return " (CPU and GPU share the memory, and how much less the whole board had is not known)"
     reasons = report.latency_ms.reasons if report.latency_ms else {}

@@ -38,6 +38,7 @@ class PowerMode:
     name: str | None = None
     fan: str | None = None
     source: str | None = None
+    gpu_mhz: float | None = None  # the GPU's highest clock in that mode
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,6 @@ class TegrastatsFeed:
     """What tegrastats printed and when, and what became of it."""
 
     lines: tuple[tuple[float, str], ...] = ()
-    events: tuple[tuple[float, str], ...] = ()
     dropped: int = 0
     failure: str = ""
 
@@ -221,6 +221,8 @@ class EnvironmentSample:
     alerts: tuple[str, ...]
     available_kb: int | None = None
     busy_cpu_s: float | None = None
+    gpu_load: float | None = None  # a share
+    ran_on: tuple[int, ...] | None = None  # cores that the worker's threads were seen on
     worker: MemoryReading | None = None
 
 
@@ -231,6 +233,7 @@ class Samples:
     power: tuple[PowerReadings, ...] = ()
     tegrastats: TegrastatsFeed = TegrastatsFeed()
     environment: tuple[EnvironmentSample, ...] = ()
+    changes: tuple[tuple[float, str, str | None, str], ...] = ()  # when, what, before, after
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,14 @@ class Inventory:
     power_mode: PowerMode | None
     settings: dict[str, str | None]
     processes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BusyBefore:
+    """What others used of all cores before the run, and the names of the busiest."""
+
+    cpu: float
+    by: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -300,6 +311,7 @@ class Result:
     counters_after: dict[str, int | None] | None = None
     power_mode_before: PowerMode | None = None
     power_mode_after: PowerMode | None = None
+    busy_before: BusyBefore | None = None
     inventory_before: Inventory | None = None
     inventory_after: Inventory | None = None
     boot_id_after: str | None = None

@@ -96,6 +96,41 @@ def slope(times: Floats, values: Floats) -> float:
     return float(np.median(rise[run > 0] / run[run > 0])) if np.any(run > 0) else 0.0
 
 
+def trend_half95(times: Floats, values: Floats) -> float | None:
+    """Return half the width of the 95 % interval of a straight line's slope; None below five.
+
+    Neighbours depend on each other: the correlation of neighbouring residuals widens it, as for a
+    first-order autoregression.
+    """
+    n = len(times)
+    if n < 5 or times[-1] <= times[0]:
+        return None
+    centred = times - times.mean()
+    squares = float((centred**2).sum())
+    rest = values - values.mean() - centred * float((centred * values).sum()) / squares
+    total = float((rest**2).sum())
+    related = float((rest[1:] * rest[:-1]).sum()) / total if total else 0.0
+    related = min(max(related, 0.0), 0.9)
+    error = math.sqrt(total / (n - 2) / squares * (1 + related) / (1 - related))
+    return t_quantile(0.975, n - 2) * error
+
+
+def change_of_thirds(values: Floats, level: float) -> tuple[float, Interval] | None:
+    """Return by which share the last third is above the first, and the interval of that.
+
+    Student's t of the two means with the degrees of freedom of the smaller variance alone, which
+    is on the safe side. A step counts as much as a slope. None below six values.
+    """
+    third = len(values) // 3
+    first, last = values[:third], values[len(values) - third :]
+    if third < 2 or not first.mean():
+        return None
+    change = float(last.mean() / first.mean()) - 1
+    error = math.hypot(first.std(ddof=1), last.std(ddof=1)) / math.sqrt(third) / first.mean()
+    half = t_quantile((1 + level) / 2, third - 1) * float(error)
+    return change, (change - half, change + half)
+
+
 def window_medians(times: Floats, values: Floats, windows: int = 20) -> tuple[Floats, Floats]:
     """Cut a series into windows of equal time; return their mean times and median values."""
     edges = np.linspace(times[0], times[-1], windows + 1)

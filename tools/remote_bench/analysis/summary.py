@@ -6,6 +6,7 @@ A run that failed gives a report too: what it did not reach is None.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,6 +20,7 @@ from remote_bench.analysis.conditions import (
     foreign_cpu,
     memory,
     sampler_cpu,
+    watched,
 )
 from remote_bench.analysis.frame_times import (
     frame_rate,
@@ -27,7 +29,7 @@ from remote_bench.analysis.frame_times import (
     sampler_cost,
     summarise_latency,
 )
-from remote_bench.analysis.power import EnergyCurve, Power, curves, measure_power, power_series
+from remote_bench.analysis.power import EnergyCurve, curves, mean_watts, measure_power, power_series
 from remote_bench.analysis.report import (
     SCHEMA,
     Block,
@@ -49,8 +51,12 @@ from remote_bench.analysis.result import (
     Result,
     Span,
 )
+from remote_bench.analysis.soak import Watts, summarise_soak
 from remote_bench.analysis.stats import Floats
 from remote_bench.analysis.verdict import judge
+
+# What is said to be unwatched; of power there is a reason of its own.
+WATCHED = ("throttling", "temperatures", "GPU load")
 
 
 def summarise(
@@ -75,7 +81,7 @@ def summarise(
         tool: what measured, with its version.
     """
     board = load_device(device) if device else recognise(dataclasses.asdict(result.probe))
-    spans, found = result.spans(), conditions(result)
+    spans, found = result.spans(), conditions(result, board.gpu_mhz)
     timed, blocks = result.frames.get("flat_out"), result.blocks()
     rails, facts = curves(result.samples), bundle or BundleFacts()
     power, power_reason = None, "the run did not get that far"
@@ -83,6 +89,10 @@ def summarise(
         power, power_reason = measure_power(
             rails, board, spans, _done_times(result), [(p.begin, p.end) for p, _ in blocks]
         )
+
+    def watts(some: Sequence[Span]) -> tuple[float | None, ...]:
+        return mean_watts(rails, board, spans["flat_out"], some)
+
     interval, basis = frame_rate_ci95(blocks) if blocks else (None, "")
     report = Report(
         schema=SCHEMA,
@@ -99,7 +109,9 @@ def summarise(
         fps=frame_rate(*(part for part, _ in blocks)) if blocks else None,
         fps_ci95=interval,
         fps_ci95_basis=basis,
-        blocks=_blocks(result, power),
+        blocks=_blocks(result, watts) if blocks else (),
+        not_watched=_not_watched(result.probe),
+        soak=summarise_soak(result, watts) if blocks else None,
         latency_ms=summarise_latency(timed) if blocks and timed else None,
         paced=_paced(result),
         steady=_steady(found.temperatures, timed),
@@ -142,9 +154,18 @@ def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
     )
 
 
-def _blocks(result: Result, power: Power | None) -> tuple[Block, ...]:
+def _not_watched(probe: Probe) -> dict[str, str]:
+    """Return what the agent found no way to watch, and what would help."""
+    rows = {str(row["what"]): row for row in probe.readable if not row["ok"]}
+    return {
+        what: str(rows[what]["fix"] or rows[what]["detail"] or "Linux shows none here")
+        for what in WATCHED
+        if what in rows
+    }
+
+
+def _blocks(result: Result, watts: Watts) -> tuple[Block, ...]:
     blocks = result.blocks()
-    watts = power.blocks_w if power else (None,) * len(blocks)
     return tuple(
         Block(
             begin=round(part.begin - blocks[0][0].begin, 3),
@@ -155,7 +176,9 @@ def _blocks(result: Result, power: Power | None) -> tuple[Block, ...]:
             mean_w=mean_w,
             foreign_cpu=foreign_cpu(result, part),
         )
-        for (part, frames), mean_w in zip(blocks, watts, strict=True)
+        for (part, frames), mean_w in zip(
+            blocks, watts([(part.begin, part.end) for part, _ in blocks]), strict=True
+        )
     )
 
 
@@ -189,8 +212,14 @@ def _steady(zones: dict[str, ZoneCelsius] | None, frames: Frames | None) -> Stea
     if zones is None or frames is None:
         return None
     hottest = max(zones, key=lambda zone: zones[zone].max, default=None)
-    slope = zones[hottest].slope_c_per_min if hottest else None
-    return Steadiness(latency_drift(frames), hottest, slope)
+    heat, (drift, drift_ci95) = zones.get(hottest or ""), latency_drift(frames)
+    return Steadiness(
+        latency_drift=drift,
+        hottest=hottest,
+        celsius_per_min=heat.slope_c_per_min if heat else None,
+        latency_drift_ci95=drift_ci95,
+        celsius_per_min_ci95=heat.slope_ci95 if heat else None,
+    )
 
 
 def _sampler(result: Result) -> SamplerFacts:
@@ -200,7 +229,6 @@ def _sampler(result: Result) -> SamplerFacts:
         overhead=sampler_cost(result.slices),
         cpu=sampler_cpu(result),
         tegrastats_failure=feed.failure if result.probe.tools.get("tegrastats") else "",
-        tegrastats_events=feed.events,
         dropped_lines=feed.dropped,
     )
 
@@ -246,12 +274,13 @@ def _series(
     run = spans.get("flat_out")
     if run is None:
         return Series({}, None, {}, {}, {})
-    zero, samples = run[0], result.samples.environment
-    shown = ("idle_before", "flat_out", "paced", "idle_after")
+    zero, samples = run[0], watched(result)
+    shown = ("idle_before", "flat_out", "paced", "soak", "idle_after")
     return Series(
         frames={
             name: dataclasses.replace(columns, t=tuple(round(t - zero, 6) for t in columns.t))
             for name, columns in result.frames.items()
+            if name != "soak"  # its curve has what there is to see, and an hour of frames is long
         },
         power=power_series(rails, device, run),
         celsius=_columns(samples, [sample.celsius for sample in samples], zero),

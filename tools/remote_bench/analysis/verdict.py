@@ -19,12 +19,21 @@ LIMITS: dict[str, float] = {
     # Of the median, over the run. A clock that steps down in the middle takes a tenth and more of
     # the speed (an Orin's GPU has ten steps); of half of that nobody takes two runs for different.
     "latency_drift": 0.05,
+    # Of the clock that the power mode allows the GPU: half a step of an Orin's.
+    "gpu_cap": 0.05,
+    # Of two sensors of the same rail. INA steps of 40 mW are 1 % of 4 W; a wrong rail is far off.
+    "sources_differ": 0.1,
+    # Of the rate, in the second half of a soak: as for the drift of a run, with minutes to tell.
+    "soak_drift": 0.02,
     # In the second half of the run. Going on like that for ten minutes is 20 C more, which brings
     # a board of 60 C to where boards throttle: the number is one of a cold board.
     "celsius_per_min": 2.0,
     # Of all cores: on four of them, almost half of one that was not ours to use.
     "foreign_cpu": 0.1,
-    # GPU load while we were idle: what somebody takes of it before us, he takes during the run.
+    # Of all cores, or of the GPU: on four cores more than one. The number is then one of the two
+    # programs together; a run of 84 % gave a quarter of the speed.
+    "foreign_invalid": 0.3,
+    # GPU load while we were idle, or of a run on the CPU, which shares memory and heat with it.
     "foreign_gpu": 0.1,
     # Of the frame rate: what docs/remote_bench.md promises that sampling costs at most.
     "sampler_overhead": 0.01,
@@ -69,10 +78,14 @@ def _board_changed(report: Report) -> Iterator[Reason]:
     changed = report.changed
     if changed.rebooted:
         yield Reason("rebooted", "invalid", "the board rebooted during the run")
-    if changed.power_mode:
-        before, after = changed.power_mode
-        text = f"the power mode changed during the run, from {before} to {after}"
-        yield Reason("power_mode_changed", "invalid", text)
+    in_the_run = report.conditions.changed
+    modes = [text for text in in_the_run if text.startswith("power mode")]
+    if changed.power_mode or modes:
+        text = modes[0] if modes else "power mode from {} to {}".format(*changed.power_mode or ())
+        yield Reason("power_mode_changed", "invalid", f"changed during the run: {text}")
+    if settings := [text for text in in_the_run if text not in modes]:
+        more = f" and {len(settings) - 1} more" if len(settings) > 1 else ""
+        yield Reason("settings_changed", "note", f"changed during the run: {settings[0]}{more}")
     if changed.not_restored:
         text = "the board is not as it was: " + "; ".join(changed.not_restored)
         yield Reason("not_restored", "note", text)
@@ -98,13 +111,17 @@ def _output(report: Report) -> Iterator[Reason]:
 
 def _steady(report: Report) -> Iterator[Reason]:
     if steady := report.steady:
-        drift, slope = steady.latency_drift, steady.celsius_per_min
-        if abs(drift) > LIMITS["latency_drift"]:
-            text = f"not settled: the median latency moved by {drift:+.1%} over the run"
-            yield Reason("not_settled", "note", text)
-        if slope is not None and slope > LIMITS["celsius_per_min"]:
-            text = f"not settled: {steady.hottest} still rises by {slope:.1f} C a minute"
-            yield Reason("still_heating", "note", text)
+        low, high = steady.latency_drift_ci95 or (0.0, 0.0)
+        if max(low, -high) > LIMITS["latency_drift"]:
+            text = f"not settled: the median latency moved by {steady.latency_drift:+.1%} over the "
+            yield Reason(
+                "not_settled", "note", f"{text}run (95 % interval {low:+.1%} to {high:+.1%})"
+            )
+        slope_ci95 = steady.celsius_per_min_ci95
+        if slope_ci95 and slope_ci95[0] > LIMITS["celsius_per_min"]:
+            text = f"{steady.hottest} still rises by {steady.celsius_per_min:.1f} C a minute: "
+            text += "what a board keeps up for long, --soak tells"
+            yield Reason("still_heating", "info", text)
     if report.latency_ms and report.latency_ms.count < LIMITS["least_frames"]:
         count = report.latency_ms.count
         text = f"{count} frames support no percentile beyond the median; run for longer"
@@ -129,15 +146,50 @@ def _throttled(report: Report) -> Iterator[Reason]:
         yield Reason("throttle_events", "info", text)
 
 
+def _gpu_capped(report: Report) -> Iterator[Reason]:
+    cap = report.conditions.gpu_cap
+    if cap is None:
+        return
+    least_mhz, name = (1 - LIMITS["gpu_cap"]) * cap.mode_mhz, report.device.power_mode.name
+    allowed = f"its power mode {name} allows {cap.mode_mhz:.0f} MHz"
+    if cap.limit_mhz is not None and cap.limit_mhz < least_mhz:
+        text = f"the GPU is limited to {cap.limit_mhz:.0f} MHz (max_freq), though {allowed}"
+        yield Reason("gpu_capped", "note" if cap.in_use else "info", text)
+    elif cap.in_use and cap.seen_mhz is not None and cap.seen_mhz < least_mhz:
+        text = f"the GPU never ran above {cap.seen_mhz:.0f} MHz, though {allowed}"
+        yield Reason("gpu_capped", "note", text)
+
+
+def _soaked(report: Report) -> Iterator[Reason]:
+    soak = report.soak
+    if soak and not soak.steady:
+        text = f"not steady after {soak.minutes:.0f} minutes: the sustained rate may be lower still"
+        yield Reason("not_sustained", "note", text)
+
+
+def _watched(report: Report) -> Iterator[Reason]:
+    for what, why in report.not_watched.items():
+        yield Reason("not_watched", "info", f"{what} could not be watched: {why}")
+
+
 def _foreign(report: Report) -> Iterator[Reason]:
-    load = report.conditions.foreign_load
-    cpu, gpu = (load.cpu or 0.0, load.idle_gpu or 0.0) if load else (0.0, 0.0)
-    if cpu > LIMITS["foreign_cpu"]:
-        text = f"other processes used {cpu:.0%} of all CPU cores during the run"
-        yield Reason("foreign_load", "note", text)
-    if gpu > LIMITS["foreign_gpu"]:
-        text = f"somebody else used {gpu:.0%} of the GPU before the run"
-        yield Reason("foreign_gpu_load", "note", text)
+    load, allowed = report.conditions.foreign_load, bool(report.flags.get("allow_busy"))
+    if load is None:
+        return
+    if allowed and (load.before or 0.0) > LIMITS["foreign_cpu"]:
+        text = f"a busy board, measured all the same (--allow-busy): others used {load.before:.0%} "
+        yield Reason(
+            "busy_board", "note", f"{text}of all CPU cores before it: {', '.join(load.by)}"
+        )
+    found = (
+        ("foreign_load", "foreign_cpu", load.cpu, "of all CPU cores during the run"),
+        ("foreign_gpu_load", "foreign_gpu", load.idle_gpu, "of the GPU before the run"),
+        ("foreign_gpu_load", "foreign_gpu", load.gpu, "of the GPU during a run on the CPU"),
+    )
+    for code, limit, share, what in found:
+        if share is not None and share > LIMITS[limit]:
+            grave = share > LIMITS["foreign_invalid"] and not allowed
+            yield Reason(code, "invalid" if grave else "note", f"others used {share:.0%} {what}")
 
 
 def _sampler(report: Report) -> Iterator[Reason]:
@@ -159,6 +211,10 @@ def _power(report: Report) -> Iterator[Reason]:
     if power.coverage < LIMITS["power_coverage"]:
         text = f"power was sampled for {power.coverage:.0%} of the run only"
         yield Reason("power_gaps", "note", text)
+    for rail, share in power.cross_check.items():
+        if abs(share) > LIMITS["sources_differ"]:
+            text = f"tegrastats shows {share:+.0%} of {rail} against what its sensor says"
+            yield Reason("power_sources_differ", "note", text)
     drift = power.idle.drift_w
     if drift is not None and abs(drift) > LIMITS["idle_drift"] * abs(power.flat_out.mean_w):
         text = f"idle power moved by {drift:+.2f} W between before and after the run"
@@ -189,6 +245,9 @@ RULES: tuple[Rule, ...] = (
     _output,
     _steady,
     _throttled,
+    _gpu_capped,
+    _soaked,
+    _watched,
     _foreign,
     _sampler,
     _power,

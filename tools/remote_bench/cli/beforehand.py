@@ -13,12 +13,13 @@ from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.run.benchmark import Benchmark
 from remote_bench.run.bundles import is_onnx, open_onnx, read_manifest, usage_to_measure
 
+_MOST_SOAK_MIN = 60  # more frames would make a result that is too big to be fetched
 _NETWORKS = (".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
 # Option -> what it would pass over in silence, and why.
 _APART: dict[str, tuple[tuple[str, ...], str]] = {
     "--resume": (
         ("a host", "a bundle", "--detach", "--sweep", "--target", "--frames", "--fps",
-         "--power-mode", "--deploy", "--require-usage"),
+         "--power-mode", "--deploy", "--require-usage", "--soak", "--allow-busy", "--lengthen"),
         "the run has what it was started with",
     ),
     "--sweep": (
@@ -63,6 +64,20 @@ def requirements(text: str | None) -> Requirements | None:
         return parse(text) if text else None
     except ValueError as error:
         raise UsageError(f"--require: {error}") from error
+
+
+def check_soak(text: str | None) -> None:
+    """Return normally if --soak is minutes or "steady".
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        if text in (None, "steady") or 0 < float(text or 0) <= _MOST_SOAK_MIN:
+            return
+    except ValueError:
+        pass
+    raise UsageError(f"--soak {text}: expected minutes, {_MOST_SOAK_MIN} at most, or steady")
 
 
 def check_host(name: str) -> None:

@@ -62,6 +62,9 @@ AcceptHostKeyOption = Annotated[
 PasswordFdOption = Annotated[
     int | None, typer.Option(min=0, help="Read the password from this file descriptor.")
 ]
+AllowBusyOption = Annotated[
+    bool, typer.Option("--allow-busy", help="Measure though others use the board, and say so.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -136,7 +139,18 @@ class Bench:
     repeats: Annotated[
         int, typer.Option(min=1, max=100, help="Blocks of the timed run, each opened anew.")
     ] = 3
+    lengthen: Annotated[
+        bool, typer.Option("--lengthen", help="Run on until p99, or what --require has, is told.")
+    ] = False
+    soak: Annotated[
+        str | None,
+        typer.Option(metavar="MINUTES|steady", help="Run on: what is kept up, after the cold run."),
+    ] = None
     idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds, twice.")] = 5.0
+    allow_busy: AllowBusyOption = False
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A run with notes is invalid (code 9).")
+    ] = False
     frames: Annotated[
         Path | None, typer.Option(help="Folder of pictures (labels/ beside images/) or a video.")
     ] = None
@@ -154,7 +168,7 @@ class Bench:
     output_name: Annotated[str | None, typer.Option(help="Of an ONNX file: the logits.")] = None
     threshold: Annotated[float | None, typer.Option(help="Of an ONNX file with one logit.")] = None
     require: Annotated[
-        str | None, typer.Option(help="Limits, such as fps>=30,p99<=33ms,memory<=500MB,power<=10W.")
+        str | None, typer.Option(help="Limits: fps>=30,p99<=33ms,memory<=500MB,power<=10W,valid.")
     ] = None
     require_usage: Annotated[
         str | None,
@@ -186,9 +200,11 @@ class Bench:
     ] = None
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 
-    def benchmark(self, bundle: Path | None) -> Benchmark:
+    def benchmark(self, bundle: Path | None, wanted: Requirements | None) -> Benchmark:
         """Return what to measure on each board."""
         return Benchmark(
+            percentiles=(wanted and wanted.percentiles) or Benchmark.percentiles,
+            lengthen=self.lengthen, soak=self.soak, allow_busy=self.allow_busy,
             bundle=bundle, target=self.target, seconds=self.seconds, repeats=self.repeats,
             idle_s=self.idle, frames=self.frames, fps=self.fps, power_mode=self.power_mode,
             deploy=self.deploy, keep=self.keep, base=self.folder, require_usage=self.require_usage,
@@ -203,7 +219,9 @@ class Bench:
             print(f"remote_bench ({TOOL})")
             return DONE
         hosts, bundle = beforehand.split_names(self.names or [])
-        benchmark, wanted = self.benchmark(bundle), beforehand.requirements(self.require)
+        wanted = beforehand.requirements(self.require)
+        beforehand.check_soak(self.soak)
+        benchmark = self.benchmark(bundle, wanted)
         connector = Connector(self.accept_host_key, self.password_fd)
         given = {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
         beforehand.check_together(given | {"a host": hosts, "a bundle": bundle})
@@ -221,7 +239,9 @@ class Bench:
             outcomes = on_hosts([run.host], connector, run.benchmark, partial(detach.resume, run))
         else:
             outcomes = on_hosts(hosts, connector, benchmark, measure)
-        outcomes = {host: check_requirements(found, wanted) for host, found in outcomes.items()}
+        outcomes = {
+            host: check_requirements(found, wanted, self.strict) for host, found in outcomes.items()
+        }
         publish(outcomes, self.as_json, self.report)
         if self.record:
             record_all(outcomes)
@@ -403,6 +423,7 @@ class Compare:
     ] = Benchmark.seconds
     idle: Annotated[float, typer.Option(min=0, max=600, help="Of --on: before each run.")] = 1.0
     target: Annotated[str | None, typer.Option(help="Of --on: run this artifact.")] = None
+    allow_busy: AllowBusyOption = False
     folder: FolderOption = None
     accept_host_key: AcceptHostKeyOption = None
     password_fd: PasswordFdOption = None
@@ -422,7 +443,7 @@ class Compare:
     def _measured(self, host: str) -> tuple[list[Report], list[Report]]:
         benchmark = Benchmark(
             bundle=Path(self.a), target=self.target, seconds=self.seconds / self.repeats,
-            repeats=1, idle_s=self.idle, base=self.folder,
+            repeats=1, idle_s=self.idle, base=self.folder, allow_busy=self.allow_busy,
         )  # fmt: skip
         for bundle in (self.a, self.b):
             beforehand.check([host], dataclasses.replace(benchmark, bundle=Path(bundle)), html=None)

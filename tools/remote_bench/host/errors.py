@@ -43,7 +43,7 @@ class DeviceFailure(BenchError):
 
 
 class BoardBusy(BenchError):
-    """Another measurement holds the board."""
+    """Another measurement holds the board, or other programs use it."""
 
     exit_code = 8
 
@@ -63,5 +63,5 @@ EXIT_CODES = {
     HostKeyRefused.exit_code: "host key unknown, changed or revoked",
     MissingRequirement.exit_code: "the board lacks a requirement: Python, disk space, an engine",
     DeviceFailure.exit_code: "the board failed: out of memory, rebooted, engine or self-test",
-    BoardBusy.exit_code: "another measurement holds the board",
+    BoardBusy.exit_code: "the board is busy: another measurement, or other programs (--allow-busy)",
 }

@@ -10,13 +10,14 @@ from pathlib import Path
 from fastseg_runtime.arrays.command import complain
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 
-from remote_bench.analysis.report import Deployment, Report, Table, to_table
+from remote_bench.analysis.report import Deployment, Reason, Report, Table, to_table
 from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.errors import (
     INVALID,
     UNTRUSTED,
     VALID,
     BenchError,
+    BoardBusy,
     DeviceFailure,
     MissingRequirement,
     Unreachable,
@@ -28,6 +29,7 @@ from remote_bench.report.page import write_html
 Outcome = Report | BenchError  # a report, or why there is none
 # Kind of a report's error -> the exception with its exit code; all others are a DeviceFailure.
 _CODES: dict[str, type[BenchError]] = {
+    "board_busy": BoardBusy,
     "connection_lost": Unreachable,
     "disk_full": MissingRequirement,
     "no_engine": MissingRequirement,
@@ -37,9 +39,22 @@ _CODES: dict[str, type[BenchError]] = {
 }
 
 
-def check_requirements(outcome: Outcome, requirements: Requirements | None) -> Outcome:
-    """Return the outcome; a report then has the limits that it misses, in words."""
-    if requirements is None or isinstance(outcome, BenchError):
+def check_requirements(
+    outcome: Outcome, requirements: Requirements | None, strict: bool = False
+) -> Outcome:
+    """Return the outcome; a report then has the limits that it misses, in words.
+
+    Args:
+        outcome: of one board.
+        requirements: limits.
+        strict: a run with notes is invalid.
+    """
+    if isinstance(outcome, BenchError):
+        return outcome
+    if strict and outcome.verdict == "valid_with_notes":
+        why = Reason("strict", "invalid", "--strict: a run with notes counts as invalid")
+        outcome = dataclasses.replace(outcome, verdict="invalid", reasons=(why, *outcome.reasons))
+    if requirements is None:
         return outcome
     return dataclasses.replace(outcome, requirements=requirements.check(outcome))
 
@@ -53,6 +68,8 @@ def exit_code(outcome: Outcome) -> int:
     if outcome.deployed and outcome.deployed.error:
         return DeviceFailure.exit_code
     if outcome.verdict == "invalid":  # before any limit: a wrong number neither keeps nor misses it
+        return UNTRUSTED
+    if outcome.requirements and not outcome.requirements.trusted:
         return UNTRUSTED
     return INVALID if outcome.requirements and outcome.requirements.missed else VALID
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed
 from fastseg_runtime.bundle.manifest import Manifest
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_targets.device import load_device
@@ -47,6 +48,10 @@ class Benchmark:
     turns: ClassVar[int] = 6  # runs a side of compare --on: of 3 pairs 10 % would not be found
     warmup_s: float = 2.0  # clocks go up within a second, and first frames are slow
     idle_s: float = 5.0
+    percentiles: tuple[str, ...] = ("p99",)  # the run should be long enough for
+    lengthen: bool = False  # it, if it is not
+    soak: str | None = None  # minutes, or "steady"
+    allow_busy: bool = False
     fps: float | None = None  # of a paced run beside the one flat out
     frames: Path | None = None  # folder or video
     power_mode: str | None = None
@@ -111,6 +116,10 @@ class Prepared:
             "repeats": benchmark.repeats,
             "warmup_s": benchmark.warmup_s,
             "idle_s": benchmark.idle_s,
+            "least_frames": {n: frames_needed(PERCENTILES[n]) for n in benchmark.percentiles},
+            "lengthen": benchmark.lengthen,
+            "soak": benchmark.soak,
+            "allow_busy": benchmark.allow_busy,
             "fps": benchmark.fps,
             "sampler_hz": benchmark.sampler_hz,
             "engines": engine_modules(),

@@ -109,6 +109,8 @@ def follow(
             watch.phase(str(event.get("name")))
         elif event["event"] == "progress":
             watch.progress(*(_number(event.get(key)) for key in ("done", "total", "fps")))
+        elif event["event"] == "note":
+            watch.note(str(event.get("text"))[:_SAID_CHARACTERS])
         elif event["event"] == "error":
             error = event
         elif event["event"] == "ended":
