@@ -1,4 +1,6 @@
+import base64
 import dataclasses
+import json
 import re
 import shutil
 import socket
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_bench.analysis.report import BundleFacts
+from remote_bench.analysis.report import BundleFacts, Soak, SoakPoint
+from remote_bench.analysis.requirements import parse
 from remote_bench.analysis.result import failed_result
 from remote_bench.analysis.summary import summarise
 from remote_bench.host.live import plain
+from remote_bench.report.outcome import check_requirements
 from remote_bench.report.page import render_html, write_html
 from remote_bench.report.plots import Line, escaped, histogram, time_plot
 
@@ -63,7 +67,7 @@ def test_page_has_the_verdict_before_any_figure_and_all_plots(report_of, made_re
 
 def test_power_temperature_clocks_and_latency_share_one_time_axis(report_of, made_result):
     page = render_html([report_of(made_result())])
-    plots = page.split("<svg")[1:5]
+    plots = page.split('<svg class="plot"')[1:5]
     ticks = [re.findall(r'text-anchor="middle">([^<]+)<', plot) for plot in plots]
     assert ticks[0] and all(found == ticks[0] for found in ticks)
 
@@ -80,7 +84,7 @@ def test_hostile_names_and_lines_stay_text(report_of, made_result):
 def test_page_loads_nothing_from_outside(report_of, made_result):
     page = render_html([report_of(made_result())])
     links = [value for name, value in Tags(page).attributes if name in ("src", "href")]
-    assert links == []
+    assert links and all(link.startswith(("#", "data:")) for link in links)
     assert "default-src 'none'" in page and "@import" not in page and "url(" not in page
 
 
@@ -93,8 +97,69 @@ def test_page_of_a_run_that_failed_says_why_and_has_no_plot(made_result):
 def test_several_reports_share_a_page_with_a_table_on_top(report_of, made_result):
     reports = [report_of(made_result(), host=host) for host in ("a.local", "b.local")]
     page = render_html(reports)
-    assert page.count("<h2>") == 2
-    assert page.index("<table>") < page.index("<h2>")
+    assert page.count("<h2 ") == 2
+    table = page[: page.index("<h2 ")]
+    assert 'href="#run-1">1: a.local' in table and 'href="#run-2">2: b.local' in table
+    assert "<td>frames a second</td><td>100.00 (95 %: " in table
+
+
+def test_two_runs_of_one_host_are_told_apart(report_of, made_result):
+    reports = [
+        report_of(made_result(info={"target": target}), host="a", run_id=target)
+        for target in ("cpu-fp32", "cpu-int8")
+    ]
+    table = render_html(reports).partition("<h2 ")[0]
+    assert "1: a · cpu-fp32" in table and "2: a · cpu-int8" in table
+
+
+def test_requirements_stand_on_top_with_their_margins(report_of, made_result):
+    report = check_requirements(report_of(made_result()), parse("fps>=80,p99<=5ms,valid"))
+    page = render_html([report])
+    top = page[: page.index("<svg")]
+    assert "<td>fps&gt;=80</td><td>kept by 25.0% of the limit</td>" in top
+    assert "<td>p99&lt;=5ms</td><td>missed by 100.0% of the limit</td><td>measured 10 ms" in top
+    assert "<td>valid</td><td>kept</td>" in top
+    latency = page.split('<svg class="plot"')[1]
+    assert ">p99&lt;=5ms<" in latency and ">p50<" in latency
+
+
+def test_page_has_what_the_figures_hang_on(report_of, made_result):
+    raw = made_result(blocks=3, info={"target": "t", "threads": 4, "usable_cores": 2})
+    raw["request"] |= {"seconds": 20, "repeats": 3}
+    raw["probe"]["cpu"] = {"model": "Cortex-A78AE", "count": 6}
+    raw["probe"]["settings"]["/sys/policy0/scaling_governor"] = "schedutil"
+    facts = BundleFacts(width=480, height=360, artifact_sha256="ab12", parameters=1234567)
+    page = render_html([report_of(raw, bundle=facts, host="orin", address="10.0.0.7")])
+    for text in ("480x360", "artifact ab12", "1,234,567", "20 s timed, in 3 blocks", "Cortex-A78AE",
+                 "6 cores", "7.6 GB", "schedutil", "15W", "10.0.0.7", "it may use 2 cores",
+                 "interval between 3 blocks of one run", "(95 %: "):  # fmt: skip
+        assert text in page, text
+
+
+def test_raw_numbers_are_a_link_away_from_every_plot(report_of, made_result):
+    report = report_of(made_result(seconds=3))
+    links = dict(re.findall(r'download="([^"]+)" href="data:[^,]+,([^"]+)"', render_html([report])))
+    assert set(links) == {
+        "report.json", "frames.csv", "power.csv", "temperature.csv", "clocks.csv",
+    }  # fmt: skip
+    assert json.loads(base64.b64decode(links["report.json"]))["fps"] == report.fps
+    head, first, *_ = base64.b64decode(links["frames.csv"]).decode().splitlines()
+    assert head == '"t_s","total_ms"' and first == "0.0,10.0"
+
+
+def test_soak_is_drawn_over_minutes(report_of, made_result):
+    points = tuple(SoakPoint(30.0 * n, 30.0 - n, None, 50.0 + n) for n in range(10))
+    soak = Soak(5.0, False, points[0], points[-1], points)
+    page = render_html([dataclasses.replace(report_of(made_result()), soak=soak)])
+    assert "Soak: FPS" in page and "Soak: W" not in page and "4 min<" in page
+    assert "<td>sustained</td><td>21.00 FPS</td>" in page
+
+
+def test_what_lies_outside_of_the_axes_is_cut_off_and_outliers_do_not_flatten_the_rest():
+    values = np.append(np.linspace(10, 12, 999), 500.0)
+    plot = time_plot("x", "ms", [Line("a", np.arange(-50.0, 950.0), values, points=True)], (0, 900))
+    assert ">20<" not in plot and 'viewBox="64 30 840 136"' in plot
+    assert "the last bar has" in histogram("x", "ms", values)
 
 
 def test_board_without_a_report_is_named_beside_the_others(report_of, made_result):
@@ -131,7 +196,7 @@ def test_long_runs_are_drawn_by_one_stroke_a_pixel():
 
 def test_missing_values_break_the_line():
     y = np.array([1.0, np.nan, 2.0, 3.0])
-    plot = time_plot("x", "C", [Line("a", np.arange(4.0), y)], (0, 3), {"run": (0, 1)})
+    plot = time_plot("x", "C", [Line("a", np.arange(4.0), y)], (0, 3), [("run", (0, 1))])
     path = re.search(r'd="([^"]+)" stroke', plot)[1]
     assert path.count("M") == 2 and path.count("L") == 1
 

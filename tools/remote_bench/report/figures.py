@@ -13,7 +13,7 @@ from rich.text import Text
 from remote_bench.analysis.comparison import Comparison
 from remote_bench.analysis.frame_times import Latency
 from remote_bench.analysis.power import LoadPower, Power
-from remote_bench.analysis.report import Report
+from remote_bench.analysis.report import Fingerprint, Report
 from remote_bench.analysis.stats import Interval
 from remote_bench.host.live import plain
 
@@ -44,16 +44,20 @@ def sections(report: Report) -> list[Section]:
     Of a run in which nothing was timed, only what is there: its gaps have one reason.
     """
     parts = (
+        ("Requirements", _required),
         ("Speed", _speed),
+        ("Kept up", _sustained),
         ("Power", _power),
         ("Memory", _memory),
         ("Output", _output),
         ("Start", _start),
         ("Conditions", _conditions),
         ("Network", _network),
+        ("Measured", _method),
         ("Board", _board),
     )
     whole = [Section(title, tuple(figures(report))) for title, figures in parts]
+    whole = [section for section in whole if section.figures]
     if report.fps is not None:
         return whole
     filled = (Section(s.title, tuple(f for f in s.figures if f.value.strip("-, "))) for s in whole)
@@ -74,7 +78,7 @@ def headline(report: Report) -> str:
 
 def _speed(report: Report) -> Iterator[Figure]:
     speed = _with_interval(report.fps, report.fps_ci95, "{:.2f}")
-    yield Figure("frames a second", speed, f"95 % interval {report.fps_ci95_basis}")
+    yield Figure("frames a second", speed, f"interval {report.fps_ci95_basis}")
     if report.latency_ms:
         yield from _latency(report.latency_ms)
     if paced := report.paced:
@@ -89,7 +93,8 @@ def _speed(report: Report) -> Iterator[Figure]:
 def _latency(latency: Latency) -> Iterator[Figure]:
     for name, value in latency.percentiles().items():
         text = _with_interval(value, latency.ci95.get(name), "{:.2f}", " ms")
-        yield Figure(f"latency {name}", text, latency.reasons.get(name, ""))
+        within = "interval within the run, of frames" if latency.ci95.get(name) else ""
+        yield Figure(f"latency {name}", text, latency.reasons.get(name, within))
     note = f"of {latency.count} frames; each is {latency.includes}"
     yield Figure("latency max", _ms(latency.max), note)
     yield Figure("median pre", _ms(latency.parts.pre_ms))
@@ -125,7 +130,7 @@ def _step(power: Power, rail: str) -> str:
 
 def _load(name: str, load: LoadPower, note: str) -> Iterator[Figure]:
     power = _with_interval(load.mean_w, load.mean_w_ci95, "{:.3f}", " W")
-    yield Figure(f"mean power {name}", power, note)
+    yield Figure(f"mean power {name}", power, note or "interval of its half seconds")
     energy = _with_interval(load.j_per_frame, load.j_per_frame_ci95, "{:.2f}", " mJ", 1e3)
     yield Figure(f"energy a frame {name}", energy)
     above, above_ci95 = load.j_per_frame_above_idle, load.j_per_frame_above_idle_ci95
@@ -172,6 +177,8 @@ def _conditions(report: Report) -> Iterator[Figure]:
     load = conditions.foreign_load
     note = "of all CPU cores during the run"
     yield Figure("other processes", _share(load.cpu if load else None), note)
+    if load and load.gpu is not None:
+        yield Figure("others on the GPU", _share(load.gpu), "during this run on the CPU")
     if cost := report.sampler.overhead:
         text = _with_interval(cost.fraction, cost.ci95, "{:+.2f}", " %", 100)
         note = f"of the frame rate, by turns; it used {_share(report.sampler.cpu)} of all cores"
@@ -182,19 +189,74 @@ def _network(report: Report) -> Iterator[Figure]:
     bundle, engine = report.bundle, report.engine or {}
     yield Figure("bundle", bundle.name or "-", bundle.sha256 or "")
     runs = [engine.get(key) for key in ("target", "precision", "backend", "version", "device")]
-    yield Figure("runs as", " ".join(str(part) for part in runs if part) or "-")
+    artifact = f"artifact {bundle.artifact_sha256}" if bundle.artifact_sha256 else ""
+    yield Figure("runs as", " ".join(str(part) for part in runs if part) or "-", artifact)
+    size = f"{bundle.width}x{bundle.height}" if bundle.width else "-"
+    yield Figure("input", size, str(report.flags.get("frames") or "the bundle's own scenes"))
+    yield Figure("parameters", _shown("{:,}", bundle.parameters), bundle.variant or "")
+    macs = None if bundle.macs is None else bundle.macs / 1e9
+    yield Figure("multiply-adds", _shown("{:.2f} G", macs), "of one frame")
     for rejected in engine.get("rejected") or []:
         yield Figure("rejected", str(rejected.get("target")), str(rejected.get("reason")))
+
+
+_FLAGS = {"seconds": "{} s timed", "repeats": "in {} blocks", "warmup_s": "{} s warm-up each",
+          "idle_s": "{} s idle before and after", "fps": "paced at {} FPS", "soak": "soak {}",
+          "sampler_hz": "sampled {} times a second", "power_mode": "power mode {} asked for",
+          "allow_busy": "on a busy board, if need be"}  # fmt: skip
+
+
+def _method(report: Report) -> Iterator[Figure]:
+    flags = [text.format(report.flags[k]) for k, text in _FLAGS.items() if report.flags.get(k)]
+    yield Figure("flags", ", ".join(flags) or "-")
+    engine = report.engine or {}
+    cores = engine.get("usable_cores")
+    note = f"of the process; it may use {cores} cores" if cores else ""
+    yield Figure("threads", str(engine.get("threads", "-")), note)
+    yield Figure("host", report.host or "-", report.address or "")
 
 
 def _board(report: Report) -> Iterator[Figure]:
     device = report.device
     yield Figure("device", device.description, device.model or "")
+    yield Figure("CPU", device.cpu or device.machine, f"{device.cpu_count or '?'} cores")
+    gigabytes = None if device.memory_mb is None else device.memory_mb / 1024
+    yield Figure("memory", _shown("{:.1f} GB", gigabytes), "as Linux counts it")
     named = (("module", device.module), ("JetPack", device.jetpack), ("L4T", device.l4t))
     yield from (Figure(label, value) for label, value in named if value)
+    yield Figure("governor", _setting(device, "governor"))
+    low, high = (_setting(device, f"scaling_{edge}_freq") for edge in ("min", "max"))
+    locked = "locked" if low == high != "-" else "free between these, in kHz"
+    yield Figure("CPU clock limits", f"{low} to {high}" if low != "-" else "-", locked)
     yield Figure("system", f"{device.distribution or '-'}, Linux {device.kernel}")
     yield Figure("Python", device.python)
     yield from (Figure(package, version) for package, version in sorted(device.packages.items()))
+
+
+def _setting(device: Fingerprint, ending: str) -> str:
+    found = sorted(
+        {text for path, text in device.settings.items() if path.endswith(ending) and text}
+    )
+    return ", ".join(found) or "-"
+
+
+def _sustained(report: Report) -> Iterator[Figure]:
+    if soak := report.soak:
+        for name, point in (("cold", soak.cold), ("sustained", soak.sustained)):
+            heat = _shown("{:.1f} C", point.celsius)
+            yield Figure(name, f"{point.fps:.2f} FPS", f"{_watts(point.watts)}, {heat}")
+        note = "" if soak.steady else "not steady yet"
+        yield Figure("soak", f"{soak.minutes:.1f} minutes", note)
+
+
+def _required(report: Report) -> Iterator[Figure]:
+    check = report.requirements
+    for wanted in check.wanted if check else ():
+        missed = [text for text in check.missed if text.startswith(f"{wanted}:")] if check else []
+        margin = check.margins.get(wanted) if check else None
+        share = "" if margin is None else f" by {abs(margin):.1%} of the limit"
+        said = missed[0].partition(": ")[2] if missed else ""
+        yield Figure(wanted, f"{'missed' if missed else 'kept'}{share}", said)
 
 
 def _with_interval(
@@ -206,7 +268,7 @@ def _with_interval(
     if interval is None:
         return text
     low, high = (form.format(factor * bound) for bound in interval)
-    return f"{text} ({low} to {high})"
+    return f"{text} (95 %: {low} to {high})"
 
 
 def _shown(form: str, value: float | None) -> str:

@@ -15,7 +15,8 @@ from remote_bench.host.live import plain
 _WIDTH = 920
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 34
 _MOST_POINTS = 4000
-_NONE: Mapping[str, tuple[float, float]] = {}
+_ONE = 0.2  # how high a single frame stands on a logarithmic axis
+_NONE: Mapping[str, float] = {}
 _COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 
 
@@ -60,30 +61,71 @@ def time_plot(
     unit: str,
     lines: Sequence[Line],
     x_range: tuple[float, float],
-    shaded: Mapping[str, tuple[float, float]] = _NONE,
+    shaded: Sequence[tuple[str, tuple[float, float]]] = (),
+    marks: Mapping[str, float] = _NONE,
     height: int = 200,
+    x_unit: str = "s",
 ) -> str:
-    """Return a plot of series over time, s, with spans shaded; "" where there is no value."""
+    """Return a plot of series over time; "" where there is no value.
+
+    Args:
+        title: of the plot.
+        unit: of the values.
+        lines: the series.
+        x_range: of the time axis; what lies outside is cut off.
+        shaded: labelled spans of time.
+        marks: labelled values, drawn as lines across.
+        height: in pixels.
+        x_unit: of the time axis.
+    """
     values = np.concatenate([line.y for line in lines]) if lines else np.array([])
     values = values[np.isfinite(values)]
     if not len(values):
         return ""
-    axes = Axes(x_range, _padded(float(values.min()), float(values.max())), height)
-    parts = [_shade(axes, *labelled) for labelled in shaded.items()]
-    parts += _grid(axes, unit)
+    top = edge(values) if any(line.points for line in lines) else float(values.max())
+    seen = [value for value in marks.values() if value < 2 * top]  # a limit far above is no news
+    axes = Axes(x_range, _padded(float(values.min()), max([top, *seen])), height)
+    parts = _grid(axes, unit, x_unit)
+    inside = [_shade(axes, span, label) for label, span in shaded]
     for number, line in enumerate(lines):
         color = _COLORS[number % len(_COLORS)]
-        parts.append(_points(axes, line, color) if line.points else _path(axes, line, color))
-    return _svg(title, height, parts, [line.label for line in lines])
+        if line.points:
+            clipped = Line(line.label, line.t, np.minimum(line.y, axes.y[1]))
+            inside.append(_points(axes, clipped, color))
+        else:
+            inside.append(_path(axes, line, color))
+    for label, value in marks.items():
+        y = axes.py(np.array([value]))[0]
+        inside.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" class="mark"/>')
+        inside.append(f'<text x="{_LEFT + 4}" y="{y - 3:.1f}">{escaped(label)}</text>')
+    return _svg(title, height, [*parts, _clipped(axes, inside)], [line.label for line in lines])
 
 
-def histogram(title: str, unit: str, values: Floats, bins: int = 60, height: int = 200) -> str:
-    """Return how often each value occurs; the count axis is logarithmic, so that a tail shows."""
+def edge(values: Floats) -> float:
+    """Return where an axis ends, so that a few outliers do not flatten all else."""
+    usual = float(np.quantile(values, 0.99))
+    return min(float(values.max()), usual + 2 * (usual - float(np.median(values))))
+
+
+def histogram(
+    title: str,
+    unit: str,
+    values: Floats,
+    marks: Mapping[str, float] = _NONE,
+    bins: int = 60,
+    height: int = 200,
+) -> str:
+    """Return how often each value occurs; the count axis is logarithmic, so that a tail shows.
+
+    What lies beyond the edge is counted in the last bar.
+    """
     if not len(values):
         return ""
-    low, high = _padded(float(values.min()), float(values.max()))
-    counts, edges = np.histogram(values, bins=bins, range=(low, high))
-    logs = np.log10(np.maximum(counts, 1)) + (counts > 0) * 0.2
+    top = edge(values)
+    seen = [value for value in marks.values() if value < 2 * top]
+    low, high = _padded(float(values.min()), max([top, *seen]))
+    counts, edges = np.histogram(np.minimum(values, top), bins=bins, range=(low, high))
+    logs = np.log10(np.maximum(counts, 1)) + (counts > 0) * _ONE
     axes = Axes((low, high), (0.0, max(1.0, float(logs.max()) * 1.05)), height)
     left, right = axes.px(edges[:-1]), axes.px(edges[1:])
     tops, floor = axes.py(logs), axes.py(np.array([0.0]))[0]
@@ -93,7 +135,21 @@ def histogram(title: str, unit: str, values: Floats, bins: int = 60, height: int
         for x, end, y, count in zip(left, right, tops, counts, strict=True)
         if count
     ]
-    return _svg(title, height, [*bars, *_x_ticks(axes, unit)], [])
+    for label, value in marks.items():
+        x = axes.px(np.array([value]))[0]
+        bars.append(f'<path d="M{x:.1f} {_TOP}V{floor:.1f}" class="mark"/>')
+        bars.append(f'<text x="{x + 3:.1f}" y="{_TOP + 12}">{escaped(label)}</text>')
+    beyond = int(np.sum(values > top))
+    more = f"; the last bar has {beyond} up to {values.max():.1f} {unit}" if beyond else ""
+    counted = [10**n for n in range(math.ceil(axes.y[1] - _ONE))]
+    ticks = [_y_tick(axes, math.log10(count) + _ONE, f"{count}") for count in counted]
+    parts = [
+        *ticks,
+        '<text x="6" y="18">frames</text>',
+        _clipped(axes, bars),
+        *_x_ticks(axes, unit),
+    ]
+    return _svg(title + more, height, parts, [])
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
@@ -109,29 +165,40 @@ def _svg(title: str, height: int, parts: Sequence[str], labels: Sequence[str]) -
         legend.append(f'<text x="{x:.0f}" y="18" {style}>{escaped(label)}</text>')
         x -= 8 * min(len(label), 24) + 18
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escaped(title)}">'
+        f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="{escaped(title)}">'
         f'<text x="{_LEFT}" y="18" class="title">{escaped(title)}</text>'
         + "".join([*parts, *legend])
         + "</svg>"
     )
 
 
-def _shade(axes: Axes, label: str, span: tuple[float, float]) -> str:
+def _clipped(axes: Axes, parts: Sequence[str]) -> str:
+    """Return drawings of which nothing leaves the axes: an inner picture cuts at its borders."""
+    box = f"{_LEFT} {_TOP} {_WIDTH - _LEFT - _RIGHT} {axes.height - _TOP - _BOTTOM}"
+    x, y, width, height = box.split()
+    size = f'x="{x}" y="{y}" width="{width}" height="{height}"'
+    return f'<svg {size} viewBox="{box}">{"".join(parts)}</svg>'
+
+
+def _shade(axes: Axes, span: tuple[float, float], label: str) -> str:
     left, right = axes.px(np.array(span))
+    height = axes.height - _TOP - _BOTTOM
     return (
         f'<rect x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" class="span" '
-        f'height="{axes.height - _TOP - _BOTTOM}"><title>{escaped(label)}</title></rect>'
+        f'height="{height}"/><text x="{left + 3:.1f}" y="{_TOP + 12}">{escaped(label)}</text>'
     )
 
 
-def _grid(axes: Axes, unit: str) -> list[str]:
-    parts = _x_ticks(axes, "s")
-    for value in _ticks(*axes.y):
-        y = axes.py(np.array([value]))[0]
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
-    parts.append(f'<text x="6" y="18">{escaped(unit)}</text>')
-    return parts
+def _grid(axes: Axes, unit: str, x_unit: str) -> list[str]:
+    ticks = [_y_tick(axes, value, f"{value:g}") for value in _ticks(*axes.y)]
+    return [*_x_ticks(axes, x_unit), *ticks, f'<text x="6" y="18">{escaped(unit)}</text>']
+
+
+def _y_tick(axes: Axes, value: float, label: str) -> str:
+    y = axes.py(np.array([value]))[0]
+    line = f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" class="grid"/>'
+    return f'{line}<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
 
 
 def _x_ticks(axes: Axes, unit: str) -> list[str]:
