@@ -25,7 +25,7 @@ from fastseg_runtime.arrays.terminal import TextTable
 from rich.console import Console
 
 import fastseg
-from fastseg import open_network
+from fastseg import Network, open_network
 from fastseg.command_options import (
     ColorOption,
     NormalizationOption,
@@ -45,6 +45,7 @@ from fastseg_training.losses import LOSSES
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
 from fastseg_training.run_folder import RunError
+from fastseg_training.suspects_report import report_suspects
 from fastseg_training.trainer import TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"
@@ -89,8 +90,20 @@ class Options(options_of(TrainConfig)):  # type: ignore[misc]  # a base that is 
     confusion: Annotated[
         Path | None, typer.Option(metavar="PNG", help="--evaluate: draw the confusion matrix.")
     ] = None
+    suspects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Rank the labels of --data that this network doubts, and the pictures of "
+            "--unlabelled that are worth labelling next.",
+        ),
+    ] = None
+    sheet: Annotated[
+        Path,
+        typer.Option(metavar="HTML", help="--suspects: the page to write."),
+    ] = Path("suspects.html")
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="--evaluate: its weights.")
+        Path | None, typer.Option(metavar="FILE", help="--evaluate, --suspects: its weights.")
     ] = None
     normalization: NormalizationOption = None
     color: ColorOption = None
@@ -133,6 +146,8 @@ def carry_out(options: Options) -> int:
     given = {key: value for key, value in vars(options).items() if value is not None}
     if options.evaluate is not None:
         run_evaluation(options.evaluate, given, options.as_json)
+    elif options.suspects is not None:
+        run_suspects(options.suspects, given, options.as_json)
     else:
         run_training(given, options.resume, options.force, options.as_json)
     return DONE
@@ -152,6 +167,32 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
     """Print the scores of a network on one split."""
     if "data" not in given:
         raise UsageError("--evaluate needs --data, e.g. --data camvid:PATH")
+    network = open_given(spec, given)
+    evaluation = score_network(network, given["data"], given.get("split", "test"), given["tta"])
+    if "confusion" in given:
+        draw_confusion(evaluation.confusion_KK, network.info.classes, given["confusion"])
+    report_scores(evaluation.scores(network.info.classes), as_json)
+
+
+def run_suspects(spec: str, given: dict[str, Any], as_json: bool) -> None:
+    """Print which labels of a split a network doubts, and write the sheet."""
+    if not {"data", "unlabelled"} & given.keys():
+        raise UsageError("--suspects needs --data, or pictures to label as --unlabelled FOLDER")
+    network, sheet = open_given(spec, given), given["sheet"]
+    split = given.get("split", "test")
+    found = report_suspects(
+        network, given.get("data", ""), split, given.get("unlabelled", ""), sheet
+    )
+    if as_json:
+        print(json.dumps(found.as_json() | {"sheet": str(sheet)}))
+    else:
+        for table in found.tables():
+            Console().print(table, soft_wrap=True)
+    print(f"wrote {sheet}", file=sys.stderr)
+
+
+def open_given(spec: str, given: dict[str, Any]) -> Network:
+    """Open a network as the options say; what is to be known of it goes to stderr."""
     names = read_classes(Path(given["classes"]))[0] if "classes" in given else None
     size = parse_size(given["size"]) if "size" in given else None
     network = open_network(
@@ -165,10 +206,7 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
     )
     for note in network.check(spec):
         print(note, file=sys.stderr)
-    evaluation = score_network(network, given["data"], given.get("split", "test"), given["tta"])
-    if "confusion" in given:
-        draw_confusion(evaluation.confusion_KK, network.info.classes, given["confusion"])
-    report_scores(evaluation.scores(network.info.classes), as_json)
+    return network
 
 
 def report_scores(scores: dict[str, Any], as_json: bool) -> None:

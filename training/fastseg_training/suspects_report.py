@@ -1,0 +1,151 @@
+"""fastseg-train --suspects: rank labels, choose what to label next, and write the sheet."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastseg_runtime.arrays.terminal import TextTable
+
+from fastseg import Network
+from fastseg.data import Dataset, open_dataset
+from fastseg.progress import show_progress
+from fastseg_training.config import ConfigError, UnlabelledFrames
+from fastseg_training.lessons import open_frames
+from fastseg_training.suspects import (
+    Candidate,
+    Suspect,
+    Thumbs,
+    choose_next,
+    draw_suspect,
+    find_suspects,
+)
+from fastseg_training.suspects_page import suspects_page
+
+SHARE, LEAST, MOST = 0.05, 12, 100  # of the pictures are on the sheet; some 40 kB each
+_LISTED = 12  # rows on the terminal
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What was found, all of it.
+
+    Attributes:
+        by_disagreement, by_unlabelled_share: the labelled pictures, the first to look at first.
+        to_label: pictures without labels, in the order in which to label.
+        notes: what the user should know.
+    """
+
+    by_disagreement: Sequence[Suspect]
+    by_unlabelled_share: Sequence[Suspect]
+    to_label: Sequence[Candidate]
+    notes: Sequence[str] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all lists, whole."""
+        return {
+            "disagreement": _ranked(self.by_disagreement),
+            "unlabelled_share": _ranked(self.by_unlabelled_share),
+            "label_next": _ranked(self.to_label),
+            "notes": list(self.notes),
+        }
+
+    def tables(self) -> list[TextTable]:
+        """Return the first rows of each list that is not empty, for the terminal."""
+        found = []
+        if self.by_disagreement:
+            rows = [
+                (s.name, f"{s.disagreement:.3f}", ", ".join(f"{a} / {b}" for a, b, _ in s.pairs))
+                for s in self.by_disagreement[:_LISTED]
+            ]
+            headings = ("picture", "disagreement", "label / network")
+            found.append(TextTable(headings, rows, "labels to look at again", right=(1,)))
+            shares = [
+                (s.name, f"{s.unlabelled_share:.1%}") for s in self.by_unlabelled_share[:_LISTED]
+            ]
+            found.append(TextTable(("picture", "unlabelled"), shares, "least labelled", right=(1,)))
+        if self.to_label:
+            rows = [
+                (c.name, f"{c.uncertainty:.3f}", f"{c.novelty:.3f}")
+                for c in self.to_label[:_LISTED]
+            ]
+            headings = ("picture", "uncertainty", "novelty")
+            found.append(TextTable(headings, rows, "to label next", right=(1, 2)))
+        return found
+
+
+def report_suspects(
+    network: Network, data: str, split: str, unlabelled: str, sheet: Path
+) -> Suspects:
+    """Rank what there is and write the sheet.
+
+    Args:
+        network: whose word it is.
+        data: the labelled pictures, "" for none.
+        split: of them.
+        unlabelled: a folder or a video of pictures without labels, "" for none.
+        sheet: the HTML file to write.
+
+    Raises:
+        ConfigError: the data has another number of classes, or there are no pictures.
+        DataError: the data cannot be opened.
+    """
+    dataset = open_dataset(data, split) if data else None
+    found = _rank(network, dataset, unlabelled)
+    lists: list[tuple[str, list[tuple[Suspect | Candidate, Thumbs]]]] = []
+    if dataset is not None:
+        total = len(found.by_disagreement)
+        for heading, ranked in (
+            (f"Labels that the network doubts most, of {total}", found.by_disagreement),
+            ("Pictures with the largest share of unlabelled pixels", found.by_unlabelled_share),
+        ):
+            first = ranked[: min(max(LEAST, round(SHARE * total)), MOST)]
+            lists.append((heading, [(s, draw_suspect(network, dataset[s.index])) for s in first]))
+    if unlabelled:
+        lists.append(("To label next", [(c, c.thumbs) for c in found.to_label[:MOST]]))
+    title = (
+        f"{data} {split}, as {network.name} sees it" if data else f"{network.name}: {unlabelled}"
+    )
+    page = suspects_page(title, found.notes, network.info.classes, lists)
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    sheet.write_text(page, "utf-8")
+    return found
+
+
+def _rank(network: Network, dataset: Dataset | None, unlabelled: str) -> Suspects:
+    suspects: list[Suspect] = []
+    notes = []
+    if dataset is not None:
+        if len(dataset.classes) != len(network.info.classes):
+            raise ConfigError(
+                f"{network.name} knows {len(network.info.classes)} classes, {dataset.name} has "
+                f"{len(dataset.classes)}"
+            )
+        if network.info.trained_on in (
+            f"{dataset.name} {dataset.split}",
+            f"{dataset.name} trainval",
+        ):
+            notes.append(
+                f"{network.name} was trained on this split: what it learnt of wrong labels it does "
+                "not doubt; a network trained on other pictures sees more"
+            )
+        found = find_suspects(network, dataset)
+        suspects = list(show_progress(found, "looking at labels", len(dataset)))
+    candidates: list[Candidate] = []
+    if unlabelled:
+        frames = open_frames(unlabelled, UnlabelledFrames.most)
+        shown = show_progress(frames, "looking at pictures", len(frames))
+        candidates = choose_next(network, shown, suspects, MOST)
+    for note in notes:
+        print(note, file=sys.stderr)
+    return Suspects(
+        sorted(suspects, key=lambda one: -one.disagreement),
+        sorted(suspects, key=lambda one: -one.unlabelled_share),
+        candidates,
+        notes,
+    )
+
+
+def _ranked(entries: Sequence[Suspect | Candidate]) -> list[dict[str, Any]]:
+    return [entry.as_json(rank) for rank, entry in enumerate(entries, start=1)]
