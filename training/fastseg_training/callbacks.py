@@ -19,12 +19,15 @@ class Callback(Protocol):
 
     def on_start(self, run: RunFolder | None) -> None:
         """Hear that a training starts or goes on, in that folder if it has one."""
+        return
 
     def on_log(self, entry: Mapping[str, Any]) -> None:
         """Hear of a line of metrics.jsonl; see scalars()."""
+        return
 
     def on_end(self, run: RunFolder | None) -> None:
         """Hear that it ended, also by Ctrl-C or an error."""
+        return
 
 
 def scalars(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from fastseg_runtime.bundle.manifest import (
 from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend import ModelSource
+from fastseg_runtime.engines.engine import ENGINES
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, SAYS_ITSELF, OwnFile, OwnOnnx
 
 # device -> execution providers, first choice first. The CPU also takes what the others cannot.
@@ -141,12 +142,13 @@ class OnnxRuntimeBackend:
 
 
 def _not_for(artifact: Artifact) -> List[str]:
-    """Return what ONNX Runtime must not do to a graph: of TensorRT's it would make another one.
+    """Return what ONNX Runtime must not do to a graph that it judges in another engine's place.
 
     It gives biases the scale of input times weights. In fp16 that is 0 for the small weights of a
     channel that hardly counts, and the bias, which is all that such a channel has, is lost.
     """
-    return ["WeightBiasQuantization"] if artifact.requires.get("backend") == "tensorrt" else []
+    made_for = ENGINES.get(str(artifact.requires.get("backend")))
+    return ["WeightBiasQuantization"] if made_for is not None and made_for.builds else []
 
 
 def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:

@@ -92,7 +92,8 @@ def _check_shape(label: Path, label_HW: Array, image: Path, image_HW3: Array) ->
 
 
 def _of_video(file: Path) -> Iterator[Frame]:
-    from fastseg_runtime.frames.video import FrameSource, VideoError  # needs OpenCV
+    from fastseg_runtime.frames.stream import VideoError
+    from fastseg_runtime.frames.video import FrameSource  # needs OpenCV
 
     try:
         video = FrameSource(str(file))
