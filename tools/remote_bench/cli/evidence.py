@@ -11,6 +11,7 @@ from remote_bench.analysis.report import Report
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import INVALID, BenchError, MissingRequirement
 from remote_bench.host.live import log, out
+from remote_bench.host.untrusted import plain
 from remote_bench.report.anonymous import Cleaner
 from remote_bench.report.evidence import REPORT, tables, write_folder
 from remote_bench.report.outcome import exit_code
@@ -52,8 +53,9 @@ def gather_evidence(
     _tell(evidence, folder, as_json)
     codes = [complain("remote_bench", outcome)] if outcome else []
     codes += [exit_code(report) for report in gathering.reports]
-    codes += [INVALID for run in evidence.runs if run.failed]
-    codes += [] if evidence.ran else [MissingRequirement.exit_code]
+    cut_off = plain(outcome) if outcome else ""
+    codes += [INVALID for run in evidence.runs if run.failed and run.problem != cut_off]
+    codes += [] if outcome or evidence.ran else [MissingRequirement.exit_code]
     return max(codes, default=DONE)
 
 
