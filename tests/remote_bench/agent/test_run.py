@@ -407,7 +407,7 @@ def test_seconds_that_cannot_tell_a_percentile_are_said_before_the_run(start):
     run = start({"infer_ms": 20}, least_frames={"p99": 662}, seconds=1)
     assert run.end() == 0
     [note] = run.named("note")
-    assert "p99 need" in note["text"] and "--lengthen would" in note["text"]
+    assert "p99 needs" in note["text"] and "--lengthen would" in note["text"]
     assert run.events.index(note) < run.events.index(run.wait_for("progress", slice="flat_out"))
 
 

@@ -203,7 +203,8 @@ class Supervisor:
         if not lacking:
             return seconds
         needed_s: float = _MORE * max(lacking.values()) / rate
-        said = f"{' and '.join(lacking)} need {needed_s:.0f} s at {rate:.1f} frames a second"
+        need = f"{' and '.join(lacking)} {'needs' if len(lacking) == 1 else 'need'}"
+        said = f"{need} {needed_s:.0f} s at {rate:.1f} frames a second"
         if self._request.get("lengthen") and needed_s <= _LONGEST_S:
             self._channel.emit("note", text=f"{said}: the run takes that instead of {seconds:g} s")
             return needed_s

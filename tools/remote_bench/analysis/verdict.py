@@ -163,7 +163,7 @@ def _gpu_capped(report: Report) -> Iterator[Reason]:
 def _soaked(report: Report) -> Iterator[Reason]:
     soak = report.soak
     if soak and not soak.steady:
-        text = f"not steady after {soak.minutes:.0f} minutes: the sustained rate may be lower still"
+        text = f"not steady after {soak.minutes:.1f} minutes: the sustained rate may be lower still"
         yield Reason("not_sustained", "note", text)
 
 

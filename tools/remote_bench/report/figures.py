@@ -226,8 +226,9 @@ def _board(report: Report) -> Iterator[Figure]:
     yield from (Figure(label, value) for label, value in named if value)
     yield Figure("governor", _setting(device, "governor"))
     low, high = (_setting(device, f"scaling_{edge}_freq") for edge in ("min", "max"))
-    locked = "locked" if low == high != "-" else "free between these, in kHz"
-    yield Figure("CPU clock limits", f"{low} to {high}" if low != "-" else "-", locked)
+    if low != "-":
+        locked = "locked, in kHz" if low == high else "free between these, in kHz"
+        yield Figure("CPU clock limits", f"{low} to {high}", locked)
     yield Figure("system", f"{device.distribution or '-'}, Linux {device.kernel}")
     yield Figure("Python", device.python)
     yield from (Figure(package, version) for package, version in sorted(device.packages.items()))

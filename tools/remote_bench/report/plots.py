@@ -165,11 +165,11 @@ def _svg(title: str, height: int, parts: Sequence[str], labels: Sequence[str]) -
         legend.append(f'<text x="{x:.0f}" y="18" {style}>{escaped(label)}</text>')
         x -= 8 * min(len(label), 24) + 18
     return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'<div class="wide"><svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escaped(title)}">'
         f'<text x="{_LEFT}" y="18" class="title">{escaped(title)}</text>'
         + "".join([*parts, *legend])
-        + "</svg>"
+        + "</svg></div>"
     )
 
 
