@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_training.evaluate import (
+    Evaluation,
     EvaluationBatches,
     boundary_band,
     evaluate,
@@ -42,12 +43,26 @@ def test_iou_comes_from_one_confusion_matrix_over_all_images() -> None:
 
 
 def test_a_class_that_never_occurs_has_no_iou_and_does_not_lower_the_mean() -> None:
+    confusion_KK = np.array([[6, 0, 0], [2, 4, 0], [0, 0, 0]])
+    scores = Evaluation(confusion_KK, confusion_KK, 1).scores(numbered_classes(3))
+    assert list(scores["iou"].values()) == pytest.approx([6 / 8, 4 / 6, None])
+    assert scores["miou"] == pytest.approx((6 / 8 + 4 / 6) / 2)
+    assert scores["miou_classes"] == 2
+
+
+def test_a_perfect_score_of_one_class_is_no_score() -> None:
     pair = (torch.full((1, 3, 2, 2), -1.0), torch.zeros(1, 2, 2, dtype=torch.long))
     scores = evaluate(Threshold(), [pair], 2).scores(
         (ClassInfo("dark", (0, 0, 0)), ClassInfo("bright", (9, 9, 9)))
     )
     assert scores["iou"] == {"dark": 1.0, "bright": None}
-    assert scores["miou"] == 1.0
+    assert (scores["miou"], scores["miou_classes"]) == (None, 1)
+
+
+def test_one_pixel_of_a_second_class_makes_it_a_score() -> None:
+    confusion_KK = np.array([[5, 1], [0, 0]])
+    scores = Evaluation(confusion_KK, confusion_KK, 1).scores(numbered_classes(2))
+    assert (scores["miou"], scores["miou_classes"]) == (pytest.approx(5 / 12), 2)
 
 
 def test_predictions_are_compared_at_the_size_of_the_label(samples: list[Sample]) -> None:
@@ -124,6 +139,6 @@ def test_scores_of_pictures_without_a_border_or_a_judged_pixel_are_valid_json() 
     image_13HW = torch.ones(1, 3, 8, 8)
     plain = evaluate(Threshold(), [(image_13HW, torch.ones(1, 8, 8).int())], 2).scores(classes)
     unjudged = evaluate(Threshold(), [(image_13HW, torch.full((1, 8, 8), 255))], 2).scores(classes)
-    assert (plain["miou"], plain["boundary_miou"]) == (1.0, None)
+    assert (plain["miou"], plain["boundary_miou"]) == (None, None)
     assert unjudged["miou"] is None
     json.dumps([plain, unjudged], allow_nan=False)

@@ -15,7 +15,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
-from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class, mean_iou
+from fastseg_runtime.arrays.metrics import (
+    confusion_matrix,
+    iou_per_class,
+    mean_iou,
+    occurring_classes,
+)
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from torch import Tensor, nn
 
@@ -61,27 +66,33 @@ class Evaluation:
 
     @property
     def miou(self) -> float:
-        """Mean IoU over the classes that occur."""
-        return mean_iou(self.confusion_KK)
+        """Mean IoU over the classes that occur; NaN below two, where nothing was told apart."""
+        return _mean_iou(self.confusion_KK)
 
     def metrics(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
-        """Return what a line of metrics.jsonl says: mIoU, IoU of each class, loss."""
+        """Return what a line of metrics.jsonl says: mIoU if there is one, IoU of each class, loss."""
         scores, loss = self.scores(classes), self.loss_sum / max(self.images, 1)
-        return {"miou": scores["miou"], "iou": scores["iou"], "val_loss": _or_none(loss)}
+        miou = {} if scores["miou"] is None else {"miou": scores["miou"]}
+        return miou | {"iou": scores["iou"], "val_loss": _or_none(loss)}
 
     def scores(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
         """Return what --json prints: fractions, None where no pixel was there to judge."""
         return {
             "miou": _or_none(self.miou),
+            "miou_classes": occurring_classes(self.confusion_KK),
             "iou": {
                 info.name: _or_none(value)
                 for info, value in zip(classes, iou_per_class(self.confusion_KK), strict=True)
             },
             "images": self.images,
             "pixel_accuracy": float(self.confusion_KK.trace() / max(self.confusion_KK.sum(), 1)),
-            "boundary_miou": _or_none(mean_iou(self.boundary_KK)),
+            "boundary_miou": _or_none(_mean_iou(self.boundary_KK)),
             "boundary_pixels": TRIMAP_PIXELS,
         }
+
+
+def _mean_iou(confusion_KK: Array) -> float:
+    return mean_iou(confusion_KK) if occurring_classes(confusion_KK) > 1 else math.nan
 
 
 def _or_none(value: float) -> float | None:

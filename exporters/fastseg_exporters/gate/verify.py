@@ -17,6 +17,7 @@ from fastseg_runtime.arrays.metrics import (
     confusion_matrix,
     iou_per_class,
     mean_iou,
+    occurring_classes,
 )
 from fastseg_runtime.arrays.stats import bootstrap, interval95
 from fastseg_runtime.engines.engine import find_precision
@@ -84,8 +85,8 @@ def verify(
         agreement=float(np.mean(agreements)),
         latency_ms=float(np.median(latencies_ms)),
     )
-    if not ours_NKK:
-        return measured
+    if not ours_NKK or occurring_classes(np.sum(ours_NKK + references_NKK, axis=0)) < 2:
+        return measured  # labels of one class, and nothing else seen: they tell nothing
     return _with_labels(measured, np.stack(ours_NKK), np.stack(references_NKK), names)
 
 

@@ -54,6 +54,14 @@ def iou_per_class(confusion: Array) -> Array:
     return iou
 
 
+def occurring_classes(confusion: Array) -> int:
+    """Return how many classes occur in truth or prediction: what a mean IoU is the mean of.
+
+    With one alone nothing was told apart: its IoU is 1, and says nothing.
+    """
+    return int(np.count_nonzero(confusion.sum(axis=0) + confusion.sum(axis=1)))
+
+
 def mean_iou(confusion: Array) -> float:
     """Return the mean IoU over the classes that occur in truth or prediction; NaN if none does."""
     ious = iou_per_class(confusion)
