@@ -3,9 +3,10 @@
 A new data set is one file with an `open_...(location, split)` function and one line in LOADERS.
 
 In here: what a data set is (dataset, file_dataset), how its files are read (image_file, class_list,
-label_codec), one file per layout that people have, `generated/` for those that are drawn, and what
-is wrong with one (check). Everybody may import the names below, and `class_list`; the rest serves
-this room and fastseg_training. It imports the runtime's records and nothing of the network.
+label_codec, listed_labels), what a string may say of that (read_options, splits), one file per
+layout that people have, `generated/` for those that are drawn, and what is in one and wrong with it
+(survey, check). Everybody may import the names below, and `class_list`; the rest serves this room
+and fastseg_training. It imports the runtime's records and nothing of the network.
 """
 
 from fastseg.data.check import DatasetReport, check_dataset, render_report
@@ -21,21 +22,28 @@ from fastseg.data.dataset import (
     class_frequencies,
 )
 from fastseg.data.loaders import LOADERS, describe_kinds, open_dataset
+from fastseg.data.read_options import MOST_BROKEN, ReadOptions, with_options
+from fastseg.data.survey import Survey, obstacles
 
 __all__ = [
     "LOADERS",
+    "MOST_BROKEN",
     "SPLITS",
     "Array",
     "DataError",
     "Dataset",
     "DatasetReport",
     "MissingSplitError",
+    "ReadOptions",
     "Sample",
     "Samples",
+    "Survey",
     "UnknownLabelError",
     "check_dataset",
     "class_frequencies",
     "describe_kinds",
+    "obstacles",
     "open_dataset",
     "render_report",
+    "with_options",
 ]

@@ -6,7 +6,8 @@
 
 The first of these that is there is read; SPLIT is train, val (or valid) and test, and images are
 looked for in SPLIT2017/ and the like, images/..., images/ and SPLIT/. Class 0 is "background":
-every pixel that nothing covers. The other classes are the categories in the order of their ids.
+every pixel that nothing covers. The other classes are the categories of train in the order of
+their ids, in the other splits by their names.
 Where instances overlap, the smaller one is on top. Format: cocodataset.org, "Data format".
 
 Run lengths go down the columns, the first run is of zeros. Packed into a string, each character
@@ -17,22 +18,23 @@ difference to the run two before (cocodataset/cocoapi, common/maskApi.c, rleFrSt
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import generated_color
-from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
-from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem
+from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
+from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
+from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
 from fastseg.data.label_codec import LabelCodec, fill_polygon
+from fastseg.data.splits import SPLIT_NAMES
 
-BACKGROUND = ClassInfo("background", (0, 0, 0))
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 _FILES = (
     "annotations/panoptic_{name}*.json",
     "annotations/instances_{name}*.json",
@@ -54,27 +56,36 @@ class InstanceReader:
     """
 
     objects: Mapping[str, Sequence[Table]]
-    class_ids: Mapping[int, int]
+    class_ids: Mapping[Any, int]
     sizes: Mapping[str, tuple[int, int]]
+    sieve: Sieve = field(default_factory=Sieve, compare=False)
 
     def __call__(self, pair: Pair, height: int, width: int) -> Array:
         """Return the class map; 0 where no object is."""
         if self.sizes.get(pair.name, (width, height)) != (width, height):
-            raise DataError(
+            raise LabelSizeError(
                 f"{pair.image}: image is {width}x{height} (upright), {pair.label.name} says "
                 f"{self.sizes[pair.name]}; annotations are drawn in pixels, so they have to agree"
             )
         label_HW: Array = np.zeros((height, width), np.uint8)
         for entry in self.objects.get(pair.name, ()):
-            try:
-                _draw(label_HW, entry["segmentation"], self.class_ids[entry["category_id"]])
-            except (KeyError, TypeError, ValueError) as error:
-                wrong = error if isinstance(error, ValueError) else f"{error!r} in its fields"
-                raise DataError(
-                    f"{pair.label}: annotation {entry.get('id')} of {pair.image.name}: {wrong}; "
-                    "expected a listed category_id, and polygons or run lengths at the image's size"
-                ) from error
+            with self.sieve.annotation(partial(_ignore_box, label_HW, entry)):
+                self._draw(label_HW, entry, pair)
         return label_HW
+
+    def _draw(self, label_HW: Array, entry: Table, pair: Pair) -> None:
+        try:
+            category = entry.get("category_id")
+            if category not in self.class_ids:
+                raise ValueError(f"no category has the number {category!r:.20}")
+            _draw(label_HW, entry.get("segmentation"), self.class_ids[category])
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            # What is no ValueError is Python's word for a list or a number that is none.
+            wrong = error if type(error) is ValueError else "its segmentation cannot be read"
+            raise DataError(
+                f"{pair.label}: annotation {entry.get('id')} of {pair.image.name}: {wrong}; "
+                "expected a listed category_id, and polygons or run lengths at the image's size"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -102,15 +113,28 @@ def open_coco(location: str, split: str) -> FileDataset:
     root = Path(location)
     source = _annotation_file(root, split)
     table = _load(source)
+    reference = _reference(root, split, source)
     try:
-        return _dataset(root, split, source, table)
-    except DataError:
-        raise
+        categories = table if reference == source else _load(reference)
+        classes, class_ids, notes = _classes(reference, categories)
+        if reference != source:
+            class_ids = _by_name(source, table, reference, classes)
+        return _dataset(root, split, source, table, classes, class_ids, notes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
-            f"{source}: not COCO's format, {error!r} is missing or of the wrong type; expected "
-            "images, annotations and categories as lists of objects"
+            f"{source}: not COCO's format; expected images, annotations and categories as lists "
+            "of objects with the fields that COCO has"
         ) from error
+
+
+def _reference(root: Path, split: str, source: Path) -> Path:
+    """Return the file whose categories are the classes of all splits: that of train."""
+    try:
+        return source if split == "train" else _annotation_file(root, "train")
+    except MissingSplitError:
+        return source
 
 
 def _annotation_file(root: Path, split: str) -> Path:
@@ -132,12 +156,68 @@ def _load(source: Path) -> Table:
     return table
 
 
-def _dataset(root: Path, split: str, source: Path, table: Table) -> FileDataset:
+def _classes(
+    source: Path, table: Table
+) -> tuple[tuple[ClassInfo, ...], dict[Any, int], tuple[str, ...]]:
+    """Return the classes, the class id by category id, and what has to be said of them.
+
+    A category that is but the head of others, as Roboflow adds one, is none; one that is called
+    background is what no object covers, and void and the like are ignored.
+    """
     categories = sorted(table["categories"], key=lambda category: int(category["id"]))
-    if len(categories) >= MAX_CLASSES:
-        raise DataError(f"{source}: {len(categories)} categories; at most {MAX_CLASSES - 1} fit")
-    class_ids = {int(category["id"]): index for index, category in enumerate(categories, start=1)}
-    named = (ClassInfo(str(c["name"]), generated_color(i)) for i, c in enumerate(categories))
+    used = {entry["category_id"] for entry in table["annotations"] if "category_id" in entry}
+    used |= {s["category_id"] for e in table["annotations"] for s in e.get("segments_info", ())}
+    heads = {category.get("supercategory") for category in categories}
+    names: dict[str, Any] = {}
+    class_ids: dict[Any, int] = {}
+    notes = []
+    for category in categories:
+        number, name = category["id"], str(category["name"])
+        if name in heads and number not in used and category.get("supercategory") != name:
+            notes.append(f"category {name!r} is the head of others and has no object: no class")
+        elif is_background(name):
+            class_ids[number] = 0
+        elif name.strip("_").lower() in IGNORED_NAMES:
+            class_ids[number] = IGNORE_INDEX
+        elif name in names:
+            raise DataError(
+                f"{source}: the categories {names[name]} and {number} are both called {name!r}; "
+                "rename one, or give all objects to one of them"
+            )
+        else:
+            names[name] = number
+            class_ids[number] = len(names)
+    if not 1 <= len(names) < MAX_CLASSES:
+        raise DataError(f"{source}: {len(names)} categories; expected 1 to {MAX_CLASSES - 1}")
+    named = (ClassInfo(name, generated_color(index)) for index, name in enumerate(names))
+    return (BACKGROUND, *named), class_ids, tuple(notes)
+
+
+def _by_name(
+    source: Path, table: Table, reference: Path, classes: Sequence[ClassInfo]
+) -> dict[Any, int]:
+    """Return the class id by category id of a split whose names are train's, whatever its ids."""
+    ids = {info.name: index for index, info in enumerate(classes)}
+    _, own_ids, _ = _classes(source, table)
+    names = {category["id"]: str(category["name"]) for category in table["categories"]}
+    listed = {number for number, class_id in own_ids.items() if 0 < class_id < IGNORE_INDEX}
+    if lost := sorted(names[number] for number in listed if names[number] not in ids):
+        raise DataError(
+            f"{source}: has the category {lost[0]!r}, which {reference} has not; train and the "
+            "other splits need the same ones"
+        )
+    return {n: ids[names[n]] if n in listed else class_id for n, class_id in own_ids.items()}
+
+
+def _dataset(
+    root: Path,
+    split: str,
+    source: Path,
+    table: Table,
+    classes: tuple[ClassInfo, ...],
+    class_ids: Mapping[Any, int],
+    notes: tuple[str, ...],
+) -> FileDataset:
     images = _image_files(root, split, source, table)
     make = _panoptic if source.name.startswith("panoptic_") else _instances
     pairs, reader, problems = make(source, table, images, class_ids)
@@ -148,13 +228,21 @@ def _dataset(root: Path, split: str, source: Path, table: Table) -> FileDataset:
     ]
     pairs = [pair for pair in pairs if pair.image.is_file()]
     return FileDataset(
-        "coco", split, (BACKGROUND, *named), "", tuple(pairs), reader, tuple(problems)
+        "coco",
+        split,
+        classes,
+        "",
+        tuple(pairs),
+        reader,
+        tuple(problems),
+        added=(BACKGROUND.name,),
+        notes=notes,
     )
 
 
-def _image_files(root: Path, split: str, source: Path, table: Table) -> dict[int, Path]:
+def _image_files(root: Path, split: str, source: Path, table: Table) -> dict[Any, Path]:
     """Return the file of each image id, in the first folder that holds the first of them."""
-    names = {int(image["id"]): str(image["file_name"]) for image in table["images"]}
+    names = {image["id"]: str(image["file_name"]) for image in table["images"]}
     counts = Counter(map(_name, names.values()))
     if twice := sorted(name for name, count in counts.items() if count > 1):
         raise DataError(
@@ -174,9 +262,9 @@ def _name(file_name: str) -> str:
 
 
 def _instances(
-    source: Path, table: Table, images: Mapping[int, Path], class_ids: Mapping[int, int]
+    source: Path, table: Table, images: Mapping[Any, Path], class_ids: Mapping[Any, int]
 ) -> tuple[list[Pair], LabelReader, list[Problem]]:
-    names = {int(image["id"]): _name(image["file_name"]) for image in table["images"]}
+    names = {image["id"]: _name(image["file_name"]) for image in table["images"]}
     sizes = {
         _name(image["file_name"]): (int(image["width"]), int(image["height"]))
         for image in table["images"]
@@ -190,12 +278,13 @@ def _instances(
         else:
             text = f"annotation {entry.get('id')} is of image {entry['image_id']}, not listed"
             problems.append(Problem(str(source), text))
-    pairs = [Pair(names[number], file, source) for number, file in sorted(images.items())]
+    pairs = [Pair(names[number], file, source) for number, file in images.items()]
+    pairs.sort(key=lambda pair: pair.name)
     return pairs, InstanceReader(objects, class_ids, sizes), problems
 
 
 def _panoptic(
-    source: Path, table: Table, images: Mapping[int, Path], class_ids: Mapping[int, int]
+    source: Path, table: Table, images: Mapping[Any, Path], class_ids: Mapping[Any, int]
 ) -> tuple[list[Pair], LabelReader, list[Problem]]:
     pairs, segments, problems = [], {}, []
     for entry in table["annotations"]:
@@ -209,25 +298,53 @@ def _panoptic(
             found = entry["segments_info"]
             segments[name] = {int(s["id"]): class_ids[s["category_id"]] for s in found}
     labelled = {entry["image_id"] for entry in table["annotations"]}
-    for number in sorted(images.keys() - labelled):
+    for number in [number for number in images if number not in labelled]:
         problems.append(Problem(str(images[number]), f"image has no annotation in {source.name}"))
     return pairs, PanopticReader(segments), problems
 
 
 def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
-    """Draw one object: a list of polygons, or run lengths."""
+    """Draw one object: a list of polygons, or run lengths.
+
+    Raises:
+        ValueError: with our words, what is wrong with it.
+        TypeError, KeyError, AttributeError: it is of another form altogether.
+    """
+    if segmentation is None:
+        raise ValueError("no outline in its fields, a box at most")
     if isinstance(segmentation, list):
         if not segmentation:
             raise ValueError("it has no outline, a box at most")
-        for numbers in segmentation:
-            corners_V2 = np.asarray(numbers, np.float64).reshape(-1, 2)
-            if len(corners_V2) < 3 or not np.isfinite(corners_V2).all():
-                raise ValueError(f"polygon of {len(corners_V2)} corners")
+        outlines = [_corners(numbers) for numbers in segmentation]
+        for corners_V2 in outlines:
             fill_polygon(label_HW, corners_V2, class_id)
         return
     if list(segmentation["size"]) != list(label_HW.shape):
-        raise ValueError(f"run lengths of size {segmentation['size']}, not {label_HW.shape}")
+        size = f"{segmentation['size']}"
+        raise ValueError(f"run lengths of size {size:.40}, not {list(label_HW.shape)}")
     label_HW[decode_runs(segmentation["counts"], *label_HW.shape)] = class_id
+
+
+def _corners(numbers: Any) -> Array:
+    try:
+        values = np.asarray(numbers, np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise ValueError("a polygon with corners that are no numbers") from error
+    if values.size % 2:
+        raise ValueError(f"a polygon of {values.size} numbers, which are no pairs")
+    if values.size < 6 or not np.isfinite(values).all():
+        raise ValueError(f"polygon of {values.size // 2} corners")
+    return values.reshape(-1, 2)
+
+
+def _ignore_box(label_HW: Array, entry: Table) -> None:
+    """Ignore the box of an object whose outline cannot be drawn: it is there, but not where."""
+    try:
+        x, y, width, height = (float(value) for value in entry["bbox"])
+        left, top = max(0, math.floor(x)), max(0, math.floor(y))
+        label_HW[top : math.ceil(y + height), left : math.ceil(x + width)] = IGNORE_INDEX
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return  # no box either
 
 
 def decode_runs(counts: str | Sequence[int], height: int, width: int) -> Array:

@@ -29,6 +29,10 @@ class MissingSplitError(DataError):
     """The data set has no such split."""
 
 
+class LabelSizeError(DataError):
+    """A label, or what is said of it, has another size than its picture."""
+
+
 class UnknownLabelError(DataError):
     """A label file holds values or colours that the class list does not have.
 
@@ -50,12 +54,15 @@ class Sample:
         label_HW: uint8 class ids, 255 where nobody judged.
         name: the name within the split, e.g. the file's stem.
         files: the source files; none for generated pictures.
+        turned: how an EXIF mark turned them: "" not at all, "picture" where the label is taken to
+            be upright already, "both" where the label had the picture's stored size.
     """
 
     image_HW3: Array
     label_HW: Array
     name: str
     files: tuple[str, ...] = ()
+    turned: str = ""
 
 
 class Samples(Protocol):

@@ -7,21 +7,31 @@ rest of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import codecs
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from fastseg_runtime.bundle.file_kind import file_kind
+from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.bundle.manifest import ClassInfo
 
-from fastseg.data.dataset import Array, DataError, Sample, check_index
-from fastseg.data.image_file import read_image, read_label_file
+from fastseg.data.dataset import Array, DataError, LabelSizeError, Sample, check_index
+from fastseg.data.image_file import (
+    SIDEWAYS,
+    UPRIGHT,
+    Range,
+    read_picture,
+    read_stored_label,
+    turn,
+)
 from fastseg.data.label_codec import LabelCodec
+from fastseg.data.listed_labels import Evidence, decode_listed
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: a class id must survive
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # lossless: a class id must survive
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,48 @@ class Problem:
     message: str
 
 
+def as_problem(error: DataError) -> Problem:
+    """Split an error into the file, which every DataError begins with, and the rest."""
+    file, _, message = str(error).partition(": ")
+    return Problem(file, message)
+
+
+@dataclass
+class Sieve:
+    """What becomes of annotations that cannot be drawn.
+
+    Attributes:
+        drops: they are left out, else the first one is an error.
+        seen: annotations so far.
+        dropped: those left out, each once.
+    """
+
+    drops: bool = False
+    seen: int = 0
+    dropped: dict[Problem, None] = field(default_factory=dict)
+
+    @contextmanager
+    def annotation(self, in_place_of_it: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Draw one annotation in here; what cannot be is replaced by what the call draws."""
+        self.seen += 1
+        try:
+            yield
+        except DataError as error:
+            if not self.drops:
+                raise
+            self.dropped[as_problem(error)] = None
+            in_place_of_it()
+
+
+@runtime_checkable
+class AnnotationReader(Protocol):
+    """A label reader that can leave out single annotations."""
+
+    @property
+    def sieve(self) -> Sieve:
+        """What becomes of those that cannot be drawn."""
+
+
 class LabelReader(Protocol):
     """Gives the class map of a pair: from a mask file, from polygons, ..."""
 
@@ -53,16 +105,20 @@ class MaskReader:
     """Reads label files that hold one value or one colour per pixel."""
 
     codec: LabelCodec
+    evidence: Evidence = field(default_factory=Evidence, compare=False)
 
     def __call__(self, pair: Pair, height: int, width: int) -> Array:
         """Return the class map, which has to be of the image's size."""
-        values = read_label_file(pair.label)
+        stored = read_stored_label(pair.label)
+        values = stored.values
         if values.shape[:2] != (height, width):
-            raise DataError(
+            raise LabelSizeError(
                 f"{pair.label}: label is {values.shape[1]}x{values.shape[0]}, its image "
                 f"{pair.image.name} is {width}x{height} (upright); they have to be equal. "
                 "Export the label again at the image's size"
             )
+        if self.codec.listed:
+            return decode_listed(self.codec, stored, str(pair.label), self.evidence)
         return self.codec.decode(values, str(pair.label))
 
 
@@ -74,6 +130,11 @@ class FileDataset:
         pairs: the files of each sample.
         read_label: decodes the label of a pair.
         problems: what pairing found wrong; open_dataset refuses a set that has any.
+        added: classes that are in no list of the data, such as the background of polygons.
+        unsplit: the pairs are those of all splits; load_split takes the split's.
+        skipped: what --skip-broken left out.
+        notes: what was decided of the data and has to be said.
+        image_range: stored values of pictures that become 0 and 255, see read_picture.
     """
 
     name: str
@@ -83,6 +144,11 @@ class FileDataset:
     pairs: tuple[Pair, ...]
     read_label: LabelReader
     problems: tuple[Problem, ...] = ()
+    added: tuple[str, ...] = ()
+    unsplit: bool = False
+    skipped: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    image_range: Range | None = None
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -91,10 +157,18 @@ class FileDataset:
     def __getitem__(self, index: int) -> Sample:
         """Read, decode and check one pair."""
         pair = self.pairs[check_index(index, len(self.pairs))]
-        image_HW3 = read_image(pair.image)
-        height, width = image_HW3.shape[:2]
-        label_HW = self.read_label(pair, height, width)
-        return Sample(image_HW3, label_HW, pair.name, (str(pair.image), str(pair.label)))
+        picture = read_picture(pair.image, self.image_range)
+        height, width = picture.image_HW3.shape[:2]
+        turned = "" if picture.orientation == UPRIGHT else "picture"
+        try:
+            label_HW = self.read_label(pair, height, width)
+        except LabelSizeError:
+            if picture.orientation not in SIDEWAYS:
+                raise
+            label_HW = turn(self.read_label(pair, width, height), picture.orientation)
+            turned = "both"
+        files = (str(pair.image), str(pair.label))
+        return Sample(picture.image_HW3, label_HW, pair.name, files, turned)
 
 
 def pair_files(
@@ -102,6 +176,7 @@ def pair_files(
     labels: Iterable[Path],
     image_ending: str = "",
     label_ending: str = "",
+    folders: tuple[Path, Path] | None = None,
 ) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
     """Match images with labels by name.
 
@@ -109,32 +184,56 @@ def pair_files(
         images, labels: the files.
         image_ending: what follows the name in an image's stem, e.g. "_leftImg8bit".
         label_ending: what follows the name in a label's stem, e.g. "_L".
+        folders: of the images and of the labels; a name is then the path within it.
 
     Returns:
         The pairs in the order of their names, and the files without a partner.
     """
     problems: list[Problem] = []
-    image_by_name = _by_name(images, image_ending, problems)
-    label_by_name = _by_name(labels, label_ending, problems)
+    image_folder, label_folder = folders or (None, None)
+    image_by_name = _by_name(images, image_ending, image_folder, problems)
+    label_by_name = _by_name(labels, label_ending, label_folder, problems)
     for name in sorted(image_by_name.keys() - label_by_name.keys()):
-        problems.append(
-            Problem(str(image_by_name[name]), f"image has no label {name}{label_ending}")
-        )
+        hint = _other_suffix(label_folder, f"{name}{label_ending}", LABEL_SUFFIXES)
+        text = f"image has no label {name}{label_ending}{hint}"
+        problems.append(Problem(str(image_by_name[name]), text))
     for name in sorted(label_by_name.keys() - image_by_name.keys()):
-        problems.append(Problem(str(label_by_name[name]), f"label has no image {name}"))
+        hint = _other_suffix(image_folder, f"{name}{image_ending}", IMAGE_SUFFIXES)
+        problems.append(Problem(str(label_by_name[name]), f"label has no image {name}{hint}"))
     both = sorted(image_by_name.keys() & label_by_name.keys())
     pairs = tuple(Pair(name, image_by_name[name], label_by_name[name]) for name in both)
     return pairs, tuple(problems)
 
 
-def _by_name(files: Iterable[Path], ending: str, problems: list[Problem]) -> dict[str, Path]:
+def _by_name(
+    files: Iterable[Path], ending: str, folder: Path | None, problems: list[Problem]
+) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in files:
-        name = file.stem.removesuffix(ending)
+        name = name_within(folder or file.parent, file).removesuffix(ending)
         if name in found:
             problems.append(Problem(str(file), f"has the same name as {found[name].name}"))
         found.setdefault(name, file)
     return found
+
+
+def name_within(folder: Path, file: Path) -> str:
+    """Return the path of a file within a folder, without its suffix, e.g. "drive1/0001"."""
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _other_suffix(folder: Path | None, name: str, suffixes: tuple[str, ...]) -> str:
+    """Return a hint at a file of that name that is of no format that is read."""
+    if folder is None:
+        return ""
+    there = (folder / name).parent
+    same = (f for f in sorted(there.glob("*")) if f.stem == Path(name).name)
+    lost = next((f for f in same if f.is_file() and f.suffix.lower() not in suffixes), None)
+    if lost is None:
+        return ""
+    lossy = lost.suffix.lower() in (".jpg", ".jpeg", ".webp", ".avif", ".heic")
+    why = "JPEG and the like change values" if lossy and suffixes == LABEL_SUFFIXES else "not read"
+    return f"; {lost.name} is there, but of {lost.suffix} ({why}): save it as PNG"
 
 
 def find_folders(
@@ -149,11 +248,16 @@ def find_folders(
 
 
 def read_text(path: Path, expected: str = "") -> str:
-    """Return a text in UTF-8, or raise a DataError that ends with what was expected."""
+    """Return a text in UTF-8 or marked UTF-16, or raise a DataError that says what was expected."""
     try:
-        return path.read_text("utf-8-sig")
+        data = path.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # of PowerShell's >
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is {file_kind(path)}{expected or ', not text'}") from error
+        kind = file_kind(path)
+        if kind == UNKNOWN:
+            kind = "not text in UTF-8; if an editor shows it as text, save it as UTF-8"
+        raise DataError(f"{path}: is {kind}{expected or ', not text'}") from error
     except OSError as error:
         if not path.parent.exists():
             raise DataError(f"{path.parent}: no such folder; check the name") from error
@@ -161,13 +265,29 @@ def read_text(path: Path, expected: str = "") -> str:
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder with one of the suffixes, sorted, hidden ones left out.
+    """Return the files with one of the suffixes in a folder and those in it, sorted.
+
+    Hidden files and folders are left out.
 
     Raises:
         DataError: the folder is missing or cannot be read.
     """
+    found: list[Path] = []
     try:
-        files = [file for file in folder.iterdir() if file.suffix.lower() in suffixes]
+        _list_into(found, folder, suffixes, frozenset())
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
-    return sorted(file for file in files if not file.name.startswith("."))
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+    return sorted(found)
+
+
+def _list_into(
+    found: list[Path], folder: Path, suffixes: tuple[str, ...], above: frozenset[Path]
+) -> None:
+    above |= {folder.resolve()}
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.suffix.lower() in suffixes and not entry.is_dir():
+            found.append(entry)
+        elif entry.is_dir() and entry.resolve() not in above:  # else a link that leads back
+            _list_into(found, entry, suffixes, above)

@@ -3,16 +3,14 @@
     classes.txt            see class_list.py
     train/images/NAME.jpg  train/labels/NAME.png        and the same under val/ and test/
     images/train/NAME.jpg  labels/train/NAME.png        the same, the other way round
-    images/NAME.jpg        labels/NAME.png              no splits: see below
+    images/NAME.jpg        labels/NAME.png              no splits: see splits.py
 
-Labels are index PNGs or colour masks. Without split folders each picture goes to a split by the
-SHA-256 of its name: 80 % train, 10 % val, 10 % test. A picture stays in its split for good,
-however many are added.
+Labels are index PNGs or colour masks. NAME may be a path: what lies in folders in there is paired
+by that. A split may be called as splits.SPLIT_NAMES has it.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from fastseg.data.class_list import read_classes
@@ -26,7 +24,9 @@ from fastseg.data.file_dataset import (
     list_files,
     pair_files,
 )
+from fastseg.data.splits import SPLIT_NAMES, hashed_split
 
+__all__ = ["hashed_split", "open_folder"]
 _LAYOUTS = (("{name}/images", "{name}/labels"), ("images/{name}", "labels/{name}"))
 
 
@@ -40,25 +40,31 @@ def open_folder(location: str, split: str) -> FileDataset:
     root = Path(location)
     classes, codec = read_classes(root / "classes.txt")
     images, labels = _folders(root, split)
-    hashed = images == root / "images"
     image_files, label_files = (
-        [f for f in list_files(folder, suffixes) if not hashed or hashed_split(f.stem) == split]
-        for folder, suffixes in ((images, IMAGE_SUFFIXES), (labels, LABEL_SUFFIXES))
+        list_files(images, IMAGE_SUFFIXES),
+        list_files(labels, LABEL_SUFFIXES),
     )
-    pairs, problems = pair_files(image_files, label_files)
-    return FileDataset("folder", split, classes, "", pairs, MaskReader(codec), problems)
-
-
-def hashed_split(name: str) -> str:
-    """Return the split of a picture in a folder without splits."""
-    percent = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
-    return "train" if percent < 80 else "val" if percent < 90 else "test"
+    pairs, problems = pair_files(image_files, label_files, folders=(images, labels))
+    notes = [f"the list names one class; {name!r} is what it is told from" for name in codec.added]
+    return FileDataset(
+        "folder",
+        split,
+        classes,
+        "",
+        pairs,
+        MaskReader(codec),
+        problems,
+        added=codec.added,
+        unsplit=images == root / "images",
+        notes=tuple(notes),
+    )
 
 
 def _folders(root: Path, split: str) -> tuple[Path, Path]:
-    if found := find_folders(root, _LAYOUTS, [split]):
+    if found := find_folders(root, _LAYOUTS, SPLIT_NAMES[split]):
         return found
-    images = (root / layout[0].format(name=other) for layout in _LAYOUTS for other in SPLITS)
+    others = [name for other in SPLITS for name in SPLIT_NAMES[other]]
+    images = (root / layout[0].format(name=name) for layout in _LAYOUTS for name in others)
     if any(folder.is_dir() for folder in images):
         raise MissingSplitError(
             f"{root}: no split {split!r}; expected {split}/images and {split}/labels"

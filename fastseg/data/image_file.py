@@ -1,9 +1,9 @@
 """Read images and label PNGs from disk, and refuse those that are damaged.
 
 Pixels are decoded by OpenCV from bytes that numpy read, so names in any script work on every
-system. Two things OpenCV does not do for labels are done here: it widens index PNGs (a palette to
-colours, 1/2/4-bit samples to 8 bits) and, depending on its version, it fills what a truncated
-file lacks with grey.
+system. What OpenCV does not do, or does according to its version, is done here: it widens index
+PNGs (a palette to colours, 1/2/4-bit samples to 8 bits), it fills what a truncated file lacks with
+grey, and it does not say that it turned a picture.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,25 +24,136 @@ _GRAY, _PALETTE = 0, 3  # colour types of the PNG specification, section 11.2.2
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
-def read_image(path: Path) -> Array:
-    """Return a picture as (H, W, 3) uint8 RGB.
+_GIF_START = b"GIF8"
+_EXIF_MARKS = (b"Exif\0\0", b"eXIf", b"EXIF")  # of JPEG, PNG and WebP, which OpenCV turns
+_EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a TIFF header says its byte order
+_EXIF_WITHIN = 1 << 17  # bytes: a JPEG's segment has 64 kB, others come before it
+_ORIENTATION = 0x0112
+UPRIGHT = 1
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
-    Grey, RGBA, CMYK and 16-bit files are converted. A picture that a camera marked as rotated
-    (EXIF orientation) is turned upright, so its label has to be drawn upright too.
+Range = tuple[float, float]  # stored values that become 0 and 255
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is to be seen.
+
+    Attributes:
+        image_HW3: uint8, RGB, upright.
+        orientation: the EXIF mark by which it was turned upright; 1 where it was not.
+    """
+
+    image_HW3: Array
+    orientation: int = UPRIGHT
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """A label file as it is stored.
+
+    Attributes:
+        values: (H, W) uint8 or uint16 for one value per pixel, also for those that stand for an
+            entry of a palette; (H, W, 3) uint8 RGB for colours, without alpha.
+        palette_P3: the palette that the values stand in, uint8 RGB; None where there is none.
+    """
+
+    values: Array
+    palette_P3: Array | None = None
+
+
+def read_image(path: Path) -> Array:
+    """Return a picture as (H, W, 3) uint8 RGB; see read_picture."""
+    return read_picture(path).image_HW3
+
+
+def read_picture(path: Path, image_range: Range | None = None) -> Picture:
+    """Read a picture.
+
+    Grey, RGBA and CMYK files are converted. A picture that a camera marked as rotated (EXIF
+    orientation) is turned upright.
+
+    Args:
+        path: the file.
+        image_range: the stored values that become 0 and 255. None: of 8 bits all, of 16 bits the
+            upper 8; other files have to be told.
 
     Raises:
-        DataError: the file is missing, no picture, or truncated.
+        DataError: the file is missing, no picture, truncated, or neither 8 nor 16 bits wide.
     """
-    image_HW3 = _decode(path, _read(path), cv2.IMREAD_COLOR)
-    return cv2.cvtColor(image_HW3, cv2.COLOR_BGR2RGB)
+    data = _read(path)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    stored_HW3 = cv2.cvtColor(_decode(path, data, flags), cv2.COLOR_BGR2RGB)
+    orientation = _exif_orientation(data)
+    return Picture(turn(_to_bytes(path, stored_HW3, image_range), orientation), orientation)
+
+
+def stored_range(path: Path) -> tuple[Range, float]:
+    """Return the least and greatest stored value of a picture, and the greatest that fits."""
+    stored = _decode(path, _read(path), cv2.IMREAD_UNCHANGED)
+    limit = np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else np.inf
+    return (float(stored.min()), float(stored.max())), limit
+
+
+def turn(pixels: Array, orientation: int) -> Array:
+    """Turn a picture or a class map upright, as EXIF 2.3 says of tag 0x0112."""
+    if orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _to_bytes(path: Path, stored_HW3: Array, image_range: Range | None) -> Array:
+    if image_range is not None:
+        low, high = image_range
+        scaled_HW3: Array = (np.nan_to_num(stored_HW3.astype(np.float32)) - low) * (
+            255 / (high - low)
+        )
+        return np.rint(scaled_HW3).clip(0, 255).astype(np.uint8)
+    if stored_HW3.dtype == np.uint16:
+        return (stored_HW3 >> 8).astype(np.uint8)
+    if stored_HW3.dtype != np.uint8:
+        raise DataError(
+            f"{path}: stores {stored_HW3.dtype} from {stored_HW3.min():g} to {stored_HW3.max():g}; "
+            "say with --image-range LOW:HIGH which values are black and white"
+        )
+    return stored_HW3
+
+
+def _exif_orientation(data: bytes) -> int:
+    """Return the orientation that EXIF data say, 1 where there are none."""
+    head = data[:_EXIF_WITHIN] if data.startswith(_JPEG_START) else data
+    start = max(head.find(mark) for mark in _EXIF_MARKS)
+    if start < 0:
+        return UPRIGHT
+    tiff = min((at for at in (head.find(o, start) for o in _EXIF_ORDERS) if at >= 0), default=-1)
+    if not 0 <= tiff < start + 32:
+        return UPRIGHT
+    order = _EXIF_ORDERS[head[tiff : tiff + 4]]
+    try:
+        (first,) = struct.unpack_from(f"{order}I", head, tiff + 4)
+        (count,) = struct.unpack_from(f"{order}H", head, tiff + first)
+        for entry in range(count):
+            tag, _, _, value = struct.unpack_from(
+                f"{order}HHIH", head, tiff + first + 2 + 12 * entry
+            )
+            if tag == _ORIENTATION:
+                return value if 1 <= value <= max(SIDEWAYS) else UPRIGHT
+    except struct.error:
+        pass  # it ends in the middle: as if it said nothing, as OpenCV has it
+    return UPRIGHT
 
 
 def read_label_file(path: Path) -> Array:
-    """Return the stored values of a label file.
+    """Return the values of read_stored_label without their palette."""
+    return read_stored_label(path).values
 
-    Returns:
-        (H, W) uint8 or uint16 for index PNGs (also for those with a palette),
-        (H, W, 3) uint8 RGB for colour masks; an alpha channel is dropped.
+
+def read_stored_label(path: Path) -> StoredLabel:
+    """Return what a label file stores.
 
     Raises:
         DataError: the file is missing, no picture, or truncated.
@@ -50,12 +162,27 @@ def read_label_file(path: Path) -> Array:
     if data.startswith(_PNG_SIGNATURE) and data[25] in (_GRAY, _PALETTE):
         values_HW = _decode(path, _as_gray_png(data), cv2.IMREAD_UNCHANGED)
         bit_depth = data[24]
-        return values_HW if bit_depth >= 8 else values_HW // (255 // (2**bit_depth - 1))
+        if bit_depth < 8:
+            values_HW = values_HW // (255 // (2**bit_depth - 1))
+        return StoredLabel(values_HW, _palette(data))
     values = _decode(path, data, cv2.IMREAD_UNCHANGED)
     if values.ndim == 2:
-        return values
+        return StoredLabel(values)
     colors_HW3 = cv2.cvtColor(values[:, :, :3], cv2.COLOR_BGR2RGB)
-    return colors_HW3 if colors_HW3.dtype == np.uint8 else (colors_HW3 // 257).astype(np.uint8)
+    if colors_HW3.dtype != np.uint8:
+        return StoredLabel((colors_HW3 // 257).astype(np.uint8))
+    if data.startswith(_GIF_START) and (colors_HW3 == colors_HW3[:, :, :1]).all():
+        return StoredLabel(colors_HW3[:, :, 0])  # GIF knows no grey: it has a palette of greys
+    return StoredLabel(colors_HW3)
+
+
+def _palette(data: bytes) -> Array | None:
+    """Return the palette of a PNG; None where it has none, or grey n for each value n."""
+    entries = next((body for kind, body, _ in _png_chunks(data) if kind == b"PLTE"), b"")
+    palette_P3 = np.frombuffer(entries[: len(entries) // 3 * 3], np.uint8).reshape(-1, 3)
+    if data[25] != _PALETTE or (palette_P3 == np.arange(len(palette_P3))[:, None]).all():
+        return None
+    return palette_P3
 
 
 def _decode(path: Path, data: bytes, flags: int) -> Array:

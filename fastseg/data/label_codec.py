@@ -19,10 +19,21 @@ _LIMIT_PX = 1 << 20  # OpenCV's coordinates are 32 bits
 
 @dataclass(frozen=True)
 class LabelCodec:
-    """The class id of each stored value and of each colour."""
+    """The class id of each stored value and of each colour.
 
-    ids: Mapping[int, int]  # class id by stored value, for index PNGs
-    colors: Mapping[Color, int]  # class id by RGB colour, for colour masks
+    Attributes:
+        ids: class id by stored value, for index PNGs.
+        colors: class id by RGB colour, for colour masks.
+        listed: by a list that a user wrote; listed_labels asks where that leaves a doubt.
+        says_255: the list has a line for the value 255; else that is ignored.
+        added: classes that are in no line of the list.
+    """
+
+    ids: Mapping[int, int]
+    colors: Mapping[Color, int]
+    listed: bool = False
+    says_255: bool = False
+    added: tuple[str, ...] = ()
 
     def decode(self, values: Array, place: str) -> Array:
         """Return the class map, (H, W) uint8 with 255 = ignore, of what read_label_file gave.
@@ -31,16 +42,17 @@ class LabelCodec:
             UnknownLabelError: a value or a colour is not in the table; `place` names the file.
         """
         if values.ndim == 2:
-            label_HW, unknown_HW = _look_up(values, self.ids)
+            label_HW, unknown_HW = look_up(values, self.ids)
         else:
             codes_HW = values.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
             codes = {(r << 16) + (g << 8) + b: i for (r, g, b), i in self.colors.items()}
-            label_HW, unknown_HW = _look_up(codes_HW, codes)
+            label_HW, unknown_HW = look_up(codes_HW, codes or {-1: 0})
         if unknown_HW.any():
-            raise self._unknown(values[unknown_HW], place)
+            raise self.unknown(values[unknown_HW], place)
         return label_HW
 
-    def _unknown(self, values: Array, place: str) -> UnknownLabelError:
+    def unknown(self, values: Array, place: str) -> UnknownLabelError:
+        """Return the error of pixels that have no class: (N,) values or (N, 3) colours."""
         found, counts = np.unique(values, axis=0, return_counts=True)
         pixels = {str(value): int(n) for value, n in zip(found.tolist(), counts, strict=True)}
         shown = ", ".join(f"{value} ({n} px)" for value, n in list(pixels.items())[:_SHOWN])
@@ -50,6 +62,8 @@ class LabelCodec:
             kind, known = "colour", f"one of the {len(self.colors)} colours of the class list"
             grey = (values == values[:, :1]).all()
             hint = ". If these are class ids, save the label with one channel" if grey else ""
+            if not self.colors:
+                known = "a class list with colours, in lines such as '1 road 128 64 128'"
         return UnknownLabelError(
             f"{place}: unknown label {kind} {shown}{more}; expected {known}. Correct the file, "
             f"or add the {kind} to the class list ({IGNORE_INDEX} means: ignore){hint}",
@@ -57,7 +71,7 @@ class LabelCodec:
         )
 
 
-def _look_up(values_HW: Array, ids: Mapping[int, int]) -> tuple[Array, Array]:
+def look_up(values_HW: Array, ids: Mapping[int, int]) -> tuple[Array, Array]:
     """Return the class ids and which pixels have none."""
     known = np.array(sorted(ids))
     mapped = np.array([ids[value] for value in known.tolist()], np.uint8)

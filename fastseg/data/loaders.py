@@ -8,6 +8,7 @@ from typing import cast
 
 from fastseg.data.dataset import SPLITS, DataError, Dataset, JoinedDataset
 from fastseg.data.file_dataset import FileDataset
+from fastseg.data.read_options import ReadOptions, apply, parse_spec
 
 # kind of data -> function that takes what follows the colon of the spec, and the split
 LOADERS = {
@@ -22,13 +23,13 @@ LOADERS = {
     "yolo": "fastseg.data.yolo:open_yolo",
 }
 _GENERATED = "fastseg.data.generated."  # kinds from there need no path
+DRAWN = tuple(kind for kind, opener in LOADERS.items() if opener.startswith(_GENERATED))
 
 
 def describe_kinds() -> str:
     """Return what a spec may begin with, for --help."""
-    drawn = [kind for kind, opener in LOADERS.items() if opener.startswith(_GENERATED)]
-    read = [f"{kind}:PATH" for kind in LOADERS if kind not in drawn]
-    return f"{', '.join(read)}, or drawn: {', '.join(drawn)}."
+    read = [f"{kind}:PATH" for kind in LOADERS if kind not in DRAWN]
+    return f"{', '.join(read)}, or drawn: {', '.join(DRAWN)}."
 
 
 def open_dataset(spec: str, split: str) -> Dataset:
@@ -45,6 +46,7 @@ def open_dataset(spec: str, split: str) -> Dataset:
     """
     if split == "trainval":
         train, val = (open_dataset(spec, part) for part in ("train", "val"))
+        refuse_other_classes(spec, train, val)
         return JoinedDataset(train.name, split, train.classes, train.licence, (train, val))
     dataset = load_split(spec, split)
     problems = dataset.problems if isinstance(dataset, FileDataset) else ()
@@ -60,9 +62,20 @@ def open_dataset(spec: str, split: str) -> Dataset:
     return dataset
 
 
+def refuse_other_classes(spec: str, train: Dataset, other: Dataset) -> None:
+    """Raise a DataError if the class ids of two splits do not mean the same."""
+    names, others = ([info.name for info in dataset.classes] for dataset in (train, other))
+    if names != others:
+        raise DataError(
+            f"{spec}: {train.split} has the classes {', '.join(names)}, {other.split} has "
+            f"{', '.join(others)}; they have to be the same ones in the same order"
+        )
+
+
 def load_split(spec: str, split: str) -> Dataset:
     """Open one split as its loader gives it: files without a partner are listed, not refused."""
-    kind, _, location = spec.partition(":")
+    bare, options = parse_spec(spec)
+    kind, _, location = bare.partition(":")
     if kind not in LOADERS:
         raise DataError(
             f"{spec}: no data set kind {kind!r}; write KIND:PATH with one of {sorted(LOADERS)}"
@@ -71,4 +84,9 @@ def load_split(spec: str, split: str) -> Dataset:
         raise DataError(f"{spec}: no split {split!r}; choose one of {[*SPLITS, 'trainval']}")
     module, _, function = LOADERS[kind].partition(":")
     opener = cast(Callable[[str, str], Dataset], getattr(import_module(module), function))
-    return opener(location, split)
+    dataset = opener(location, split)
+    if isinstance(dataset, FileDataset):
+        return apply(options, dataset, spec)
+    if options != ReadOptions():
+        raise DataError(f"{spec}: {kind} is no data of files; leave out what follows the '?'")
+    return dataset

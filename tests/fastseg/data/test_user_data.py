@@ -1,0 +1,197 @@
+"""Each case of user_data.py: refused with the sentence that helps, or read as it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastseg.data import (
+    SPLITS,
+    DataError,
+    Dataset,
+    ReadOptions,
+    check_dataset,
+    open_dataset,
+    with_options,
+)
+from fastseg.data.read_options import parse_spec
+from fastseg.data.splits import choose_names
+from fastseg.data.survey import NARROW_LEVELS
+from tests.fastseg.data.user_data import CASES, Case, Draw, coco, folder, png, scene, unsplit
+
+PYTHONS_WORDS = re.compile(r"Error\b|NoneType|object is not|Traceback|invalid literal|reshape")
+
+
+def truth(name: str, classes: int) -> np.ndarray:
+    return scene(int(re.findall(r"\d+", name)[-1]), classes)[1]
+
+
+def assert_right(dataset: Dataset, case: Case) -> None:
+    assert tuple(info.name for info in dataset.classes) == case.classes
+    for sample in (dataset[index] for index in range(len(dataset))):
+        assert sample.image_HW3.shape[:2] == sample.label_HW.shape
+        expected_HW = truth(sample.name, len(case.classes))
+        if sample.turned == "both":
+            expected_HW = np.rot90(expected_HW, -1)
+        judged_HW = sample.label_HW != 255
+        if expected_HW.shape == judged_HW.shape:
+            assert (sample.label_HW == expected_HW)[judged_HW].all(), sample.name
+            assert judged_HW.mean() > 0.9 or not judged_HW.any()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_data_as_people_have_them_are_refused_or_right(case: Case, tmp_path: Path) -> None:
+    case.write(tmp_path)
+    report = check_dataset(case.spec(tmp_path))
+    files = [problem for split in report.splits for problem in split.problems]
+    wrong = "\n".join(f"{p.file}: {p.message}" for p in (*report.problems, *files))
+    said = "\n".join(report.warnings)
+    assert not PYTHONS_WORDS.search(wrong + said)
+    assert report.ok == (not case.wrong), wrong
+    assert re.search(case.wrong, wrong), wrong
+    assert re.search(case.said, said), said
+    if report.ok:
+        for split in report.splits:
+            if split.pairs:
+                assert_right(open_dataset(case.spec(tmp_path), split.split), case)
+
+
+def test_a_narrow_range_is_stretched_to_what_it_was(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "12 bits in 16, told")
+    case.write(tmp_path)
+    sample = open_dataset(case.spec(tmp_path), "train")[0]
+    assert np.abs(sample.image_HW3.astype(int) - scene(0)[0]).max() <= 1
+
+
+@pytest.mark.parametrize(("levels", "said"), [(NARROW_LEVELS - 1, True), (NARROW_LEVELS, False)])
+def test_fewer_levels_than_bits_that_are_lost_are_said(
+    levels: int, said: bool, tmp_path: Path
+) -> None:
+    def ramp(path: Path, image_HW3: np.ndarray, number: int) -> None:
+        values = np.linspace(100, 100 + levels, 32 * 48).round().astype(np.uint8)
+        values = np.random.default_rng(0).permutation(values)
+        png(path, np.repeat(values.reshape(32, 48, 1), 3, 2), number)
+
+    folder(tmp_path, image=ramp)
+    warnings = check_dataset(f"folder:{tmp_path}").warnings
+    assert any("--image-range" in warning for warning in warnings) == said
+
+
+def _image_of(width: int, height: int) -> Draw:
+    def draw(path: Path, _: np.ndarray, number: int) -> None:
+        wide = number == 0
+        png(path, np.resize(scene(number)[0], (height, width if wide else height, 3)), number)
+
+    return draw
+
+
+@pytest.mark.parametrize(("width", "said"), [(109, False), (111, True)])
+def test_another_aspect_is_said_above_a_tenth(width: int, said: bool, tmp_path: Path) -> None:
+    draw = _image_of(width, 100)
+    folder(tmp_path, image=draw, label=lambda p, _, n: draw_label(p, width if n == 0 else 100))
+    warnings = check_dataset(f"folder:{tmp_path}").warnings
+    assert any("another aspect" in warning for warning in warnings) == said
+
+
+def draw_label(path: Path, width: int) -> None:
+    png(path, np.resize(np.uint8([0, 1, 2]), (100, width)), 0)
+
+
+@settings(max_examples=40)
+@given(st.sets(st.text("abc/0123", min_size=1, max_size=6), min_size=1, max_size=40))
+def test_a_picture_without_a_split_is_in_one_and_val_gets_one_of_two(names: set[str]) -> None:
+    splits = [choose_names(names, split) for split in SPLITS]
+    assert set.union(*splits) == names
+    assert sum(map(len, splits)) == len(names)
+    assert sum(map(bool, splits)) == min(3, len(names))
+    assert splits[0]
+    assert splits[1] or len(names) == 1
+
+
+def test_a_sequence_stays_together() -> None:
+    names = {f"drive{drive}/{frame:04d}" for drive in range(9) for frame in range(5)}
+    for by in ("folder", "^[^/]+", "drive([0-9])"):
+        splits = [choose_names(names, split, by) for split in SPLITS]
+        drives = [{name.partition("/")[0] for name in split} for split in splits]
+        assert all(drives)
+        assert sum(map(len, drives)) == 9
+
+
+def test_one_broken_file_of_a_few_may_be_left_out_and_two_not(tmp_path: Path) -> None:
+    folder(tmp_path)
+    spec = f"folder:{tmp_path}?skip-broken=0.05"
+    (tmp_path / "train/labels/s01.png").unlink()
+    dataset = open_dataset(spec, "train")
+    assert len(dataset) == 3
+    assert [Path(problem.file).name for problem in dataset.skipped] == ["s01.png"]  # type: ignore[attr-defined]
+    (tmp_path / "train/labels/s02.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"2 of 4 pictures are broken, more than 5%") as e:
+        open_dataset(spec, "train")
+    assert "s01.png: image has no label" in str(e.value)
+    assert "s02.png: expected a picture" in str(e.value)
+    assert len(open_dataset(f"folder:{tmp_path}?skip-broken=0.5", "train")) == 2
+
+
+def test_exactly_the_share_that_is_told_may_be_broken(tmp_path: Path) -> None:
+    unsplit(tmp_path, 50)
+    names = sorted(choose_names((file.stem for file in (tmp_path / "images").iterdir()), "train"))
+    allowed = int(0.05 * len(names))
+    for name in names[:allowed]:
+        (tmp_path / "labels" / f"{name}.png").write_bytes(b"no picture")
+    spec = f"folder:{tmp_path}?skip-broken=0.05"
+    assert len(open_dataset(spec, "train")) == len(names) - allowed
+    (tmp_path / "labels" / f"{names[-1]}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=f"{allowed + 1} of {len(names)} pictures are broken"):
+        open_dataset(spec, "train")
+
+
+def test_an_object_that_is_left_out_leaves_its_box_ignored(tmp_path: Path) -> None:
+    coco(tmp_path, more=[{"id": 9, "image_id": 3, "category_id": 1, "bbox": [40, 2, 6, 3]}])
+    label_HW = open_dataset(f"coco:{tmp_path}?skip-broken=0.05", "train")[3].label_HW
+    assert (label_HW[2:5, 40:46] == 255).any()
+    assert (label_HW == 255).sum() <= 18
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(["folder:/a?b=c/d", "camvid:x y", "yolo:ü"]),
+    st.builds(ReadOptions, st.just("0:4095"), st.text(max_size=9), st.floats(0.01, 1)),
+)
+def test_what_is_said_of_reading_survives_in_the_string(bare: str, options: ReadOptions) -> None:
+    spec = with_options(bare, options)
+    assert parse_spec(spec) == (bare, options)
+    assert with_options(spec, ReadOptions()) == spec
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("image-range=9:1", "cannot read the image range '9:1'"),
+        ("image-range=5", "write LOW:HIGH"),
+        ("image-range=a:b", "write LOW:HIGH"),
+        ("image-range=nan:1", "write LOW:HIGH"),
+        ("skip-broken=2", "skip-broken is a share"),
+        ("skip-broken=x", "skip-broken is a share"),
+        ("split-by=(", "no regular expression"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: str, message: str, tmp_path: Path) -> None:
+    unsplit(tmp_path, 4)
+    with pytest.raises(DataError, match=message):
+        open_dataset(f"folder:{tmp_path}?{options}", "train")
+
+
+def test_drawn_data_take_no_options_of_files() -> None:
+    with pytest.raises(DataError, match="no data of files"):
+        open_dataset("synthetic?split-by=folder", "train")
+
+
+def test_a_folder_that_leads_back_to_itself_ends(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    (root / "train/images/again").symlink_to(root / "train/images")
+    assert len(open_dataset(f"folder:{root}", "train")) == 4
