@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,9 +13,19 @@ from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
-from fastseg.data import Dataset, MissingSplitError, Samples, class_frequencies, open_dataset
+from fastseg.data import (
+    DataError,
+    Dataset,
+    MissingSplitError,
+    Samples,
+    Survey,
+    class_frequencies,
+    obstacles,
+    open_dataset,
+)
 from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
+from fastseg.data.loaders import DRAWN
 from fastseg.network import name_of
 from fastseg.own_code import call_own
 from fastseg_training import distributed
@@ -48,10 +59,9 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    dataset, held_out = hold_out(open_dataset(config.data, config.split), config.holdout)
+    data = open_data(config)
+    dataset, meant_for, pixels_K = data.dataset, data.size, data.pixels_K
     classes = choose_classes(config, dataset)
-    size = parse_size(config.size) if config.size else None
-    meant_for = size or dataset[0].label_HW.shape[::-1]
     teacher = open_teacher(config, classes, meant_for)
     start = Start(config)
     info = describe(start, dataset, classes, meant_for, teacher)
@@ -59,15 +69,13 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         print(f"weights of this training: {describe_usage(info.usage)}", file=sys.stderr)
     model = build_network(start, classes, meant_for, info.normalization)
     check_parts(config, model)
-    lessons = give_lessons(config, teacher, ResizedDataset(dataset, size), meant_for)
-    train = make_resident(ResizedDataset(dataset, size), "reading the training split")
-    pixels_K = torch.from_numpy(class_frequencies(train, len(classes)))
+    lessons = give_lessons(config, teacher, resized(config, dataset), meant_for)
     width, height = parse_size(config.crop)  # the main loss sees them at a stride
     positions = config.batch * width * height // config.recipe.loss_stride**2
     return SegmentationTrainer(
         model,
-        open_loader(config, train, info, lessons),
-        open_validation(config, info, held_out),
+        open_loader(config, data.train, info, lessons),
+        data.validation(info),
         len(classes),
         config.lr,
         config.epochs,
@@ -185,11 +193,6 @@ def open_loader(
 
 def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ...]:
     """Return the data set's classes, or as many others that --classes names."""
-    if len(dataset.classes) < 2:
-        raise ConfigError(
-            f"{config.data} has one class, {dataset.classes[0].name!r}: nothing to tell it from; "
-            "name what is not it, such as 'background', in classes.txt too"
-        )
     if not config.classes:
         return dataset.classes
     classes, _ = read_classes(Path(config.classes))
@@ -220,7 +223,7 @@ def describe(
         usage=usage,
         training={
             "command": config.command(),
-            "data": config.data,  # where fastseg-export looks for images unless told otherwise
+            "data": config.dataset(),  # where fastseg-export looks for images unless told otherwise
             "epochs": config.epochs,
             "minutes": config.minutes,
             "seed": config.seed,
@@ -277,16 +280,78 @@ def hold_out(dataset: Dataset, prefix: str) -> tuple[Dataset, Dataset | None]:
     )
 
 
-def open_validation(
-    config: TrainConfig, info: CheckpointInfo, held_out: Dataset | None
-) -> EvaluationBatches | None:
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training has to do with.
+
+    Attributes:
+        dataset: what is trained on, as it is on disk.
+        train: the same at the network's size, in memory if it fits.
+        val: what is validated on; None for nothing.
+        size: of the network's input, (width, height).
+        pixels_K: pixels of each class in train.
+    """
+
+    dataset: Dataset
+    train: Samples
+    val: Samples | None
+    size: tuple[int, int]
+    pixels_K: Tensor
+
+    def validation(self, info: CheckpointInfo) -> EvaluationBatches | None:
+        """Return val as the network of a checkpoint takes it."""
+        if self.val is None:
+            return None
+        return EvaluationBatches(self.val, self.size, info.input_normalization())
+
+
+def open_data(config: TrainConfig) -> TrainingData:
+    """Read the data of a training.
+
+    Raises:
+        ConfigError, DataError: they cannot be trained on.
+    """
+    dataset, held_out = hold_out(open_dataset(config.dataset(), config.split), config.holdout)
+    survey, val_survey = Survey(dataset), open_validation(config, held_out)
+    train = make_resident(resized(config, survey), "reading the training split")
+    val = None
+    if val_survey is not None:
+        val = make_resident(val_survey, "reading the validation split")
+    pixels_K = torch.from_numpy(class_frequencies(train, len(dataset.classes)))
+    return TrainingData(dataset, train, val, look_at(config, survey, val_survey), pixels_K)
+
+
+def resized(config: TrainConfig, samples: Samples) -> ResizedDataset:
+    """Return samples at the size that was asked for, else each at its own."""
+    return ResizedDataset(samples, parse_size(config.size) if config.size else None)
+
+
+def open_validation(config: TrainConfig, held_out: Dataset | None) -> Survey | None:
     """Return what is held out, else the validation split; None for none, or one trained on."""
     if held_out is None and config.split == "trainval":
         return None
     try:
-        dataset = held_out or open_dataset(config.data, "val")
+        return Survey(held_out or open_dataset(config.dataset(), "val"))
     except MissingSplitError:
         return None
-    samples = make_resident(dataset, "reading the validation split")
-    size = (info.width, info.height)
-    return EvaluationBatches(samples, size, info.input_normalization())
+
+
+def look_at(config: TrainConfig, train: Survey, val: Survey | None) -> tuple[int, int]:
+    """Refuse data that `--check` refuses, say what it says, and return the network's size.
+
+    Raises:
+        DataError: the data are not ready to train.
+    """
+    surveys = [train] if val is None else [train, val]
+    for survey in surveys:
+        survey.complete()
+    if wrong := list(obstacles(config.data, train, val, config.allow_missing_classes)):
+        raise DataError("\n".join(f"{config.data}: {text}" for text in wrong))
+    size = parse_size(config.size) if config.size else train.most_frequent_size()
+    if distributed.rank() == 0 and train.dataset.name not in DRAWN:
+        said = [text for survey in surveys for text in survey.remarks(size)]
+        said += [] if config.size else [train.input_size()]
+        said += train.shared_with(val) if val else ["no split val: nothing will be scored"]
+        for text in dict.fromkeys(said):
+            print(text, file=sys.stderr)
+    return size

@@ -141,9 +141,9 @@ def carry_out(options: Options) -> int:
     if options.version:
         print(f"fastseg-train {fastseg.__version__}")
         return DONE
-    if options.check is not None:
-        return run_check(options.check, options.as_json)
     given = {key: value for key, value in vars(options).items() if value is not None}
+    if options.check is not None:
+        return run_check(options.check, given, options.as_json)
     if options.evaluate is not None:
         run_evaluation(options.evaluate, given, options.as_json)
     elif options.suspects is not None:
@@ -153,9 +153,16 @@ def carry_out(options: Options) -> int:
     return DONE
 
 
-def run_check(spec: str, as_json: bool) -> int:
+def options_of_training(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that are fields of a TrainConfig."""
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    return {key: value for key, value in given.items() if key in fields}
+
+
+def run_check(spec: str, given: dict[str, Any], as_json: bool) -> int:
     """Print what is in a data set and what is wrong with it; return FAILED if anything is."""
-    report = check_dataset(spec, progress=True)
+    config = load_config(None, options_of_training(given) | {"data": spec})
+    report = check_dataset(config.dataset(), True, config.allow_missing_classes)
     if as_json:
         print(json.dumps(dataclasses.asdict(report) | {"ok": report.ok}))
     else:
@@ -168,7 +175,8 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
     if "data" not in given:
         raise UsageError("--evaluate needs --data, e.g. --data camvid:PATH")
     network = open_given(spec, given)
-    evaluation = score_network(network, given["data"], given.get("split", "test"), given["tta"])
+    data = load_config(None, options_of_training(given)).dataset()
+    evaluation = score_network(network, data, given.get("split", "test"), given["tta"])
     if "confusion" in given:
         draw_confusion(evaluation.confusion_KK, network.info.classes, given["confusion"])
     report_scores(evaluation.scores(network.info.classes), as_json)
@@ -216,7 +224,8 @@ def report_scores(scores: dict[str, Any], as_json: bool) -> None:
         return
     rows = [(name, shown(iou, 3)) for name, iou in scores["iou"].items()]
     around = f"mean, {scores['boundary_pixels']} px around borders"
-    rows += [("mean", shown(scores["miou"], 4)), (around, shown(scores["boundary_miou"], 4))]
+    mean = f"mean of {scores['miou_classes']} of {len(scores['iou'])} classes"
+    rows += [(mean, shown(scores["miou"], 4)), (around, shown(scores["boundary_miou"], 4))]
     title = f"{scores['images']} images"
     Console().print(TextTable(("class", "IoU"), rows, title, right=(1,)), soft_wrap=True)
 
@@ -230,8 +239,7 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     """Train, or go on with a training, and print the final scores."""
     if "weights" in given:
         raise UsageError("--weights is for --evaluate; a training starts from --init")
-    fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    chosen = {key: value for key, value in given.items() if key in fields}
+    chosen = options_of_training(given)
     if "config" in given:
         given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)

@@ -16,7 +16,7 @@ from fastseg_runtime.bundle.usage import USAGES
 from typer import Option
 
 from fastseg import VARIANTS
-from fastseg.data import describe_kinds
+from fastseg.data import MOST_BROKEN, ReadOptions, describe_kinds, with_options
 from fastseg.fastsegnet import LOGITS_STRIDE, STRIDE
 from fastseg.outputs import Reading
 from fastseg_training.augment import Augmentation
@@ -74,6 +74,35 @@ class TrainConfig:
         str, Option(help="train or trainval; --evaluate: val or test. [train; test]")
     ] = "train"
     holdout: str = ""
+    image_range: Annotated[
+        str,
+        Option(
+            metavar="LOW:HIGH",
+            help="Stored values of pictures that are black and white, such as 0:4095. [8 bits: "
+            "all; 16 bits: all]",
+        ),
+    ] = ""
+    split_by: Annotated[
+        str,
+        Option(
+            metavar="folder|REGEX",
+            help="Data without splits: what tells the sequence of a picture, its folder or what "
+            "of its name matches, such as '^[^_]+'. [each stands alone]",
+        ),
+    ] = ""
+    skip_broken: Annotated[
+        bool,
+        Option("--skip-broken", help="Leave out files and annotations that cannot be read."),
+    ] = False
+    most_broken: Annotated[
+        float, Option(metavar="SHARE", help="How many may be left out, of a few at least one.")
+    ] = MOST_BROKEN
+    allow_missing_classes: Annotated[
+        bool,
+        Option(
+            "--allow-missing-classes", help="Train though a class has no pixel to learn it from."
+        ),
+    ] = False
     model: Annotated[str, Option(help=f"{', '.join(VARIANTS)} or package.module:factory.")] = "base"
     init: Annotated[
         str,
@@ -225,12 +254,19 @@ class TrainConfig:
             if needs_teacher and value and not self.teacher:
                 raise ConfigError(f"--{option_name(name)} is given without --teacher NETWORK")
 
+    def dataset(self) -> str:
+        """Return the data's string with all that is said of how to read them."""
+        skipped = self.most_broken if self.skip_broken else 0
+        return with_options(self.data, ReadOptions(self.image_range, self.split_by, skipped))
+
     def command(self) -> str:
         """Return the fastseg-train command of this run, without where its files lie."""
         words = ["fastseg-train"]
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
-            if option.default not in (dataclasses.MISSING, value):
+            if value is True:
+                words.append(f"--{option_name(option.name)}")
+            elif option.default not in (dataclasses.MISSING, value):
                 said = value if option.name == "teacher_licence" else _without_folders(value)
                 words += [f"--{option_name(option.name)}", said]
         return shlex.join(words)

@@ -70,7 +70,7 @@ class Evaluation:
         return _mean_iou(self.confusion_KK)
 
     def metrics(self, classes: tuple[ClassInfo, ...]) -> dict[str, Any]:
-        """Return what a line of metrics.jsonl says: mIoU if there is one, IoU of each class, loss."""
+        """Return what a line of metrics.jsonl says: mIoU if any, IoU of each class, loss."""
         scores, loss = self.scores(classes), self.loss_sum / max(self.images, 1)
         miou = {} if scores["miou"] is None else {"miou": scores["miou"]}
         return miou | {"iou": scores["iou"], "val_loss": _or_none(loss)}
