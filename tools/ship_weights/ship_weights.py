@@ -10,6 +10,7 @@ that score otherwise once they are rounded. Prints the table of all shipped netw
 import argparse
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,13 +203,15 @@ def render_card(network: Network) -> str:
     start = f"started from {training['init']}" if training.get("init") else "from scratch"
     teacher = f", taught by {training['teacher']}" if training.get("teacher") else ""
     made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}"
+    # Headers of before the configurations shipped name a path where these go by their names now.
+    command = re.sub(r"training/configs/([\w.-]+)\.toml", r"\1", training["command"])
     imagenet = f"- Start: {LICENCE}.\n" if start.startswith("started from ImageNet") else ""
     return f"""\
 ## {network.name}
 
 - Weights: {describe_usage(info.usage)}. {TERMS[data]}
 - Data: {info.trained_on}. Licence of the data: {info.data_licence}.
-{imagenet}- Made by `{training["command"]}`: {made}, PyTorch {training["torch"]}.
+{imagenet}- Made by `{command}`: {made}, PyTorch {training["torch"]}.
   One run; another seed may differ by a point.
 - Not good for: {LIMITS[data]}
 - Half precision: mIoU {scores["miou"]:.4f}, {scores["float32_miou"]:.4f} before rounding.
