@@ -18,11 +18,19 @@ examples:
   fastseg-run photo.jpg                                  with a network that ships with fastseg
   fastseg-run street.fastseg drive.mp4 -o drive-seg.mp4  a video with its classes drawn over it
   fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
+  fastseg-run street.fastseg camera:0:1280x720@30 /dev/video2 rtsp://10.0.0.7/live
   fastseg-run street.fastseg --inspect                   what it holds, and the evidence
   fastseg-run street.fastseg --verify                    hashes, and the self-test on this device
   fastseg-run street.fastseg --extract android-int8 -o app/assets
   fastseg-run --doctor street.fastseg                    what would run here, and what is missing
   fastseg-run --prepare street.fastseg                   build the TensorRT engine ahead of time
+
+inputs besides files and folders, live ones until Ctrl-C:
+  camera:0  /dev/video0  camera:0:1280x720@30   a camera; its size and rate
+  rtsp://HOST/PATH  http://HOST/PATH            of the network; connects again when it is lost
+  "v4l2src ! videoconvert ! appsink"            a GStreamer pipeline, if OpenCV has GStreamer
+  frames/%06d.png  frames/%06d.png@10           numbered pictures; 25 a second, or as said
+  -                                             a video on stdin: .mkv, .ts, Motion JPEG
 
 FASTSEG_CACHE names the folder of built engines (default ~/.cache/fastseg), FASTSEG_CACHE_MB its
 size limit.
@@ -62,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="a bundle, a shipped network's name, or a bare .onnx, .safetensors or .pth; default: "
         "a network that ships with fastseg-edge, where that is installed",
     )
-    add("inputs", nargs="*", help="pictures, folders of pictures, videos, camera:0")
+    add("inputs", nargs="*", help="pictures, folders of pictures, videos, cameras: see below")
     add("-o", "--output", type=Path, default=Path("segmented"), help="folder or file to write")
     add("--save", choices=("overlay", "mask", "both"), default="overlay", help="what to write")
     add("--overwrite", action="store_true", help="replace outputs that are there already")

@@ -1,5 +1,6 @@
 """fastseg-run INPUT...: pictures, videos and cameras through a session, into overlays and masks."""
 
+import os
 import sys
 import threading
 from argparse import Namespace
@@ -30,7 +31,8 @@ from fastseg_runtime.bundle.manifest import ClassInfo, palette
 from fastseg_runtime.cli.examine import check_usage, open_session, print_json, refuse_existing
 from fastseg_runtime.engines.model_file import find_shipped
 from fastseg_runtime.frames.session import RealtimeSegmentation
-from fastseg_runtime.frames.stream import CAMERA, VIDEO_SUFFIXES
+from fastseg_runtime.frames.sources import numbered_pictures, parse_source
+from fastseg_runtime.frames.stream import VIDEO_SUFFIXES
 
 Progress = Callable[[int, int], None]
 # Kind of input -> suffixes of the file that its result may be written to, the usual one first.
@@ -43,7 +45,7 @@ class Job:
     """One picture, video or camera, and where its result goes."""
 
     source: str
-    kind: str  # "image", "video" or "camera"
+    kind: str  # "image", "video" or "camera", which is whatever is live
     output: Path  # without suffix, unless it is the name of the file to write
     names_file: bool = False
 
@@ -91,7 +93,9 @@ class ClassCounter:
         found = [(entry.name, int(count) / total) for entry, count in zip(classes, self._counts)]
         shares = dict(sorted(((n, s) for n, s in found if s), key=lambda item: -item[1]))
         (height, width), (output, *beside) = self._size, map(str, outputs)
-        return Result(source, output, width, height, frames, fps, shares, *beside)
+        return Result(
+            parse_source(source).shown, output, width, height, frames, fps, shares, *beside
+        )
 
 
 def run_inputs(options: Namespace) -> int:
@@ -118,8 +122,9 @@ def run_inputs(options: Namespace) -> int:
                 raise
             except Exception as error:  # one that fails does not stop the others
                 text = " ".join(str(error).split()) or type(error).__name__
-                text = text if job.source in text else f"{job.source}: {text}"
-                failures.append({"input": job.source, "error": text})
+                name = parse_source(job.source).shown
+                text = text if name in text else f"{name}: {text}"
+                failures.append({"input": name, "error": text})
                 progress.clear()
                 complain("fastseg-run", text)
             else:
@@ -262,9 +267,9 @@ def kind_of(source: str) -> str:
     Raises:
         InputError: a file of another kind.
     """
-    suffix = Path(source).suffix.lower()
-    if source.startswith(CAMERA):
-        return "camera"
+    suffix, name = Path(source).suffix.lower(), parse_source(source)
+    if name.kind != "file":
+        return "camera" if name.is_live else "video"
     if suffix in VIDEO_SUFFIXES:
         return "video"
     if suffix in IMAGE_SUFFIXES:
@@ -282,10 +287,13 @@ def _expand(name: str) -> List[str]:
         if not files:
             raise InputError(f"no pictures in {name}; expected *{', *'.join(IMAGE_SUFFIXES)}")
         return [str(file) for file in files]
-    if not (name.startswith(CAMERA) or path.is_file()):
+    kind = parse_source(name).kind
+    if kind == "file" and not path.is_file():
         raise InputError(
-            f"no such file or folder: {name}; expected a picture, folder, video or {CAMERA}N"
+            f"no such file or folder: {name}; expected a picture, folder, video or camera:N"
         )
+    if kind == "sequence" and not numbered_pictures(parse_source(name).place):
+        raise InputError(f"no pictures {name}; write their number as %d, or %06d with zeros")
     kind_of(name)
     return [name]
 
@@ -298,10 +306,11 @@ def _job_into_file(source: str, output: Path) -> Job:
             f"{output} cannot hold what comes of {source}; expected a name that ends in "
             f"{' or '.join(suffixes)}, or a folder"
         )
-    if output.exists() and kind != "camera" and output.samefile(source):
+    if output.exists() and os.path.isfile(source) and output.samefile(source):
         raise InputError(f"{output} is the input; name another file or a folder")
     return Job(source, kind, output, names_file=True)
 
 
 def _result_name(source: str) -> str:
-    return source.replace(":", "") + ".mp4" if source.startswith(CAMERA) else Path(source).name
+    name = parse_source(source)
+    return Path(source).name if name.kind == "file" else f"{name.stem}.mp4"

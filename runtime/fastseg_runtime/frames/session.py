@@ -179,7 +179,9 @@ class RealtimeSegmentation:
         how many there are.
 
         Args:
-            src: a video file, or "camera:0", which runs until Ctrl-C.
+            src: a video file, or a source as sources.py has them: "camera:0:1280x720@30",
+                "/dev/video0", "rtsp://host/path", "http://host/path", a GStreamer pipeline,
+                "frames/%06d.png", "-" for stdin. Live ones run until Ctrl-C.
             dst: the file to write, an .mp4, .mov, .mkv or .avi.
             progress: called with the frames done and their total (0: unknown).
             draw: (frame, classes) to the picture to write, both in `color` order and of any one

@@ -31,7 +31,6 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.engines.backend import on_gpu
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-CAMERA = "camera:"  # begins the name of one, before its number
 _END = object()
 _POLL_S = 0.1  # how soon a waiting stage notices that the stream was closed
 

@@ -7,14 +7,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import IO, Any, Callable, Dict, Iterator, Optional
+from typing import IO, Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import as_rgb_uint8
+from fastseg_runtime.arrays.image import as_rgb_uint8, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.frames.containers import Avi, Mkv, Mp4, missing_bytes
-from fastseg_runtime.frames.stream import CAMERA, VideoError, stream
+from fastseg_runtime.frames.sources import CAMERA, SourceName, numbered_pictures, parse_source
+from fastseg_runtime.frames.stream import VideoError, stream
 
 try:
     import cv2
@@ -26,7 +27,8 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 _FALLBACK_FPS = 25.0  # of files and cameras that do not say
-_STALL_S = 5.0  # without a frame, after which a camera is given up
+_STALL_S = 5.0  # without a frame, after which a camera is given up, or connected to again
+_RETRY_S = 1.0  # between attempts to connect
 # Of JPEG. Nearer to the picture than OpenCV's MPEG-4, at half its time and two to four times its
 # bytes: measured on dash-cam clips, 39.5 against 36.6 dB.
 _QUALITY = 75
@@ -34,51 +36,49 @@ _SYNC_S = 0.5  # a power cut costs what came since the last sync: below a second
 
 
 class FrameSource:
-    """The frames of a video file or a camera ("camera:0"), in "rgb" or "bgr" order.
+    """The frames of a file, a camera or another source that sources.py names, "rgb" or "bgr".
 
     Each frame is an array of its own. Reading is for one thread; close() may come from another.
 
     Attributes:
+        source: its name, without a password.
         is_live: frames come when they come, and what is not taken is lost.
-        count, fps: as the file says; 0 and 25 where nothing does.
-        stall_s: seconds without a frame after which to give up; None for a file.
+        count, fps: as the source says; 0 and 25 where nothing does.
+        stall_s: seconds without a frame after which to give up; None for what ends by itself, or
+            connects again.
 
     Raises:
         VideoError: it cannot be opened.
     """
 
     def __init__(self, source: str, color: str = "rgb") -> None:
-        self.source, self._swap = source, color == "rgb"
-        self.is_live = source.startswith(CAMERA)
-        self.stall_s = _STALL_S if self.is_live else None
-        number = source[len(CAMERA) :]
-        if self.is_live and not number.isdecimal():
-            raise VideoError(f"{source}: expected a camera's number, such as camera:0")
-        self._capture = cv2.VideoCapture(int(number) if self.is_live else source)
+        self._name, self._swap = parse_source(source), color == "rgb"
+        self.source, kind = self._name.shown, self._name.kind
+        self._capture = _open(self._name)
         if not self._capture.isOpened():
-            reason = "not a video that OpenCV can decode; convert it to H.264 in .mp4"
-            if self.is_live:
-                reason = "no such camera, or another program has it"
-            elif not Path(source).is_file():
-                reason = "no such file"
-            raise VideoError(f"{source}: {reason}")
-        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # 0: unknown
+            raise VideoError(f"{self.source}: {_why_not(self._name)}")
+        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if 0 < fps < 1000 else _FALLBACK_FPS
-        self._time_s, self._reading, self._closed = 0.0, threading.Lock(), False
+        self.is_live = self._name.is_live and not (kind == "network" and self.count)  # a file there
+        self.stall_s = _STALL_S if self.is_live and kind != "network" else None
+        self._time_s, self._reading, self._closed = 0.0, threading.Lock(), threading.Event()
 
     def __iter__(self) -> Iterator[Array]:
-        """Yield frames (H, W, 3) uint8 until the end, or until the camera disappears."""
+        """Yield frames (H, W, 3) uint8 until the end, or until a camera disappears."""
         done = 0
-        while True:
+        while not self._closed.is_set():
             frame_HW3 = self._read()
-            if frame_HW3 is None:
-                break
-            self._time_s = self._stamp(done)
-            done += 1
-            yield cv2.cvtColor(frame_HW3, cv2.COLOR_BGR2RGB) if self._swap else frame_HW3
-        if self.is_live and not self._closed:
-            raise VideoError(f"{self.source}: the camera gives no more frames")
+            if frame_HW3 is not None:
+                self._time_s = self._stamp(done)
+                done += 1
+                yield cv2.cvtColor(frame_HW3, cv2.COLOR_BGR2RGB) if self._swap else frame_HW3
+            elif not self.is_live:
+                return
+            elif self._name.kind == "network":
+                self._connect_again()
+            elif not self._closed.is_set():
+                raise VideoError(f"{self.source}: the camera gives no more frames")
 
     def time_s(self) -> float:
         """Return when the newest frame was taken: from a file's start, or by time.monotonic()."""
@@ -86,29 +86,40 @@ class FrameSource:
 
     def check_end(self, done: int) -> None:
         """Raise VideoError if the file was cut off, after `done` frames of it."""
-        if self.is_live:
-            return
-        missing, frames = missing_bytes(Path(self.source)), f"{done} of {self.count} frames"
+        frames = f"{done} of {self.count} frames"
+        missing = missing_bytes(Path(self._name.place)) if self._name.kind == "file" else 0
         if missing:
-            raise VideoError(
-                f"{self.source} ends early, {missing} bytes are missing: {frames}; copy it again"
-            )
-        if done < self.count - 1:  # headers of some formats count one too many
+            frames = f"{missing} bytes are missing: {frames}; copy it again"
+        short = not self.is_live and done < self.count - 1  # some formats count one too many
+        if missing or (short and self._name.kind == "network"):
+            raise VideoError(f"{self.source} ends early, {frames}")
+        if short:
             log.info("%s: %s; a trimmed video holds more than it shows", self.source, frames)
 
     def close(self) -> None:
         """Free the file or camera, as soon as no thread reads from it any more."""
-        self._closed = True
+        self._closed.set()
         if self._reading.acquire(blocking=False):
             self._capture.release()
             self._reading.release()
 
     def _read(self) -> Optional[Array]:
+        closed = self._closed.is_set
         with self._reading:  # a capture that is released while it reads crashes
-            there, frame_HW3 = (False, None) if self._closed else self._capture.read()
-            if self._closed:
+            there, frame_HW3 = (False, None) if closed() else self._capture.read()
+            if closed():
                 self._capture.release()
-        return frame_HW3 if there and not self._closed else None
+        return frame_HW3 if there and not closed() else None
+
+    def _connect_again(self) -> None:
+        log.warning("%s gives no frames; connecting again", self.source)
+        while not self._closed.wait(_RETRY_S):
+            with self._reading:
+                self._capture.release()
+                self._capture = _open(self._name)
+                if self._capture.isOpened():
+                    log.warning("%s is back", self.source)
+                    return
 
     def _stamp(self, done: int) -> float:
         if self.is_live:
@@ -116,6 +127,89 @@ class FrameSource:
         time_s = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
         # Streams without timestamps say 0, or the last one again.
         return time_s if time_s > self._time_s or not done else self._time_s + 1 / self.fps
+
+
+class _Pictures:
+    """Numbered pictures, as a cv2.VideoCapture."""
+
+    def __init__(self, name: SourceName) -> None:
+        self._files, self._fps = numbered_pictures(name.place), name.fps or _FALLBACK_FPS
+        self._left = iter(self._files)
+
+    def isOpened(self) -> bool:
+        return bool(self._files)
+
+    def get(self, prop: int) -> float:
+        known = {cv2.CAP_PROP_FRAME_COUNT: len(self._files), cv2.CAP_PROP_FPS: self._fps}
+        return float(known.get(prop, 0))
+
+    def read(self) -> Tuple[bool, Any]:
+        file = next(self._left, None)
+        if file is None:
+            return False, None
+        return True, cv2.cvtColor(read_image(file), cv2.COLOR_RGB2BGR)
+
+    def release(self) -> None:
+        self._left = iter(())
+
+
+def _open(name: SourceName) -> Any:
+    """Return a cv2.VideoCapture, or what stands for one; it may not have opened."""
+    if name.kind == "camera":
+        return _open_camera(name)
+    if name.kind == "sequence":
+        return _Pictures(name)
+    if name.kind == "network":
+        limit_ms = int(1000 * _STALL_S)
+        limits = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            limit_ms,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            limit_ms,
+        ]
+        return cv2.VideoCapture(name.place, cv2.CAP_FFMPEG, limits)
+    if name.kind == "pipeline":
+        return cv2.VideoCapture(name.place, cv2.CAP_GSTREAMER)
+    if name.kind == "file" and not os.path.isfile(name.place):
+        raise VideoError(f"{name.shown}: no such file")
+    return cv2.VideoCapture("pipe:0" if name.kind == "stdin" else name.place)
+
+
+def _open_camera(name: SourceName) -> Any:
+    number = name.place[len(CAMERA) :]
+    if name.place.startswith(CAMERA) and not number.isdecimal():
+        raise VideoError(
+            f"{name.place}: expected a camera's number, as in camera:0 or camera:0:1280x720@30"
+        )
+    device = name.place.startswith("/dev/")
+    capture = (
+        cv2.VideoCapture(name.place, cv2.CAP_V4L2) if device else cv2.VideoCapture(int(number))
+    )
+    width, height = name.size or (0, 0)
+    if width:  # raw pixels in a large size are too many for USB 2
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    sides = {cv2.CAP_PROP_FRAME_WIDTH: width, cv2.CAP_PROP_FRAME_HEIGHT: height}
+    wishes = {**sides, cv2.CAP_PROP_FPS: name.fps}
+    for prop, value in wishes.items():
+        if value and capture.isOpened():
+            capture.set(prop, value)
+            if round(capture.get(prop)) != round(value):
+                log.warning("%s gives %g, not %g", name.place, capture.get(prop), value)
+    return capture
+
+
+def _why_not(name: SourceName) -> str:
+    if name.kind == "pipeline" and cv2.CAP_GSTREAMER not in cv2.videoio_registry.getBackends():
+        return (
+            "this OpenCV has no GStreamer; that of your distribution (python3-opencv) may have it"
+        )
+    return {
+        "camera": "no such camera, or another program has it",
+        "network": f"no video comes from there within {_STALL_S:g} s",
+        "pipeline": "GStreamer cannot run it; try it with gst-launch-1.0, and end it in appsink",
+        "sequence": "no such pictures; write their number as %d, or %06d with zeros before it",
+        "stdin": "no video that can be read from a pipe; give .mkv, .ts or Motion JPEG",
+    }.get(name.kind, "not a video that OpenCV can decode; convert it to H.264 in .mp4")
 
 
 class VideoWriter:

@@ -159,3 +159,27 @@ def test_a_picture_of_48_megapixels_gives_a_mask_of_its_size(bundle_path: Path) 
     assert run(bundle_path, "large.jpg", "-o", "out", "--save", "both") == 0
     with Image.open("out/large.mask.png") as mask:
         assert mask.size == (8000, 6000)
+
+
+@pytest.mark.slow
+def test_a_video_comes_from_stdin(bundle_path: Path) -> None:
+    writer = VideoWriter("clip.mkv", 10)
+    for _ in range(9):
+        writer.write(noise())
+    writer.finish()
+    command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "-", "-o", "out"]
+    with open("clip.mkv", "rb") as stdin:
+        done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("-: 48x32, ")
+    assert len(list(FrameSource("out/stdin.overlay.mp4"))) == 9
+
+
+def test_numbered_pictures_and_missing_ones(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        cv2.imwrite(f"{number:03d}.png", noise())
+    assert run(bundle_path, "%03d.png@5", "-o", "out.mp4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["inputs"][0]["frames"] == 3
+    assert run(bundle_path, "other/%03d.png", "-o", "out2.mp4") == 2
+    assert "no pictures other/%03d.png" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""What a name of frames means: a camera, a stream of the network, a pipeline, pictures, a file.
+
+camera:0  camera:0:1280x720@30  /dev/video0:640x480    a camera, its size and rate
+rtsp://host/path  http://host:8080/video               a network's; connects again when it is lost
+v4l2src ! videoconvert ! appsink                       a GStreamer pipeline
+frames/%06d.png  frames/%06d.png@10                    pictures by number, and their rate
+-                                                      a video on stdin
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+CAMERA, STDIN = "camera:", "-"
+_NETWORK = re.compile(r"(rtsps?|https?|rtmps?|srt|udp|tcp)://", re.IGNORECASE)
+_WISHES = r"(?::(\d{1,5})x(\d{1,5}))?(?:@(\d{1,3}(?:\.\d{1,3})?))?"
+_CAMERA = re.compile(r"(camera:\d{1,3}|/dev/video\d{1,3})" + _WISHES)
+_SEQUENCE = re.compile(r"([^%]*%0?\d?d[^%@]*)(?:@(\d{1,3}(?:\.\d{1,3})?))?")
+_SECRET = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
+
+
+@dataclass(frozen=True)
+class SourceName:
+    """A source as it was named.
+
+    Attributes:
+        kind: "camera", "network", "pipeline", "sequence", "stdin" or "file".
+        place: what is opened: "camera:0", a URL, a path.
+        size: width, height that a camera is asked for.
+        fps: of a camera or of pictures.
+    """
+
+    kind: str
+    place: str
+    size: Optional[Tuple[int, int]] = None
+    fps: Optional[float] = None
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether frames come when they come; of http that shows when it is opened."""
+        return self.kind in ("camera", "network", "pipeline")
+
+    @property
+    def shown(self) -> str:
+        """Return the place without the password that a URL may hold."""
+        return _SECRET.sub("", self.place)
+
+    @property
+    def stem(self) -> str:
+        """Return what a result may be called."""
+        text = "stdin" if self.kind == "stdin" else self.shown.replace(":", "", 1)
+        return re.sub(r"[^\w.]+", "-", text).strip("-.")[:80] or self.kind
+
+
+def parse_source(name: str) -> SourceName:
+    """Return what a name means; what looks like nothing else is a file."""
+    if name == STDIN:
+        return SourceName("stdin", name)
+    if _NETWORK.match(name):
+        return SourceName("network", name)
+    if " ! " in name:
+        return SourceName("pipeline", name)
+    camera, sequence = _CAMERA.fullmatch(name), _SEQUENCE.fullmatch(name)
+    if camera:
+        place, width, height, fps = camera.groups()
+        size = (int(width), int(height)) if width else None
+        return SourceName("camera", place, size, float(fps) if fps else None)
+    if name.startswith(CAMERA):
+        return SourceName("camera", name)  # which does not open, and says how it is written
+    if sequence and not Path(name).is_file():
+        fps = sequence.group(2)
+        return SourceName("sequence", sequence.group(1), fps=float(fps) if fps else None)
+    return SourceName("file", name)
+
+
+def numbered_pictures(pattern: str) -> List[Path]:
+    """Return the files of a pattern such as frames/%06d.png, by number."""
+    before, number, after = re.split(r"(%0?\d?d)", Path(pattern).name, maxsplit=1)
+    width = number[2:-1] if number[1] == "0" else ""
+    digits = rf"\d{{{width},}}" if width else r"\d+"
+    fits = re.compile(re.escape(before) + f"({digits})" + re.escape(after))
+    folder = Path(pattern).parent
+    found = (
+        [(fits.fullmatch(file.name), file) for file in folder.iterdir()] if folder.is_dir() else []
+    )
+    return [
+        file for _, file in sorted((int(match.group(1)), file) for match, file in found if match)
+    ]
