@@ -4,10 +4,12 @@ Shape letters: N frames, H and W pixels of a frame, K classes; h and w are the s
 engine gives.
 """
 
+import logging
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from time import perf_counter
 from typing import (
     Any,
@@ -31,11 +33,13 @@ from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest, palette
 from fastseg_runtime.engines.backend import on_gpu
 from fastseg_runtime.engines.frame_runner import FrameRunner
-from fastseg_runtime.engines.opening import SessionInfo, Wish, open_best
+from fastseg_runtime.engines.opening import Opened, SessionInfo, Wish, open_best
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_runtime.engines.selection import cpu_count
 from fastseg_runtime.frames import draw
 
+log = logging.getLogger(__name__)
+SAY_EVERY_S = 10.0  # of late frames
 MAX_ENGINES_PER_CPU = 8  # more only wait for each other, and each takes its megabytes
 
 
@@ -59,6 +63,7 @@ class RealtimeSegmentation:
         engines: copies of the network that work on different frames at the same time. One is best
             for the latency of a camera; one per core or two gives videos the most FPS on a CPU.
         own_file: what an ONNX file of others does not say itself: OwnFile(normalization="unit").
+        deadline_ms: frames that take longer are counted in `timing` as "late", and said (WARNING).
 
     Attributes:
         classes: name and colour of each id.
@@ -85,6 +90,7 @@ class RealtimeSegmentation:
         selftest: bool = True,
         engines: int = 1,
         own_file: OwnFile = NOTHING_SAID,
+        deadline_ms: Optional[float] = None,
     ) -> None:
         if color not in ("rgb", "bgr"):
             raise ValueError(f"color is {color!r}; choose 'rgb' or 'bgr'")
@@ -93,24 +99,60 @@ class RealtimeSegmentation:
         for name, count in (("threads", threads), ("engines", engines)):
             if count is not None and (type(count) is not int or count < 1):
                 raise ValueError(f"{name} is {count!r}; expected 1 or more")
+        if deadline_ms is not None and not deadline_ms > 0:
+            raise ValueError(f"deadline_ms is {deadline_ms!r}; expected milliseconds above 0")
         most = MAX_ENGINES_PER_CPU * cpu_count()
         if engines > most:
             raise ValueError(
                 f"engines is {engines}; expected {most} at most, on {cpu_count()} CPUs"
             )
         wish = Wish(backend, device, threads, build, target, selftest, engines, own_file)
+        self.color, self.engines, self.deadline_ms, self._wish = color, engines, deadline_ms, wish
+        self._times, self._late = StageTimes(), LateFrames(deadline_ms)
         opened = open_best(model_path, wish)
+        self._show(opened)
+        self._pool = EnginePool(opened.runners, opened.close)
+
+    def _show(self, opened: Opened) -> None:
         self.manifest: Manifest = opened.manifest
         self.classes: Tuple[ClassInfo, ...] = opened.manifest.classes
         self.input: InputSpec = opened.manifest.input
         self.info: SessionInfo = opened.info
-        self.color, self.engines = color, engines
         self._gives_logits = opened.runners[0].gives_logits
         self._reads_gpu = opened.runners[0].gpu_backend is not None
-        self._times = StageTimes()
         for runner in opened.runners:
             runner.times = self._times  # without the self-test
-        self._pool = EnginePool(opened.runners, opened.close)
+
+    def swap(self, model_path: Union[str, Path]) -> None:
+        """Exchange the network for that of another bundle, between two frames.
+
+        Other threads go on meanwhile with the old one, which is freed when its last frame is done.
+        Whatever is raised, the old one stays. Until then both are in memory.
+
+        Args:
+            model_path: a bundle with the same classes and kind of output; it is opened as the
+                session was, and its self-test is run.
+
+        Raises:
+            ValueError: its classes or output are others, or it has no self-test.
+            Whatever opening a session raises, NoBackendError where its self-test fails.
+            RuntimeError: the session is closed.
+        """
+        opened = open_best(model_path, replace(self._wish, selftest=True))
+        try:
+            names = [entry.name for entry in opened.manifest.classes]
+            if names != [entry.name for entry in self.classes]:
+                raise ValueError(f"{model_path} has other classes; open it in a session of its own")
+            if opened.runners[0].gives_logits != self._gives_logits:
+                raise ValueError(f"{model_path} gives another output; export it like the old one")
+            if not opened.manifest.selftest:
+                raise ValueError(f"{model_path} has no self-test; a swap wants a bundle that has")
+            free_old = self._pool.exchange(opened.runners, opened.close)
+        except BaseException:
+            opened.close()
+            raise
+        self._show(opened)
+        free_old()
 
     def infer(self, image: Any, out: Optional[Any] = None) -> Any:
         """Return the class id of every pixel.
@@ -247,8 +289,12 @@ class RealtimeSegmentation:
 
     @property
     def timing(self) -> Dict[str, Any]:
-        """Return p50, p90 and p99 of the stages of the last 1000 frames, in milliseconds."""
-        return self._times.summary()
+        """Return p50, p90 and p99 of the stages of the last 1000 frames, in milliseconds.
+
+        With `deadline_ms` also "late", how many of all frames took longer.
+        """
+        late = {} if self.deadline_ms is None else {"late": self._late.count}
+        return {**self._times.summary(), **late}
 
     @property
     def newest_stages_s(self) -> Tuple[float, ...]:
@@ -281,12 +327,12 @@ class RealtimeSegmentation:
                 )
             if out is None:
                 out = np.empty((self.input.height, self.input.width), np.uint8)
-            with self._pool.engine() as runner:
+            with self._late.timed(), self._pool.engine() as runner:
                 runner.infer_on_gpu(image, out)
             return out
         frame_HW3 = as_rgb_uint8(image)
         out = _checked_out(out, frame_HW3.shape[:2])
-        with self._pool.engine() as runner:
+        with self._late.timed(), self._pool.engine() as runner:
             runner.infer(frame_HW3, out, swap=self.color == "bgr")
         return out
 
@@ -303,15 +349,42 @@ def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
     return out
 
 
+class LateFrames:
+    """Counts frames that took longer than a deadline, in ms, and says so now and then."""
+
+    def __init__(self, deadline_ms: Optional[float]) -> None:
+        self._deadline_ms = deadline_ms
+        self._lock, self._next_s = threading.Lock(), 0.0
+        self.count = 0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Time one frame, its wait for an engine included."""
+        start_s = perf_counter()
+        yield
+        took_ms = 1e3 * (perf_counter() - start_s)
+        if self._deadline_ms is None or took_ms <= self._deadline_ms:
+            return
+        with self._lock:
+            self.count += 1
+            says = perf_counter() > self._next_s
+            self._next_s = perf_counter() + SAY_EVERY_S if says else self._next_s
+        if says:
+            text = "a frame took %.1f ms, more than deadline_ms=%g; late so far: %d"
+            log.warning(text, took_ms, self._deadline_ms, self.count)
+
+
 class EnginePool:
     """Lends engines to threads, one frame each at a time; who finds none free waits."""
 
     def __init__(self, runners: Sequence[FrameRunner], close: Callable[[], None]) -> None:
-        self._count, self._close = len(runners), close
+        self._runners, self._close = tuple(runners), close
         self._free: LifoQueue[FrameRunner] = LifoQueue()  # novm: not evaluated in a function
         for runner in runners:
             self._free.put(runner)
         self._closing, self._closed = threading.Lock(), False
+        self._moving = threading.Lock()  # held while engines come and go
+        self._retired: Dict[FrameRunner, threading.Event] = {}
 
     @contextmanager
     def engine(self) -> Iterator[FrameRunner]:
@@ -326,7 +399,44 @@ class EnginePool:
                 raise RuntimeError("this session is closed; open the model again")
             yield runner
         finally:
-            self._free.put(runner)
+            with self._moving:
+                done = self._retired.pop(runner, None)
+                if done is None:
+                    self._free.put(runner)
+                else:
+                    done.set()
+
+    def exchange(
+        self, runners: Sequence[FrameRunner], close: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Lend other engines from now on.
+
+        Returns:
+            What waits for the frames in the old ones, and frees them.
+
+        Raises:
+            RuntimeError: the session is closed.
+        """
+        with self._closing:
+            if self._closed:
+                raise RuntimeError("this session is closed; open the model again")
+            with self._moving:
+                free, close_old = set(), self._close
+                with suppress(Empty):
+                    while True:
+                        free.add(self._free.get_nowait())
+                busy = {old: threading.Event() for old in self._runners if old not in free}
+                self._retired.update(busy)
+                self._runners, self._close = tuple(runners), close
+                for runner in runners:
+                    self._free.put(runner)
+
+        def free_old() -> None:
+            for done in busy.values():
+                done.wait()
+            close_old()
+
+        return free_old
 
     def close(self) -> None:
         """Wait for the frames under way, then free the engines; may be called twice."""
@@ -335,7 +445,7 @@ class EnginePool:
                 return
             runners: List[FrameRunner] = []
             try:
-                while len(runners) < self._count:  # Ctrl-C may end the wait for one in use
+                while len(runners) < len(self._runners):  # Ctrl-C may end the wait for one in use
                     runners.append(self._free.get())
                 self._closed = True
                 self._close()

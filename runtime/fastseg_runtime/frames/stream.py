@@ -6,6 +6,7 @@ instead of filling the memory.
 """
 
 import copy as copying
+import math
 import queue
 import threading
 import time
@@ -65,6 +66,7 @@ class StreamFrame:
     classes: Array  # (H, W) uint8
     picture: Any  # what draw() made; None without
     dropped: int  # frames dropped so far, in latest mode
+    late: int  # frames so far whose map came later after reading than the session's deadline_ms
     time_s: float  # of capture: in a file from its start, else on the clock time.monotonic()
 
 
@@ -107,8 +109,16 @@ def stream(
     keeps = copy and source is None  # a source of ours gives new arrays, as overlay() does
     copies_pictures = copy and draw != getattr(session, "overlay", None)
 
-    def stamp(frame: Any) -> Tuple[Any, float]:
-        return (_owned(_as_array(frame)) if keeps else frame), clock()
+    deadline_ms, late = getattr(session, "deadline_ms", None) or math.inf, 0
+
+    def stamp(frame: Any) -> Tuple[Any, float, float]:
+        read_s = time.monotonic()
+        return (_owned(_as_array(frame)) if keeps else frame), clock(), read_s
+
+    def infer(item: Any) -> Any:
+        frame, _, read_s = item[1]
+        classes = session.infer(frame)
+        return (*item, (classes, 1e3 * (time.monotonic() - read_s) > deadline_ms))
 
     def paint(frame: Any, classes: Array) -> Any:
         picture = draw(frame, classes) if draw else None
@@ -116,13 +126,14 @@ def stream(
 
     pipeline = _Pipeline(depth, waiting=1 if latest else depth)
     pipeline.read(map(stamp, frames), bool(latest))
-    pipeline.add_map(lambda item: (*item, session.infer(item[1][0])), session.engines)
+    pipeline.add_map(infer, session.engines)
     if draw is not None:
-        pipeline.add_map(lambda item: (*item, paint(item[1][0], item[2])))
+        pipeline.add_map(lambda item: (*item, paint(item[1][0], item[2][0])))
     try:
-        for index, (frame, time_s), classes, *drawn in pipeline.results(stall_s, stop):
+        for index, frame, maps, *drawn in pipeline.results(stall_s, stop):
+            late += maps[1]
             picture = drawn[0] if drawn else None
-            yield StreamFrame(index, frame, classes, picture, pipeline.dropped, time_s)
+            yield StreamFrame(index, frame[0], maps[0], picture, pipeline.dropped, late, frame[1])
     finally:
         pipeline.close()
         if source is not None:
