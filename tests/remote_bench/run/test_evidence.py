@@ -175,6 +175,7 @@ def test_the_time_limit_holds_where_an_engine_hangs(several, gather, faults):
     code, report = gather(several, minutes=0.2)  # 12 s, of which 1.2 to clean up
     assert time.monotonic() - begin < 0.2 * 60 + 3  # and a little to write and to leave
     assert code == 1 and "over; the board was" in report["unfinished"]
+    assert report["by_target"]["jetson-fp16"]["problem"] == "not reached"
 
 
 @pytest.mark.parametrize(("takes", "ends"), [(0.8, "well"), (0.95, "called off"), (9, "left")])

@@ -59,6 +59,7 @@ class Gathering:
         self.evidence: Evidence | None = None
         self.reports: list[Report] = []
         self.names: list[str] = []  # of the host and its user, which are nobody's business
+        self._artifacts: list[Artifact] = []  # in the order of their runs
         self.versions: list[str] = []  # of its software, which may look like addresses
 
     def on(self, measurement: Measurement) -> None:
@@ -77,7 +78,9 @@ class Gathering:
         with self._lock:
             self._over = True
         if self.evidence is not None:
-            self.evidence = dataclasses.replace(self.evidence, unfinished=why)
+            left = self._artifacts[len(self.evidence.runs) :]
+            runs = (*self.evidence.runs, *(_not_run(one, "not reached", True) for one in left))
+            self.evidence = dataclasses.replace(self.evidence, runs=runs, unfinished=why)
             self._keep(self.evidence, None)
         return self.evidence
 
@@ -97,9 +100,10 @@ class Gathering:
         with measurement.connect() as board:
             prepared = Preparation(board, measurement).prepare()
             frames = Frames.of(measurement, prepared.bundle, prepared.manifest)
+            self._artifacts = in_order(prepared.manifest.artifacts)
             self._know(measurement, prepared)
             self._note(_beginning(_board_place(measurement, prepared), prepared, frames))
-            for artifact in in_order(prepared.manifest.artifacts):
+            for artifact in self._artifacts:
                 if why := lacks(prepared.probe, artifact):
                     self._add(_not_run(artifact, why, skipped=True))
                     continue
@@ -138,7 +142,8 @@ class Gathering:
         manifest = read_manifest(bundle, None)
         frames = Frames.of(measurement, bundle, manifest)
         self._note(_beginning_here(bundle, manifest, frames))
-        for artifact in in_order(manifest.artifacts):
+        self._artifacts = in_order(manifest.artifacts)
+        for artifact in self._artifacts:
             measurement.cancel.check()
             measurement.watch.phase(artifact.target)
             self._add(_run_here(bundle, artifact, frames, measurement))
