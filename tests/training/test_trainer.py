@@ -484,7 +484,9 @@ def test_a_run_goes_on_with_more_epochs_of_other_batches_where_it_was(
     batches: int, make_trainer: MakeTrainer, run: RunFolder
 ) -> None:
     recipe = Recipe(precision="fp32", evaluations=3)
-    pair = (torch.zeros(2, 3, 32, 32), torch.zeros(2, 32, 32).long())
+    label_NHW = torch.zeros(2, 32, 32).long()
+    label_NHW[0] = 1  # of one class alone there is no mIoU
+    pair = (torch.zeros(2, 3, 32, 32), label_NHW)
 
     def make(count: int, epochs: int) -> SegmentationTrainer:
         steps = epochs * 3  # of the loader that make_trainer would take

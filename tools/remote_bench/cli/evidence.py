@@ -10,8 +10,7 @@ from remote_bench.analysis.evidence import Evidence
 from remote_bench.analysis.report import Report
 from remote_bench.host.connect import Connector
 from remote_bench.host.errors import INVALID, BenchError, MissingRequirement
-from remote_bench.host.live import log, out
-from remote_bench.host.untrusted import plain
+from remote_bench.host.live import log, out, plain
 from remote_bench.report.anonymous import Cleaner
 from remote_bench.report.evidence import REPORT, tables, write_folder
 from remote_bench.report.outcome import exit_code
