@@ -239,12 +239,22 @@ def _other_suffix(folder: Path | None, name: str, suffixes: tuple[str, ...]) -> 
 def find_folders(
     root: Path, layouts: Iterable[tuple[str, str]], names: Iterable[str]
 ) -> tuple[Path, Path] | None:
-    """Return the first folders of images and labels that are there, {name} being each name."""
+    """Return the folders of images and labels that are there, {name} being each name.
+
+    Raises:
+        DataError: there are several of them, of which one alone would be read.
+    """
+    found = []
     for layout, name in product(layouts, names):
         images, labels = (root / folder.format(name=name) for folder in layout)
         if images.is_dir() and labels.is_dir():
-            return images, labels
-    return None
+            found.append((images, labels))
+    if len(found) > 1:
+        raise DataError(
+            f"{root}: both {found[0][0].relative_to(root)} and {found[1][0].relative_to(root)} are "
+            "there for one split; put their files together, or move one away"
+        )
+    return found[0] if found else None
 
 
 def read_text(path: Path, expected: str = "") -> str:

@@ -566,6 +566,10 @@ def _renamed(old: str, new: str) -> Callable[[Path], Path]:
     return change
 
 
+def _copied(old: str, new: str) -> Callable[[Path], Path]:
+    return lambda root: shutil.copytree(root / old, root / new)
+
+
 def _ignore_labels(*splits: str) -> Callable[[Path], Path]:
     def change(root: Path) -> Path:
         for split in splits:
@@ -608,6 +612,7 @@ FOLDERS = (
     changed("no train", _without("train"), wrong="has no split train"),
     changed("valid", _renamed("val", "valid")),
     changed("validation", _renamed("val", "validation")),
+    changed("val and valid", _copied("val", "valid"), wrong="both val/images and valid/images"),
     changed("an empty train", _emptied("train"), wrong="train is empty"),
     changed("an empty val", _emptied("val"), wrong="val is empty"),
     changed("an empty test", _emptied("test")),
