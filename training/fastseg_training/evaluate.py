@@ -25,7 +25,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from torch import Tensor, nn
 
 from fastseg import CheckpointInfo, Network
-from fastseg.data import Array, Samples, open_dataset
+from fastseg.data import Array, DataError, Samples, Survey, open_dataset
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Reading
 from fastseg.progress import show_progress
@@ -253,15 +253,22 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
     """Run a network over the "val" or "test" split of a data set, with a progress bar on stderr.
 
     Raises:
-        ConfigError: the data has another number of classes.
-        DataError: the data cannot be opened.
+        ConfigError: the data has another number of classes, or the same ones in another order.
+        DataError: the data cannot be opened, or its labels do not say what is right.
     """
-    info, dataset = network.info, open_dataset(data, split)
-    if len(dataset.classes) != len(info.classes):
+    info, survey = network.info, Survey(open_dataset(data, split))
+    known, given = ([c.name for c in classes] for classes in (info.classes, survey.dataset.classes))
+    if len(known) != len(given):
+        raise ConfigError(f"{network.name} knows {len(known)} classes, {data} has {len(given)}")
+    if known != given and sorted(known) == sorted(given):
         raise ConfigError(
-            f"{network.name} knows {len(info.classes)} classes, {data} has {len(dataset.classes)}"
+            f"{network.name} knows the classes {', '.join(known)}, {data} has them in another "
+            f"order: {', '.join(given)}; change the order of the class list"
         )
     size = (info.width, info.height)
-    batches = EvaluationBatches(dataset, size, info.input_normalization())
+    batches = EvaluationBatches(survey, size, info.input_normalization())
     shown = show_progress(batches, "evaluating", len(batches))
-    return evaluate(network.model, shown, len(info.classes), tta, network.reading)
+    found = evaluate(network.model, shown, len(known), tta, network.reading)
+    if wrong := list(survey.unusable()):
+        raise DataError("\n".join(f"{data}: {text}" for text in wrong))
+    return found
