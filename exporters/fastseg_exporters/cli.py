@@ -49,6 +49,7 @@ from fastseg_exporters.gate.referees.referee import Referee, RefereeError, selec
 from fastseg_exporters.tables import (
     artifact_table,
     bound_lines,
+    class_lines,
     comparison_table,
     missing_lines,
     referee_lines,
@@ -248,8 +249,11 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     if manifest.artifacts:
         Console().print(artifact_table(manifest), soft_wrap=True)
         for line in (
-            *bound_lines(manifest), *slower_than_float(manifest), *referee_lines(manifest)
-        ):  # fmt: skip
+            *bound_lines(manifest),
+            *class_lines(manifest),
+            *slower_than_float(manifest),
+            *referee_lines(manifest),
+        ):
             print(line, file=sys.stderr)
         print(f"{plan.out} ({plan.out.stat().st_size / 1e6:.1f} MB)")
     for name, why in outcome.failed.items():

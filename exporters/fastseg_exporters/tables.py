@@ -23,6 +23,7 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         "precision": artifact.precision,
         "bytes": sum(file.bytes for file in artifact.files),
         **{key: verification.get(key) for key in keys},
+        "miou_classes": verification.get("miou_classes"),
         "runner": verification.get("runner"),
         "bounds_ms": artifact.extra.get("bounds_ms", {}),
         "referees": [dataclasses.asdict(verdict) for verdict in verdicts_of(artifact)],
@@ -96,6 +97,19 @@ def _scores(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _percent(value: float | None, form: str = ".1f") -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:{form}}"
+
+
+def class_lines(manifest: Manifest) -> list[str]:
+    """Return of how many classes a mIoU is the mean, where some occur nowhere."""
+    total = len(manifest.classes)
+    rows = [summary(artifact) for artifact in manifest.artifacts]
+    counts = {row["miou_classes"]: row["target"] for row in reversed(rows)}
+    return [
+        f"{target}: mIoU is the mean of {count} of {total} classes; the others occur neither in "
+        "labels nor in answers"
+        for count, target in counts.items()
+        if count is not None and count < total
+    ]
 
 
 def slower_than_float(manifest: Manifest) -> list[str]:

@@ -47,6 +47,7 @@ class Verification:
     selftest_agreement: float | None = None  # with PyTorch, on the worst self-test scene
     selftest_agreements: tuple[float, ...] = ()  # on each
     rare_classes: tuple[str, ...] = ()  # left out of worst_class: too few pixels to say
+    miou_classes: int | None = None  # that occur in labels or answers: miou is their mean
     file: str = ""  # of several that an engine may open: the one that does worst, which this is of
 
     def to_table(self) -> dict[str, Any]:
@@ -106,6 +107,7 @@ def _with_labels(
         miou_drop_ci95=bootstrap_drop(ours_NKK, references_NKK),
         worst_class=names[worst],
         worst_class_drop=float(drops_K[worst]),
+        miou_classes=occurring_classes(ours_NKK.sum(0)),
         rare_classes=tuple(n for n, enough in zip(names, enough_K, strict=True) if not enough),
     )
 
