@@ -48,6 +48,19 @@ def own_code(doing: str, factory: Any = None) -> Iterator[None]:
         raise CheckpointError(f"{doing}: {describe_error(error, factory)}") from error
 
 
+def import_own(spec: str) -> Any:
+    """Return what package.module:name names; it is found from the current folder too.
+
+    Raises:
+        CheckpointError: it cannot be imported.
+    """
+    module_name, _, name = spec.rpartition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    with own_code(f"cannot import {spec} from {Path.cwd()}"):
+        return getattr(importlib.import_module(module_name), name)
+
+
 def call_own(spec: str, **offered: Any) -> Any:
     """Return what package.module:factory gives; it is found from the current folder too.
 
@@ -58,11 +71,7 @@ def call_own(spec: str, **offered: Any) -> Any:
     Raises:
         CheckpointError: it cannot be imported or called.
     """
-    module_name, _, name = spec.rpartition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    with own_code(f"cannot import {spec} from {Path.cwd()}"):
-        factory = getattr(importlib.import_module(module_name), name)
+    factory = import_own(spec)
     with own_code(f"cannot call {spec}", factory):
         named = inspect.signature(factory).parameters
         return factory(**{key: value for key, value in offered.items() if key in named})

@@ -3,7 +3,13 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from fastseg_training.augment import Augmentation, Variation, apply_variation, draw_variation
+from fastseg_training.augment import (
+    Augmentation,
+    Variation,
+    apply_variation,
+    draw_box,
+    draw_variation,
+)
 
 from fastseg.data import Array
 
@@ -143,3 +149,66 @@ def test_a_pixel_that_a_crop_is_laid_around_stays_a_quarter_off_its_edges() -> N
         places.append(np.argwhere(crop == 1)[0])
     assert np.min(places) >= 9 and np.max(places) <= 30  # 10 to 30, rounded to pixels
     assert np.min(places) <= 11 and np.max(places) >= 28
+
+
+def test_a_picture_turned_by_half_is_the_one_that_is_flipped_both_ways() -> None:
+    label_HW = blocks(64, 64)
+
+    class Half:
+        """Chance that turns by the whole angle."""
+
+        def __init__(self) -> None:
+            self.rng = np.random.default_rng(0)
+
+        def uniform(self, low: float, high: float, *size: int) -> float | Array:
+            return high if high == 180 else self.rng.uniform(low, high, *size)
+
+        def random(self) -> float:
+            return 0.0
+
+    options = dataclasses.replace(STILL, rotation=180)
+    variation = draw_variation(Half(), options, label_HW, (64, 64))  # type: ignore[arg-type]
+    turned = apply_variation(variation, COLORS[label_HW], label_HW, (64, 64))
+    both = dataclasses.replace(STILL, flip=1, flip_vertical=1)
+    for image, flipped in zip(turned, vary(both, label_HW, (64, 64), 0), strict=True):
+        np.testing.assert_array_equal(image, flipped)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_turned_pictures_stay_aligned_with_their_labels(seed: int) -> None:
+    options = dataclasses.replace(NO_COLOR, rotation=90, flip_vertical=0.5)
+    image_hw3, label_hw = vary(options, blocks(), (64, 64), seed)
+    square = np.ones((5, 5), np.uint8)
+    flat_hw = cv2.erode(label_hw, square) == cv2.dilate(label_hw, square)
+    flat_hw[[0, -1]] = flat_hw[:, [0, -1]] = False
+    inside_hw = flat_hw & (label_hw != 255)
+    assert inside_hw.mean() > 0.1
+    np.testing.assert_array_equal(image_hw3[inside_hw], COLORS[label_hw[inside_hw]])
+
+
+def test_exposure_doubles_and_halves_and_haze_fades_into_a_bright_veil() -> None:
+    label_HW = np.full((64, 64), 3, np.uint8)
+    options = dataclasses.replace(STILL, exposure=1)
+    reds = [vary(options, label_HW, (32, 32), seed)[0][0, 0, 0] for seed in range(60)]
+    assert 45 <= min(reds) < 55 and 165 < max(reds) <= 180
+    options = dataclasses.replace(STILL, haze=1)
+    blues = [vary(options, label_HW, (32, 32), seed)[0][0, 0, 2] for seed in range(60)]
+    assert 220 <= min(blues) < 223 and 245 < max(blues) <= 250
+
+
+def test_boxes_lie_in_the_crop_and_are_of_all_sizes() -> None:
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(500):
+        left, top, right, bottom = draw_box(rng, (64, 32))
+        assert 0 <= left < right <= 64 and 0 <= top < bottom <= 32
+        areas.append((right - left) * (bottom - top) / (64 * 32))
+    assert np.quantile(areas, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.06)
+
+
+@pytest.mark.parametrize(
+    "options", [{"cutmix": 1.1}, {"haze": -0.1}, {"flip": 2}, {"rotation": -1}, {"exposure": -1}]
+)
+def test_a_probability_has_to_be_one(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is .*; expected 0"):
+        Augmentation(**options)  # type: ignore[arg-type]

@@ -418,3 +418,44 @@ def test_what_is_no_callback_is_refused(cli: Cli) -> None:
     assert code == 1 and "expected a fastseg_training.Callback" in " ".join(err.split())
     code, _, err = cli(*TINY, "--callback", "nowhere:Callback")
     assert code == 1 and "cannot import nowhere:Callback" in " ".join(err.split())
+
+
+FUNCTIONS = """
+import numpy as np
+def same(image, label, rng):
+    assert isinstance(rng, np.random.Generator)
+    return image[:, ::-1], label[:, ::-1]
+def floats(image, label, rng):
+    return image / 255, label
+def broken(image, label, rng):
+    return image.nothing, label
+"""
+
+
+@pytest.mark.slow
+def test_a_function_of_ones_own_varies_crops_and_is_held_to_its_form(
+    cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "vary.py").write_text(FUNCTIONS)
+
+    def train(name: str, *more: str) -> tuple[int, str]:
+        (tmp_path / "a.toml").write_text(f'[augmentation]\nfunction = "vary:{name}"\n')
+        options = ["--config", "a.toml", *TINY, "--epochs", "0.3", "--force", *more]
+        code, _, err = cli(*options)
+        return code, " ".join(err.split())
+
+    assert train("same")[0] == 0
+    code, err = train("floats")
+    assert (
+        code == 1 and "vary:floats returned float64 (64, 64, 3) as picture; expected uint8" in err
+    )
+    code, err = train("broken")
+    assert code == 1 and "vary:broken: AttributeError" in err and "vary.py:9" in err
+    code, err = train("missing")
+    assert code == 1 and "cannot import vary:missing" in err
+
+
+def test_pasting_needs_classes_that_are_rare(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[augmentation]\ncopy_paste = 0.5\nrare_share = 1e-9\n")
+    code, _, err = cli("--config", "a.toml", *TINY)
+    assert code == 1 and "no class has less than rare_share = 1e-09" in " ".join(err.split())

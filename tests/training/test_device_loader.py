@@ -16,6 +16,8 @@ CASES = {
     "flip": dataclasses.replace(STILL, flip=1.0),
     "colour": dataclasses.replace(STILL, **COLOURS),
     "blur": dataclasses.replace(STILL, blur=0.7),
+    "turned": dataclasses.replace(STILL, flip_vertical=0.5, rotation=40),
+    "light": dataclasses.replace(STILL, exposure=1, haze=0.6),
     "everything": Augmentation(),
 }
 
@@ -39,8 +41,16 @@ def test_a_batch_on_the_device_equals_opencv_picture_by_picture(
         assert (difference > 4).mean() < 0.02
 
 
-def test_both_loaders_show_the_same_batches(samples: list[Sample]) -> None:
-    plan = BatchPlan(samples, 4, (64, 32), Augmentation(), seed=3)
+PASTED = {
+    "nothing pasted": Augmentation(),
+    "rectangles": Augmentation(cutmix=1),
+    "rare things": Augmentation(copy_paste=1, rotation=20),
+}
+
+
+@pytest.mark.parametrize("options", PASTED.values(), ids=PASTED.keys())
+def test_both_loaders_show_the_same_batches(samples: list[Sample], options: Augmentation) -> None:
+    plan = BatchPlan(samples, 4, (64, 32), options, seed=3, rare=(2,), with_rare=range(12))
     on_device = next(DeviceBatchLoader(plan, torch.device("cpu")).batches_from(7))
     by_threads = next(BatchLoader(plan).batches_from(7))
     assert on_device.files == by_threads.files

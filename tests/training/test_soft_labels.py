@@ -184,8 +184,8 @@ def test_a_batch_on_the_device_equals_opencv_picture_by_picture() -> None:
     drawn = plan().draw(3)
     expected_NKhw = plan().vary_soft(drawn)
     assert expected_NKhw is not None
-    codes = torch.from_numpy(np.stack([plan().soft[index] for index, _, _ in drawn]))
-    got_NKhw = vary_soft_batch(codes, [variation for *_, variation in drawn], SIZE, CROP)
+    codes = torch.from_numpy(np.stack([plan().soft[place.index] for place in drawn]))
+    got_NKhw = vary_soft_batch(codes, [place.variation for place in drawn], SIZE, CROP)
     # OpenCV rounds positions to 1/32 of a pixel.
     assert (got_NKhw - expected_NKhw).abs().max() < 0.08
     assert (got_NKhw - expected_NKhw).abs().mean() < 0.01
@@ -196,24 +196,29 @@ def unsoft() -> BatchPlan:
     return dataclasses.replace(plan(unlabelled_places=1), soft=())
 
 
-def test_both_loaders_show_the_same_soft_labels() -> None:
-    options = {"unlabelled_places": 1}
-    on_device = DeviceBatchLoader(plan(**options), torch.device("cpu"))
-    first = next(on_device.batches_from(7))
-    second = next(BatchLoader(plan(**options)).batches_from(7))
+@pytest.mark.parametrize("cutmix", [0, 1])
+def test_both_loaders_show_the_same_soft_labels(cutmix: float) -> None:
+    wanted = dataclasses.replace(
+        plan(unlabelled_places=1), augmentation=Augmentation(cutmix=cutmix)
+    )
+    first = next(DeviceBatchLoader(wanted, torch.device("cpu")).batches_from(7))
+    second = next(BatchLoader(wanted).batches_from(7))
     assert first.soft_NKhw is not None and second.soft_NKhw is not None
     assert (first.soft_NKhw - second.soft_NKhw).abs().mean() < 0.01
+    plain = next(BatchLoader(plan(unlabelled_places=1)).batches_from(7))
+    assert plain.soft_NKhw is not None
+    assert torch.equal(plain.soft_NKhw, second.soft_NKhw) == (not cutmix)
     assert (first.image_N3HW - second.image_N3HW).abs().median() <= 1 / 64
 
 
 def test_unlabelled_pictures_have_their_places_and_the_others_keep_their_pace() -> None:
     with_frames = plan(unlabelled_places=1)
     assert len(with_frames) == 1  # three labelled places a batch, three labelled samples
-    drawn = [[index for index, _, _ in with_frames.draw(step)] for step in range(4)]
+    drawn = [[place.index for place in with_frames.draw(step)] for step in range(4)]
     assert all(sorted(indices[:3]) == [0, 1, 2] for indices in drawn)
     assert {indices[3] for indices in drawn} == {3, 4}
     halves = [BatchPlan(**{**vars(with_frames), "rank": r, "world_size": 2}) for r in (0, 1)]
-    parts = [[index for index, _, _ in half.draw(2)] for half in halves]
+    parts = [[place.index for place in half.draw(2)] for half in halves]
     assert parts[0] == drawn[2][::2] and parts[1] == drawn[2][1::2]
 
 

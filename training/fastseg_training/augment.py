@@ -1,7 +1,9 @@
 """Random variations of a picture, drawn once as numbers and applied by OpenCV or by torch.
 
-Everything is one affine map of coordinates (scale, crop, flip), one affine map of colours
-(brightness, contrast, saturation, tint) and one blur, so a crop costs one resampling.
+Everything is one affine map of coordinates (scale, crop, flips, rotation), one affine map of
+colours (brightness, contrast, saturation, tint, exposure, haze) and one blur, so a crop costs one
+resampling. A second crop may be pasted over the first: a rectangle of it (CutMix), or its pixels
+of some classes (copy-paste).
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,11 @@ from fastseg.data import Array
 
 MID_GREY = 128.0  # outside of the picture: zero after normalisation
 LUMA_3 = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+VEIL = 220.0  # what haze fades into, bytes: bright, not white
 CENTRE_MARGIN = 0.25  # a pixel that a crop is drawn around stays this share off its edges
+
+
+SHARES = ("flip", "blur", "class_centred", "flip_vertical", "haze", "cutmix", "copy_paste")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,16 @@ class Augmentation:
         blur_sigma: largest standard deviation of the blur, pixels.
         class_centred: probability that a crop is laid around a pixel of a class drawn evenly
             from those in the picture (RegSeg's class-uniform sampling, arXiv:2111.09957).
+        flip_vertical: probability of an upside-down image, for pictures from above.
+        rotation: largest angle, degrees; for pictures from above 180.
+        exposure: largest change, stops: 1 doubles or halves all values.
+        haze: largest share of a bright veil.
+        cutmix: probability that a rectangle is another picture's (Yun et al. 2019, 1905.04899).
+        copy_paste: probability that rare things of another picture are pasted in, with their
+            labels (Ghiasi et al. 2021, 2012.07177).
+        rare_share: classes are rare that have fewer of the training's pixels.
+        function: "package.module:function" of the user's, which is given each crop, uint8 (h, w, 3)
+            and (h, w), and a numpy Generator, and returns picture and labels of the same form.
     """
 
     scale_min: float = 0.5
@@ -45,6 +61,23 @@ class Augmentation:
     blur: float = 0.2
     blur_sigma: float = 1.5
     class_centred: float = 0.0
+    flip_vertical: float = 0.0
+    rotation: float = 0.0
+    exposure: float = 0.0
+    haze: float = 0.0
+    cutmix: float = 0.0
+    copy_paste: float = 0.0
+    rare_share: float = 0.01
+    function: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        for name in ("rotation", "exposure"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -63,6 +96,38 @@ class Variation:
     blur_sigma: float
 
 
+@dataclass(frozen=True)
+class Region:
+    """What of a second crop is pasted over a first one.
+
+    Attributes:
+        box: left, top, right, bottom, pixels of the crop; None: the whole crop.
+        classes: ids whose pixels are pasted; empty: all.
+    """
+
+    box: tuple[int, int, int, int] | None = None
+    classes: tuple[int, ...] = ()
+
+    def mask(self, label_hw: Array) -> Array:
+        """Return which pixels of the second crop are taken, (h, w) bool."""
+        if self.box is None:
+            return np.isin(label_hw, self.classes)
+        left, top, right, bottom = self.box
+        mask_hw: Array = np.zeros(label_hw.shape, bool)
+        mask_hw[top:bottom, left:right] = True
+        return mask_hw
+
+
+def draw_box(rng: np.random.Generator, crop: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return a rectangle of the crop's shape, whose area is any share of it with equal chance."""
+    share = np.sqrt(rng.random())
+    width, height = (max(1, round(side * share)) for side in crop)
+    left, top = (
+        int(rng.integers(side - part + 1)) for side, part in zip(crop, (width, height), strict=True)
+    )
+    return left, top, left + width, top + height
+
+
 def draw_variation(
     rng: np.random.Generator, options: Augmentation, label_HW: Array, crop: tuple[int, int]
 ) -> Variation:
@@ -77,9 +142,10 @@ def draw_variation(
     top = _draw_start(rng, height, crop_height / scale, centre[1] if centre else None)
     flip = rng.random() < options.flip
     blur_sigma = rng.uniform(0.3, options.blur_sigma) if rng.random() < options.blur else 0.0
-    return Variation(
-        _crop_map(scale, left, top, flip, crop_width), _draw_color(rng, options), blur_sigma
-    )
+    color_34 = _draw_color(rng, options)
+    # What is off by default draws last and only where it is on: the rest stays as it was.
+    map_23 = _crop_map(scale, left, top, flip, crop_width) @ _draw_turn(rng, options, crop)
+    return Variation(map_23, _draw_light(rng, options, color_34), blur_sigma)
 
 
 def apply_variation(
@@ -150,3 +216,28 @@ def _draw_color(rng: np.random.Generator, options: Augmentation) -> Array:
     mix_33 = saturation * np.eye(3) + (1 - saturation) * LUMA_3
     bias = MID_GREY * (1 - contrast) + shift
     return np.hstack([contrast * tint_3[:, None] * mix_33, np.full((3, 1), bias)])
+
+
+def _draw_turn(rng: np.random.Generator, options: Augmentation, crop: tuple[int, int]) -> Array:
+    """Return a (3, 3) map of the crop onto itself: upside down, turned about its middle."""
+    turn_33 = np.eye(3)
+    if options.flip_vertical and rng.random() < options.flip_vertical:
+        turn_33 = np.array([[1.0, 0, 0], [0, -1, crop[1] - 1], [0, 0, 1]])
+    if options.rotation:
+        angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
+        cos, sin = np.cos(angle), np.sin(angle)
+        x, y = (crop[0] - 1) / 2, (crop[1] - 1) / 2
+        turn_33 = turn_33 @ np.array(
+            [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1]]
+        )
+    return turn_33
+
+
+def _draw_light(rng: np.random.Generator, options: Augmentation, color_34: Array) -> Array:
+    if options.exposure:
+        color_34 = color_34 * 2 ** rng.uniform(-options.exposure, options.exposure)
+    if options.haze:
+        veil = rng.uniform(0, options.haze)
+        color_34 = color_34 * (1 - veil)
+        color_34[:, 3] += veil * VEIL
+    return color_34

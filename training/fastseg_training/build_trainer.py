@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import ClassInfo
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
 from fastseg.data import (
+    Array,
     DataError,
     Dataset,
     MissingSplitError,
@@ -27,7 +29,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.data.file_dataset import FileDataset
 from fastseg.data.loaders import DRAWN
 from fastseg.network import name_of
-from fastseg.own_code import call_own
+from fastseg.own_code import call_own, import_own, own_code
 from fastseg_training import distributed
 from fastseg_training.build_network import Start, build_network
 from fastseg_training.callbacks import Callback
@@ -36,7 +38,7 @@ from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.lessons import Lessons, give_lessons
-from fastseg_training.loader import BatchLoader, BatchPlan
+from fastseg_training.loader import BatchLoader, BatchPlan, CropFunction
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.optimisation import freeze, make_optimizer
 from fastseg_training.precision import choose_device
@@ -74,7 +76,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     positions = config.batch * width * height // config.recipe.loss_stride**2
     return SegmentationTrainer(
         model,
-        open_loader(config, data.train, info, lessons),
+        open_loader(config, data.train, info, lessons, pixels_K),
         data.validation(info),
         len(classes),
         config.lr,
@@ -163,7 +165,11 @@ def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> 
 
 
 def open_loader(
-    config: TrainConfig, samples: Samples, info: CheckpointInfo, lessons: Lessons
+    config: TrainConfig,
+    samples: Samples,
+    info: CheckpointInfo,
+    lessons: Lessons,
+    pixels_K: Tensor,
 ) -> BatchLoader | DeviceBatchLoader:
     """Return batches made on the GPU where the data set fits there, else by threads."""
     world_size = distributed.world_size()
@@ -180,15 +186,67 @@ def open_loader(
         lessons.soft,
         lessons.unlabelled,
         lessons.places,
+        *find_rare(config, samples, pixels_K),
+        open_function(config),
     )
     normalization = info.input_normalization()
     device = choose_device(distributed.local_device(config.device))
     if device.type == "cpu":  # one thread: the others train
         return BatchLoader(plan, normalization)
     workers = min(MAX_WORKERS, os.cpu_count() or 1)
-    if fits_on_device(plan, device):
+    if plan.function is None and fits_on_device(plan, device):
         return DeviceBatchLoader(plan, device, normalization)
     return BatchLoader(plan, normalization, workers)
+
+
+def find_rare(
+    config: TrainConfig, samples: Samples, pixels_K: Tensor
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids of the classes to paste and the indices of the samples that have some.
+
+    Raises:
+        ConfigError: they are to be pasted, and there are none.
+    """
+    if not config.augmentation.copy_paste:
+        return (), ()
+    share_K = pixels_K / pixels_K.sum()
+    rare_K = (share_K > 0) & (share_K < config.augmentation.rare_share)
+    rare = tuple(rare_K.nonzero().flatten().tolist())
+    if not rare:
+        raise ConfigError(
+            f"copy_paste: no class has less than rare_share = {config.augmentation.rare_share:g} "
+            f"of the pixels; the rarest has {share_K[share_K > 0].min():.2g}"
+        )
+    indices = range(len(samples))
+    return rare, tuple(i for i in indices if np.isin(samples[i].label_HW, rare).any())
+
+
+def open_function(config: TrainConfig) -> CropFunction | None:
+    """Return the user's function that varies crops, None for none.
+
+    Raises:
+        ConfigError: soft labels would not follow what it does.
+        CheckpointError: it cannot be imported.
+    """
+    spec = config.augmentation.function
+    if not spec:
+        return None
+    if config.teacher:
+        raise ConfigError(f"{spec} may move pixels, and the teacher's labels would not follow")
+    function = import_own(spec)
+
+    def checked(image_hw3: Array, label_hw: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        with own_code(spec, function):
+            image, label = (np.asarray(made) for made in function(image_hw3, label_hw, rng))
+        for name, made, given in (("picture", image, image_hw3), ("labels", label, label_hw)):
+            if made.dtype != given.dtype or made.shape != given.shape:
+                raise ConfigError(
+                    f"{spec} returned {made.dtype} {made.shape} as {name}; expected {given.dtype} "
+                    f"{given.shape}"
+                )
+        return image, label
+
+    return checked
 
 
 def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ...]:

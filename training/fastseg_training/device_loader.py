@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor
 
-from fastseg.data import Array, Sample
+from fastseg.data import Array
 from fastseg.normalization import CENTRED, Normalization
-from fastseg_training.augment import MID_GREY, Variation
-from fastseg_training.loader import Batch, BatchPlan, made_ahead, source
+from fastseg_training.augment import MID_GREY, Region, Variation
+from fastseg_training.loader import Batch, BatchPlan, Drawn, made_ahead
 from fastseg_training.soft_labels import CROP_STRIDE, P_OF_CODE_256, label_from_crop
 
 MEMORY_SHARE = 0.5  # of what is free on the device, for the data set
@@ -50,19 +50,44 @@ class DeviceBatchLoader:
         """Yield batch after batch without end, the first one that of a step."""
         return map(self._cut, made_ahead(self.plan.draw, step, self.workers))
 
-    def _cut(self, drawn: list[tuple[int, Sample, Variation]]) -> Batch:
-        indices = torch.tensor([index for index, _, _ in drawn], device=self.image_MHW3.device)
-        image_NHW3, label_NHW = self.image_MHW3[indices], self.label_MHW[indices]
-        variations = [variation for _, _, variation in drawn]
-        image_N3hw, label_Nhw = vary_batch(image_NHW3, label_NHW, variations, self.plan.crop)
+    def _cut(self, drawn: list[Drawn]) -> Batch:
+        image_N3hw, label_Nhw, soft_NKhw = self._crops(drawn)
+        places = [number for number, place in enumerate(drawn) if place.pasted is not None]
+        if places:
+            others = [place.pasted for place in drawn if place.pasted is not None]
+            other_P3hw, other_Phw, soft_PKhw = self._crops(others)
+            for number, image_3hw, label_hw in zip(places, other_P3hw, other_Phw, strict=True):
+                mask_hw = _mask(drawn[number].region, label_hw)
+                image_N3hw[number][:, mask_hw] = image_3hw[:, mask_hw]
+                label_Nhw[number, mask_hw] = label_hw[mask_hw]
+                if soft_NKhw is not None and soft_PKhw is not None:
+                    cell_hw = mask_hw[::CROP_STRIDE, ::CROP_STRIDE]
+                    soft_Khw = soft_PKhw[places.index(number)]
+                    soft_NKhw[number][:, cell_hw] = soft_Khw[:, cell_hw]
         image_N3hw = self.normalization.normalise(image_N3hw.permute(0, 2, 3, 1))
         image_N3hw = image_N3hw.contiguous(memory_format=torch.channels_last)
-        files = tuple(source(sample) for _, sample, _ in drawn)
+        return Batch(image_N3hw, label_Nhw, tuple(place.source for place in drawn), soft_NKhw)
+
+    def _crops(self, drawn: list[Drawn]) -> tuple[Tensor, Tensor, Tensor | None]:
+        indices = torch.tensor([place.index for place in drawn], device=self.image_MHW3.device)
+        image_NHW3, label_NHW = self.image_MHW3[indices], self.label_MHW[indices]
+        variations = [place.variation for place in drawn]
+        image_N3hw, label_Nhw = vary_batch(image_NHW3, label_NHW, variations, self.plan.crop)
         if self.soft_MhwK is None:
-            return Batch(image_N3hw, label_Nhw, files)
+            return image_N3hw, label_Nhw, None
         code_NhwK, size = self.soft_MhwK[indices], label_NHW.shape[:0:-1]
         soft_NKhw = vary_soft_batch(code_NhwK, variations, (size[0], size[1]), self.plan.crop)
-        return Batch(image_N3hw, label_Nhw, files, soft_NKhw)
+        return image_N3hw, label_Nhw, soft_NKhw
+
+
+def _mask(region: Region, label_hw: Tensor) -> Tensor:
+    """Return which pixels of a crop are pasted, as Region.mask() does."""
+    if region.box is None:
+        return torch.isin(label_hw, torch.tensor(region.classes, device=label_hw.device))
+    left, top, right, bottom = region.box
+    mask_hw = torch.zeros_like(label_hw, dtype=torch.bool)
+    mask_hw[top:bottom, left:right] = True
+    return mask_hw
 
 
 def fits_on_device(plan: BatchPlan, device: torch.device) -> bool:

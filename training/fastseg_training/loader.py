@@ -3,6 +3,7 @@
 Shape letters: N batch, H and W pixels, h and w pixels of a crop.
 """
 
+import dataclasses
 import itertools
 import time
 from collections import deque
@@ -15,19 +16,49 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor
 
-from fastseg.data import Sample, Samples
+from fastseg.data import Array, Sample, Samples
 from fastseg.normalization import CENTRED, NAMED, Normalization
-from fastseg_training.augment import Augmentation, Variation, apply_variation, draw_variation
-from fastseg_training.soft_labels import Labels, vary_label
+from fastseg_training.augment import (
+    Augmentation,
+    Region,
+    Variation,
+    apply_variation,
+    draw_box,
+    draw_variation,
+)
+from fastseg_training.soft_labels import CROP_STRIDE, Labels, vary_label
 
 ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance
 MOST_LEVELS = 257  # of a channel made of bytes: 256, and its padding
 QUEUE = 3  # batches made ahead by each thread: a slow picture does not stop the training
 PATIENCE_S = 0.5  # for a thread to finish its batch when nobody wants more
-OF_UNLABELLED = 2  # a stream of chance of their own
+OF_UNLABELLED, OF_PASTING, OF_FUNCTION = 2, 3, 4  # streams of chance of their own
+# Takes a crop, uint8 (h, w, 3) and (h, w), and what to draw from; returns the same two.
+CropFunction = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
 T = TypeVar("T")
+
+
+class Drawn(NamedTuple):
+    """One place of a batch: a picture, how it is varied, and what is pasted over it.
+
+    The index counts on from the samples to the unlabelled ones, as soft labels do; chance is what a
+    function of the user's draws from.
+    """
+
+    index: int
+    sample: Sample
+    variation: Variation
+    chance: tuple[int, ...] = ()
+    pasted: "Drawn | None" = None
+    region: Region = Region()
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+        return source(self.sample) + (f" {self.pasted.source}" if self.pasted else "")
 
 
 class Batch(NamedTuple):
@@ -68,6 +99,9 @@ class BatchPlan:
         seed: of order and variation.
         rank: of this process; it makes every world_size-th sample of a batch.
         world_size: number of processes.
+        rare: ids of the classes that copy-paste pastes.
+        with_rare: indices of the samples that have some.
+        function: of the user's, the last to vary a crop.
     """
 
     samples: Samples
@@ -80,6 +114,9 @@ class BatchPlan:
     soft: Labels = ()
     unlabelled: Sequence[Sample] = ()
     unlabelled_places: int = 0
+    rare: tuple[int, ...] = ()
+    with_rare: Sequence[int] = ()
+    function: CropFunction | None = None
 
     def __len__(self) -> int:
         """Return the number of batches that show every sample once, at the least."""
@@ -89,41 +126,72 @@ class BatchPlan:
     def _labelled_places(self) -> int:
         return self.batch_size - self.unlabelled_places
 
-    def draw(self, step: int) -> list[tuple[int, Sample, Variation]]:
-        """Return (index, sample, variation) for each place in this process's part of a batch.
-
-        The index counts on from the samples to the unlabelled ones, as `soft` does.
-        """
+    def draw(self, step: int) -> list[Drawn]:
+        """Return what is in each place of this process's part of a batch."""
         places = range(self.rank, self.batch_size, self.world_size)
         return [self._draw(step, place) for place in places]
 
-    def _draw(self, step: int, place: int) -> tuple[int, Sample, Variation]:
+    def _draw(self, step: int, place: int) -> Drawn:
         labelled = self._labelled_places
         if place < labelled:
-            return self._pick(self.samples, 0, step * labelled + place)
+            position = step * labelled + place
+            return self._paste(self._pick(self.samples, 0, position), position)
         position = step * self.unlabelled_places + place - labelled
         return self._pick(self.unlabelled, len(self.samples), position, OF_UNLABELLED)
 
-    def _pick(
-        self, pool: Samples, first: int, position: int, *stream: int
-    ) -> tuple[int, Sample, Variation]:
+    def _pick(self, pool: Samples, first: int, position: int, *stream: int) -> Drawn:
         epoch, place = divmod(position, len(pool))
         order = np.random.default_rng((self.seed, epoch, *stream)).permutation(len(pool))
         index = int(order[place])
         sample = pool[index]
         rng = np.random.default_rng((self.seed, position, 1, *stream))
         variation = draw_variation(rng, self.augmentation, sample.label_HW, self.crop)
-        return first + index, sample, variation
+        return Drawn(first + index, sample, variation, (self.seed, position, OF_FUNCTION, *stream))
 
-    def vary_soft(self, drawn: list[tuple[int, Sample, Variation]]) -> Tensor | None:
+    def _paste(self, drawn: Drawn, position: int) -> Drawn:
+        """Draw what is pasted, from numbers of its own: without it nothing else changes."""
+        options = self.augmentation
+        if not (options.cutmix or options.copy_paste):
+            return drawn
+        rng = np.random.default_rng((self.seed, position, OF_PASTING))
+        if self.with_rare and rng.random() < options.copy_paste:
+            index = int(rng.choice(np.asarray(self.with_rare)))
+            centred = dataclasses.replace(options, class_centred=1.0)
+            return self._with_pasted(drawn, rng, index, centred, Region(classes=self.rare))
+        if rng.random() < options.cutmix:
+            index = int(rng.integers(len(self.samples)))
+            return self._with_pasted(drawn, rng, index, options, Region(draw_box(rng, self.crop)))
+        return drawn
+
+    def _with_pasted(
+        self,
+        drawn: Drawn,
+        rng: np.random.Generator,
+        index: int,
+        options: Augmentation,
+        region: Region,
+    ) -> Drawn:
+        sample = self.samples[index]
+        label_HW = sample.label_HW
+        if region.classes:  # a crop around one of these
+            label_HW = np.where(np.isin(label_HW, region.classes), label_HW, IGNORE_INDEX)
+        variation = draw_variation(rng, options, label_HW, self.crop)
+        return drawn._replace(pasted=Drawn(index, sample, variation), region=region)
+
+    def vary_soft(self, drawn: list[Drawn], masks: Sequence[Array | None] = ()) -> Tensor | None:
         """Return the soft labels of the crops of a batch, (N, K, h, w); None without a teacher."""
         if not self.soft:
             return None
-        labels = [
-            vary_label(variation, self.soft[index], sample.label_HW.shape[::-1], self.crop)
-            for index, sample, variation in drawn
-        ]
+        labels = [self._vary_soft(place) for place in drawn]
+        for place, label_Khw, mask_hw in zip(drawn, labels, masks, strict=False):
+            if place.pasted is not None and mask_hw is not None:
+                mask_hw = mask_hw[::CROP_STRIDE, ::CROP_STRIDE]
+                label_Khw[:, mask_hw] = self._vary_soft(place.pasted)[:, mask_hw]
         return torch.from_numpy(np.stack(labels))
+
+    def _vary_soft(self, drawn: Drawn) -> Array:
+        size = drawn.sample.label_HW.shape[::-1]
+        return vary_label(drawn.variation, self.soft[drawn.index], size, self.crop)
 
 
 @dataclass(frozen=True)
@@ -151,16 +219,29 @@ class BatchLoader:
     def make(self, step: int) -> Batch:
         """Make the batch of a step."""
         drawn = self.plan.draw(step)
-        crops = (
-            apply_variation(variation, sample.image_HW3, sample.label_HW, self.plan.crop)
-            for _, sample, variation in drawn
-        )
-        images, labels = zip(*crops, strict=True)
+        images, labels, masks = zip(*map(self._cut, drawn), strict=True)
         image_NHW3 = torch.from_numpy(np.stack(images))
         image_N3HW = self.normalization.normalise(image_NHW3)
         label_NHW = torch.from_numpy(np.stack(labels)).long()
-        files = tuple(source(sample) for _, sample, _ in drawn)
-        return Batch(image_N3HW, label_NHW, files, self.plan.vary_soft(drawn))
+        files = tuple(place.source for place in drawn)
+        return Batch(image_N3HW, label_NHW, files, self.plan.vary_soft(drawn, masks))
+
+    def _cut(self, drawn: Drawn) -> tuple[Array, Array, Array | None]:
+        image_hw3, label_hw = _crop(drawn, self.plan.crop)
+        mask_hw = None
+        if drawn.pasted is not None:
+            other_hw3, other_hw = _crop(drawn.pasted, self.plan.crop)
+            mask_hw = drawn.region.mask(other_hw)
+            image_hw3[mask_hw], label_hw[mask_hw] = other_hw3[mask_hw], other_hw[mask_hw]
+        if self.plan.function is not None:
+            rng = np.random.default_rng(drawn.chance)
+            image_hw3, label_hw = self.plan.function(image_hw3, label_hw, rng)
+        return image_hw3, label_hw, mask_hw
+
+
+def _crop(drawn: Drawn, crop: tuple[int, int]) -> tuple[Array, Array]:
+    sample = drawn.sample
+    return apply_variation(drawn.variation, sample.image_HW3, sample.label_HW, crop)
 
 
 def made_ahead(make: Callable[[int], T], step: int, workers: int) -> Iterator[T]:
