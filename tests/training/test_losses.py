@@ -172,7 +172,11 @@ def test_class_weights_that_are_named_are_taken_and_the_rest_is_one() -> None:
     assert weight_K is not None and weight_K.tolist() == [1, 0, 5]
     with pytest.raises(ValueError, match="no class 'sky'; there are road, pole"):
         weights_of(options, torch.ones(2), ["road", "pole"])
-    with pytest.raises(ValueError, match="the class weight of pole is -1; expected 0 or more"):
+    with pytest.raises(ValueError, match="a class weight is -1; expected 0 or more"):
         LossOptions(class_weights={"pole": -1})
+    weight_K = weights_of(LossOptions(class_weights=[1, 2, 0]), torch.ones(3), ["a", "b", "c"])
+    assert weight_K is not None and weight_K.tolist() == [1, 2, 0]
+    with pytest.raises(ValueError, match="has 3 weights; there are 2 classes: road, pole"):
+        weights_of(LossOptions(class_weights=[1, 2, 0]), torch.ones(2), ["road", "pole"])
     with pytest.raises(ValueError, match="all class_weights are 0"):
         weights_of(LossOptions(class_weights={"sky": 0}), torch.ones(1), ["sky"])

@@ -29,6 +29,9 @@ def test_the_page_is_self_contained_and_shows_no_text_as_it_came(tmp_path: Path)
     sources = re.findall(r'(?:src|href)="([^"]{9})', page)
     assert len(sources) == 3 and all(source.startswith("data:imag") for source in sources)
     assert "0.775" in page  # of 3/4 and 4/5
+    write_page(run, None, WorstPictures(2), lambda number: EVIL, EVIL)
+    alone = (folder / "report.html").read_text("utf-8")
+    assert "Curves" in alone and "Worst" not in alone
     assert "mIoU 0.000" in page
 
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -41,11 +41,17 @@ CropFunction = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]
 T = TypeVar("T")
 
 
-class Drawn(NamedTuple):
+@dataclass(frozen=True)
+class Drawn:
     """One place of a batch: a picture, how it is varied, and what is pasted over it.
 
-    The index counts on from the samples to the unlabelled ones, as soft labels do; chance is what a
-    function of the user's draws from.
+    Attributes:
+        index: counts on from the samples to the unlabelled ones, as soft labels do.
+        sample: the picture.
+        variation: of it.
+        chance: the seed of what a function of the user's draws.
+        pasted: another picture.
+        region: what of that is pasted.
     """
 
     index: int
@@ -53,7 +59,7 @@ class Drawn(NamedTuple):
     variation: Variation
     chance: tuple[int, ...] = ()
     pasted: "Drawn | None" = None
-    region: Region = Region()
+    region: Region = field(default_factory=Region)
 
     @property
     def source(self) -> str:
@@ -176,7 +182,7 @@ class BatchPlan:
         if region.classes:  # a crop around one of these
             label_HW = np.where(np.isin(label_HW, region.classes), label_HW, IGNORE_INDEX)
         variation = draw_variation(rng, options, label_HW, self.crop)
-        return drawn._replace(pasted=Drawn(index, sample, variation), region=region)
+        return dataclasses.replace(drawn, pasted=Drawn(index, sample, variation), region=region)
 
     def vary_soft(self, drawn: list[Drawn], masks: Sequence[Array | None] = ()) -> Tensor | None:
         """Return the soft labels of the crops of a batch, (N, K, h, w); None without a teacher."""

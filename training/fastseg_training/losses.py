@@ -36,13 +36,14 @@ class LossOptions:
         class_weights: "enet" or "none", for losses that take them; "enet-undone" takes them out of
             the averaged network again: better after long trainings, worse after short ones. Or
             a table of names and weights, such as {Pole = 5.0}; classes that it leaves out have 1.
+            Or a list of weights, one for each class.
         enet_constant: see enet_weights.
         ohem_thresh: see OHEMLoss.
         ohem_share: share of the batch's pixels that OHEM keeps at the least.
     """
 
     formula: str = "ce"
-    class_weights: str | dict[str, float] = "enet"
+    class_weights: str | dict[str, float] | list[float] = "enet"
     enet_constant: float = 1.10
     ohem_thresh: float = 0.7
     ohem_share: float = 1 / 16
@@ -50,18 +51,17 @@ class LossOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         parse_formula(self.formula)
-        if isinstance(self.class_weights, dict):
-            bad = [name for name, weight in self.class_weights.items() if weight < 0]
-            if bad:
+        if isinstance(self.class_weights, str):
+            if self.class_weights not in CLASS_WEIGHTS:
                 raise ValueError(
-                    f"the class weight of {bad[0]} is {self.class_weights[bad[0]]}; expected 0 or "
-                    "more"
+                    f"class_weights is {self.class_weights!r}; choose one of "
+                    f"{', '.join(CLASS_WEIGHTS)}, or give a table of names and weights or a list"
                 )
-        elif self.class_weights not in CLASS_WEIGHTS:
-            raise ValueError(
-                f"class_weights is {self.class_weights!r}; choose one of "
-                f"{', '.join(CLASS_WEIGHTS)}, or a table of names and weights"
-            )
+            return
+        known = self.class_weights
+        for weight in known.values() if isinstance(known, dict) else known:
+            if weight < 0:
+                raise ValueError(f"a class weight is {weight:g}; expected 0 or more")
 
 
 class CrossEntropyLoss(nn.Module):
@@ -203,10 +203,20 @@ def weights_of(options: LossOptions, pixels_K: Tensor, names: Sequence[str]) -> 
         return None
     if isinstance(options.class_weights, str):
         return enet_weights(pixels_K, options.enet_constant)
-    unknown = sorted(options.class_weights.keys() - set(names))
-    if unknown:
-        raise ValueError(f"class_weights has no class {unknown[0]!r}; there are {', '.join(names)}")
-    weight_K = torch.tensor([options.class_weights.get(name, 1.0) for name in names])
+    if isinstance(options.class_weights, list):
+        if len(options.class_weights) != len(names):
+            raise ValueError(
+                f"class_weights has {len(options.class_weights)} weights; there are {len(names)} "
+                f"classes: {', '.join(names)}"
+            )
+        weight_K = torch.tensor(options.class_weights, dtype=torch.float32)
+    else:
+        unknown = sorted(options.class_weights.keys() - set(names))
+        if unknown:
+            raise ValueError(
+                f"class_weights has no class {unknown[0]!r}; there are {', '.join(names)}"
+            )
+        weight_K = torch.tensor([float(options.class_weights.get(name, 1)) for name in names])
     if not weight_K.any():
         raise ValueError("all class_weights are 0: nothing would be learnt")
     return weight_K

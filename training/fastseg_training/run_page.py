@@ -1,4 +1,4 @@
-"""report.html of a run: scores, curves, confusion and the worst pictures, in one file.
+"""report.html of a run: curves, scores, confusion and the worst pictures, in one file.
 
 No script and no outside file; the page's own policy forbids both. Every text is escaped, since
 names of classes and files may hold anything.
@@ -8,7 +8,7 @@ import heapq
 import html
 import io
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastseg_runtime.arrays.metrics import confusion_matrix, mean_iou
 from fastseg_runtime.arrays.shared_files import write_file
 from torch import Tensor
 
+from fastseg import CheckpointInfo
 from fastseg.data import Array
 from fastseg_training.evaluate import Evaluation
 from fastseg_training.pictures import draw_confusion, draw_curves, side_by_side
@@ -57,7 +58,7 @@ class WorstPictures:
 
 def write_page(
     run: RunFolder,
-    evaluation: Evaluation,
+    evaluation: Evaluation | None,
     worst: WorstPictures,
     name_of_picture: Callable[[int], str],
     note: str,
@@ -66,33 +67,20 @@ def write_page(
 
     Args:
         run: the folder, with its metrics.
-        evaluation: on the validation split.
+        evaluation: on the validation split, None without one.
         worst: pictures of that.
         name_of_picture: says which a number is.
         note: how the weights came to be these ones.
     """
-    info, scores = run.info, evaluation.scores(run.info.classes)
     facts = {
-        "trained on": info.trained_on,
-        "command": info.training.get("command", ""),
-        "validation mIoU": f"{_shown(scores['miou'])} of {evaluation.images} pictures; {note}",
-        "pixels right": _shown(scores["pixel_accuracy"]),
+        "trained on": run.info.trained_on,
+        "command": run.info.training.get("command", ""),
+        "weights": note,
     }
-    pictures = sorted(worst.kept, key=lambda kept: kept[:2], reverse=True)
-    parts = [
-        _table(facts.items()),
-        "<h2>IoU of each class</h2>" + _table((n, _shown(v)) for n, v in scores["iou"].items()),
-        "<h2>Curves</h2>" + _drawn(lambda file: draw_curves(run.metrics(), file)),
-        "<h2>What was taken for what</h2>"
-        + _drawn(lambda file: draw_confusion(evaluation.confusion_KK, info.classes, file)),
-        "<h2>Worst pictures</h2><p>Picture, labels, prediction; black is not labelled.</p>",
-        *(
-            f"<figure>{_row(side_by_side(image_3HW[None], label_HW, classes_HW, info))}"
-            f"<figcaption>{html.escape(name_of_picture(number))}: mIoU {-minus:.3f}</figcaption>"
-            "</figure>"
-            for minus, number, image_3HW, label_HW, classes_HW in pictures
-        ),
-    ]
+    curves = _drawn(lambda file: draw_curves(run.metrics(), file))
+    parts = [_table(facts.items()), f"<h2>Curves</h2>{curves}"]
+    if evaluation is not None:
+        parts += [*_scores(run.info, evaluation), *_worst(run.info, worst, name_of_picture)]
     title = html.escape(run.path.name)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -101,6 +89,30 @@ def write_page(
         f"<body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
     )
     write_file(run.path / "report.html", page.encode("utf-8", "replace"))
+
+
+def _scores(info: CheckpointInfo, evaluation: Evaluation) -> Iterator[str]:
+    scores = evaluation.scores(info.classes)
+    rows = {
+        "mean IoU": scores["miou"],
+        "share of pixels right": scores["pixel_accuracy"],
+        **{f"IoU of {name}": iou for name, iou in scores["iou"].items()},
+    }
+    yield f"<h2>Scores of {evaluation.images} validation pictures</h2>"
+    yield _table((name, _shown(value)) for name, value in rows.items())
+    yield "<h2>What was taken for what</h2>"
+    yield _drawn(lambda file: draw_confusion(evaluation.confusion_KK, info.classes, file))
+
+
+def _worst(
+    info: CheckpointInfo, worst: WorstPictures, name_of_picture: Callable[[int], str]
+) -> Iterator[str]:
+    yield "<h2>Worst pictures</h2><p>Picture, labels, prediction; black is not labelled.</p>"
+    pictures = sorted(worst.kept, key=lambda kept: kept[:2], reverse=True)
+    for minus_miou, number, image_3HW, label_HW, classes_HW in pictures:
+        row = _row(side_by_side(image_3HW[None], label_HW, classes_HW, info))
+        name = html.escape(name_of_picture(number))
+        yield f"<figure>{row}<figcaption>{name}: mIoU {-minus_miou:.3f}</figcaption></figure>"
 
 
 def _shown(fraction: float | None) -> str:

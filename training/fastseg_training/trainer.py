@@ -61,6 +61,7 @@ LOG_EVERY_STEPS = 50  # as many as SMOOTHING averages over
 SAVE_EVERY_S = 60.0  # what a crash may cost
 # Of the time in a training by the clock: a validation split may take longer than the minutes given.
 EVALUATION_SHARE = 0.1
+AFTER_THIS_STEP = "stopping after this step; Ctrl-C again ends at once"
 SMOOTHING = 0.02  # of the loss that is shown: about 50 batches, each of which is noise
 COUNTERS = (
     "step", "position", "epoch_steps", "elapsed_s", "evaluation_s", "evaluations", "loss"
@@ -206,7 +207,7 @@ class SegmentationTrainer:
             part.eval()
         try:
             with (
-                noting_signals() as noted,
+                noting_signals(AFTER_THIS_STEP if self._leads else "") as noted,
                 TrainingProgress(visible=self._leads) as bar,
                 fast_depthwise(self.model, self.precision, self.device),
                 self._callbacks_told(),
@@ -451,20 +452,19 @@ class SegmentationTrainer:
         worst = WorstPictures(self.num_classes)
         self._evaluate_and_save(progress=1, finished=True, observe=worst)
         self.model.load_state_dict(self._result().state_dict())
-        if self.run is not None and self.evaluation is not None and self._leads:
+        if self.run is not None and self._leads:
             with self._waiting():
-                self._draw(self.run, self.evaluation, worst)
+                self._draw(self.run, worst)
         return self.evaluation
 
-    def _draw(self, run: RunFolder, evaluation: Evaluation, worst: WorstPictures) -> None:
-        note = "the averaged weights at the end, which nothing was chosen for on these pictures"
+    def _draw(self, run: RunFolder, worst: WorstPictures) -> None:
+        note = "averaged, as they were at the end; nothing was chosen on validation pictures"
         if self._is_out_of_patience:
-            note = "the averaged weights where it got no better on these pictures, which flatters"
-        write_page(run, evaluation, worst, self._name_of_picture, note)
-        assert self.val_loader is not None
-        draw_predictions(
-            self.model, self.val_loader, run.info, run.path / "predictions.png", self.reading
-        )
+            note = "averaged, as they were when validation got no better: its scores flatter"
+        write_page(run, self.evaluation, worst, self._name_of_picture, note)
+        if self.val_loader is not None:
+            path = run.path / "predictions.png"
+            draw_predictions(self.model, self.val_loader, run.info, path, self.reading)
 
     def _name_of_picture(self, number: int) -> str:
         number *= distributed.world_size()
