@@ -231,15 +231,15 @@ def test_a_thread_or_worker_that_hangs_does_not_keep_the_process_from_ending(
     loader: str, tmp_path: Path
 ) -> None:
     (tmp_path / "hangs.py").write_text(SCRIPT)
-    process = subprocess.Popen(
-        [sys.executable, "hangs.py", loader], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.readline()
-    pressed = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    line = process.stderr.readline()
-    assert time.monotonic() - pressed < HEARD_S
-    assert line == "try: stopped at step 0\n"
-    assert process.wait(60) == 130
+    command = [sys.executable, "hangs.py", loader]
+    with subprocess.Popen(
+        command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        pressed = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        line = process.stderr.readline()
+        assert time.monotonic() - pressed < HEARD_S
+        assert line == "try: stopped at step 0\n"
+        assert process.wait(60) == 130
