@@ -264,7 +264,7 @@ def made_ahead(make: Callable[[int], T], step: int, workers: int) -> Iterator[T]
         for number in itertools.count(step):
             futures.append(Future())
             tasks.put((number, futures[-1]))
-            if len(futures) > workers * QUEUE:
+            if len(futures) >= workers * QUEUE:
                 yield futures.popleft().result()
     finally:
         for future in futures:
