@@ -92,7 +92,7 @@ def test_a_configuration_that_ships_goes_by_its_name_and_a_file_goes_before_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shipped = SHIPPED / "camvid-small.toml"
-    for name in ("camvid-small", "camvid-small.toml", "training/configs/camvid-small.toml"):
+    for name in ("camvid-small", "camvid-small.toml"):
         assert find_config(Path(name)) == shipped
     with pytest.raises(ConfigError, match="no file camvid-smal, .* there are .*camvid-small, "):
         find_config(Path("camvid-smal"))

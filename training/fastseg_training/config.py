@@ -292,12 +292,10 @@ def _without_folders(value: Any) -> str:
 def find_config(spec: Path) -> Path:
     """Return a file, or the configuration that ships under that name, such as camvid-small.
 
-    training/configs/camvid-small.toml is a name too: headers of shipped networks say it so.
-
     Raises:
         ConfigError: there is neither.
     """
-    if spec.exists() or spec.parent not in (Path(), Path("training/configs")):
+    if spec.exists() or spec.parent != Path():
         return spec
     shipped = SHIPPED / f"{spec.name.removesuffix('.toml')}.toml"
     if not shipped.is_file():
