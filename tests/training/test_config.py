@@ -32,6 +32,11 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
     config = dataclasses.replace(TrainConfig(), data="synthetic", lr=0.125, minutes=2.0)
     path = write(tmp_path / "config.toml", dump_config(config))
     assert load_config(path, {}) == config
+    for weights in ({"Pole, 1.2 m": 5.0}, [1.0, 2.0]):
+        loss = dataclasses.replace(config.loss, class_weights=weights)
+        recipe = dataclasses.replace(config.recipe, rates={"stage_8.0": 0.1})
+        varied = dataclasses.replace(config, loss=loss, recipe=recipe)
+        assert load_config(write(path, dump_config(varied)), {}) == varied
 
 
 @pytest.mark.parametrize(
@@ -97,5 +102,7 @@ def test_a_configuration_that_ships_goes_by_its_name_and_a_file_goes_before_it(
     with pytest.raises(ConfigError, match="no file camvid-smal, .* there are .*camvid-small, "):
         find_config(Path("camvid-smal"))
     assert find_config(Path("mine/camvid-small")) == Path("mine/camvid-small")  # and is not there
+    (tmp_path / "camvid-nano").mkdir()
+    assert find_config(Path("camvid-nano")) == SHIPPED / "camvid-nano.toml"
     write(tmp_path / "camvid-small", 'model = "nano"')
     assert load_config(find_config(Path("camvid-small")), {}).model == "nano"

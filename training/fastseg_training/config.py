@@ -295,7 +295,7 @@ def find_config(spec: Path) -> Path:
     Raises:
         ConfigError: there is neither.
     """
-    if spec.exists() or spec.parent != Path():
+    if spec.is_file() or spec.parent != Path():
         return spec
     shipped = SHIPPED / f"{spec.name.removesuffix('.toml')}.toml"
     if not shipped.is_file():

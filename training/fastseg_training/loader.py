@@ -161,7 +161,7 @@ class BatchPlan:
             return drawn
         rng = np.random.default_rng((self.seed, position, OF_PASTING))
         if self.with_rare and rng.random() < options.copy_paste:
-            index = int(rng.choice(np.asarray(self.with_rare)))
+            index = self.with_rare[int(rng.integers(len(self.with_rare)))]
             centred = dataclasses.replace(options, class_centred=1.0)
             return self._with_pasted(drawn, rng, index, centred, Region(classes=self.rare))
         if rng.random() < options.cutmix:
