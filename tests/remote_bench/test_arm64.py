@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from remote_bench.cli.main import examine
 from remote_bench.host.host import Cancel
+from remote_bench.report.page import render_html
 from remote_bench.run.benchmark import Benchmark, Measurement
 
 from tests.boards.arm64_board import ADDRESS, Arm64Board, missing
@@ -76,6 +77,18 @@ def test_a_bare_board_runs_a_network_with_wheels_that_travel_and_nothing_stays(b
     wait_until_clean(board)
 
 
+def test_a_board_with_another_job_is_measured_where_that_is_allowed_and_says_so(
+    board, host, bundle
+):
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as job:
+        report = run(host, bundle=bundle, seconds=3, idle_s=0.5, warmup_s=0.5, allow_busy=True)
+        job.kill()
+    assert report.error is None and len(report.blocks) == 3
+    assert {"busy_board", "foreign_load"} <= {reason.code for reason in report.reasons}
+    assert report.verdict != "invalid" and "<svg" in render_html([report])
+    wait_until_clean(board)
+
+
 def test_what_was_kept_is_not_sent_again(board, host, bundle):
     waits = []
     for keep in (True, False):
@@ -108,7 +121,7 @@ class Printer:
 
 
 host = SshHost("jetson", lambda prompt: None)
-wanted = Benchmark(bundle=Path(sys.argv[1]), seconds=120.0)
+wanted = Benchmark(bundle=Path(sys.argv[1]), seconds=120.0, allow_busy=True)
 measure(Measurement(host, wanted, Printer(), Cancel()))
 """
 

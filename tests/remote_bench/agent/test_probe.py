@@ -119,6 +119,15 @@ def test_pi_without_access_to_its_firmware_is_told_which_group_to_join(made_boar
     assert "/dev/vcio" in rows["throttling"]["fix"]
 
 
+def test_cooling_of_the_cpu_by_its_clock_is_throttling_and_a_fan_is_none(made_board):
+    board = made_board("raspberry-pi-4")
+    for number, kind in enumerate(("pwm-fan", "thermal-cpufreq-0", "devfreq-fb000000.gpu")):
+        board.write(f"sys/class/thermal/cooling_device{number}/type", kind + "\n")
+        board.write(f"sys/class/thermal/cooling_device{number}/cur_state", "1\n")
+    data = probe(Board(str(board.root)))
+    assert data["environment"]["alerts"] == ["thermal-cpufreq-0", "devfreq-fb000000.gpu"]
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_board_says_whether_its_throttling_can_be_watched(made_board, name):
     rows = {row["what"]: row for row in probe(Board(str(made_board(name).root)))["readable"]}

@@ -446,3 +446,12 @@ def test_frames_folder_with_labels_gives_the_miou_of_the_timed_run(start, tmp_pa
     run = start({}, frames=str(frames))
     assert run.end() == 0
     assert run.result()["accuracy"]["miou"] == 1
+
+
+def test_gpu_that_somebody_uses_is_waited_for_too(start, made_board):
+    board = made_board("orin-nano")
+    board.write("sys/class/devfreq/17000000.gpu/device/load", "970\n")
+    run = start({}, root=str(board.root), allow_busy=False, busy_patience_s=0.5)
+    assert run.end() == 1
+    [error] = run.named("error")
+    assert error["kind"] == "board_busy" and "97% of the GPU" in error["message"]

@@ -147,7 +147,7 @@ def test_invalid_report_is_not_compared(side):
 
 
 @pytest.mark.parametrize(("share", "answer"), [(0.1, "no_difference"), (0.101, "not_comparable")])
-@pytest.mark.parametrize("key", ["cpu", "idle_gpu"])
+@pytest.mark.parametrize("key", ["cpu", "idle_gpu", "gpu"])
 def test_foreign_load_on_one_side_is_not_comparable(side, share, answer, key):
     disturbed = side(runs=4)
     load = replace(disturbed[2].conditions.foreign_load, **{key: share})

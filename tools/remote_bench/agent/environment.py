@@ -8,6 +8,8 @@ from .rails import nvidia_gpus
 
 # vcgencmd get_throttled: bits 0-3 now, the same things since boot in bits 16-19.
 PI_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+# Cooling devices that hold something down: a Jetson's alerts, and CPU and GPU of other boards.
+_THROTTLES = re.compile("throttle|cpufreq|devfreq")
 _EMC_RATE = "/sys/kernel/debug/bpmp/debug/clk/emc/rate"  # of a Jetson, for root
 # Names of devfreq devices: Jetsons, Mali and Adreno; DMC and EMC are memory, RKNPU and such NPUs.
 _UNITS = {"gpu": "gpu|gp10b|gv11b|ga10b|gm20b|mali|kgsl", "memory": "dmc|emc|ddr|mif",
@@ -26,7 +28,7 @@ class Environment:
         self._clocks.update(_devfreq_clocks(board))
         self._gpu_loads = board.glob("/sys/class/devfreq/*/device/load")  # of a Jetson: per mille
         coolers = _named(board, "/sys/class/thermal/cooling_device*/type", "cur_state")
-        self._alerts = {name: path for name, path in coolers.items() if "throttle" in name}
+        self._alerts = {name: path for name, path in coolers.items() if _THROTTLES.search(name)}
         self._counters = _counter_files(board)
         self._is_pi = board.tool("vcgencmd") is not None
         self._gpus = nvidia_gpus() if board.root == "/" else []

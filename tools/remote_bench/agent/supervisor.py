@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional
 from . import VERSION
 from .board import Board
 from .channel import Channel, Failure
+from .environment import Environment
 from .probe import boot_id, probe
 from .process import (
     available_memory_kb,
@@ -26,7 +27,7 @@ from .settings import Guard, inventory, read_power_mode, set_power_mode
 from .worker_client import Aborted, Worker, tail
 
 BUSY = 0.1  # of all cores: what others may use before a run, and during it (see verdict.LIMITS)
-_QUIET_S, _BUSY_PATIENCE_S = 0.5, 30.0  # a look, and how long to wait for others to end
+_QUIET_S, _BUSY_PATIENCE_S = 0.3, 30.0  # a look, and how long to wait for others to end
 _MORE = 1.1  # times the seconds that a percentile needs: the rate may fall a little
 _LONGEST_S = 3600.0  # of a run that is lengthened, or goes on until it is steady
 _SOAK_POINTS, _SOAK_WINDOW_S = 60, 30.0  # of a soak's curve; of one that waits to be steady
@@ -115,10 +116,12 @@ class Supervisor:
         end, told = time.monotonic() + patience_s, False
         while True:
             share, names = foreign_load(_QUIET_S, self._wait)
+            gpu = Environment(self._board).read()["gpu_load"] or 0.0
             self._result["busy_before"] = {"cpu": share, "by": names}
-            if share <= BUSY or self._request.get("allow_busy", True):
+            if max(share, gpu) <= BUSY or self._request.get("allow_busy", True):
                 return
             said = f"other processes use {share:.0%} of all CPU cores ({', '.join(names)})"
+            said += f" and {gpu:.0%} of the GPU" if gpu > BUSY else ""
             if not told:
                 self._channel.emit("note", text=f"waiting for a quiet board: {said}")
             if told and time.monotonic() > end:

@@ -123,7 +123,11 @@ def _untrusted(report: Report) -> Iterator[str]:
     if report.verdict == "invalid":
         yield f"is invalid: {'; '.join(reason.message for reason in report.reasons[:1])}"
     load = report.conditions.foreign_load
-    shares = (("all CPU cores", load.cpu), ("the GPU", load.idle_gpu)) if load else ()
+    shares = (
+        (("all CPU cores", load.cpu), ("the GPU", load.idle_gpu), ("the GPU", load.gpu))
+        if load
+        else ()
+    )
     for what, share in shares:
         if share is not None and share > LIMITS["foreign_cpu"]:
             yield f"was disturbed: others used {share:.0%} of {what}; measure on a quiet board"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
+from fastseg_runtime.engines.engine import ENGINES
 
 from remote_bench.analysis.result import EnvironmentSample, PowerMode, Result, Slice, Span
 from remote_bench.analysis.stats import Floats, Interval, change_of_thirds, slope, trend_half95
@@ -142,10 +143,10 @@ def watched(result: Result) -> tuple[EnvironmentSample, ...]:
 def uses_gpu(result: Result) -> bool | None:
     """Return whether the network ran on a GPU; None where nobody says what it ran on."""
     info = result.info or {}
-    runs_on = f"{info.get('backend')} {info.get('device')}".lower()
-    if not info.get("backend"):
+    engine, device = ENGINES.get(str(info.get("backend"))), str(info.get("device")).lower()
+    if engine is None:
         return None
-    return any(word in runs_on for word in ("tensorrt", "cuda", "gpu"))
+    return engine.needs_cuda or "cuda" in device or "gpu" in device
 
 
 def _in_use(result: Result, timed: Sequence[EnvironmentSample]) -> set[str]:

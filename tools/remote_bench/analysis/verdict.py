@@ -155,9 +155,10 @@ def _gpu_capped(report: Report) -> Iterator[Reason]:
     if cap.limit_mhz is not None and cap.limit_mhz < least_mhz:
         text = f"the GPU is limited to {cap.limit_mhz:.0f} MHz (max_freq), though {allowed}"
         yield Reason("gpu_capped", "note" if cap.in_use else "info", text)
-    elif cap.in_use and cap.seen_mhz is not None and cap.seen_mhz < least_mhz:
+    elif cap.seen_mhz is not None and cap.seen_mhz < least_mhz:
         text = f"the GPU never ran above {cap.seen_mhz:.0f} MHz, though {allowed}"
-        yield Reason("gpu_capped", "note", text)
+        if cap.in_use or cap.limit_mhz is None:  # else an idle GPU, which is free to run faster
+            yield Reason("gpu_capped", "note" if cap.in_use else "info", text)
 
 
 def _soaked(report: Report) -> Iterator[Reason]:
