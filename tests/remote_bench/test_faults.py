@@ -178,7 +178,8 @@ class Printer:
 
 
 host = SshHost("board", lambda prompt: None)
-wanted = Benchmark(bundle=Path(sys.argv[1]), seconds=30.0, warmup_s=0.2, idle_s=0.3, allow_busy=True)
+short = {"warmup_s": 0.2, "idle_s": 0.3, "allow_busy": True}
+wanted = Benchmark(bundle=Path(sys.argv[1]), seconds=30.0, **short)
 measure(Measurement(host, wanted, Printer(), Cancel()))
 """
 

@@ -300,7 +300,8 @@ def _explain_nulls(line: Line) -> None:
     if line.gpu and line.gpu.load_percent is None:
         line.nulls["gpu.load_percent"] = "no load in the line: Thor prints clocks alone"
     if not line.rails:
-        line.nulls["rails"] = "no power rail in the line: no sensor, or it needs root"
+        other = "in a form that is not known" if line.unknown else "no sensor, or it needs root"
+        line.nulls["rails"] = f"no power rail in the line: {other}"
     if line.zones and not any(name.upper() == "GPU" for name in line.zones):
         line.nulls["zones.gpu"] = "not in the line: normal while the GPU is off (rail-gated)"
     for zone in line.zones.values():

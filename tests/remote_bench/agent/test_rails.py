@@ -3,7 +3,7 @@ import shutil
 import subprocess
 
 import pytest
-from remote_bench.agent.rails import nvml
+from remote_bench.agent.rails import nvidia_gpus, nvml
 
 COMPILER = shutil.which("cc")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a library with")
@@ -19,6 +19,18 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
 int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *mj) {
   *mj = energy_mj += 10 * (long)handle;
   return ENERGY_STATUS;
+}
+int nvmlDeviceGetClockInfo(void *handle, int kind, unsigned *mhz) {
+  *mhz = kind == 1 ? 1410 : 0;
+  return 0;
+}
+int nvmlDeviceGetUtilizationRates(void *handle, unsigned rates[2]) {
+  rates[0] = 97;
+  return 0;
+}
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *bits) {
+  *bits = 0x1 | 0x4 | 0x20;  // idle, power cap, thermal slowdown
+  return (long)handle == 1 ? 0 : 3;
 }
 int nvmlDeviceGetPowerUsage(void *handle, unsigned *mw) {
   *mw = 1000 * (long)handle;
@@ -52,6 +64,13 @@ def test_energy_counter_of_each_gpu_is_read_in_microjoules(library):
 def test_gpu_without_an_energy_counter_gives_its_power(library):
     source = nvml(library(energy_status=3))
     assert source.unit == "mw" and source.read() == [1000.0, 2000.0]
+
+
+def test_clock_load_and_throttling_of_a_gpu_are_read_beside_its_power(library):
+    first, second = nvidia_gpus(library(energy_status=0))
+    assert (first.mhz(), first.load()) == (1410.0, 0.97)
+    assert first.throttled_by() == ["power cap", "thermal slowdown"]
+    assert second.throttled_by() == []  # it does not tell
 
 
 def test_gpu_that_tells_neither_has_no_rail(library):

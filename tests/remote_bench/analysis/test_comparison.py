@@ -1,12 +1,11 @@
-import csv
+import importlib.util
 import io
 import random
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from remote_bench.analysis.comparison import compare, log_ratio
+from remote_bench.analysis.comparison import compare
 from remote_bench.analysis.report import BundleFacts, Reason
 from remote_bench.analysis.result import PowerMode
 from remote_bench.analysis.stats import t_quantile
@@ -14,6 +13,10 @@ from remote_bench.report.figures import render_comparison
 from rich.console import Console
 
 RECORDED = Path(__file__).parents[1] / "recorded_blocks.csv"
+SCRIPT = Path(__file__).parents[3] / "tools/bench_figures/simulate_compare.py"
+_spec = importlib.util.spec_from_file_location("simulate_compare", SCRIPT)
+simulate_compare = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(simulate_compare)
 
 
 @pytest.fixture
@@ -188,22 +191,14 @@ def test_quantiles_of_students_t_are_those_of_the_tables(probability, degrees, t
     assert t_quantile(probability, degrees) == pytest.approx(table, rel=0.01)
 
 
-def recorded_runs() -> list[list[float]]:
-    runs: dict[str, list[float]] = {}
-    for row in csv.DictReader(RECORDED.read_text().splitlines()):
-        runs.setdefault(row["run"], []).append(float(row["fps"]))
-    return list(runs.values())
+DESIGNS = ["6 runs a side in turns", "4 runs a side", "1 run a side"]
 
 
-@pytest.mark.parametrize("in_turns", [False, True])
-def test_identical_sides_of_recorded_blocks_are_seldom_called_different(in_turns):
-    # On a busy machine, whose runs compare() would not compare at all: the interval alone holds.
-    means, rng = np.array([np.mean(run) for run in recorded_runs()]), np.random.default_rng(0)
-    wrong = 0
-    for _ in range(400):
-        start = int(rng.integers(0, len(means) - 12))  # neighbours in time, as they were measured
-        some = means[start : start + 12].reshape(6, 2)
-        swapped = some[np.arange(6)[:, None], rng.permuted([[0, 1]] * 6, axis=1)]
-        _, (low, high) = log_ratio(swapped[:, 0], swapped[:, 1], 0.96, in_turns, single_run=False)
-        wrong += low > 0 or high < 0
-    assert wrong <= 20
+@pytest.mark.parametrize("design", DESIGNS)
+def test_equal_sides_are_seldom_called_different_and_slower_ones_mostly_found(design):
+    # The recording is of a busy machine, whose runs compare() refuses: the interval alone holds.
+    recorded = simulate_compare.read_runs(RECORDED)
+    quiet = simulate_compare.made(block=0.02, run=0.01)
+    for noise in (quiet, lambda rng, count: simulate_compare.neighbours(recorded, rng, count)):
+        assert simulate_compare.called_different(noise, design, 1.0) <= 0.05
+    assert simulate_compare.called_different(quiet, design, 1 / 1.1) >= 0.8

@@ -37,10 +37,11 @@ _SAME_MEMORY = 0.02  # MemTotal moves with the kernel, and modules differ by hal
 # Two questions are asked, speed and power; both together are wrong in 5 % of equal pairs at most.
 _SPEED, _POWER = 0.96, 0.99
 # How runs differ beyond their blocks, as a standard deviation of a share. It cannot be seen in one
-# run a side, so it is assumed: at least so much, and half of what blocks differ by (it was 0.6 of
-# that on a busy machine). See tools/bench_figures/simulate_compare.py.
-RUN_SPREAD, _OF_BLOCKS = 0.015, 0.5
+# run a side, so it is assumed: at least so much, and as great a part of what blocks differ by as it
+# was on a busy machine. See tools/bench_figures/simulate_compare.py.
+RUN_SPREAD, _OF_BLOCKS = 0.018, 0.6
 _SMALL = 0.05  # a difference that nobody takes two runs for different for; see verdict.LIMITS
+_MANY = 1000  # degrees of freedom of what is not estimated
 _LEAST = 3  # values a side that have an interval worth showing
 Name = Literal["fps", "mean_w", "j_per_frame", "p50", "p90", "p99"]
 _METRICS: dict[Name, tuple[str, Callable[[Block], float | None]]] = {
@@ -217,26 +218,26 @@ def log_ratio(
 ) -> tuple[float, Interval | None]:
     """Return by which share b is above a, and the interval of that.
 
-    Student's t on logarithms: of pairs where the two took turns, else of two samples of their own
-    variances (Welch). None where there are fewer than three values a side.
+    Student's t on logarithms: of pairs where the two took turns, else of two samples of one
+    variance, for it is one board, and three values a side tell none of their own. None where there
+    are fewer than three.
     """
     left, right = np.log(a), np.log(b)
     middle = float(right.mean() - left.mean())
     if min(len(left), len(right)) < _LEAST:
         return math.expm1(middle), None
+    beyond = 0.0
     if in_turns:
         pairs = right - left
-        variance, degrees = float(pairs.var(ddof=1)) / len(pairs), len(pairs) - 1.0
+        variance, degrees = float(pairs.var(ddof=1)) / len(pairs), len(pairs) - 1
     else:
-        parts = [float(side.var(ddof=1)) / len(side) for side in (left, right)]
-        variance = sum(parts)
-        welch = sum(p**2 / (len(s) - 1) for p, s in zip(parts, (left, right), strict=True))
-        degrees = variance**2 / welch if welch else len(left) + len(right) - 2.0
-    half = t_quantile((1 + level) / 2, degrees) * math.sqrt(variance)
-    if single_run:  # runs vary beyond their blocks: both of them, by a spread that is assumed
-        blocks = math.sqrt(float(np.mean([side.var(ddof=1) for side in (left, right)])))
-        spread = max(RUN_SPREAD, _OF_BLOCKS * blocks) * math.sqrt(2)
-        half = math.hypot(half, t_quantile((1 + level) / 2, 1000) * spread)
+        degrees = len(left) + len(right) - 2
+        of_one = (len(left) * float(left.var()) + len(right) * float(right.var())) / degrees
+        variance = of_one * (1 / len(left) + 1 / len(right))
+        if single_run:  # runs vary beyond their blocks: both of them, by a spread that is assumed
+            spread = max(RUN_SPREAD, _OF_BLOCKS * math.sqrt(of_one))
+            beyond = t_quantile((1 + level) / 2, _MANY) * spread * math.sqrt(2)
+    half = math.hypot(t_quantile((1 + level) / 2, degrees) * math.sqrt(variance), beyond)
     return math.expm1(middle), (math.expm1(middle - half), math.expm1(middle + half))
 
 
