@@ -358,12 +358,12 @@ def test_what_came_and_went_in_the_run_is_seen(start, made_board):
     board = made_board("orin-nano")
     board.write("bits", "0x50000")
     board.tool("vcgencmd", VCGENCMD.format(root=board.root))
-    run = start({}, root=str(board.root), seconds=9)
+    run = start({}, root=str(board.root), seconds=6)
     run.wait_for("progress", slice="flat_out")
     board.write("bits", "0x5000D")
     board.write("nvpmodel_state", "2\n")
     board.write(GOVERNOR, "powersave\n")
-    time.sleep(4)
+    time.sleep(3)
     board.write("bits", "0x50000")
     board.write("nvpmodel_state", "0\n")
     board.write(GOVERNOR, "schedutil\n")
@@ -419,10 +419,10 @@ def test_run_is_lengthened_where_that_is_asked_for(start):
 
 
 def test_soak_gives_what_is_kept_up_beside_the_cold_run(start, made_board):
-    run = start({}, root=str(made_board("orin-nano").root), soak="0.1", seconds=1.5)
+    run = start({}, root=str(made_board("orin-nano").root), soak="0.05", seconds=0.9)
     assert run.end() == 0
     soak = summarise(read_result((run.folder / "result.json").read_bytes())).soak
-    assert len(soak.curve) == 6 and soak.minutes == pytest.approx(0.1, rel=0.2)
+    assert len(soak.curve) == 3 and soak.minutes == pytest.approx(0.05, rel=0.2)
     assert soak.sustained.fps > 0 and soak.cold.watts == pytest.approx(4.915)
     assert soak.sustained.celsius == pytest.approx(46.968)
 

@@ -166,19 +166,23 @@ def test_a_missed_requirement_is_named_and_exits_with_3(call, bundle):
     assert "requirement missed: p50<=0.0001us" in done.stderr
 
 
-@pytest.mark.slow
-def test_two_bundles_are_compared_in_turns_on_one_board(call, board, bundle):
-    other = bundle.with_name("other.fastseg")
-    other.write_bytes(bundle.read_bytes())
-    turns = ["--seconds", "1.5", "--repeats", "3", "--idle", "0.1", "--json", "--allow-busy"]
-    done = call("compare", "--on", "localhost", bundle, other, *turns)
-    found = json.loads(done.stdout)
-    assert found["differs"] == {} and len(found["notes"]) >= 6
-    runs = [line.split()[-1] for line in done.stderr.splitlines() if " of 6: " in line]
-    first, second = bundle.name, other.name
-    assert runs == [first, second, second, first, first, second]
-    assert done.returncode == CODES[found["answer"]]
-    assert left(board) == []
+def test_compare_on_a_host_measures_both_bundles_in_turns_and_says_what_came(
+    monkeypatch, capsys, bundle, report_of, made_result
+):
+    asked = []
+
+    def in_turns(measurement, bundles, rounds):
+        asked.append((measurement.host.name, bundles, rounds, measurement.benchmark.seconds))
+        return tuple([report_of(made_result(seconds=2))] * rounds for _ in bundles)
+
+    monkeypatch.setattr("remote_bench.cli.main.measure_in_turns", in_turns)
+    options = {"on": "localhost", "repeats": 5, "seconds": 20.0, "as_json": True}
+    assert Compare(str(bundle), str(bundle), **options).carry_out() == 0
+    assert asked == [("localhost", (bundle, bundle), 5, 4.0)]
+    found = json.loads(capsys.readouterr().out)
+    assert (
+        found["answer"] == "no_difference" and found["basis"] == "between 5 pairs of runs in turns"
+    )
 
 
 @pytest.mark.slow

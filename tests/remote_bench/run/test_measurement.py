@@ -1,13 +1,16 @@
 """What a board sends is data: bounded, checked, and never trusted to be what was agreed."""
 
 import pytest
+from remote_bench.analysis.comparison import compare
 from remote_bench.host.errors import DeviceFailure
 from remote_bench.host.host import Cancel
+from remote_bench.host.local import LocalHost
 from remote_bench.run.benchmark import Benchmark, Measurement
-from remote_bench.run.measurement import fetch_result, follow
+from remote_bench.run.measurement import fetch_result, follow, measure_in_turns
 from remote_bench.run.preparation import Preparation
 
-from tests.boards.measuring import Watcher
+from tests.boards.measuring import SHORT, Watcher
+from tests.boards.stand_ins import make_bundle
 
 
 class Board:
@@ -67,3 +70,19 @@ def test_a_probe_that_never_came_quotes_what_the_agent_said():
 def test_a_result_of_another_form_is_the_boards_failure(result):
     with pytest.raises(DeviceFailure, match="not a result"):
         fetch_result(*measured(Board(result=result)), None, {"status": 0})
+
+
+@pytest.mark.slow
+def test_two_bundles_take_turns_on_one_locked_board(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    bundles = make_bundle(tmp_path / "a.fastseg"), make_bundle(tmp_path / "b.fastseg")
+    watch, benchmark = Watcher(), Benchmark(repeats=1, **SHORT)
+    measurement = Measurement(LocalHost(), benchmark, watch, Cancel())
+    sides = measure_in_turns(measurement, bundles, rounds=3)
+    assert [note.split()[-1][0] for note in watch.notes if " of 6: " in note] == list("abbaab")
+    assert [[report.bundle.path for report in side] for side in sides] == [
+        [str(bundle)] * 3 for bundle in bundles
+    ]
+    answer = compare(*sides, in_turns=True)
+    assert answer.answer != "not_comparable" or "others used" in answer.reasons[0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.fastseg", "b.fastseg"]

@@ -80,7 +80,7 @@ def measure_in_turns(
     sides = [dataclasses.replace(measurement.benchmark, bundle=bundle) for bundle in bundles]
     reports: tuple[list[Report], list[Report]] = ([], [])
     with measurement.connect() as board:
-        preparation = Preparation(board, measurement)
+        preparation = Preparation(board, dataclasses.replace(measurement, benchmark=sides[0]))
         first = preparation.prepare()
         both = (first, preparation.bring(first.probe, sides[1], f"b.{BUNDLE}"))
         for turn in range(2 * rounds):
