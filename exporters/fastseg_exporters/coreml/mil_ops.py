@@ -18,37 +18,90 @@ Ints = tuple[int, ...]
 Masks = tuple[bool, ...]
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
+    # Two tensors, or one and a number.
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,
     "real_div": lambda x, y: x / y,
+    "floor_div": lambda x, y: x // y,
+    "mod": lambda x, y: x % y,
+    "pow": lambda x, y: x**y,
+    "maximum": lambda x, y: torch.maximum(*_tensors(x, y)),
+    "minimum": lambda x, y: torch.minimum(*_tensors(x, y)),
+    "equal": lambda x, y: x == y,
+    "not_equal": lambda x, y: x != y,
+    "less": lambda x, y: x < y,
+    "less_equal": lambda x, y: x <= y,
+    "greater": lambda x, y: x > y,
+    "greater_equal": lambda x, y: x >= y,
+    "logical_and": lambda x, y: x & y,
+    "logical_or": lambda x, y: x | y,
+    # One tensor.
+    "abs": lambda x: x.abs(),
+    "sign": lambda x: x.sign(),
+    "floor": lambda x: x.floor(),
+    "ceil": lambda x: x.ceil(),
+    "round": lambda x: x.round(),
+    "exp": lambda x: x.exp(),
+    "log": lambda x, epsilon=1e-45: (x + epsilon).log(),
+    "sin": lambda x: x.sin(),
+    "cos": lambda x: x.cos(),
+    "erf": lambda x: x.erf(),
+    "square": lambda x: x.square(),
+    "sqrt": lambda x: x.sqrt(),
+    "rsqrt": lambda x, epsilon=1e-12: (x + epsilon).rsqrt(),
+    "inverse": lambda x, epsilon=1e-4: 1 / (x + epsilon),
+    "logical_not": lambda x: ~x,
+    # Activations.
     "relu": lambda x: x.relu(),
     "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
     "prelu": lambda x, alpha: F.prelu(x, alpha),
     "relu6": lambda x: x.clamp(0, 6),
     "thresholded_relu": lambda x, alpha=1.0: torch.where(x >= alpha, x, 0.0),
+    "threshold": lambda x, alpha: x.clamp(min=alpha),
     "clip": lambda x, alpha, beta: x.clamp(alpha, beta),
+    "elu": lambda x, alpha=1.0: F.elu(x, alpha),
     "sigmoid": lambda x: x.sigmoid(),
     "sigmoid_hard": lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
     "silu": lambda x: F.silu(x),
+    "softplus": lambda x: F.softplus(x),
+    "softsign": lambda x: F.softsign(x),
     "tanh": lambda x: x.tanh(),
-    "sqrt": lambda x: x.sqrt(),
     "softmax": lambda x, axis=-1: x.softmax(axis),
-    "cast": lambda x, dtype: x,  # the result is stored in its type, whatever the operation
-    "pixel_shuffle": lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor),
+    # Products.
     "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
+    "einsum": lambda values, equation: torch.einsum(equation, *values),
+    # Other shapes, other places.
+    "cast": lambda x, dtype: x,  # the result is stored in its type, whatever the operation
+    "identity": lambda x: x,
+    "select": lambda cond, a, b: torch.where(cond, a, b),
+    "pixel_shuffle": lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor),
+    "pixel_unshuffle": lambda x, downscale_factor: F.pixel_unshuffle(x, downscale_factor),
     "concat": lambda values, axis, interleave=False: torch.cat(values, axis),
+    "stack": lambda values, axis: torch.stack(values, axis),
+    "tile": lambda x, reps: x.repeat(reps),
     "transpose": lambda x, perm: x.permute(perm),
     "reverse": lambda x, axes=None: x.flip(range(x.ndim) if axes is None else axes),
     "reshape": lambda x, shape: x.reshape(shape),
     "expand_dims": lambda x, axes: x.reshape(_expanded(x.shape, axes)),
-    "squeeze": lambda x, axes: x.squeeze(axes),
-    "reduce_mean": lambda x, axes, keep_dims=False: x.mean(axes, keep_dims),
+    "squeeze": lambda x, axes=None: x.squeeze() if axes is None else x.squeeze(axes),
+    "crop": lambda x, crop_height, crop_width: F.pad(x, [-p for p in (*crop_width, *crop_height)]),
+    # Over axes; None is all of them.
+    "reduce_mean": lambda x, axes=None, keep_dims=False: x.mean(axes, keep_dims),
+    "reduce_sum": lambda x, axes=None, keep_dims=False: x.sum(axes, keep_dims),
+    "reduce_max": lambda x, axes=None, keep_dims=False: x.amax(axes or (), keep_dims),
+    "reduce_min": lambda x, axes=None, keep_dims=False: x.amin(axes or (), keep_dims),
+    "reduce_sum_square": lambda x, axes=None, keep_dims=False: x.square().sum(axes, keep_dims),
+    "reduce_l1_norm": lambda x, axes=None, keep_dims=False: x.abs().sum(axes, keep_dims),
+    "reduce_l2_norm": lambda x, axes=None, keep_dims=False: x.square().sum(axes, keep_dims).sqrt(),
     "reduce_argmax": lambda x, axis=-1, keep_dims=False: x.argmax(axis, keep_dims),
+    # Norms.
     "batch_norm": lambda x, mean, variance, gamma=None, beta=None, epsilon=1e-5: F.batch_norm(
         x, mean, variance, gamma, beta, eps=epsilon
     ),
-    "crop": lambda x, crop_height, crop_width: F.pad(x, [-p for p in (*crop_width, *crop_height)]),
+    "instance_norm": lambda x, gamma=None, beta=None, epsilon=1e-5: F.instance_norm(
+        x, weight=gamma, bias=beta, eps=epsilon
+    ),
 }
 
 
@@ -56,6 +109,10 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
     """Enter a function into OPERATIONS under its name, which is the MIL type."""
     OPERATIONS[function.__name__] = function
     return function
+
+
+def _tensors(*operands: Tensor | float) -> tuple[Tensor, ...]:
+    return tuple(torch.as_tensor(operand) for operand in operands)
 
 
 def _expanded(shape: Ints, axes: Ints) -> list[int]:
@@ -71,26 +128,78 @@ def _padding(
     pad_type: str = "valid",
     pad: Ints = (0, 0, 0, 0),
 ) -> list[int]:
-    """Return the padding as F.pad takes it: left, right, top, bottom.
+    """Return the padding as F.pad takes it: left and right, then top and bottom if there is height.
 
     Operations hand on what they are told of it, so that one unknown to this is an error too.
     """
     if pad_type == "valid":
-        return [0, 0, 0, 0]
+        return [0, 0] * len(sides)
     if pad_type == "custom":
-        top, bottom, left, right = pad
-        return [left, right, top, bottom]
-    if pad_type != "same":
+        pairs = [pad[i : i + 2] for i in range(0, len(pad), 2)]
+    elif pad_type == "same":
+        pairs = [_same(*along) for along in zip(sides, window, strides, strict=True)]
+    else:
         raise ValueError(f"pad_type {pad_type!r}; expected valid, custom or same")
-    (top, bottom), (left, right) = (
-        _same(side, k, stride) for side, k, stride in zip(sides, window, strides, strict=True)
-    )
-    return [left, right, top, bottom]
+    return [amount for pair in reversed(pairs) for amount in pair]
 
 
 def _same(side: int, window: int, stride: int) -> tuple[int, int]:
     total = max((-(-side // stride) - 1) * stride + window - side, 0)
     return total // 2, total - total // 2
+
+
+@operation
+def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+    """Multiply the last two axes as matrices."""
+    return (x.mT if transpose_x else x) @ (y.mT if transpose_y else y)
+
+
+@operation
+def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
+    """Return x times the normal distribution up to x, or one of two approximations of that."""
+    if mode == "SIGMOID_APPROXIMATION":
+        return x * (1.702 * x).sigmoid()
+    return F.gelu(x, approximate={"EXACT": "none", "TANH_APPROXIMATION": "tanh"}[mode])
+
+
+@operation
+def layer_norm(
+    x: Tensor,
+    axes: Ints | None = None,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Bring the values along axes to mean 0 and variance 1, then times gamma, plus beta."""
+    over = tuple(axis % x.ndim for axis in (range(x.ndim) if axes is None else axes))
+    shape = [side if axis in over else 1 for axis, side in enumerate(x.shape)]
+    variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)
+    y = (x - mean) * (variance + epsilon).rsqrt()
+    y = y if gamma is None else y * gamma.reshape(shape)
+    return y if beta is None else y + beta.reshape(shape)
+
+
+@operation
+def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Divide by the length over the last three axes."""
+    return x / (x.square().sum((-3, -2, -1), keepdim=True) + epsilon).sqrt()
+
+
+@operation
+def gather(
+    x: Tensor,
+    indices: Any,
+    axis: int = 0,
+    batch_dims: int = 0,
+    validate_indices: bool = False,
+) -> Tensor:
+    """Take entries along an axis; negative ones count from the end."""
+    if batch_dims:
+        raise ValueError(f"gather with batch_dims {batch_dims}; expected 0")
+    axis %= x.ndim
+    taken = torch.as_tensor(indices).long() % x.shape[axis]
+    shape = (*x.shape[:axis], *taken.shape, *x.shape[axis + 1 :])
+    return x.index_select(axis, taken.reshape(-1)).reshape(shape)
 
 
 @operation
@@ -103,10 +212,11 @@ def conv(
     groups: int = 1,
     **padding: Any,
 ) -> Tensor:
-    """Convolve; weights are (C_out, C_in / groups, KH, KW)."""
+    """Convolve; weights are (C_out, C_in / groups, KH, KW), or without KH for a row of values."""
     window = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True))
     padded = F.pad(x, _padding(x.shape[2:], window, strides, **padding))
-    return F.conv2d(padded, weight, bias, strides, 0, dilations, groups)
+    convolve = F.conv1d if x.ndim == 3 else F.conv2d
+    return convolve(padded, weight, bias, strides, 0, dilations, groups)
 
 
 @operation
@@ -124,7 +234,7 @@ def conv_transpose(
     if padding.get("pad_type") == "same":
         raise ValueError("conv_transpose with pad_type 'same'; expected valid or custom")
     whole = F.conv_transpose2d(x, weight, bias, strides, 0, 0, groups, dilations)
-    y = F.pad(whole, [-p for p in _padding((), (), (), **padding)])
+    y = F.pad(whole, [-p for p in _padding(x.shape[2:], (), (), **padding)])
     if output_shape not in (None, tuple(y.shape)):
         raise ValueError(f"conv_transpose to {output_shape}; expected {tuple(y.shape)}")
     return y
@@ -153,15 +263,19 @@ def avg_pool(
     ceil_mode: bool = False,
     **padding: Any,
 ) -> Tensor:
-    """Take the mean of each window; windows that reach past the padding are not supported."""
-    if ceil_mode:
-        raise ValueError("avg_pool with ceil_mode; expected whole windows")
+    """Take the mean of each window, of what is inside of the map if told so.
+
+    With ceil_mode windows reach over the end; what counts there is known only where nothing is
+    padded and what lies outside does not count.
+    """
     amounts = _padding(x.shape[2:], kernel_sizes, strides, **padding)
-    mean = F.avg_pool2d(F.pad(x, amounts), kernel_sizes, strides)
+    if ceil_mode and (any(amounts) or not exclude_padding_from_average):
+        raise ValueError("avg_pool with ceil_mode that counts padding; expected it to be left out")
+    mean = F.avg_pool2d(F.pad(x, amounts), kernel_sizes, strides, ceil_mode=ceil_mode)
     if not exclude_padding_from_average:
         return mean
     inside = F.pad(torch.ones_like(x), amounts)
-    return mean / F.avg_pool2d(inside, kernel_sizes, strides)
+    return mean / F.avg_pool2d(inside, kernel_sizes, strides, ceil_mode=ceil_mode)
 
 
 @operation

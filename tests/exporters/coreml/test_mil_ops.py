@@ -55,6 +55,64 @@ def test_avg_pool_counts_padding_only_if_told_to(exclude: bool) -> None:
     assert torch.allclose(y, expected)
 
 
+def test_windows_over_the_end_of_a_map_count_what_is_inside() -> None:
+    outside = {"ceil_mode": True, "exclude_padding_from_average": True}
+    y = OPERATIONS["avg_pool"](X, (3, 3), (2, 2), **outside)
+    assert torch.allclose(y, F.avg_pool2d(X, 3, 2, ceil_mode=True))
+    with pytest.raises(ValueError, match="ceil_mode that counts padding"):
+        OPERATIONS["avg_pool"](X, (3, 3), (2, 2), ceil_mode=True)
+
+
+def test_a_convolution_of_rows_of_values_is_padded_left_and_right() -> None:
+    row, weight = X[:, :, 0], torch.ones(2, 3, 3)
+    y = OPERATIONS["conv"](row, weight, strides=(1,), dilations=(1,), pad_type="custom", pad=(2, 0))
+    assert torch.equal(y, F.conv1d(F.pad(row, (2, 0)), weight))
+
+
+def test_a_layer_norm_takes_its_axes_from_either_end() -> None:
+    gamma, beta = torch.arange(3.0) + 1, torch.arange(3.0)
+    y = OPERATIONS["layer_norm"](X, axes=(1,), gamma=gamma, beta=beta, epsilon=1e-3)
+    expected = F.layer_norm(X.permute(0, 2, 3, 1), (3,), gamma, beta, 1e-3).permute(0, 3, 1, 2)
+    assert torch.allclose(y, expected, atol=1e-6)
+    whole = OPERATIONS["layer_norm"](X, axes=(-2, -1))
+    assert torch.allclose(whole, F.layer_norm(X, X.shape[2:]), atol=1e-6)
+
+
+def test_products_of_matrices_turn_either_one_round() -> None:
+    a, b = X[0], X[0].flip(2)
+    assert torch.equal(OPERATIONS["matmul"](a, b, transpose_y=True), a @ b.mT)
+    assert torch.equal(OPERATIONS["matmul"](a, b, transpose_x=True), a.mT @ b)
+
+
+@pytest.mark.parametrize(
+    ("mode", "least"),
+    [("EXACT", 0.0), ("TANH_APPROXIMATION", 1e-5), ("SIGMOID_APPROXIMATION", 5e-3)],
+)
+def test_gelu_is_exact_or_one_of_two_approximations(mode: str, least: float) -> None:
+    x = torch.linspace(-4, 4, 101)
+    off = float((OPERATIONS["gelu"](x, mode) - F.gelu(x)).abs().max())
+    assert least <= off <= max(3e-2 * (mode[0] == "S"), 1e-3 * (mode[0] == "T"))
+
+
+def test_gathered_entries_may_count_from_the_end_and_keep_the_indices_shape() -> None:
+    assert torch.equal(OPERATIONS["gather"](X, (2, 0), axis=1), X[:, [2, 0]])
+    assert torch.equal(OPERATIONS["gather"](X, -1, axis=-1), X[..., -1])
+    index = torch.tensor([[0, 1], [2, 3]], dtype=torch.int32)
+    assert torch.equal(OPERATIONS["gather"](X, index, axis=2), X[:, :, index.long()])
+
+
+def test_reductions_without_axes_are_over_all() -> None:
+    for name, expected in (("mean", X.mean()), ("sum", X.sum()), ("max", X.max())):
+        assert torch.equal(OPERATIONS[f"reduce_{name}"](X), expected)
+    kept = OPERATIONS["reduce_sum"](X, axes=(-1,), keep_dims=True)
+    assert torch.equal(kept, X.sum(-1, keepdim=True))
+
+
+def test_the_larger_of_a_tensor_and_a_number_is_had_either_way_round() -> None:
+    for pair in ((X, 30.0), (30.0, X)):
+        assert torch.equal(OPERATIONS["maximum"](*pair), X.clamp(min=30))
+
+
 def test_masks_of_slice_by_index_open_a_side_and_squeeze_takes_an_axis_away() -> None:
     y = OPERATIONS["slice_by_index"](
         X,
