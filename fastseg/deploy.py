@@ -16,6 +16,7 @@ from fastseg.fold import bake_parametrizations, fold_batch_norms
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading, choose, leaves
 from fastseg.own_code import own_code
+from fastseg.restate import FOR_ALL, Restated
 
 OutputKind = Literal["classes", "logits"]
 
@@ -175,7 +176,9 @@ class ChosenLogits(nn.Module):
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """Return logits (N, K, h, w), K at least 2."""
-        logits_NKhw: Tensor = leaves(self.network(self.enter(image_N3HW)))[self.path]
+        image_N3HW = self.enter(image_N3HW)
+        with Restated(FOR_ALL):
+            logits_NKhw: Tensor = leaves(self.network(image_N3HW))[self.path]
         two_or_more_NKhw: Tensor = self.leave(logits_NKhw)
         return two_or_more_NKhw
 
