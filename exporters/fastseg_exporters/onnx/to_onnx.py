@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import traceback
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import onnxsim
 import torch
+import torch.nn.functional as F
 from fastseg_runtime.bundle.manifest import METADATA_KEY, OutputSpec
 from fastseg_runtime.engines.engine import ENGINES
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +30,7 @@ from fastseg_exporters.onnx.own_file import opset_of, put_in
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
-_OPERATOR = re.compile(r"operator '\w+::(\w+)'")
+_OPERATOR = re.compile(r"operator '?(?:\w+::)?(\w+)")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
                 output_names=[graph.output],
             )
     except Exception as error:  # its converters, and the network's own code, raise anything
-        step = failed_step(module, example, str(error))
+        step = failed_step(module, example, error)
         place = place_of(error)
         reason = f"{short(error)} ({place})" if place else short(error)
         raise ValueError(f"ONNX cannot express {step}: {reason}") from error
@@ -126,9 +128,14 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
     return model
 
 
-def failed_step(module: nn.Module, example: Tensor, message: str) -> str:
-    """Return which operation of which module the converter's message is about."""
-    operators = _OPERATOR.findall(message)
+def failed_step(module: nn.Module, example: Tensor, error: Exception) -> str:
+    """Return which operation of which module the converter's error is about.
+
+    It names the operator, or torch's function stumbled over what the tracer gives it.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    called = [frame.name for frame in frames if frame.filename == F.__file__]
+    operators = [*_OPERATOR.findall(str(error)), *called]
     try:
         program = torch.export.export(module, (example,))
     except Exception:  # torch raises many kinds for what it cannot follow

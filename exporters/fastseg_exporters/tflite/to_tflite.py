@@ -28,6 +28,7 @@ from fastseg_runtime.engines.engine import ENGINES
 from torch import Tensor, nn
 
 from fastseg import DeployGraph
+from fastseg.restate import Restated
 from fastseg_exporters.convert.exporter import (
     ConversionError,
     ExportedArtifact,
@@ -36,7 +37,9 @@ from fastseg_exporters.convert.exporter import (
     versions,
 )
 from fastseg_exporters.convert.trace import describe_step, why_untraceable
+from fastseg_exporters.tflite.restate import RESTATED
 from fastseg_exporters.tflite.to_tflite_graph import (
+    SEVERAL_GRAPHS,
     input_tensor,
     layer_names,
     shorten_names,
@@ -50,6 +53,7 @@ MIN_TFLITE_RUNTIME = "2.14"
 # 2.14, the last there is, decides 2.2 % more of a black frame's pixels otherwise than PyTorch.
 MIN_TFLITE_RUNTIME_INT8 = "2.15"
 OWN_PICTURE = "core.enter:"  # the image in the network's own normalisation
+MAKE_SEVERAL = ("max_unpool2d",)  # what the converter makes further graphs of
 _FAILED_STEP = re.compile(r"While executing %(\w+)")
 
 
@@ -115,7 +119,8 @@ class ChannelsLast(nn.Module):
         """Return ids (1, H, W) or logits (1, h, w, K) for an image (1, H, W, 3)."""
         (graph,) = self._graph
         image_NHW3 = graph.normalise(image) if self._takes_bytes else image
-        logits_NKhw: Tensor = self.core(image_NHW3.permute(0, 3, 1, 2))
+        with Restated(RESTATED):
+            logits_NKhw: Tensor = self.core(image_NHW3.permute(0, 3, 1, 2))
         if graph.output == "logits":
             return logits_NKhw.permute(0, 2, 3, 1)
         scores_NHWK = graph.upsample(logits_NKhw).permute(0, 2, 3, 1)
@@ -135,23 +140,22 @@ def convert(graph: DeployGraph, takes_bytes: bool) -> bytes:
     example_1HW3 = torch.zeros(1, graph.height, graph.width, 3, dtype=dtype)
     module = ChannelsLast(graph, takes_bytes).eval()
     try:
-        content: bytes = litert_torch.convert(
-            module, sample_kwargs={IMAGE: example_1HW3}
-        ).model_content()
+        return shorten_names(
+            litert_torch.convert(module, sample_kwargs={IMAGE: example_1HW3}).model_content()
+        )
     except Exception as error:  # converters of single operations raise anything
         step = failed_step(module, example_1HW3, str(error))
         reason = why_untraceable(module, example_1HW3, error)
         raise ConversionError(f"TFLite cannot take {step}: {reason}") from error
-    return shorten_names(content)
 
 
 def failed_step(module: nn.Module, example: Tensor, message: str) -> str:
     """Return which operation of which module a converter's message is about."""
     found = _FAILED_STEP.findall(message)
-    if not found:
+    if not found and SEVERAL_GRAPHS not in message:
         return "the network"
-    program = torch.export.export(module, (example,)).run_decompositions()
-    return describe_step(program, found)
+    program = torch.export.export(module, (example,))
+    return describe_step(program.run_decompositions() if found else program, found or MAKE_SEVERAL)
 
 
 def halve_weights(model: bytes) -> bytes:

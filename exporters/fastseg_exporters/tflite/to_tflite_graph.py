@@ -14,6 +14,7 @@ _WITH_WEIGHTS = (
     BuiltinOperator.TRANSPOSE_CONV,
     BuiltinOperator.FULLY_CONNECTED,
 )
+SEVERAL_GRAPHS = "the converter made several graphs of it"
 _CLASS_OF_MODULE = re.compile(r"^(\w+\.)*[^_]+_?")  # "torch.nn.modules.conv.Conv2d_" of "..._0"
 
 
@@ -71,8 +72,9 @@ def take_argmax_of_int8(model: bytes) -> bytes:
 
 def _read(model: bytes) -> tuple[Any, Any]:
     tflite = flatbuffer_utils.read_model_from_bytearray(model)
-    (graph,) = tflite.subgraphs
-    return tflite, graph
+    if len(tflite.subgraphs) != 1:
+        raise ValueError(f"{SEVERAL_GRAPHS}: {len(tflite.subgraphs)} in place of one")
+    return tflite, tflite.subgraphs[0]
 
 
 class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]

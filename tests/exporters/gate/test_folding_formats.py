@@ -1,4 +1,4 @@
-"""Networks that folding by module would break, through each converter, against the module."""
+"""What others' networks have and ours have not, through each converter, against the module."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +9,12 @@ import onnxruntime
 import pytest
 import torch
 from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
-from fastseg_exporters.tensorrt.to_tensorrt import tensorrt_onnx
+from fastseg_exporters.tensorrt.to_tensorrt import tensorrt_onnx, to_half
 from fastseg_runtime.arrays.metrics import Array
 
 from fastseg import DeployGraph
 from tests.doubles.folding_networks import HABITS, with_habit
+from tests.doubles.operators import OPERATORS, SIZE, SideBySide, Unpooling
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,6 +38,10 @@ def by_onnx(graph: DeployGraph, image_1HW3: Array, folder: Path) -> Array:
 
 def by_tensorrt_graph(graph: DeployGraph, image_1HW3: Array, folder: Path) -> Array:
     return run_onnx(tensorrt_onnx(graph), image_1HW3)
+
+
+def by_typed_graph(graph: DeployGraph, image_1HW3: Array, folder: Path) -> Array:
+    return run_onnx(to_half(tensorrt_onnx(graph)), image_1HW3)
 
 
 def by_tflite(graph: DeployGraph, image_1HW3: Array, folder: Path) -> Array:
@@ -93,3 +98,30 @@ def test_a_format_gives_the_modules_own_logits(habit: str, name: str, tmp_path: 
         expected = (result[0] if isinstance(result, tuple) else result).numpy()
     found = run(DeployGraph(network, WIDTH, HEIGHT, output="logits").eval(), image_1HW3, tmp_path)
     assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["ONNX", "TensorRT's typed graph", "TFLite", "Core ML"])
+def test_each_kind_of_operation_gives_in_each_format_what_it_gives_in_torch(
+    name: str, tmp_path: Path
+) -> None:
+    run, tolerance = FORMATS.get(name, (by_typed_graph, 1e-2))  # in half
+    network, (width, height) = SideBySide(OPERATORS).eval(), SIZE
+    image_1HW3 = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+    x_13HW = ((torch.from_numpy(image_1HW3).float() - 128) / 64).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected_Khw = network(x_13HW).numpy()[0]
+    found_Khw = run(
+        DeployGraph(network, width, height, output="logits").eval(), image_1HW3, tmp_path
+    )[0]
+    errors = np.abs(found_Khw - expected_Khw).max((1, 2)) / np.abs(expected_Khw).max((1, 2))
+    wrong = {kind: float(e) for kind, e in zip(OPERATORS, errors, strict=True) if not e < tolerance}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_max_unpooling_is_refused_by_name_in_each_format(name: str, tmp_path: Path) -> None:
+    graph = DeployGraph(Unpooling(), *SIZE, output="logits").eval()
+    image_1HW3 = np.zeros((1, SIZE[1], SIZE[0], 3), np.uint8)
+    with pytest.raises((ValueError, RuntimeError), match=r"max_unpool2d\S* in grow\.1 ") as said:
+        FORMATS[name][0](graph, image_1HW3, tmp_path)
+    assert "\n" not in str(said.value)
