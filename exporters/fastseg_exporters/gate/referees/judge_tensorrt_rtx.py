@@ -79,12 +79,12 @@ def build(trt: Any, builder: Any, network: Any, capability: str) -> int | None:
 def count(network: Any) -> dict[str, Any]:
     """Count layers by kind and type of their first output, and heavy ones in float32.
 
-    Those were asked for where a cast to float32 stands before them; a convolution behind a
-    DEQUANTIZE is int8.
+    Those were asked for where a cast to float32 stands before them, or before the squares that a
+    length sums up; a convolution behind a DEQUANTIZE is int8.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     makers = {
-        layer.get_output(index).name: layer.type.name
+        layer.get_output(index).name: layer
         for layer in layers
         for index in range(layer.num_outputs)
     }
@@ -94,7 +94,9 @@ def count(network: Any) -> dict[str, Any]:
         kind, dtype = layer.type.name, layer.get_output(0).dtype.name
         kinds[f"{kind} {dtype}"] += 1
         if kind in HEAVY and dtype == "FLOAT":
-            before = makers.get(layer.get_input(0).name)
+            before = _maker(layer, makers)
+            if kind == "REDUCE" and before in ("ELEMENTWISE", "UNARY"):
+                before = _maker(makers[layer.get_input(0).name], makers)
             asked = before == "CAST" or (before == "DEQUANTIZE" and "CONVOLUTION" in kind)
             unasked[kind] += not asked
     return {
@@ -104,15 +106,28 @@ def count(network: Any) -> dict[str, Any]:
     }
 
 
+def _maker(layer: Any, makers: dict[str, Any]) -> str:
+    """Return the kind of layer that a layer's first input comes from; "" for the network's own."""
+    maker = makers.get(layer.get_input(0).name)
+    return "" if maker is None else str(maker.type.name)
+
+
 def verdict(version: str, precision: str, entry: str, files: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer: all files build everywhere, and the typed one keeps to its precision."""
+    """Return the answer: all files build, and the typed one everywhere and in its precision.
+
+    A file beside the typed one is float32 because its releases take precision as a flag. This
+    builder has no products of matrices in float32 for Turing, which no Jetson is: that is said.
+    """
     faults = [f"{name} is not parsed: {cause(file)}" for name, file in files.items()
               if not file["parsed"]]  # fmt: skip
+    typed = TYPED if TYPED in files else entry
+    notes = []
     for name, file in files.items():
         missing = [sm for sm, size in file["engine_bytes"].items() if size is None]
         if missing:
-            faults.append(f"{name} is not built for {', '.join(missing)}: {cause(file)}")
-    typed = TYPED if TYPED in files else entry
+            is_fault = name == typed or len(missing) == len(file["engine_bytes"])
+            said = f"{name} is not built for {', '.join(missing)}: {cause(file)}"
+            (faults if is_fault else notes).append(said)
     unasked = files[typed].get("float32_unasked", {})
     if precision != "fp32" and unasked:
         told = ", ".join(f"{count} {kind}" for kind, count in unasked.items())
@@ -124,7 +139,7 @@ def verdict(version: str, precision: str, entry: str, files: dict[str, Any]) -> 
     return {
         "version": version,
         "accepted": not faults,
-        "says": ("; ".join(faults) or says)[:500],
+        "says": ("; ".join(faults) or "; ".join([says, *notes]))[:500],
         "facts": files,
     }
 

@@ -72,6 +72,41 @@ def test_a_convolution_in_float32_that_was_asked_for_in_half_is_refused(
     assert ("1 CONVOLUTION" in said.says) == (outcome == "refused")
 
 
+def of_one(operator: str, elem_type: int, *constants: Any) -> onnx.ModelProto:
+    """Return a network of one operation on (1, 4, 8, 8)."""
+    dtype = helper.tensor_dtype_to_np_dtype(elem_type)
+    tensors = [
+        numpy_helper.from_array(np.asarray(value, dtype if np.ndim(value) > 1 else np.int64), name)
+        for value, name in zip(constants, "abc", strict=False)
+    ]
+    x = helper.make_tensor_value_info("x", elem_type, [1, 4, 8, 8])
+    y = helper.make_tensor_value_info("y", elem_type, None)
+    node = helper.make_node(operator, ["x", *(tensor.name for tensor in tensors)], ["y"])
+    graph = helper.make_graph([node], "one", [x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_a_product_in_float32_that_turing_alone_lacks_is_a_note_beside_a_typed_graph(
+    tmp_path: Path,
+) -> None:
+    product = {
+        t: of_one("MatMul", t, np.ones((8, 8))) for t in (TensorProto.FLOAT, TensorProto.FLOAT16)
+    }
+    files = {"model.onnx": product[TensorProto.FLOAT], "typed": product[TensorProto.FLOAT16]}
+    said = verdict(tmp_path, "fp16", **files)
+    assert said.outcome == "accepted", said.says
+    assert "model.onnx is not built for SM75" in said.says
+
+
+def test_a_length_whose_squares_its_parser_sums_in_float32_is_no_fault(tmp_path: Path) -> None:
+    files = {
+        "model.onnx": of_one("ReduceL2", TensorProto.FLOAT, [1]),
+        "typed": of_one("ReduceL2", TensorProto.FLOAT16, [1]),
+    }
+    said = verdict(tmp_path, "fp16", **files)
+    assert said.outcome == "accepted", said.says
+
+
 def test_what_its_parser_refuses_is_refused_in_its_own_words(tmp_path: Path) -> None:
     model = convolution()
     model.graph.node[0].op_type = "Convulsion"
