@@ -129,17 +129,33 @@ PRECISION_FLAGS: Dict[str, Tuple[str, ...]] = {
 WORKSPACE_BYTES = 1 << 30  # more has not been seen to help networks of this size
 MIN_WORKSPACE_BYTES = 32 << 20
 MIN_SHARE = 0.5  # of the convolutions: the rest may be faster in float, the builder measured it
-_NAMES = (("int8", ("int8",)), ("fp16", ("half", "fp16")), ("fp32", ("float", "fp32")))
+_NAMES = (
+    ("whole numbers", ("uint8", "int32", "int64", "bool")),
+    ("int8", ("int8",)),
+    ("fp16", ("half", "fp16")),
+    ("fp32", ("float", "fp32")),
+)
+# Classes that change form or place of values; what they are given was somebody else's choice.
+_MOVING = ("Reformat", "Shuffle", "NoOp", "Constant", "Cast", "Slice", "Concatenation")
 _ACCEPTED = {"int8": ("int8",), "fp16": ("fp16", "int8"), "fp32": ("fp32", "fp16", "int8")}
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Convolutions by the type of their input, "unknown" where the inspector does not say."""
+    """Layers by the type of their input, "unknown" where the inspector does not say.
+
+    Attributes:
+        asked: the precision.
+        counts: of convolutions.
+        others: names of the convolutions that did not take the precision; where none is shown,
+            of the other layers that compute in float32.
+        layers: of all other layers, by class as the inspector calls it.
+    """
 
     asked: str
     counts: Dict[str, int]
-    others: Tuple[str, ...]  # names of the convolutions that did not take the precision
+    others: Tuple[str, ...]
+    layers: Dict[str, Dict[str, int]]
 
     @property
     def readable(self) -> bool:
@@ -148,31 +164,68 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Return whether enough convolutions took the precision, or nobody can tell."""
-        known = sum(count for name, count in self.counts.items() if name != "unknown")
-        taken = sum(self.counts.get(name, 0) for name in _ACCEPTED[self.asked])
-        return taken >= MIN_SHARE * known
+        """Return whether enough convolutions took the precision, or nobody can tell.
+
+        A compiler may fuse all of them into layers of other classes. What int8 leaves is in half,
+        so of those no more than half may be in float32, whatever less was asked.
+        """
+        if self.counts:
+            counts, accepted = self.counts, _ACCEPTED[self.asked]
+        else:
+            counts, accepted = (
+                self._computing(),
+                _ACCEPTED["fp32" if self.asked == "fp32" else "fp16"],
+            )
+        known = sum(counts.get(name, 0) for name in _ACCEPTED["fp32"])
+        return sum(counts.get(name, 0) for name in accepted) >= MIN_SHARE * known
+
+    def _computing(self) -> Dict[str, int]:
+        """Return layers that are no convolutions by type, without those that but move values."""
+        found: Counter[str] = Counter()
+        for kind, counts in self.layers.items():
+            if kind not in _MOVING:
+                found.update(counts)
+        return found
 
     def __str__(self) -> str:
-        """Return the counts, "convolutions: 38 in fp16, 2 in fp32"."""
+        """Return the counts, "convolutions: 38 in fp16, 2 in fp32; others in fp32: 3 Reduce"."""
         parts = [f"{count} in {name}" for name, count in sorted(self.counts.items())]
-        return f"convolutions: {', '.join(parts) or 'none that the inspector shows'}"
+        said = f"convolutions: {', '.join(parts) or 'none that the inspector shows'}"
+        wide = [
+            f"{counts['fp32']} {kind}"
+            for kind, counts in sorted(self.layers.items())
+            if "fp32" in counts and kind not in _MOVING
+        ]
+        return f"{said}; others in fp32: {', '.join(wide)}" if wide else said
 
 
 def audit_layers(inspector_json: str, precision: str) -> Audit:
-    """Count the convolutions in the inspector's JSON by precision, as against what was asked."""
+    """Count the layers in the inspector's JSON by class and by precision."""
     try:
         layers = json.loads(inspector_json).get("Layers", [])
     except ValueError:
         layers = []
-    taken = [
-        (_input_precision(layer), str(layer.get("Name", "?")))
-        for layer in layers
-        if isinstance(layer, dict)  # below DETAILED a layer is its name alone
-        if "convolution" in f"{layer.get('LayerType')} {layer.get('ParameterType')}".lower()
-    ]
-    others = tuple(layer for name, layer in taken if name not in _ACCEPTED[precision])
-    return Audit(precision, dict(Counter(name for name, _ in taken)), others)
+    layers = [layer for layer in layers if isinstance(layer, dict)]  # below DETAILED but names
+    convolutions = [layer for layer in layers if _is_convolution(layer)]
+    classes: Dict[str, Dict[str, int]] = {}
+    for layer in layers:
+        if not _is_convolution(layer):
+            kind = str(layer.get("LayerType", "?"))
+            classes.setdefault(kind, Counter())[_input_precision(layer)] += 1
+    judged, accepted = convolutions, _ACCEPTED[precision]
+    if not convolutions and precision != "fp32":
+        judged = [layer for layer in layers if str(layer.get("LayerType")) not in _MOVING]
+        accepted = ("int8", "fp16", "whole numbers", "unknown")
+    return Audit(
+        precision,
+        dict(Counter(map(_input_precision, convolutions))),
+        tuple(str(x.get("Name", "?")) for x in judged if _input_precision(x) not in accepted),
+        {kind: dict(counts) for kind, counts in classes.items()},
+    )
+
+
+def _is_convolution(layer: Dict[str, Any]) -> bool:
+    return "convolution" in f"{layer.get('LayerType')} {layer.get('ParameterType')}".lower()
 
 
 def _input_precision(layer: Dict[str, Any]) -> str:
@@ -308,7 +361,12 @@ class _Build:
             "flags": list(self.flags),
             "workspace_bytes": self.workspace_bytes,
             "seconds": round(self.status.seconds, 1),
-            "audit": {"counts": audit.counts, "others": audit.others, "readable": audit.readable},
+            "audit": {
+                "counts": audit.counts,
+                "others": audit.others,
+                "layers": audit.layers,
+                "readable": audit.readable,
+            },
             "warnings": list(self.messages.warnings)[-20:],
             "engine_bytes": len(plan),
             "engine_sha256": hashlib.sha256(plan).hexdigest(),

@@ -58,6 +58,35 @@ def test_int8_layers_are_no_objection_to_fp16_and_nothing_is_to_fp32() -> None:
     assert audit_layers(inspect(conv("Half")), "fp32").passed
 
 
+def layer(kind: str, datatype: str, name: str = "l") -> dict[str, Any]:
+    """Return a layer that is no convolution."""
+    return {"Name": name, "LayerType": kind, "Inputs": [{"Format/Datatype": datatype}]}
+
+
+def test_every_class_of_layers_is_counted_and_what_computes_in_float32_is_told() -> None:
+    others = [layer("Reduce", "Float"), layer("Reduce", "Half"), layer("Reformat", "Float")]
+    others += [layer("Resize", "Float"), layer("TopK", "Int32"), layer("ElementWise", "UInt8")]
+    audit = audit_layers(inspect(conv("Int8"), *others), "int8")
+    assert audit.passed and audit.counts == {"int8": 1}
+    assert audit.layers == {
+        "Reduce": {"fp32": 1, "fp16": 1},
+        "Reformat": {"fp32": 1},
+        "Resize": {"fp32": 1},
+        "TopK": {"whole numbers": 1},
+        "ElementWise": {"whole numbers": 1},
+    }
+    assert str(audit) == "convolutions: 1 in int8; others in fp32: 1 Reduce, 1 Resize"
+
+
+def test_where_no_convolution_is_shown_half_of_what_computes_may_be_in_float32() -> None:
+    fused = [layer("kgen", "Half", "a"), layer("kgen", "Float", "b"), layer("Reformat", "Float")]
+    for precision in ("fp16", "int8"):
+        assert audit_layers(inspect(*fused), precision).passed
+        audit = audit_layers(inspect(*fused, layer("gemm", "Float", "c")), precision)
+        assert not audit.passed and audit.others == ("b", "c")
+    assert audit_layers(inspect(*fused, layer("gemm", "Float")), "fp32").passed
+
+
 def test_layer_names_alone_cannot_be_judged() -> None:
     for text in (inspect("conv1 + relu", "conv2"), inspect(conv("N/A")), "no JSON", inspect()):
         audit = audit_layers(text, "fp16")
