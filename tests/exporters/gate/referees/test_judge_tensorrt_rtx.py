@@ -9,9 +9,13 @@ import onnx
 import pytest
 from fastseg_exporters.gate.referees.judge import judge
 from fastseg_exporters.gate.referees.referee import REFEREES, Verdict
+from fastseg_exporters.tensorrt.to_tensorrt import tensorrt_onnx, to_half
 from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.bundle.manifest import Artifact
 from onnx import TensorProto, helper, numpy_helper
+
+from fastseg import DeployGraph
+from tests.doubles.operators import OPERATORS, SIZE, SideBySide
 
 REFEREE = REFEREES["tensorrt-rtx"]
 CACHE = cache_folder()  # the user's own, before tests get one of theirs
@@ -104,6 +108,13 @@ def test_a_length_whose_squares_its_parser_sums_in_float32_is_no_fault(tmp_path:
         "typed": of_one("ReduceL2", TensorProto.FLOAT16, [1]),
     }
     said = verdict(tmp_path, "fp16", **files)
+    assert said.outcome == "accepted", said.says
+
+
+def test_each_kind_of_operation_is_built_in_half(tmp_path: Path) -> None:
+    network = SideBySide(OPERATORS).eval()
+    graph = DeployGraph(network, *SIZE, output="logits").eval()
+    said = verdict(tmp_path, "fp16", typed=to_half(tensorrt_onnx(graph)))
     assert said.outcome == "accepted", said.says
 
 
