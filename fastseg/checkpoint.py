@@ -48,8 +48,8 @@ _EXPECTED = (
 )
 _SAVE = "where it was made, call torch.save(model.state_dict(), path)"
 _REFUSED = re.compile(r"GLOBAL ([\w.]{1,120})")  # what torch refused to build
-# Neither licence grants commercial use: CamVid's authors name none, Cityscapes' excludes it.
-_RESEARCH = ("camvid", "cityscapes")
+# No licence of these grants commercial use: CamVid's authors name none, the others exclude it.
+_RESEARCH = ("ade", "camvid", "cityscapes", "cwfid")
 
 
 class CheckpointError(ValueError):

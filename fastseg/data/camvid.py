@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
+from fastseg.data.class_list import read_classes
 from fastseg.data.dataset import SPLITS, DataError, MissingSplitError
 from fastseg.data.file_dataset import (
     IMAGE_SUFFIXES,
@@ -31,6 +32,7 @@ from fastseg.data.file_dataset import (
     pair_files,
 )
 from fastseg.data.label_codec import Color, LabelCodec
+from fastseg.data.recognise import recognised_by
 
 LICENCE = "CamVid: research use, no licence named by its authors; cite Brostow et al. 2008, 2009"
 
@@ -104,6 +106,26 @@ LAYOUTS = (
 RAW_IMAGES, RAW_LABELS = "701_StillsRaw_full", "LabeledApproved_full"
 
 
+def _looks_like_camvid(path: Path) -> str:
+    """Go by the authors' or SegNet's own folder names, else by a list of CamVid's classes."""
+    raw = (path / RAW_IMAGES).is_dir() and (path / RAW_LABELS).is_dir()
+    segnet = any((path / f"{split}annot").is_dir() for split in SPLITS)
+    try:
+        listed = read_classes(path / "classes.txt")[0] if (path / "classes.txt").is_file() else ()
+    except DataError:
+        return ""
+    named = {info.name for info in listed} == {info.name for info in CLASSES}
+    is_camvid = named if listed else raw or segnet
+    return f"CamVid, {len(CLASSES)} classes" if is_camvid and _has_layout(path) else ""
+
+
+def _has_layout(root: Path) -> bool:
+    folders = [(a.format(split=s), b.format(split=s)) for a, b, _ in LAYOUTS for s in SPLITS]
+    pairs = (*folders, (RAW_IMAGES, RAW_LABELS))
+    return any((root / a).is_dir() and (root / b).is_dir() for a, b in pairs)
+
+
+@recognised_by(_looks_like_camvid)
 def open_camvid(location: str, split: str) -> FileDataset:
     """Open one split of CamVid in any of the layouts above.
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fastseg.data.dataset import SPLITS, DataError, MissingSplitError, UnknownLabelError
 from fastseg.data.file_dataset import FileDataset, Problem, as_problem
-from fastseg.data.loaders import load_split
+from fastseg.data.loaders import full_spec, load_split, recognise_spec
 from fastseg.data.survey import SplitReport, Survey, obstacles
 from fastseg.progress import show_progress
 
@@ -39,6 +39,7 @@ class DatasetReport:
     overlaps: tuple[Overlap, ...]
     problems: tuple[Problem, ...]  # with the set as a whole
     warnings: tuple[str, ...]
+    recognised: str = ""  # what a path alone was taken for
 
     @property
     def ok(self) -> bool:
@@ -51,6 +52,11 @@ def check_dataset(
     spec: str, progress: bool = False, allow_missing_classes: bool = False
 ) -> DatasetReport:
     """Read every file of every split, with a bar if asked; broken ones are reported, not raised."""
+    try:
+        recognised = recognise_spec(spec)
+    except DataError as error:
+        return DatasetReport(spec, "", (), (), (as_problem(error),), ())
+    spec = full_spec(spec)
     reports, surveys, problems = [], dict[str, Survey](), []
     for split in SPLITS:
         try:
@@ -75,7 +81,15 @@ def check_dataset(
     overlaps = tuple(_overlaps({split: survey.digests for split, survey in surveys.items()}))
     warnings = dict.fromkeys(_warnings(surveys, overlaps))
     licence = next((survey.dataset.licence for survey in surveys.values()), "")
-    return DatasetReport(spec, licence, tuple(reports), overlaps, tuple(problems), tuple(warnings))
+    return DatasetReport(
+        spec,
+        licence,
+        tuple(reports),
+        overlaps,
+        tuple(problems),
+        tuple(warnings),
+        str(recognised or ""),
+    )
 
 
 def _check_split(survey: Survey, progress: bool) -> SplitReport:
@@ -125,7 +139,8 @@ def _warnings(surveys: dict[str, Survey], overlaps: Iterable[Overlap]) -> Iterab
 
 def render_report(report: DatasetReport) -> Group:
     """Return the report as tables and lines for rich's console.print()."""
-    parts: list[TextTable | Text] = [_splits_table(report)]
+    parts: list[TextTable | Text] = [Text(report.recognised)] if report.recognised else []
+    parts.append(_splits_table(report))
     if report.splits:
         parts.append(_classes_table(report))
     for split in report.splits:

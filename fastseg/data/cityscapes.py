@@ -16,6 +16,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from fastseg.data.dataset import DataError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, MaskReader, pair_files
 from fastseg.data.label_codec import Color, LabelCodec
+from fastseg.data.recognise import recognised_by
 
 LICENCE = "Cityscapes: non-commercial use under its own licence; cite Cordts et al. 2016"
 
@@ -52,6 +53,12 @@ _LABEL_IDS = {value: IGNORE_INDEX for value in (*range(_LAST_LABEL_ID + 1), IGNO
 _KINDS = {"_gtFine_labelIds": _LABEL_IDS, "_gtFine_labelTrainIds": _TRAIN_IDS}
 
 
+def _looks_like_cityscapes(path: Path) -> str:
+    is_there = (path / "leftImg8bit").is_dir() and (path / "gtFine").is_dir()
+    return "Cityscapes, 19 classes" if is_there else ""
+
+
+@recognised_by(_looks_like_cityscapes)
 def open_cityscapes(location: str, split: str) -> FileDataset:
     """Open one split of the official folders.
 

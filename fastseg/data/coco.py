@@ -3,12 +3,17 @@
     annotations/panoptic_SPLIT*.json   with the PNGs in a folder of the same name beside it
     annotations/instances_SPLIT*.json
     SPLIT/_annotations.coco.json       instances beside their images (Roboflow's export)
+    NAME.json, annotations/NAME.json   instances of all images, without splits: CVAT's
+                                       instances_default.json, Label Studio's result.json, ...
 
 The first of these that is there is read; SPLIT is train, val (or valid) and test, and images are
-looked for in SPLIT2017/ and the like, images/..., images/ and SPLIT/. Class 0 is "background":
-every pixel that nothing covers. The other classes are the categories of train in the order of
-their ids, in the other splits by their names.
-Where instances overlap, the smaller one is on top. Format: cocodataset.org, "Data format".
+looked for in SPLIT2017/ and the like, images/..., images/ and SPLIT/, and by their name alone if
+none is there. Where one file has all images, each goes to a split by its name. The path may be that
+file itself.
+
+Class 0 is "background": every pixel that nothing covers. The other classes are the categories of
+train in the order of their ids, in the other splits by their names. Where instances overlap, the
+smaller one is on top. Format: cocodataset.org, "Data format".
 
 Run lengths go down the columns, the first run is of zeros. Packed into a string, each character
 holds 5 bits plus a flag that more follow, offset by 48; from the fourth run on, it is the
@@ -17,11 +22,11 @@ difference to the run two before (cocodataset/cocoapi, common/maskApi.c, rleFrSt
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,14 @@ from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, 
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
 from fastseg.data.label_codec import LabelCodec, fill_polygon
+from fastseg.data.named_files import (
+    PictureFinder,
+    begins_with,
+    clean_path,
+    only_table,
+    read_json,
+)
+from fastseg.data.recognise import recognised_by
 from fastseg.data.splits import SPLIT_NAMES
 
 _FILES = (
@@ -103,6 +116,18 @@ class PanopticReader:
         return MaskReader(LabelCodec({}, colors))(pair, height, width)
 
 
+def _looks_like_coco(path: Path) -> str:
+    if path.is_file():
+        return "COCO's annotations in one file" if _is_coco(path) else ""
+    if any(_of_splits(path)):
+        return "COCO's annotations, a file a split"
+    unsplit = list(_unsplit(path))
+    if len(unsplit) > 1:
+        return f"COCO's annotations in {len(unsplit)} files"
+    return f"COCO's annotations in {unsplit[0].name}, without splits" if unsplit else ""
+
+
+@recognised_by(_looks_like_coco)
 def open_coco(location: str, split: str) -> FileDataset:
     """Open one split of a data set in COCO's format.
 
@@ -110,16 +135,19 @@ def open_coco(location: str, split: str) -> FileDataset:
         DataError: the JSON is not COCO's.
         MissingSplitError: there is no annotation file for this split.
     """
+    source, has_all = _annotation_file(Path(location), split)
     root = Path(location)
-    source = _annotation_file(root, split)
+    if root.is_file():
+        root = source.parent.parent if source.parent.name == "annotations" else source.parent
     table = _load(source)
-    reference = _reference(root, split, source)
+    reference = source if has_all else _reference(root, split, source)
     try:
         categories = table if reference == source else _load(reference)
         classes, class_ids, notes = _classes(reference, categories)
         if reference != source:
             class_ids = _by_name(source, table, reference, classes)
-        return _dataset(root, split, source, table, classes, class_ids, notes)
+        dataset = _dataset(root, split, source, table, classes, class_ids, notes)
+        return replace(dataset, unsplit=has_all)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
@@ -131,29 +159,59 @@ def open_coco(location: str, split: str) -> FileDataset:
 
 def _reference(root: Path, split: str, source: Path) -> Path:
     """Return the file whose categories are the classes of all splits: that of train."""
-    try:
-        return source if split == "train" else _annotation_file(root, "train")
-    except MissingSplitError:
-        return source
-
-
-def _annotation_file(root: Path, split: str) -> Path:
-    for pattern in _FILES:
-        for name in SPLIT_NAMES[split]:
-            if found := sorted(root.glob(pattern.format(name=name))):
-                return found[0]
-    expected = ", ".join(_FILES).format(name=split)
-    raise MissingSplitError(f"{root}: no annotations for split {split!r}; expected {expected}")
+    return source if split == "train" else dict(_of_splits(root)).get("train", source)
 
 
 def _load(source: Path) -> Table:
-    try:
-        table = json.loads(source.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source}: cannot be read as JSON ({error})") from error
-    if not isinstance(table, dict):
-        raise DataError(f"{source}: expected a JSON object, got {type(table).__name__}")
-    return table
+    return only_table(read_json(source), str(source))
+
+
+def _annotation_file(root: Path, split: str) -> tuple[Path, bool]:
+    """Return the file that annotates a split, and whether it annotates the others too."""
+    if root.is_file():
+        return root, True
+    of_splits = dict(_of_splits(root))
+    if split in of_splits:
+        return of_splits[split], False
+    unsplit = [] if of_splits else list(_unsplit(root))
+    if len(unsplit) == 1:
+        return unsplit[0], True
+    if unsplit:
+        choices = ", ".join(f"coco:{file}" for file in unsplit)
+        raise DataError(f"{root}: {len(unsplit)} annotation files; name one of {choices}")
+    expected = ", ".join(_FILES).format(name=split)
+    raise MissingSplitError(
+        f"{root}: no annotations for split {split!r}; expected {expected}, or one file for all"
+    )
+
+
+def _of_splits(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield each split with its annotation file, capital letters or not."""
+    files = sorted((*root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")))
+    for split, names in SPLIT_NAMES.items():
+        for pattern in _FILES:
+            wanted = [re.escape(pattern.format(name=n)).replace(r"\*", "[^/]*") for n in names]
+            expression = re.compile("|".join(wanted), re.IGNORECASE)
+            fits = (f for f in files if expression.fullmatch(f.relative_to(root).as_posix()))
+            if found := next(fits, None):
+                yield split, found
+                break
+
+
+def _unsplit(root: Path) -> Iterator[Path]:
+    files = sorted((*root.glob("*.json"), *root.glob("annotations/*.json")))
+    instances = [file for file in files if file.name.startswith("instances_")]
+    yield from (file for file in instances or files if _is_coco(file))
+
+
+def _is_coco(path: Path) -> bool:
+    """Return whether a file begins as COCO's do: lists of objects that name images."""
+    listed = ("images", "annotations", "categories", "info", "licenses")
+    return path.suffix.lower() == ".json" and (
+        begins_with(path, "file_name", "images")
+        or begins_with(path, "category_id", "annotations")
+        or (begins_with(path, "categories") and any(begins_with(path, key) for key in listed[:2]))
+    )
 
 
 def _classes(
@@ -252,13 +310,19 @@ def _image_files(root: Path, split: str, source: Path, table: Table) -> dict[Any
     subset = source.stem.partition("_")[2]  # "train2017" of instances_train2017
     folders = [root / subset, root / "images" / subset, root / "images", source.parent]
     folders += [root / name for name in SPLIT_NAMES[split]]
-    first = next(iter(names.values()), "")
-    folder = next((folder for folder in folders if (folder / first).is_file()), folders[0])
-    return {number: folder / name for number, name in names.items()}
+    finder = PictureFinder(root, folders)
+    missing = folders[0] if folders[0].is_dir() else root
+    found = {number: finder.below(name) for number, name in names.items()}
+    if not any(found.values()):  # names of another machine: the last part says which picture
+        found = {number: finder.find(name) for number, name in names.items()}
+    return {
+        number: found[number] or missing / (clean_path(name) or "?")
+        for number, name in names.items()
+    }
 
 
 def _name(file_name: str) -> str:
-    return Path(file_name).with_suffix("").as_posix()
+    return Path(clean_path(str(file_name))).with_suffix("").as_posix()
 
 
 def _instances(
@@ -288,7 +352,8 @@ def _panoptic(
 ) -> tuple[list[Pair], LabelReader, list[Problem]]:
     pairs, segments, problems = [], {}, []
     for entry in table["annotations"]:
-        name, label = _name(entry["file_name"]), source.with_suffix("") / entry["file_name"]
+        name = _name(entry["file_name"])
+        label = source.with_suffix("") / clean_path(entry["file_name"])
         if entry["image_id"] not in images:
             problems.append(Problem(str(label), f"is of image {entry['image_id']}, not listed"))
         elif not label.is_file():

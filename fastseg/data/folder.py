@@ -5,12 +5,15 @@
     images/train/NAME.jpg  labels/train/NAME.png        the same, the other way round
     images/NAME.jpg        labels/NAME.png              no splits: see splits.py
 
+and all other spellings of folders and names, with or without a list: see mask_folders.py.
+
 Labels are index PNGs or colour masks. NAME may be a path: what lies in folders in there is paired
 by that. A split may be called as splits.SPLIT_NAMES has it.
 """
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from fastseg.data.class_list import read_classes
@@ -24,12 +27,16 @@ from fastseg.data.file_dataset import (
     list_files,
     pair_files,
 )
+from fastseg.data.mask_folders import looks_like_folders, open_mask_folders
+from fastseg.data.pairing import folders_there
+from fastseg.data.recognise import recognised_by
 from fastseg.data.splits import SPLIT_NAMES, hashed_split
 
 __all__ = ["hashed_split", "open_folder"]
 _LAYOUTS = (("{name}/images", "{name}/labels"), ("images/{name}", "labels/{name}"))
 
 
+@recognised_by(looks_like_folders, general=True)
 def open_folder(location: str, split: str) -> FileDataset:
     """Open one split of a folder in any of the layouts above.
 
@@ -38,6 +45,8 @@ def open_folder(location: str, split: str) -> FileDataset:
         MissingSplitError: there are split folders, but not this one.
     """
     root = Path(location)
+    if not _is_plain(root):
+        return open_mask_folders(location, split)
     classes, codec = read_classes(root / "classes.txt")
     images, labels = _folders(root, split)
     image_files, label_files = (
@@ -46,6 +55,11 @@ def open_folder(location: str, split: str) -> FileDataset:
     )
     pairs, problems = pair_files(image_files, label_files, folders=(images, labels))
     notes = [f"the list names one class; {name!r} is what it is told from" for name in codec.added]
+    if not pairs:  # names may share a part alone
+        with contextlib.suppress(DataError):
+            other = open_mask_folders(location, split)
+            if other.pairs:
+                return other
     return FileDataset(
         "folder",
         split,
@@ -58,6 +72,14 @@ def open_folder(location: str, split: str) -> FileDataset:
         unsplit=images == root / "images",
         notes=tuple(notes),
     )
+
+
+def _is_plain(root: Path) -> bool:
+    """Return whether the folders are those above; one without any is told so by their names."""
+    if not (root / "classes.txt").is_file():
+        return not root.is_dir()
+    names = [name for of_split in SPLIT_NAMES.values() for name in of_split]
+    return bool(folders_there(root, (*_LAYOUTS, ("images", "labels")), names))
 
 
 def _folders(root: Path, split: str) -> tuple[Path, Path]:

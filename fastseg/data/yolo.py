@@ -1,7 +1,11 @@
 """YOLO segment labels as class maps, in the folders that ultralytics describes.
 
     images/train/NAME.jpg  labels/train/NAME.txt     or  train/images/...  train/labels/...
-    classes.txt, one name a line, or data.yaml with `names:` (needs PyYAML)
+    classes.txt, one name a line, or a YAML with `names:` (needs PyYAML), such as data.yaml; its
+    `path:`, `train:`, `val:` and `test:` say where pictures are: folders, or lists of files
+
+The path may be that YAML itself. Where its paths lead out of its folder, as `../train/images` or
+`/home/me/datasets/coco8-seg` do, their end is looked for in it: nothing outside is read.
 
 Each line of a label file is "class x1 y1 x2 y2 ...": the corners of one object as fractions of
 the image's width and height. Class 0 is "background", every pixel that no object covers; YOLO's
@@ -12,10 +16,11 @@ are drawn on top. Format: docs.ultralytics.com, "Instance Segmentation Datasets"
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
@@ -34,9 +39,14 @@ from fastseg.data.file_dataset import (
     read_text,
 )
 from fastseg.data.label_codec import fill_polygon
+from fastseg.data.named_files import PictureFinder, clean_path
+from fastseg.data.pairing import folders_there, split_of
+from fastseg.data.recognise import recognised_by
 from fastseg.data.splits import SPLIT_NAMES
 
 _LAYOUTS = (("images/{name}", "labels/{name}"), ("{name}/images", "{name}/labels"))
+_CANNOT, _NAMES = "cannot read the class names", "expected names: [a, b] or names: {0: a, 1: b}"
+_MAX_YAML_BYTES = 1 << 20  # 1,000 names have 20 kB
 _LINE = "class x1 y1 x2 y2 x3 y3 ... with a known class and fractions from 0 to 1"
 
 
@@ -99,6 +109,18 @@ def _ignore_box(label_HW: Array, line: str) -> None:
     label_HW[max(0, int(top)) : bottom, max(0, int(left)) : right] = IGNORE_INDEX
 
 
+def _looks_like_yolo(path: Path) -> str:
+    if path.is_file():
+        return f"YOLO segments of {path.name}" if _is_yaml(path) else ""
+    if yaml := _yaml_file(path):
+        return f"YOLO segments of {yaml.name}"
+    names = [name for of_split in SPLIT_NAMES.values() for name in of_split]
+    labels = [labels for _, labels in folders_there(path, _LAYOUTS, names)]
+    has_lines = any(file.suffix == ".txt" for folder in labels for file in folder.iterdir())
+    return "YOLO segments, text files of polygons" if has_lines else ""
+
+
+@recognised_by(_looks_like_yolo)
 def open_yolo(location: str, split: str) -> FileDataset:
     """Open one split of a data set of YOLO segments.
 
@@ -106,15 +128,11 @@ def open_yolo(location: str, split: str) -> FileDataset:
         DataError: no class names.
         MissingSplitError: no folder of images for this split.
     """
-    root = Path(location)
-    classes, class_ids = _classes(_names(root))
-    images, labels = _folders(root, split)
-    image_files = list_files(images, IMAGE_SUFFIXES)
-    names = [name_within(images, file) for file in image_files]
-    pairs = tuple(
-        Pair(name, file, labels / f"{name}.txt")
-        for name, file in zip(names, image_files, strict=True)
-    )
+    path = Path(location)
+    root, yaml = (path.parent, path) if path.is_file() else (path, _yaml_file(path))
+    table = _read_yaml(yaml) if yaml and (path.is_file() or not _names_file(root)) else {}
+    classes, class_ids = _classes(_names(root, yaml, table))
+    pairs, labels = _pairs(root, split, table)
     problems = _mismatches(pairs, labels)
     reader, added = SegmentReader(class_ids), (BACKGROUND.name,)
     return FileDataset("yolo", split, classes, "", pairs, reader, problems, added)
@@ -127,18 +145,68 @@ def _classes(names: Sequence[str]) -> tuple[tuple[ClassInfo, ...], tuple[int, ..
     return classes, tuple(own.index(n) + 1 if n in own else 0 for n in names)
 
 
-def _mismatches(pairs: Sequence[Pair], labels: Path) -> tuple[Problem, ...]:
+def _pairs(root: Path, split: str, table: Mapping[str, Any]) -> tuple[tuple[Pair, ...], list[Path]]:
+    """Return the pictures of a split with their label files, and all label files there are."""
+    entries = next((table[key] for key in SPLIT_NAMES[split] if table.get(key)), None)
+    if entries is None or not (places := list(_places(root, table, entries))):
+        if entries is not None and not folders_there(root, _LAYOUTS, SPLIT_NAMES[split]):
+            raise MissingSplitError(f"{root}: {split} is {entries!r}, no such folder or list in it")
+        images, beside = _folders(root, split)
+        found = [(name_within(images, file), file) for file in list_files(images, IMAGE_SUFFIXES)]
+        pairs = tuple(Pair(name, file, beside / f"{name}.txt") for name, file in found)
+        return pairs, list_files(beside, (".txt",))
+    pictures = [file for place in places for file in _pictures(root, place)]
+    pairs = tuple(Pair(name_within(root, f), f, _label_of(root, f)) for f in pictures)
+    folders = {pair.label.parent for pair in pairs if pair.label.parent.is_dir()}
+    listed = any(place.is_file() for place in places)  # a list may leave pictures out
+    labels = [] if listed else [f for folder in folders for f in list_files(folder, (".txt",))]
+    return pairs, sorted(set(labels))
+
+
+def _places(root: Path, table: Mapping[str, Any], entries: Any) -> Iterator[Path]:
+    """Yield the folders and lists that a YAML names for a split, where they are in its folder."""
+    parts = clean_path(str(table.get("path") or "")).split("/")
+    bases = ["/".join(parts[skip:]) for skip in range(len(parts) + 1)]  # the end may be in here
+    for entry in entries if isinstance(entries, list) else [entries]:
+        end = clean_path(str(entry))
+        found = (root / start / end for start in bases)
+        if place := next((place for place in found if place.exists()), None):
+            yield place
+
+
+def _pictures(root: Path, place: Path) -> list[Path]:
+    """Return the pictures of a folder, those in sub-folders too, or of a list of files."""
+    if place.is_dir():
+        return list_files(place, IMAGE_SUFFIXES)
+    finder = PictureFinder(root, [place.parent])
+    lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
+    found = [finder.below(line) for line in lines]
+    if lost := [line for line, file in zip(lines, found, strict=True) if file is None]:
+        raise DataError(f"{place}: lists {lost[0]!r} and {len(lost) - 1} more, no such picture")
+    return [file for file in found if file]
+
+
+def _label_of(root: Path, picture: Path) -> Path:
+    """Return the label file of a picture: the last folder called images becomes labels."""
+    parts = list(picture.relative_to(root).with_suffix(".txt").parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return root.joinpath(*parts)
+
+
+def _mismatches(pairs: Sequence[Pair], labels: Sequence[Path]) -> tuple[Problem, ...]:
     """Return the labels without an image, and the images that share a label with another."""
-    known: dict[str, Path] = {}
+    known: dict[Path, Path] = {}
     problems = []
     for pair in pairs:
-        if pair.name in known:
-            text = f"has the same name as {known[pair.name].name}"
+        if pair.label in known:
+            text = f"has the same name as {known[pair.label].name}"
             problems.append(Problem(str(pair.image), text))
-        known.setdefault(pair.name, pair.image)
-    for file in list_files(labels, (".txt",)):
-        if (name := name_within(labels, file)) not in known:
-            problems.append(Problem(str(file), f"label has no image {name}"))
+        known.setdefault(pair.label, pair.image)
+    strays = (file for file in labels if file not in known)
+    problems += [Problem(str(file), f"label has no image {file.stem}") for file in strays]
     return tuple(problems)
 
 
@@ -149,24 +217,48 @@ def _folders(root: Path, split: str) -> tuple[Path, Path]:
     raise MissingSplitError(f"{root}: no split {split!r}; expected the folders {expected}")
 
 
-def _names(root: Path) -> list[str]:
-    """Return the class names of classes.txt or data.yaml."""
-    source = root / "classes.txt"
-    if source.is_file():
-        lines = read_lines(source)
+def _names_file(root: Path) -> Path | None:
+    file = root / "classes.txt"
+    return file if file.is_file() else None
+
+
+def _names(root: Path, yaml: Path | None, table: Mapping[str, Any]) -> list[str]:
+    """Return the class names of a YAML, or of classes.txt."""
+    if table:
+        assert yaml is not None
+        source, names = yaml, _yaml_names(yaml, table)
+    elif listed := _names_file(root):
+        source, lines = listed, read_lines(listed)
         names = [line.name for line in lines]
         if [line.value for line in lines] != list(range(len(lines))):
             raise DataError(f"{source}: YOLO's classes are numbered from 0, without a gap")
     else:
         source = root / "data.yaml"
-        names = _yaml_names(source)
+        names = _yaml_names(source, _read_yaml(source))
     if not 1 <= len(names) < MAX_CLASSES or len(set(names)) < len(names):
         raise DataError(f"{source}: expected 1 to {MAX_CLASSES - 1} different names, got {names}")
     return names
 
 
-def _yaml_names(source: Path) -> list[str]:
-    """Return `names:` of a data.yaml, a list or a table by number."""
+def _yaml_file(root: Path) -> Path | None:
+    """Return data.yaml, or the first other YAML that names classes and splits."""
+    if (file := root / "data.yaml").is_file():
+        return file
+    found = sorted((*root.glob("*.yaml"), *root.glob("*.yml")))
+    return next((file for file in found if _is_yaml(file)), None)
+
+
+def _is_yaml(path: Path) -> bool:
+    """Return whether a file has the keys of a data.yaml at the beginning of lines."""
+    if path.suffix.lower() not in (".yaml", ".yml") or path.stat().st_size > _MAX_YAML_BYTES:
+        return False
+    lines = path.read_bytes().splitlines()
+    return any(line.startswith(b"names:") for line in lines) and any(
+        split_of(line.partition(b":")[0].decode("ascii", "replace")) for line in lines
+    )
+
+
+def _read_yaml(source: Path) -> Mapping[str, Any]:
     try:
         import yaml  # type: ignore[import-untyped]  # only where data.yaml is read
     except ImportError as error:
@@ -174,15 +266,24 @@ def _yaml_names(source: Path) -> list[str]:
             f"{source}: reading it needs PyYAML (pip install pyyaml); or write the class names "
             "to a classes.txt beside it, one a line"
         ) from error
+    text = read_text(source)
+    if len(text) > _MAX_YAML_BYTES:
+        raise DataError(f"{source}: has {len(text)} letters; at most {_MAX_YAML_BYTES} are read")
     try:
-        table = yaml.safe_load(read_text(source))
-        names = table["names"]
-        ordered = names if isinstance(names, list) else [names[i] for i in range(len(names))]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        is_yaml = not isinstance(error, yaml.YAMLError)
-        wrong = "no names, or not numbered from 0" if is_yaml else " ".join(str(error).split())
-        raise DataError(
-            f"{source}: cannot read the class names ({wrong}); expected "
-            "names: [a, b] or names: {0: a, 1: b}"
-        ) from error
+        table = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise DataError(f"{source}: {_CANNOT} ({why}); {_NAMES}") from error
+    if not isinstance(table, dict) or "names" not in table:
+        raise DataError(f"{source}: {_CANNOT} (it has no names); {_NAMES}")
+    return table
+
+
+def _yaml_names(source: Path, table: Mapping[str, Any]) -> list[str]:
+    """Return `names:` of a data.yaml, a list or a table by number."""
+    names = table["names"]
+    numbered = isinstance(names, dict) and set(names) == set(range(len(names)))
+    ordered = [names[i] for i in range(len(names))] if numbered else names
+    if not isinstance(ordered, list) or any(isinstance(name, dict | list) for name in ordered):
+        raise DataError(f"{source}: {_CANNOT} ({str(names)[:60]}); {_NAMES}")
     return [str(name) for name in ordered]

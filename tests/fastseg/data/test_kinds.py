@@ -1,0 +1,614 @@
+"""What annotation tools and well-known data sets leave on a disk opens as it is, by its path alone.
+
+Each example is made as the tool's documentation says; docs/data.md has a row for each.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from fastseg.data import DataError, MissingSplitError, check_dataset, open_dataset
+from fastseg.data.label_studio import decode_brush
+from fastseg.data.loaders import recognise_spec
+from fastseg.data.named_files import clean_path
+
+WIDTH, HEIGHT, COUNT = 48, 32, 12
+BLACK, RED, GREEN = (0, 0, 0), (255, 0, 0), (0, 255, 0)
+COLORS = np.array([BLACK, RED, GREEN], np.uint8)
+NAMES = ["background", "red", "green"]
+DOCS = Path(__file__).parents[3] / "docs" / "data.md"
+BOXES = ((6, 4, 18, 14), (24, 12, 42, 28))  # left, top, right, bottom of red and of green
+Make = Callable[[Path], Path]
+
+
+def label_of(number: int) -> np.ndarray:
+    """Return the class map of a picture; the red box moves with the number."""
+    label_HW = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for class_id, (left, top, right, bottom) in enumerate(boxes_of(number), start=1):
+        label_HW[top:bottom, left:right] = class_id
+    return label_HW
+
+
+def boxes_of(number: int) -> tuple[tuple[int, int, int, int], ...]:
+    left, top, right, bottom = BOXES[0]
+    return (left, top + number % 4, right, bottom + number % 4), BOXES[1]
+
+
+def image_of(number: int) -> np.ndarray:
+    noise = np.random.default_rng(number).integers(0, 40, (HEIGHT, WIDTH, 3), np.uint8)
+    return COLORS[label_of(number)] // 2 + noise
+
+
+def save(path: Path, pixels: np.ndarray, palette: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(pixels)
+    if palette is not None:
+        picture = Image.fromarray(pixels, "P")
+        picture.putpalette(palette.ravel().tolist())
+    picture.save(path)
+    return path
+
+
+def polygon_of(box: tuple[int, int, int, int]) -> list[list[float]]:
+    left, top, right, bottom = box
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def polygons_of(number: int) -> Iterator[tuple[str, list[list[float]]]]:
+    for name, box in zip(NAMES[1:], boxes_of(number), strict=True):
+        yield name, polygon_of(box)
+
+
+def coco_table(numbers: range, named: Callable[[int], str]) -> dict[str, Any]:
+    images = [{"id": n, "file_name": named(n), "width": WIDTH, "height": HEIGHT} for n in numbers]
+    annotations = [
+        {
+            "id": 2 * n + category,
+            "image_id": n,
+            "category_id": category,
+            "segmentation": [np.ravel(points).tolist()],
+            "area": 100.0,
+            "iscrowd": 0,
+        }
+        for n in numbers
+        for category, (_, points) in enumerate(polygons_of(n), start=1)
+    ]
+    categories = [{"id": n, "name": name} for n, name in enumerate(NAMES) if n]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nred:255,0,0::\ngreen:0,255,0::\n"
+
+
+def cvat_masks(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"JPEGImages/f{n}.jpg", image_of(n))
+        save(root / f"SegmentationClass/f{n}.png", COLORS[label_of(n)])
+        save(root / f"SegmentationObject/f{n}.png", COLORS[label_of(n)])
+    (root / "labelmap.txt").write_text(LABELMAP)
+    lists = root / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "default.txt").write_text("\n".join(f"f{n}" for n in range(COUNT)))
+    return root
+
+
+def cvat_coco(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"images/default/f{n}.jpg", image_of(n))
+    write_json(
+        root / "annotations/instances_default.json", coco_table(range(COUNT), lambda n: f"f{n}.jpg")
+    )
+    return root
+
+
+def labelme_json(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"f{n}.jpg", image_of(n))
+        shapes = [
+            {"label": name, "points": points, "shape_type": "polygon", "flags": {}}
+            for name, points in polygons_of(n)
+        ]
+        data = base64.b64encode((root / f"f{n}.jpg").read_bytes()).decode()
+        table = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": f"f{n}.jpg"}
+        sizes = {"imageHeight": HEIGHT, "imageWidth": WIDTH}
+        write_json(root / f"f{n}.json", table | {"imageData": data} | sizes)
+    (root / "labels.txt").write_text("__ignore__\n_background_\nred\ngreen\n")
+    return root
+
+
+def labelme2voc(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"JPEGImages/f{n}.jpg", image_of(n))
+        save(root / f"SegmentationClass/f{n}.png", label_of(n), VOC_PALETTE)
+        save(root / f"SegmentationClassVisualization/f{n}.jpg", image_of(n))
+        (root / "SegmentationClassNpy").mkdir(exist_ok=True)
+        np.save(root / f"SegmentationClassNpy/f{n}.npy", label_of(n))
+    (root / "class_names.txt").write_text("_background_\nred\ngreen")
+    return root
+
+
+VOC_PALETTE = np.array([BLACK, (128, 0, 0), (0, 128, 0), *[(9, 9, 9)] * 253], np.uint8)
+
+
+def pascal_voc(root: Path) -> Path:
+    folder = root / "VOCdevkit/VOC2012"
+    lists = folder / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    for n in range(COUNT + 3):  # most pictures of VOC have boxes alone
+        save(folder / f"JPEGImages/2007_{n:06d}.jpg", image_of(n))
+        if n < COUNT:
+            save(folder / f"SegmentationClass/2007_{n:06d}.png", label_of(n), VOC_PALETTE)
+    names = [f"2007_{n:06d}\n" for n in range(COUNT)]
+    (lists / "train.txt").write_text("".join(names[:8]))
+    (lists / "val.txt").write_text("".join(names[8:]))
+    (lists / "trainval.txt").write_text("".join(names))
+    return root
+
+
+def label_studio_coco(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"images/0a1b2c{n:02d}-f{n}.jpg", image_of(n))
+    prefix = "..\\..\\label-studio\\media\\upload\\4\\"
+    write_json(
+        root / "result.json",
+        coco_table(range(COUNT), lambda n: f"{prefix}0a1b2c{n:02d}-f{n}.jpg"),
+    )
+    return root
+
+
+def label_studio_brush(root: Path) -> Path:
+    tasks = []
+    for n in range(COUNT):
+        save(root / f"pictures/f{n}.jpg", image_of(n))
+        marks = [
+            {
+                "type": "brushlabels",
+                "original_width": WIDTH,
+                "original_height": HEIGHT,
+                "image_rotation": 0,
+                "value": {
+                    "format": "rle",
+                    "rle": pack_brush(label_of(n) == class_id),
+                    "brushlabels": [name],
+                },
+            }
+            for class_id, name in enumerate(NAMES)
+            if class_id
+        ]
+        path = f"/data/upload/1/0a1b2c3d-f{n}.jpg"
+        old = {"id": 1, "was_cancelled": True, "result": []}
+        tasks.append(
+            {"id": n, "data": {"image": path}, "annotations": [{"id": 2, "result": marks}, old]}
+        )
+    tasks.append({"id": 99, "data": {"image": "/data/upload/1/new.jpg"}, "annotations": []})
+    write_json(root / "project-1.json", tasks)
+    return root
+
+
+def pack_brush(mask_HW: np.ndarray, *, literal: bool = False) -> list[int]:
+    """Pack a mask as rle-pack does: a run's bit, which of four lengths, its length, its value."""
+    values = np.repeat(mask_HW.ravel() * 255, 4)
+    bits = f"{len(values):032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}"
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for start, end in pairwise(edges):
+        for place in range(start, end, 1 << 16):
+            length = min(end - place, 1 << 16)
+            which = next(w for w, size in enumerate((3, 4, 8, 16)) if length <= 1 << size)
+            size = (3, 4, 8, 16)[which]
+            bits += f"{0 if literal else 1}{which:02b}{length - 1:0{size}b}"
+            bits += f"{values[place]:08b}" * (length if literal else 1)
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[place : place + 8], 2) for place in range(0, len(bits), 8)]
+
+
+def roboflow_masks(root: Path) -> Path:
+    for split, numbers in SPLITS.items():
+        folder = root / split
+        for n in numbers:
+            save(folder / f"f{n}_jpg.rf.0a1b.jpg", image_of(n))
+            save(folder / f"f{n}_jpg.rf.0a1b_mask.png", label_of(n))
+        (folder / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, red\n2, green")
+    return root
+
+
+SPLITS = {"train": range(8), "valid": range(8, 10), "test": range(10, COUNT)}
+
+
+def roboflow_coco(root: Path) -> Path:
+    for split, numbers in SPLITS.items():
+        for n in numbers:
+            save(root / split / f"f{n}.jpg", image_of(n))
+        table = coco_table(numbers, lambda n: f"f{n}.jpg")
+        write_json(root / split / "_annotations.coco.json", table)
+    return root
+
+
+def ultralytics(root: Path) -> Path:
+    for split, numbers in SPLITS.items():
+        name = {"valid": "val"}.get(split, split)
+        for n in numbers:
+            save(root / f"images/{name}/f{n}.jpg", image_of(n))
+            lines = [
+                f"{index} " + " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points)
+                for index, (_, points) in enumerate(polygons_of(n))
+            ]
+            file = root / f"labels/{name}/f{n}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(lines))
+    (root / "coco8-seg.yaml").write_text(
+        "path: ../datasets/coco8-seg  # root\ntrain: images/train\nval: images/val\n"
+        "test: images/test\nnames:\n  0: red\n  1: green\n"
+    )
+    return root
+
+
+def kvasir(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"images/cju{n}.jpg", image_of(n))
+        mask = Image.fromarray(((label_of(n) > 0) * 255).astype(np.uint8))
+        (root / "masks").mkdir(exist_ok=True)
+        mask.convert("RGB").save(root / f"masks/cju{n}.jpg", quality=95)
+    return root
+
+
+def carvana(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"train/{n:02d}_01.jpg", image_of(n))
+        palette = np.array([BLACK, (255, 255, 255), *[BLACK] * 254], np.uint8)
+        save(root / f"train_masks/{n:02d}_01_mask.gif", (label_of(n) > 0).astype(np.uint8), palette)
+    return root
+
+
+def annotated(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"images/{n:03d}_image.png", image_of(n))
+        save(root / f"masks/{n:03d}_annotation.png", label_of(n))
+    (root / "classes.txt").write_text("background\nred\ngreen\n")
+    return root
+
+
+def mmseg(root: Path) -> Path:
+    for split, numbers in {"train": range(8), "val": range(8, COUNT)}.items():
+        for n in numbers:
+            save(root / f"img_dir/{split}/f{n}.jpg", image_of(n))
+            save(root / f"ann_dir/{split}/f{n}_labelTrainIds.png", label_of(n))
+    return root
+
+
+def ade_like(root: Path) -> Path:
+    for split, numbers in {"training": range(8), "validation": range(8, COUNT)}.items():
+        for n in numbers:
+            save(root / f"images/{split}/ADE_{n:08d}.jpg", image_of(n))
+            save(root / f"annotations/{split}/ADE_{n:08d}.png", label_of(n))
+    (root / "classes.txt").write_text("background\nred\ngreen\n")
+    return root
+
+
+def ade(root: Path) -> Path:
+    for split, numbers in {"training": range(8), "validation": range(8, COUNT)}.items():
+        for n in numbers:
+            save(root / f"images/{split}/ADE_{n:08d}.jpg", image_of(n))
+            save(root / f"annotations/{split}/ADE_{n:08d}.png", label_of(n) + 1)
+    rows = ["Idx\tRatio\tTrain\tVal\tStuff\tName"]
+    rows += [f"{n}\t0.1\t1\t1\t1\t{name}, {name}s" for n, name in enumerate(NAMES, start=1)]
+    (root / "objectInfo150.txt").write_text("\n".join(rows))
+    return root
+
+
+def comma10k(root: Path) -> Path:
+    colors = np.array([(64, 32, 32), (255, 0, 0), (128, 128, 96)], np.uint8)
+    for n in range(20):
+        save(root / f"imgs/{n:04d}_0a1b_{n}.png", image_of(n))
+        save(root / f"masks/{n:04d}_0a1b_{n}.png", colors[label_of(n)])
+    return root
+
+
+def urbansyn(root: Path) -> Path:
+    for n in range(COUNT):
+        save(root / f"rgb/rgb_{n:04d}.png", image_of(n))
+        save(root / f"ss/ss_{n:04d}.png", np.where(label_of(n) == 2, 19, label_of(n)))
+    return root
+
+
+def cwfid(root: Path) -> Path:
+    colors = np.array([BLACK, GREEN, RED], np.uint8)
+    for n in range(1, COUNT + 1):
+        save(root / f"images/{n:03d}_image.png", image_of(n))
+        save(root / f"masks/{n:03d}_mask.png", ((label_of(n) == 0) * 255).astype(np.uint8))
+        save(root / f"annotations/{n:03d}_annotation.png", colors[label_of(n)])
+        (root / f"annotations/{n:03d}_annotation.yaml").write_text("filename: a\n")
+    (root / "train_test_split.yaml").write_text(
+        "train: [1, 2, 3, 4, 5, 6, 7, 8]\ntest: [8, 9, 10, 11, 12]\n"
+    )
+    return root
+
+
+# Title of the row of docs/data.md -> what is made, its type, how many samples, and whether labels
+# are polygons, whose outline may be a pixel off.
+EXAMPLES: dict[str, tuple[Make, str, int, bool]] = {
+    "CVAT: Segmentation mask 1.1": (cvat_masks, "cvat", COUNT, False),
+    "CVAT: COCO 1.0": (cvat_coco, "coco", COUNT, True),
+    "LabelMe: its JSON files": (labelme_json, "labelme", COUNT, True),
+    "LabelMe: labelme2voc": (labelme2voc, "voc", COUNT, False),
+    "Pascal VOC": (pascal_voc, "voc", COUNT, False),
+    "Label Studio: COCO": (label_studio_coco, "coco", COUNT, True),
+    "Label Studio: JSON": (label_studio_brush, "label-studio", COUNT, False),
+    "Roboflow: Semantic Segmentation Masks": (roboflow_masks, "roboflow", COUNT, False),
+    "Roboflow: COCO": (roboflow_coco, "coco", COUNT, True),
+    "Ultralytics": (ultralytics, "yolo", COUNT, True),
+    "Kvasir-SEG": (kvasir, "folder", COUNT, False),
+    "Carvana": (carvana, "folder", COUNT, False),
+    "pictures and masks with endings": (annotated, "folder", COUNT, False),
+    "mmsegmentation": (mmseg, "folder", COUNT, False),
+    "folders as ADE20K's": (ade_like, "folder", COUNT, False),
+    "ADE20K": (ade, "ade", COUNT, False),
+    "comma10k": (comma10k, "comma10k", 20, False),
+    "UrbanSyn": (urbansyn, "urbansyn", COUNT, False),
+    "CWFID": (cwfid, "cwfid", COUNT, False),
+}
+each_example = pytest.mark.parametrize("title", EXAMPLES)
+
+
+def samples_of(spec: str) -> dict[str, Any]:
+    """Return the samples of all splits by number, the last one in their name."""
+    found = {}
+    for split in ("train", "val", "test"):
+        try:
+            dataset = open_dataset(spec, split)
+        except MissingSplitError:
+            continue
+        for sample in (dataset[index] for index in range(len(dataset))):
+            found[sample.name] = sample
+    return found
+
+
+@each_example
+def test_an_example_opens_by_its_path_and_holds_what_was_labelled(
+    title: str, tmp_path: Path
+) -> None:
+    make, kind, count, is_outline = EXAMPLES[title]
+    root = make(tmp_path / "my data")
+    recognised = recognise_spec(str(root))
+    assert recognised is not None and recognised.spec == f"{kind}:{root}"
+    by_path, by_kind = samples_of(str(root)), samples_of(f"{kind}:{root}")
+    assert len(by_path) == len(by_kind) == count
+    for name, sample in by_path.items():
+        assert (sample.label_HW == by_kind[name].label_HW).all()
+        expected = expected_label(title, name)
+        wrong = (sample.label_HW != expected).mean()
+        assert wrong <= (0.12 if is_outline else 0.005), (name, wrong)
+
+
+def expected_label(title: str, name: str) -> np.ndarray:
+    number = int(NUMBER_IN_NAME.get(title, re.compile(r"(\d+)$")).search(name)[1])  # type: ignore[index]
+    label = label_of(number)
+    if title == "Label Studio: JSON":  # it has no list: its classes are in the order of their names
+        return np.array([0, 2, 1], np.uint8)[label]
+    if title in ("Kvasir-SEG", "Carvana"):
+        return (label > 0).astype(np.uint8)
+    return np.where(label == 2, 255, label).astype(np.uint8) if title == "UrbanSyn" else label
+
+
+NUMBER_IN_NAME = {
+    "Label Studio: JSON": re.compile(r"-f(\d+)$"),
+    "Roboflow: Semantic Segmentation Masks": re.compile(r"f(\d+)_"),
+    "Carvana": re.compile(r"^(\d+)_"),
+}
+
+
+def test_the_page_has_a_row_for_each_example_with_its_type() -> None:
+    section = DOCS.read_text("utf-8").partition("## You have")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+?) \| `([\w-]+):PATH` \|", section, re.MULTILINE)
+    assert dict(rows) == {title: kind for title, (_, kind, _, _) in EXAMPLES.items()}
+
+
+@each_example
+def test_the_check_of_an_example_names_what_it_recognised(title: str, tmp_path: Path) -> None:
+    make, kind, _, _ = EXAMPLES[title]
+    report = check_dataset(str(make(tmp_path / "d")), allow_missing_classes=True)
+    assert report.spec.startswith(f"{kind}:")
+    assert not report.problems
+    assert f"recognised as {kind}:" in report.recognised
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))), st.booleans())
+def test_any_brush_mask_survives_its_run_lengths(mask_HW: np.ndarray, literal: bool) -> None:
+    height, width = mask_HW.shape
+    packed = pack_brush(mask_HW, literal=literal)
+    assert (decode_brush(packed, width, height) == mask_HW).all()
+
+
+@given(st.lists(st.integers(-1, 256), max_size=40) | st.text(max_size=5), st.integers(1, 5))
+def test_anything_is_a_brush_mask_of_the_size_or_refused(numbers: Any, side: int) -> None:
+    try:
+        mask = decode_brush(numbers, side, side)
+    except ValueError:
+        return
+    assert mask.shape == (side, side)
+
+
+@given(st.text(max_size=40) | st.just("../../etc/passwd") | st.just("C:\\a\\..\\b.jpg"))
+def test_what_an_annotation_names_never_leads_out_of_its_folder(named: str) -> None:
+    path = Path("/data") / clean_path(named)
+    assert path.is_relative_to("/data") and ".." not in path.parts
+
+
+def test_a_picture_outside_the_folder_is_not_read(tmp_path: Path) -> None:
+    save(tmp_path / "secret.jpg", image_of(0))
+    table = coco_table(range(1), lambda _: "../secret.jpg")
+    write_json(tmp_path / "d/instances.json", table)
+    with pytest.raises(DataError, match=r"no such image"):
+        open_dataset(str(tmp_path / "d"), "train")
+
+
+def test_what_nobody_recognises_is_told_with_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"it holds notes\.txt\. Write KIND:PATH with one of ade"):
+        open_dataset(str(tmp_path), "train")
+
+
+def test_a_wrong_kind_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    root = cvat_masks(tmp_path / "d")
+    with pytest.raises(
+        DataError, match=rf"looks like CVAT's segmentation masks: write cvat:{root}"
+    ):
+        open_dataset(f"coco:{root}", "train")
+
+
+def test_two_folders_of_masks_are_asked_about(tmp_path: Path) -> None:
+    root = kvasir(tmp_path / "d")
+    save(root / "annotations/cju0.png", label_of(0))
+    with pytest.raises(DataError, match=r"has annotations/ and masks/; which of them"):
+        open_dataset(f"folder:{root}", "train")
+
+
+def test_masks_of_many_values_need_a_list_of_classes(tmp_path: Path) -> None:
+    root = annotated(tmp_path / "d")
+    (root / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"store 0, 1, 2\. Write .*classes\.txt with a line 'value"):
+        open_dataset(str(root), "train")
+
+
+def test_jpegs_of_more_than_two_values_are_refused(tmp_path: Path) -> None:
+    root = kvasir(tmp_path / "d")
+    for file in (root / "masks").iterdir():
+        save(file, np.full((HEIGHT, WIDTH), 120, np.uint8))
+    with pytest.raises(DataError, match="JPEG, which changes class ids"):
+        open_dataset(str(root), "train")
+
+
+def test_a_large_yaml_and_a_large_json_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = ultralytics(tmp_path / "y")
+    with (root / "coco8-seg.yaml").open("a") as file:
+        file.write("#" * (1 << 20))
+    with pytest.raises(DataError, match="at most"):
+        open_dataset(f"yolo:{root / 'coco8-seg.yaml'}", "train")
+    monkeypatch.setattr("fastseg.data.labelme._MAX_BYTES", 1000)
+    with pytest.raises(DataError, match="at most 1000 are read"):
+        open_dataset(f"labelme:{labelme_json(tmp_path / 'l')}", "train")
+
+
+OWN = """
+import numpy as np
+
+class Samples:
+    classes = ["sky", "road"]
+    def __len__(self):
+        return 3
+    def __getitem__(self, index):
+        if index == 1:
+            return np.zeros((3, 8, 8), np.float32), np.zeros((8, 8), int)
+        if index == 2:
+            return np.zeros((8, 8, 3), np.uint8), np.full((8, 8), 7)
+        return np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), bool)
+
+def mine(split):
+    return None if split == "test" else Samples()
+
+def broken(split):
+    raise KeyError("no such thing")
+"""
+
+
+def test_a_data_set_of_one_s_own_is_named_by_its_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_samples.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    dataset = open_dataset("own_samples:mine", "train")
+    assert [info.name for info in dataset.classes] == ["sky", "road"]
+    assert (dataset[0].label_HW == 1).all() and dataset[0].label_HW.dtype == np.uint8
+    with pytest.raises(DataError, match=r"expected \(H, W, 3\) uint8 RGB, not normalised"):
+        dataset[1]
+    with pytest.raises(DataError, match=r"label holds \[7\]; expected 0 to 1, or 255"):
+        dataset[2]
+    with pytest.raises(MissingSplitError):
+        open_dataset("own_samples:mine", "test")
+    with pytest.raises(DataError, match=r"own_samples:broken: KeyError: .*own_samples\.py:\d+"):
+        open_dataset("own_samples:broken", "train")
+
+
+def test_pictures_without_annotations_are_left_out_and_counted(tmp_path: Path) -> None:
+    root = labelme_json(tmp_path / "d")
+    save(root / "new.jpg", image_of(0))
+    (note, *_) = [n for n in open_dataset(str(root), "train").notes if "no JSON" in n]  # type: ignore[attr-defined]
+    assert note == "1 pictures have no JSON yet and are left out"
+
+
+def test_one_file_of_annotations_may_be_named(tmp_path: Path) -> None:
+    file = cvat_coco(tmp_path / "d") / "annotations/instances_default.json"
+    assert len(samples_of(str(file))) == len(samples_of(f"coco:{file}")) == COUNT
+
+
+def test_subsets_of_cvat_are_splits_whatever_their_letters(tmp_path: Path) -> None:
+    for subset, numbers in (("Train", range(8)), ("Validation", range(8, COUNT))):
+        for n in numbers:
+            save(tmp_path / f"images/{subset}/f{n}.jpg", image_of(n))
+        table = coco_table(numbers, lambda n: f"f{n}.jpg")
+        write_json(tmp_path / f"annotations/instances_{subset}.json", table)
+    assert len(open_dataset(str(tmp_path), "train")) == 8
+    assert len(open_dataset(str(tmp_path), "val")) == COUNT - 8
+
+
+def test_labelme_s_other_shapes_are_drawn_and_unknown_ones_named(tmp_path: Path) -> None:
+    file = labelme_json(tmp_path / "d") / "f0.json"
+    table = json.loads(file.read_text())
+    mask = Image.fromarray(np.ones((8, 10), bool))
+    mask.save(tmp_path / "mask.png")
+    encoded = base64.b64encode((tmp_path / "mask.png").read_bytes()).decode()
+    shapes = [
+        {"label": "red", "points": [[4, 4], [13, 11]], "shape_type": "mask", "mask": encoded},
+        {"label": "green", "points": [[30, 16], [34, 16]], "shape_type": "circle"},
+        {"label": "red", "points": [[2, 20], [8, 28]], "shape_type": "rectangle"},
+        {"label": "__ignore__", "points": [[40, 4], [44, 8]], "shape_type": "line"},
+    ]
+    write_json(file, table | {"shapes": shapes})
+    label = samples_of(str(file.parent))["f0"].label_HW
+    assert (label[4:12, 4:14] == 1).all() and label[16, 30] == 2 and label[24, 5] == 1
+    assert label[6, 42] == 255 and label[0, 0] == 0
+    write_json(file, table | {"shapes": [shapes[0] | {"shape_type": "spline"}]})
+    with pytest.raises(DataError, match=r"f0\.json: shape 1 of f0, 'red': is a spline"):
+        samples_of(str(file.parent))
+
+
+def test_label_studio_s_short_form_and_its_polygons_are_read(tmp_path: Path) -> None:
+    file = label_studio_brush(tmp_path / "d") / "project-1.json"
+    size = {"original_width": WIDTH, "original_height": HEIGHT}
+    tasks = []
+    for n in range(COUNT):
+        marks = [
+            {
+                **size,
+                "points": [[x / WIDTH * 100, y / HEIGHT * 100] for x, y in points],
+                "polygonlabels": [name],
+            }
+            for name, points in polygons_of(n)
+        ]
+        tasks.append({"image": f"/data/upload/1/0a1b2c3d-f{n}.jpg", "id": n, "tag": marks})
+    write_json(file, tasks)
+    found = samples_of(str(file.parent))
+    assert len(found) == COUNT
+    expected = np.array([0, 2, 1], np.uint8)[label_of(3)]
+    assert (found["0a1b2c3d-f3"].label_HW != expected).mean() < 0.12
