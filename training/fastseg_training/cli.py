@@ -32,7 +32,7 @@ from fastseg.command_options import (
     OutputNameOption,
     ThresholdOption,
 )
-from fastseg.data import check_dataset, render_report
+from fastseg.data import check_dataset, full_spec, recognise_spec, render_report
 from fastseg.data.class_list import read_classes
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
@@ -142,6 +142,8 @@ def carry_out(options: Options) -> int:
         print(f"fastseg-train {fastseg.__version__}")
         return DONE
     given = {key: value for key, value in vars(options).items() if value is not None}
+    if "data" in given:
+        given["data"] = name_kind(given["data"])
     if options.check is not None:
         return run_check(options.check, given, options.as_json)
     if options.evaluate is not None:
@@ -157,6 +159,13 @@ def options_of_training(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options that are fields of a TrainConfig."""
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     return {key: value for key, value in given.items() if key in fields}
+
+
+def name_kind(data: str) -> str:
+    """Return data with their kind; a path alone is recognised, which is said."""
+    if recognised := recognise_spec(data):
+        print(recognised, file=sys.stderr)
+    return full_spec(data)
 
 
 def run_check(spec: str, given: dict[str, Any], as_json: bool) -> int:
@@ -243,6 +252,7 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     if "config" in given:
         given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)
+    config = dataclasses.replace(config, data=name_kind(config.data))
     if resume and not given.keys() & {"name", "data", "config"}:
         folder = newest_run()
     else:

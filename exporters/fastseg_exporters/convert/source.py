@@ -11,7 +11,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg import CheckpointError, CheckpointInfo, Network, open_network, pretrained
-from fastseg.data import DataError, open_dataset
+from fastseg.data import DataError, full_spec, open_dataset, recognise_spec
 from fastseg.normalization import Normalization
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -85,7 +85,8 @@ class Calibration:
         """
         data = self.data or "synthetic"
         folder = Path(data)
-        for image_HW3 in self._folder(folder) if folder.is_dir() else self._training_split(data):
+        is_plain = folder.is_dir() and not holds_data_set(data)
+        for image_HW3 in self._folder(folder) if is_plain else self._training_split(data):
             yield np.ascontiguousarray(resize_bilinear(image_HW3, width, height))[None]
 
     def _training_split(self, data: str) -> Iterator[Array]:
@@ -105,6 +106,14 @@ class Calibration:
             if image_HW3 is None:
                 raise DataError(f"{files[index]} is not an image that can be read; remove it")
             yield image_HW3[..., ::-1]
+
+
+def holds_data_set(path: str) -> bool:
+    """Return whether a folder is a data set, whose labels are no pictures to calibrate on."""
+    try:
+        return recognise_spec(path) is not None
+    except DataError:
+        return False
 
 
 def _spread(available: int, wanted: int) -> list[int]:
@@ -156,5 +165,5 @@ def why_unusable(spec: str, trained_on: str, num_classes: int) -> str | None:
 
 def unseen_split(trained_on: str, spec: str | None) -> str:
     """Return the split of a data set whose pictures the training has not seen."""
-    kind = (spec or "").partition(":")[0]
+    kind = full_spec(spec or "").partition(":")[0]
     return "test" if trained_on == f"{kind} trainval" else "val"

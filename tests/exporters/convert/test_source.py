@@ -138,3 +138,17 @@ def test_pictures_that_were_trained_on_are_not_verified_on() -> None:
     assert unseen_split("camvid train", "camvid:here") == "val"
     assert unseen_split("camvid trainval", "camvid:here") == "test"
     assert unseen_split("camvid trainval", "folder:elsewhere") == "val"
+
+
+def test_a_data_set_named_by_its_path_alone_gives_no_labels_to_calibrate_on(tmp_path: Path) -> None:
+    for number in range(4):
+        for folder, value in (("images", 100), ("masks", 255 * (number % 2))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pixels = np.full((32, 48) if value != 100 else (32, 48, 3), value, np.uint8)
+            if folder == "masks":
+                pixels[:8] = 255
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), pixels)
+    images = list(Calibration(str(tmp_path), 64).images(48, 32))
+    assert 0 < len(images) < 4
+    assert all((image == 100).all() for image in images)
+    assert unseen_split("folder trainval", str(tmp_path)) == "test"
