@@ -64,6 +64,13 @@ def open_label_studio(location: str, split: str) -> FileDataset:
     classes, ids = name_classes(labels, str(source))
     pairs, shapes, problems = _pairs(root, source, [item for item in results if item[1]])
     left = sum(not marks for _, marks in results)
+    others = Counter(
+        str(m.get("type"))[:40] for task in tasks for m in _marks(task) if not _kind(m)
+    )
+    notes = [f"{left} tasks have no annotation and are left out"] if left else []
+    notes += [
+        f"{n} marks of type {kind} are no masks and are left out" for kind, n in others.items()
+    ]
     return FileDataset(
         "label-studio",
         split,
@@ -74,7 +81,7 @@ def open_label_studio(location: str, split: str) -> FileDataset:
         tuple(problems),
         added=(BACKGROUND.name,),
         unsplit=True,
-        notes=(f"{left} tasks have no annotation and are left out",) if left else (),
+        notes=tuple(notes),
     )
 
 
@@ -102,6 +109,10 @@ def _picture_name(task: Table) -> str:
 
 def _results(task: Table) -> list[Table]:
     """Return the marks of a task that are of a kind that has pixels."""
+    return [mark for mark in _marks(task) if _kind(mark)]
+
+
+def _marks(task: Table) -> list[Table]:
     annotations = task.get("annotations") or task.get("completions")
     if isinstance(annotations, list):
         valid = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled")]
@@ -110,7 +121,7 @@ def _results(task: Table) -> list[Table]:
         marks = [m for value in task.values() if isinstance(value, list) for m in value]
     if not isinstance(marks, list) or len(marks) > MAX_SHAPES:
         return []
-    return [mark for mark in marks if isinstance(mark, dict) and _kind(mark)]
+    return [mark for mark in marks if isinstance(mark, dict)]
 
 
 def _value(mark: Table) -> Table:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,14 @@ def open_labelme(location: str, split: str) -> FileDataset:
         raise DataError(f"{root}: no JSON of LabelMe here; expected NAME.json beside NAME.jpg")
     if split not in folders and "" not in folders:
         raise MissingSplitError(f"{root}: no split {split!r}; expected a folder of that name")
-    tables = {file: _read(file) for found in files.values() for file in found}
+    tables = {
+        file: _read(file, file.stat().st_mtime_ns) for found in files.values() for file in found
+    }
     labels = [shape["label"] for table in tables.values() for shape in table["shapes"]]
     classes, ids = name_classes(labels, str(root), _listed(root))
     folder, chosen = folders.get(split, root), files.get(split, files.get("", []))
     pairs, problems, notes = _pairs(folder, chosen, tables)
-    reader = ShapeReader(lambda pair: _shapes(pair.label), ids)
+    reader = ShapeReader(lambda pair: _shapes(tables[pair.label]), ids)
     return FileDataset(
         "labelme",
         split,
@@ -120,8 +123,9 @@ def _ends_with_shapes(path: Path) -> bool:
     return b'"imagePath"' in tail and b'"imageHeight"' in tail
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """Return a JSON without the picture in it, its parts checked."""
+@lru_cache(maxsize=1 << 16)
+def _read(path: Path, mtime_ns: int) -> Mapping[str, Any]:
+    """Return a JSON without the picture in it, its parts checked; each split asks for all."""
     table = only_table(read_json(path, _MAX_BYTES), str(path))
     shapes = table.get("shapes")
     if not isinstance(shapes, list) or len(shapes) > MAX_SHAPES:
@@ -158,8 +162,7 @@ def _pairs(
     return pairs, problems, (note,) if left else ()
 
 
-def _shapes(path: Path) -> tuple[list[Shape], tuple[int, int] | None]:
-    table = _read(path)
+def _shapes(table: Mapping[str, Any]) -> tuple[list[Shape], tuple[int, int] | None]:
     size = table.get("imageWidth"), table.get("imageHeight")
     known = size if all(type(side) is int for side in size) else None
     return [_shape(shape) for shape in table["shapes"]], known  # type: ignore[return-value]  # two

@@ -612,3 +612,13 @@ def test_label_studio_s_short_form_and_its_polygons_are_read(tmp_path: Path) -> 
     assert len(found) == COUNT
     expected = np.array([0, 2, 1], np.uint8)[label_of(3)]
     assert (found["0a1b2c3d-f3"].label_HW != expected).mean() < 0.12
+
+
+def test_marks_that_are_no_masks_are_counted(tmp_path: Path) -> None:
+    file = label_studio_brush(tmp_path / "d") / "project-1.json"
+    tasks = json.loads(file.read_text())
+    tasks[0]["annotations"][0]["result"].append({"type": "keypointlabels", "value": {"x": 1}})
+    write_json(file, tasks)
+    notes = open_dataset(str(file), "train").notes  # type: ignore[attr-defined]
+    assert "1 marks of type keypointlabels are no masks and are left out" in notes
+    assert "1 tasks have no annotation and are left out" in notes
