@@ -18,6 +18,7 @@ examples:
   fastseg-run photo.jpg                                  with a network that ships with fastseg
   fastseg-run street.fastseg drive.mp4 -o drive-seg.mp4  a video with its classes drawn over it
   fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
+  fastseg-run street.fastseg camera:0 --view 0.0.0.0:8080  seen from any browser in the network
   fastseg-run street.fastseg camera:0:1280x720@30 /dev/video2 rtsp://10.0.0.7/live
   fastseg-run street.fastseg --inspect                   what it holds, and the evidence
   fastseg-run street.fastseg --verify                    hashes, and the self-test on this device
@@ -73,6 +74,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("inputs", nargs="*", help="pictures, folders of pictures, videos, cameras: see below")
     add("-o", "--output", type=Path, default=Path("segmented"), help="folder or file to write")
     add("--save", choices=("overlay", "mask", "both"), default="overlay", help="what to write")
+    add(
+        "--view",
+        metavar="HOST:PORT",
+        nargs="?",
+        const="127.0.0.1",
+        help="show the run in a browser; default: to this machine alone, on any free port. The "
+        "address that is printed is a key: whoever has it sees the pictures",
+    )
     add("--overwrite", action="store_true", help="replace outputs that are there already")
     add("--target", help="use this artifact of the bundle")
     add("--backend", default="auto", help="use this engine, as onnxruntime")

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from argparse import Namespace
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -106,10 +106,20 @@ def run_inputs(options: Namespace) -> int:
         options.model = find_shipped()
         print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
     check_usage(options)
+    if options.view and not any(job.kind != "image" for job in jobs):
+        raise UsageError("--view shows videos and cameras; name one")
     results: List[Result] = []
     failures: List[Dict[str, str]] = []
     signals: List[int] = []  # that ended a video
-    with open_session(options) as session, ProgressLine("done") as progress:
+    with ExitStack() as stack:
+        session, options.on_frame = stack.enter_context(open_session(options)), None
+        if options.view:
+            from fastseg_runtime.frames.view import View  # a server: for who wants one alone
+
+            folder = options.output.parent if options.output.suffix else options.output
+            view = stack.enter_context(View(session, options.view, folder))
+            options.on_frame = view.show
+        progress = stack.enter_context(ProgressLine("done"))
         for index, job in enumerate(jobs):
             if len(jobs) > 1:
                 progress(index, len(jobs))
@@ -209,7 +219,9 @@ def _run_video(
 
     (output,) = _outputs(job, save)
     with on_signals(note):
-        fps = session.infer_video(job.source, output, show, draw, stop, overwrite=options.overwrite)
+        fps = session.infer_video(
+            job.source, output, show, draw, stop, options.overwrite, options.on_frame
+        )
     return counter.result(job.source, session.classes, fps, output, frames=written)
 
 

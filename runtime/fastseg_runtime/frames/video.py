@@ -15,7 +15,7 @@ from fastseg_runtime.arrays.image import as_rgb_uint8, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.frames.containers import Avi, Mkv, Mp4, missing_bytes
 from fastseg_runtime.frames.sources import CAMERA, SourceName, numbered_pictures, parse_source
-from fastseg_runtime.frames.stream import VideoError, stream
+from fastseg_runtime.frames.stream import StreamFrame, VideoError, stream
 
 try:
     import cv2
@@ -332,6 +332,7 @@ def infer_video(
     draw: Optional[Callable[[Array, Array], Array]] = None,
     stop: Optional[threading.Event] = None,
     overwrite: bool = True,
+    on_frame: Optional[Callable[[StreamFrame], None]] = None,
 ) -> float:
     """Do what RealtimeSegmentation.infer_video() says."""
     if os.path.isfile(str(src)) and os.path.exists(dst) and os.path.samefile(str(src), dst):
@@ -347,6 +348,8 @@ def infer_video(
             for result in results:
                 first_s = result.time_s if first_s is None else first_s
                 writer.write(_checked(result.picture), result.time_s - first_s)
+                if on_frame is not None:
+                    on_frame(result)
                 if progress is not None:
                     progress(writer.count, source.count)
             if stop is not None and stop.is_set():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from fastseg_runtime.frames.video import FrameSource, VideoWriter
 from PIL import Image
 
 from tests.doubles.fastseg_run import run
+from tests.doubles.http_camera import http_camera
 from tests.doubles.tiny_bundle import noise
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -172,6 +174,32 @@ def test_a_video_comes_from_stdin(bundle_path: Path) -> None:
         done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("-: 48x32, ")
     assert len(list(FrameSource("out/stdin.overlay.mp4"))) == 9
+
+
+@pytest.mark.slow
+def test_a_run_can_be_seen_while_it_goes_and_ends_in_order(bundle_path: Path) -> None:
+    command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "-o", "out.mkv"]
+    with http_camera(10_000) as camera:
+        process = subprocess.Popen(
+            [*map(str, command), camera.url, "--view"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        url = next(line.split()[-1] for line in process.stderr if "see it at" in line)
+        while json.load(urllib.request.urlopen(f"{url}state"))["frames"] < 10:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        out, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said  # a live source runs until then
+    assert "64x48" in out and len(list(FrameSource("out.mkv"))) >= 3  # some are dropped
+
+
+def test_view_shows_no_pictures(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("a.png", noise())
+    assert run(bundle_path, "a.png", "--view") == 2
+    assert "--view shows videos and cameras" in capsys.readouterr().err
 
 
 def test_numbered_pictures_and_missing_ones(

@@ -1,0 +1,287 @@
+"""The run in a browser: a page that shows each newest frame as it comes, and what it costs.
+
+A viewer pulls; the run gives it a reference to the newest frame and waits for nobody. Pictures are
+encoded once for all viewers, and not at all without one.
+"""
+
+import ipaddress
+import json
+import logging
+import pkgutil
+import secrets
+import socket
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from typing import Any, Deque, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from fastseg_runtime.arrays.command import UsageError
+from fastseg_runtime.arrays.image import encode_class_map, encode_rgb, opencv
+from fastseg_runtime.arrays.shared_files import write_file
+from fastseg_runtime.bundle.manifest import palette
+from fastseg_runtime.frames.stream import StreamFrame
+
+log = logging.getLogger(__name__)
+_PICTURES_PER_S = 15  # what an eye follows; more would cost the run its time
+_WIDEST = 960  # pixels of a picture that is sent
+_QUALITY = 70
+_SILENT_S = 10.0  # of a viewer that takes nothing, until it is given up
+_MAX_VIEWERS = 16  # connections at a time, of whatever kind
+_HIDDEN = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",  # the address holds the token
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class View:
+    """Serves the newest frame of a session; a context manager.
+
+    Args:
+        session: whose frames come.
+        address: "HOST:PORT" to listen on; without a port, any that is free.
+        folder: where a click saves frame and mask.
+
+    Attributes:
+        url: of the page, with the token that it takes.
+
+    Raises:
+        UsageError: the address cannot be listened on.
+    """
+
+    def __init__(self, session: Any, address: str, folder: Path) -> None:
+        self.session, self.folder, self.token = session, folder, secrets.token_urlsafe(16)
+        self.newest: Optional[StreamFrame] = None
+        self.paused: Optional[StreamFrame] = None
+        self.viewers, self.jpeg, self.number = 0, b"", 0
+        self.changed = threading.Condition()
+        self._times_s: Deque[float] = deque(maxlen=60)
+        self._closed = threading.Event()
+        host, _, port = address.rpartition(":") if ":" in address else (address, "", "0")
+        self.host = host.strip("[]") or "127.0.0.1"
+        try:
+            self._server = _Server((self.host, int(port)), self)
+        except (OSError, ValueError, OverflowError) as error:
+            raise UsageError(f"--view {address}: {error}; write HOST or HOST:PORT") from error
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        if self.host in ("0.0.0.0", "::"):  # all addresses of this machine
+            shown = socket.gethostname()
+        self.url = f"http://{shown}:{self._server.server_address[1]}/{self.token}/"
+
+    def __enter__(self) -> "View":
+        """Start to serve."""
+        for work in (self._server.serve_forever, self._encode):
+            threading.Thread(target=work, daemon=True).start()
+        log.info("see it at %s", self.url)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop; viewers that are slow are left to themselves."""
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def show(self, frame: StreamFrame) -> None:
+        """Take the newest frame; returns at once."""
+        self._times_s.append(time.monotonic())
+        self.newest = frame
+
+    def state(self) -> Dict[str, Any]:
+        """Return what the page shows beside the picture."""
+        frame, times_s = self.newest, list(self._times_s)
+        if frame is None:
+            return {"frames": 0, "figures": [["frames", "none yet"]], "shares": []}
+        passed_s = time.monotonic() - times_s[0]
+        fps = (len(times_s) - 1) / passed_s if passed_s > 0 else 0.0
+        stages = self.session.newest_stages_s
+        figures = [["FPS", f"{fps:.1f}"]]
+        figures += [
+            [name, f"{1e3 * stage_s:.1f} ms"]
+            for name, stage_s in zip(("pre", "infer", "post"), stages)
+        ]
+        figures += [["frame", str(frame.index)], ["dropped", str(frame.dropped)]]
+        if self.session.deadline_ms is not None:
+            figures.append([f"later than {self.session.deadline_ms:g} ms", str(frame.late)])
+        counts = np.bincount(frame.classes.ravel(), minlength=256) / frame.classes.size
+        shares: List[Any] = [
+            [entry.name, float(count), list(entry.color)]
+            for entry, count in zip(self.session.classes, counts)
+            if count
+        ]
+        shares.sort(key=lambda row: -row[1])
+        return {"frames": frame.index + 1, "figures": figures, "shares": shares}
+
+    def pause(self) -> str:
+        """Hold the picture and save its frame and mask, or go on; return what was done."""
+        if self.paused is not None:
+            self.paused = None
+            return "it goes on"
+        frame = self.newest
+        if frame is None:
+            return "no frame yet"
+        self.paused = frame
+        stem = self.folder / f"view-{time.strftime('%Y%m%d-%H%M%S')}-{frame.index}"
+        order = -1 if self.session.color == "bgr" else 1
+        files = {
+            stem.with_suffix(".png"): encode_rgb(np.ascontiguousarray(frame.frame[..., ::order])),
+            stem.with_suffix(".mask.png"): encode_class_map(
+                frame.classes, palette(self.session.classes)
+            ),
+        }
+        for file, content in files.items():
+            write_file(file, content)
+        return f"paused; saved {' and '.join(map(str, files))}; a click goes on"
+
+    def allows(self, host: str) -> bool:
+        """Return whether a Host header names this machine, not what somebody points here."""
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        name = name.strip("[]").lower()
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            own = socket.gethostname().lower()
+            return name in ("localhost", self.host.lower(), own, f"{own}.local")
+        return True
+
+    def wait(self, seen: int) -> Tuple[int, bytes]:
+        """Return the number of the newest picture and its bytes, once it is another than `seen`."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.number != seen or self._closed.is_set(), timeout=1)
+            return self.number, b"" if self._closed.is_set() else self.jpeg
+
+    def _encode(self) -> None:
+        shown: Any = None
+        while not self._closed.wait(1 / _PICTURES_PER_S):
+            frame = self.paused or self.newest
+            if self.viewers and frame is not None and frame is not shown:
+                shown, jpeg = frame, self._jpeg(frame.picture)
+                with self.changed:
+                    self.number, self.jpeg = self.number + 1, jpeg
+                    self.changed.notify_all()
+        with self.changed:
+            self.changed.notify_all()
+
+    def _jpeg(self, picture_HW3: Any) -> bytes:
+        cv2 = opencv()
+        assert cv2 is not None  # the frames came by it
+        height, width = picture_HW3.shape[:2]
+        if width > _WIDEST:
+            size = (_WIDEST, max(1, height * _WIDEST // width))
+            picture_HW3 = cv2.resize(picture_HW3, size, interpolation=cv2.INTER_AREA)
+        if self.session.color == "rgb":
+            picture_HW3 = cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR)
+        encoded = cv2.imencode(".jpg", picture_HW3, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+        return bytes(encoded)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: Tuple[str, int], view: View) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Handler)
+        self.view, self._free = view, threading.BoundedSemaphore(_MAX_VIEWERS)
+
+    def server_bind(self) -> None:
+        """Do not ask the DNS for a name of this machine, which may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "fastseg", self.server_address[1]
+
+    def process_request_thread(self, *request: Any) -> None:
+        if self._free.acquire(blocking=False):
+            try:
+                super().process_request_thread(*request)
+            finally:
+                self._free.release()
+        else:
+            self.shutdown_request(request[0])
+
+    def handle_error(self, *request: Any) -> None:
+        """Say nothing of viewers that went away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _SILENT_S
+    server_version, sys_version = "fastseg", ""
+
+    def do_GET(self) -> None:
+        name = self._name()
+        if name == "":
+            nonce = secrets.token_urlsafe(16)
+            page = pkgutil.get_data("fastseg_runtime.frames", "view.html") or b""
+            policy = "default-src 'none'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+            policy += f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
+            page = page.replace(b"NONCE", nonce.encode())
+            self._send(page, "text/html; charset=utf-8", {"Content-Security-Policy": policy})
+        elif name == "state":
+            self._send_json(self.server.view.state())
+        elif name == "stream":
+            self._stream()
+        elif name is not None:
+            self.send_error(404)
+
+    def do_POST(self) -> None:
+        name = self._name()
+        if name == "pause":
+            try:
+                said = self.server.view.pause()
+            except OSError as error:
+                said = f"not saved: {error}"
+            self._send_json({"said": said})
+        elif name is not None:
+            self.send_error(404)
+
+    def _name(self) -> Optional[str]:
+        """Return what is asked for behind the token; None, after an error, for strangers."""
+        if not self.server.view.allows(self.headers.get("Host", "")):
+            self.send_error(421, "not a name of this machine; ask by its IP address")
+            return None
+        token, slash, name = self.path.partition("?")[0][1:].partition("/")
+        if not slash or not secrets.compare_digest(token.encode(), self.server.view.token.encode()):
+            self.send_error(404)
+            return None
+        return name
+
+    def _stream(self) -> None:
+        view, seen = self.server.view, -1
+        self._head("multipart/x-mixed-replace; boundary=frame", {})
+        with view.changed:
+            view.viewers += 1
+        try:
+            self.wfile.write(b"--frame\r\n")
+            while True:
+                number, jpeg = view.wait(seen)
+                if jpeg and number != seen:
+                    head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    # The boundary at once: browsers show a part when they see its end.
+                    self.wfile.write(head.encode() + jpeg + b"\r\n--frame\r\n")
+                    seen = number
+                elif not jpeg and number:
+                    return
+        finally:
+            with view.changed:
+                view.viewers -= 1
+
+    def _send_json(self, table: Dict[str, Any]) -> None:
+        self._send(json.dumps(table).encode(), "application/json", {})
+
+    def _send(self, content: bytes, kind: str, more: Dict[str, str]) -> None:
+        self._head(kind, {"Content-Length": str(len(content)), **more})
+        self.wfile.write(content)
+
+    def _head(self, kind: str, more: Dict[str, str]) -> None:
+        self.send_response(200)
+        for name, value in {"Content-Type": kind, **_HIDDEN, **more}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing of each request."""
