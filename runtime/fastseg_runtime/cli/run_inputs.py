@@ -315,7 +315,8 @@ def _job_into_file(source: str, output: Path) -> Job:
     suffixes = RESULT_SUFFIXES[kind]
     if output.suffix.lower() not in suffixes:
         raise InputError(
-            f"{output} cannot hold what comes of {source}; expected a name that ends in "
+            f"{output} cannot hold what comes of {parse_source(source).shown}; "
+            "expected a name that ends in "
             f"{' or '.join(suffixes)}, or a folder"
         )
     if output.exists() and os.path.isfile(source) and output.samefile(source):

@@ -1,11 +1,4 @@
-"""What a name of frames means: a camera, a stream of the network, a pipeline, pictures, a file.
-
-camera:0  camera:0:1280x720@30  /dev/video0:640x480    a camera, its size and rate
-rtsp://host/path  http://host:8080/video               a network's; connects again when it is lost
-v4l2src ! videoconvert ! appsink                       a GStreamer pipeline
-frames/%06d.png  frames/%06d.png@10                    pictures by number, and their rate
--                                                      a video on stdin
-"""
+"""What a name of frames means; `fastseg-run --help` has the names."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +10,7 @@ _NETWORK = re.compile(r"(rtsps?|https?|rtmps?|srt|udp|tcp)://", re.IGNORECASE)
 _WISHES = r"(?::(\d{1,5})x(\d{1,5}))?(?:@(\d{1,3}(?:\.\d{1,3})?))?"
 _CAMERA = re.compile(r"(camera:\d{1,3}|/dev/video\d{1,3})" + _WISHES)
 _SEQUENCE = re.compile(r"([^%]*%0?\d?d[^%@]*)(?:@(\d{1,3}(?:\.\d{1,3})?))?")
-_SECRET = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
+_SECRET = re.compile(r"(?<=://)[^/\s]*@")  # user:password, which may hold an @ itself
 
 
 @dataclass(frozen=True)

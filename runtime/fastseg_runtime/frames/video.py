@@ -353,7 +353,7 @@ def infer_video(
                 if progress is not None:
                     progress(writer.count, source.count)
             if stop is not None and stop.is_set():
-                log.info("%s: stopped after %d frames, which are in %s", src, writer.count, dst)
+                log.info("%s: stopped after %d frames, in %s", source.source, writer.count, dst)
             else:
                 source.check_end(writer.count)
         except VideoError as error:

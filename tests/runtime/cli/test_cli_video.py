@@ -139,7 +139,7 @@ def test_a_signal_leaves_a_recording_that_plays(name: str, bundle_path: Path) ->
     assert 10 < frames < 3000
     if name != "SIGKILL":
         assert process.returncode == 128 + number
-        assert f"stopped after {frames} frames, which are in out.mp4" in said
+        assert f"stopped after {frames} frames, in out.mp4" in said
 
 
 @pytest.mark.slow
@@ -200,6 +200,20 @@ def test_view_shows_no_pictures(bundle_path: Path, capsys: pytest.CaptureFixture
     cv2.imwrite("a.png", noise())
     assert run(bundle_path, "a.png", "--view") == 2
     assert "--view shows videos and cameras" in capsys.readouterr().err
+
+
+def test_a_video_that_was_cut_off_fails(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = VideoWriter("drive.mkv", 10)
+    for _ in range(12):
+        writer.write(noise())
+    writer.finish()
+    Path("drive.mkv").write_bytes(Path("drive.mkv").read_bytes()[:9000])
+    assert run(bundle_path, "drive.mkv", "-o", "out.mp4") == 1
+    error = capsys.readouterr().err
+    assert "drive.mkv ends early" in error and "frames until then are in out.mp4" in error
+    assert len(list(FrameSource("out.mp4"))) >= 1
 
 
 def test_numbered_pictures_and_missing_ones(

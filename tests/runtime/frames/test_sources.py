@@ -1,4 +1,5 @@
 import logging
+import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,9 @@ def test_a_password_is_shown_nowhere() -> None:
     name = parse_source("rtsp://admin:hunter2@10.0.0.7:554/live")
     assert name.shown == "rtsp://10.0.0.7:554/live"
     assert name.stem == "rtsp-10.0.0.7-554-live"
+    for secret in ("rtsp://token@host/live", "rtspsrc location=rtsp://a:b@c@host/live ! appsink"):
+        assert not {"token", "a:b", "c@"} & set(re.split("[/ ]", parse_source(secret).shown))
+        assert "@" not in parse_source(secret).shown
     with pytest.raises(VideoError) as raised:
         FrameSource("http://admin:hunter2@127.0.0.1:9/live")
     assert "hunter2" not in str(raised.value) and "no video comes from there" in str(raised.value)
