@@ -3,11 +3,20 @@
 docs/masks.md has a picture of each. Shape letters: H and W pixels, K classes.
 """
 
-from typing import NamedTuple, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.regions import (
+    coco_runs,
+    find_runs,
+    paint,
+    regions_of,
+    rings,
+    simplify,
+)
 
 OPAQUE = 255  # of a soft mask
 _IDS = 256  # that uint8 can hold
@@ -30,6 +39,51 @@ class Ground(NamedTuple):
     row: int  # the lowest row that the mask reaches
     left: int  # in that row, the pixels left <= x < right
     right: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected region of one class.
+
+    Attributes:
+        class_id: of all of its pixels.
+        area_px: how many they are.
+        box: the smallest that holds it.
+        centroid: (x, y), the means of its pixels' columns and rows, as OpenCV has them: the centre
+            of the pixel in the first row and column is (0, 0).
+    """
+
+    class_id: int
+    area_px: int
+    box: Box
+    centroid: Tuple[float, float]
+    _number: int = field(repr=False)
+    _numbers_HW: Array = field(repr=False, compare=False)
+
+    @property
+    def mask_hw(self) -> Array:
+        """Return where it is in its box, bool (box.bottom - box.top, box.right - box.left)."""
+        box = self.box
+        mask_hw: Array = (
+            self._numbers_HW[box.top : box.bottom, box.left : box.right] == self._number
+        )
+        return mask_hw
+
+    @property
+    def coco_rle(self) -> Dict[str, object]:
+        """Return it as coco_rle() does, in the picture."""
+        return coco_runs(self.mask_hw, self.box.top, self.box.left, self._numbers_HW.shape)
+
+
+class Polygon(NamedTuple):
+    """The outlines of a region, int32 (V, 2), x and y of each corner in turn.
+
+    They go along the edges of pixels: the first pixel has its corners at (0, 0) and (1, 1). On the
+    screen the outer one is clockwise, and those of holes are not.
+    """
+
+    outer_V2: Array
+    holes_V2: Tuple[Array, ...]
 
 
 def class_shares(classes_HW: Array, num_classes: int) -> Array:
@@ -66,12 +120,7 @@ def class_mask(classes_HW: Array, ids: Union[int, Sequence[int]]) -> Array:
         ValueError: not a class map, or an id that is not 0 to 255.
     """
     _check_class_map(classes_HW)
-    wanted = np.atleast_1d(np.asarray(ids, dtype=np.int64))
-    if wanted.size and not 0 <= wanted.min() <= wanted.max() < _IDS:
-        raise ValueError(f"class ids are {ids}; expected 0 to {_IDS - 1}")
-    chosen = np.zeros(_IDS, bool)
-    chosen[wanted] = True
-    mask_HW: Array = chosen[classes_HW]
+    mask_HW: Array = _chosen(ids)[classes_HW]
     return mask_HW
 
 
@@ -92,6 +141,98 @@ def largest_region(classes_HW: Array, class_id: int) -> Array:
     return _largest_region(class_mask(classes_HW, class_id))
 
 
+def regions(
+    classes_HW: Array, ids: Optional[Union[int, Sequence[int]]] = None, min_area_px: int = 1
+) -> List[Region]:
+    """Return the connected regions of some classes, the largest first.
+
+    Args:
+        classes_HW: ids, uint8.
+        ids: one id or several; None: all but 255, the ignored pixels.
+        min_area_px: smaller ones are left out.
+
+    Returns:
+        Pixels that touch at a corner are connected. Equally large ones come by rows from the top.
+
+    Raises:
+        ValueError: not a class map, or an id that is not 0 to 255.
+    """
+    _check_class_map(classes_HW)
+    numbers = np.arange(1, _IDS + 1, dtype=np.uint16) * _chosen(
+        range(_IDS - 1) if ids is None else ids
+    )
+    runs = find_runs(numbers[classes_HW])
+    if not len(runs.starts):
+        return []
+    firsts, region_R = np.unique(regions_of(runs), return_inverse=True)
+    lengths_R = runs.stops - runs.starts
+    row_R, left_R = np.divmod(runs.starts, runs.stride)
+    left_R -= 1  # the empty column before each row
+    right_R = left_R + lengths_R
+    areas = np.bincount(region_R, lengths_R).astype(np.int64)
+    x_sums = np.bincount(region_R, lengths_R * (left_R + right_R - 1) / 2)
+    centroids = np.stack([x_sums, np.bincount(region_R, lengths_R * row_R)], axis=1)
+    centroids /= areas[:, None]
+    by_region = np.argsort(region_R, kind="stable")
+    begins = np.searchsorted(region_R[by_region], np.arange(len(firsts)))
+    left = np.minimum.reduceat(left_R[by_region], begins)
+    right = np.maximum.reduceat(right_R[by_region], begins)
+    top = np.minimum.reduceat(row_R[by_region], begins)
+    bottom = np.maximum.reduceat(row_R[by_region], begins) + 1
+    boxes = np.stack([left, top, right, bottom], axis=1).tolist()
+    numbers_HW = paint(runs, region_R + 1, len(classes_HW))
+    class_ids = runs.values[firsts] - 1
+    return [
+        Region(
+            int(class_ids[i]), int(areas[i]), Box(*boxes[i]), tuple(centroids[i].tolist()),
+            i + 1, numbers_HW,
+        )
+        for i in np.argsort(-areas, kind="stable").tolist()
+        if areas[i] >= min_area_px
+    ]  # fmt: skip
+
+
+def polygons(mask_HW: Array, tolerance_px: float = 1.0) -> List[Polygon]:
+    """Return the outlines of the connected regions of a mask, by rows from the top.
+
+    Args:
+        mask_HW: bool, or numbers that are 0 outside.
+        tolerance_px: no point of an outline is further from the exact one, nor the other way round;
+            0: exact, every corner of every pixel's edge.
+
+    Raises:
+        ValueError: an array that is not (H, W), or a tolerance below 0.
+    """
+    if not tolerance_px >= 0:
+        raise ValueError(f"tolerance_px is {tolerance_px}; expected 0 (exact) or more")
+    mask_HW = _checked_mask(mask_HW)
+    runs = find_runs(mask_HW)
+    numbers_HW = paint(runs, regions_of(runs) + 1, len(mask_HW))
+    found: Dict[int, List[Array]] = {}  # the outer one comes before its holes
+    for ring_V2, is_hole in rings(mask_HW):
+        x, y = ring_V2[0]
+        number = int(numbers_HW[y - is_hole, x])  # a hole begins below a pixel of its region
+        simple_V2 = simplify(ring_V2, tolerance_px)
+        found.setdefault(number, []).append(simple_V2[::-1] if is_hole else simple_V2)
+    return [Polygon(outer_V2, tuple(holes)) for outer_V2, *holes in found.values()]
+
+
+def coco_rle(mask_HW: Array) -> Dict[str, object]:
+    """Return a mask as COCO's run lengths, packed as pycocotools does.
+
+    Args:
+        mask_HW: bool, or numbers that are 0 outside.
+
+    Returns:
+        {"size": [H, W], "counts": text}, which JSON takes.
+
+    Raises:
+        ValueError: an array that is not (H, W).
+    """
+    mask_HW = _checked_mask(mask_HW)
+    return coco_runs(mask_HW, 0, 0, mask_HW.shape)
+
+
 def bounding_box(mask_HW: Array) -> Optional[Box]:
     """Return the smallest box that holds a mask, or None if the mask is empty.
 
@@ -101,8 +242,7 @@ def bounding_box(mask_HW: Array) -> Optional[Box]:
     Raises:
         ValueError: an array that is not (H, W).
     """
-    if mask_HW.ndim != 2:
-        raise ValueError(f"expected a mask (H, W), got {mask_HW.dtype} {mask_HW.shape}")
+    mask_HW = _checked_mask(mask_HW)
     rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
     if not len(rows):
         return None
@@ -184,6 +324,22 @@ def lane_mask(classes_HW: Array, ids: Union[int, Sequence[int]]) -> Optional[Gro
     return Ground(mask_HW, row, int(columns[0]), int(columns[-1]) + 1)
 
 
+def _chosen(ids: Union[int, Sequence[int]]) -> Array:
+    """Return for each id whether it is among some, bool (256,)."""
+    wanted = np.atleast_1d(np.asarray(ids, dtype=np.int64))
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < _IDS:
+        raise ValueError(f"class ids are {ids}; expected 0 to {_IDS - 1}")
+    chosen = np.zeros(_IDS, bool)
+    chosen[wanted] = True
+    return chosen
+
+
+def _checked_mask(mask_HW: Array) -> Array:
+    if mask_HW.ndim != 2:
+        raise ValueError(f"expected a mask (H, W), got {mask_HW.dtype} {mask_HW.shape}")
+    return mask_HW.astype(bool, copy=False)
+
+
 def _check_class_map(classes_HW: Array) -> None:
     if classes_HW.dtype != np.uint8 or classes_HW.ndim != 2 or not classes_HW.size:
         raise ValueError(
@@ -213,75 +369,11 @@ def _window(size: int, radius: int) -> Tuple[Array, Array]:
     return np.maximum(centre - radius, 0), np.minimum(centre + radius + 1, size)
 
 
-class _Runs(NamedTuple):
-    """The pixels of a mask as stretches of rows, in reading order.
-
-    Positions are those in a flat copy of the mask that has an empty column on either side: a run
-    never goes over the end of a row, and all runs of a row come before those of the next.
-    """
-
-    starts: Array  # (R,)
-    stops: Array  # (R,), exclusive
-    stride: int  # from a position to the one below it
-
-
 def _largest_region(mask_HW: Array) -> Array:
-    """Return the connected region with the most pixels; all False if the mask is empty.
-
-    By run lengths and union-find, after He, Chao and Suzuki, "A Run-Based Two-Scan Labeling
-    Algorithm" (2008); the unions are done for all runs at once. Pixels that touch at a corner are
-    connected, so that slanted poles and lane lines stay whole (8-connectivity).
-    """
-    runs = _find_runs(mask_HW)
+    """Return the connected region with the most pixels; all False if the mask is empty."""
+    runs = find_runs(mask_HW)
     if not len(runs.starts):
         return np.zeros(mask_HW.shape, bool)
-    region_R = _regions(len(runs.starts), *_touching_runs(runs))
+    region_R = regions_of(runs)
     sizes = np.bincount(region_R, weights=runs.stops - runs.starts)
-    return _paint(runs, region_R == sizes.argmax(), mask_HW.shape[0])
-
-
-def _find_runs(mask_HW: Array) -> _Runs:
-    height, width = mask_HW.shape
-    padded = np.zeros((height, width + 2), bool)
-    padded[:, 1:-1] = mask_HW
-    flat = padded.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    return _Runs(edges[::2], edges[1::2], width + 2)
-
-
-def _touching_runs(runs: _Runs) -> Tuple[Array, Array]:
-    """Return the pairs of runs that touch each other, as two arrays: the upper, the lower."""
-    # Below a run [start, stop) lie those that stop at its start or later, and begin at its stop
-    # or earlier: "at" are the corners.
-    first = np.searchsorted(runs.stops, runs.starts + runs.stride, side="left")
-    last = np.searchsorted(runs.starts, runs.stops + runs.stride, side="right")
-    count = last - first
-    upper = np.repeat(np.arange(len(count)), count)
-    rank = np.arange(len(upper)) - np.repeat(np.cumsum(count) - count, count)
-    return upper, first[upper] + rank
-
-
-def _regions(count: int, upper: Array, lower: Array) -> Array:
-    """Return for each of `count` runs the first run of its region."""
-    parent = np.arange(count)
-    while len(upper):
-        # Each tree goes below the smallest of its neighbours that are smaller than itself.
-        np.minimum.at(parent, np.maximum(upper, lower), np.minimum(upper, lower))
-        while True:
-            grandparent = parent[parent]
-            if np.array_equal(grandparent, parent):
-                break
-            parent = grandparent
-        upper, lower = parent[upper], parent[lower]
-        apart = upper != lower
-        upper, lower = upper[apart], lower[apart]
-    return parent
-
-
-def _paint(runs: _Runs, chosen_R: Array, height: int) -> Array:
-    steps = np.zeros(height * runs.stride, np.int8)
-    steps[runs.starts[chosen_R]] = 1
-    steps[runs.stops[chosen_R]] = -1
-    padded = np.cumsum(steps, dtype=np.int8).view(bool).reshape(height, runs.stride)
-    mask_HW: Array = np.ascontiguousarray(padded[:, 1:-1])
-    return mask_HW
+    return paint(runs, region_R == sizes.argmax(), len(mask_HW)).astype(bool)

@@ -17,6 +17,7 @@ examples:
   fastseg-run yours.onnx photo.jpg --normalization imagenet
   fastseg-run photo.jpg                                  with a network that ships with fastseg
   fastseg-run street.fastseg drive.mp4 -o drive-seg.mp4  a video with its classes drawn over it
+  fastseg-run street.fastseg photos/ --format coco       regions, into segmented/annotations.json
   fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
   fastseg-run street.fastseg camera:0 --view 0.0.0.0:8080  seen from any browser in the network
   fastseg-run street.fastseg camera:0:1280x720@30 /dev/video2 rtsp://10.0.0.7/live
@@ -73,7 +74,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("inputs", nargs="*", help="pictures, folders of pictures, videos, cameras: see below")
     add("-o", "--output", type=Path, default=Path("segmented"), help="folder or file to write")
-    add("--save", choices=("overlay", "mask", "both"), default="overlay", help="what to write")
+    add("--save", choices=("overlay", "mask", "both"), help="what to write; default: overlay")
+    add(
+        "--format",
+        choices=("png", "coco"),
+        default="png",
+        help="of masks; coco: the regions of all inputs in one annotations.json, and overlays only "
+        "if --save asks for them",
+    )
     add(
         "--view",
         metavar="HOST:PORT",

@@ -6,6 +6,7 @@ import threading
 from argparse import Namespace
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
@@ -28,6 +29,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.terminal import ProgressLine, printable
 from fastseg_runtime.bundle.manifest import ClassInfo, palette
+from fastseg_runtime.cli.coco import CocoFile
 from fastseg_runtime.cli.examine import check_usage, open_session, print_json, refuse_existing
 from fastseg_runtime.engines.model_file import find_shipped
 from fastseg_runtime.frames.session import RealtimeSegmentation
@@ -59,7 +61,7 @@ class Result:
     """What came of one input."""
 
     input: str
-    output: str  # the overlay, or the mask where only masks are saved
+    output: str  # the overlay, or the mask (or annotations) where only masks are saved
     width: int
     height: int
     frames: int
@@ -100,8 +102,12 @@ class ClassCounter:
 
 def run_inputs(options: Namespace) -> int:
     """Run pictures, folders, videos and cameras, with a shipped network if no model is named."""
+    annotations = plan_annotations(options) if options.format == "coco" else None
     jobs = plan_jobs(options.inputs, options.output)
-    refuse_existing((path for job in jobs for path in _outputs(job, options.save)), options)
+    if annotations and any(job.kind == "camera" for job in jobs):  # its regions fill the memory
+        raise InputError("--format coco is for pictures and videos; record the camera first")
+    options.save = options.save or ("mask" if annotations else "overlay")
+    refuse_existing((p for job in jobs for p in _outputs(job, options.save, annotations)), options)
     if options.model is None:
         options.model = find_shipped()
         print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
@@ -112,7 +118,11 @@ def run_inputs(options: Namespace) -> int:
     failures: List[Dict[str, str]] = []
     signals: List[int] = []  # that ended a video
     with ExitStack() as stack:
-        session, options.on_frame = stack.enter_context(open_session(options)), None
+        session = stack.enter_context(open_session(options))
+        options.on_frame = coco = None
+        if annotations is not None:
+            coco = CocoFile(annotations, session.classes, [job.source for job in jobs])
+            stack.enter_context(coco)
         if options.view:
             from fastseg_runtime.frames.view import View  # a server: for who wants one alone
 
@@ -125,9 +135,9 @@ def run_inputs(options: Namespace) -> int:
                 progress(index, len(jobs))
             try:
                 if job.kind == "image":
-                    result = _run_image(session, job, options.save)
+                    result = _run_image(session, job, options.save, coco)
                 else:
-                    result = _run_video(session, job, options, progress, signals)
+                    result = _run_video(session, job, options, progress, signals, coco)
             except BUGS:
                 raise
             except Exception as error:  # one that fails does not stop the others
@@ -167,17 +177,21 @@ def _describe_result(result: Result) -> str:
     )
 
 
-def _run_image(session: RealtimeSegmentation, job: Job, save: str) -> Result:
+def _run_image(
+    session: RealtimeSegmentation, job: Job, save: str, coco: Optional[CocoFile]
+) -> Result:
     image_HW3 = read_image(Path(job.source))
     start = perf_counter()
     classes_HW = session.infer(image_HW3)
     seconds = perf_counter() - start
     counter = ClassCounter()
     counter.add(classes_HW)
-    outputs = _outputs(job, save)
+    outputs = _outputs(job, save, coco.path if coco else None)
     if save != "mask":
         write_file(outputs[0], encode_rgb(session.overlay(image_HW3, classes_HW)))
-    if save != "overlay":
+    if coco is not None:
+        coco.add(job.source, classes_HW)
+    elif save != "overlay":
         write_file(outputs[-1], encode_class_map(classes_HW, palette(session.classes)))
     return counter.result(job.source, session.classes, 1 / seconds, *outputs)
 
@@ -188,12 +202,13 @@ def _run_video(
     options: Namespace,
     progress: Progress,
     signals: List[int],
+    coco: Optional[CocoFile],
 ) -> Result:
     """Write one video; for "both", overlay and mask side by side.
 
     A signal ends it after the frame under way, and is added to `signals`.
     """
-    save, stop, written = options.save, threading.Event(), 0
+    save, stop, written, drawn = options.save, threading.Event(), 0, count(1)
 
     def note(number: int, frame: Optional[FrameType]) -> None:
         if stop.is_set():
@@ -210,6 +225,8 @@ def _run_video(
 
     def draw(frame_HW3: Array, classes_HW: Array) -> Array:
         counter.add(classes_HW)
+        if coco is not None:
+            coco.add(job.source, classes_HW, next(drawn))
         if save == "mask":
             return colors_K3[classes_HW]
         overlay_HW3 = session.overlay(frame_HW3, classes_HW)
@@ -217,19 +234,23 @@ def _run_video(
             return np.hstack([overlay_HW3, colors_K3[classes_HW]])
         return overlay_HW3
 
-    (output,) = _outputs(job, save)
+    output, *beside = _outputs(job, save, coco.path if coco else None)
     with on_signals(note):
         fps = session.infer_video(
             job.source, output, show, draw, stop, options.overwrite, options.on_frame
         )
-    return counter.result(job.source, session.classes, fps, output, frames=written)
+    return counter.result(job.source, session.classes, fps, output, *beside, frames=written)
 
 
-def _outputs(job: Job, save: str) -> List[Path]:
-    """Return the files that a job writes, the usual one first."""
+def _outputs(job: Job, save: str, annotations: Optional[Path]) -> List[Path]:
+    """Return the files that a job writes, the usual one first, and the annotations."""
+    kinds = [kind for kind in ("overlay", "mask") if save in (kind, "both")]
     if job.kind != "image":
-        return [_output_name(job, "overlay" if save == "both" else save, save)]
-    return [_output_name(job, kind, save) for kind in ("overlay", "mask") if save in (kind, "both")]
+        kinds = kinds[:1]
+    elif annotations:
+        kinds = [kind for kind in kinds if kind != "mask"]
+    outputs = [_output_name(job, kind, save) for kind in kinds]
+    return [*outputs, annotations] if annotations else outputs
 
 
 def _output_name(job: Job, kind: str, save: str) -> Path:
@@ -264,6 +285,16 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
     if len(set(unique)) < len(unique):
         unique = [f"{index:04d}-{name}" for index, name in enumerate(names)]
     return [Job(s, kind_of(s), output / name) for s, name in zip(sources, unique)]
+
+
+def plan_annotations(options: Namespace) -> Path:
+    """Return where annotations go: a .json that --output names, or into its folder."""
+    output: Path = options.output
+    if output.suffix.lower() != ".json" or output.is_dir():
+        named = output.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and not output.is_dir()
+        return (output.parent if named else output) / "annotations.json"
+    options.output = output.parent
+    return output
 
 
 def is_input(name: str) -> bool:

@@ -1,0 +1,73 @@
+"""Class maps as annotations in COCO's format, a file for all inputs (cocodataset.org, Data format).
+
+Categories are numbered from 1, as COCO's own are, since some readers take 0 for the background:
+category_id is class id + 1.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.shared_files import write_file
+from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.masks import regions
+
+
+class CocoFile:
+    """Collects the regions of pictures; leaving the block writes them, whatever ended it.
+
+    Args:
+        path: of the file.
+        classes: of the network.
+        sources: all inputs; names in the file are relative to the folder that they share.
+    """
+
+    def __init__(self, path: Path, classes: Sequence[ClassInfo], sources: Sequence[str]) -> None:
+        self.path = path
+        self._images: List[Dict[str, Any]] = []
+        self._annotations: List[Dict[str, Any]] = []
+        self._folder = os.path.commonpath([os.path.dirname(os.path.abspath(s)) for s in sources])
+        self._categories = [
+            {"id": number, "name": entry.name, "supercategory": ""}
+            for number, entry in enumerate(classes, start=1)
+        ]
+
+    def add(self, source: str, classes_HW: Array, frame: int = 0) -> None:
+        """Add a class map, uint8 (H, W).
+
+        Args:
+            source: the picture or video.
+            classes_HW: its ids.
+            frame: of a video, from 1; it is named as `ffmpeg -i X.mp4 X.mp4/%06d.png` would.
+        """
+        name = Path(os.path.relpath(source, self._folder)).as_posix()
+        height, width = classes_HW.shape
+        image = {"id": len(self._images) + 1, "width": width, "height": height}
+        self._images.append({**image, "file_name": f"{name}/{frame:06d}.png" if frame else name})
+        for region in regions(classes_HW, range(len(self._categories))):
+            left, top, right, bottom = region.box
+            annotation = {
+                "id": len(self._annotations) + 1,
+                "image_id": image["id"],
+                "category_id": region.class_id + 1,
+                "segmentation": region.coco_rle,
+                "area": region.area_px,
+                "bbox": [left, top, right - left, bottom - top],
+                "iscrowd": 0,
+            }
+            self._annotations.append(annotation)
+
+    def __enter__(self) -> "CocoFile":
+        """Return the collection itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Write the file."""
+        document = {
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": self._categories,
+        }
+        write_file(self.path, json.dumps(document, separators=(",", ":")).encode())
