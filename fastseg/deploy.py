@@ -19,6 +19,7 @@ from fastseg.own_code import own_code
 from fastseg.restate import FOR_ALL, Restated
 
 OutputKind = Literal["classes", "logits"]
+CERTAIN = 255.0  # a confidence of 1 as a byte
 
 
 class DeployGraph(nn.Module):
@@ -83,21 +84,25 @@ class DeployGraph(nn.Module):
         else:
             core = ChosenLogits(network, image_13HW, enter, reading or Reading()).eval()
         self.core = fold_batch_norms(core, image_13HW, keep_norms)
+        self.confidence: Confidence | None = None  # set it, and it is given beside the ids
 
-    def forward(self, image_NHW3: Tensor) -> Tensor:
+    def forward(self, image_NHW3: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Segment RGB bytes.
 
         Args:
             image_NHW3: uint8 (N, H, W, 3).
 
         Returns:
-            uint8 class ids (N, H / mask_stride, W / mask_stride), or float logits (N, K, h, w).
+            uint8 class ids (N, H / mask_stride, W / mask_stride), or float logits (N, K, h, w);
+            with `confidence` the ids and that, uint8 (N, h, w).
         """
         image_N3HW = self.normalise(image_NHW3).permute(0, 3, 1, 2)
         logits_NKhw: Tensor = self.core(image_N3HW)
         if self.output == "logits":
             return logits_NKhw
-        return self.class_map(logits_NKhw)
+        if self.confidence is None:
+            return self.class_map(logits_NKhw)
+        return self.class_map(logits_NKhw), self.confidence(logits_NKhw)
 
     def normalise(self, image_NHW3: Tensor) -> Tensor:
         """Return (x - mean) / std as float32, still (N, H, W, 3)."""
@@ -133,6 +138,31 @@ class DeployGraph(nn.Module):
         exact = factor * rows == height and factor * columns == width
         padded = isinstance(self.core, PaddedLogits) and factor == -(-width // columns)
         return factor if exact or padded else 0
+
+
+class Confidence(nn.Module):
+    """How sure a network is: the softmax of its best class, at the size of the logits, in bytes.
+
+    Args:
+        temperature: that the logits are divided by first, so that of the pixels with a confidence
+            of 0.8 eight in ten are right (Guo et al., "On Calibration of Modern Neural Networks",
+            2017).
+        classes_last: logits are (N, h, w, K).
+        dtype: of the result.
+    """
+
+    def __init__(
+        self, temperature: float, classes_last: bool = False, dtype: torch.dtype = torch.uint8
+    ) -> None:
+        super().__init__()
+        self.temperature, self._dtype = temperature, dtype
+        self._axis = -1 if classes_last else 1
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return 0 to 255 (N, h, w)."""
+        best = logits.amax(dim=self._axis, keepdim=True)
+        others = ((logits - best) * (1 / self.temperature)).exp().sum(dim=self._axis)
+        return (CERTAIN / others + 0.5).to(self._dtype)
 
 
 class PaddedLogits(nn.Module):

@@ -51,6 +51,7 @@ from fastseg_exporters.tables import (
     bound_lines,
     class_lines,
     comparison_table,
+    confidence_lines,
     missing_lines,
     referee_lines,
     slower_than_float,
@@ -106,6 +107,10 @@ class Options:
     verify_images: Annotated[int, typer.Option(min=1, help="How many.")] = 20
     output: Annotated[str, typer.Option(help="classes or logits.")] = "classes"
     mask_stride: Annotated[int, typer.Option(help="1, 2 or 4: a smaller class map.")] = 1
+    confidence: Annotated[
+        bool,
+        typer.Option("--confidence", help="Also give how sure it is, calibrated on --verify."),
+    ] = False
     classes: Annotated[
         Path | None, typer.Option(help="classes.txt of your own network or ONNX file.")
     ] = None
@@ -166,6 +171,8 @@ def _check(options: Options) -> None:
         raise UsageError(f"--output is {options.output!r}; choose one of {', '.join(OUTPUTS)}")
     if options.mask_stride not in MASK_STRIDES:
         raise UsageError(f"--mask-stride is {options.mask_stride}; choose one of {MASK_STRIDES}")
+    if options.confidence and options.output == "logits":
+        raise UsageError("--confidence stands beside classes; leave --output logits out")
     if not options.timeout > 0:
         raise UsageError(f"--timeout is {options.timeout}; expected seconds above 0")
     if options.require_usage not in (None, COMMERCIAL):
@@ -190,6 +197,7 @@ def _export(options: Options) -> int:
         out=options.out or Path(f"{name_of(source.spec)}.fastseg"),
         verify_data=options.verify,
         verify_images=options.verify_images,
+        confidence=options.confidence,
         strict=options.strict,
         resume=options.resume,
         force=options.force,
@@ -252,6 +260,7 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
             *bound_lines(manifest),
             *class_lines(manifest),
             *slower_than_float(manifest),
+            *confidence_lines(manifest),
             *referee_lines(manifest),
         ):
             print(line, file=sys.stderr)

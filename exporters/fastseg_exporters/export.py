@@ -38,6 +38,7 @@ class Plan:
         verify_data: a data set whose val split has labels; None: that of the training if it is
             here, else generated scenes, agreement only.
         verify_images: how many of them.
+        confidence: artifacts also give how sure the network is, and it is calibrated.
         strict: a failed gate stops the export instead of stepping down.
         resume: skip targets that the bundle has from the same network and options.
         force: replace a bundle of another network.
@@ -51,6 +52,7 @@ class Plan:
     out: Path
     verify_data: str | None = None
     verify_images: int = 20
+    confidence: bool = False
     strict: bool = False
     resume: bool = False
     force: bool = False
@@ -100,6 +102,7 @@ def export_bundle(
         bundle,
         plan.verify_data,
         plan.verify_images,
+        plan.confidence,
         plan.timeout_s,
         tell,
         progress,
@@ -160,6 +163,7 @@ def options_of(plan: Plan, target: Target) -> dict[str, Any]:
         "calibration": dataclasses.asdict(plan.recipe.calibration),
         "verify": plan.verify_data,
         "verify_images": plan.verify_images,
+        **({"confidence": True} if plan.confidence else {}),  # older bundles do not say
         "ladder": list(target.ladder),
         "gate": dataclasses.asdict(target.gate),
         "exporter": target.options,

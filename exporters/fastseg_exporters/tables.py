@@ -25,6 +25,7 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         **{key: verification.get(key) for key in keys},
         "miou_classes": verification.get("miou_classes"),
         "runner": verification.get("runner"),
+        "confidence": verification.get("confidence"),
         "bounds_ms": artifact.extra.get("bounds_ms", {}),
         "referees": [dataclasses.asdict(verdict) for verdict in verdicts_of(artifact)],
     }
@@ -109,6 +110,18 @@ def class_lines(manifest: Manifest) -> list[str]:
         "labels nor in answers"
         for count, target in counts.items()
         if count is not None and count < total
+    ]
+
+
+def confidence_lines(manifest: Manifest) -> list[str]:
+    """Return how well each artifact's confidence is calibrated, in words."""
+    found = [(a.target, (a.verification or {}).get("confidence")) for a in manifest.artifacts]
+    return [
+        f"{target}: expected calibration error {sure['ece']:.3f}, {sure['ece_before']:.3f} before "
+        f"the temperature of {sure['temperature']:.2f} ({sure['images']} pictures that it has not "
+        "seen)"
+        for target, sure in found
+        if sure and sure["ece"] is not None
     ]
 
 

@@ -171,8 +171,8 @@ def regions(
     right_R = left_R + lengths_R
     areas = np.bincount(region_R, lengths_R).astype(np.int64)
     x_sums = np.bincount(region_R, lengths_R * (left_R + right_R - 1) / 2)
-    centroids = np.stack([x_sums, np.bincount(region_R, lengths_R * row_R)], axis=1)
-    centroids /= areas[:, None]
+    sums = np.stack([x_sums, np.bincount(region_R, lengths_R * row_R)], axis=1)
+    centroids = sums / areas[:, None]
     by_region = np.argsort(region_R, kind="stable")
     begins = np.searchsorted(region_R[by_region], np.arange(len(firsts)))
     left = np.minimum.reduceat(left_R[by_region], begins)
@@ -247,6 +247,69 @@ def bounding_box(mask_HW: Array) -> Optional[Box]:
     if not len(rows):
         return None
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def unsure(
+    confidence_HW: Array, below: Union[float, Sequence[float]], classes_HW: Optional[Array] = None
+) -> Array:
+    """Return where the network is not sure enough of its class.
+
+    Args:
+        confidence_HW: uint8, of infer(frame, confidence=confidence_HW).
+        below: the probability, 0 to 1, that is enough; or one for each class.
+        classes_HW: ids, uint8; needed with one for each class. An id beyond them (ignored
+            pixels) is always unsure.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        ValueError: arrays of another type or size, or a probability outside 0 to 1.
+    """
+    levels = np.asarray(below, np.float64)
+    if levels.ndim > 1 or levels.size > _IDS or not ((levels >= 0) & (levels <= 1)).all():
+        raise ValueError(f"below is {below}; expected 0 to 1, or one for each class")
+    if confidence_HW.dtype != np.uint8 or confidence_HW.ndim != 2:
+        raise ValueError(
+            f"expected a confidence, uint8 (H, W), got {confidence_HW.dtype} {confidence_HW.shape}"
+        )
+    limits = np.ceil(levels * OPAQUE).astype(np.uint16)
+    if not levels.ndim:
+        mask_HW: Array = confidence_HW < limits
+        return mask_HW
+    if classes_HW is None or classes_HW.shape != confidence_HW.shape:
+        raise ValueError("one probability for each class needs the class map of the same frame")
+    _check_class_map(classes_HW)
+    limit_of = np.full(_IDS, OPAQUE + 1, np.uint16)
+    limit_of[: len(limits)] = limits
+    mask_HW = confidence_HW < limit_of[classes_HW]
+    return mask_HW
+
+
+def with_unsure(
+    classes_HW: Array,
+    confidence_HW: Array,
+    below: Union[float, Sequence[float]],
+    unsure_id: int = _IDS - 1,
+) -> Array:
+    """Return a class map in which unsure pixels have a class of their own.
+
+    Args:
+        classes_HW: ids, uint8.
+        confidence_HW: uint8; see unsure().
+        below: see unsure().
+        unsure_id: of that class; 255 is that of ignored pixels, which overlays leave as they are.
+
+    Returns:
+        uint8 (H, W), a copy.
+
+    Raises:
+        ValueError: as unsure() does, or an id that is not 0 to 255.
+    """
+    _chosen(unsure_id)
+    marked_HW = classes_HW.copy()
+    marked_HW[unsure(confidence_HW, below, classes_HW)] = unsure_id
+    return marked_HW
 
 
 def soft_mask(classes_HW: Array, ids: Union[int, Sequence[int]], width_px: int) -> Array:

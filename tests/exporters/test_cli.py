@@ -41,6 +41,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["--target", "jetson-fp61"], "did you mean jetson-fp16?"),
         (["--target", "mine.toml"], "No such file"),
         (["--size", "large"], "cannot read the size 'large'; write WxH"),
+        (["--output", "logits", "--confidence"], "--confidence stands beside classes"),
         (["--output", "masks"], "--output is 'masks'; choose one of classes, logits"),
         (["--mask-stride", "3"], "--mask-stride is 3; choose one of (1, 2, 4)"),
         (["--require-usage", "any"], "--require-usage is 'any'; expected commercial"),

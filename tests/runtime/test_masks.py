@@ -14,6 +14,8 @@ from fastseg_runtime.masks import (
     lane_mask,
     largest_region,
     soft_mask,
+    unsure,
+    with_unsure,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,3 +186,31 @@ def test_ids_and_widths_outside_their_range_are_refused() -> None:
 
 def test_a_mask_of_no_class_is_empty() -> None:
     assert not class_mask(np.zeros((2, 2), np.uint8), []).any()
+
+
+def test_unsure_pixels_are_those_below_a_probability_of_all_classes_or_of_each() -> None:
+    confidence = np.array([[0, 127, 128, 254, 255]], np.uint8)
+    classes = np.array([[0, 1, 0, 1, 255]], np.uint8)
+    assert unsure(confidence, 0.5).tolist() == [[True, True, False, False, False]]
+    assert not unsure(confidence, 0).any()
+    assert unsure(confidence, 1).tolist() == [[True, True, True, True, False]]
+    each = unsure(confidence, [0.1, 1.0], classes)
+    assert each.tolist() == [[True, True, False, True, True]]  # the ignored one always
+    assert with_unsure(classes, confidence, 0.5).tolist() == [[255, 255, 0, 1, 255]]
+    assert with_unsure(classes, confidence, [0.1, 1.0], unsure_id=2).tolist() == [[2, 2, 0, 2, 2]]
+    assert classes.tolist() == [[0, 1, 0, 1, 255]]
+
+
+def test_thresholds_that_make_no_sense_are_refused() -> None:
+    confidence, classes = np.zeros((2, 3), np.uint8), np.zeros((2, 3), np.uint8)
+    for below in (-0.01, 1.01, float("nan"), [0.5, 2.0], [[0.5]]):
+        with pytest.raises(ValueError, match="below is .*; expected 0 to 1"):
+            unsure(confidence, below, classes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="needs the class map"):
+        unsure(confidence, [0.5, 0.5])
+    with pytest.raises(ValueError, match="needs the class map"):
+        unsure(confidence, [0.5], classes[:1])
+    with pytest.raises(ValueError, match=r"confidence, uint8 \(H, W\), got float64"):
+        unsure(confidence / 255, 0.5)
+    with pytest.raises(ValueError, match="class ids are 256"):
+        with_unsure(classes, confidence, 0.5, unsure_id=256)

@@ -24,7 +24,7 @@ from fastseg_runtime.engines.engine import ENGINES, Engine, engines, from_outsid
 from fastseg_targets.target import Target
 
 from fastseg import DeployGraph, Network
-from fastseg.deploy import OutputKind
+from fastseg.deploy import Confidence, OutputKind
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 
 ENTRY_POINTS = "fastseg.exporters"
@@ -44,6 +44,7 @@ class Recipe:
         calibration: images for int8.
         output: "classes" or "logits".
         mask_stride: 1, 2 or 4.
+        temperature: what the confidence beside the ids divides the logits by; None: there is none.
         keep_norms: batch norms that are not to be folded.
         network_sha256: of the weights, which a child process must find again; "": not checked.
     """
@@ -52,6 +53,7 @@ class Recipe:
     calibration: Calibration = field(default_factory=Calibration)
     output: OutputKind = "classes"
     mask_stride: int = 1
+    temperature: float | None = None
     keep_norms: tuple[str, ...] = ()
     network_sha256: str = ""
 
@@ -105,7 +107,10 @@ class Request:
     def graph(self) -> DeployGraph:
         """Return the deploy graph to convert, in eval mode."""
         recipe = self.conversion.recipe
-        return self.network.graph(recipe.output, recipe.mask_stride, recipe.keep_norms)
+        graph = self.network.graph(recipe.output, recipe.mask_stride, recipe.keep_norms)
+        if recipe.temperature is not None:
+            graph.confidence = Confidence(recipe.temperature)
+        return graph
 
     def images(self) -> Iterator[Array]:
         """Yield calibration images, uint8 RGB (1, H, W, 3) of the network's size."""

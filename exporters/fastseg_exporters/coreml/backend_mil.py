@@ -55,12 +55,15 @@ class MilBackend:
         check_mlpackage(package)
         self._evaluator = Evaluator(read_program(package))
 
-    def infer(self, image_1HW3: Array) -> Array:
+    def infer(self, image_1HW3: Array) -> Array | tuple[Array, Array]:
         """Run the program once; see Backend.infer."""
         if self._evaluator is None:
             raise RuntimeError("the package is closed; open it again")
-        result: Array = self._evaluator(torch.from_numpy(image_1HW3)).numpy()
-        return result
+        result = self._evaluator(torch.from_numpy(image_1HW3))
+        if isinstance(result, tuple):
+            return result[0].numpy(), result[1].numpy()
+        ids_or_logits: Array = result.numpy()
+        return ids_or_logits
 
     def close(self) -> None:
         """Free the weights."""
@@ -75,7 +78,12 @@ def read_program(package: Path) -> Program:
     """
     spec = coremltools.utils.load_spec(str(package))
     inputs, outputs = spec.description.input, spec.description.output
-    if spec.WhichOneof("Type") != "mlProgram" or len(inputs) != 1 or len(outputs) != 1:
+    confidence = "confidence" if [x.name for x in outputs[1:]] == ["confidence"] else ""
+    if (
+        spec.WhichOneof("Type") != "mlProgram"
+        or len(inputs) != 1
+        or not (confidence or len(outputs) == 1)
+    ):
         raise ValueError(
             f"{package}: expected an ML program with one input and one output, got "
             f"{spec.WhichOneof('Type')} with {len(inputs)} and {len(outputs)}"
@@ -93,6 +101,7 @@ def read_program(package: Path) -> Program:
         height=image.height,
         operations=tuple(_operation(op) for op in function.operations if op.op_type != "const"),
         output=outputs[0].name,
+        confidence=confidence,
     )
 
 

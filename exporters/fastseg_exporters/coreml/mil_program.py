@@ -65,6 +65,7 @@ class Program:
         height: H, pixels.
         operations: in an order in which they can run.
         output: the name of the result.
+        confidence: the name of what it gives besides, or "".
     """
 
     image: str
@@ -73,6 +74,7 @@ class Program:
     height: int
     operations: tuple[Operation, ...]
     output: str
+    confidence: str = ""
 
 
 class UnsupportedOperationError(ValueError):
@@ -102,21 +104,22 @@ class Evaluator:
             else:
                 self._operations.append(operation)
 
-    def __call__(self, image_1HW3: Tensor) -> Tensor:
+    def __call__(self, image_1HW3: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Run the program.
 
         Args:
             image_1HW3: uint8 RGB (1, H, W, 3).
 
         Returns:
-            int32 ids (1, h, w) or float32 logits (1, K, h, w), whichever the program gives.
+            int32 ids (1, H, W) or float32 logits (1, K, h, w), whichever the program gives; and
+            the confidence, int32 (1, h, w), if it gives one.
         """
         image_13HW = image_1HW3.permute(0, 3, 1, 2).float()
         if self.program.color == "bgr":
             image_13HW = image_13HW.flip(1)
         values = {**self._constants, self.program.image: image_13HW}
         uses = Counter(name for operation in self._operations for name in operation.refs())
-        uses[self.program.output] += 1
+        uses.update([self.program.output, self.program.confidence])
         with torch.inference_mode():
             for operation in self._operations:
                 values.update(_evaluate(operation, values))
@@ -124,7 +127,8 @@ class Evaluator:
                     uses[name] -= 1
                     if not uses[name]:
                         del values[name]  # a whole network's maps would take gigabytes
-        return values[self.program.output]
+        result = values[self.program.output]
+        return (result, values[self.program.confidence]) if self.program.confidence else result
 
 
 def unknown_operations(program: Program) -> list[Operation]:

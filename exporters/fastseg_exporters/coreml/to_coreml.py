@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from fastseg import DeployGraph, Network, __version__
+from fastseg.deploy import Confidence
 from fastseg_exporters.convert.exporter import (
     ConversionError,
     ExportedArtifact,
@@ -83,7 +84,8 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         format="coreml",
         entry=ENTRY,
         io={"image": "image"}
-        | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"}),
+        | ({"classes": "int32"} if graph.output == "classes" else {"logits": "float32 NCHW"})
+        | ({} if graph.confidence is None else {"confidence": "int32"}),
         requires=ENGINES["coreml"].requirement,
         toolchain=versions("torch", "coremltools", "numpy"),
         layers=quantized_layers(program),
@@ -99,13 +101,16 @@ class ImageGraph(nn.Module):
         self._upsample: Callable[[Tensor], Tensor] | None = (
             graph.upsample if graph.output == "classes" else None
         )
+        own = graph.confidence
+        self.confidence = None if own is None else Confidence(own.temperature, dtype=torch.int32)
 
-    def forward(self, image_N3HW: Tensor) -> Tensor:
-        """Return ids (N, h, w) or logits (N, K, h, w) for a normalised image."""
+    def forward(self, image_N3HW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return ids (N, H, W) or logits (N, K, h, w) for a normalised image."""
         logits_NKhw: Tensor = self.core(image_N3HW)
         if self._upsample is None:
             return logits_NKhw
-        return self._upsample(logits_NKhw).argmax(dim=1)
+        ids_NHW = self._upsample(logits_NKhw).argmax(dim=1)
+        return ids_NHW if self.confidence is None else (ids_NHW, self.confidence(logits_NKhw))
 
 
 def trace(graph: DeployGraph) -> ExportedProgram:
@@ -174,11 +179,15 @@ def _convert(traced: ExportedProgram, graph: DeployGraph) -> Any:
     pipeline = ct.PassPipeline.DEFAULT
     if has_grouped_transpose(traced):
         pipeline.remove_passes(_MIX_UP_GROUPS)
-    dtype = types.int32 if graph.output == "classes" else types.fp32
+    outputs: dict[str, Any] = {
+        graph.output: types.int32 if graph.output == "classes" else types.fp32
+    }
+    if graph.confidence is not None:
+        outputs["confidence"] = types.int32
     return ct.convert(
         traced,
         inputs=[image],
-        outputs=[ct.TensorType(name=graph.output, dtype=dtype)],
+        outputs=[ct.TensorType(name=name, dtype=dtype) for name, dtype in outputs.items()],
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS16,
         compute_precision=ct.precision.FLOAT16,
@@ -250,11 +259,13 @@ def describe(model: Any, network: Network) -> None:
     model.license = f"Weights: {describe_usage(info.usage)}. Data: {licence}"
     model.author, model.version = f"fastseg-edge {__version__}", network.sha256[:12]
     model.input_description["image"] = "RGB image; normalised inside the network"
-    (output,) = (entry.name for entry in model.get_spec().description.output)
-    model.output_description[output] = {
+    said = {
         "classes": f"class id of each pixel, (1, H, W), 0 to {len(info.classes) - 1}",
         "logits": "scores (1, K, h, w); upsample, then take the largest along K",
-    }[output]
+        "confidence": "how sure it is, (1, h, w), 0 to 255; upsample",
+    }
+    for entry in model.get_spec().description.output:
+        model.output_description[entry.name] = said[entry.name]
     metadata = model.user_defined_metadata
     metadata[PREVIEW_TYPE] = "imageSegmenter"
     metadata[PREVIEW_PARAMS] = json.dumps(

@@ -47,7 +47,7 @@ def describe_network(network: Network, name: str, output: OutputSpec, created: s
         created: UTC time, ISO 8601; "" where the same network must give the same bytes.
     """
     info = network.info
-    if output.kind == "logits" and not isinstance(network.model, FastSegNet):
+    if not isinstance(network.model, FastSegNet):
         output = dataclasses.replace(output, cover="image")
     cost = profile(network.model, (info.width, info.height))
     bare = manifest_of(network)
@@ -154,6 +154,9 @@ class GrowingBundle:
             dataclasses.replace(m, model=dataclasses.replace(m.model, usage=usage))
             for m in (old, fresh)
         )
+        if old.output.kind == "classes":  # whose cover nobody asks for, but of a confidence
+            covered = dataclasses.replace(old.output, cover=fresh.output.cover)
+            old = dataclasses.replace(old, output=covered)
         if (old.model, old.input, old.output) != (fresh.model, fresh.input, fresh.output):
             raise ValueError(
                 f"{path} holds another network, size or output; "

@@ -23,10 +23,28 @@ from fastseg_runtime.arrays.stats import bootstrap, interval95
 from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.target import Gate
 
-from fastseg_exporters.gate.reference import VerificationSet
+from fastseg_exporters.gate.confidence import (
+    MOST_ERROR,
+    MOST_ERROR_INT8,
+    ReferenceConfidence,
+    Reliability,
+)
+from fastseg_exporters.gate.reference import Scene, VerificationSet
 
 ENOUGH_SHARE = 0.002  # of the labelled pixels: the IoU of a rarer class says little
 RESAMPLES = 1000  # the ends of the interval then vary by a fiftieth of its width
+
+
+@dataclass(frozen=True)
+class ConfidenceFound:
+    """How sure an artifact is, beside PyTorch, and beside how often it is right; fractions."""
+
+    temperature: float
+    fitted_on: int  # pictures with labels; 0: none, the temperature is neutral
+    images: int  # others, on which the expected calibration error (ECE) was found
+    ece_before: float | None  # of PyTorch at a temperature of 1
+    ece: float | None
+    error: float  # mean difference from PyTorch's
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,7 @@ class Verification:
     rare_classes: tuple[str, ...] = ()  # left out of worst_class: too few pixels to say
     miou_classes: int | None = None  # that occur in labels or answers: miou is their mean
     file: str = ""  # of several that an engine may open: the one that does worst, which this is of
+    confidence: ConfidenceFound | None = None  # of an artifact that gives one
 
     def to_table(self) -> dict[str, Any]:
         """Return it as the manifest has it."""
@@ -59,6 +78,7 @@ def verify(
     session: RealtimeSegmentation,
     scenes: VerificationSet,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    sure: ReferenceConfidence | None = None,
 ) -> Verification:
     """Run an artifact on every scene and compare it with PyTorch.
 
@@ -66,15 +86,20 @@ def verify(
         session: the artifact in the runtime.
         scenes: images, labels and PyTorch's class maps.
         progress: told the number of images done and in all.
+        sure: PyTorch's confidence, where the artifact is to give one.
     """
     names = [c.name for c in session.classes]
     agreements, latencies_ms = [], []
     ours_NKK, references_NKK = [], []
+    judge = None if sure is None else _ConfidenceJudge(sure)
     for done, scene in enumerate(scenes):
         progress(done, len(scenes))
+        confidence_HW = None if judge is None else np.empty(scene.image_HW3.shape[:2], np.uint8)
         start = time.perf_counter()
-        classes_HW = session.infer(scene.image_HW3)
+        classes_HW = session.infer(scene.image_HW3, confidence=confidence_HW)
         latencies_ms.append((time.perf_counter() - start) * 1e3)
+        if judge is not None and confidence_HW is not None:
+            judge.add(done, scene, classes_HW, confidence_HW)
         agreements.append(agreement(classes_HW, scene.reference_HW))
         if scene.label_HW is not None:
             ours_NKK.append(confusion_matrix(classes_HW, scene.label_HW, len(names)))
@@ -85,10 +110,38 @@ def verify(
         images=len(scenes),
         agreement=float(np.mean(agreements)),
         latency_ms=float(np.median(latencies_ms)),
+        confidence=None if judge is None else judge.found(),
     )
     if not ours_NKK or occurring_classes(np.sum(ours_NKK + references_NKK, axis=0)) < 2:
         return measured  # labels of one class, and nothing else seen: they tell nothing
     return _with_labels(measured, np.stack(ours_NKK), np.stack(references_NKK), names)
+
+
+class _ConfidenceJudge:
+    """Collects what an artifact's confidence is worth, picture by picture."""
+
+    def __init__(self, sure: ReferenceConfidence) -> None:
+        self._sure, self._reliability = sure, Reliability()
+        self._errors: list[float] = []
+        self._images = 0
+
+    def add(self, index: int, scene: Scene, classes_HW: Array, confidence_HW: Array) -> None:
+        expected_HW = self._sure.maps[index].astype(np.int16)
+        self._errors.append(float(np.abs(confidence_HW - expected_HW).mean()) / 255)
+        if self._sure.counts_for_report(index) and scene.label_HW is not None:
+            self._reliability.add(confidence_HW, classes_HW, scene.label_HW)
+            self._images += 1
+
+    def found(self) -> ConfidenceFound:
+        sure = self._sure
+        return ConfidenceFound(
+            temperature=sure.temperature,
+            fitted_on=sure.fitted_on,
+            images=self._images,
+            ece_before=sure.ece_before,
+            ece=self._reliability.error,
+            error=float(np.mean(self._errors)),
+        )
 
 
 def _with_labels(
@@ -138,6 +191,10 @@ def failures(verification: Verification, gate: Gate, precision: str) -> list[str
     limit, counts = known.gate_agreement, known.is_float or on_agreement_alone(verification)
     if counts and not verification.agreement >= limit:
         reasons.append(f"agreement {verification.agreement:.3f}, limit {limit:.3f}")
+    if sure := verification.confidence:
+        most = MOST_ERROR if known.is_float else MOST_ERROR_INT8
+        if not sure.error <= most:
+            reasons.append(f"confidence differs by {sure.error:.3f}, limit {most:.3f}")
     if verification.miou_drop is None or verification.worst_class_drop is None:
         return reasons
     if not verification.miou_drop <= gate.miou_drop:

@@ -28,6 +28,7 @@ from fastseg_exporters.convert.child import Converted, convert
 from fastseg_exporters.convert.exporter import Conversion, Recipe, exporters
 from fastseg_exporters.convert.progress import Progressing
 from fastseg_exporters.convert.source import unseen_split
+from fastseg_exporters.gate.confidence import ReferenceConfidence, reference_confidence
 from fastseg_exporters.gate.graph_check import check_graph
 from fastseg_exporters.gate.record import GrowingBundle, members, record
 from fastseg_exporters.gate.reference import VerificationSet, smaller_mask_cost
@@ -53,6 +54,7 @@ class Workshop:
         timeout_s: for each conversion.
         tell: told what happens, one line at a time.
         progress: told how far each step is.
+        sure: PyTorch's confidence of `scenes`, where artifacts give one.
     """
 
     recipe: Recipe
@@ -63,6 +65,7 @@ class Workshop:
     timeout_s: float
     tell: Callable[[str], None]
     progress: Progressing
+    sure: ReferenceConfidence | None = None
 
     def convert(self, conversion: Conversion) -> Converted:
         """Convert in a child process. Raises ConversionError."""
@@ -99,7 +102,9 @@ class Workshop:
                 each = tuple(
                     agreement(session.infer(image), ids) for image, ids in self.bundle.selftests
                 )
-                one = verify(session, self.scenes, lambda done, of: self.progress(name, done, of))
+                one = verify(
+                    session, self.scenes, lambda done, of: self.progress(name, done, of), self.sure
+                )
             told = file if made.alternatives else ""
             found.append(dataclasses.replace(one, selftest_agreements=each, file=told))
         return worst_of(found, conversion.target.gate, conversion.precision)
@@ -163,6 +168,7 @@ def open_workshop(
     bundle: GrowingBundle,
     verify_data: str | None,
     verify_images: int,
+    confidence: bool,
     timeout_s: float,
     tell: Callable[[str], None],
     progress: Progressing,
@@ -176,6 +182,7 @@ def open_workshop(
         bundle: that artifacts may join.
         verify_data: a labelled data set; None: generated scenes.
         verify_images: how many.
+        confidence: artifacts are to give one.
         timeout_s: for each conversion.
         tell: told what happens.
         progress: told how far it is.
@@ -194,9 +201,15 @@ def open_workshop(
     sized = (resize_bilinear(image_HW3, info.width, info.height) for image_HW3 in images)
     keep_norms = check_graph(network, [np.ascontiguousarray(x_HW3)[None] for x_HW3 in sized], tell)
     recipe = dataclasses.replace(recipe, keep_norms=keep_norms, network_sha256=network.sha256)
+    sure = None
+    if confidence:
+        sure = reference_confidence(network, scenes, keep_norms, progress)
+        recipe = dataclasses.replace(recipe, temperature=sure.temperature)
+        told = f"fitted on {sure.fitted_on} pictures" if sure.fitted_on else "no label to fit it to"
+        tell(f"temperature of the confidence: {sure.temperature:.2f}, {told}")
     with tempfile.TemporaryDirectory(prefix="fastseg-") as name:
         folder = Path(name)
-        yield Workshop(recipe, bundle, scenes, few, folder, timeout_s, tell, progress)
+        yield Workshop(recipe, bundle, scenes, few, folder, timeout_s, tell, progress, sure)
 
 
 def proving_backend(artifact: Artifact) -> str:

@@ -138,7 +138,9 @@ def _ids_as_they_are(nodes: list[NodeProto], outputs: Collection[str]) -> list[N
         if node.output[0] not in ids:
             left.append(node)
     if any(name in ids for name in (*outputs, *(name for node in left for name in node.input))):
-        raise ValueError("the file gives class ids and no logits: leave --output logits out")
+        raise ValueError(
+            "the file gives class ids and no logits: leave --output logits and --confidence out"
+        )
     return left
 
 

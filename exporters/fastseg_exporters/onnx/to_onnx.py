@@ -54,15 +54,20 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     model = take_bytes(model, graph)
     describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))
     save(model, out_dir / "model.onnx")
-    output = "uint8" if graph.output == "classes" else "float32 NCHW"
     return ExportedArtifact(
         format="onnx",
         entry="model.onnx",
-        io={"image": "uint8 NHWC", graph.output: output},
+        io={"image": "uint8 NHWC", **outputs_of(graph)},
         requires=ENGINES["onnxruntime"].requirement,
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=layers,
     )
+
+
+def outputs_of(graph: DeployGraph) -> dict[str, str]:
+    """Return the outputs of an ONNX graph, in their order, as an artifact's io has them."""
+    confidence = {} if graph.confidence is None else {"confidence": "uint8"}
+    return {graph.output: "uint8" if graph.output == "classes" else "float32 NCHW", **confidence}
 
 
 class FloatGraph(nn.Module):
@@ -72,11 +77,13 @@ class FloatGraph(nn.Module):
         super().__init__()
         self.core = graph.core
         self.class_map = class_map_for(graph) if graph.output == "classes" else nn.Identity()
+        self.confidence = graph.confidence
 
-    def forward(self, image_N3HW: Tensor) -> Tensor:
-        """Return ids (1, h, w) or logits (1, K, h, w) for a normalised image."""
-        result: Tensor = self.class_map(self.core(image_N3HW))
-        return result
+    def forward(self, image_N3HW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return ids (1, H, W) or logits (1, K, h, w) for a normalised image, and a confidence."""
+        logits_NKhw = self.core(image_N3HW)
+        result: Tensor = self.class_map(logits_NKhw)
+        return result if self.confidence is None else (result, self.confidence(logits_NKhw))
 
 
 def float_graph(graph: DeployGraph) -> onnx.ModelProto:
@@ -85,7 +92,7 @@ def float_graph(graph: DeployGraph) -> onnx.ModelProto:
 
 
 def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.ModelProto:
-    """Convert a module with one input and one output, check the opset, fold constants.
+    """Convert a module with one input and the graph's outputs, check the opset, fold constants.
 
     Raises:
         ValueError: an operation that ONNX lacks, Python that decides by values of the image, or
@@ -107,7 +114,7 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[FLOAT_IMAGE],
-                output_names=[graph.output],
+                output_names=list(outputs_of(graph)),
             )
     except Exception as error:  # its converters, and the network's own code, raise anything
         step = failed_step(module, example, error)

@@ -207,7 +207,7 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _of_class_map(node: onnx.NodeProto) -> bool:
     name: str = node.name
-    return name.startswith("/class_map")
+    return name.startswith(("/class_map", "/confidence"))
 
 
 def _as_int8(body: onnx.GraphProto, weight: onnx.TensorProto) -> onnx.NodeProto:

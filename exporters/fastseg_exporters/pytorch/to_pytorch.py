@@ -23,6 +23,8 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     """
     asked = request.conversion
     parse_options(Options, asked.target)
+    if asked.recipe.temperature is not None:
+        raise ValueError(f"target {asked.target.name} gives no confidence; leave --confidence out")
     model = request.network.model
     if not isinstance(model, FastSegNet):
         raise ValueError(

@@ -32,7 +32,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from fastseg import DeployGraph
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
-from fastseg_exporters.onnx.to_onnx import describe, save, to_onnx
+from fastseg_exporters.onnx.to_onnx import describe, outputs_of, save, to_onnx
 from fastseg_exporters.onnx.to_onnx_int8 import (
     check_kept,
     convolutions,
@@ -75,11 +75,10 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     for name, made in files.items():
         describe(made, request.network, OutputSpec(graph.output, graph.mask_stride))
         save(made, out_dir / name)
-    output = "uint8" if graph.output == "classes" else "float32 NCHW"
     return ExportedArtifact(
         format="onnx",
         entry=ENTRY,
-        io={"image": "uint8 NHWC", graph.output: output},
+        io={"image": "uint8 NHWC", **outputs_of(graph)},
         requires=ENGINES["tensorrt"].requirement,
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=tuple(name for name in layers if name not in asked.keep_float),

@@ -28,6 +28,7 @@ from fastseg_runtime.engines.engine import ENGINES
 from torch import Tensor, nn
 
 from fastseg import DeployGraph
+from fastseg.deploy import Confidence
 from fastseg.restate import Restated
 from fastseg_exporters.convert.exporter import (
     ConversionError,
@@ -54,6 +55,7 @@ MIN_TFLITE_RUNTIME = "2.14"
 MIN_TFLITE_RUNTIME_INT8 = "2.15"
 OWN_PICTURE = "core.enter:"  # the image in the network's own normalisation
 MAKE_SEVERAL = ("max_unpool2d",)  # what the converter makes further graphs of
+CONFIDENCE = "^confidence:"  # tensors of what int8 must leave in float: 256 steps of exp are few
 _FAILED_STEP = re.compile(r"While executing %(\w+)")
 
 
@@ -76,6 +78,8 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     if options.gpu_delegate and asked.precision == "int8":
         raise ValueError("gpu_delegate is for float files; take int8 out of the target's ladder")
     graph = request.graph()
+    if options.gpu_delegate and graph.confidence is not None:
+        raise ValueError("gpu_delegate gives logits, of which the app makes its own confidence")
     if options.gpu_delegate:
         graph.output = "logits"
     image = "float32 NHWC" if options.gpu_delegate else "uint8 NHWC"
@@ -94,7 +98,8 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     return ExportedArtifact(
         format="tflite",
         entry=ENTRY,
-        io={"image": image, graph.output: output},
+        io={"image": image, graph.output: output}
+        | ({} if graph.confidence is None else {"confidence": "uint8"}),
         requires={
             **ENGINES["litert"].requirement,
             "min_tflite_runtime": (
@@ -114,8 +119,10 @@ class ChannelsLast(nn.Module):
         self.core = graph.core
         self._graph = (graph,)  # in a tuple: not another submodule
         self._takes_bytes = takes_bytes
+        own = graph.confidence
+        self.confidence = None if own is None else Confidence(own.temperature, classes_last=True)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return ids (1, H, W) or logits (1, h, w, K) for an image (1, H, W, 3)."""
         (graph,) = self._graph
         image_NHW3 = graph.normalise(image) if self._takes_bytes else image
@@ -124,7 +131,10 @@ class ChannelsLast(nn.Module):
         if graph.output == "logits":
             return logits_NKhw.permute(0, 2, 3, 1)
         scores_NHWK = graph.upsample(logits_NKhw).permute(0, 2, 3, 1)
-        return scores_NHWK.argmax(dim=-1).to(torch.uint8)
+        ids_NHW = scores_NHWK.argmax(dim=-1).to(torch.uint8)
+        if self.confidence is None:
+            return ids_NHW
+        return ids_NHW, self.confidence(logits_NKhw.permute(0, 2, 3, 1))
 
 
 def convert(graph: DeployGraph, takes_bytes: bool) -> bytes:
@@ -204,6 +214,7 @@ def int8_recipe(keep_float: tuple[str, ...]) -> Any:
     manager.load_quantization_recipe(recipe.static_wi8_ai8())
     none = AlgorithmName.NO_QUANTIZE
     manager.add_quantization_config(".*", TFLOperationName.OUTPUT, algorithm_key=none)
+    manager.add_quantization_config(CONFIDENCE, TFLOperationName.ALL_SUPPORTED, algorithm_key=none)
     for layer in keep_float:
         exactly = f"^{re.escape(layer)};?$"
         manager.add_quantization_config(exactly, TFLOperationName.ALL_SUPPORTED, algorithm_key=none)

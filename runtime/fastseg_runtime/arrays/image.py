@@ -201,15 +201,18 @@ def _rows_view(image_HW3: Array) -> Array:
     )
 
 
-def taps(size_in: int, size_out: int, scale: float) -> Tuple[Array, Array, Array]:
+def taps(
+    size_in: int, size_out: int, scale: float, offset: float = 0.0
+) -> Tuple[Array, Array, Array]:
     """Return the two input neighbours of each output position, and the weight of the second.
 
     Args:
         size_in: pixels along one axis of the input.
         size_out: pixels along that axis of the output.
         scale: input pixels per output pixel; size_in / size_out unless something is cut off.
+        offset: where the output begins in the input, pixels.
     """
-    position = np.clip((np.arange(size_out) + 0.5) * scale - 0.5, 0, size_in - 1)
+    position = np.clip((np.arange(size_out) + 0.5) * scale + offset - 0.5, 0, size_in - 1)
     first = position.astype(np.intp)
     second = np.minimum(first + 1, size_in - 1)
     return first, second, (position - first).astype(np.float32)

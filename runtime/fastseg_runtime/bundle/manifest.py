@@ -85,7 +85,8 @@ class OutputSpec:
 
     kind: str = "classes"
     mask_stride: int = 1
-    cover: str = "padded"  # what logits cover: FastSegNet's its padding too, others "image" alone
+    # What logits and a confidence cover: FastSegNet's its padding too, others the "image" alone.
+    cover: str = "padded"
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ def _artifact_limits(manifest: Manifest) -> Iterator[_Limit]:
     for index, artifact in enumerate(manifest.artifacts):
         place = f"artifacts[{index}]"
         io, requires, proof = artifact.io, artifact.requires, artifact.verification or {}
-        for key in ("image", "classes", "logits"):
+        for key in ("image", "classes", "logits", "confidence"):
             yield f"{place}.io.{key}", io.get(key), _is_text(io.get(key, "")), "a short text"
         clash = manifest.output.kind == "logits" and "classes" in io and "logits" not in io
         told = "artifacts that give logits, as output.kind says"

@@ -11,6 +11,8 @@ closes the gap to `infer()`, which always takes bytes:
                "float32 NHWC"  (bytes - mean) / std: delegates without integer inputs
                "image"         an image object, RGB: Core ML
     "classes": "uint8", "int32" or "int64": ids (1, H, W), at 1/mask_stride
+    "confidence": "uint8" or "int32": 255 times the softmax of the best class (1, h, w), at the size
+               of the logits; besides "classes", the second output
     "logits":  "float32 NCHW" or "float32 NHWC": scores (1, K, h, w) or (1, h, w, K);
                stands in the place of "classes", and the session upsamples and takes the argmax
 
@@ -19,11 +21,13 @@ A missing key means "uint8 NHWC" and "uint8".
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Protocol, runtime_checkable
+from typing import Any, Callable, Optional, Protocol, Tuple, Union, runtime_checkable
 
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.engines.engine import find_engine, load
+
+CONFIDENCE = "confidence"  # the second output of an artifact, and its key in `io`
 
 
 class BuildRefusedError(RuntimeError):
@@ -62,7 +66,7 @@ class Backend(Protocol):
     def open(self, source: ModelSource) -> None:
         """Load the artifact. Raises whatever stands in the way, with a message for users."""
 
-    def infer(self, image_1HW3: Array) -> Array:
+    def infer(self, image_1HW3: Array) -> Union[Array, Tuple[Array, Array]]:
         """Run the network once.
 
         Args:
@@ -70,7 +74,8 @@ class Backend(Protocol):
 
         Returns:
             Ids of an integer type, (1, h, w), or float logits as `io` says. The backend may reuse
-            this buffer in the next call: copy to keep it.
+            this buffer in the next call: copy to keep it. Where `io` has a confidence, a pair: the
+            ids, and that.
         """
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class BuiltBackend(Backend, Protocol):
 
         Args:
             image_1HW3: also a GPU array, with __cuda_array_interface__.
-            out: a GPU array (1, h, w) that takes the result, instead of a numpy array.
+            out: a GPU array (1, h, w) that takes the ids, instead of a numpy array.
         """
 
 

@@ -3,7 +3,7 @@
 coremltools hands pictures to Core ML as Pillow images, so this backend needs Pillow.
 """
 
-from typing import Any, Optional
+from typing import Any, Optional, Tuple, Union
 
 import coremltools
 import numpy as np
@@ -44,19 +44,22 @@ class CoreMLBackend:
         check_mlpackage(package)
         model = coremltools.models.MLModel(str(package), compute_units=units)
         interface = model.get_spec().description
-        (image,), (output,) = interface.input, interface.output
+        (image,), (output, *beside) = interface.input, interface.output
         self._input_name, self._output_name = image.name, output.name
+        self._confidence_name = beside[0].name if beside else None
         self._takes_image = image.type.WhichOneof("Type") == "imageType"
         self._model = model
 
-    def infer(self, image_1HW3: Array) -> Array:
+    def infer(self, image_1HW3: Array) -> Union[Array, Tuple[Array, Array]]:
         """Run the network; see Backend.infer."""
         if self._model is None:
             raise RuntimeError("the session is closed; open the model again")
         image = to_pillow(image_1HW3[0]) if self._takes_image else image_1HW3.astype(np.float32)
-        result = self._model.predict({self._input_name: image})[self._output_name]
-        classes: Array = np.asarray(result)
-        return classes
+        results = self._model.predict({self._input_name: image})
+        classes: Array = np.asarray(results[self._output_name])
+        if self._confidence_name is None:
+            return classes
+        return classes, np.asarray(results[self._confidence_name])
 
     def close(self) -> None:
         """Free the model."""

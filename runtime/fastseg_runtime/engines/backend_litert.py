@@ -1,6 +1,6 @@
 """LiteRT (TensorFlow Lite): .tflite artifacts on any CPU, by XNNPACK's kernels."""
 
-from typing import Any, Optional
+from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class LiteRTBackend:
 
     def __init__(self) -> None:
         self._interpreter: Optional[Any] = None
-        self._output = np.empty(0)
+        self._outputs: List[Array] = []
 
     def open(self, source: ModelSource) -> None:
         """Load the model; `device` is "auto" or "cpu".
@@ -40,7 +40,9 @@ class LiteRTBackend:
         content = source.read(source.artifact.entry)
         check_tflite(content, source.artifact.entry)
         interpreter = Interpreter(model_content=content, num_threads=threads)
-        (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+        (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        if len(outputs) not in (1, 2):
+            raise ValueError(f"the model gives {len(outputs)} results; export it again")
         declared = str(source.artifact.io.get("image", "uint8 NHWC"))
         expected = [1, source.input.height, source.input.width, 3]
         if image["dtype"] != _INPUT_TYPES.get(declared) or list(image["shape"]) != expected:
@@ -51,22 +53,24 @@ class LiteRTBackend:
         interpreter.allocate_tensors()
         self._mean, self._std = np.float32(source.input.mean), np.float32(source.input.std)
         self._view_input = interpreter.tensor(image["index"])
-        self._view_output = interpreter.tensor(output["index"])
-        self._output = np.empty(output["shape"], output["dtype"])
+        self._views = [interpreter.tensor(output["index"]) for output in outputs]
+        self._outputs = [np.empty(output["shape"], output["dtype"]) for output in outputs]
         self._interpreter = interpreter
 
-    def infer(self, image_1HW3: Array) -> Array:
+    def infer(self, image_1HW3: Array) -> Union[Array, Tuple[Array, Array]]:
         """Run the network; see Backend.infer."""
         if self._interpreter is None:
             raise RuntimeError("the session is closed; open the model again")
         self._fill_input(image_1HW3)
         self._interpreter.invoke()
-        np.copyto(self._output, self._view_output())
-        return self._output
+        for array, view in zip(self._outputs, self._views):
+            np.copyto(array, view())
+        result, *confidence = self._outputs
+        return (result, confidence[0]) if confidence else result
 
     def close(self) -> None:
         """Free the interpreter."""
-        self._view_input = self._view_output = self._interpreter = None
+        self._view_input, self._views, self._interpreter = None, [], None
 
     def _fill_input(self, image_1HW3: Array) -> None:
         # The view must be gone before the interpreter runs: it refuses to otherwise.

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import onnxruntime
@@ -21,7 +21,7 @@ from fastseg_runtime.bundle.manifest import (
 )
 from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.reader import BundleError
-from fastseg_runtime.engines.backend import ModelSource
+from fastseg_runtime.engines.backend import CONFIDENCE, ModelSource
 from fastseg_runtime.engines.engine import ENGINES
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, SAYS_ITSELF, OwnFile, OwnOnnx
 
@@ -53,7 +53,7 @@ class OnnxRuntimeBackend:
         self._session: Optional[Any] = None
         self._binding: Any = None
         self._bound: Optional[Array] = None
-        self._output: Any = None
+        self._outputs: List[Array] = []
         self._own: Optional[OwnOnnx] = None
 
     def open(self, source: ModelSource) -> None:
@@ -97,7 +97,7 @@ class OnnxRuntimeBackend:
         else:
             self._bind(self._session, source)
 
-    def infer(self, image_1HW3: Array) -> Array:
+    def infer(self, image_1HW3: Array) -> Union[Array, Tuple[Array, Array]]:
         """Run the network; see Backend.infer."""
         if self._session is None:
             raise RuntimeError("the session is closed; open the model again")
@@ -107,38 +107,37 @@ class OnnxRuntimeBackend:
             self._binding.bind_cpu_input(self._input_name, image_1HW3)
             self._bound = image_1HW3  # the binding holds an address: keep the array alive
         self._session.run_with_iobinding(self._binding)
-        output: Array = self._output
-        return output
+        result, *confidence = self._outputs
+        return (result, confidence[0]) if confidence else result
 
     def close(self) -> None:
         """Free the session."""
         self._binding = self._bound = self._session = self._own = None
 
     def _bind(self, session: Any, source: ModelSource) -> None:
-        image, output = _ports(session)
+        image, outputs = _ports(session)
         expected = [1, source.input.height, source.input.width, 3]
         if image.type != "tensor(uint8)" or list(image.shape) != expected:
             raise ValueError(
                 f"expected an ONNX graph with one input of tensor(uint8) {expected}, got "
                 f"{image.type} {image.shape}; export it with fastseg-export"
             )
-        if output.type not in _TYPES:
-            raise ValueError(f"expected class ids or float logits, the graph gives {output.type}")
         self._input_name = image.name
         self._binding = session.io_binding()
+        self._outputs = [self._bind_output(session, image, output) for output in outputs]
+
+    def _bind_output(self, session: Any, image: Any, output: Any) -> Array:
+        if output.type not in _TYPES:
+            raise ValueError(f"expected class ids or float logits, the graph gives {output.type}")
         shape = output.shape
         if not all(isinstance(side, int) for side in shape):  # not written down: run it to see
             blank = np.zeros(image.shape, np.uint8)
             shape = session.run([output.name], {image.name: blank})[0].shape
-        self._output = np.empty(shape, _TYPES[output.type])
+        array = np.empty(shape, _TYPES[output.type])
         self._binding.bind_output(
-            output.name,
-            "cpu",
-            0,
-            self._output.dtype.type,
-            self._output.shape,
-            self._output.ctypes.data,
+            output.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
         )
+        return array
 
 
 def _not_for(artifact: Artifact) -> List[str]:
@@ -206,15 +205,16 @@ def _described(session: Any, name: str, said: OwnFile) -> Manifest:
     )
 
 
-def _ports(session: Any) -> Tuple[Any, Any]:
-    """Return the one input and the one output of a graph."""
+def _ports(session: Any) -> Tuple[Any, List[Any]]:
+    """Return the one input of a graph, and its one output and the confidence beside that."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if (len(inputs), len(outputs)) != (1, 1):
+    beside = [output.name for output in outputs[1:]]
+    if len(inputs) != 1 or not outputs or beside not in ([], [CONFIDENCE]):
         raise ValueError(
             "expected an ONNX graph with one input and one output, got "
             f"{len(inputs)} and {len(outputs)}; export it with fastseg-export"
         )
-    return inputs[0], outputs[0]
+    return inputs[0], outputs
 
 
 def _siblings(artifact: Artifact) -> Dict[str, int]:

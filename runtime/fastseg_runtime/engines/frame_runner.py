@@ -138,9 +138,26 @@ class FrameRunner:
         self._ids = np.empty(self._mask_size, np.uint8)
         self._decoder: Optional[LogitsToClasses] = None
         self._fit: Optional[FrameFit] = None
+        self._plane_fit: Optional[PlaneToFrame] = None
 
-    def infer(self, frame_HW3: Array, out_HW: Array, swap: bool = False) -> None:
-        """Write the class ids of a frame, uint8, RGB or `swap`ped, into `out_HW`, uint8."""
+    def infer(
+        self,
+        frame_HW3: Array,
+        out_HW: Array,
+        swap: bool = False,
+        confidence_HW: Optional[Array] = None,
+    ) -> None:
+        """Write the class ids of a frame, uint8, RGB or `swap`ped, into `out_HW`, uint8.
+
+        Args:
+            frame_HW3: uint8.
+            out_HW: uint8 of the frame's size.
+            swap: the frame is BGR.
+            confidence_HW: uint8 of the frame's size, which the confidence is written to.
+
+        Raises:
+            ValueError: a confidence is wanted, and the artifact gives none.
+        """
         start = perf_counter()
         fit = self._fit_for(frame_HW3.shape[:2], swap)
         image_1HW3 = fit.to_input(frame_HW3)
@@ -148,6 +165,8 @@ class FrameRunner:
         result = self._backend.infer(image_1HW3)
         inferred = perf_counter()
         fit.to_frame(self.class_map(result), out_HW)
+        if confidence_HW is not None:
+            self._confidence_to_frame(result, fit, confidence_HW)
         done = perf_counter()
         self.times.add((prepared - start, inferred - prepared, done - inferred))
 
@@ -157,31 +176,62 @@ class FrameRunner:
         self.infer(image_HW3, out_HW)
         return out_HW
 
-    def infer_on_gpu(self, frame: Any, out: Any) -> None:
+    def infer_on_gpu(self, frame: Any, out: Any, confidence_HW: Optional[Array] = None) -> None:
         """Write the class ids of a frame in GPU memory into `out`.
 
         Args:
             frame: a GPU array, uint8 (H, W, 3) RGB of the input's size, for a `gpu_backend`.
             out: a GPU array that the backend writes to, or uint8 (H, W) in host memory.
+            confidence_HW: uint8 (H, W) in host memory; see infer().
         """
         start = perf_counter()
         if self.gpu_backend is not None and on_gpu(out):
-            self.gpu_backend.infer(frame, out)
-            self.times.add((0.0, perf_counter() - start, 0.0))
-            return
-        result = self._backend.infer(frame)
-        inferred = perf_counter()
-        self._fit_for(out.shape, swap=False).to_frame(self.class_map(result), out)
+            result = self.gpu_backend.infer(frame, out)
+            inferred = perf_counter()
+        else:
+            result = self._backend.infer(frame)
+            inferred = perf_counter()
+            self._fit_for(out.shape, swap=False).to_frame(self.class_map(result), out)
+        if confidence_HW is not None:
+            fit = self._fit_for(confidence_HW.shape, swap=False)
+            self._confidence_to_frame(result, fit, confidence_HW)
         self.times.add((0.0, inferred - start, perf_counter() - inferred))
 
-    def logits(self, frame_HW3: Array, swap: bool = False) -> Array:
-        """Return a copy of a frame's logits, float32 (K, h, w)."""
-        image_1HW3 = self._fit_for(frame_HW3.shape[:2], swap).to_input(frame_HW3)
-        logits: Array = self._planes(self._backend.infer(image_1HW3)).astype(np.float32, order="C")
-        return logits
+    def logits(self, frame_HW3: Array, swap: bool = False, in_frame: bool = False) -> Array:
+        """Return a copy of a frame's logits, float32 (K, h, w), or (K, H, W) `in_frame`."""
+        fit = self._fit_for(frame_HW3.shape[:2], swap)
+        planes_Khw = self._planes(self._backend.infer(fit.to_input(frame_HW3)))
+        if not in_frame:
+            own_Khw: Array = planes_Khw.astype(np.float32, order="C")
+            return own_Khw
+        logits_KHW: Array = np.empty((len(planes_Khw), *fit.frame_size), np.float32)
+        for plane_hw, out_HW in zip(planes_Khw, logits_KHW):
+            self._plane_fit_for(plane_hw.shape, fit)(plane_hw, out_HW)
+        return logits_KHW
+
+    def _confidence_to_frame(self, result: Any, fit: "FrameFit", out_HW: Array) -> None:
+        if not isinstance(result, tuple):
+            raise ValueError(
+                "this artifact gives no confidence; export one with fastseg-export --confidence"
+            )
+        confidence_hw = result[1]
+        if confidence_hw.ndim != 3 or confidence_hw.dtype.kind not in "iu":
+            raise ValueError(
+                f"the engine gave a confidence of {confidence_hw.dtype} {confidence_hw.shape}, its "
+                "manifest promises bytes (1, h, w); export the bundle again"
+            )
+        self._plane_fit_for(confidence_hw.shape[1:], fit)(confidence_hw[0], out_HW)
+
+    def _plane_fit_for(self, size: Tuple[int, ...], fit: "FrameFit") -> "PlaneToFrame":
+        key = (size, fit.frame_size)
+        if self._plane_fit is None or self._plane_fit.key != key:
+            self._plane_fit = PlaneToFrame(size, fit.frame_size, self._input, self._padded)
+        return self._plane_fit
 
     def class_map(self, result: Any) -> Array:
         """Return what the engine gave as ids, (h, w) uint8; valid until the next frame."""
+        if isinstance(result, tuple):
+            result = result[0]
         if self.gives_logits:
             logits_Khw = self._planes(result)
             if self._decoder is None:
@@ -218,27 +268,78 @@ class FrameRunner:
         return self._fit
 
 
-class LogitsToClasses:
-    """Turns logits of one size into class maps of another, in buffers of its own.
+class PlaneToFrame:
+    """Brings what covers the network's input, as a confidence, into the frame, bilinearly.
 
-    The same arithmetic as the graphs' own: bilinear by pixel centres, ties to the lowest id.
+    Args:
+        size: (h, w) of the planes.
+        frame_size: (height, width) of the frames.
+        spec: the network's input.
+        padded: the planes cover FastSegNet's padding too.
+    """
+
+    def __init__(
+        self, size: Tuple[int, ...], frame_size: Tuple[int, int], spec: InputSpec, padded: bool
+    ) -> None:
+        self.key = (size, frame_size)
+        at = place(frame_size, spec)
+        down, across = plane_scales(size, (spec.height, spec.width), padded)
+        top, _, self._down = taps(
+            size[0], frame_size[0], down * at.height / frame_size[0], down * at.top
+        )
+        # Rows of the frame that lie between the same two of the plane are made at once.
+        starts = np.flatnonzero(np.diff(top, prepend=-1))
+        self._bands = list(zip(top[starts], starts, [*starts[1:], len(top)]))
+        self._left, self._right, self._across = taps(
+            size[1], frame_size[1], across * at.width / frame_size[1], across * at.left
+        )
+
+    def __call__(self, plane_hw: Array, out_HW: Array) -> None:
+        """Write a plane into one of the frame's size; where that has bytes, rounded."""
+        left, right = (plane_hw[:, side].astype(np.float32) for side in (self._left, self._right))
+        wide_hW = left + (right - left) * self._across
+        wide_hW += np.float32(0.5 if out_HW.dtype == np.uint8 else 0)  # the cast cuts off
+        steps_hW = np.diff(wide_hW, axis=0, append=wide_hW[-1:])
+        for top, start, stop in self._bands:
+            mixed = self._down[start:stop, None] * steps_hW[top]
+            np.add(mixed, wide_hW[top], out=out_HW[start:stop], casting="unsafe")
+
+
+def plane_scales(
+    size: Tuple[int, ...], image_size: Tuple[int, int], padded: bool
+) -> Tuple[float, float]:
+    """Return how many pixels of a plane lie on one of the network's input, down and across.
+
     Logits of FastSegNet cover its padding too: they grow by a whole factor, and what hangs over is
     cut off.
 
     Args:
+        size: (h, w) of the plane.
+        image_size: (H, W) that it grows to.
+        padded: the plane covers the image and its padding; False: the image alone.
+    """
+    factors = [-(-big // small) for small, big in zip(size, image_size)]
+    if padded and factors[0] == factors[1]:
+        return 1 / factors[0], 1 / factors[1]
+    down, across = (small / big for small, big in zip(size, image_size))
+    return down, across
+
+
+class LogitsToClasses:
+    """Turns logits of one size into class maps of another, in buffers of its own.
+
+    The same arithmetic as the graphs' own: bilinear by pixel centres, ties to the lowest id.
+
+    Args:
         logits_size: (h, w).
         mask_size: (H, W) of the class map.
-        padded: the logits cover the image and its padding; False: the image alone.
+        padded: see plane_scales().
     """
 
     def __init__(
         self, logits_size: Tuple[int, int], mask_size: Tuple[int, int], padded: bool = True
     ) -> None:
-        factors = [-(-big // small) for small, big in zip(logits_size, mask_size)]
-        shared = padded and factors[0] == factors[1]
-        scales = [
-            1 / factors[0] if shared else small / big for small, big in zip(logits_size, mask_size)
-        ]
+        scales = plane_scales(logits_size, mask_size, padded)
         self._top, self._bottom, self._down = taps(logits_size[0], mask_size[0], scales[0])
         self._left, self._right, self._across = taps(logits_size[1], mask_size[1], scales[1])
         self.classes_HW = np.empty(mask_size, np.uint8)

@@ -154,7 +154,9 @@ class RealtimeSegmentation:
         self._show(opened)
         free_old()
 
-    def infer(self, image: Any, out: Optional[Any] = None) -> Any:
+    def infer(
+        self, image: Any, out: Optional[Any] = None, confidence: Optional[Array] = None
+    ) -> Any:
         """Return the class id of every pixel.
 
         Args:
@@ -162,26 +164,42 @@ class RealtimeSegmentation:
                 TensorRT also a GPU array (torch, cupy, pycuda) of the input's size.
             out: uint8 (H, W) or (N, H, W) to write to; no array is allocated then. With TensorRT
                 also a GPU array for the class map.
+            confidence: uint8 (H, W) or (N, H, W) to write to how sure the network is of each
+                pixel's class: 255 times the probability that it is right. For artifacts exported
+                with --confidence.
 
         Returns:
             `out`, or a new array.
 
         Raises:
-            ValueError: an array of another shape or type; the message says how to convert it.
+            ValueError: an array of another shape or type; the message says how to convert it. Or a
+                confidence is wanted, and the artifact gives none.
             RuntimeError: the session is closed.
         """
         if on_gpu(image) or as_array(image).ndim != 4:
-            return self._infer_one(image, out)
+            return self._infer_one(image, out, confidence)
         frames = [as_rgb_uint8(frame) for frame in image]
         if not frames:
             raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
-        out = _checked_out(out, (len(frames), *frames[0].shape[:2]))
-        for frame_HW3, classes_HW in zip(frames, out):
-            self._infer_one(frame_HW3, classes_HW)
+        shape = (len(frames), *frames[0].shape[:2])
+        out = _checked_out(out, shape)
+        if confidence is not None:
+            _checked_out(confidence, shape, "confidence")
+        for index, frame_HW3 in enumerate(frames):
+            self._infer_one(
+                frame_HW3, out[index], None if confidence is None else confidence[index]
+            )
         return out
 
-    def logits(self, image: Any) -> Array:
-        """Return the scores of a frame, float32 (K, h, w), in the geometry of the input.
+    def logits(self, image: Any, in_frame: bool = False) -> Array:
+        """Return the scores of a frame, float32.
+
+        Args:
+            image: as for infer().
+            in_frame: bring them into the frame's geometry, bilinearly.
+
+        Returns:
+            (K, H, W) in the frame; else (K, h, w), as the network gives them of its input.
 
         Raises:
             ValueError: the artifact gives class ids; export with --output logits.
@@ -193,7 +211,7 @@ class RealtimeSegmentation:
             )
         frame_HW3 = as_rgb_uint8(image)
         with self._pool.engine() as runner:
-            return runner.logits(frame_HW3, swap=self.color == "bgr")
+            return runner.logits(frame_HW3, self.color == "bgr", in_frame)
 
     def overlay(self, frame: Array, classes: Array, alpha: float = 0.5) -> Array:
         """Return the frame with its classes' colours over it, in the frame's channel order."""
@@ -319,7 +337,7 @@ class RealtimeSegmentation:
         """Free the engine."""
         self.close()
 
-    def _infer_one(self, image: Any, out: Optional[Any]) -> Any:
+    def _infer_one(self, image: Any, out: Optional[Any], confidence: Optional[Array] = None) -> Any:
         if on_gpu(image):
             if not self._reads_gpu or self.color == "bgr":
                 raise ValueError(
@@ -329,25 +347,29 @@ class RealtimeSegmentation:
                 )
             if out is None:
                 out = np.empty((self.input.height, self.input.width), np.uint8)
+            if confidence is not None:
+                _checked_out(confidence, (self.input.height, self.input.width), "confidence")
             with self._late.timed(), self._pool.engine() as runner:
-                runner.infer_on_gpu(image, out)
+                runner.infer_on_gpu(image, out, confidence)
             return out
         frame_HW3 = as_rgb_uint8(image)
         out = _checked_out(out, frame_HW3.shape[:2])
+        if confidence is not None:
+            _checked_out(confidence, frame_HW3.shape[:2], "confidence")
         with self._late.timed(), self._pool.engine() as runner:
-            runner.infer(frame_HW3, out, swap=self.color == "bgr")
+            runner.infer(frame_HW3, out, self.color == "bgr", confidence)
         return out
 
 
-def _checked_out(out: Optional[Any], shape: Tuple[int, ...]) -> Array:
-    """Return an array for the ids: the caller's, or a new one; ValueError if it does not fit."""
+def _checked_out(out: Optional[Any], shape: Tuple[int, ...], name: str = "out") -> Array:
+    """Return an array for bytes: the caller's, or a new one; ValueError if it does not fit."""
     if out is None:
         return np.empty(shape, np.uint8)
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.uint8:
         found = f"{getattr(out, 'dtype', type(out).__name__)} {getattr(out, 'shape', '')}"
-        raise ValueError(f"out must be a numpy array of uint8 {shape}, got {found}")
+        raise ValueError(f"{name} must be a numpy array of uint8 {shape}, got {found}")
     if not out.flags.writeable:
-        raise ValueError("out is read-only; give an array of your own, or a copy of this one")
+        raise ValueError(f"{name} is read-only; give an array of your own, or a copy of this one")
     return out
 
 

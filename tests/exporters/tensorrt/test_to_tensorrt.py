@@ -31,7 +31,8 @@ from fastseg_targets.target import load_target
 from onnx import TensorProto, helper, numpy_helper
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
-from tests.doubles.cudart_double import FakeCudart
+from fastseg.deploy import Confidence
+from tests.doubles.cudart_double import FakeCudart, GpuArray
 from tests.doubles.tensorrt_double import make_tensorrt, releases
 from tests.doubles.tensorrt_graph_rules import find_violations
 
@@ -258,6 +259,32 @@ def test_every_release_builds_an_engine_that_takes_the_precision(
     runner = TensorRTRunner(trt, Cuda(cudart), built.plan)
     image = next(make_images())
     assert (runner.infer(image) == run(model, image)).all()
+
+
+@pytest.mark.parametrize("release", releases() or [pytest.param("", marks=NO_RECORD)])
+def test_every_release_gives_a_confidence_beside_the_ids_in_host_memory(release: str) -> None:
+    graph = make_graph()
+    graph.confidence = Confidence(temperature=0.5)
+    model = tensorrt_onnx(graph)
+    assert find_violations(model, int(release.partition(".")[0])) == []
+    cudart = FakeCudart()
+    cuda, trt = Cuda(cudart), make_tensorrt(release, cudart)
+    runner = TensorRTRunner(trt, cuda, build_engine(trt, cuda, _bytes(model), "fp32").plan)
+    (image,) = make_images(1)
+    ids, confidence = runner.infer(image)
+    with torch.inference_mode():
+        expected_ids, expected = graph(torch.from_numpy(image))
+    assert (ids == expected_ids.numpy()).mean() > 0.999
+    assert np.abs(confidence.astype(int) - expected.numpy()).max() <= 1
+    out = GpuArray(cuda, ids.shape, np.dtype(np.uint8))
+    same, again = runner.infer(image, out)
+    assert same is out and (again == confidence).all()
+    runner.close()
+    assert cudart.crashes == []
+
+
+def _bytes(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString())
 
 
 def test_a_named_convolution_is_left_in_float(fitted: onnx.ModelProto) -> None:

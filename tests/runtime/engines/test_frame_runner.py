@@ -5,7 +5,13 @@ import pytest
 import torch
 from fastseg_runtime.bundle.manifest import InputSpec
 from fastseg_runtime.engines import frame_runner
-from fastseg_runtime.engines.frame_runner import FrameFit, LogitsToClasses, Placement, place
+from fastseg_runtime.engines.frame_runner import (
+    FrameFit,
+    LogitsToClasses,
+    Placement,
+    PlaneToFrame,
+    place,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -165,3 +171,49 @@ def test_smaller_masks_are_spread_over_the_frame() -> None:
     mask = np.arange(16 * 32, dtype=np.uint16).reshape(16, 32).astype(np.uint8)
     fit((32, 64), STRETCH, stride=2).to_frame(mask, out)
     assert np.array_equal(out, mask.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def sampled(plane: Array, y: float, x: float) -> float:
+    """The definition of bilinear: what lies at a place, in pixels of the plane."""
+    y, x = (
+        float(np.clip(at - 0.5, 0, side - 1)) for at, side in zip((y, x), plane.shape, strict=True)
+    )
+    rows, columns = (sorted({int(at), min(int(at) + 1, side - 1)}) for at, side in
+                     zip((y, x), plane.shape, strict=True))  # fmt: skip
+    return float(
+        sum(
+            (1 - abs(y - row)) * (1 - abs(x - column)) * plane[row, column]
+            for row in rows
+            for column in columns
+        )
+    )
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize(
+    ("plane_size", "padded"), [((4, 8), True), ((5, 8), True), ((5, 8), False), ((1, 1), False)]
+)
+@pytest.mark.parametrize("frame", [(36, 60), (72, 120), (17, 90), (90, 17)])
+def test_a_plane_comes_into_the_frame_where_the_frame_lay_in_the_input(
+    resize: str, plane_size: tuple[int, int], padded: bool, frame: tuple[int, int]
+) -> None:
+    spec = InputSpec(60, 36, resize=resize)
+    plane = np.random.default_rng(0).integers(0, 256, plane_size).astype(np.uint8)
+    out, exact = np.empty(frame, np.uint8), np.empty(frame, np.float32)
+    to_frame = PlaneToFrame(plane_size, frame, spec, padded)
+    to_frame(plane, out)
+    to_frame(plane.astype(np.float32), exact)
+    at = place(frame, spec)
+    factors = [-(-big // small) for small, big in zip(plane_size, (36, 60), strict=True)]
+    whole = padded and factors[0] == factors[1]
+    down, across = ((1 / factors[0], 1 / factors[1]) if whole else
+                    (plane_size[0] / 36, plane_size[1] / 60))  # fmt: skip
+    for y in (0, 1, frame[0] // 2, frame[0] - 1):
+        for x in (0, 1, frame[1] // 2, frame[1] - 1):
+            expected = sampled(
+                plane,
+                (at.top + (y + 0.5) * at.height / frame[0]) * down,
+                (at.left + (x + 0.5) * at.width / frame[1]) * across,
+            )
+            assert exact[y, x] == pytest.approx(expected, abs=0.02)
+            assert abs(float(out[y, x]) - expected) <= 0.52

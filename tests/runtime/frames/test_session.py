@@ -308,6 +308,27 @@ def test_logits_are_turned_into_ids_and_can_be_had(tmp_path: Path) -> None:
         assert np.array_equal(session.logits(frame), frame.transpose(2, 0, 1).astype(np.float32))
 
 
+def test_logits_come_back_in_the_geometry_of_the_frame_if_asked_for(tmp_path: Path) -> None:
+    plan = empty_plan(output=OutputSpec("logits"))
+    plan = plan.with_artifact("cpu-fp32", argmax_onnx(kind="logits"), io={"logits": "float32 NCHW"})
+    with RealtimeSegmentation(plan.write(tmp_path / "logits.fastseg")) as session:
+        frame = np.ascontiguousarray(np.kron(noise(), np.ones((2, 2, 1), np.uint8)))
+        logits = session.logits(frame, in_frame=True)
+        assert logits.shape == (3, 2 * HEIGHT, 2 * WIDTH) and logits.dtype == np.float32
+        own = session.logits(frame)
+        inner = logits[:, 1:-1:2, 1:-1:2]  # a quarter of the way to the next pixel, both ways
+        mixed = own[:, :-1] * 0.75 + own[:, 1:] * 0.25
+        mixed = mixed[:, :, :-1] * 0.75 + mixed[:, :, 1:] * 0.25
+        np.testing.assert_allclose(inner, mixed, atol=1e-3)
+
+
+def test_a_confidence_that_the_artifact_does_not_give_is_refused(
+    session: RealtimeSegmentation,
+) -> None:
+    with pytest.raises(ValueError, match="fastseg-export --confidence"):
+        session.infer(noise(), confidence=np.zeros(noise().shape[:2], np.uint8))
+
+
 def test_logits_of_a_network_that_gives_ids_are_refused(session: RealtimeSegmentation) -> None:
     with pytest.raises(ValueError, match="--output logits"):
         session.logits(noise())

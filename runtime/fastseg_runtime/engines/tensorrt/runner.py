@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.engines.backend import on_gpu
+from fastseg_runtime.engines.backend import CONFIDENCE, on_gpu
 from fastseg_runtime.engines.tensorrt.builder import load_engine
 from fastseg_runtime.engines.tensorrt.cuda import Cuda, CudaError, current_device
 from fastseg_runtime.engines.tensorrt.errors import Messages, TensorRTError, explain, make_logger
@@ -204,7 +204,7 @@ class TensorRTRunner:
             self._context = self._engine.create_execution_context()
             if self._context is None:
                 raise explain("preparing the engine", self._messages)
-            self.input, self.output = self._make_tensors()
+            self.input, self.output, self.confidence = self._make_tensors()
             self._set_addresses(self.input.device.address, self.output.device.address)
             self._stream = Stream(cuda)
             self._graph = self._capture()
@@ -218,7 +218,8 @@ class TensorRTRunner:
             out: None, or a GPU array of the output's shape that the result is written into.
 
         Returns:
-            out if given, else a numpy array that the next call overwrites.
+            out if given, else a numpy array that the next call overwrites; of an engine that
+            gives a confidence, a pair: that, and the confidence as such an array.
 
         Raises:
             ValueError: an array of another shape or type.
@@ -234,7 +235,8 @@ class TensorRTRunner:
             else:
                 self._run_on_gpu(image, out)
             self._stream.synchronize()
-            return self.output.host if out is None else out
+            result = self.output.host if out is None else out
+            return result if self.confidence is None else (result, self.confidence.host)
 
     def close(self) -> None:
         """Free the engine and its buffers; arrays that infer() returned stay valid."""
@@ -243,10 +245,10 @@ class TensorRTRunner:
                 self._graph.close()
             self._stream.close()
             del self._context, self._engine, self._runtime, self._graph, self._stream
-            del self.input, self.output
+            del self.input, self.output, self.confidence
 
-    def _make_tensors(self) -> Tuple[Tensor, Tensor]:
-        tensors: Dict[bool, Tensor] = {}
+    def _make_tensors(self) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+        tensors: Dict[str, Tensor] = {}
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             mode = self._engine.get_tensor_mode(name)
@@ -254,8 +256,9 @@ class TensorRTRunner:
             dtype = _NUMPY_TYPES[self._engine.get_tensor_dtype(name).name]
             host = pinned_array(self._cuda, shape, dtype)
             tensor = Tensor(name, host, DeviceMemory(self._cuda, host.nbytes))
-            tensors[mode == self._trt.TensorIOMode.INPUT] = tensor
-        return tensors[True], tensors[False]
+            beside = CONFIDENCE if name == CONFIDENCE else "result"
+            tensors["image" if mode == self._trt.TensorIOMode.INPUT else beside] = tensor
+        return tensors["image"], tensors["result"], tensors.get(CONFIDENCE)
 
     def _fill_input(self, image: Any) -> None:
         if image.shape != self.input.host.shape or image.dtype != np.uint8:
@@ -278,6 +281,11 @@ class TensorRTRunner:
         self._stream.copy_to_device(self.input.device.address, self.input.host)
         self._execute()
         self._stream.copy_to_host(self.output.host, self.output.device.address)
+        self._copy_confidence()
+
+    def _copy_confidence(self) -> None:
+        if self.confidence is not None:
+            self._stream.copy_to_host(self.confidence.host, self.confidence.device.address)
 
     def _run_on_gpu(self, image: Any, out: Any) -> None:
         source, target = self.input.device.address, self.output.device.address
@@ -295,6 +303,7 @@ class TensorRTRunner:
             self._set_addresses(self.input.device.address, self.output.device.address)
         if out is None:
             self._stream.copy_to_host(self.output.host, target)
+        self._copy_confidence()
 
     def _address_of(self, array: Any, like: Tensor, writable: bool = False) -> int:
         view = view_device_array(array, like.host.shape, writable)
@@ -302,7 +311,10 @@ class TensorRTRunner:
         return view.address
 
     def _set_addresses(self, source: int, target: int) -> None:
-        for name, address in ((self.input.name, source), (self.output.name, target)):
+        addresses = {self.input.name: source, self.output.name: target}
+        if self.confidence is not None:
+            addresses[self.confidence.name] = self.confidence.device.address
+        for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
                 raise explain(f"placing tensor {name}", self._messages)
 
