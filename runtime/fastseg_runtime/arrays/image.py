@@ -131,6 +131,38 @@ def nearest_index(size_in: int, size_out: int) -> Array:
     return index
 
 
+def shrink(image_HW3: Array, out_hw3: Array, swap: bool = False) -> None:
+    """Write a smaller image, each pixel the mean of what it covers; as OpenCV's INTER_AREA does.
+
+    Args:
+        image_HW3: uint8, at least as large as the result.
+        out_hw3: uint8.
+        swap: also exchange the first and the third channel.
+    """
+    cv2, (height, width) = opencv(), out_hw3.shape[:2]
+    if cv2 is not None:
+        cv2.resize(image_HW3, (width, height), dst=out_hw3, interpolation=cv2.INTER_AREA)
+        if swap:
+            cv2.cvtColor(out_hw3, cv2.COLOR_BGR2RGB, dst=out_hw3)
+        return
+    tall, wide = (big / small for big, small in zip(image_HW3.shape, (height, width)))
+    edges = np.minimum(np.arange(width + 1) * wide, image_HW3.shape[1])
+    columns = np.minimum(edges.astype(np.intp), image_HW3.shape[1] - 1)
+    shares = (edges - columns)[:, None]
+    sums_W3 = np.zeros((image_HW3.shape[1] + 1, 3))
+    for row in range(height):
+        top, bottom = row * tall, min((row + 1) * tall, image_HW3.shape[0])
+        first, stop = int(top), int(np.ceil(bottom))
+        weights = np.ones(stop - first, np.float32)
+        weights[0] -= top - first
+        weights[-1] -= stop - bottom
+        pixels_W3 = np.tensordot(weights, image_HW3[first:stop], 1)
+        np.cumsum(pixels_W3, axis=0, out=sums_W3[1:])
+        means_w3 = np.diff(sums_W3[columns] + shares * pixels_W3[columns], axis=0) / (tall * wide)
+        means_w3 += 0.5  # the cast to bytes cuts off: together they round
+        np.copyto(out_hw3[row], means_w3[:, ::-1] if swap else means_w3, casting="unsafe")
+
+
 class BilinearResizer:
     """Resizes images of one size to another with buffers of its own; no array is allocated.
 

@@ -9,12 +9,18 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import BilinearResizer, opencv, swap_channels, taps
+from fastseg_runtime.arrays.image import BilinearResizer, opencv, shrink, swap_channels, taps
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.reader import BundleError
-from fastseg_runtime.engines.backend import Backend, BuiltBackend, on_gpu
+from fastseg_runtime.engines.backend import CONFIDENCE, Backend, BuiltBackend, on_gpu
+
+# Frames that are larger by more than that are averaged: two neighbours of a place are not all that
+# a pixel covers, and what lies between them would be skipped.
+MOST_BILINEAR = 2.0
+CERTAIN = 255  # a confidence of 1
+NO_CONFIDENCE = "this artifact gives no confidence; export one with fastseg-export --confidence"
 
 
 class Placement(NamedTuple):
@@ -63,6 +69,8 @@ class FrameFit:
         self._inner_hw3 = self._inner_hw3[:, at.left : at.left + at.width]
         self._same_size = frame_size == (at.height, at.width)
         self._fills_input = frame_size == (spec.height, spec.width)
+        scales = frame_size[0] / at.height, frame_size[1] / at.width
+        self._shrinks = min(scales) >= 1 and max(scales) > MOST_BILINEAR
         self._resizer: Optional[BilinearResizer] = None  # where there is no OpenCV
         self._rows = _mask_index(at.top, at.height, frame_size[0], spec.height, mask_size[0])
         self._columns = _mask_index(at.left, at.width, frame_size[1], spec.width, mask_size[1])
@@ -95,6 +103,9 @@ class FrameFit:
     def _resize(self, frame_HW3: Array) -> None:
         cv2 = opencv()
         at = self.placement
+        if self._shrinks:
+            shrink(frame_HW3, self._inner_hw3, self._swap)
+            return
         if cv2 is None:
             if self._resizer is None:
                 self._resizer = BilinearResizer(self.frame_size, (at.height, at.width), self._swap)
@@ -130,6 +141,7 @@ class FrameRunner:
         self._num_classes = num_classes
         self.times = StageTimes()
         self.gives_logits = "logits" in artifact.io or output.kind == "logits"
+        self.gives_confidence = self.gives_logits or CONFIDENCE in artifact.io
         self._backend, self._input = backend, spec
         self.gpu_backend = backend if isinstance(backend, BuiltBackend) else None
         self._channels_last = str(artifact.io.get("logits", "")).endswith("NHWC")
@@ -210,10 +222,12 @@ class FrameRunner:
         return logits_KHW
 
     def _confidence_to_frame(self, result: Any, fit: "FrameFit", out_HW: Array) -> None:
+        if self.gives_logits:
+            sure_hw = _sureness(self._planes(result))
+            self._plane_fit_for(sure_hw.shape, fit)(sure_hw, out_HW)
+            return
         if not isinstance(result, tuple):
-            raise ValueError(
-                "this artifact gives no confidence; export one with fastseg-export --confidence"
-            )
+            raise ValueError(NO_CONFIDENCE)
         confidence_hw = result[1]
         if confidence_hw.ndim != 3 or confidence_hw.dtype.kind not in "iu":
             raise ValueError(
@@ -266,6 +280,12 @@ class FrameRunner:
         if self._fit is None or self._fit.key != (size, swap):
             self._fit = FrameFit(size, self._input, self._mask_size, swap)
         return self._fit
+
+
+def _sureness(logits_Khw: Array) -> Array:
+    """Return 255 times the softmax of the best class."""
+    sure_hw: Array = CERTAIN / np.exp(logits_Khw - logits_Khw.max(axis=0)).sum(axis=0)
+    return sure_hw
 
 
 class PlaneToFrame:

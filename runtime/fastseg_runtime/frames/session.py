@@ -30,13 +30,20 @@ import numpy as np
 from fastseg_runtime.arrays.image import as_array, as_rgb_uint8
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
-from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest, palette
+from fastseg_runtime.bundle.manifest import (
+    IGNORE_INDEX,
+    ClassInfo,
+    InputSpec,
+    Manifest,
+    palette,
+)
 from fastseg_runtime.engines.backend import on_gpu
-from fastseg_runtime.engines.frame_runner import FrameRunner
+from fastseg_runtime.engines.frame_runner import NO_CONFIDENCE, FrameRunner
 from fastseg_runtime.engines.opening import Opened, SessionInfo, Wish, open_best
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_runtime.engines.selection import cpu_count
 from fastseg_runtime.frames import draw
+from fastseg_runtime.frames.tiles import TiledFrames, Tiles
 
 log = logging.getLogger(__name__)
 SAY_EVERY_S = 10.0  # of late frames
@@ -155,7 +162,12 @@ class RealtimeSegmentation:
         free_old()
 
     def infer(
-        self, image: Any, out: Optional[Any] = None, confidence: Optional[Array] = None
+        self,
+        image: Any,
+        out: Optional[Any] = None,
+        confidence: Optional[Array] = None,
+        tiles: Optional[Tiles] = None,
+        region: Optional[Sequence[int]] = None,
     ) -> Any:
         """Return the class id of every pixel.
 
@@ -166,7 +178,12 @@ class RealtimeSegmentation:
                 also a GPU array for the class map.
             confidence: uint8 (H, W) or (N, H, W) to write to how sure the network is of each
                 pixel's class: 255 times the probability that it is right. For artifacts exported
-                with --confidence.
+                with --confidence; of one that gives logits, their softmax as it is.
+            tiles: (columns, rows), or one number for both: also run the frame in so many
+                overlapping tiles, for what is small in a large one. Each pixel takes the class of
+                which the frame or a tile is surest.
+            region: (left, top, right, bottom), such as a masks.Box: run this part of the frame
+                alone. The rest gets id 255 and a confidence of 0.
 
         Returns:
             `out`, or a new array.
@@ -177,7 +194,7 @@ class RealtimeSegmentation:
             RuntimeError: the session is closed.
         """
         if on_gpu(image) or as_array(image).ndim != 4:
-            return self._infer_one(image, out, confidence)
+            return self._infer_one(image, out, confidence, tiles, region)
         frames = [as_rgb_uint8(frame) for frame in image]
         if not frames:
             raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
@@ -186,9 +203,8 @@ class RealtimeSegmentation:
         if confidence is not None:
             _checked_out(confidence, shape, "confidence")
         for index, frame_HW3 in enumerate(frames):
-            self._infer_one(
-                frame_HW3, out[index], None if confidence is None else confidence[index]
-            )
+            sure = None if confidence is None else confidence[index]
+            self._infer_one(frame_HW3, out[index], sure, tiles, region)
         return out
 
     def logits(self, image: Any, in_frame: bool = False) -> Array:
@@ -337,8 +353,17 @@ class RealtimeSegmentation:
         """Free the engine."""
         self.close()
 
-    def _infer_one(self, image: Any, out: Optional[Any], confidence: Optional[Array] = None) -> Any:
+    def _infer_one(
+        self,
+        image: Any,
+        out: Optional[Any],
+        confidence: Optional[Array],
+        tiles: Optional[Tiles],
+        region: Optional[Sequence[int]],
+    ) -> Any:
         if on_gpu(image):
+            if tiles is not None or region is not None:
+                raise ValueError("tiles and region are for numpy arrays; crop on the GPU")
             if not self._reads_gpu or self.color == "bgr":
                 raise ValueError(
                     "frames in GPU memory need the tensorrt backend and RGB, this session has "
@@ -356,9 +381,52 @@ class RealtimeSegmentation:
         out = _checked_out(out, frame_HW3.shape[:2])
         if confidence is not None:
             _checked_out(confidence, frame_HW3.shape[:2], "confidence")
+        whole = out
+        if region is not None:
+            frame_HW3, out, confidence = _cut(region, frame_HW3, out, confidence)
         with self._late.timed(), self._pool.engine() as runner:
-            runner.infer(frame_HW3, out, self.color == "bgr", confidence)
-        return out
+            if tiles is None:
+                runner.infer(frame_HW3, out, self.color == "bgr", confidence)
+            else:
+                self._infer_tiled(runner, frame_HW3, out, confidence, tiles)
+        return whole
+
+    def _infer_tiled(
+        self,
+        runner: FrameRunner,
+        frame_HW3: Array,
+        out: Array,
+        confidence: Optional[Array],
+        tiles: Tiles,
+    ) -> None:
+        if confidence is not None and not runner.gives_confidence:
+            raise ValueError(NO_CONFIDENCE)
+        tiled = TiledFrames(frame_HW3.shape[:2], tiles)
+        sure_HW = tiled.run(runner, frame_HW3, out, self.color == "bgr")
+        if confidence is not None:
+            np.copyto(confidence, sure_HW)
+
+
+def _cut(
+    region: Sequence[int], frame_HW3: Array, out: Array, confidence: Optional[Array]
+) -> Tuple[Array, Array, Optional[Array]]:
+    """Return a part of each, the rest being filled as nothing.
+
+    Raises:
+        ValueError: it does not lie in the frame.
+    """
+    height, width = frame_HW3.shape[:2]
+    left, top, right, bottom = region if len(region) == 4 else (0, 0, 0, 0)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"region is {tuple(region)}; expected left, top, right, bottom within {width}x{height}"
+        )
+    place = slice(top, bottom), slice(left, right)
+    out.fill(IGNORE_INDEX)
+    if confidence is None:
+        return frame_HW3[place], out[place], None
+    confidence.fill(0)
+    return frame_HW3[place], out[place], confidence[place]
 
 
 def _checked_out(out: Optional[Any], shape: Tuple[int, ...], name: str = "out") -> Array:

@@ -20,6 +20,7 @@ from fastseg_runtime.arrays.image import (
     read_image,
     resize_bilinear,
     resize_nearest,
+    shrink,
     swap_channels,
 )
 from hypothesis import given, settings
@@ -307,3 +308,22 @@ def test_class_maps_keep_ids_as_pixels_and_colours_as_palette(
         assert image.mode == "P"
         assert np.array_equal(np.asarray(image), classes)
         assert np.array_equal(np.asarray(image.convert("RGB")), colors[classes])
+
+
+@given(SIDES, SIDES, st.integers(1, 12), st.integers(1, 12), st.booleans(), st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_a_shrunken_pixel_is_the_mean_of_what_it_covers(
+    height: int, width: int, rows: int, columns: int, swap: bool, seed: int
+) -> None:
+    rows, columns = min(rows, height), min(columns, width)
+    frame = noise(height, width, seed)
+    finer = frame.repeat(rows, axis=0).repeat(columns, axis=1)  # pixels that divide evenly
+    blocks = finer.reshape(rows, height, columns, width, 3).mean(axis=(1, 3))
+    found = np.empty((rows, columns, 3), np.uint8)
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(image, "opencv", lambda: None)
+        shrink(frame, found, swap)
+    assert np.abs(found - (blocks[..., ::-1] if swap else blocks)).max() <= 0.501
+    by_opencv = np.empty_like(found)
+    shrink(frame, by_opencv, swap)
+    assert np.abs(found.astype(int) - by_opencv).max() <= 1

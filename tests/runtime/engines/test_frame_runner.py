@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fastseg_runtime.arrays import image
 from fastseg_runtime.bundle.manifest import InputSpec
 from fastseg_runtime.engines import frame_runner
 from fastseg_runtime.engines.frame_runner import (
@@ -217,3 +218,21 @@ def test_a_plane_comes_into_the_frame_where_the_frame_lay_in_the_input(
             )
             assert exact[y, x] == pytest.approx(expected, abs=0.02)
             assert abs(float(out[y, x]) - expected) <= 0.52
+
+
+@pytest.mark.parametrize(
+    ("frame", "averaged"),
+    [((64, 96), False), ((65, 96), True), ((64, 97), True), ((16, 200), False)],
+)
+def test_a_frame_of_more_than_twice_the_input_is_averaged(
+    frame: tuple[int, int], averaged: bool
+) -> None:
+    stripes = np.zeros((*frame, 3), np.uint8)
+    stripes[::2, ::2] = 255
+    fit = FrameFit(frame, InputSpec(48, 32), (32, 48), swap=False)
+    expected = np.empty((32, 48, 3), np.uint8)
+    if averaged:
+        image.shrink(stripes, expected)
+    else:
+        expected = image.resize_bilinear(stripes, 48, 32)
+    np.testing.assert_array_equal(fit.to_input(stripes)[0], expected)

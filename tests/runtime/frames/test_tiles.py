@@ -1,0 +1,127 @@
+"""Large frames: in tiles, a part alone, and shrunk by averages."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.bundle.manifest import OutputSpec
+from fastseg_runtime.frames.tiles import MAX_TILES, TiledFrames, grid_of
+from fastseg_runtime.masks import Box
+
+from tests.doubles.tiny_bundle import (
+    HEIGHT,
+    WIDTH,
+    argmax_onnx,
+    empty_plan,
+    full_plan,
+    strongest_channel,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture
+def with_logits(tmp_path: Path) -> Path:
+    plan = empty_plan(output=OutputSpec("logits"))
+    plan = plan.with_artifact("cpu-fp32", argmax_onnx(kind="logits"), io={"logits": "float32 NCHW"})
+    return plan.write(tmp_path / "logits.fastseg")
+
+
+@pytest.fixture
+def with_ids(tmp_path: Path) -> Path:
+    return full_plan().write(tmp_path / "ids.fastseg")
+
+
+def red_with_a_far_pedestrian() -> tuple[Array, tuple[slice, slice]]:
+    """A frame four times the input's size, and where its one small green thing is."""
+    frame = np.full((4 * HEIGHT, 4 * WIDTH, 3), (101, 100, 99), np.uint8)
+    place = slice(41, 43), slice(69, 71)
+    frame[place] = (100, 102, 99)
+    return frame, place
+
+
+@pytest.mark.parametrize("bundle", ["with_logits", "with_ids"])
+def test_what_is_small_in_a_large_frame_is_found_in_tiles(
+    bundle: str, request: pytest.FixtureRequest
+) -> None:
+    frame, place = red_with_a_far_pedestrian()
+    with RealtimeSegmentation(request.getfixturevalue(bundle)) as session:
+        once = session.infer(frame)
+        tiled = session.infer(frame, tiles=(4, 4))
+        out = np.empty(frame.shape[:2], np.uint8)
+        assert session.infer(frame, out, tiles=4) is out
+    assert (once == 0).all()
+    assert (tiled[place] == 1).mean() > 0.7
+    assert (tiled != strongest_channel(frame)).sum() < 6
+    np.testing.assert_array_equal(out, tiled)
+
+
+def test_a_plain_frame_shows_no_seam_and_a_batch_is_tiled_frame_by_frame(with_ids: Path) -> None:
+    frame = np.full((97, 151, 3), (10, 20, 30), np.uint8)
+    with RealtimeSegmentation(with_ids) as session:
+        assert (session.infer(frame, tiles=(3, 2)) == 2).all()
+        both = session.infer(np.stack([frame, frame[..., ::-1]]), tiles=(3, 2))
+    assert (both[0] == 2).all() and (both[1] == 0).all()
+
+
+def test_the_surest_of_frame_and_tiles_decides_and_says_how_sure(with_logits: Path) -> None:
+    frame, place = red_with_a_far_pedestrian()
+    confidence = np.empty(frame.shape[:2], np.uint8)
+    with RealtimeSegmentation(with_logits) as session:
+        session.infer(frame, confidence=confidence)
+        once = confidence[place].mean()
+        session.infer(frame, confidence=confidence, tiles=4)
+        assert confidence[place].mean() > once
+        assert confidence.min() > 80  # a third: never below what three classes share
+
+
+def test_a_region_alone_is_run_and_the_rest_is_nothing(with_logits: Path) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)
+    box, inside = Box(10, 5, 70, 45), (slice(5, 45), slice(10, 70))
+    confidence = np.full((50, 80), 7, np.uint8)
+    with RealtimeSegmentation(with_logits) as session:
+        whole = session.infer(frame, confidence=confidence, region=box)
+        alone = session.infer(frame[inside])
+        tiled = session.infer(frame, region=box, tiles=2)
+    np.testing.assert_array_equal(whole[inside], alone)
+    outside = np.ones((50, 80), bool)
+    outside[inside] = False
+    assert (whole[outside] == 255).all() and (confidence[outside] == 0).all()
+    assert (tiled[outside] == 255).all() and (tiled[inside] < 3).all()
+    assert confidence[inside].all()
+
+
+@pytest.mark.parametrize(
+    "region", [(0, 0, 81, 50), (0, 0, 80, 51), (-1, 0, 5, 5), (5, 5, 5, 9), (5, 9, 9, 9), (0, 0, 1)]
+)
+def test_a_region_outside_of_the_frame_is_refused(region: tuple[int, ...], with_ids: Path) -> None:
+    frame = np.zeros((50, 80, 3), np.uint8)
+    with RealtimeSegmentation(with_ids) as session:
+        with pytest.raises(ValueError, match="region is .* within 80x50"):
+            session.infer(frame, region=region)
+        session.infer(frame, region=(0, 0, 80, 50))
+
+
+def test_odd_grids_are_refused_and_the_largest_is_taken() -> None:
+    assert grid_of(3) == (3, 3) and grid_of((MAX_TILES, 1)) == (MAX_TILES, 1)
+    for wrong in (0, MAX_TILES + 1, (2,), (2, 0), (2, 2.0), (1, 2, 3), True, "22"):
+        with pytest.raises(ValueError, match=r"expected \(columns, rows\) or one number, 1 to 64"):
+            grid_of(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (360, 480), (2160, 3840)])
+@pytest.mark.parametrize("tiles", [1, 2, (5, 3)])
+def test_tiles_cover_every_pixel_and_each_overlaps_its_neighbour(
+    size: tuple[int, int], tiles: Any
+) -> None:
+    covered = np.zeros(size, int)
+    tiled = TiledFrames(size, tiles)
+    places = [place for place, _, _ in tiled._tiles()]
+    for place in places:
+        assert covered[place].shape == tiled._ids.shape
+        covered[place] += 1
+    assert covered.min() >= 1
+    if tiles != 1 and min(size) > 100:
+        assert 0.2 < (covered > 1).mean() < 0.8
