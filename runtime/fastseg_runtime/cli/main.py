@@ -90,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="show the run in a browser; default: to this machine alone, on any free port. The "
         "address that is printed is a key: whoever has it sees the pictures",
     )
+    add("--steady", action="store_true", help="damp the flicker of videos (needs a confidence)")
     add("--overwrite", action="store_true", help="replace outputs that are there already")
     add("--target", help="use this artifact of the bundle")
     add("--backend", default="auto", help="use this engine, as onnxruntime")

@@ -237,7 +237,14 @@ def _run_video(
     output, *beside = _outputs(job, save, coco.path if coco else None)
     with on_signals(note):
         fps = session.infer_video(
-            job.source, output, show, draw, stop, options.overwrite, options.on_frame
+            job.source,
+            output,
+            show,
+            draw,
+            stop,
+            options.overwrite,
+            options.on_frame,
+            options.steady,
         )
     return counter.result(job.source, session.classes, fps, output, *beside, frames=written)
 

@@ -249,6 +249,7 @@ class RealtimeSegmentation:
         stop: Optional[threading.Event] = None,
         overwrite: bool = True,
         on_frame: Optional[Callable[[Any], None]] = None,
+        steady: bool = False,
     ) -> float:
         """Write a video with its classes drawn over it, each picture at the time of its frame.
 
@@ -266,6 +267,7 @@ class RealtimeSegmentation:
             stop: ends it once it is set, also while a camera blocks.
             overwrite: take the place of a file `dst`, which is an error otherwise.
             on_frame: called with each StreamFrame once its picture is written.
+            steady: damp flicker; see stream.stream.
 
         Returns:
             Frames per second of wall time, reading and writing included.
@@ -276,7 +278,7 @@ class RealtimeSegmentation:
         """
         from fastseg_runtime.frames.video import infer_video
 
-        return float(infer_video(self, src, dst, progress, draw, stop, overwrite, on_frame))
+        return float(infer_video(self, src, dst, progress, draw, stop, overwrite, on_frame, steady))
 
     def stream(self, frames: Union[str, Iterable[Any]], **options: Any) -> Iterator[Any]:
         """Run frames through a pipeline that overlaps its stages; see stream.stream.

@@ -30,6 +30,7 @@ import numpy as np
 from fastseg_runtime.arrays.image import as_rgb_uint8
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.engines.backend import on_gpu
+from fastseg_runtime.frames.steady import Steadier
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 _END = object()
@@ -68,6 +69,7 @@ class StreamFrame:
     dropped: int  # frames dropped so far, in latest mode
     late: int  # frames so far whose map came later after reading than the session's deadline_ms
     time_s: float  # of capture: in a file from its start, else on the clock time.monotonic()
+    confidence: Optional[Array] = None  # (H, W) uint8, of infer(), where it was asked for
 
 
 def stream(
@@ -79,6 +81,8 @@ def stream(
     copy: bool = True,
     stall_s: Optional[float] = None,
     stop: Optional[threading.Event] = None,
+    confidence: bool = False,
+    steady: bool = False,
 ) -> Generator[StreamFrame, None, None]:
     """Yield every frame with its class map, in order.
 
@@ -95,6 +99,8 @@ def stream(
         stall_s: seconds without a frame after which the source is given up; None: a Source's own
             limit, else none.
         stop: ends the stream once it is set, also while the source blocks.
+        confidence: also give how sure the network is, of an artifact exported with --confidence.
+        steady: damp flicker by that: a pixel keeps its class until the new one is believed.
 
     Raises:
         Whatever `frames`, the session or `draw` raise, in the caller. Closing the iterator, or
@@ -117,8 +123,16 @@ def stream(
 
     def infer(item: Any) -> Any:
         frame, _, read_s = item[1]
-        classes = session.infer(frame)
-        return (*item, (classes, 1e3 * (time.monotonic() - read_s) > deadline_ms))
+        wanted = {"confidence": np.empty(frame.shape[:2], np.uint8)} if confidence or steady else {}
+        classes = session.infer(frame, **wanted)
+        is_late = 1e3 * (time.monotonic() - read_s) > deadline_ms
+        return (*item, (classes, is_late, wanted.get("confidence")))
+
+    steadier = Steadier()
+
+    def settle(item: Any) -> Any:
+        classes, is_late, sure = item[2]
+        return (*item[:2], (steadier(classes, sure).copy(), is_late, sure))
 
     def paint(frame: Any, classes: Array) -> Any:
         picture = draw(frame, classes) if draw else None
@@ -127,13 +141,17 @@ def stream(
     pipeline = _Pipeline(depth, waiting=1 if latest else depth)
     pipeline.read(map(stamp, frames), bool(latest))
     pipeline.add_map(infer, session.engines)
+    if steady:
+        pipeline.add_map(settle)
     if draw is not None:
         pipeline.add_map(lambda item: (*item, paint(item[1][0], item[2][0])))
     try:
         for index, frame, maps, *drawn in pipeline.results(stall_s, stop):
             late += maps[1]
             picture = drawn[0] if drawn else None
-            yield StreamFrame(index, frame[0], maps[0], picture, pipeline.dropped, late, frame[1])
+            yield StreamFrame(
+                index, frame[0], maps[0], picture, pipeline.dropped, late, frame[1], maps[2]
+            )
     finally:
         pipeline.close()
         if source is not None:

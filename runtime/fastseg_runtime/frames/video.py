@@ -333,6 +333,7 @@ def infer_video(
     stop: Optional[threading.Event] = None,
     overwrite: bool = True,
     on_frame: Optional[Callable[[StreamFrame], None]] = None,
+    steady: bool = False,
 ) -> float:
     """Do what RealtimeSegmentation.infer_video() says."""
     if os.path.isfile(str(src)) and os.path.exists(dst) and os.path.samefile(str(src), dst):
@@ -340,7 +341,7 @@ def infer_video(
     source = FrameSource(str(src), session.color)
     writer = VideoWriter(str(dst), source.fps, session.color, overwrite)
     start, first_s = perf_counter(), None
-    results = stream(session, source, draw or session.overlay, stop=stop)
+    results = stream(session, source, draw or session.overlay, stop=stop, steady=steady)
     with ExitStack() as stack:  # a second Ctrl-C in the first does not keep the others from it
         for clean_up in (source.close, results.close, writer.settle):
             stack.callback(clean_up)
