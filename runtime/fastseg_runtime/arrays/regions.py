@@ -1,12 +1,8 @@
-"""Connected regions of maps, their outlines as polygons, and masks as COCO's run lengths.
+"""Connected regions of maps, their outlines, and masks as COCO's run lengths.
 
-Regions after He, Chao and Suzuki, "A Run-Based Two-Scan Labeling Algorithm" (2008); the unions are
-done for all runs at once. Pixels that touch at a corner are connected, so that slanted poles and
-lane lines stay whole (8-connectivity).
-
-All corners of outlines are found at once. Each has one horizontal and one vertical edge: sorted by
-rows, every two are joined by a horizontal one, sorted by columns by a vertical one. Where two
-pixels touch at a corner, two corners lie there, paired so that the pixels stay connected.
+Regions after He, Chao and Suzuki, "A Run-Based Two-Scan Labeling Algorithm" (2008), with all unions
+at once; 8-connected, so that slanted poles and lane lines stay whole. Outlines join their corners
+by two: sorted by rows along horizontal edges, by columns along vertical ones.
 
 Shape letters: R runs, V corners.
 """
@@ -99,20 +95,10 @@ def _join(count: int, upper: Array, lower: Array) -> Array:
 
 
 def coco_runs(mask_hw: Array, top: int, left: int, size: Tuple[int, int]) -> Dict[str, object]:
-    """Return a mask as COCO's packed run lengths.
+    """Return COCO's packed run lengths of a mask at (top, left) of a picture.
 
-    They go down the columns, the first of them is of zeros. Each character holds 5 bits and a flag
-    that more follow, offset by 48; from the fourth run on, it is the difference to the run two
-    before (cocodataset/cocoapi, common/maskApi.c, rleToString).
-
-    Args:
-        mask_hw: bool; a cutting of the picture.
-        top: its first row.
-        left: its first column.
-        size: height and width of the picture.
-
-    Returns:
-        {"size": [height, width], "counts": text}.
+    Down the columns, zeros first. A character holds 5 bits and a flag that more follow; from the
+    fourth run on, it is the difference to the run two before (cocoapi, maskApi.c, rleToString).
     """
     runs, height = find_runs(mask_hw.T), size[0]
     column, row = np.divmod(runs.starts, runs.stride)
@@ -139,10 +125,9 @@ def _pack(counts: Array) -> str:
 
 
 def rings(mask_HW: Array) -> Iterator[Tuple[Array, bool]]:
-    """Yield the exact outlines of a mask, each from its first corner by rows.
+    """Yield the exact outlines, int32 (V, 2) x and y, from the first corner by rows, clockwise.
 
-    Yields:
-        int32 (V, 2), x and y, clockwise on the screen; and whether it is that of a hole.
+    With each comes whether it is that of a hole.
     """
     padded = np.zeros((mask_HW.shape[0] + 2, mask_HW.shape[1] + 2), np.uint8)
     padded[1:-1, 1:-1] = mask_HW
@@ -173,11 +158,7 @@ def rings(mask_HW: Array) -> Iterator[Tuple[Array, bool]]:
 
 
 def simplify(ring_V2: Array, tolerance_px: float) -> Array:
-    """Return a ring with fewer corners, after Douglas and Peucker (1973).
-
-    No point of either outline is further than the tolerance from the other. Three corners at least
-    are left.
-    """
+    """Return a ring with fewer corners, three at least, after Douglas and Peucker (1973)."""
     if not tolerance_px or len(ring_V2) < 4:
         return ring_V2
     closed = np.concatenate([ring_V2, ring_V2[:1]]).astype(np.float64)

@@ -1,7 +1,6 @@
-"""Class maps as annotations in COCO's format, a file for all inputs (cocodataset.org, Data format).
+"""Class maps as one file in COCO's format (cocodataset.org, Data format).
 
-Categories are numbered from 1, as COCO's own are, since some readers take 0 for the background:
-category_id is class id + 1.
+category_id is class id + 1, since some readers take 0 for the background.
 """
 
 import json
@@ -18,10 +17,7 @@ from fastseg_runtime.masks import regions
 class CocoFile:
     """Collects the regions of pictures; leaving the block writes them, whatever ended it.
 
-    Args:
-        path: of the file.
-        classes: of the network.
-        sources: all inputs; names in the file are relative to the folder that they share.
+    Names in the file are relative to the folder that all `sources` share.
     """
 
     def __init__(self, path: Path, classes: Sequence[ClassInfo], sources: Sequence[str]) -> None:
@@ -35,13 +31,7 @@ class CocoFile:
         ]
 
     def add(self, source: str, classes_HW: Array, frame: int = 0) -> None:
-        """Add a class map, uint8 (H, W).
-
-        Args:
-            source: the picture or video.
-            classes_HW: its ids.
-            frame: of a video, from 1; it is named as `ffmpeg -i X.mp4 X.mp4/%06d.png` would.
-        """
+        """Add ids, uint8 (H, W), of a picture, or of a video's frame, from 1."""
         name = Path(os.path.relpath(source, self._folder)).as_posix()
         height, width = classes_HW.shape
         image = {"id": len(self._images) + 1, "width": width, "height": height}

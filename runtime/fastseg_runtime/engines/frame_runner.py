@@ -161,14 +161,7 @@ class FrameRunner:
     ) -> None:
         """Write the class ids of a frame, uint8, RGB or `swap`ped, into `out_HW`, uint8.
 
-        Args:
-            frame_HW3: uint8.
-            out_HW: uint8 of the frame's size.
-            swap: the frame is BGR.
-            confidence_HW: uint8 of the frame's size, which the confidence is written to.
-
-        Raises:
-            ValueError: a confidence is wanted, and the artifact gives none.
+        Likewise its confidence; ValueError if one is wanted and the artifact gives none.
         """
         start = perf_counter()
         fit = self._fit_for(frame_HW3.shape[:2], swap)
@@ -289,14 +282,7 @@ def _sureness(logits_Khw: Array) -> Array:
 
 
 class PlaneToFrame:
-    """Brings what covers the network's input, as a confidence, into the frame, bilinearly.
-
-    Args:
-        size: (h, w) of the planes.
-        frame_size: (height, width) of the frames.
-        spec: the network's input.
-        padded: the planes cover FastSegNet's padding too.
-    """
+    """Brings planes (h, w) that cover the network's input into the frame, bilinearly."""
 
     def __init__(
         self, size: Tuple[int, ...], frame_size: Tuple[int, int], spec: InputSpec, padded: bool
@@ -330,13 +316,8 @@ def plane_scales(
 ) -> Tuple[float, float]:
     """Return how many pixels of a plane lie on one of the network's input, down and across.
 
-    Logits of FastSegNet cover its padding too: they grow by a whole factor, and what hangs over is
-    cut off.
-
-    Args:
-        size: (h, w) of the plane.
-        image_size: (H, W) that it grows to.
-        padded: the plane covers the image and its padding; False: the image alone.
+    Logits of FastSegNet cover its padding too (`padded`): they grow by a whole factor, and what
+    hangs over is cut off.
     """
     factors = [-(-big // small) for small, big in zip(size, image_size)]
     if padded and factors[0] == factors[1]:

@@ -1,8 +1,7 @@
 """Class maps of a video without flicker: a pixel keeps its class until the new one is believed.
 
-A new class is believed at once where the network is sure of it; a little sooner where it was beside
-the pixel in the frame before, since it then has moved there; and in any case when it comes twice in
-a row. So nothing lags behind by more than one frame, and a class of one frame is seldom seen.
+At once where the network is sure of it; sooner where it was beside the pixel one frame before, and
+has moved; and in any case when it comes twice in a row.
 """
 
 from typing import Optional
@@ -25,15 +24,7 @@ class Steadier:
         self._before = np.empty(0)
 
     def __call__(self, classes_HW: Array, confidence_HW: Array) -> Array:
-        """Return the class map to show.
-
-        Args:
-            classes_HW: ids, uint8, of infer().
-            confidence_HW: uint8, of the same frame.
-
-        Returns:
-            uint8 (H, W), valid until the next call.
-        """
+        """Return the class map to show of what infer() gave, valid until the next call."""
         if self._shown is None or self._shown.shape != classes_HW.shape:
             self._shown, self._before = classes_HW.copy(), classes_HW.copy()
             return self._shown
@@ -50,12 +41,6 @@ class Steadier:
 
 
 def flicker(first_HW: Array, second_HW: Array, third_HW: Array) -> float:
-    """Return the share of pixels that go from a class to another and back in three frames.
-
-    Args:
-        first_HW: class map, uint8.
-        second_HW: of the next frame.
-        third_HW: of the one after that.
-    """
+    """Return the share of pixels that go from a class to another and back in three class maps."""
     back = (first_HW == third_HW) & (first_HW != second_HW)
     return float(back.mean())

@@ -1,11 +1,7 @@
 """Large frames in overlapping tiles, so that what is small in them is not shrunk away.
 
-Where tiles overlap, a pixel takes the class of the surest, whose confidence counts less and less
-towards its edge, so that no seam is to be seen and no tile decides on an object that it cuts off.
-The whole frame is run too, and wins where it is surer. Where an artifact gives no confidence, tiles
-alone are run, and the one wins whose edge is furthest.
-
-Shape letters: H and W pixels of the frame, h and w those of a tile.
+Where tiles overlap, the surest decides, whose confidence counts less and less towards its edge; the
+whole frame where it is surer. Without a confidence, the tile decides whose edge is furthest.
 """
 
 from typing import Iterator, List, Tuple, Union
@@ -23,14 +19,7 @@ Tiles = Union[int, Tuple[int, int]]
 
 
 def grid_of(tiles: Tiles) -> Tuple[int, int]:
-    """Return (columns, rows).
-
-    Args:
-        tiles: those, or one number for both.
-
-    Raises:
-        ValueError: anything else, or none.
-    """
+    """Return (columns, rows); ValueError if it is neither that nor one number for both."""
     columns_rows = (tiles, tiles) if isinstance(tiles, int) else tiles
     counts = [type(count) is int and 1 <= count <= MAX_TILES for count in columns_rows]
     if counts != [True, True]:
@@ -42,12 +31,7 @@ def grid_of(tiles: Tiles) -> Tuple[int, int]:
 
 
 class TiledFrames:
-    """Runs frames of one size in tiles, with buffers that are made once.
-
-    Args:
-        frame_size: (height, width).
-        tiles: see grid_of().
-    """
+    """Runs frames of one size, (height, width), in tiles, with buffers that are made once."""
 
     def __init__(self, frame_size: Tuple[int, int], tiles: Tiles) -> None:
         columns, rows = grid_of(tiles)
@@ -61,11 +45,7 @@ class TiledFrames:
         self._best_weight = np.empty(frame_size, np.uint16)
 
     def run(self, runner: FrameRunner, frame_HW3: Array, out_HW: Array, swap: bool) -> Array:
-        """Write the ids of a frame into `out_HW`, uint8.
-
-        Returns:
-            How sure that is, uint8 (H, W), valid until the next call.
-        """
+        """Write ids, uint8; return how sure that is, uint8 (H, W), valid until the next call."""
         self._best_weight.fill(0)
         for place, down_h, across_w in self._tiles():
             self._run_tile(runner, frame_HW3[place], swap)
