@@ -1,8 +1,11 @@
 """What a device gets: Python 3.8 syntax, numpy alone, a small wheel."""
 
+import ast
 import email
+import io
 import subprocess
 import sys
+import tokenize
 import zipfile
 from pathlib import Path
 
@@ -91,3 +94,19 @@ def test_the_wheel_asks_for_numpy_alone(wheel: Path) -> None:
     required = [line for line in lines if line.startswith("Requires-Dist") and "extra" not in line]
     assert required == ["Requires-Dist: numpy"]
     assert "Requires-Python: >=3.8" in lines
+
+
+def test_the_wheel_has_every_statement_on_its_line_and_no_comment(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".py")]
+        shipped = {name: archive.read(name).decode() for name in names}
+    assert sorted(names) == sorted(
+        str(path.relative_to(RUNTIME)) for path in (RUNTIME / "fastseg_runtime").rglob("*.py")
+    )
+    for name, text in shipped.items():
+        source = (RUNTIME / name).read_text("utf-8")
+        assert ast.dump(ast.parse(text), include_attributes=True) == ast.dump(
+            ast.parse(source), include_attributes=True
+        )
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        assert not [token for token in tokens if token.type == tokenize.COMMENT]
