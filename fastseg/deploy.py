@@ -157,12 +157,14 @@ class Confidence(nn.Module):
         super().__init__()
         self.temperature, self._dtype = temperature, dtype
         self._axis = -1 if classes_last else 1
+        # A tensor: of a number, torch makes a reciprocal, which TensorRT's parser lacks.
+        self.register_buffer("certain_111", torch.full((1, 1, 1), CERTAIN))
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return 0 to 255 (N, h, w)."""
         best = logits.amax(dim=self._axis, keepdim=True)
         others = ((logits - best) * (1 / self.temperature)).exp().sum(dim=self._axis)
-        return (CERTAIN / others + 0.5).to(self._dtype)
+        return (self.get_buffer("certain_111") / others + 0.5).to(self._dtype)
 
 
 class PaddedLogits(nn.Module):

@@ -121,7 +121,7 @@ def verdict(version: str, precision: str, entry: str, files: dict[str, Any]) -> 
     faults = [f"{name} is not parsed: {cause(file)}" for name, file in files.items()
               if not file["parsed"]]  # fmt: skip
     typed = TYPED if TYPED in files else entry
-    notes = []
+    notes: list[str] = []
     for name, file in files.items():
         missing = [sm for sm, size in file["engine_bytes"].items() if size is None]
         if missing:
