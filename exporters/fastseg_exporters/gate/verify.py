@@ -94,14 +94,16 @@ def verify(
     judge = None if sure is None else _ConfidenceJudge(sure)
     for done, scene in enumerate(scenes):
         progress(done, len(scenes))
-        wanted = (
-            {} if judge is None else {"confidence": np.empty(scene.image_HW3.shape[:2], np.uint8)}
-        )
+        sure_HW = None if judge is None else np.empty(scene.image_HW3.shape[:2], np.uint8)
         start = time.perf_counter()
-        classes_HW = session.infer(scene.image_HW3, **wanted)
+        classes_HW = (
+            session.infer(scene.image_HW3)
+            if sure_HW is None
+            else session.infer(scene.image_HW3, confidence=sure_HW)
+        )
         latencies_ms.append((time.perf_counter() - start) * 1e3)
-        if judge is not None:
-            judge.add(done, scene, classes_HW, wanted["confidence"])
+        if judge is not None and sure_HW is not None:
+            judge.add(done, scene, classes_HW, sure_HW)
         agreements.append(agreement(classes_HW, scene.reference_HW))
         if scene.label_HW is not None:
             ours_NKK.append(confusion_matrix(classes_HW, scene.label_HW, len(names)))
