@@ -70,9 +70,17 @@ def test_a_missed_requirement_turns_a_valid_run_into_exit_code_3(valid):
         "missed": ("fps>=160: measured 100",),
         "margins": {"fps>=160": pytest.approx(-0.375)},
         "trusted": True,
+        "measured": {"fps>=160": "100"},
     }
     assert exit_code(report) == 3
     assert check_requirements(valid, None) is valid
+
+
+def test_a_limit_that_noise_may_decide_is_said_to_be_one(valid):
+    noisy = replace(valid, fps=100.0, fps_ci95=(90.0, 110.0))
+    for limit, said in ((95, "100, but the limit lies in its interval"), (80, "100")):
+        check = check_requirements(noisy, parse(f"fps>={limit}")).requirements
+        assert check.measured == {f"fps>={limit}": said} and check.missed == ()
 
 
 @pytest.mark.parametrize("wanted", ["valid", "fps>=10,valid", "valid,fps>=160"])

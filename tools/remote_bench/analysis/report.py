@@ -186,6 +186,7 @@ class RequirementsCheck:
     missed: tuple[str, ...]
     margins: dict[str, float] = field(default_factory=dict)  # kept by so much of each limit
     trusted: bool = True  # the verdict is as good as --require asks
+    measured: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

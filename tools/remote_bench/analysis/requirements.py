@@ -69,22 +69,28 @@ class Requirements:
 
     def check(self, report: Report) -> RequirementsCheck:
         """Return the limits that a report misses, in words; what was not measured is missed."""
-        missed, margins = [], {}
+        missed, margins, measured = [], {}, {}
         trusted = report.verdict == "valid" or not self.valid
         for term in self.terms:
             value = value_of(report, term.metric)
             if value is not None and term.limit:
                 share = value / term.limit - 1
                 margins[term.text] = share if term.operator.startswith(">") else -share
+            if value is not None:
+                unit = next(iter(_UNITS[METRICS[term.metric]]))
+                measured[term.text] = f"{value:.4g} {unit}".rstrip()
             if value is None:
                 missed.append(f"{term.text}: not measured{_why(report, term.metric)}")
             elif not _OPERATORS[term.operator](value, term.limit):
-                unit = next(iter(_UNITS[METRICS[term.metric]]))
-                missed.append(f"{term.text}: measured {value:.4g} {unit}".rstrip())
+                missed.append(f"{term.text}: measured {measured[term.text]}")
         if not trusted:
             missed.append(f"valid: the verdict is {report.verdict.replace('_', ' ')}")
         wanted = (*(term.text for term in self.terms), *(["valid"] if self.valid else []))
-        return RequirementsCheck(wanted, tuple(missed), margins, trusted)
+        close = [t.text for t in self.terms if t.metric == "fps" and _is_within(t.limit, report)]
+        measured |= {
+            text: f"{measured[text]}, but the limit lies in its interval" for text in close
+        }
+        return RequirementsCheck(wanted, tuple(missed), margins, trusted, measured)
 
 
 def parse(text: str) -> Requirements:
@@ -134,6 +140,10 @@ def value_of(report: Report, metric: str) -> float | None:
         "agreement": accuracy.agreement if accuracy else None,
     }
     return values.get(metric.removeprefix("paced_"))
+
+
+def _is_within(limit: float, report: Report) -> bool:
+    return report.fps_ci95 is not None and report.fps_ci95[0] < limit < report.fps_ci95[1]
 
 
 def _memory_mb(memory: Memory) -> float | None:

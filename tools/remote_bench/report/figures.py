@@ -257,6 +257,8 @@ def _required(report: Report) -> Iterator[Figure]:
         margin = check.margins.get(wanted) if check else None
         share = "" if margin is None else f" by {abs(margin):.1%} of the limit"
         said = missed[0].partition(": ")[2] if missed else ""
+        if check and wanted in check.measured:
+            said = f"measured {check.measured[wanted]}"
         yield Figure(wanted, f"{'missed' if missed else 'kept'}{share}", said)
 
 

@@ -94,7 +94,7 @@ def _overview(reports: Sequence[Report], failures: Mapping[str, str]) -> str:
 
 def _said(report: Report) -> str:
     check = report.requirements
-    limits = f", {len(check.missed) or 'no'} limit missed" if check else ""
+    limits = f", limits missed: {len(check.missed)}" if check else ""
     return report.verdict.replace("_", " ") + limits
 
 
