@@ -16,7 +16,7 @@ from fastseg.fold import bake_parametrizations, fold_batch_norms
 from fastseg.normalization import Normalization
 from fastseg.outputs import Reading, choose, leaves
 from fastseg.own_code import own_code
-from fastseg.restate import FOR_ALL, Restated
+from fastseg.restate import FOR_ALL, Restated, spread_dilated_kernels
 
 OutputKind = Literal["classes", "logits"]
 CERTAIN = 255.0  # a confidence of 1 as a byte
@@ -75,6 +75,7 @@ class DeployGraph(nn.Module):
         image_13HW = torch.zeros(1, 3, height, width)
         network = _copy(network, image_13HW).cpu().float().eval()
         bake_parametrizations(network)
+        spread_dilated_kernels(network)
         own = normalization
         enter = nn.Identity() if own is None else renormalise(mean, std, own)
         core: nn.Module

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 # Sides that a map may gain until a factor takes it to a whole number of pixels: 1.5 needs 1 at the
@@ -42,6 +42,22 @@ class Restated(TorchFunctionMode):
         restate = self._restatements.get(func)
         restated = None if restate is None else restate(*args, **kwargs)
         return func(*args, **kwargs) if restated is None else restated
+
+
+def spread_dilated_kernels(network: nn.Module) -> None:
+    """Write the zeros of dilated transposed convolutions into their kernels, in place.
+
+    TFLite has no transposed convolution that is dilated, TensorRT for RTX none that is strided too.
+    """
+    for layer in network.modules():
+        if type(layer) is not nn.ConvTranspose2d or not any(step > 1 for step in layer.dilation):
+            continue
+        (down, across), (rows, columns) = layer.dilation, layer.kernel_size
+        size = ((rows - 1) * down + 1, (columns - 1) * across + 1)
+        spread = layer.weight.detach().new_zeros(*layer.weight.shape[:2], *size)
+        spread[..., ::down, ::across] = layer.weight.detach()
+        layer.weight = nn.Parameter(spread)
+        layer.kernel_size, layer.dilation = size, (1, 1)
 
 
 def _interpolate(

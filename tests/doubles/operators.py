@@ -147,6 +147,7 @@ OPERATORS: Mapping[str, Callable[[], nn.Module]] = {
     "transposed convolution, 3 by 2": _transposed(3, 2, 1, 1),
     "transposed convolution, 4 by 2": _transposed(4, 2, 1),
     "transposed convolution, groups": _transposed(4, 2, 1, groups=CHANNELS),
+    "transposed convolution, dilated": _transposed(3, 2, 2, 1, dilation=2),
     "dilated convolution": lambda: _dilated(4),
     "dilated convolution by more than the map": lambda: _dilated(17),
     "dilated depthwise convolution": lambda: _dilated(3, groups=CHANNELS),

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from fastseg.restate import FOR_ALL, Restated
+from fastseg.restate import FOR_ALL, Restated, spread_dilated_kernels
 from tests.doubles.operators import OPERATORS
 
 MODES = ("bilinear", "bicubic", "nearest", "nearest-exact")
@@ -69,3 +70,14 @@ def test_adaptive_pooling_to_any_size_gives_what_torch_gives(
         with Restated(FOR_ALL):
             found = pool(x, (rows, columns))
         assert torch.allclose(found, pool(x, (rows, columns)), atol=1e-6)
+
+
+def test_the_kernel_of_a_dilated_transposed_convolution_may_hold_its_zeros() -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(8, 4, (3, 2), 2, (1, 2), (1, 0), groups=2, dilation=(3, 1))
+    plain = nn.ConvTranspose2d(8, 4, 3, 2, 1)
+    expected, weight = layer(X), plain.weight
+    spread_dilated_kernels(nn.Sequential(layer, plain))
+    assert layer.dilation == (1, 1) and layer.kernel_size == (7, 2)
+    assert torch.allclose(layer(X), expected, atol=1e-6)
+    assert plain.weight is weight
