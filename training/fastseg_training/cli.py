@@ -155,10 +155,10 @@ def carry_out(options: Options) -> int:
     return DONE
 
 
-def options_of_training(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that are fields of a TrainConfig."""
-    fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    return {key: value for key, value in given.items() if key in fields}
+def data_as_told(given: dict[str, Any]) -> str:
+    """Return the string of --data with what other options say of how to read them."""
+    names = ("data", "image_range", "split_by", "skip_broken", "most_broken")
+    return load_config(None, {name: given[name] for name in names if name in given}).dataset()
 
 
 def name_kind(data: str) -> str:
@@ -170,8 +170,8 @@ def name_kind(data: str) -> str:
 
 def run_check(spec: str, given: dict[str, Any], as_json: bool) -> int:
     """Print what is in a data set and what is wrong with it; return FAILED if anything is."""
-    config = load_config(None, options_of_training(given) | {"data": spec})
-    report = check_dataset(config.dataset(), True, config.allow_missing_classes)
+    allowed = given.get("allow_missing_classes", False)
+    report = check_dataset(data_as_told(given | {"data": spec}), True, allowed)
     if as_json:
         print(json.dumps(dataclasses.asdict(report) | {"ok": report.ok}))
     else:
@@ -184,7 +184,7 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
     if "data" not in given:
         raise UsageError("--evaluate needs --data, e.g. --data camvid:PATH")
     network = open_given(spec, given)
-    data = load_config(None, options_of_training(given)).dataset()
+    data = data_as_told(given)
     evaluation = score_network(network, data, given.get("split", "test"), given["tta"])
     if "confusion" in given:
         draw_confusion(evaluation.confusion_KK, network.info.classes, given["confusion"])
@@ -197,9 +197,8 @@ def run_suspects(spec: str, given: dict[str, Any], as_json: bool) -> None:
         raise UsageError("--suspects needs --data, or pictures to label as --unlabelled FOLDER")
     network, sheet = open_given(spec, given), given["sheet"]
     split = given.get("split", "test")
-    found = report_suspects(
-        network, given.get("data", ""), split, given.get("unlabelled", ""), sheet
-    )
+    data = data_as_told(given) if "data" in given else ""
+    found = report_suspects(network, data, split, given.get("unlabelled", ""), sheet)
     if as_json:
         print(json.dumps(found.as_json() | {"sheet": str(sheet)}))
     else:
@@ -248,7 +247,8 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     """Train, or go on with a training, and print the final scores."""
     if "weights" in given:
         raise UsageError("--weights is for --evaluate; a training starts from --init")
-    chosen = options_of_training(given)
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    chosen = {key: value for key, value in given.items() if key in fields}
     if "config" in given:
         given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)
