@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fastseg import restate
 from fastseg.fold import tensors_in
 from fastseg.own_code import describe_error
 
@@ -22,7 +23,7 @@ READERS = {
     *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__contains__", "__array__"),
     *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
 }
-_NOT_THE_NETWORKS = (str(Path(torch.__file__).parent), __file__)
+_NOT_THE_NETWORKS = (str(Path(torch.__file__).parent), __file__, restate.__file__)
 
 
 def first_value_read(module: nn.Module, image: Tensor) -> str:

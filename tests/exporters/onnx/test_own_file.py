@@ -324,5 +324,7 @@ def test_formats_that_are_made_of_torch_modules_say_so(tmp_path: Path) -> None:
 def test_scores_of_a_file_that_gives_ids_are_refused(tmp_path: Path) -> None:
     onnx.save(own_onnx(output="int64"), tmp_path / "net.onnx")
     said = {"normalization": NAMED["imagenet"], "kind": "logits"}
-    with pytest.raises(ValueError, match="class ids and no logits: leave --output logits out"):
+    with pytest.raises(
+        ValueError, match="class ids and no logits: leave --output logits and --confidence out"
+    ):
         export(tmp_path / "net.onnx", tmp_path / "out", **said)

@@ -181,7 +181,7 @@ class Audit:
 
     def _computing(self) -> Dict[str, int]:
         """Return layers that are no convolutions by type, without those that but move values."""
-        found: Counter[str] = Counter()
+        found: Dict[str, int] = Counter()
         for kind, counts in self.layers.items():
             if kind not in _MOVING:
                 found.update(counts)
