@@ -206,9 +206,9 @@ def _why_not(name: SourceName) -> str:
     return {
         "camera": "no such camera, or another program has it",
         "network": f"no video comes from there within {_STALL_S:g} s",
-        "pipeline": "GStreamer cannot run it; try it with gst-launch-1.0, and end it in appsink",
-        "sequence": "no such pictures; write their number as %d, or %06d with zeros before it",
-        "stdin": "no video that can be read from a pipe; give .mkv, .ts or Motion JPEG",
+        "pipeline": "GStreamer cannot run it; it has to end in appsink",
+        "sequence": "no such pictures; write their number as %d, or %06d with zeros",
+        "stdin": "no video that a pipe can hold; give .mkv, .ts or Motion JPEG",
     }.get(name.kind, "not a video that OpenCV can decode; convert it to H.264 in .mp4")
 
 

@@ -4,7 +4,6 @@ A viewer pulls; the run gives it a reference to the newest frame and waits for n
 encoded once for all viewers, and not at all without one.
 """
 
-import ipaddress
 import json
 import logging
 import pkgutil
@@ -13,16 +12,20 @@ import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any, Deque, Dict, List, Optional, Tuple
+from typing import Any, Deque, Dict, Optional, Tuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from fastseg_runtime.arrays.command import UsageError
 from fastseg_runtime.arrays.image import encode_class_map, encode_rgb, opencv
 from fastseg_runtime.arrays.shared_files import write_file
+from fastseg_runtime.arrays.stats import STAGES
 from fastseg_runtime.bundle.manifest import palette
 from fastseg_runtime.frames.stream import StreamFrame
 
@@ -63,10 +66,10 @@ class View:
         self.changed = threading.Condition()
         self._times_s: Deque[float] = deque(maxlen=60)
         self._closed = threading.Event()
-        host, _, port = address.rpartition(":") if ":" in address else (address, "", "0")
-        self.host = host.strip("[]") or "127.0.0.1"
         try:
-            self._server = _Server((self.host, int(port)), self)
+            parts = urlsplit(f"//{address}")
+            self.host = parts.hostname or "127.0.0.1"
+            self._server = _Server((self.host, parts.port or 0), self)
         except (OSError, ValueError, OverflowError) as error:
             raise UsageError(f"--view {address}: {error}; write HOST or HOST:PORT") from error
         shown = f"[{self.host}]" if ":" in self.host else self.host
@@ -101,19 +104,13 @@ class View:
         fps = (len(times_s) - 1) / passed_s if passed_s > 0 else 0.0
         stages = self.session.newest_stages_s
         figures = [["FPS", f"{fps:.1f}"]]
-        figures += [
-            [name, f"{1e3 * stage_s:.1f} ms"]
-            for name, stage_s in zip(("pre", "infer", "post"), stages)
-        ]
+        figures += [[name, f"{1e3 * time_s:.1f} ms"] for name, time_s in zip(STAGES, stages)]
         figures += [["frame", str(frame.index)], ["dropped", str(frame.dropped)]]
         if self.session.deadline_ms is not None:
             figures.append([f"later than {self.session.deadline_ms:g} ms", str(frame.late)])
         counts = np.bincount(frame.classes.ravel(), minlength=256) / frame.classes.size
-        shares: List[Any] = [
-            [entry.name, float(count), list(entry.color)]
-            for entry, count in zip(self.session.classes, counts)
-            if count
-        ]
+        found = zip(self.session.classes, counts.tolist())
+        shares = [[entry.name, share, entry.color] for entry, share in found if share]
         shares.sort(key=lambda row: -row[1])
         return {"frames": frame.index + 1, "figures": figures, "shares": shares}
 
@@ -128,26 +125,18 @@ class View:
         self.paused = frame
         stem = self.folder / f"view-{time.strftime('%Y%m%d-%H%M%S')}-{frame.index}"
         order = -1 if self.session.color == "bgr" else 1
-        files = {
-            stem.with_suffix(".png"): encode_rgb(np.ascontiguousarray(frame.frame[..., ::order])),
-            stem.with_suffix(".mask.png"): encode_class_map(
-                frame.classes, palette(self.session.classes)
-            ),
-        }
-        for file, content in files.items():
-            write_file(file, content)
-        return f"paused; saved {' and '.join(map(str, files))}; a click goes on"
+        picture, mask = stem.with_suffix(".png"), stem.with_suffix(".mask.png")
+        write_file(picture, encode_rgb(np.ascontiguousarray(frame.frame[..., ::order])))
+        write_file(mask, encode_class_map(frame.classes, palette(self.session.classes)))
+        return f"paused; saved {picture} and {mask}; a click goes on"
 
     def allows(self, host: str) -> bool:
         """Return whether a Host header names this machine, not what somebody points here."""
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        name = name.strip("[]").lower()
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            own = socket.gethostname().lower()
-            return name in ("localhost", self.host.lower(), own, f"{own}.local")
-        return True
+        own = socket.gethostname().lower()
+        with suppress(ValueError):
+            name = urlsplit(f"//{host}").hostname or ""
+            return name in ("localhost", self.host, own, f"{own}.local") or bool(ip_address(name))
+        return False
 
     def wait(self, seen: int) -> Tuple[int, bytes]:
         """Return the number of the newest picture and its bytes, once it is another than `seen`."""
