@@ -116,7 +116,9 @@ class RealtimeSegmentation:
         wish = Wish(backend, device, threads, build, target, selftest, engines, own_file)
         self.color, self.engines, self.deadline_ms, self._wish = color, engines, deadline_ms, wish
         self._times, self._late = StageTimes(), LateFrames(deadline_ms)
+        self._swapping = threading.Lock()
         opened = open_best(model_path, wish)
+        self._note_times(opened)
         self._show(opened)
         self._pool = EnginePool(opened.runners, opened.close)
 
@@ -127,6 +129,8 @@ class RealtimeSegmentation:
         self.info: SessionInfo = opened.info
         self._gives_logits = opened.runners[0].gives_logits
         self._reads_gpu = opened.runners[0].gpu_backend is not None
+
+    def _note_times(self, opened: Opened) -> None:
         for runner in opened.runners:
             runner.times = self._times  # without the self-test
 
@@ -145,7 +149,10 @@ class RealtimeSegmentation:
             Whatever opening a session raises, NoBackendError where its self-test fails.
             RuntimeError: the session is closed.
         """
-        opened = open_best(model_path, replace(self._wish, selftest=True))
+        with self._swapping:
+            self._swap(model_path, open_best(model_path, replace(self._wish, selftest=True)))
+
+    def _swap(self, model_path: Union[str, Path], opened: Opened) -> None:
         try:
             names = [entry.name for entry in opened.manifest.classes]
             if names != [entry.name for entry in self.classes]:
@@ -154,6 +161,7 @@ class RealtimeSegmentation:
                 raise ValueError(f"{model_path} gives another output; export it like the old one")
             if not opened.manifest.selftest:
                 raise ValueError(f"{model_path} has no self-test; a swap wants a bundle that has")
+            self._note_times(opened)
             free_old = self._pool.exchange(opened.runners, opened.close)
         except BaseException:
             opened.close()

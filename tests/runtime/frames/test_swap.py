@@ -75,6 +75,7 @@ def test_no_frame_is_lost_or_wrong_while_networks_are_swapped(
             assert which.count(True) == 1
             seen[which.index(True)] += 1
         swapping.join()
+        assert session.timing["frames"] == min(sum(seen), 1000)
     assert min(seen) > 0
 
 

@@ -150,7 +150,7 @@ def test_a_viewer_sees_ten_pictures_a_second_and_a_stalled_one_delays_nobody(
     done: list[float] = []
 
     def run() -> None:
-        for index in range(100):
+        for index in range(120):
             start_s = time.monotonic()
             view.show(frames[index % 8])
             done.append(time.monotonic() - start_s)
@@ -158,9 +158,9 @@ def test_a_viewer_sees_ten_pictures_a_second_and_a_stalled_one_delays_nobody(
 
     runner = threading.Thread(target=run)
     runner.start()
-    pictures = viewer.pictures(during_s=1.5)
+    pictures = viewer.pictures(during_s=2)
     runner.join()
-    assert len(pictures) >= 10 and all(p.shape == (48, 64, 3) for p in pictures)
+    assert len(pictures) >= 20 and all(p.shape == (48, 64, 3) for p in pictures)
     assert max(done) < 0.1
     stalled.socket.close()
     viewer.socket.close()
