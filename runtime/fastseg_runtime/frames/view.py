@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -79,7 +80,7 @@ class View:
 
     def __enter__(self) -> "View":
         """Start to serve."""
-        for work in (self._server.serve_forever, self._encode):
+        for work in (partial(self._server.serve_forever, 0.1), self._encode):
             threading.Thread(target=work, daemon=True).start()
         log.info("see it at %s", self.url)
         return self

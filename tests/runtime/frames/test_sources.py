@@ -14,7 +14,7 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.frames import video
 from fastseg_runtime.frames.sources import SourceName, numbered_pictures, parse_source
 from fastseg_runtime.frames.video import FrameSource, VideoError, VideoWriter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doubles.http_camera import http_camera
@@ -42,6 +42,7 @@ def test_a_name_says_what_it_is(name: str, expected: SourceName) -> None:
     assert parse_source(name) == expected
 
 
+@settings(max_examples=30)
 @given(name=st.text(max_size=40))
 def test_every_name_means_something_and_makes_the_name_of_a_file(name: str) -> None:
     stem = parse_source(name).stem
@@ -96,6 +97,7 @@ def test_a_network_camera_that_hangs_up_is_connected_to_again(
     assert "gives no frames; connecting again" in caplog.text and "is back" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_network_camera_that_goes_silent_is_noticed(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -142,6 +142,7 @@ class Viewer:
         return [cv2.imdecode(jpeg, cv2.IMREAD_COLOR) for jpeg in jpegs]
 
 
+@pytest.mark.slow
 def test_a_viewer_sees_ten_pictures_a_second_and_a_stalled_one_delays_nobody(
     view: View, session: RealtimeSegmentation
 ) -> None:
@@ -175,6 +176,7 @@ def test_no_picture_is_encoded_where_nobody_looks(
     assert view.number == 0
 
 
+@pytest.mark.slow
 def test_more_connections_than_a_few_are_turned_away(view: View) -> None:
     viewers = [Viewer(view) for _ in range(20)]
     time.sleep(0.5)
