@@ -20,7 +20,6 @@ examples:
   fastseg-run street.fastseg photos/ --format coco       regions, into segmented/annotations.json
   fastseg-run street.fastseg camera:0 -o camera.mp4      until Ctrl-C
   fastseg-run street.fastseg camera:0 --view 0.0.0.0:8080  seen from any browser in the network
-  fastseg-run street.fastseg camera:0:1280x720@30 /dev/video2 rtsp://10.0.0.7/live
   fastseg-run street.fastseg --inspect                   what it holds, and the evidence
   fastseg-run street.fastseg --verify                    hashes, and the self-test on this device
   fastseg-run street.fastseg --extract android-int8 -o app/assets
@@ -87,8 +86,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         nargs="?",
         const="127.0.0.1",
-        help="show the run in a browser; default: to this machine alone, on any free port. The "
-        "address that is printed is a key: whoever has it sees the pictures",
+        help="show the run in a browser; default: of this machine alone, on any free port. Who has "
+        "the address that is printed sees the pictures",
     )
     add("--steady", action="store_true", help="damp the flicker of videos (needs a confidence)")
     add("--overwrite", action="store_true", help="replace outputs that are there already")

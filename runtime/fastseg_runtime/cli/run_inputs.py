@@ -33,7 +33,7 @@ from fastseg_runtime.cli.coco import CocoFile
 from fastseg_runtime.cli.examine import check_usage, open_session, print_json, refuse_existing
 from fastseg_runtime.engines.model_file import find_shipped
 from fastseg_runtime.frames.session import RealtimeSegmentation
-from fastseg_runtime.frames.sources import numbered_pictures, parse_source
+from fastseg_runtime.frames.sources import parse_source
 from fastseg_runtime.frames.stream import VIDEO_SUFFIXES
 
 Progress = Callable[[int, int], None]
@@ -337,13 +337,10 @@ def _expand(name: str) -> List[str]:
         if not files:
             raise InputError(f"no pictures in {name}; expected *{', *'.join(IMAGE_SUFFIXES)}")
         return [str(file) for file in files]
-    kind = parse_source(name).kind
-    if kind == "file" and not path.is_file():
+    if parse_source(name).kind == "file" and not path.is_file():
         raise InputError(
             f"no such file or folder: {name}; expected a picture, folder, video or camera:N"
         )
-    if kind == "sequence" and not numbered_pictures(parse_source(name).place):
-        raise InputError(f"no pictures {name}; write their number as %d, or %06d with zeros")
     kind_of(name)
     return [name]
 

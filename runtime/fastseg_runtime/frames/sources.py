@@ -15,19 +15,12 @@ _SECRET = re.compile(r"(?<=://)[^/\s]*@")  # user:password, which may hold an @ 
 
 @dataclass(frozen=True)
 class SourceName:
-    """A source as it was named.
+    """A source as it was named."""
 
-    Attributes:
-        kind: "camera", "network", "pipeline", "sequence", "stdin" or "file".
-        place: what is opened: "camera:0", a URL, a path.
-        size: width, height that a camera is asked for.
-        fps: of a camera or of pictures.
-    """
-
-    kind: str
-    place: str
-    size: Optional[Tuple[int, int]] = None
-    fps: Optional[float] = None
+    kind: str  # "camera", "network", "pipeline", "sequence", "stdin" or "file"
+    place: str  # what is opened: "camera:0", a URL, a path
+    size: Optional[Tuple[int, int]] = None  # width, height that a camera is asked for
+    fps: Optional[float] = None  # of a camera or of pictures
 
     @property
     def is_live(self) -> bool:

@@ -45,15 +45,12 @@ _HIDDEN = {
 
 
 class View:
-    """Serves the newest frame of a session; a context manager.
+    """Serves the newest frame of a session at `url`; a context manager.
 
     Args:
         session: whose frames come.
         address: "HOST:PORT" to listen on; without a port, any that is free.
         folder: where a click saves frame and mask.
-
-    Attributes:
-        url: of the page, with the token that it takes.
 
     Raises:
         UsageError: the address cannot be listened on.
@@ -139,11 +136,11 @@ class View:
             return name in ("localhost", self.host, own, f"{own}.local") or bool(ip_address(name))
         return False
 
-    def wait(self, seen: int) -> Tuple[int, bytes]:
-        """Return the number of the newest picture and its bytes, once it is another than `seen`."""
+    def wait(self, seen: int) -> Optional[Tuple[int, bytes]]:
+        """Return the number and the bytes of the picture after `seen`; None at the end."""
         with self.changed:
-            self.changed.wait_for(lambda: self.number != seen or self._closed.is_set(), timeout=1)
-            return self.number, b"" if self._closed.is_set() else self.jpeg
+            self.changed.wait_for(lambda: self.number > seen or self._closed.is_set())
+            return None if self._closed.is_set() else (self.number, self.jpeg)
 
     def _encode(self) -> None:
         shown: Any = None
@@ -180,7 +177,7 @@ class _Server(ThreadingHTTPServer):
         self.view, self._free = view, threading.BoundedSemaphore(_MAX_VIEWERS)
 
     def server_bind(self) -> None:
-        """Do not ask the DNS for a name of this machine, which may take seconds."""
+        """Bind without asking the DNS for this machine's name, which may take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "fastseg", self.server_address[1]
 
@@ -241,21 +238,17 @@ class _Handler(BaseHTTPRequestHandler):
         return name
 
     def _stream(self) -> None:
-        view, seen = self.server.view, -1
+        view, seen = self.server.view, 0
         self._head("multipart/x-mixed-replace; boundary=frame", {})
         with view.changed:
             view.viewers += 1
         try:
             self.wfile.write(b"--frame\r\n")
-            while True:
-                number, jpeg = view.wait(seen)
-                if jpeg and number != seen:
-                    head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    # The boundary at once: browsers show a part when they see its end.
-                    self.wfile.write(head.encode() + jpeg + b"\r\n--frame\r\n")
-                    seen = number
-                elif not jpeg and number:
-                    return
+            while newest := view.wait(seen):
+                seen, jpeg = newest
+                # The boundary at once: browsers show a part when they see its end.
+                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                self.wfile.write(head.encode() + jpeg + b"\r\n--frame\r\n")
         finally:
             with view.changed:
                 view.viewers -= 1

@@ -185,6 +185,20 @@ def test_more_connections_than_a_few_are_turned_away(view: View) -> None:
         viewer.socket.close()
 
 
+def test_a_viewer_who_has_seen_nothing_is_sent_away_at_the_end(
+    session: RealtimeSegmentation, tmp_path: Path
+) -> None:
+    with View(session, "127.0.0.1", tmp_path) as view:
+        viewer = Viewer(view)
+        while not view.viewers:
+            time.sleep(0.01)
+    end_s = time.monotonic() + 5
+    while view.viewers:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+    viewer.socket.close()
+
+
 def test_closing_waits_for_no_viewer(session: RealtimeSegmentation, tmp_path: Path) -> None:
     with View(session, "127.0.0.1", tmp_path) as view:
         stalled = Viewer(view)
