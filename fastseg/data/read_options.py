@@ -58,7 +58,7 @@ def with_options(spec: str, options: ReadOptions) -> str:
     given = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name)}
     values = vars(replace(said, **given)).items()
     words = [
-        f"{name.replace('_', '-')}={quote(str(v), safe='/^[]()+*')}" for name, v in values if v
+        f"{name.replace('_', '-')}={quote(str(v), safe='/:^[]()+*')}" for name, v in values if v
     ]
     return "?".join([bare, "&".join(words)]) if words else bare
 

@@ -65,7 +65,7 @@ def test_what_is_said_of_reading_goes_with_the_data(tmp_path: Path) -> None:
     config = TrainConfig(
         data=f"folder:{folder(tmp_path)}", image_range="0:127", skip_broken=True, most_broken=0.2
     )
-    assert config.dataset() == f"{config.data}?image-range=0%3A127&skip-broken=0.2"
+    assert config.dataset() == f"{config.data}?image-range=0:127&skip-broken=0.2"
     plain, bright = (open_dataset(spec, "val")[0] for spec in (config.data, config.dataset()))
     assert bright.image_HW3.mean() > 1.5 * plain.image_HW3.mean()
 
