@@ -1,10 +1,10 @@
 """Which labels to look at again, and which pictures to label next, as a network sees them.
 
-A label is suspect where a network is sure of another class. Of each pixel that somebody judged, the
-doubt is the probability of the network's class less that of the label's: 0 where they agree, near 1
-where the network is sure and the label says otherwise, and little where the network is not sure
-itself. (cleanlab's scores of labels are made of the label's probability alone, and so rank high
-what is hard to see.) A picture's disagreement is the mean of that over its judged pixels.
+A label is suspect where a network gives its class little probability. A picture's disagreement is 1
+less the soft minimum of the labels' probabilities over its judged pixels, cleanlab's score of
+labels for segmentation (Lad and Mueller, 2023): few pixels that are surely wrong count more than
+many that are a little. What is shown of a picture is its doubt: the probability of the network's
+class less that of the label's, 0 where they agree.
 
 A picture without labels is worth labelling where the network is not sure, and where nothing like it
 is labelled or chosen yet. Uncertainty is 1 less the probability of the most probable class less
@@ -32,6 +32,7 @@ from fastseg.data import Array, Sample, Samples
 from fastseg_training.lessons import Frame
 
 STRIDE = 4  # pixels of the network's input per judged one: wrong labels are regions, not pixels
+TEMPERATURE = 0.1  # cleanlab's: the lower, the more the worst pixels count
 GRID = 4  # cells on each side of what a picture is like
 COLOR_WEIGHT = 0.5  # colours tell day from night where classes do not; classes count more
 THUMB_WIDTH = 240  # pixels of a picture on the sheet
@@ -54,7 +55,7 @@ class Suspect:
     Attributes:
         name: within the split.
         files: its picture and its label.
-        disagreement: mean doubt of its judged pixels, 0 to 1; 0 where none is judged.
+        disagreement: 0 to 1; 0 where no pixel is judged.
         unlabelled_share: of its pixels.
         pairs: shares of judged pixels that are labelled so and are another class for the network,
             by (label, network), the largest first, at most 3.
@@ -113,7 +114,7 @@ def find_suspects(network: Network, samples: Samples) -> Iterator[Suspect]:
         yield Suspect(
             sample.name,
             sample.files,
-            float(doubt_hw[judged_hw].mean()) if judged_hw.any() else 0.0,
+            disagreement((probability_Khw.max(0) - doubt_hw)[judged_hw]),
             float((sample.label_HW == IGNORE_INDEX).mean()),
             _pairs(names, label_hw, network_hw),
             _likeness(probability_Khw, sample.image_HW3),
@@ -139,6 +140,15 @@ def probabilities(network: Network, image_HW3: Array) -> Array:
     logits_1Khw = F.interpolate(logits_1Khw.float(), size=size, mode="bilinear")
     probability_Khw: Array = logits_1Khw.softmax(1)[0].cpu().numpy()
     return probability_Khw
+
+
+def disagreement(of_label_N: Array) -> float:
+    """Return 1 less the soft minimum of the probabilities of labels, 0 where there are none."""
+    if not of_label_N.size:
+        return 0.0
+    wrong_N = 1 - of_label_N.astype(np.float64)
+    weight_N = np.exp((wrong_N - 1) / TEMPERATURE)
+    return float((wrong_N * weight_N).sum() / weight_N.sum())
 
 
 def doubt(probability_Khw: Array, label_hw: Array) -> tuple[Array, Array]:
