@@ -23,7 +23,14 @@ from fastseg.data.dataset import (
     UnknownLabelError,
     class_frequencies,
 )
-from fastseg.data.loaders import LOADERS, describe_kinds, full_spec, open_dataset, recognise_spec
+from fastseg.data.loaders import (
+    LOADERS,
+    describe_kinds,
+    full_spec,
+    load_split,
+    open_dataset,
+    recognise_spec,
+)
 from fastseg.data.read_options import MOST_BROKEN, ReadOptions, with_options
 from fastseg.data.survey import Survey, obstacles
 
@@ -45,6 +52,7 @@ __all__ = [
     "class_frequencies",
     "describe_kinds",
     "full_spec",
+    "load_split",
     "obstacles",
     "open_dataset",
     "recognise_spec",

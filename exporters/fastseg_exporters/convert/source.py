@@ -11,7 +11,14 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg import CheckpointError, CheckpointInfo, Network, open_network, pretrained
-from fastseg.data import DataError, full_spec, open_dataset, recognise_spec
+from fastseg.data import (
+    DataError,
+    MissingSplitError,
+    full_spec,
+    load_split,
+    open_dataset,
+    recognise_spec,
+)
 from fastseg.normalization import Normalization
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -164,6 +171,14 @@ def why_unusable(spec: str, trained_on: str, num_classes: int) -> str | None:
 
 
 def unseen_split(trained_on: str, spec: str | None) -> str:
-    """Return the split of a data set whose pictures the training has not seen."""
+    """Return the split of a data set that the training has not seen: val where it has one."""
     kind = full_spec(spec or "").partition(":")[0]
-    return "test" if trained_on == f"{kind} trainval" else "val"
+    if trained_on == f"{kind} trainval":
+        return "test"
+    try:
+        load_split(spec or "synthetic", "val")
+    except MissingSplitError:
+        return "test"
+    except DataError:
+        pass  # said where it is opened
+    return "val"

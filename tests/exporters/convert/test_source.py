@@ -152,3 +152,17 @@ def test_a_data_set_named_by_its_path_alone_gives_no_labels_to_calibrate_on(tmp_
     assert 0 < len(images) < 4
     assert all((image == 100).all() for image in images)
     assert unseen_split("folder trainval", str(tmp_path)) == "test"
+
+
+def test_data_without_val_are_verified_on_their_test_split(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("dark\nbright\n")
+    for split in ("train", "test"):
+        for folder in ("images", "labels"):
+            (tmp_path / split / folder).mkdir(parents=True)
+            pixels = np.zeros((32, 48, 3) if folder == "images" else (32, 48), np.uint8)
+            pixels[:8] = 1
+            cv2.imwrite(str(tmp_path / split / folder / f"{split}.png"), pixels)
+    spec = f"folder:{tmp_path}"
+    assert unseen_split("folder train", spec) == "test"
+    (tmp_path / "test").rename(tmp_path / "val")
+    assert unseen_split("folder train", spec) == "val"
