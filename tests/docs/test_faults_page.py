@@ -34,4 +34,5 @@ def test_a_fault_of_an_export_has_the_tests_that_it_names(row: list[str]) -> Non
 
 def test_the_page_has_all_faults() -> None:
     assert len(BOARD) > 30
-    assert [int(row[0]) for row in EXPORT] == list(range(1, 22))
+    assert len(EXPORT) > 20
+    assert [int(row[0]) for row in EXPORT] == list(range(1, len(EXPORT) + 1))

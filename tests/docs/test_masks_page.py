@@ -20,7 +20,13 @@ def test_the_snippets_run_in_their_order_on_a_generated_street() -> None:
 
     dataset = open_dataset("synthetic:320x160", "val")
     scene = dataset[8]
-    seg = SimpleNamespace(classes=dataset.classes, infer=lambda frame: scene.label_HW)
+
+    def infer(frame: Any, confidence: Any = None) -> Any:
+        if confidence is not None:
+            confidence.fill(200)
+        return scene.label_HW
+
+    seg = SimpleNamespace(classes=dataset.classes, infer=infer)
     names: dict[str, Any] = {"frame": scene.image_HW3, "seg": seg}
     for snippet in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(compile(snippet, "docs/masks.md", "exec"), names)
