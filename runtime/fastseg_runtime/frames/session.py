@@ -77,6 +77,7 @@ class RealtimeSegmentation:
         input: size and normalisation of the network's input.
         manifest: everything that the bundle says.
         info: what runs, and what was rejected.
+        gives_confidence: whether infer() can write one.
         engines, color: as given.
 
     Raises:
@@ -128,6 +129,7 @@ class RealtimeSegmentation:
         self.input: InputSpec = opened.manifest.input
         self.info: SessionInfo = opened.info
         self._gives_logits = opened.runners[0].gives_logits
+        self.gives_confidence: bool = opened.runners[0].gives_confidence
         self._reads_gpu = opened.runners[0].gpu_backend is not None
 
     def _note_times(self, opened: Opened) -> None:
@@ -159,6 +161,8 @@ class RealtimeSegmentation:
                 raise ValueError(f"{model_path} has other classes; open it in a session of its own")
             if opened.runners[0].gives_logits != self._gives_logits:
                 raise ValueError(f"{model_path} gives another output; export it like the old one")
+            if self.gives_confidence and not opened.runners[0].gives_confidence:
+                raise ValueError(f"{model_path} gives no confidence; export it with --confidence")
             if not opened.manifest.selftest:
                 raise ValueError(f"{model_path} has no self-test; a swap wants a bundle that has")
             self._note_times(opened)

@@ -341,7 +341,9 @@ def infer_video(
     source = FrameSource(str(src), session.color)
     writer = VideoWriter(str(dst), source.fps, session.color, overwrite)
     start, first_s = perf_counter(), None
-    results = stream(session, source, draw or session.overlay, stop=stop, steady=steady)
+    sure = on_frame is not None and session.gives_confidence  # whoever looks may want it
+    draw = draw or session.overlay
+    results = stream(session, source, draw, stop=stop, confidence=sure, steady=steady)
     with ExitStack() as stack:  # a second Ctrl-C in the first does not keep the others from it
         for clean_up in (source.close, results.close, writer.settle):
             stack.callback(clean_up)

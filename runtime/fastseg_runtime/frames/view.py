@@ -104,6 +104,8 @@ class View:
         figures = [["FPS", f"{fps:.1f}"]]
         figures += [[name, f"{1e3 * time_s:.1f} ms"] for name, time_s in zip(STAGES, stages)]
         figures += [["frame", str(frame.index)], ["dropped", str(frame.dropped)]]
+        if frame.confidence is not None:
+            figures.append(["mean confidence", f"{frame.confidence.mean() / 255:.0%}"])
         if self.session.deadline_ms is not None:
             figures.append([f"later than {self.session.deadline_ms:g} ms", str(frame.late)])
         counts = np.bincount(frame.classes.ravel(), minlength=256) / frame.classes.size

@@ -435,6 +435,18 @@ def test_folder_that_takes_no_result_is_one_clear_line(start):
     assert not list(run.folder.glob("result.json*"))
 
 
+def test_labels_of_one_class_that_is_found_give_no_miou(start, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    image = np.full((HEIGHT, WIDTH, 3), 10, np.uint8)
+    image[..., 0] = 200
+    np.save(frames / "a.npy", image)
+    np.save(frames / "a.label.npy", strongest_channel(image))
+    run = start({}, frames=str(frames))
+    assert run.end() == 0
+    assert run.result()["accuracy"]["miou"] is None
+
+
 def test_frames_folder_with_labels_gives_the_miou_of_the_timed_run(start, tmp_path):
     frames = tmp_path / "frames"
     frames.mkdir()

@@ -113,6 +113,14 @@ def test_a_network_that_does_not_fit_or_pass_leaves_the_old_one(
         assert np.array_equal(session.infer(noise()), strongest_channel(noise()))
 
 
+def test_what_gave_a_confidence_goes_on_to_give_one(bundle_path: Path, other_path: Path) -> None:
+    with RealtimeSegmentation(bundle_path) as session:
+        assert not session.gives_confidence
+        session.gives_confidence = True  # of an artifact that was exported with --confidence
+        with pytest.raises(ValueError, match="gives no confidence; export it with --confidence"):
+            session.swap(other_path)
+
+
 def test_a_closed_session_is_not_swapped(bundle_path: Path, other_path: Path) -> None:
     session = RealtimeSegmentation(bundle_path)
     session.close()

@@ -1,5 +1,6 @@
 """The page of --view: who may see it, what it shows, and that it delays nobody."""
 
+import dataclasses
 import fcntl
 import http.client
 import json
@@ -96,6 +97,11 @@ def test_the_state_says_what_runs(view: View, session: RealtimeSegmentation) -> 
     state = json.loads(ask(view, "GET", f"/{view.token}/state")[1])
     figures = dict(state["figures"])
     assert (state["frames"], figures["dropped"], figures["later than 1000 ms"]) == (5, "3", "0")
+    assert "mean confidence" not in figures
+    half = np.full((48, 64), 128, np.uint8)
+    view.show(dataclasses.replace(frame_of(session, 5), confidence=half))
+    state = json.loads(ask(view, "GET", f"/{view.token}/state")[1])
+    assert dict(state["figures"])["mean confidence"] == "50%"
     assert 1 < float(figures["FPS"]) < 60 and figures["infer"].endswith(" ms")
     assert sum(share for _, share, _ in state["shares"]) == pytest.approx(1)
     assert {name for name, _, _ in state["shares"]} <= {e.name for e in session.classes}
