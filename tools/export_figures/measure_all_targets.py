@@ -3,10 +3,12 @@
     python tools/export_figures/measure_all_targets.py runs/small/model.safetensors camvid:PATH
 
 Prints a row per target. The peak of all is that of this process, which runs PyTorch and the
-artifacts, plus that of the largest converter: both may be there at once.
+artifacts, plus that of the largest converter: both may be there at once. Where others use the
+machine too, CPU seconds say what it took: divided by the cores, less than it could have taken.
 """
 
 import argparse
+import os
 import resource
 import tempfile
 import time
@@ -28,6 +30,8 @@ def main() -> None:
         bundle = Path(folder) / "all.fastseg"
         outcome = export(given.network, given.targets, bundle, given.data, given.images)
     seconds = time.monotonic() - start
+    used = os.times()
+    cpu_seconds = used.user + used.system + used.children_user + used.children_system
     made = [(artifact, artifact.extra["export"]) for artifact in outcome.manifest.artifacts]
     print("| target | made | seconds | of these converting | converter's peak, MB |")
     print("|---|---|--:|--:|--:|")
@@ -40,6 +44,7 @@ def main() -> None:
     largest_mb = max(took["peak_memory_mb"] for _, took in made)
     count = len(made) + len(outcome.failed)
     print(f"\n{count} targets, {given.images} images: {seconds:.0f} s, ", end="")
+    print(f"{cpu_seconds:.0f} s of CPU, ", end="")
     print(f"at most {own_mb:.0f} + {largest_mb} MB; failed: {outcome.failed or 'none'}")
 
 
