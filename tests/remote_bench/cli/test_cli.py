@@ -119,7 +119,7 @@ def test_hosts_and_the_bundle_are_told_apart():
         (("compare", "a.json", "b.json"), 2, "No such file"),
         (("--json", "compare", "a.json", "b.json"), 2, "a.json: No such file"),
         (("compare", "a.json", "--json", "b.json"), 2, "a.json: No such file"),
-        (("--json", "compare", "a.json"), 2, "Missing argument 'B.json'"),
+        (("--json", "compare", "a.json"), 2, "Missing argument 'B.json["),
         (("--folder", "/tmp", "doctor", "no-such-host.invalid"), 4, "has no address"),
         (("--target", "compare", "no-such-host.invalid"), 4, "has no address"),
         (("bench", "doctor", "--report", "absent/page.html"), 2, "a folder that can be written"),
