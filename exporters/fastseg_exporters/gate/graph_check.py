@@ -6,6 +6,7 @@ is not exported.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import compress
 
 import torch
 from fastseg_runtime.arrays.metrics import Array
@@ -22,6 +23,9 @@ ROUNDING = 1e-4
 # a norm over one picture divides by nearly nothing where that is plain. InstanceNorm on black moved
 # by 2.8e-4 so, and its graph by 1.9e-4. At most what a norm folded wrongly changes at the least.
 OWN_ROUNDINGS, MOST_ROUNDING = 4.0, 5e-3
+# Graphs to look for harmful norms with: one takes two at each halving, 14 among a hundred. Where
+# rounding decides which value is taken (top-k), all may do harm, and a graph for each took minutes.
+MOST_TRIES = 24
 _INFINITE = "infinite, of which upsampling makes NaN"
 
 
@@ -39,22 +43,45 @@ def check_graph(
         ValueError: the graph is another network whatever is folded.
     """
 
-    def difference(keep_norms: Collection[str] = ()) -> str:
+    def differences(keep_norms: Collection[str], pictures: Sequence[Array]) -> list[str]:
         graph = network.graph(keep_norms=keep_norms)
-        return next(filter(None, (_difference(network, graph, x) for x in images_1HW3)), "")
+        return [_difference(network, graph, image_1HW3) for image_1HW3 in pictures]
 
-    if not difference():
+    folded = differences((), images_1HW3)
+    if not any(folded):
         return ()
     layers = network.model.named_modules()
     norms = tuple(f"network.{name}" for name, layer in layers if isinstance(layer, nn.BatchNorm2d))
-    if found := difference(norms):
+    if found := next(filter(None, differences(norms, images_1HW3)), ""):
         raise ValueError(
             f"{network.name} cannot be exported: {_cause(network, images_1HW3, found)}"
         )
-    harmful = tuple(norm for norm in norms if difference([n for n in norms if n != norm]))
-    kept = norms if difference(harmful) else harmful
+    telling = next(compress(images_1HW3, folded))  # what a harmful fold changes is seen in it
+    harmful = _find_harmful(
+        norms, lambda few: any(differences(set(norms).difference(few), [telling]))
+    )
+    kept = norms if any(differences(harmful, images_1HW3)) else harmful
     tell(f"not folded, which would change the network's answer: {', '.join(kept)}")
     return kept
+
+
+def _find_harmful(
+    norms: tuple[str, ...], harm: Callable[[tuple[str, ...]], bool]
+) -> tuple[str, ...]:
+    """Return the norms whose folding does harm; more with them where too many do.
+
+    Args:
+        norms: that do harm together.
+        harm: whether some do, if they alone are folded.
+    """
+    groups, tries = [norms], 0
+    while tries < MOST_TRIES and len(largest := max(groups, key=len)) > 1:
+        groups.remove(largest)
+        first, second = largest[: len(largest) // 2], largest[len(largest) // 2 :]
+        found = [half for half in (first, second) if harm(half)]
+        groups += found or [first, second]  # which do it together
+        tries += 2
+    return tuple(norm for norm in norms if any(norm in group for group in groups))
 
 
 def _difference(network: Network, graph: DeployGraph, image_1HW3: Array) -> str:

@@ -2,13 +2,19 @@
 
 import copy
 import threading
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.gate.graph_check import ROUNDING, check_graph, differ
+from fastseg_exporters.gate.graph_check import (
+    MOST_TRIES,
+    ROUNDING,
+    check_graph,
+    differ,
+)
 from fastseg_exporters.gate.reference import pytorch_runner
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import numbered_classes
@@ -19,6 +25,7 @@ from fastseg.normalization import NAMED
 from tests.doubles.folding_networks import CHANNELS, CLASSES, HABITS, Habit, conv, norm, with_habit
 
 WIDTH, HEIGHT = 64, 48
+NORMS = 32
 
 
 def network_of(model: nn.Module) -> Network:
@@ -60,6 +67,54 @@ def test_a_fold_that_changes_the_answer_is_left_out_and_said(
     kept, told = check(model)
     assert kept == ("network.norm",)
     assert told == ["not folded, which would change the network's answer: network.norm"]
+
+
+def _chain(reading: Collection[int], last: Callable[[Tensor], Tensor]) -> Habit:
+    """Many convolutions with norms; the weights of some are read beside their call."""
+
+    def forward(n: Habit, x: Tensor) -> Tensor:
+        for i in range(NORMS):
+            layer = getattr(n, f"conv_{i}")
+            read = F.conv2d(x, layer.weight, padding=1) if i in reading else 0
+            x = x + torch.tanh(getattr(n, f"norm_{i}")(layer(x))) - read
+        return last(x)
+
+    torch.manual_seed(0)
+    layers = {f"conv_{i}": conv() for i in range(NORMS)}
+    return Habit(forward, **layers, **{f"norm_{i}": norm(1.0) for i in range(NORMS)})
+
+
+def _check_counting(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> tuple[tuple[str, ...], int]:
+    """Return the norms that are kept, and how many graphs were made to find them."""
+    graphs, real = [], Network.graph
+
+    def graph(self: Network, **changes: Any) -> DeployGraph:
+        graphs.append(changes)
+        return real(self, **changes)
+
+    monkeypatch.setattr(Network, "graph", graph)
+    return check(model)[0], len(graphs)
+
+
+@pytest.mark.parametrize("harmful", [{7}, {0, NORMS - 1}])
+def test_few_harmful_norms_among_many_are_found(
+    harmful: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastseg.fold._Uses.is_private", lambda uses, pair: True)
+    kept, graphs = _check_counting(_chain(harmful, torch.relu), monkeypatch)
+    assert kept == tuple(f"network.norm_{i}" for i in sorted(harmful))
+    assert graphs <= 3 + MOST_TRIES
+
+
+def test_where_each_fold_does_harm_it_is_said_after_few_graphs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = _chain((), lambda x: (x * 2**20).remainder(1.0))  # what rounding leaves
+    kept, graphs = _check_counting(model, monkeypatch)
+    assert kept == tuple(f"network.norm_{i}" for i in range(NORMS))
+    assert graphs <= 3 + MOST_TRIES < NORMS
 
 
 class Dropping(nn.Conv2d):
