@@ -18,6 +18,7 @@ from fastseg import CheckpointInfo, FastSegNet, Network
 from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import recorded_data
+from fastseg_exporters.gate.graph_check import refuse_unpooling
 from fastseg_exporters.gate.ladder import climb_down
 from fastseg_exporters.gate.record import GrowingBundle
 from fastseg_exporters.gate.referees.hearing import hear
@@ -83,8 +84,8 @@ def export_bundle(
     Raises:
         OSError: the bundle cannot be written where it is to be.
         UsageRefusedError: the weights are not for the use that the plan requires.
-        ValueError: the bundle is another network's, data and network do not fit, or the graph
-            to convert gives another answer than the network.
+        ValueError: the bundle is another network's, data and network do not fit, the network
+            unpools, or the graph to convert gives another answer than it.
         CheckpointError, DataError: from opening the network and the data.
     """
     check_writable(plan.out)
@@ -136,6 +137,7 @@ def _introduce(network: Network, spec: str, tell: Callable[[str], None]) -> None
     if not isinstance(network.model, FastSegNet):
         for note in network.check(spec):
             tell(note)
+        refuse_unpooling(network)
 
 
 def _with_data(plan: Plan, info: CheckpointInfo, tell: Callable[[str], None]) -> Plan:

@@ -5,12 +5,16 @@ our folding, choice of output, normalisation and upsampling. What differs by mor
 is not exported.
 """
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from itertools import compress
+from types import FrameType
+from typing import Any
 
 import torch
 from fastseg_runtime.arrays.metrics import Array
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fastseg import DeployGraph, Network
 from fastseg_exporters.gate.reference import reference_logits
@@ -27,6 +31,52 @@ OWN_ROUNDINGS, MOST_ROUNDING = 4.0, 5e-3
 # rounding decides which value is taken (top-k), all may do harm, and a graph for each took minutes.
 MOST_TRIES = 24
 _INFINITE = "infinite, of which upsampling makes NaN"
+
+
+def refuse_unpooling(network: Network) -> None:
+    """Refuse max-unpooling, which no exporter takes, before anything else is done.
+
+    Raises:
+        ValueError: it unpools; the module that does is named.
+    """
+    info, seen = network.info, _Unpooling()
+    with seen:
+        network.logits(torch.zeros(1, info.height, info.width, 3, dtype=torch.uint8))
+    if seen.module is None:
+        return
+    names = {layer: name for name, layer in network.model.named_modules()}
+    where = f"{names.get(seen.module) or 'the network'} ({type(seen.module).__name__})"
+    raise ValueError(
+        f"{network.name} cannot be exported: {seen.function} in {where} is taken in no format; "
+        "upsample there instead (F.interpolate, a transposed convolution) and train it again"
+    )
+
+
+class _Unpooling(TorchFunctionMode):
+    """Notes who unpools first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = ""
+        self.module: nn.Module | None = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name.startswith("max_unpool") and not self.function:
+            self.function, self.module = name, _calling_module()
+        return func(*args, **(kwargs or {}))
+
+
+def _calling_module() -> nn.Module | None:
+    """Return the innermost module whose code is being run."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if isinstance(module := frame.f_locals.get("self"), nn.Module):
+            return module
+        frame = frame.f_back
+    return None
 
 
 def check_graph(

@@ -1,6 +1,7 @@
 """The graph to convert is compared with the author's own module, before anything is converted."""
 
 import copy
+import re
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -14,6 +15,7 @@ from fastseg_exporters.gate.graph_check import (
     ROUNDING,
     check_graph,
     differ,
+    refuse_unpooling,
 )
 from fastseg_exporters.gate.reference import pytorch_runner
 from fastseg_runtime.arrays.metrics import Array
@@ -115,6 +117,33 @@ def test_where_each_fold_does_harm_it_is_said_after_few_graphs(
     kept, graphs = _check_counting(model, monkeypatch)
     assert kept == tuple(f"network.norm_{i}" for i in range(NORMS))
     assert graphs <= 3 + MOST_TRIES < NORMS
+
+
+class Unpools(nn.Module):
+    """Unpools in a function of its own, with no module for it."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        small, indices = F.max_pool2d(image, 2, return_indices=True)
+        logits: Tensor = F.max_unpool2d(small, indices, [2, 2]).repeat(1, 2, 1, 1)[:, :CLASSES]
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("model", "where"),
+    [
+        (Unpools(), "the network (Unpools)"),
+        (nn.Sequential(nn.Identity(), Unpools()), "1 (Unpools)"),
+    ],
+)
+def test_max_unpooling_is_refused_by_its_module(model: nn.Module, where: str) -> None:
+    said = f"own cannot be exported: max_unpool2d in {where} is taken in no format; "
+    with pytest.raises(ValueError, match=re.escape(said)):
+        refuse_unpooling(network_of(model))
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_what_does_not_unpool_is_not_refused(habit: str) -> None:
+    refuse_unpooling(network_of(with_habit(habit)))
 
 
 class Dropping(nn.Conv2d):

@@ -14,7 +14,14 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_targets.target import load_target, target_names
 
-from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
+from fastseg import (
+    CheckpointError,
+    CheckpointInfo,
+    FastSegNet,
+    Network,
+    open_network,
+    save_checkpoint,
+)
 from fastseg.data.camvid import CLASSES
 
 pytestmark = [
@@ -68,6 +75,18 @@ class Spectrum(nn.Module):
     def forward(self, x):
         return nn.functional.interpolate(torch.fft.rfft2(x).real, size=x.shape[2:])
 
+class Unpooling(nn.Module):  # as ENet and SegNet, with the norms of one
+    def __init__(self, num_classes):
+        super().__init__()
+        self.enter = nn.Sequential(step(3, 8), *(step(8, 8) for _ in range(24)))
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+        self.grow = nn.ModuleList([nn.MaxUnpool2d(2)])
+        self.leave = nn.Conv2d(8, num_classes, 1)
+
+    def forward(self, image):
+        small, indices = self.pool(self.enter(image))
+        return self.leave(self.grow[0](small, indices))
+
 class Strange(nn.Module):
     def __init__(self, num_classes):
         super().__init__()
@@ -102,6 +121,16 @@ def plan(spec: str, weights: str | None, folder: Path, targets: list[str]) -> Pl
 def test_a_network_of_other_classes_is_refused_before_anything_is_converted(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="tells 3 classes apart, expected 11"):
         export_bundle(plan("torch.nn:Identity", None, folder, ["cpu-fp32"]))
+    assert not (folder / "own.fastseg").exists()
+
+
+def test_a_network_that_unpools_is_refused_before_anything_is_tried(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Network, "graph", None)  # none is made
+    with pytest.raises(ValueError, match=r"max_unpool2d in grow\.0 \(MaxUnpool2d\) is") as said:
+        export_bundle(plan("my_nets:Unpooling", None, folder, target_names()))
+    assert "\n" not in str(said.value)
     assert not (folder / "own.fastseg").exists()
 
 
