@@ -19,6 +19,7 @@ from fastseg_runtime.arrays.command import BUGS, DONE, FAILED, UsageError
 from fastseg_runtime.arrays.image import opencv
 from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.arrays.terminal import printable
+from fastseg_runtime.bundle.contract import CONTRACT, write_contract
 from fastseg_runtime.bundle.manifest import MAX_TEXT, Artifact, Manifest
 from fastseg_runtime.bundle.reader import Scene, inner_name, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
@@ -59,11 +60,14 @@ def verify_bundle(options: Namespace) -> int:
 
 
 def extract_target(options: Namespace) -> int:
-    """Write the files of one target into a folder."""
+    """Write the files of one target, and its contract, into a folder."""
     with open_bundle(options.model) as bundle:
-        members = bundle.artifact(options.extract).files
-        refuse_existing([options.output / inner_name(entry.path) for entry in members], options)
-        files = [str(file) for file in bundle.extract(options.extract, options.output)]
+        artifact = bundle.artifact(options.extract)
+        names = [inner_name(entry.path) for entry in artifact.files] + [CONTRACT]
+        refuse_existing([options.output / name for name in names], options)
+        written = bundle.extract(options.extract, options.output)
+        written.append(write_contract(bundle.manifest, artifact, options.output))
+        files = [str(file) for file in written]
     _print(options, {"target": options.extract, "files": files}, "\n".join(files))
     return DONE
 

@@ -118,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     action = actions.add_argument
     action("--inspect", action="store_true", help="print what the bundle holds")
     action("--verify", action="store_true", help="check hashes and run the self-test here")
-    action("--extract", metavar="TARGET", help="write the files of a target into the output folder")
+    action("--extract", metavar="TARGET", help="write a target's files and contract.json into -o")
     action("--doctor", action="store_true", help="print what can run on this device")
     action(
         "--prepare", action="store_true", help="build and test the engine, so that starts are fast"

@@ -245,7 +245,7 @@ def test_extract_writes_the_file_for_an_app(
 ) -> None:
     assert run(bundle_path, "--extract", "cpu-fp32", "-o", "assets") == 0
     assert Path("assets/model.onnx").read_bytes() == argmax_onnx()
-    assert capsys.readouterr().out.strip() == "assets/model.onnx"
+    assert capsys.readouterr().out.split() == ["assets/model.onnx", "assets/contract.json"]
 
 
 def test_prepare_opens_and_tests_the_best_artifact(

@@ -1,0 +1,101 @@
+// An engine that takes the strongest channel, and what a test wants to see of fastseg.hpp:
+//   stand_in run FOLDER    PPM pictures in; of each the input, ids and overlay, as RGB then as BGR
+//   stand_in show FOLDER   what the contract holds
+//   stand_in damage        a contract in; each of its beginnings, and each byte exchanged
+#include <iostream>
+#include <iterator>
+
+#include "../../../runtime/cpp/examples/pictures.hpp"
+
+using namespace fastseg;
+
+namespace {
+
+struct StrongestChannel {
+  const std::int32_t* operator()(const std::uint8_t* image) {
+    const int width = contract.output.width, height = contract.output.height;
+    write_pnm(std::cout, image, contract.input.width, contract.input.height, 3);
+    const int step_x = contract.input.width / width, step_y = contract.input.height / height;
+    ids.clear();
+    for (int y = 0; y < height; ++y)
+      for (int x = 0; x < width; ++x) {
+        const std::uint8_t* pixel = image + 3 * (y * step_y * contract.input.width + x * step_x);
+        ids.push_back(static_cast<std::int32_t>(std::max_element(pixel, pixel + 3) - pixel));
+      }
+    return ids.data();
+  }
+
+  Contract contract;
+  std::vector<std::int32_t> ids;
+};
+
+void run(const std::string& folder) {
+  const Contract contract = read_contract(folder);
+  Segmenter<StrongestChannel> segmenter(contract, {contract, {}});
+  for (Picture picture; read_ppm(std::cin, picture);) {
+    const std::size_t row = std::size_t{3} * static_cast<std::size_t>(picture.width), gap = 5;
+    const auto rows = static_cast<std::size_t>(picture.height);
+    std::vector<std::uint8_t> crop((row + gap) * rows), drawn(row * rows), ids(drawn.size() / 3);
+    for (std::size_t y = 0; y < rows; ++y)
+      std::copy_n(&picture.pixels[y * row], row, &crop[y * (row + gap)]);
+    const auto stride = static_cast<std::ptrdiff_t>(row + gap);
+    const Frame bgr{crop.data(), picture.width, picture.height, stride, true};
+    for (const Frame& frame : {picture.frame(), bgr}) {
+      segmenter.infer(frame, ids.data());
+      ids.back() = 200;  // an id without a class
+      overlay(frame, ids.data(), contract.classes, drawn.data(), 0.3);
+      write_pnm(std::cout, ids.data(), picture.width, picture.height, 1);
+      write_pnm(std::cout, drawn.data(), picture.width, picture.height, 3);
+    }
+  }
+}
+
+void show(const std::string& folder) {
+  const Contract read = read_contract(folder);
+  std::cout.precision(15);
+  std::cout << read.target << '\n' << read.file << '\n';
+  std::cout << read.input.name << ' ' << read.input.type << ' ' << read.input.layout << ' '
+            << read.input.width << ' ' << read.input.height << ' ' << read.input.mean << ' '
+            << read.input.std << ' ' << read.input.letterbox << '\n';
+  std::cout << read.output.name << ' ' << read.output.type << ' ' << read.output.layout << ' '
+            << read.output.width << ' ' << read.output.height << ' ' << read.ignore_index << '\n';
+  for (const ClassInfo& entry : read.classes)
+    std::cout << entry.name << ' ' << int{entry.color[0]} << ' ' << int{entry.color[1]} << ' '
+              << int{entry.color[2]} << '\n';
+}
+
+bool reads(std::string_view text) {
+  try {
+    parse_contract(text);
+    return true;
+  } catch (const Error&) {  // and nothing else
+    return false;
+  }
+}
+
+void damage() {
+  std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+  std::size_t whole = 0;
+  while (text.back() == '\n') text.pop_back();
+  for (std::size_t size = 0; size < text.size(); ++size)  // on the heap: overruns are seen
+    whole += reads(std::string(text, 0, size));
+  for (std::size_t at = 0; at < text.size(); ++at)
+    for (const char byte : std::string_view("\0\"\\{}[],:-.0e9u\xff ", 17)) {
+      std::string other = text;
+      other[at] = byte;
+      reads(other);
+    }
+  std::cout << whole << " beginnings are whole, " << reads(text) << '\n';
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (command == "run" && argc == 3) run(argv[2]);
+  if (command == "show" && argc == 3) show(argv[2]);
+  if (command == "damage") damage();
+} catch (const Error& error) {
+  std::cerr << error.what() << '\n';
+  return 1;
+}
