@@ -1,6 +1,7 @@
 """runtime/cpp/fastseg.hpp, compiled with sanitizers, against Python without OpenCV."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -163,3 +164,13 @@ def test_the_header_passes_over_keys_and_depths_that_newer_writers_add(
 
 def test_a_folder_without_a_contract_says_what_writes_it(stand_in: Path, tmp_path: Path) -> None:
     assert "--extract TARGET" in refusal(stand_in, tmp_path)
+
+
+def test_the_program_on_the_page_compiles() -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs/platforms/cpp.md").read_text("utf-8")
+    (program,) = re.findall(r"```cpp\n(.*?)```", page, re.DOTALL)
+    flags = ["-std=c++17", "-fsyntax-only", *WARNINGS, "-I", str(root / "runtime/cpp")]
+    command = ["g++", *flags, "-x", "c++", "-"]
+    done = subprocess.run(command, input=program, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
