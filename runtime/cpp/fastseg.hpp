@@ -23,10 +23,12 @@
 #include <filesystem>
 #include <fstream>
 #include <locale>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -65,6 +67,7 @@ struct Contract {
   struct Output {
     std::string name, type, layout;
     int width, height;  // of the class map
+    bool padded;        // logits cover the input and its padding; false: the input alone
   };
   std::string target, file;
   Input input;
@@ -355,6 +358,8 @@ inline Contract parse_contract(std::string_view text) {
   const std::string resize = input.text("resize");
   if (resize != "stretch" && resize != "letterbox") input.wrong("resize", "stretch or letterbox");
   if (input.text("color") != "rgb") input.wrong("color", "rgb");
+  const std::string cover = output.text("cover");
+  if (cover != "padded" && cover != "image") output.wrong("cover", "padded or image");
   Contract result{
       table.text("target"),
       table.text("file"),
@@ -362,7 +367,8 @@ inline Contract parse_contract(std::string_view text) {
        input.integer("width", 1, kMaxInputSide), input.integer("height", 1, kMaxInputSide),
        input.number("mean", 0, 255), input.number("std", 1e-3, 1e4), resize == "letterbox"},
       {output.text("name"), output.text("type"), output.text("layout"),
-       output.integer("width", 1, kMaxInputSide), output.integer("height", 1, kMaxInputSide)},
+       output.integer("width", 1, kMaxInputSide), output.integer("height", 1, kMaxInputSide),
+       cover == "padded"},
       table.integer("ignore_index", 0, 255),
       {}};
   if (!detail::stays_inside(result.file)) table.wrong("file", "a file in this folder");
@@ -401,8 +407,7 @@ namespace detail {
 
 // The two neighbours of each output position along one axis, and the weight of the second.
 struct Taps {
-  Taps(int size_in, int size_out) {
-    const double scale = static_cast<double>(size_in) / size_out;
+  Taps(int size_in, int size_out, double scale) {
     for (int index = 0; index < size_out; ++index) {
       const double position = std::clamp((index + 0.5) * scale - 0.5, 0.0, size_in - 1.0);
       first.push_back(static_cast<int>(position));
@@ -437,8 +442,8 @@ class FrameFit {
         input_(contract.input),
         output_(contract.output),
         placed_(place(contract.input, width, height)),
-        across_(width, placed_.width),
-        down_(height, placed_.height),
+        across_(width, placed_.width, static_cast<double>(width) / placed_.width),
+        down_(height, placed_.height, static_cast<double>(height) / placed_.height),
         rows_(detail::mask_index(placed_.top, placed_.height, height, input_.height,
                                  output_.height)),
         columns_(detail::mask_index(placed_.left, placed_.width, width, input_.width,
@@ -545,19 +550,103 @@ class FrameFit {
   std::vector<float> mixed_;
 };
 
+// Scores of an engine: float32 (classes, height, width), or (height, width, classes).
+struct Logits {
+  const float* scores;
+  int classes, height, width;
+  bool channels_last = false;
+};
+
+// Turns logits of one size into class maps of the contract's output size, as the graphs that give
+// ids do: bilinear by pixel centres, ties to the lowest id. Those of FastSegNet cover its padding
+// too: they grow by a whole factor, and what hangs over is cut off.
+class LogitsToClasses {
+ public:
+  LogitsToClasses(const Contract::Output& output, int height, int width)
+      : LogitsToClasses(output, height, width, (output.height + height - 1) / height,
+                        (output.width + width - 1) / width) {}
+
+  bool is_for(const Logits& logits) const {
+    return logits.height == height_ && logits.width == width_;
+  }
+
+  // Returns the ids of the largest scores; valid until the next call.
+  const std::uint8_t* operator()(const Logits& logits) {
+    std::fill(ids_.begin(), ids_.end(), std::uint8_t{0});
+    for (int index = 0; index < logits.classes; ++index) {
+      widen(logits, index);
+      for (std::size_t y = 0; y < down_.first.size(); ++y) compare_row(y, index);
+    }
+    return ids_.data();
+  }
+
+ private:
+  LogitsToClasses(const Contract::Output& output, int height, int width, int factor_y,
+                  int factor_x)
+      : height_(height),
+        width_(width),
+        across_(width, output.width,
+                output.padded && factor_x == factor_y ? 1.0 / factor_x
+                                                      : static_cast<double>(width) / output.width),
+        down_(height, output.height,
+              output.padded && factor_x == factor_y ? 1.0 / factor_y
+                                                    : static_cast<double>(height) / output.height),
+        wide_(static_cast<std::size_t>(height) * across_.first.size()),
+        best_(down_.first.size() * across_.first.size()),
+        ids_(best_.size()) {}
+
+  // One class at the class map's width, still at the logits' height.
+  void widen(const Logits& logits, int index) {
+    const std::ptrdiff_t step = logits.channels_last ? logits.classes : 1;
+    const std::ptrdiff_t start =
+        logits.channels_last ? index : std::ptrdiff_t{index} * height_ * width_;
+    float* out = wide_.data();
+    for (int y = 0; y < height_; ++y) {
+      const float* row = logits.scores + start + step * y * width_;
+      for (std::size_t x = 0; x < across_.first.size(); ++x) {
+        const float left = row[step * across_.first[x]], right = row[step * across_.second[x]];
+        *out++ = left + (right - left) * across_.weight[x];
+      }
+    }
+  }
+
+  void compare_row(std::size_t y, int index) {
+    const std::size_t width = across_.first.size();
+    const float* top = wide_.data() + static_cast<std::size_t>(down_.first[y]) * width;
+    const float* bottom = wide_.data() + static_cast<std::size_t>(down_.second[y]) * width;
+    const float share = down_.weight[y];
+    float* best = best_.data() + y * width;
+    std::uint8_t* ids = ids_.data() + y * width;
+    for (std::size_t x = 0; x < width; ++x) {
+      const float score = top[x] + (bottom[x] - top[x]) * share;
+      if (index > 0 && !(score > best[x])) continue;
+      best[x] = score;
+      ids[x] = static_cast<std::uint8_t>(index);
+    }
+  }
+
+  int height_, width_;
+  detail::Taps across_, down_;
+  std::vector<float> wide_, best_;
+  std::vector<std::uint8_t> ids_;
+};
+
 // A network that runs on any engine: a callable that takes the input, uint8 RGB (height, width, 3)
-// as the contract says, and returns a pointer to the ids, valid until its next call.
+// as the contract says, and returns a pointer to the ids, or Logits, valid until its next call.
 template <class Engine>
 class Segmenter {
+  static constexpr bool kGivesLogits =
+      std::is_same_v<std::invoke_result_t<Engine&, const std::uint8_t*>, Logits>;
+
  public:
   Segmenter(Contract contract, Engine engine)
       : contract_(std::move(contract)), engine_(std::move(engine)), fit_(contract_, 1, 1) {
     if (contract_.input.type != "uint8" || contract_.input.layout != "NHWC")
       throw Error("the network takes " + contract_.input.type + " " + contract_.input.layout +
                   "; expected uint8 NHWC, as targets for CPUs and Jetson have it");
-    if (contract_.output.layout != "NHW")
-      throw Error("the network gives " + contract_.output.name +
-                  "; expected class ids, as without --output logits");
+    if ((contract_.output.layout == "NHW") == kGivesLogits)
+      throw Error("the network gives " + contract_.output.name + " and its engine " +
+                  (kGivesLogits ? "logits" : "class ids") + "; they have to be the same");
   }
 
   const Contract& contract() const { return contract_; }
@@ -565,10 +654,25 @@ class Segmenter {
   // Writes the class id of each pixel, as many as the frame has, rows side by side.
   void infer(const Frame& frame, std::uint8_t* classes) {
     if (!fit_.is_for(frame)) fit_ = FrameFit(contract_, frame.width, frame.height);
-    fit_.to_frame(engine_(fit_.to_input(frame)), classes);
+    const auto given = engine_(fit_.to_input(frame));
+    if constexpr (kGivesLogits)
+      fit_.to_frame(decode(given), classes);
+    else
+      fit_.to_frame(given, classes);
   }
 
  private:
+  const std::uint8_t* decode(const Logits& logits) {
+    if (logits.classes != static_cast<int>(contract_.classes.size()) ||
+        std::min(logits.height, logits.width) < 1)
+      throw Error("the engine gives scores of " + std::to_string(logits.classes) +
+                  " classes, contract.json names " + std::to_string(contract_.classes.size()));
+    if (!decoder_ || !decoder_->is_for(logits))
+      decoder_.emplace(contract_.output, logits.height, logits.width);
+    return (*decoder_)(logits);
+  }
+
+  std::optional<LogitsToClasses> decoder_;
   Contract contract_;
   Engine engine_;
   FrameFit fit_;

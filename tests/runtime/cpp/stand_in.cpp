@@ -1,5 +1,6 @@
 // An engine that takes the strongest channel, and what a test wants to see of fastseg.hpp:
 //   stand_in run FOLDER    PPM pictures in; of each the input, ids and overlay, as RGB then as BGR
+//   stand_in logits FOLDER HEIGHT WIDTH    PPM pictures in, ids out, by scores of that size
 //   stand_in show FOLDER   what the contract holds
 //   stand_in damage        a contract in; each of its beginnings, and each byte exchanged
 #include <iostream>
@@ -50,6 +51,39 @@ void run(const std::string& folder) {
   }
 }
 
+// The input's own channels at pixels apart, as scores; in whichever order the contract has them.
+struct Channels {
+  Logits operator()(const std::uint8_t* image) {
+    const bool last = contract.output.layout == "NHWC";
+    scores.assign(std::size_t{3} * static_cast<std::size_t>(height * width), 0.0F);
+    for (int y = 0; y < height; ++y)
+      for (int x = 0; x < width; ++x)
+        for (int k = 0; k < 3; ++k) {
+          const int from_y = y * contract.input.height / height;
+          const int from_x = x * contract.input.width / width;
+          const int at = last ? 3 * (y * width + x) + k : (k * height + y) * width + x;
+          scores[static_cast<std::size_t>(at)] =
+              image[3 * (from_y * contract.input.width + from_x) + k];
+        }
+    return {scores.data(), classes, height, width, last};
+  }
+
+  Contract contract;
+  int height, width, classes = 3;
+  std::vector<float> scores;
+};
+
+void run_logits(const std::string& folder, int height, int width) {
+  const Contract contract = read_contract(folder);
+  Segmenter<Channels> segmenter(contract, {contract, height, width, 3, {}});
+  std::vector<std::uint8_t> ids;
+  for (Picture picture; read_ppm(std::cin, picture);) {
+    ids.resize(picture.pixels.size() / 3);
+    segmenter.infer(picture.frame(), ids.data());
+    write_pnm(std::cout, ids.data(), picture.width, picture.height, 1);
+  }
+}
+
 void show(const std::string& folder) {
   const Contract read = read_contract(folder);
   std::cout.precision(15);
@@ -93,6 +127,8 @@ void damage() {
 int main(int argc, char** argv) try {
   const std::string command = argc > 1 ? argv[1] : "";
   if (command == "run" && argc == 3) run(argv[2]);
+  if (command == "logits" && argc == 5)
+    run_logits(argv[2], std::stoi(argv[3]), std::stoi(argv[4]));
   if (command == "show" && argc == 3) show(argv[2]);
   if (command == "damage") damage();
 } catch (const Error& error) {

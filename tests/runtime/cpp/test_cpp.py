@@ -16,7 +16,7 @@ from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.engines import frame_runner
 from fastseg_runtime.frames.draw import overlay
 
-from tests.doubles.tiny_bundle import CLASSES, HEIGHT, WIDTH, full_plan, noise
+from tests.doubles.tiny_bundle import CLASSES, HEIGHT, WIDTH, empty_plan, full_plan, noise
 
 pytestmark = [
     pytest.mark.slow,
@@ -105,6 +105,52 @@ def test_input_ids_and_overlay_are_those_of_python(
     assert not list(seen)
 
 
+# Of the input and of its scores, (height, width): a whole factor, padding that hangs over, no
+# factor in common, one score.
+@pytest.mark.parametrize(
+    ("size", "scores"),
+    [((32, 48), (4, 6)), ((30, 44), (4, 6)), ((30, 44), (5, 6)), ((9, 7), (1, 1))],
+)
+@pytest.mark.parametrize("cover", ["padded", "image"])
+@pytest.mark.parametrize("order", ["NCHW", "NHWC"])
+def test_ids_of_logits_are_those_of_python(
+    stand_in: Path,
+    tmp_path: Path,
+    order: str,
+    cover: str,
+    size: tuple[int, int],
+    scores: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frame_runner, "opencv", lambda: None)
+    (height, width), (high, wide) = size, scores
+    spec, output = InputSpec(width, height, resize="letterbox"), OutputSpec("logits", cover=cover)
+    plan = empty_plan(width, height, input=spec, output=output)
+    plan = plan.with_artifact("cpu-fp32", b"", io={"logits": f"float32 {order}"})
+    write_contract(plan.manifest, plan.manifest.artifacts[0], tmp_path)
+    frames = [noise(height, width), noise(61, 83, seed=1)]
+    given = b"".join(map(ppm, frames))
+    seen = pictures(call(stand_in, "logits", tmp_path, str(high), str(wide), given=given))
+    decode = frame_runner.LogitsToClasses(scores, size, cover == "padded")
+    rows, columns = np.arange(high) * height // high, np.arange(wide) * width // wide
+    for frame in frames:
+        fit = frame_runner.FrameFit(frame.shape[:2], spec, size, swap=False)
+        logits_hwK = fit.to_input(frame)[0][rows][:, columns].astype(np.float32)
+        expected = np.empty(frame.shape[:2], np.uint8)
+        fit.to_frame(decode(logits_hwK.transpose(2, 0, 1)), expected)
+        assert np.array_equal(next(seen), expected)
+    assert not list(seen)
+
+
+def test_an_engine_that_gives_something_else_than_the_contract_says_is_refused(
+    stand_in: Path, tmp_path: Path
+) -> None:
+    command = [stand_in, "logits", extracted(tmp_path), "4", "6"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"gives classes and its engine logits" in done.stderr
+
+
 def test_the_header_reads_every_field_that_extract_writes(stand_in: Path, tmp_path: Path) -> None:
     classes = [ClassInfo(name, (0, 7, 255)) for name in ('Straße "B\\1"', "道路", "\U0001f697")]
     spec = InputSpec(WIDTH, HEIGHT, mean=123.675, std=58.395, resize="letterbox")
@@ -135,6 +181,7 @@ def test_no_damage_of_a_contract_is_more_than_an_error(stand_in: Path, tmp_path:
         ('"width": 48', '"width": 048', "expected ',' or '}'"),
         ('"width": 48', '"width": NaN', "damaged"),
         ('"stretch"', '"crop"', "input.resize"),
+        ('"padded"', '"whole"', "output.cover"),
         ('"model.onnx"', '"../model.onnx"', "at file"),
         ('"model.onnx"', '"/etc/passwd"', "at file"),
         ('"model.onnx"', '"a\\u0000b"', "at file"),
