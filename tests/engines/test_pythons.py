@@ -39,8 +39,9 @@ print(json.dumps({"python": python, "times_s": streamed, "backend": backend}))
 def interpreter(version: str) -> str:
     named = dict(entry.split("=", 1) for entry in os.environ.get("FASTSEG_PYTHONS", "").split())
     found = named.get(version) or shutil.which(f"python{version}")
-    if found is None:
-        pytest.skip(f"no python{version} on PATH or in FASTSEG_PYTHONS")
+    # What pyenv leaves on PATH of an interpreter that is not chosen runs nothing.
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"no python{version} that runs on PATH or in FASTSEG_PYTHONS")
     return found
 
 
