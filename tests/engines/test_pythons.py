@@ -1,7 +1,7 @@
 """The runtime's wheel in every Python that it promises and that is here.
 
-Interpreters are found on PATH as python3.8 and so on; FASTSEG_PYTHONS names more, as
-"3.9=/opt/py39/bin/python3.9 3.14=/opt/py314/bin/python3.14".
+Interpreters are found on PATH as python3.8 and so on, and where pyenv puts them; FASTSEG_PYTHONS
+names more, as "3.9=/opt/py39/bin/python3.9 3.14=/opt/py314/bin/python3.14".
 """
 
 import json
@@ -38,11 +38,13 @@ print(json.dumps({"python": python, "times_s": streamed, "backend": backend}))
 
 def interpreter(version: str) -> str:
     named = dict(entry.split("=", 1) for entry in os.environ.get("FASTSEG_PYTHONS", "").split())
-    found = named.get(version) or shutil.which(f"python{version}")
-    # What pyenv leaves on PATH of an interpreter that is not chosen runs nothing.
-    if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
-        pytest.skip(f"no python{version} that runs on PATH or in FASTSEG_PYTHONS")
-    return found
+    pyenv = Path.home() / ".pyenv/versions"
+    chosen = sorted(map(str, pyenv.glob(f"{version}.*/bin/python{version}")))
+    for found in (named.get(version), *chosen, shutil.which(f"python{version}")):
+        # What pyenv leaves on PATH of an interpreter that is not chosen runs nothing.
+        if found and not subprocess.run([found, "-c", ""], capture_output=True).returncode:
+            return found
+    pytest.skip(f"no python{version} that runs on PATH, of pyenv or in FASTSEG_PYTHONS")
 
 
 def run(python: str, folder: Path, *arguments: str) -> str:
