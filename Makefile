@@ -22,7 +22,7 @@ help: ## list the commands
 
 # The converters of phones weigh another gigabyte: only what needs them installs them.
 .venv/ready-converters: .venv/ready
-	$(PIP) -e ./runtime -e '.[dev,tflite,coreml]'
+	$(PIP) -e ./runtime -e '.[dev,tflite,coreml,openvino]'
 	@touch $@
 
 demo: .venv/ready ## train, export and run a small network on synthetic scenes; writes demo/report.html

@@ -42,7 +42,7 @@ RECORDS = ("engine.py", "exporter.py", "builder.py")
 TARGET = """
 description = "A program of torch.export in bf16"
 exporter = "pt2"
-ladder = ["bf16", "fp32"]
+ladder = ["autocast", "fp32"]
 devices = ["my-board"]
 """
 BOARD = """
@@ -75,14 +75,14 @@ def bundle() -> Manifest:
         ("android-fp32", "tflite", "fp32", "litert"),
         ("pytorch", "pytorch", "fp32", "pytorch"),
         ("my-other", "pt2", "fp32", "pt2"),
-        ("my-target", "pt2", "bf16", "pt2"),
+        ("my-target", "pt2", "autocast", "pt2"),
     ]:
         requires = {"backend": backend}
         plan = plan.with_artifact(target, b"x", form, precision=precision, requires=requires)
     return plan.manifest
 
 
-MINE = Artifact("my-target", "pt2", "bf16", "model.pt2", (), requires={"backend": "pt2"})
+MINE = Artifact("my-target", "pt2", "autocast", "model.pt2", (), requires={"backend": "pt2"})
 
 
 def board(**modules: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_the_list_of_targets_knows_a_format_from_outside() -> None:
     assert rows["my-target"] == {
         "target": "my-target",
         "description": "A program of torch.export in bf16",
-        "ladder": "bf16 > fp32",
+        "ladder": "autocast > fp32",
         "needs": "pip install fastseg-pt2",
         "here": "yes",
         "verified_by": "PyTorch's exported programs",
@@ -145,14 +145,14 @@ def test_the_wheels_of_an_engine_from_outside_are_pinned_by_its_record(
 @pytest.mark.usefixtures("outside")
 def test_bounds_and_limits_of_a_precision_from_outside_are_those_of_its_record() -> None:
     assert required_agreement(MINE) == 0.9
-    assert failures(Verification("pt2", "scenes", 20, 0.899, 1.0), Gate(), "bf16")
-    assert not failures(Verification("pt2", "scenes", 20, 0.9, 1.0), Gate(), "bf16")
+    assert failures(Verification("pt2", "scenes", 20, 0.899, 1.0), Gate(), "autocast")
+    assert not failures(Verification("pt2", "scenes", 20, 0.9, 1.0), Gate(), "autocast")
     mine, target = load_device("my-board"), load_target("my-target")
     assert recognise(board()) == mine and target_for(mine) == target
-    assert mine.bound_ms(10**9, 0, "bf16") == pytest.approx(2.0)
+    assert mine.bound_ms(10**9, 0, "autocast") == pytest.approx(2.0)
     manifest = bundle()
     weights = bounds_ms(manifest, target, "fp32")["my-board"]
-    assert 0 < bounds_ms(manifest, target, "bf16")["my-board"] <= weights
+    assert 0 < bounds_ms(manifest, target, "autocast")["my-board"] <= weights
 
 
 def test_a_precision_that_nobody_knows_has_a_bound_by_memory_alone_and_comes_last() -> None:
@@ -165,7 +165,7 @@ def test_a_precision_that_nobody_knows_has_a_bound_by_memory_alone_and_comes_las
 def test_engines_are_listed_without_loading_them() -> None:
     code = (
         "import sys; from fastseg_runtime.engines.engine import engines, precisions\n"
-        "assert engines()['pt2'].title and 'bf16' in precisions()\n"
+        "assert engines()['pt2'].title and 'autocast' in precisions()\n"
         "print(sorted({'numpy', 'torch', 'coremltools', 'onnxruntime'} & set(sys.modules)))"
     )
     path = os.pathsep.join([str(OUTSIDE), os.environ.get("PYTHONPATH", "")])
@@ -203,7 +203,13 @@ def test_the_extra_of_an_exporter_brings_its_modules_and_its_engine_opens_what_i
     exporter: Any,
 ) -> None:
     (extra,) = re.findall(r"fastseg-edge\[(.+)\]", exporter.install)
-    brought = {re.split("[<>=]", name)[0].replace("-", "_") for name in extras(PROJECT)[extra]}
+    wanted = extras(PROJECT)[extra]
+    wanted += [
+        name
+        for e in re.findall(r"fastseg-edge\[(\w+)\]", str(wanted))
+        for name in extras(PROJECT)[e]
+    ]
+    brought = {re.split("[<>=]", name)[0].replace("-", "_") for name in wanted}
     assert set(exporter.modules) <= brought
     assert ENGINES[exporter.engine].formats
     assert set(exporter.precisions) <= set(PRECISIONS)

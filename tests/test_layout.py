@@ -47,6 +47,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "gate": {"convert"},
         "onnx": {"convert", "gate"},
         "tensorrt": {"convert", "onnx"},
+        "openvino": {"convert", "onnx"},
         "tflite": {"convert"},
         "coreml": {"convert"},
         "pytorch": {"convert"},

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,18 @@ SIZES = ((480, 360), (1024, 512))
 CLASSES = (2, 11, 19)
 ONNX = ("cpu-fp32", "cpu-int8", "cpu-int8-weights")
 TFLITE = ("android-fp32", "android-fp16", "android-int8")
-TARGETS = {"onnxruntime": ONNX, "ai-edge-litert": TFLITE, "tflite-runtime": TFLITE[:2]}
+INTEL = ("intel-bf16", "intel-int8")
+TARGETS = {
+    "onnxruntime": ONNX,
+    "ai-edge-litert": TFLITE,
+    "tflite-runtime": TFLITE[:2],
+    "openvino": INTEL,
+}
 # Sums of 400 products in another order differ by about 1e-6 of logits that reach 20.
 ROUNDING = 1e-4  # of a frame's largest logit: two classes that are closer may be told either way
 MIN_AGREEMENT = 0.999  # with the newest, fraction of a frame's decided pixels; float arithmetic
-INT8_TOLERANCE = 0.02  # below the newest's own agreement with PyTorch, as in the self-test
+# Below the newest's own agreement with PyTorch, as in the self-test; bf16 too.
+INT8_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +91,8 @@ class Case:
         frames, result = self.folder / "frames.npz", self.folder / "result.npz"
         np.savez(frames, frames=self.frames_NHW3)
         script = Path(__file__).with_name("run_frames.py")
-        paths = map(
-            str,
-            (script, self.bundle(ONNX if targets == ONNX else TFLITE), frames, *targets, result),
-        )
+        together = next(known for known in (ONNX, TFLITE, INTEL) if targets[0] in known)
+        paths = map(str, (script, self.bundle(together), frames, *targets, result))
         done = subprocess.run(
             [python, *paths],
             env={**os.environ, "PYTHONPATH": str(ROOT / "runtime")},
@@ -179,19 +185,28 @@ def real_frames() -> dict[str, Array]:
     return frames
 
 
-def test_an_engine_gives_the_ids_of_the_newest_for_every_frame(engine: Any, case: Case) -> None:
+def test_an_engine_gives_the_ids_of_the_newest_for_every_frame(
+    engine: Any, engines: list[Any], case: Case
+) -> None:
     targets = TARGETS[engine.package]
     ids, report = case.run(targets, str(engine.python()))
-    newest, _ = case.run(targets, sys.executable)
+    newest, _ = case.run(targets, newest_python(engine.package, engines))
     assert report == {"versions": [engine.version], "errors": []}
     wrong = []
     for target, ids_NHW in ids.items():
-        judge = int8_shortfall if target.endswith("-int8") else float_shortfall
+        judge = int8_shortfall if target.endswith(("-int8", "-bf16")) else float_shortfall
         shortfalls = judge(ids_NHW, newest[target], *case.pytorch())
         print(f"{engine} {target}: worst frame {shortfalls.max():+.5f} of what it may differ")
         named = zip(case.names, shortfalls, strict=True)
         wrong += [f"{target}, {name}: {by:.5f}" for name, by in named if by > 0]
     assert not wrong
+
+
+def newest_python(package: str, engines: list[Any]) -> str:
+    """Return the interpreter with the newest version of a package: this one, if it has it."""
+    if find_spec(package.replace("-", "_")) or package == "tflite-runtime":
+        return sys.executable
+    return str([engine for engine in engines if engine.package == package][-1].python())
 
 
 def float_shortfall(ids_NHW: Array, newest: Array, pytorch: Array, decided: Array) -> Array:

@@ -22,7 +22,7 @@ def table_row(start: str) -> list[str]:
     return [cell.strip() for cell in row.split("|")]
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "ai-edge-litert"])
+@pytest.mark.parametrize("package", ["onnxruntime", "ai-edge-litert", "openvino"])
 def test_the_newest_that_is_run_is_the_one_of_the_constraints(
     package: str, engines: list[Any]
 ) -> None:
@@ -45,6 +45,7 @@ def test_the_page_has_the_versions_that_are_run_and_promises_the_oldest(engines:
     oldest = {name: engine.min_version for name, engine in ENGINES.items()}
     promised = {
         "ONNX Runtime (": ("onnxruntime", oldest["onnxruntime"]),
+        "OpenVINO (": ("openvino", oldest["openvino"]),
         "ai-edge-litert (": ("ai-edge-litert", oldest["litert"]),
         "tflite-runtime,": ("tflite-runtime", MIN_TFLITE_RUNTIME),
     }
@@ -63,6 +64,8 @@ def test_what_is_brought_to_a_board_is_run_and_is_what_the_page_says_of_its_pyth
     python: str, engines: list[Any]
 ) -> None:
     row = table_row(python if python in ("3.8", "3.9", "3.10") else "3.11 to 3.14")
+    openvino = WHEELS[python]["x86_64"]["openvino"][0]
+    assert openvino in versions_of("openvino", engines) and openvino == row[2]
     for pins in WHEELS[python].values():
         assert pins["onnxruntime"][0] in versions_of("onnxruntime", engines)
         assert pins["onnxruntime"][0] == row[0]

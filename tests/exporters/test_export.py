@@ -279,7 +279,7 @@ def test_strict_stops_with_the_numbers_and_writes_nothing(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("outside_packages")
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("bf16", 0.9)])
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("autocast", 0.9)])
 def test_a_format_from_outside_is_exported_verified_and_run(
     precision: str, least: float, source: NetworkSource, tmp_path: Path
 ) -> None:

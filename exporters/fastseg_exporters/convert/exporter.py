@@ -216,6 +216,7 @@ EXPORTERS = {
     exporter.name: exporter
     for exporter in (
         _ours("onnx", "onnxruntime", ("fp32", "int8", "int8-weights"), _ONNX, "onnx"),
+        _ours("openvino", "openvino", ("fp32", "bf16", "int8"), (*_ONNX, "openvino"), "openvino"),
         _ours("tensorrt", "tensorrt", ("fp32", "fp16", "int8"), _ONNX, "onnx", _ORT),
         _ours("tflite", "litert", ("fp32", "fp16", "int8"), _LITERT, "tflite"),
         _ours("coreml", "coreml", _WEIGHTS, ("coremltools",), "coreml", _MIL),

@@ -52,6 +52,8 @@ PRECISIONS: Dict[str, Precision] = {
         # 0.998 or more in trained networks, but in untrained ones the two best classes are nearly
         # equal everywhere; nano 0.999 in each scene.
         Precision("fp16", 2, "fp16_gflops", True, False, (20, 30, 20), 0.97, 0.97, 0.9),
+        # Convolutions alone; float where a CPU has no units for it.
+        Precision("bf16", 2, "fp16_gflops", ranks=(20, 15, 5), selftest_agreement=0.95),
         Precision("int8", 1, "int8_gops", calibrated=True, ranks=(10, 10, 30)),
         Precision("int8-weights", 1, "fp16_gflops"),  # what they compute in, or slower
         Precision("palettized", 1 / 8, "fp16_gflops"),
@@ -71,6 +73,9 @@ class Engine:
     install: str = "reinstall the distribution that brings it"  # the one command that brings them
     min_version: str = ""  # the oldest that was run, counted as by the first of the modules
     ranks: Tuple[int, int] = (60, 60)  # on ARM and on x86: the lower, the earlier it is tried
+    # Precision -> instructions: on a CPU with none of them, and in other precisions, other engines
+    # are faster, and come first (tools/export_figures/measure_openvino.py). Empty: not known.
+    wants: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     # Suffix -> what a file is called that it opens without a bundle; `describe` beside its Backend
     # reads a manifest of one.
     bare: Mapping[str, str] = field(default_factory=dict)
@@ -133,6 +138,21 @@ ENGINES: Dict[str, Engine] = {
             min_version="1.0",
             ranks=(30, 40),
             wheels=("ai-edge-litert",),
+        ),
+        Engine(
+            "openvino",
+            "fastseg_runtime.engines.backend_openvino:OpenVINOBackend",
+            "OpenVINO",
+            formats=("onnx",),
+            modules=("openvino",),
+            install="pip install openvino",
+            min_version="2024.4",
+            ranks=(45, 30),  # on x86 beside ONNX Runtime: the precision decides
+            wants={
+                "bf16": ("avx512_bf16", "amx_bf16"),
+                "int8": ("avx512_vnni", "avx_vnni"),
+            },
+            wheels=("openvino",),
         ),
         Engine(
             "onnxruntime",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import FrozenSet, List, Optional, Tuple
 
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.engines.backend import load_backend
@@ -57,6 +57,7 @@ class Processor:
 
     arm: bool
     int8_dot_product: bool
+    instructions: FrozenSet[str] = frozenset()  # words of /proc/cpuinfo, x86's flags among them
 
 
 def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
@@ -66,7 +67,7 @@ def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
         words = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
     except OSError:  # macOS and Windows: every arm64 machine that runs them has dot products
         return Processor(arm, int8_dot_product=arm and sys.platform in ("darwin", "win32"))
-    return Processor(arm, int8_dot_product=bool(words & _DOT_PRODUCT_FLAGS))
+    return Processor(arm, bool(words & _DOT_PRODUCT_FLAGS), frozenset(words))
 
 
 def processor_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -136,13 +137,16 @@ def _backends_for(artifact: Artifact, backend: str, any_backend: bool) -> List[s
     return [backend] if backend == preferred or not opens or artifact.format in opens else []
 
 
-def _key(candidate: Candidate, processor: Processor) -> Tuple[bool, int, int]:
+def _key(candidate: Candidate, processor: Processor) -> Tuple[bool, bool, int, int, bool]:
     engine, precision = _known(candidate.backend), find_precision(candidate.artifact.precision)
     kind = 0 if engine.accelerator else 1 if processor.int8_dot_product else 2
+    wanted = engine.wants.get(precision.name, ())
     return (
         candidate.backend != made_for(candidate.artifact),
+        bool(engine.wants) and processor.instructions.isdisjoint(wanted),
         engine.ranks[0 if processor.arm else 1],
         precision.ranks[kind],
+        not engine.wants,  # where the CPU has what an engine wants, that is the faster one
     )
 
 

@@ -63,6 +63,27 @@ def test_the_cpus_order_follows_its_kind_and_instructions(
     assert order(processor)[3:] == expected
 
 
+@pytest.mark.parametrize(
+    ("instructions", "first"),
+    [
+        ({"avx512_bf16", "avx512_vnni"}, ["intel-int8", "cpu-int8", "intel-bf16", "cpu-fp32"]),
+        ({"avx_vnni"}, ["intel-int8", "cpu-int8", "cpu-fp32", "intel-bf16"]),
+        ({"avx512f"}, ["cpu-fp32", "cpu-int8", "intel-bf16", "intel-int8"]),
+    ],
+)
+def test_openvino_comes_before_onnx_runtime_where_the_cpu_computes_in_its_precision(
+    instructions: set[str], first: list[str]
+) -> None:
+    plan = empty_plan()
+    for target in ("cpu-fp32", "cpu-int8", "intel-bf16", "intel-int8"):
+        family, _, precision = target.partition("-")
+        requires = {"backend": {"cpu": "onnxruntime", "intel": "openvino"}[family]}
+        plan = plan.with_artifact(target, b"x", "onnx", precision=precision, requires=requires)
+    vnni = bool({"avx_vnni", "avx512_vnni"} & instructions)
+    found = rank(plan.manifest, Processor(False, vnni, frozenset(instructions)))
+    assert [candidate.artifact.target for candidate in found] == first
+
+
 def test_device_cpu_leaves_tensorrt_out() -> None:
     assert "jetson-fp16" not in order(X86, device="cpu")
 
@@ -78,7 +99,11 @@ def test_a_named_backend_takes_what_was_made_for_it_first_then_what_else_it_open
 
 def test_a_named_target_may_run_on_any_backend_that_opens_its_format() -> None:
     candidates = rank(bundle(), X86, target="jetson-fp16")
-    assert [candidate.backend for candidate in candidates] == ["tensorrt", "onnxruntime"]
+    assert [candidate.backend for candidate in candidates] == [
+        "tensorrt",
+        "onnxruntime",
+        "openvino",
+    ]
 
 
 def test_a_backend_from_elsewhere_is_offered_everything() -> None:

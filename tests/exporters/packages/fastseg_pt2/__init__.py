@@ -14,7 +14,7 @@ whoever lists engines looks at it without loading torch.
 from fastseg_runtime.engines.engine import Engine, Precision
 
 BF16 = Precision(
-    "bf16",
+    "autocast",
     bytes_per_weight=2,
     rate="fp16_gflops",
     is_float=True,

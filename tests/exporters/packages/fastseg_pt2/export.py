@@ -12,7 +12,7 @@ EXPORTER = Exporter(
     "pt2",
     "fastseg_pt2.export:export",
     engine="pt2",
-    precisions=("fp32", "bf16"),
+    precisions=("fp32", "autocast"),
     modules=("torch",),
     install="pip install fastseg-pt2",
 )
@@ -35,7 +35,7 @@ class InBf16(nn.Module):
 def export(request: Request, out_dir: Path) -> ExportedArtifact:
     """Write model.pt2."""
     graph = request.graph()
-    module = InBf16(graph).eval() if request.conversion.precision == "bf16" else graph
+    module = InBf16(graph).eval() if request.conversion.precision == "autocast" else graph
     example = torch.zeros(1, graph.height, graph.width, 3, dtype=torch.uint8)
     torch.export.save(torch.export.export(module, (example,)), out_dir / "model.pt2")
     return ExportedArtifact(
