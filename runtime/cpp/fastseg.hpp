@@ -4,9 +4,9 @@
 //
 // writes a network and contract.json into a folder; read_contract() reads it, Segmenter brings a
 // frame to the network's input and the ids back to the frame, overlay() draws them. Every byte is
-// the one that Python computes without OpenCV (arrays/image.py, engines/frame_runner.py), as long
-// as floats are not contracted: GCC wants -ffp-contract=off where the CPU multiplies and adds at
-// once (arm64, -march=native). docs/platforms/cpp.md tells more.
+// the one that Python computes without OpenCV (arrays/image.py, engines/frame_runner.py); Clang
+// wants -ffp-contract=off for that where the CPU multiplies and adds at once (arm64,
+// -march=native). docs/platforms/cpp.md tells more.
 //
 // Sizes are in pixels, pictures 8-bit, three interleaved channels, rows from top to bottom.
 // Whatever is not as expected throws fastseg::Error with one line. Licence: MIT.
@@ -36,6 +36,14 @@
 #error "fastseg.hpp rounds as Python does; compile without -ffast-math"
 #endif
 static_assert(FLT_EVAL_METHOD == 0, "floats must be rounded to floats: -msse2 -mfpmath=sse");
+
+// GCC would fuse a multiplication with an addition where the CPU can, which rounds once and not
+// twice; not inlined, since its callers may be compiled so.
+#if defined(__GNUC__) && !defined(__clang__)
+#define FASTSEG_ROUNDS_TWICE __attribute__((noinline, optimize("fp-contract=off")))
+#else
+#define FASTSEG_ROUNDS_TWICE
+#endif
 
 namespace fastseg {
 
@@ -516,7 +524,7 @@ class FrameFit {
     }
   }
 
-  void resize_row(const Frame& frame, int y, std::uint8_t* out) {
+  FASTSEG_ROUNDS_TWICE void resize_row(const Frame& frame, int y, std::uint8_t* out) {
     const auto row = static_cast<std::size_t>(y);
     const std::uint8_t* top = frame.row(down_.first[row]);
     const std::uint8_t* bottom = frame.row(down_.second[row]);
@@ -530,14 +538,12 @@ class FrameFit {
       const float* left = mixed + 3 * across_.first[column];
       const float* right = mixed + 3 * across_.second[column];
       const float share = across_.weight[column];
-      out[0] = mix(left[red], right[red], share);
-      out[1] = mix(left[1], right[1], share);
-      out[2] = mix(left[2 - red], right[2 - red], share);
+      for (int channel = 0; channel < 3; ++channel) {
+        const int from = channel == 1 ? 1 : channel == 0 ? red : 2 - red;
+        const float value = (right[from] - left[from]) * share + left[from];
+        out[channel] = static_cast<std::uint8_t>(value + 0.5F);
+      }
     }
-  }
-
-  static std::uint8_t mix(float left, float right, float share) {
-    return static_cast<std::uint8_t>((right - left) * share + left + 0.5F);
   }
 
   int width_, height_;
@@ -596,7 +602,7 @@ class LogitsToClasses {
         ids_(best_.size()) {}
 
   // One class at the class map's width, still at the logits' height.
-  void widen(const Logits& logits, int index) {
+  FASTSEG_ROUNDS_TWICE void widen(const Logits& logits, int index) {
     const std::ptrdiff_t step = logits.channels_last ? logits.classes : 1;
     const std::ptrdiff_t start =
         logits.channels_last ? index : std::ptrdiff_t{index} * height_ * width_;
@@ -610,7 +616,7 @@ class LogitsToClasses {
     }
   }
 
-  void compare_row(std::size_t y, int index) {
+  FASTSEG_ROUNDS_TWICE void compare_row(std::size_t y, int index) {
     const std::size_t width = across_.first.size();
     const float* top = wide_.data() + static_cast<std::size_t>(down_.first[y]) * width;
     const float* bottom = wide_.data() + static_cast<std::size_t>(down_.second[y]) * width;
