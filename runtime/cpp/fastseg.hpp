@@ -49,6 +49,7 @@ namespace fastseg {
 
 inline constexpr int kContractVersion = 1;
 inline constexpr int kMaxInputSide = 16384, kMaxFrameSide = 32767;  // as in Python
+inline constexpr double kMostBilinear = 2.0;  // frames larger by more than that are averaged
 inline constexpr int kMaxClasses = 255;                             // ids are bytes, 255 is "ignore"
 inline constexpr std::size_t kMaxContractBytes = 1 << 20;  // 255 names of 200 letters fit, escaped
 inline constexpr int kMaxDepth = 8;                        // of contract.json, which has 4
@@ -427,6 +428,25 @@ struct Taps {
   std::vector<float> weight;
 };
 
+// The pixels that each output pixel of a smaller axis covers, in units of which a pixel of the input
+// has as many as the output has pixels: all shares are whole numbers, as in Python.
+struct Covers {
+  Covers(int size_in, int size_out) : size_in_(size_in), size_out_(size_out) {}
+  int first(int index) const { return static_cast<int>(from(index) / size_out_); }
+  int stop(int index) const {
+    return static_cast<int>((from(index + 1) + size_out_ - 1) / size_out_);
+  }
+  std::int64_t share(int index, int pixel) const {
+    const std::int64_t begin = std::max(from(index), std::int64_t{pixel} * size_out_);
+    const std::int64_t end = std::min(from(index + 1), (std::int64_t{pixel} + 1) * size_out_);
+    return end - begin;
+  }
+
+ private:
+  std::int64_t from(int index) const { return std::int64_t{index} * size_in_; }
+  int size_in_, size_out_;
+};
+
 // The pixel of the class map under the centre of each pixel of the frame, along one axis.
 inline std::vector<int> mask_index(int offset, int covered, int frame, int whole, int mask) {
   std::vector<int> result;
@@ -459,7 +479,11 @@ class FrameFit {
         image_(std::size_t{3} * static_cast<std::size_t>(input_.width) *
                    static_cast<std::size_t>(input_.height),
                static_cast<std::uint8_t>(std::nearbyint(input_.mean))),
-        mixed_(std::size_t{3} * static_cast<std::size_t>(width)) {}
+        mixed_(std::size_t{3} * static_cast<std::size_t>(width)),
+        shrinks_(width >= placed_.width && height >= placed_.height &&
+                 std::max(static_cast<double>(width) / placed_.width,
+                          static_cast<double>(height) / placed_.height) > kMostBilinear),
+        sums_(shrinks_ ? std::size_t{3} * static_cast<std::size_t>(width) : 0) {}
 
   bool is_for(const Frame& frame) const {
     return frame.width == width_ && frame.height == height_;
@@ -475,6 +499,8 @@ class FrameFit {
       std::uint8_t* out = image_.data() + dense * (placed_.top + y) + 3 * placed_.left;
       if (placed_.width == width_ && placed_.height == height_)
         copy_row(frame.row(y), frame.bgr, out);
+      else if (shrinks_)
+        shrink_row(frame, y, out);
       else
         resize_row(frame, y, out);
     }
@@ -516,6 +542,28 @@ class FrameFit {
     return {(input.height - high) / 2, (input.width - wide) / 2, high, wide};
   }
 
+  // Each pixel is the mean of what it covers, rounded half up: two neighbours would skip the rest.
+  void shrink_row(const Frame& frame, int y, std::uint8_t* out) {
+    const detail::Covers down(height_, placed_.height), across(width_, placed_.width);
+    std::fill(sums_.begin(), sums_.end(), 0);
+    for (int row = down.first(y); row < down.stop(y); ++row) {
+      const std::int64_t share = down.share(y, row);
+      const std::uint8_t* from = frame.row(row);
+      for (std::size_t index = 0; index < sums_.size(); ++index) sums_[index] += share * from[index];
+    }
+    const std::int64_t area = std::int64_t{height_} * width_;
+    for (int x = 0; x < placed_.width; ++x, out += 3) {
+      std::int64_t total[3] = {0, 0, 0};
+      for (int column = across.first(x); column < across.stop(x); ++column)
+        for (int channel = 0; channel < 3; ++channel)
+          total[channel] += across.share(x, column) *
+                            sums_[static_cast<std::size_t>(3 * column + channel)];
+      for (int channel = 0; channel < 3; ++channel)
+        out[frame.bgr ? 2 - channel : channel] =
+            static_cast<std::uint8_t>((2 * total[channel] + area) / (2 * area));
+    }
+  }
+
   void copy_row(const std::uint8_t* from, bool swap, std::uint8_t* out) const {
     for (int x = 0; x < width_; ++x, from += 3, out += 3) {
       out[0] = from[swap ? 2 : 0];
@@ -554,6 +602,8 @@ class FrameFit {
   std::vector<int> rows_, columns_;
   std::vector<std::uint8_t> image_;
   std::vector<float> mixed_;
+  bool shrinks_;
+  std::vector<std::int64_t> sums_;
 };
 
 // Scores of an engine: float32 (classes, height, width), or (height, width, classes).

@@ -145,19 +145,21 @@ def shrink(image_HW3: Array, out_hw3: Array, swap: bool = False) -> None:
         if swap:
             cv2.cvtColor(out_hw3, cv2.COLOR_BGR2RGB, dst=out_hw3)
         return
-    tall, wide = (big / small for big, small in zip(image_HW3.shape, (height, width)))
-    edges = np.minimum(np.arange(width + 1) * wide, image_HW3.shape[1])
-    columns = np.minimum(edges.astype(np.intp), image_HW3.shape[1] - 1)
-    shares = (edges - columns)[:, None]
-    sums_W3 = np.zeros((image_HW3.shape[1] + 1, 3))
+    # In units of which a pixel has `height` down and `width` across all shares are whole numbers,
+    # and their sums far below 2^53: exact in any order, the same in C++.
+    tall, wide = image_HW3.shape[:2]
+    edges = np.arange(width + 1) * wide
+    columns = np.minimum(edges // width, wide - 1)
+    shares = (edges - columns * width)[:, None].astype(np.float64)
+    sums_W3 = np.zeros((wide + 1, 3))
     for row in range(height):
-        top, bottom = row * tall, min((row + 1) * tall, image_HW3.shape[0])
-        first, stop = int(top), int(np.ceil(bottom))
-        weights = np.ones(stop - first, np.float32)
-        weights[0] -= top - first
-        weights[-1] -= stop - bottom
-        pixels_W3 = np.tensordot(weights, image_HW3[first:stop], 1)
-        np.cumsum(pixels_W3, axis=0, out=sums_W3[1:])
+        top, bottom = row * tall, (row + 1) * tall
+        first, stop = top // height, -(-bottom // height)
+        weights = np.full(stop - first, height, np.float64)
+        weights[0] -= top - first * height
+        weights[-1] -= stop * height - bottom
+        pixels_W3 = np.tensordot(weights, image_HW3[first:stop].astype(np.float64), 1)
+        np.cumsum(width * pixels_W3, axis=0, out=sums_W3[1:])
         means_w3 = np.diff(sums_W3[columns] + shares * pixels_W3[columns], axis=0) / (tall * wide)
         means_w3 += 0.5  # the cast to bytes cuts off: together they round
         np.copyto(out_hw3[row], means_w3[:, ::-1] if swap else means_w3, casting="unsafe")
