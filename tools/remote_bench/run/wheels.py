@@ -107,8 +107,10 @@ def _serves(modules: Mapping[str, str | None], artifact: Artifact, engine: Engin
 
 def _engines(artifact: Artifact, named: bool) -> list[Engine]:
     made = made_for(artifact)
-    opens = [made, *(engine.name for engine in openers(artifact.format) if named)]
-    return [engine for engine in board_engines() if engine.name in opens]
+    # The last opener is the one that runs on most boards: OpenVINO has pins for x86 alone.
+    opens = [made, *(engine.name for engine in reversed(openers(artifact.format)) if named)]
+    known = {engine.name: engine for engine in board_engines()}
+    return [known[name] for name in dict.fromkeys(opens) if name in known]
 
 
 def fetch_wheels(probe: Mapping[str, Any], packages: list[str]) -> list[Path]:
