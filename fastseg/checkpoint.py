@@ -17,7 +17,13 @@ from typing import Any
 import torch
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, numbered_classes
+from fastseg_runtime.bundle.manifest import (
+    FITS,
+    IGNORE_INDEX,
+    ClassInfo,
+    InputSpec,
+    numbered_classes,
+)
 from fastseg_runtime.bundle.usage import COMMERCIAL, NOT_STATED, RESEARCH, USAGES, strictest
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -78,6 +84,11 @@ class CheckpointInfo:
     )
     output_name: str = ""  # of a network of one's own: which output are its logits
     threshold: float = 0.5  # with one logit: it was trained for the second class above this
+    fit: str = FITS[0]  # how a picture of another aspect comes into its input, one of FITS
+
+    def input_spec(self) -> InputSpec:
+        """Return what artifacts take."""
+        return InputSpec(self.width, self.height, mean=self.mean, std=self.std, resize=self.fit)
 
     def input_normalization(self) -> Normalization:
         """Return what the network itself takes; mean and std are what artifacts are given."""
@@ -88,7 +99,9 @@ class CheckpointInfo:
         return None if self.normalization is None else self.normalization.to_table()
 
     def __post_init__(self) -> None:
-        """Refuse a usage that nobody could enforce."""
+        """Refuse a usage that nobody could enforce, and a fit that nothing can do."""
+        if self.fit not in FITS:
+            raise ValueError(f"fit is {self.fit!r:.80}; expected {' or '.join(FITS)}")
         if self.usage not in USAGES:
             raise ValueError(f"usage is {self.usage!r:.80}; expected one of {USAGES}")
 

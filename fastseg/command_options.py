@@ -20,6 +20,13 @@ ColorOption = Annotated[
 OutputNameOption = Annotated[
     str | None, typer.Option(help="Which of its outputs are the logits: out, 1, aux.0.")
 ]
+FitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="stretch or letterbox: how pictures of another aspect come into its input. [what a "
+        "checkpoint says, else stretch]"
+    ),
+]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(help=f"With one logit: the second class above it. [{Reading.threshold}]"),

@@ -131,6 +131,7 @@ def open_network(
     normalization: Normalization | None = None,
     output_name: str = "",
     threshold: float = Reading.threshold,
+    fit: str | None = None,
 ) -> Network:
     """Open what a user names.
 
@@ -148,11 +149,12 @@ def open_network(
         output_name: of one's own network's outputs, the path of the logits: "out", "1", "aux.0".
         threshold: of the probability above which one logit means the second class; 0.5 where the
             weights' header names none.
+        fit: "stretch" or "letterbox", instead of the checkpoint's.
 
     Raises:
         CheckpointError: the network cannot be had from this.
         BundleError: an ONNX file that is damaged, or names files that do not lie beside it.
-        ValueError: a threshold that is no probability.
+        ValueError: a threshold that is no probability, a fit that is not known.
     """
     Reading(None, output_name, threshold)
     onnx_file = Path(spec) if is_onnx(spec) else None
@@ -177,6 +179,8 @@ def open_network(
     threshold = info.threshold if threshold == Reading.threshold else threshold
     if size is not None:
         info = dataclasses.replace(info, width=size[0], height=size[1])
+    if fit is not None:
+        info = dataclasses.replace(info, fit=fit)
     used = Network(model.eval(), info, name_of(spec), "", output_name, threshold, onnx_file)
     return dataclasses.replace(used, sha256=hash_weights(model.state_dict(), _how_used(used)))
 
@@ -271,7 +275,8 @@ def hash_weights(weights: dict[str, Tensor], how_used: str = "") -> str:
 
 def _how_used(network: Network) -> str:
     """Return what besides its weights decides a network's class maps, "" where nothing does."""
-    parts = (network.info.normalization, network.reading_table())
+    fit = "" if network.info.fit == CheckpointInfo.fit else network.info.fit
+    parts = (network.info.normalization, network.reading_table(), fit)
     return "".join(f"{part}\n" for part in parts if part)
 
 

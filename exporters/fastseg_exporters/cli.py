@@ -32,6 +32,7 @@ from rich.console import Console
 import fastseg
 from fastseg.command_options import (
     ColorOption,
+    FitOption,
     NormalizationOption,
     OutputNameOption,
     ThresholdOption,
@@ -97,6 +98,7 @@ class Options:
     ] = None
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The bundle.")] = None
     size: Annotated[str | None, typer.Option(help="WxH of the input.")] = None
+    fit: FitOption = None
     calibration: Annotated[
         str | None, typer.Option(help="Images for int8: a data set, or a folder of images.")
     ] = None
@@ -152,6 +154,7 @@ class Options:
             parse_normalization(self.normalization, self.color),
             self.output_name or NetworkSource.output_name,
             NetworkSource.threshold if self.threshold is None else self.threshold,
+            self.fit,
         )
 
 

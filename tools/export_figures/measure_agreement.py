@@ -18,6 +18,7 @@ from fastseg_exporters.gate.reference import reference_logits
 from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import agreement
+from fastseg_runtime.bundle.manifest import InputSpec
 from onnx import numpy_helper
 from scoring import pictures
 
@@ -56,7 +57,7 @@ FAULTS: dict[str, Callable[[onnx.ModelProto], None]] = {
 def measure(network: Network, data: str, ranges: str | None) -> Iterator[tuple[str, list[float]]]:
     """Yield what the pictures are of, and the mean agreement with PyTorch for each fault."""
     graph = network.graph()
-    images = Calibration(ranges, CALIBRATED).images(graph.width, graph.height)
+    images = Calibration(ranges, CALIBRATED).images(InputSpec(graph.width, graph.height))
     sound = quantize(float_graph(graph), images, graph.mean, graph.std)
     for spec in (data, "synthetic"):
         seen = pictures(spec, "val", PICTURES, (graph.width, graph.height))

@@ -114,8 +114,7 @@ class Request:
 
     def images(self) -> Iterator[Array]:
         """Yield calibration images, uint8 RGB (1, H, W, 3) of the network's size."""
-        info = self.network.info
-        return self.conversion.recipe.calibration.images(info.width, info.height)
+        return self.conversion.recipe.calibration.images(self.network.info.input_spec())
 
 
 @dataclass(frozen=True)

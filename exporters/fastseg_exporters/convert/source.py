@@ -6,9 +6,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec
 
 from fastseg import CheckpointError, CheckpointInfo, Network, open_network, pretrained
 from fastseg.data import (
@@ -19,6 +18,7 @@ from fastseg.data import (
     open_dataset,
     recognise_spec,
 )
+from fastseg.fitting import fit_image
 from fastseg.normalization import Normalization
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -36,6 +36,7 @@ class NetworkSource:
     normalization: Normalization | None = None
     output_name: str = ""
     threshold: float = 0.5
+    fit: str | None = None
 
     def open(self) -> Network:
         """Open the network; see open_network for the errors."""
@@ -48,6 +49,7 @@ class NetworkSource:
             self.normalization,
             self.output_name,
             self.threshold,
+            self.fit,
         )
 
 
@@ -84,8 +86,8 @@ class Calibration:
     data: str | None = None
     count: int = 64
 
-    def images(self, width: int, height: int) -> Iterator[Array]:
-        """Yield uint8 RGB images (1, height, width, 3), one in memory at a time.
+    def images(self, spec: InputSpec) -> Iterator[Array]:
+        """Yield uint8 RGB images (1, H, W, 3) as the network takes them, one in memory at a time.
 
         Raises:
             DataError: no image there, or one that cannot be read.
@@ -94,7 +96,7 @@ class Calibration:
         folder = Path(data)
         is_plain = folder.is_dir() and not holds_data_set(data)
         for image_HW3 in self._folder(folder) if is_plain else self._training_split(data):
-            yield np.ascontiguousarray(resize_bilinear(image_HW3, width, height))[None]
+            yield np.ascontiguousarray(fit_image(image_HW3, spec))[None]
 
     def _training_split(self, data: str) -> Iterator[Array]:
         dataset = open_dataset(data, "train")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX, InputSpec
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_runtime.engines.frame_runner import FrameFit, PlaneToFrame
 
 from fastseg import FastSegNet, Network
@@ -111,9 +111,8 @@ class _Sure:
     """The confidence of one picture at any temperature, by the definition."""
 
     def __init__(self, network: Network, logits_Khw: torch.Tensor, size: tuple[int, int]) -> None:
-        info = network.info
         self._logits_Khw, self._size = logits_Khw, size
-        spec = InputSpec(info.width, info.height)
+        spec = network.info.input_spec()
         padded = isinstance(network.model, FastSegNet)
         self._to_frame = PlaneToFrame(tuple(logits_Khw.shape[1:]), size, spec, padded)
 
@@ -129,7 +128,7 @@ def _logits(
     network: Network, scenes: VerificationSet, keep_norms: Sequence[str]
 ) -> Iterator[tuple[Scene, torch.Tensor]]:
     graph, info = network.graph("logits", keep_norms=keep_norms), network.info
-    spec, size = InputSpec(info.width, info.height), (info.height, info.width)
+    spec, size = info.input_spec(), (info.height, info.width)
     with torch.inference_mode():
         for scene in scenes:
             fit = FrameFit(scene.image_HW3.shape[:2], spec, size, swap=False)

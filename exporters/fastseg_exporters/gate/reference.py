@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
-from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
+from fastseg_runtime.bundle.manifest import Artifact, OutputSpec
 from fastseg_runtime.bundle.reader import NATURAL_SCENES
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.frame_runner import FrameRunner
@@ -101,9 +101,9 @@ def pytorch_runner(network: Network, mask_stride: int = 1) -> FrameRunner:
             all borders, and one that is wrong could not be told from it.
     """
     artifact = Artifact("reference", "pytorch", "fp32", "", ())
-    spec = InputSpec(network.info.width, network.info.height)
     output = OutputSpec(mask_stride=mask_stride)
-    return FrameRunner(ModuleBackend(network, mask_stride), artifact, spec, output)
+    backend = ModuleBackend(network, mask_stride)
+    return FrameRunner(backend, artifact, network.info.input_spec(), output)
 
 
 class VerificationSet:

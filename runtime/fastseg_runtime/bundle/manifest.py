@@ -24,6 +24,7 @@ from fastseg_runtime.bundle.usage import USAGES
 SCHEMA = 1
 METADATA_KEY = "fastseg"  # in an ONNX file's metadata: a manifest as JSON, without artifacts
 IGNORE_INDEX = 255
+FITS = ("stretch", "letterbox")  # how a frame comes into the network's input
 MAX_STATISTIC = 1e6  # of a mean or a standard deviation
 MAX_SIDE = 16384  # pixels: more is a damaged or hostile manifest
 MAX_DEPTH = 50
@@ -76,7 +77,7 @@ class InputSpec:
     color: str = "rgb"
     mean: float = 128.0
     std: float = 64.0
-    resize: str = "stretch"  # or "letterbox"
+    resize: str = FITS[0]
 
 
 @dataclass(frozen=True)
@@ -212,12 +213,7 @@ def _limits(manifest: Manifest) -> List[_Limit]:
         ("input.color", given.color, given.color == "rgb", "rgb"),
         ("input.std", given.std, STDS[0] <= given.std <= STDS[1], f"{STDS[0]} to {STDS[1]}"),
         ("input.mean", given.mean, 0 <= given.mean <= 255, "0 to 255"),
-        (
-            "input.resize",
-            given.resize,
-            given.resize in ("stretch", "letterbox"),
-            "stretch or letterbox",
-        ),
+        ("input.resize", given.resize, given.resize in FITS, " or ".join(FITS)),
         ("output.kind", output.kind, output.kind in ("classes", "logits"), "classes or logits"),
         ("output.mask_stride", output.mask_stride, output.mask_stride in (1, 2, 4), "1, 2 or 4"),
         ("output.cover", output.cover, output.cover in ("padded", "image"), "padded or image"),

@@ -7,7 +7,7 @@ import torch
 
 from fastseg import Network, open_network
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import InputSpec, Manifest, ModelInfo, OutputSpec
+from fastseg_runtime.bundle.manifest import Manifest, ModelInfo, OutputSpec
 from fastseg_runtime.engines.backend import ModelSource
 
 
@@ -77,7 +77,7 @@ def manifest_of(network: Network) -> Manifest:
             normalization=info.normalization_table(),
         ),
         classes=info.classes,
-        input=InputSpec(info.width, info.height, mean=info.mean, std=info.std),
+        input=info.input_spec(),
         output=OutputSpec(),
         ignore_index=info.ignore_index,
     )

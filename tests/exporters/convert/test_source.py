@@ -14,7 +14,7 @@ from fastseg_exporters.convert.source import Calibration, RecordedData, recorded
 from fastseg_exporters.onnx.to_onnx import float_graph
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import numbered_classes
+from fastseg_runtime.bundle.manifest import InputSpec, numbered_classes
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet
 from fastseg.data import DataError
@@ -26,7 +26,7 @@ def test_a_folder_of_images_is_spread_over_and_resized(tmp_path: Path) -> None:
     for index in range(10):
         grey = np.full((8, 12, 3), 20 * index, np.uint8)
         assert cv2.imwrite(str(tmp_path / f"{index}.png"), grey)
-    images = list(Calibration(str(tmp_path), 5).images(6, 4))
+    images = list(Calibration(str(tmp_path), 5).images(InputSpec(6, 4)))
     assert [image.shape for image in images] == [(1, 4, 6, 3)] * 5
     assert [int(image[0, 0, 0, 0]) for image in images] == [0, 40, 80, 120, 160]
 
@@ -35,21 +35,21 @@ def test_colours_arrive_as_rgb(tmp_path: Path) -> None:
     red_in_bgr = np.zeros((8, 8, 3), np.uint8)
     red_in_bgr[..., 2] = 255
     assert cv2.imwrite(str(tmp_path / "red.png"), red_in_bgr)
-    (image,) = Calibration(str(tmp_path), 1).images(8, 8)
+    (image,) = Calibration(str(tmp_path), 1).images(InputSpec(8, 8))
     assert image[0, 4, 4].tolist() == [255, 0, 0]
 
 
 def test_a_data_set_gives_its_training_split() -> None:
     spec = "synthetic:size=48x32,train=3,val=2,test=2"
-    assert len(list(Calibration(spec, 64).images(48, 32))) == 3
+    assert len(list(Calibration(spec, 64).images(InputSpec(48, 32)))) == 3
 
 
 def test_a_folder_without_images_and_a_broken_image_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no image"):
-        list(Calibration(str(tmp_path)).images(8, 8))
+        list(Calibration(str(tmp_path)).images(InputSpec(8, 8)))
     (tmp_path / "broken.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"broken\.png is not an image"):
-        list(Calibration(str(tmp_path)).images(8, 8))
+        list(Calibration(str(tmp_path)).images(InputSpec(8, 8)))
 
 
 def test_one_odd_image_does_not_cost_the_others_their_resolution() -> None:
@@ -148,7 +148,7 @@ def test_a_data_set_named_by_its_path_alone_gives_no_labels_to_calibrate_on(tmp_
             if folder == "masks":
                 pixels[:8] = 255
             cv2.imwrite(str(tmp_path / folder / f"{number}.png"), pixels)
-    images = list(Calibration(str(tmp_path), 64).images(48, 32))
+    images = list(Calibration(str(tmp_path), 64).images(InputSpec(48, 32)))
     assert 0 < len(images) < 4
     assert all((image == 100).all() for image in images)
     assert unseen_split("folder trainval", str(tmp_path)) == "test"
