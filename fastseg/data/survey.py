@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import FITS, IGNORE_INDEX
 
 from fastseg.data.dataset import DataError, Dataset, JoinedDataset, Sample
 from fastseg.data.file_dataset import FileDataset, MaskReader, Problem
@@ -176,8 +176,15 @@ class Survey:
             text += f", and its labels hold 255; {_settle_255(names[0])}"
         return f"{text}; correct the class list, or train without it by --allow-missing-classes"
 
-    def remarks(self, network_size: tuple[int, int] | None = None) -> Iterator[str]:
-        """Yield what has to be said of these samples; network_size: what they are resized to."""
+    def remarks(
+        self, network_size: tuple[int, int] | None = None, fit: str = FITS[0]
+    ) -> Iterator[str]:
+        """Yield what has to be said of these samples.
+
+        Args:
+            network_size: what they are resized to.
+            fit: how.
+        """
         split, report = self.dataset.split, self.report()
         for part in self.file_parts():
             yield from part.notes
@@ -185,7 +192,7 @@ class Survey:
                 yield f"{split}: skipped {problem.file}: {problem.message}"
         if len(self.sizes) > 1:
             yield f"{split} has images of {len(self.sizes)} sizes"
-        if network_size is not None:
+        if network_size is not None and fit == FITS[0]:
             yield from self._other_aspects(network_size)
         if count := self._turned["picture"]:
             yield (
@@ -214,7 +221,8 @@ class Survey:
             yield (
                 f"{self.dataset.split}: {sum(self.sizes[size] for size in others)} of "
                 f"{len(self._seen)} pictures have another aspect than the network's input "
-                f"{_x(network_size)}, e.g. {_x(others[0])}: they are stretched to it"
+                f"{_x(network_size)}, e.g. {_x(others[0])}: they are stretched to it; "
+                "training with --size WxH --fit letterbox keeps theirs"
             )
 
     def _narrow_range(self) -> Iterator[str]:

@@ -294,6 +294,7 @@ def describe(
         normalization=start.normalization(),
         output_name=config.output_name,
         threshold=config.threshold,
+        fit=config.fit,
     )
 
 
@@ -360,7 +361,8 @@ class TrainingData:
         """Return val as the network of a checkpoint takes it."""
         if self.val is None:
             return None
-        return EvaluationBatches(self.val, self.size, info.input_normalization())
+        normalization = info.input_normalization()
+        return EvaluationBatches(self.val, self.size, normalization, info.input_spec())
 
 
 def open_data(config: TrainConfig) -> TrainingData:
@@ -381,7 +383,7 @@ def open_data(config: TrainConfig) -> TrainingData:
 
 def resized(config: TrainConfig, samples: Samples) -> ResizedDataset:
     """Return samples at the size that was asked for, else each at its own."""
-    return ResizedDataset(samples, parse_size(config.size) if config.size else None)
+    return ResizedDataset(samples, parse_size(config.size) if config.size else None, config.fit)
 
 
 def open_validation(config: TrainConfig, held_out: Dataset | None) -> Survey | None:
@@ -407,7 +409,7 @@ def look_at(config: TrainConfig, train: Survey, val: Survey | None) -> tuple[int
         raise DataError("\n".join(f"{config.data}: {text}" for text in wrong))
     size = parse_size(config.size) if config.size else train.most_frequent_size()
     if distributed.rank() == 0 and train.dataset.name not in DRAWN:
-        said = [text for survey in surveys for text in survey.remarks(size)]
+        said = [text for survey in surveys for text in survey.remarks(size, config.fit)]
         said += [] if config.size else [train.input_size()]
         said += train.shared_with(val) if val else ["no split val: nothing will be scored"]
         for text in dict.fromkeys(said):

@@ -219,6 +219,7 @@ def open_given(spec: str, given: dict[str, Any]) -> Network:
         parse_normalization(given.get("normalization"), given.get("color")),
         given.get("output_name", ""),
         given.get("threshold", Reading.threshold),
+        given.get("fit"),
     )
     for note in network.check(spec):
         print(note, file=sys.stderr)

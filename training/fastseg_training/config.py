@@ -12,12 +12,14 @@ import tomlkit
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.bundle.file_kind import file_kind
+from fastseg_runtime.bundle.manifest import FITS
 from fastseg_runtime.bundle.usage import USAGES
 from typer import Option
 
 from fastseg import VARIANTS
 from fastseg.data import MOST_BROKEN, ReadOptions, describe_kinds, with_options
 from fastseg.fastsegnet import LOGITS_STRIDE, STRIDE
+from fastseg.fitting import LETTERBOX, STRETCH
 from fastseg.outputs import Reading
 from fastseg_training.augment import Augmentation
 from fastseg_training.distill import DistillationOptions
@@ -184,6 +186,14 @@ class TrainConfig:
         str, Option(metavar="FILE", help="Other names and colours of the classes.")
     ] = ""
     size: Annotated[str, Option(metavar="WxH", help="Resize pictures. [their own size]")] = ""
+    fit: Annotated[
+        str,
+        Option(
+            metavar="HOW",
+            help="stretch or letterbox: pictures of another aspect than --size keep theirs, "
+            "between bars that teach nothing. [stretch; --evaluate: as the network says]",
+        ),
+    ] = STRETCH
     crop: Annotated[
         str, Option(metavar="WxH", help=f"Of training crops, multiples of {STRIDE}.")
     ] = "288x288"
@@ -245,6 +255,12 @@ class TrainConfig:
         for name in ("usage", "teacher_usage"):
             if (value := getattr(self, name)) not in USAGES:
                 raise ConfigError(f"{name} is {value!r}; expected commercial or research")
+        if self.fit not in FITS:
+            raise ConfigError(f"fit is {self.fit!r:.80}; expected {' or '.join(FITS)}")
+        if self.fit == LETTERBOX and not self.size:
+            raise ConfigError("letterbox needs the size to bring pictures to: --size WxH")
+        if self.fit == LETTERBOX and self.teacher:
+            raise ConfigError("a teacher labels whole pictures, without bars; leave letterbox out")
         for size in filter(None, (self.size, self.teacher_size)):
             if min(parse_size(size)) < LOGITS_STRIDE:
                 raise ConfigError(f"{size} is too small; expected {LOGITS_STRIDE} pixels or more")

@@ -14,18 +14,19 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
+from fastseg_runtime.arrays.image import resize_nearest
 from fastseg_runtime.arrays.metrics import (
     confusion_matrix,
     iou_per_class,
     mean_iou,
     occurring_classes,
 )
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, InputSpec
 from torch import Tensor, nn
 
 from fastseg import CheckpointInfo, Network
 from fastseg.data import Array, DataError, Samples, Survey, open_dataset
+from fastseg.fitting import covered, fit_image
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Reading
 from fastseg.progress import show_progress
@@ -107,6 +108,7 @@ def evaluate(
     reading: Reading | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     observe: Observer | None = None,
+    spec: InputSpec | None = None,
 ) -> Evaluation:
     """Count pixels by truth and prediction.
 
@@ -119,12 +121,15 @@ def evaluate(
         reading: which of the model's outputs are its logits; None: the one that can be.
         loss: of logits and class ids of one batch, its mean.
         observe: is called for each image.
+        spec: how labelled pictures were brought to the size of the images; None: stretched.
     """
     reading = reading or Reading(num_classes)
     confusion_KK, boundary_KK = np.zeros((2, num_classes, num_classes), np.int64)
     images, loss_sum = 0, math.nan if loss is None else 0.0
     for image_N3HW, label_NHW in batches:
         chance_NKHW = predict_chances(model, image_N3HW, tta, reading)
+        size = label_NHW.shape[1:]
+        image_N3HW, chance_NKHW = (covered(x, size, spec) for x in (image_N3HW, chance_NKHW))
         if loss is not None:
             with torch.inference_mode():
                 mean = loss(chance_NKHW, label_NHW.to(chance_NKHW.device, torch.long))
@@ -212,11 +217,13 @@ class EvaluationBatches:
         samples: a data set.
         size: (width, height) that the network runs at.
         normalization: what it takes.
+        spec: how pictures come into that size; None: stretched.
     """
 
     samples: Samples
     size: tuple[int, int]
     normalization: Normalization = CENTRED
+    spec: InputSpec | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -224,14 +231,20 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield normalised images (1, 3, H, W) and their class ids (1, H', W'), in order."""
+        spec = self.spec or InputSpec(*self.size)
         for index in range(len(self)):
             sample = self.samples[index]
             image_HW3 = sample.image_HW3
             if image_HW3.shape[1::-1] != self.size:
-                image_HW3 = resize_bilinear(image_HW3, *self.size)
+                image_HW3 = fit_image(image_HW3, spec)
             image_1HW3 = torch.from_numpy(np.ascontiguousarray(image_HW3))[None]
             label_1HW = torch.from_numpy(sample.label_HW)[None]
             yield self.normalization.normalise(image_1HW3), label_1HW
+
+
+def spec_of(batches: Iterable[Any]) -> InputSpec | None:
+    """Return how pictures were brought to the size of the batches; None: not known here."""
+    return batches.spec if isinstance(batches, EvaluationBatches) else None
 
 
 def measure_latency_ms(model: nn.Module, info: CheckpointInfo, reading: Reading) -> float:
@@ -266,9 +279,10 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
             f"order: {', '.join(given)}; change the order of the class list"
         )
     size = (info.width, info.height)
-    batches = EvaluationBatches(survey, size, info.input_normalization())
+    spec = info.input_spec()
+    batches = EvaluationBatches(survey, size, info.input_normalization(), spec)
     shown = show_progress(batches, "evaluating", len(batches))
-    found = evaluate(network.model, shown, len(known), tta, network.reading)
+    found = evaluate(network.model, shown, len(known), tta, network.reading, spec=spec)
     if wrong := list(survey.unusable()):
         raise DataError("\n".join(f"{data}: {text}" for text in wrong))
     return found

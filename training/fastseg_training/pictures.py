@@ -6,14 +6,15 @@ from typing import IO, Any
 
 import numpy as np
 from fastseg_runtime.arrays.image import encode_rgb, resize_nearest
-from fastseg_runtime.bundle.manifest import ClassInfo, palette
+from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, palette
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from fastseg import CheckpointInfo
 from fastseg.data import Array
+from fastseg.fitting import covered
 from fastseg.outputs import Reading
-from fastseg_training.evaluate import predict
+from fastseg_training.evaluate import predict, spec_of
 
 ROWS = 4  # of predictions.png
 GAP = 4  # pixels between its pictures
@@ -62,7 +63,8 @@ def draw_predictions(
             chosen.append(batch)
         if len(chosen) > ROWS:
             chosen, stride = chosen[::2], 2 * stride
-    rows = [_row(model, batch[0][:1], batch[1][0], info, reading) for batch in chosen]
+    spec = spec_of(batches)
+    rows = [_row(model, batch[0][:1], batch[1][0], info, reading, spec) for batch in chosen]
     width = max(row.shape[1] for row in rows)
     padded = [
         np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
@@ -76,8 +78,10 @@ def _row(
     label_HW: Tensor,
     info: CheckpointInfo,
     reading: Reading | None,
+    spec: InputSpec | None,
 ) -> Array:
     classes_HW = predict(model, image_13HW, reading=reading)[0].cpu().numpy()
+    image_13HW, classes_HW = (covered(x, label_HW.shape, spec) for x in (image_13HW, classes_HW))
     return side_by_side(image_13HW, label_HW.cpu().numpy(), classes_HW, info)
 
 

@@ -5,9 +5,10 @@ import dataclasses
 import os
 from dataclasses import dataclass
 
-from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
+from fastseg_runtime.bundle.manifest import InputSpec
 
 from fastseg.data import Sample, Samples
+from fastseg.fitting import STRETCH, fit_image, fit_labels
 from fastseg.progress import show_progress
 
 MEMORY_SHARE = 0.5  # of what is free, for a resident data set: the network needs some too
@@ -16,15 +17,17 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class ResizedDataset:
-    """Samples of a data set at one size: pictures bilinear, class maps nearest.
+    """Samples of a data set at one size, pictures and class maps; see fastseg.fitting.
 
     Attributes:
         dataset: the samples.
         size: (width, height), pixels; None keeps each sample's own.
+        fit: how those of another aspect come into it.
     """
 
     dataset: Samples
     size: tuple[int, int] | None
+    fit: str = STRETCH
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -34,12 +37,13 @@ class ResizedDataset:
         """Decode and resize a sample."""
         sample = self.dataset[index]
         height, width = sample.label_HW.shape
-        if self.size in (None, (width, height)):
+        if self.size is None or self.size == (width, height):
             return sample
+        spec = InputSpec(*self.size, resize=self.fit)
         return dataclasses.replace(
             sample,
-            image_HW3=resize_bilinear(sample.image_HW3, *self.size),
-            label_HW=resize_nearest(sample.label_HW, *self.size),
+            image_HW3=fit_image(sample.image_HW3, spec),
+            label_HW=fit_labels(sample.label_HW, spec),
         )
 
 

@@ -23,12 +23,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
+from fastseg_runtime.arrays.image import resize_nearest
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
+from fastseg_runtime.engines.frame_runner import place
 from torch.nn import functional as F
 
 from fastseg import Network
 from fastseg.data import Array, Sample, Samples
+from fastseg.fitting import LETTERBOX, covered, fit_image
 from fastseg_training.lessons import Frame
 
 STRIDE = 4  # pixels of the network's input per judged one: wrong labels are regions, not pixels
@@ -133,11 +135,15 @@ def draw_suspect(network: Network, sample: Sample) -> Thumbs:
 
 def probabilities(network: Network, image_HW3: Array) -> Array:
     """Return the probability of each class, (K, h, w) float32, at 1/STRIDE of its input size."""
-    info = network.info
-    resized_HW3 = resize_bilinear(image_HW3, info.width, info.height)
-    logits_1Khw = network.logits(torch.from_numpy(np.ascontiguousarray(resized_HW3))[None])
-    size = (max(1, info.height // STRIDE), max(1, info.width // STRIDE))
-    logits_1Khw = F.interpolate(logits_1Khw.float(), size=size, mode="bilinear")
+    spec = network.info.input_spec()
+    fitted_HW3 = fit_image(image_HW3, spec)
+    logits_1Khw = network.logits(torch.from_numpy(np.ascontiguousarray(fitted_HW3))[None]).float()
+    if spec.resize == LETTERBOX:
+        logits_1Khw = F.interpolate(logits_1Khw, size=(spec.height, spec.width), mode="bilinear")
+        logits_1Khw = covered(logits_1Khw, image_HW3.shape[:2], spec)
+    at = place(image_HW3.shape[:2], spec)
+    size = (max(1, at.height // STRIDE), max(1, at.width // STRIDE))
+    logits_1Khw = F.interpolate(logits_1Khw, size=size, mode="bilinear")
     probability_Khw: Array = logits_1Khw.softmax(1)[0].cpu().numpy()
     return probability_Khw
 

@@ -32,6 +32,7 @@ from fastseg_training.evaluate import (
     Observer,
     evaluate,
     measure_latency_ms,
+    spec_of,
 )
 from fastseg_training.loader import Batch, StepLoader, check_pictures, source
 from fastseg_training.losses import CrossEntropyLoss, without_class_weights
@@ -401,6 +402,7 @@ class SegmentationTrainer:
                 logits, label, self.criterion, 0, self.recipe.loss_stride
             ),
             observe=observe,
+            spec=spec_of(self.val_loader),
         )
         evaluation = evaluation.gathered(self.device)
         if not evaluation.images:
