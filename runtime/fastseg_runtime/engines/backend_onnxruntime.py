@@ -199,7 +199,7 @@ def _described(session: Any, name: str, said: OwnFile) -> Manifest:
         tool="",
         model=ModelInfo("unknown", parameters=0, macs=0, checkpoint_sha256=""),
         classes=numbered_classes(own.num_classes or MAX_CLASSES),
-        input=InputSpec(*own.size),
+        input=InputSpec(*own.size, resize=said.fit or InputSpec.resize),
         output=OutputSpec("logits" if own.num_classes else "classes", cover="image"),
         artifacts=(Artifact(name, "onnx", "", "", (), extra={OWN_FILE: asdict(said)}),),
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX
+from fastseg_runtime.bundle.manifest import FITS, IGNORE_INDEX
 from fastseg_runtime.engines.image_port import ImagePort, image_port
 
 # Name -> means, standard deviations (R, G, B) and what the byte 255 is before them.
@@ -25,8 +25,8 @@ ROUNDING = 0.05  # by how much a map may miss its size: convolutions without pad
 MAIN_NAMES = ("out", "logits")  # torchvision's, transformers'
 _NAMES = ", ".join(STATISTICS)
 SAYS_ITSELF = (
-    "says itself how it is used; leave --size, --normalization, --color, --output-name and "
-    "--threshold out, which are for ONNX files of others"
+    "says itself how it is used; leave --size, --normalization, --color, --output-name, "
+    "--threshold and --fit out, which are for ONNX files of others"
 )
 
 
@@ -39,6 +39,7 @@ class OwnFile:
     color: Optional[str] = None
     output_name: Optional[str] = None
     threshold: Optional[float] = None
+    fit: Optional[str] = None
 
 
 NOTHING_SAID = OwnFile()
@@ -60,6 +61,8 @@ class OwnOnnx:
     """
 
     def __init__(self, session: Any, said: OwnFile) -> None:
+        if said.fit not in (None, *FITS):
+            raise ValueError(f"fit is {said.fit!r:.80}; expected {' or '.join(FITS)}")
         self._session = session
         self._port: ImagePort = image_port(session.get_inputs())
         self.size = self._port.size_for(parse_size(said.size) if said.size else None)

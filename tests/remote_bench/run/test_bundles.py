@@ -20,7 +20,7 @@ from remote_bench.analysis.requirements import parse
 from remote_bench.cli.beforehand import check
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.run.benchmark import Benchmark, Untrained
-from remote_bench.run.bundles import choose_bundle, target_for
+from remote_bench.run.bundles import choose_bundle, open_onnx, target_for
 from remote_bench.run.sweep import parse_sweep, summarise_sweep, untrained_bundle
 
 from tests.boards.measuring import Watcher
@@ -67,6 +67,12 @@ def test_an_onnx_file_of_others_is_exported_for_the_board_once(folder):
             assert artifact.target == "cpu-fp32" and len(opened.manifest.classes) == 4
             assert artifact.verification["agreement"] >= 0.999
     assert opened.manifest.input.width == 96
+
+
+def test_an_onnx_file_is_letterboxed_if_that_is_said(folder):
+    onnx.save(own_onnx(), "own.onnx")
+    source, network = open_onnx(Path("own.onnx"), OwnFile(normalization="unit", fit="letterbox"))
+    assert source.fit == network.info.input_spec().resize == "letterbox"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -119,6 +120,21 @@ def test_an_output_is_taken_by_its_name(tmp_path: Path) -> None:
         with RealtimeSegmentation(tmp_path / f"{name}.onnx", own_file=said) as session:
             maps.append(session.infer(frame))
     assert (maps[0] == maps[1]).all()
+
+
+def test_a_file_is_given_letterboxed_frames_if_that_is_said(tmp_path: Path) -> None:
+    onnx.save(own_onnx(), tmp_path / "net.onnx")
+    said = OwnFile(normalization="unit", fit="letterbox")
+    tall = noise(2 * HEIGHT, WIDTH // 2)  # half of its rows are left, between bars
+    boxed = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    left = (WIDTH - WIDTH // 4) // 2
+    boxed[:, left : left + WIDTH // 4] = cv2.resize(tall, (WIDTH // 4, HEIGHT))
+    with RealtimeSegmentation(tmp_path / "net.onnx", own_file=said) as session:
+        inner = session.infer(boxed)[:, left : left + WIDTH // 4]
+        assert (session.infer(tall) == inner.repeat(2, axis=0).repeat(2, axis=1)).all()
+    wrong = OwnFile(normalization="unit", fit="crop")
+    with pytest.raises(ValueError, match="fit is 'crop'; expected stretch or letterbox"):
+        RealtimeSegmentation(tmp_path / "net.onnx", own_file=wrong)
 
 
 def test_a_bundle_says_itself_how_it_is_used(tmp_path: Path) -> None:

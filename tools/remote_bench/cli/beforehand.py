@@ -123,8 +123,8 @@ def check(hosts: list[str], benchmark: Benchmark, html: Path | None) -> None:
     is_own = benchmark.bundle is not None and is_onnx(benchmark.bundle)
     if benchmark.own_file != NOTHING_SAID and not is_own:
         raise UsageError(
-            "--size, --normalization, --color, --output-name and --threshold are for an ONNX file; "
-            "a bundle says them itself"
+            "--size, --normalization, --color, --output-name, --threshold and --fit are for an "
+            "ONNX file; a bundle says them itself"
         )
     if benchmark.bundle is not None and is_own:
         open_onnx(benchmark.bundle, benchmark.own_file)

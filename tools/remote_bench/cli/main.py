@@ -157,6 +157,7 @@ class Bench:
     fps: Annotated[float | None, typer.Option(min=0.1, help="A paced run as well.")] = None
     power_mode: Annotated[str | None, typer.Option(help="Of nvpmodel; given back.")] = None
     size: Annotated[str | None, typer.Option(help="WxH, of an ONNX file for any size.")] = None
+    fit: Annotated[str | None, typer.Option(help="stretch or letterbox, of an ONNX file.")] = None
     normalization: Annotated[
         str | None,
         typer.Option(
@@ -209,7 +210,8 @@ class Bench:
             idle_s=self.idle, frames=self.frames, fps=self.fps, power_mode=self.power_mode,
             deploy=self.deploy, keep=self.keep, base=self.folder, require_usage=self.require_usage,
             own_file=OwnFile(
-                self.size, self.normalization, self.color, self.output_name, self.threshold
+                self.size, self.normalization, self.color, self.output_name, self.threshold,
+                self.fit,
             ),
         )  # fmt: skip
 

@@ -129,6 +129,7 @@ def open_onnx(file: Path, said: OwnFile) -> tuple["NetworkSource", Any]:
             normalization=parse_normalization(said.normalization, said.color),
             output_name=said.output_name or "",
             threshold=NetworkSource.threshold if said.threshold is None else said.threshold,
+            fit=said.fit,
         )
         network = source.open()
         network.check(str(file))
