@@ -1,13 +1,14 @@
 """OpenVINO: ONNX artifacts on Intel's CPUs, and by name on Intel's GPUs and NPUs."""
 
 import sys
-from typing import Any, Dict, Optional
+from functools import lru_cache
+from typing import Any, Dict, Optional, Tuple, Union
 
 import numpy as np
 
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.named_files import check_onnx
-from fastseg_runtime.engines.backend import ModelSource
+from fastseg_runtime.engines.backend import CONFIDENCE, ModelSource
 from fastseg_runtime.engines.engine import find_precision
 
 # Importing openvino reports that through this package, where it is there, to Google Analytics. It
@@ -29,6 +30,7 @@ class OpenVINOBackend:
     def __init__(self) -> None:
         self._request: Optional[Any] = None
         self._bound: Optional[Array] = None
+        self._outputs = range(1)
 
     def open(self, source: ModelSource) -> None:
         """Compile the model; `device` is "auto", "cpu", "gpu", "npu" or one with an index, "gpu:1".
@@ -37,18 +39,22 @@ class OpenVINOBackend:
             BundleError: the graph names other files.
             ValueError: a device that is not here; or a graph with other inputs than fastseg's.
         """
-        core = openvino.Core()
+        core = _core()
         device = _device(source.device, core.available_devices)
         content = source.read(source.artifact.entry)
         check_onnx(content, source.artifact.entry)
         model = core.read_model(content)
         expected = [1, source.input.height, source.input.width, 3]
         found = [(port.element_type.to_dtype(), port.partial_shape) for port in model.inputs]
-        if found != [(np.uint8, openvino.PartialShape(expected))] or len(model.outputs) != 1:
+        outputs = [port.any_name for port in model.outputs]
+        if found != [(np.uint8, openvino.PartialShape(expected))] or outputs[1:] not in (
+            [],
+            [CONFIDENCE],
+        ):
             told = ", ".join(f"{dtype.name} {shape}" for dtype, shape in found)
             raise ValueError(
                 f"expected an ONNX graph with one input of uint8 {expected} and one output, got "
-                f"{told}; export it with fastseg-export"
+                f"{told} and {', '.join(outputs)}; export it with fastseg-export"
             )
         settings: Dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if find_precision(source.artifact.precision).is_float:
@@ -56,8 +62,9 @@ class OpenVINOBackend:
         if source.threads and device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = source.threads
         self._request = core.compile_model(model, device, settings).create_infer_request()
+        self._outputs = range(len(outputs))
 
-    def infer(self, image_1HW3: Array) -> Array:
+    def infer(self, image_1HW3: Array) -> Union[Array, Tuple[Array, Array]]:
         """Run the network; see Backend.infer."""
         if self._request is None:
             raise RuntimeError("the session is closed; open the model again")
@@ -65,12 +72,22 @@ class OpenVINOBackend:
             self._request.set_input_tensor(openvino.Tensor(image_1HW3, shared_memory=True))
             self._bound = image_1HW3  # the tensor holds an address: keep the array alive
         self._request.infer()
-        output: Array = self._request.get_output_tensor().data
-        return output
+        output, *confidence = (self._request.get_output_tensor(i).data for i in self._outputs)
+        return (output, confidence[0]) if confidence else output
 
     def close(self) -> None:
         """Free the network."""
         self._bound = self._request = None
+
+
+@lru_cache(maxsize=None)
+def _core() -> Any:
+    """Return the one Core of the process.
+
+    Each gives the thread that opens it a stack for signals, and in its end brings back that of
+    before. Of two in turn that is the freed one of the first: the next signal would crash.
+    """
+    return openvino.Core()
 
 
 def _device(asked: str, there: Any) -> str:

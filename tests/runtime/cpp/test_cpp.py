@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastseg_runtime.arrays import image
 from fastseg_runtime.bundle.contract import write_contract
 from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, OutputSpec
 from fastseg_runtime.bundle.reader import open_bundle
@@ -84,7 +85,8 @@ def test_input_ids_and_overlay_are_those_of_python(
     mask_stride: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frame_runner, "opencv", lambda: None)
+    for module in (frame_runner, image):
+        monkeypatch.setattr(module, "opencv", lambda: None)
     spec = InputSpec(WIDTH, HEIGHT, mean=120.5, resize=resize)  # .5 rounds to even, as in Python
     folder = extracted(tmp_path, input=spec, output=OutputSpec(mask_stride=mask_stride))
     frames = [noise(*size, seed=index) for index, size in enumerate(SIZES)]
@@ -123,7 +125,8 @@ def test_ids_of_logits_are_those_of_python(
     scores: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frame_runner, "opencv", lambda: None)
+    for module in (frame_runner, image):
+        monkeypatch.setattr(module, "opencv", lambda: None)
     (height, width), (high, wide) = size, scores
     spec, output = InputSpec(width, height, resize="letterbox"), OutputSpec("logits", cover=cover)
     plan = empty_plan(width, height, input=spec, output=output)

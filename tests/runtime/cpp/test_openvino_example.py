@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from fastseg_exporters import ModelOptimizer
+from fastseg_runtime.arrays import image
 from fastseg_runtime.arrays.image import read_image
 from fastseg_runtime.bundle.contract import write_contract
 from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, Manifest, palette
@@ -124,7 +125,9 @@ class Here:
 
     def __init__(self, openvino: Any, folder: Path) -> None:
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
-        compiled = openvino.Core().compile_model(str(folder / "model.onnx"), "CPU", options)
+        from fastseg_runtime.engines.backend_openvino import _core  # one a process: see there
+
+        compiled = _core().compile_model(str(folder / "model.onnx"), "CPU", options)
         self._tensor, self._request = openvino.Tensor, compiled.create_infer_request()
 
     def infer(self, image_1HW3: Array) -> Array:
@@ -137,7 +140,8 @@ class Here:
 def python_runner(
     openvino: Any, folder: Path, resize: str, monkeypatch: pytest.MonkeyPatch
 ) -> frame_runner.FrameRunner:
-    monkeypatch.setattr(frame_runner, "opencv", lambda: None)
+    for module in (frame_runner, image):
+        monkeypatch.setattr(module, "opencv", lambda: None)
     with open_bundle(folder.with_suffix(".fastseg")) as bundle:
         manifest: Manifest = bundle.manifest
     backend: Any = Here(openvino, folder)

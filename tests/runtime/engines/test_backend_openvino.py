@@ -130,3 +130,21 @@ def test_nothing_is_contacted_and_no_telemetry_package_is_used(tmp_path: Path) -
     assert not notes.exists()
     run("import openvino")  # as it comes, it would have been used
     assert notes.exists()
+
+
+SIGNAL = """
+import os, signal, sys
+from fastseg_runtime import RealtimeSegmentation
+first, second = (RealtimeSegmentation(sys.argv[1], backend="openvino") for _ in range(2))
+first.close()
+second.close()
+signal.signal(signal.SIGINT, lambda *noted: print("noted"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_after_networks_were_closed_in_turn_is_heard(tmp_path: Path) -> None:
+    path = write(tmp_path, argmax_onnx(WIDTH, HEIGHT))
+    command = [sys.executable, "-c", SIGNAL, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "noted\n"), done.stderr
