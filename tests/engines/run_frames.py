@@ -20,7 +20,7 @@ def main(bundle, frames_file, *targets, result_file):
     for target in targets:
         ids[target] = np.full(frames_NHW3.shape[:3], 255, np.uint8)
         with RealtimeSegmentation(bundle, target=target, threads=1) as seg:
-            versions.add(seg.info.version)
+            versions.add(seg.info.version.partition("-")[0])  # OpenVINO adds its build
             for index, frame_HW3 in enumerate(frames_NHW3):
                 try:
                     ids[target][index] = seg.infer(frame_HW3)
