@@ -141,9 +141,11 @@ def _key(candidate: Candidate, processor: Processor) -> Tuple[bool, bool, int, i
     engine, precision = _known(candidate.backend), find_precision(candidate.artifact.precision)
     kind = 0 if engine.accelerator else 1 if processor.int8_dot_product else 2
     wanted = engine.wants.get(precision.name, ())
+    is_others = candidate.backend != made_for(candidate.artifact)
     return (
-        candidate.backend != made_for(candidate.artifact),
-        bool(engine.wants) and processor.instructions.isdisjoint(wanted),
+        is_others,
+        # Of a graph made for TensorRT with scales in half, OpenVINO computes another one.
+        bool(engine.wants) and (is_others or processor.instructions.isdisjoint(wanted)),
         engine.ranks[0 if processor.arm else 1],
         precision.ranks[kind],
         not engine.wants,  # where the CPU has what an engine wants, that is the faster one

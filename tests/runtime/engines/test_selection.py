@@ -106,6 +106,15 @@ def test_a_named_target_may_run_on_any_backend_that_opens_its_format() -> None:
     ]
 
 
+def test_onnx_runtime_stands_in_for_tensorrt_before_an_engine_that_computes_its_own_way() -> None:
+    has_all = Processor(False, True, frozenset({"avx512_bf16", "avx512_vnni"}))
+    plan = empty_plan().with_artifact(
+        "jetson-int8", b"", precision="int8", requires={"backend": "tensorrt"}
+    )
+    found = [candidate.backend for candidate in rank(plan.manifest, has_all, target="jetson-int8")]
+    assert found == ["tensorrt", "onnxruntime", "openvino"]
+
+
 def test_a_backend_from_elsewhere_is_offered_everything() -> None:
     assert len(order(X86, backend="their-engine")) == 7
 
