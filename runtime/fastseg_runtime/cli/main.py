@@ -9,7 +9,6 @@ from typing import NoReturn, Optional, Sequence
 
 from fastseg_runtime import __version__
 from fastseg_runtime.arrays.command import FAILED, UsageError, exit_code_help, run_command
-from fastseg_runtime.bundle.manifest import FITS
 from fastseg_runtime.bundle.usage import COMMERCIAL
 
 EXAMPLES = """\
@@ -106,7 +105,11 @@ def make_parser() -> argparse.ArgumentParser:
     own.add_argument("--normalization", help="what it takes: imagenet, unit (0 to 1), centred")
     own.add_argument("--color", choices=("rgb", "bgr"), help="order of its channels")
     own.add_argument("--size", metavar="WxH", help="where it takes any")
-    own.add_argument("--fit", choices=FITS, help="how frames come into it; default: stretch")
+    own.add_argument(
+        "--fit",
+        metavar="stretch|letterbox",  # not FITS, whose module waits for numpy: help must not
+        help="how frames come into it; default: stretch",
+    )
     own.add_argument("--output-name", help="which of its outputs are the logits or ids")
     own.add_argument("--threshold", type=float, help="with one logit: the second class above it")
     add(
