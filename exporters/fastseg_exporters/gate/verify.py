@@ -188,12 +188,13 @@ def bootstrap_drop(ours_NKK: Array, references_NKK: Array) -> tuple[float, float
 def failures(verification: Verification, gate: Gate, precision: str) -> list[str]:
     """Return why an artifact may not ship; empty if it may.
 
-    With labels the mIoU decides, without them agreement. Of a float artifact both must hold: a
-    network that scores little has little to lose.
+    With labels the mIoU decides, without them agreement. But a network that scores little has
+    little to lose: a float artifact must agree all the same, any other as a device asks of it.
     """
     known, reasons = find_precision(precision), []
-    limit, counts = known.gate_agreement, known.is_float or on_agreement_alone(verification)
-    if counts and not verification.agreement >= limit:
+    in_full = known.is_float or on_agreement_alone(verification)
+    limit = known.gate_agreement if in_full else known.selftest_agreement
+    if not verification.agreement >= limit:
         reasons.append(f"agreement {verification.agreement:.3f}, limit {limit:.3f}")
     if sure := verification.confidence:
         most = MOST_ERROR if known.is_float else MOST_ERROR_INT8

@@ -125,12 +125,12 @@ def test_agreement_that_is_no_number_does_not_pass() -> None:
     assert failures(unlabelled(float("nan")), Gate(), "int8") != []
 
 
-def test_a_float_artifact_must_agree_even_where_labels_find_nothing_lost() -> None:
-    for precision, limit in (("fp32", 0.999), ("fp16", 0.97)):
+def test_an_artifact_must_agree_even_where_labels_find_nothing_lost() -> None:
+    """An untrained U-Net lost no mIoU in an int8 that agreed in 21 % of the pixels."""
+    for precision, limit in (("fp32", 0.999), ("fp16", 0.97), ("int8", 0.8)):
         enough, less = (dataclasses.replace(GOOD, agreement=limit + d) for d in (1e-4, -1e-4))
         assert failures(enough, Gate(), precision) == []
         assert failures(less, Gate(), precision) == [f"agreement {limit:.3f}, limit {limit:.3f}"]
-    assert failures(dataclasses.replace(GOOD, agreement=0.5), Gate(), "int8") == []
 
 
 def test_the_interval_of_a_drop_holds_the_drop_and_is_zero_for_equal_predictions() -> None:
