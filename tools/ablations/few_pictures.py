@@ -1,0 +1,162 @@
+"""Score lite against the number of its training pictures and what it starts from.
+
+    python tools/ablations/few_pictures.py --data camvid:PATH --pictures 20 50 --out few
+
+Each of --starts is trained on the same pictures, spread evenly over the training split, for the
+same number of steps, and scored on the whole test split. Started again it goes on where it was
+stopped. OUT/few_pictures.json and OUT/few_pictures.md are written after every training.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastseg_training.augment import Augmentation
+from fastseg_training.config import TrainConfig, dump_config
+from fastseg_training.losses import LossOptions
+from fastseg_training.optimisation import Recipe
+
+from fastseg.data import open_dataset
+from fastseg.data.file_dataset import FileDataset
+
+BATCH, PEAK_LR = 8, 2e-3  # of camvid-lite, which is lite's recipe
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from, and how its encoder may move."""
+
+    init: str
+    words: str
+    backbone_factor: float = 0.25
+    freeze: str = ""
+
+
+STARTS = {
+    "noise": Start("noise", "noise", backbone_factor=1.0),
+    "imagenet": Start("imagenet", "ImageNet, encoder at a quarter of the rate"),
+    "frozen": Start("imagenet", "ImageNet, encoder frozen", freeze="backbone"),
+    "camvid": Start("lite-camvid", "`lite-camvid`, encoder at a quarter of the rate"),
+}
+
+
+def link_pictures(data: str, count: int, folder: Path) -> int:
+    """Lay links to `count` training pictures and to the whole of val and test; return how many."""
+    for split in ("train", "val", "test"):
+        dataset = open_dataset(data, split)
+        if not isinstance(dataset, FileDataset):
+            sys.exit(f"{data} is drawn; expected pictures in files")
+        pairs = list(dataset.pairs)
+        if split == "train":
+            count = min(count, len(pairs))
+            pairs = [pairs[round(i * len(pairs) / count)] for i in range(count)]
+        for part in ("images", "labels"):
+            (folder / split / part).mkdir(parents=True, exist_ok=True)
+        for pair in pairs:
+            link(pair.image, folder / split / "images")
+            link(pair.label, folder / split / "labels")
+    return count
+
+
+def link(file: Path, folder: Path) -> None:
+    """Link to `file` in `folder`, unless that is there."""
+    if not (folder / file.name).exists():
+        (folder / file.name).symlink_to(file.resolve())
+
+
+def run(out: Path, *words: str) -> str:
+    """Run fastseg-train in `out` and return what it printed."""
+    command = [sys.executable, "-m", "fastseg_training", *words]
+    done = subprocess.run(command, cwd=out, env=os.environ, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def measure(name: str, data: str, count: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one row, or go on with it, and return its scores on test."""
+    start = STARTS[name]
+    run_name = f"{name}-{count}"
+    config = TrainConfig(
+        data=data,
+        model=options.model,
+        init=start.init,
+        freeze=start.freeze,
+        crop=options.crop,
+        batch=BATCH,
+        lr=PEAK_LR,
+        epochs=options.steps / math.ceil(count / BATCH),
+        threads=options.threads,
+        seed=options.seed,
+        loss=LossOptions(class_weights="none"),
+        augmentation=Augmentation(class_centred=0.5),
+        recipe=Recipe(backbone_factor=start.backbone_factor, evaluations=1),
+    )
+    file = options.out / f"{run_name}.toml"
+    file.write_text(dump_config(config), "utf-8")
+    begun = (options.out / "runs" / run_name / "resume.pt").exists()
+    words = ["--resume"] if begun else ["--config", str(file), "--force"]
+    run(options.out, *words, "--name", run_name)
+    weights = options.out / "runs" / run_name / "model.safetensors"
+    text = run(options.out, "--evaluate", str(weights), "--data", data, "--split", "test", "--json")
+    scores: dict[str, Any] = json.loads(text)
+    return {"start": name, "pictures": count, "steps": options.steps, **scores}
+
+
+def render(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
+    """Return the table in Markdown: a row per start, a column per number of pictures."""
+    counts = sorted({row["pictures"] for row in rows})
+    scores = {(row["start"], row["pictures"]): row["miou"] for row in rows}
+    lines = [
+        f"| {options.model} from | " + " | ".join(f"{count} pictures" for count in counts) + " |",
+        "|---|" + "--:|" * len(counts),
+    ]
+    for name, start in STARTS.items():
+        if any((name, count) in scores for count in counts):
+            cells = [
+                f"{scores[name, count]:.3f}" if (name, count) in scores else "" for count in counts
+            ]
+            lines.append(f"| {start.words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="what to train on, e.g. camvid:PATH")
+    parser.add_argument("--out", type=Path, default=Path("few"))
+    parser.add_argument("--pictures", type=int, nargs="+", default=[20, 50])
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=["noise", "imagenet"])
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--crop", default="352x352")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    options.out = options.out.resolve()
+    results = options.out / "few_pictures.json"
+    rows = json.loads(results.read_text("utf-8")) if results.exists() else []
+    kind = options.data.partition(":")[0]
+    for count in options.pictures:
+        folder = options.out / f"pictures-{count}"
+        count = link_pictures(options.data, count, folder)
+        for name in options.starts:
+            if any((row["start"], row["pictures"]) == (name, count) for row in rows):
+                continue
+            rows.append(measure(name, f"{kind}:{folder}", count, options))
+            results.write_text(json.dumps(rows, indent=1), "utf-8")
+    text = render(rows, options)
+    (options.out / "few_pictures.md").write_text(text, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
