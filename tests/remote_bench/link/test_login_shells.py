@@ -26,7 +26,7 @@ def host_with(start_sshd, ssh_client):
         host.close()
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash", "fish", "tcsh"])
+@pytest.mark.parametrize("shell", ["sh", "bash", "rbash", "fish", "tcsh"])
 def test_a_run_works_behind_any_login_shell(host_with, bundle, shell):
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
@@ -44,6 +44,19 @@ def test_a_login_shell_that_prints_before_and_beside_our_lines_does_no_harm(host
     host, sshd = host_with(config=noisy)
     report = run(host, bundle=bundle)
     assert report.error is None and report.fps > 0
+    assert sshd.left() == []
+
+
+def test_a_login_shell_that_reads_its_stdin_takes_nothing_of_ours(host_with):
+    host, sshd = host_with(config='ForceCommand read -r line; sh -c "$SSH_ORIGINAL_COMMAND"')
+    with pytest.raises(Unreachable, match=r"start /bin/sh within 2 s.* waits for input"):
+        Connection(host, Limits(shell_s=2))
+    host, sshd = host_with(
+        config="ForceCommand bash -c 'read -r -t 1 line; read -r -t 0.1 -n 9; eval "
+        '"$SSH_ORIGINAL_COMMAND"\''
+    )
+    with Connection(host) as session:
+        assert session.hello["python"]
     assert sshd.left() == []
 
 

@@ -53,7 +53,7 @@ def session_with(tmp_path: Path, *folders: Path) -> Connection:
 
 
 def test_the_command_line_has_nothing_that_a_login_shell_could_take_for_its_own():
-    inner = payload.COMMAND.removeprefix("exec /bin/sh -c '").removesuffix("'")
+    inner = payload.COMMAND.removeprefix("sh -c '").removesuffix("'")
     assert not set("'!\\\n") & set(inner)
 
 

@@ -98,8 +98,9 @@ class Connection:
         threading.Thread(target=self._watch, daemon=True).start()
         try:
             who = f"{getpass.getuser()}@{socket.gethostname()}"
+            self._take()  # the shell's sign; the watcher knows shorter bounds
             self._send(payload.program({"token": token, "who": who, **settings}))
-            self.hello = self._take()  # the watcher knows shorter bounds
+            self.hello = self._take()
         except BaseException:
             self.close()
             raise
@@ -304,11 +305,11 @@ class Connection:
     def _sort(self, event: dict[str, Any]) -> None:
         self._shell_came = True
         self._keeper_came = self._keeper_came or event["event"] != "shell"
-        if event["event"] in ("hello", "reply", "chunk"):
+        if event["event"] in ("shell", "hello", "reply", "chunk"):
             self._hand_over(self._replies, event)
         elif event["event"] == "received":
             self._received += int(event.get("bytes", 0))
-        elif event["event"] not in ("alive", "shell"):
+        elif event["event"] != "alive":
             self._hand_over(self._agent, event)
 
     def _hand_over(self, events: _Events, event: dict[str, Any]) -> None:
@@ -352,7 +353,8 @@ class Connection:
             )
         return limits.shell_s, (
             f"its login shell did not start /bin/sh within {limits.shell_s:.0f} s{said}. Expected "
-            "a board that does not hang, and an account without a forced command"
+            "a board that does not hang, an account without a forced command, and no profile of "
+            "its shell that waits for input"
         )
 
     def _give_up(self, why: BenchError) -> None:

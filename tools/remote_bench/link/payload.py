@@ -2,8 +2,9 @@
 
 sshd hands a command line to the user's login shell, which may be sh, csh or fish. In single quotes,
 without quotes, `!`, `\\` or line breaks inside, all of them pass it on as it is. What varies goes
-over stdin. The shell gives a sign of life before it looks for a Python, which may start slowly: so
-a board that hangs and one that is merely slow can be told apart.
+over stdin. A bare `sh`, without `exec` or a slash, is what a restricted shell passes on too. It
+gives a sign of life before it looks for a Python, which may start slowly: so a board that hangs and
+one that is merely slow can be told apart, and nothing is sent that a profile which reads takes.
 """
 
 import io
@@ -37,7 +38,7 @@ _SCRIPT = (
     'echo "$(uname -sm), python3: $(python3 -V 2>&1)" >&2; '
     f"exit {NO_PYTHON}"
 )
-COMMAND = f"exec /bin/sh -c '{_SCRIPT}'"
+COMMAND = f"sh -c '{_SCRIPT}'"
 
 
 def program(settings: dict[str, Any]) -> bytes:
