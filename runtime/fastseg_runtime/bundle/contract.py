@@ -6,6 +6,7 @@ docs/platforms/cpp.md has every field. Readers refuse another version and ignore
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Dict
 
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.reader import inner_name
@@ -13,14 +14,14 @@ from fastseg_runtime.bundle.reader import inner_name
 CONTRACT, VERSION = "contract.json", 1
 
 
-def write_contract(manifest: Manifest, artifact: Artifact, directory: Path) -> Path:
-    """Write the contract of an artifact into the folder that its files are in; return the file."""
+def contract(manifest: Manifest, artifact: Artifact) -> Dict[str, Any]:
+    """Return the contract of an artifact, as JSON has it."""
     given, output, io = manifest.input, manifest.output, artifact.io
     kind = "logits" if "logits" in io else output.kind
     image, _, layout = io.get("image", "uint8 NHWC").partition(" ")
     result, _, order = io.get(kind, "uint8").partition(" ")
     sides = {side: getattr(given, side) // output.mask_stride for side in ("width", "height")}
-    table = {
+    return {
         "version": VERSION,
         "target": artifact.target,
         "file": inner_name(artifact.entry),
@@ -35,6 +36,11 @@ def write_contract(manifest: Manifest, artifact: Artifact, directory: Path) -> P
         "ignore_index": manifest.ignore_index,
         "classes": [asdict(entry) for entry in manifest.classes],
     }
+
+
+def write_contract(manifest: Manifest, artifact: Artifact, directory: Path) -> Path:
+    """Write the contract of an artifact into the folder that its files are in; return the file."""
+    table = contract(manifest, artifact)
     file = directory / CONTRACT
     file.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return file
