@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any, Deque, Dict, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -67,7 +67,7 @@ class View:
         try:
             parts = urlsplit(f"//{address}")
             self.host = parts.hostname or "127.0.0.1"
-            self._server = _Server((self.host, parts.port or 0), self)
+            self._server = BoundedServer(self.host, parts.port or 0, partial(_Handler, self))
         except (OSError, ValueError, OverflowError) as error:
             raise UsageError(f"--view {address}: {error}; write HOST or HOST:PORT") from error
         shown = f"[{self.host}]" if ":" in self.host else self.host
@@ -130,14 +130,6 @@ class View:
         write_file(mask, encode_class_map(frame.classes, palette(self.session.classes)))
         return f"paused; saved {picture} and {mask}; a click goes on"
 
-    def allows(self, host: str) -> bool:
-        """Return whether a Host header names this machine, not what somebody points here."""
-        own = socket.gethostname().lower()
-        with suppress(ValueError):
-            name = urlsplit(f"//{host}").hostname or ""
-            return name in ("localhost", self.host, own, f"{own}.local") or bool(ip_address(name))
-        return False
-
     def wait(self, seen: int) -> Optional[Tuple[int, bytes]]:
         """Return the number and the bytes of the picture after `seen`; None at the end."""
         with self.changed:
@@ -169,14 +161,38 @@ class View:
         return bytes(encoded)
 
 
-class _Server(ThreadingHTTPServer):
+def is_this_machine(host: str, served: str) -> bool:
+    """Return whether a Host header names this machine, not what somebody points here.
+
+    Args:
+        host: the header.
+        served: the name or address that is listened on.
+    """
+    own = socket.gethostname().lower()
+    with suppress(ValueError):
+        name = urlsplit(f"//{host}").hostname or ""
+        return name in ("localhost", served, own, f"{own}.local") or bool(ip_address(name))
+    return False
+
+
+class BoundedServer(ThreadingHTTPServer):
+    """Answers a few connections at a time, each in a thread, and turns further ones away.
+
+    Args:
+        host: name or address to listen on.
+        port: 0 for any that is free.
+        handler: what BaseHTTPRequestHandler is, its own arguments bound.
+    """
+
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: Tuple[str, int], view: View) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, _Handler)
-        self.view, self._free = view, threading.BoundedSemaphore(_MAX_VIEWERS)
+    def __init__(
+        self, host: str, port: int, handler: Callable[..., BaseHTTPRequestHandler]
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+        self._free = threading.BoundedSemaphore(_MAX_VIEWERS)
 
     def server_bind(self) -> None:
         """Bind without asking the DNS for this machine's name, which may take seconds."""
@@ -184,6 +200,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = "fastseg", self.server_address[1]
 
     def process_request_thread(self, *request: Any) -> None:
+        """Answer, or close the connection where too many are open."""
         if self._free.acquire(blocking=False):
             try:
                 super().process_request_thread(*request)
@@ -197,9 +214,12 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     timeout = _SILENT_S
     server_version, sys_version = "fastseg", ""
+
+    def __init__(self, view: View, *request: Any) -> None:
+        self._view = view
+        super().__init__(*request)
 
     def do_GET(self) -> None:
         name = self._name()
@@ -211,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
             page = page.replace(b"NONCE", nonce.encode())
             self._send(page, "text/html; charset=utf-8", {"Content-Security-Policy": policy})
         elif name == "state":
-            self._send_json(self.server.view.state())
+            self._send_json(self._view.state())
         elif name == "stream":
             self._stream()
         elif name is not None:
@@ -221,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = self._name()
         if name == "pause":
             try:
-                said = self.server.view.pause()
+                said = self._view.pause()
             except OSError as error:
                 said = f"not saved: {error}"
             self._send_json({"said": said})
@@ -230,17 +250,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _name(self) -> Optional[str]:
         """Return what is asked for behind the token; None, after an error, for strangers."""
-        if not self.server.view.allows(self.headers.get("Host", "")):
+        if not is_this_machine(self.headers.get("Host", ""), self._view.host):
             self.send_error(421, "not a name of this machine; ask by its IP address")
             return None
         token, slash, name = self.path.partition("?")[0][1:].partition("/")
-        if not slash or not secrets.compare_digest(token.encode(), self.server.view.token.encode()):
+        if not slash or not secrets.compare_digest(token.encode(), self._view.token.encode()):
             self.send_error(404)
             return None
         return name
 
     def _stream(self) -> None:
-        view, seen = self.server.view, 0
+        view, seen = self._view, 0
         self._head("multipart/x-mixed-replace; boundary=frame", {})
         with view.changed:
             view.viewers += 1
