@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from fastseg_runtime.arrays.command import (
@@ -19,7 +19,9 @@ from fastseg_runtime.arrays.command import (
 )
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.file_kind import file_kind
+from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.bundle.usage import COMMERCIAL
+from fastseg_runtime.engines.engine import ENGINES
 from fastseg_targets.target import (
     Target,
     load_target,
@@ -41,7 +43,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
 from fastseg.network import name_of
 from fastseg.normalization import parse_normalization
-from fastseg_exporters.convert.exporter import Recipe
+from fastseg_exporters.convert.exporter import Recipe, exporters
 from fastseg_exporters.convert.progress import ExportProgress
 from fastseg_exporters.convert.source import Calibration, NetworkSource, default_checkpoint
 from fastseg_exporters.export import Outcome, Plan, export_bundle
@@ -60,6 +62,9 @@ from fastseg_exporters.tables import (
     target_rows,
     target_table,
 )
+
+if TYPE_CHECKING:
+    from fastseg_exporters.tensorrt.to_deepstream import Written
 
 OUTPUTS: dict[str, OutputKind] = {"classes": "classes", "logits": "logits"}
 MASK_STRIDES = (1, 2, 4)
@@ -136,6 +141,14 @@ class Options:
             "that judge the artifacts without a device."
         ),
     ] = None
+    deepstream: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write a configuration of DeepStream's nvinfer for each jetson-* target, "
+            "with its network, labels and colours.",
+        ),
+    ] = None
     compare: Annotated[
         Path | None,
         typer.Option(help="Instead of exporting, measure all artifacts of a bundle here."),
@@ -182,8 +195,11 @@ def _check(options: Options) -> None:
         raise UsageError(f"--require-usage is {options.require_usage!r}; expected {COMMERCIAL}")
     if options.require_usage is not None and options.compare is not None:
         raise UsageError("--require-usage is for exports, --compare makes none")
-    if options.referee is not None and options.compare is not None:
-        raise UsageError("--referee is for exports, --compare makes none")
+    for option in ("referee", "deepstream"):
+        if getattr(options, option) is not None and options.compare is not None:
+            raise UsageError(f"--{option} is for exports, --compare makes none")
+    if options.deepstream is not None and options.output == "logits":
+        raise UsageError("--deepstream needs class maps; leave --output logits out")
 
 
 def _export(options: Options) -> int:
@@ -208,10 +224,37 @@ def _export(options: Options) -> int:
         require_usage=options.require_usage,
         referees=_referees(options.referee),
     )
+    if options.deepstream is not None:
+        _check_deepstream(options.deepstream, targets)
     with redirect_stdout(sys.stderr), ExportProgress() as progress:  # networks may print
         outcome = export_bundle(plan, progress.tell, progress.show)
-    _report(plan, outcome, options.as_json)
+    written = _deepstream(plan, outcome, options.deepstream) if options.deepstream else []
+    _report(plan, outcome, written, options.as_json)
     return FAILED if outcome.failed else DONE
+
+
+def _check_deepstream(folder: Path, targets: list[Target]) -> None:
+    """Refuse what would come to nothing before minutes are spent."""
+    made = exporters()
+    if not any(made[target.exporter].engine == ENGINES["tensorrt"].name for target in targets):
+        raise UsageError("--deepstream is for TensorRT; add --target jetson-fp16")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--deepstream is {folder}, which is no folder; name another one")
+
+
+def _deepstream(plan: Plan, outcome: Outcome, folder: Path) -> "list[Written]":
+    # Here, so that help waits for no engine.
+    from fastseg_exporters.tensorrt.to_deepstream import write_deepstream
+
+    made = {target.name for target in plan.targets} - set(outcome.failed)
+    if not made:
+        return []
+    try:
+        with open_bundle(plan.out) as bundle:
+            return write_deepstream(bundle, made, folder)
+    except (ValueError, OSError) as error:  # the bundle is whole, and is told of
+        outcome.failed["--deepstream"] = str(error)
+        return []
 
 
 def _targets(patterns: list[str]) -> list[Target]:
@@ -245,7 +288,7 @@ def _default_network() -> str:
     return network
 
 
-def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
+def _report(plan: Plan, outcome: Outcome, written: "list[Written]", as_json: bool) -> None:
     manifest = outcome.manifest
     if as_json:
         document = {
@@ -254,6 +297,10 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
             "artifacts": [summary(artifact) for artifact in manifest.artifacts],
             "failed": outcome.failed,
             "skipped": outcome.skipped,
+            "deepstream": [
+                {"target": one.target, "config": str(one.config), "agreement": one.agreement}
+                for one in written
+            ],
         }
         print(json.dumps(document, indent=1))
         return
@@ -268,6 +315,8 @@ def _report(plan: Plan, outcome: Outcome, as_json: bool) -> None:
         ):
             print(line, file=sys.stderr)
         print(f"{plan.out} ({plan.out.stat().st_size / 1e6:.1f} MB)")
+    for one in written:
+        print(f"{one.config} (ids of {one.target}: {100 * one.agreement:.2f} %)")
     for name, why in outcome.failed.items():
         complain("fastseg-export", f"{name} failed: {why}")
 

@@ -46,6 +46,10 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["--mask-stride", "3"], "--mask-stride is 3; choose one of (1, 2, 4)"),
         (["--require-usage", "any"], "--require-usage is 'any'; expected commercial"),
         (["--require-usage", "commercial", "--compare", "x"], "--compare makes none"),
+        (["--deepstream", "ds"], "--deepstream is for TensorRT; add --target jetson-fp16"),
+        (["--deepstream", "ds", "--target", "jetson-fp16", "--output", "logits"], "class maps"),
+        (["--deepstream", "ds", "--compare", "x"], "--compare makes none"),
+        (["--deepstream", __file__, "--target", "jetson-int8"], "which is no folder"),
         (["--timeout", "0"], "--timeout is 0.0; expected seconds above 0"),
         (["--verify-images", "0"], "--verify-images"),
         (["--calibration-images", "0"], "--calibration-images"),
@@ -151,6 +155,23 @@ def test_the_least_said_makes_a_bundle_of_the_newest_run_here(cli: Cli, checkpoi
     wanted = {"target", "precision", "bytes", "miou", "miou_drop", "worst_class_drop"}
     assert wanted | {"agreement", "latency_ms"} <= set(artifact)
     assert artifact["target"] == "cpu-fp32"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("converted_here")
+def test_deepstream_gets_a_configuration_of_each_target_for_tensorrt(
+    cli: Cli, checkpoint: Path
+) -> None:
+    words = ("-o", "a.fastseg", "--target", "jetson-fp16", "--target", "cpu-fp32", "--verify", DATA)
+    code, out, err = cli(checkpoint, *words, "--deepstream", "ds", "--json")
+    assert code == 0, err
+    (made,) = json.loads(out)["deepstream"]
+    assert made["target"] == "jetson-fp16" and made["agreement"] > 0.99
+    assert Path(made["config"]).parent == Path("ds")
+    code, out, _ = cli(checkpoint, *words, "--deepstream", "other", "--resume")
+    assert code == 0 and "other/config_infer_jetson-fp16.txt" in out
+    names = {file.name for file in Path("other").iterdir()}
+    assert names == {file.name for file in Path("ds").iterdir()} and "README.md" in names
 
 
 @pytest.mark.slow
