@@ -4,8 +4,6 @@
 //
 // `overlay` in place of `ids` writes the pictures with the classes' colours. DEVICE (CPU, GPU, NPU)
 // and THREADS may follow; the time of each frame goes to stderr.
-#include <chrono>
-#include <iostream>
 #include <openvino/openvino.hpp>
 
 #include "pictures.hpp"
@@ -46,37 +44,12 @@ class OpenVino {
   ov::InferRequest request_;
 };
 
-void run(const std::string& folder, bool draws, const std::string& device, int threads) {
-  using Clock = std::chrono::steady_clock;
-  const fastseg::Contract contract = fastseg::read_contract(folder);
-  fastseg::Segmenter<OpenVino> segmenter(contract, OpenVino(folder, contract, device, threads));
-  std::vector<std::uint8_t> ids, drawn;
-  for (fastseg::Picture picture; fastseg::read_ppm(std::cin, picture);) {
-    const fastseg::Frame frame = picture.frame();
-    ids.resize(picture.pixels.size() / 3);
-    const Clock::time_point start = Clock::now();
-    segmenter.infer(frame, ids.data());
-    const std::chrono::duration<double, std::milli> taken_ms = Clock::now() - start;
-    std::cerr << taken_ms.count() << " ms\n";
-    if (draws) {
-      drawn.resize(picture.pixels.size());
-      fastseg::overlay(frame, ids.data(), contract.classes, drawn.data());
-    }
-    fastseg::write_pnm(std::cout, draws ? drawn.data() : ids.data(), frame.width, frame.height,
-                       draws ? 3 : 1);
-    std::cout.flush();  // what reads them may be a display
-  }
-}
-
 }  // namespace
 
-int main(int argc, char** argv) try {
-  const std::string kind = argc > 2 ? argv[2] : "";
-  if (argc > 5 || (kind != "ids" && kind != "overlay"))
-    throw fastseg::Error("usage: fastseg_openvino FOLDER ids|overlay [DEVICE [THREADS]] < PPM");
-  std::ios::sync_with_stdio(false);
-  run(argv[1], kind == "overlay", argc > 3 ? argv[3] : "CPU", argc > 4 ? std::stoi(argv[4]) : 0);
-} catch (const std::exception& error) {  // OpenVINO's own among them
-  std::cerr << "fastseg_openvino: " << error.what() << '\n';
-  return 1;
+int main(int argc, char** argv) {
+  const char* const usage = "fastseg_openvino FOLDER ids|overlay [DEVICE [THREADS]] < PPM";
+  return fastseg::answer_stream(argc, argv, usage, [&](const fastseg::Contract& contract) {
+    return OpenVino(argv[1], contract, argc > 3 ? argv[3] : "CPU",
+                    fastseg::read_threads(argc, argv, 4));
+  });
 }

@@ -2,8 +2,8 @@
 #ifndef FASTSEG_EXAMPLES_PICTURES_HPP
 #define FASTSEG_EXAMPLES_PICTURES_HPP
 
-#include <istream>
-#include <ostream>
+#include <chrono>
+#include <iostream>
 
 #include "../fastseg.hpp"
 
@@ -39,6 +39,52 @@ inline void write_pnm(std::ostream& out, const std::uint8_t* pixels, int width, 
                       int channels) {
   out << (channels == 3 ? "P6\n" : "P5\n") << width << ' ' << height << "\n255\n";
   out.write(reinterpret_cast<const char*>(pixels), std::streamsize{channels} * width * height);
+}
+
+// A number of threads as it stands on a command line; 0 where it does not: the engine's choice.
+inline int read_threads(int argc, char** argv, int at) {
+  const std::string text = at < argc ? argv[at] : "0";
+  if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != text.npos)
+    throw Error("expected a number of threads, 0 to 999, got '" + text + "'");
+  return std::stoi(text);
+}
+
+// Ids or overlays of the pictures on stdin to stdout, the time of each to stderr.
+template <class Engine>
+void segment_stream(Segmenter<Engine>& segmenter, bool draws) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<std::uint8_t> ids, drawn;
+  for (Picture picture; read_ppm(std::cin, picture);) {
+    const Frame frame = picture.frame();
+    ids.resize(picture.pixels.size() / 3);
+    const Clock::time_point start = Clock::now();
+    segmenter.infer(frame, ids.data());
+    const std::chrono::duration<double, std::milli> taken_ms = Clock::now() - start;
+    std::cerr << taken_ms.count() << " ms\n";
+    if (draws) {
+      drawn.resize(picture.pixels.size());
+      overlay(frame, ids.data(), segmenter.contract().classes, drawn.data());
+    }
+    write_pnm(std::cout, draws ? drawn.data() : ids.data(), frame.width, frame.height,
+              draws ? 3 : 1);
+    std::cout.flush();  // what reads them may be a display
+  }
+}
+
+// What main() of an example returns: argv[1] is the folder, argv[2] "ids" or "overlay". `usage`
+// begins with the program's name; `open` makes the engine of a contract.
+template <class Open>
+int answer_stream(int argc, char** argv, const std::string& usage, const Open& open) try {
+  const std::string kind = argc > 2 ? argv[2] : "";
+  if (argc > 5 || (kind != "ids" && kind != "overlay")) throw Error("usage: " + usage);
+  std::ios::sync_with_stdio(false);
+  const Contract contract = read_contract(argv[1]);
+  Segmenter segmenter(contract, open(contract));
+  segment_stream(segmenter, kind == "overlay");
+  return std::cout ? 0 : 1;
+} catch (const std::exception& error) {  // the engine's own among them
+  std::cerr << usage.substr(0, usage.find(' ')) << ": " << error.what() << '\n';
+  return 1;
 }
 
 }  // namespace fastseg

@@ -1,8 +1,10 @@
-"""The C++ example of OpenVINO, built as its page says, against Python on real frames."""
+"""The C++ examples, built as their page says, against Python on real frames."""
 
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -13,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from fastseg_exporters import ModelOptimizer
+from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays import image
 from fastseg_runtime.arrays.image import read_image
 from fastseg_runtime.bundle.contract import write_contract
@@ -21,33 +24,55 @@ from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.engines import frame_runner
 from fastseg_runtime.frames import draw
 from fastseg_runtime.frames.video import FrameSource
+from onnx import TensorProto
 
 from fastseg.checkpoint import load_checkpoint
-from tests.doubles.tiny_bundle import empty_plan
+from tests.doubles.tiny_bundle import argmax_onnx, empty_plan
 
 SOURCES = Path(__file__).parents[3] / "runtime/cpp"
 WEIGHTS = Path(__file__).parents[3] / "fastseg/weights/nano-camvid.safetensors"
-SIZE, THREADS = (512, 256), 1
+SIZE, THREADS, TARGET = (512, 256), 1, "cpu-fp32"
 WARNINGS = "-O1 -Wall -Wextra -Werror"
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 RESIZES = ("stretch", "letterbox")
+ENGINES = ("openvino", "onnxruntime")
 Array = np.ndarray[Any, Any]
 
 
-@pytest.fixture(scope="module")
-def openvino() -> Any:
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
     for tool in ("g++", "cmake"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}: apt install {tool}")
-    return pytest.importorskip("openvino", reason="needs OpenVINO: pip install openvino")
+    if find_spec(request.param) is None:
+        pytest.skip(f"needs {request.param}: pip install {request.param}")
+    return str(request.param)
 
 
-def build(openvino: Any, folder: Path, *options: str) -> Path:
-    prefix = f"-DCMAKE_PREFIX_PATH={openvino.__path__[0]}"
-    for command in (["-S", str(SOURCES), "-B", str(folder), prefix, *options], ["--build", folder]):
-        done = subprocess.run(["cmake", *command], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "fastseg_openvino"
+def package(engine: str) -> Path:
+    spec = find_spec(engine)
+    assert spec is not None
+    return Path(str(spec.origin)).parent
+
+
+def arguments(engine: str) -> tuple[str, str]:
+    """Return what follows FOLDER and ids|overlay."""
+    (library,) = package("onnxruntime").glob("capi/libonnxruntime.so.*")
+    return {"openvino": "CPU", "onnxruntime": str(library)}[engine], str(THREADS)
+
+
+def build(engine: str, folder: Path, *options: str) -> Path:
+    if engine == "openvino":
+        options = (f"-DCMAKE_PREFIX_PATH={package(engine)}", *options)
+    target = f"fastseg_{engine}"
+    run_cmake("-S", str(SOURCES), "-B", str(folder), *options)
+    run_cmake("--build", str(folder), "--target", target)
+    return folder / target
+
+
+def run_cmake(*command: str) -> None:
+    done = subprocess.run(["cmake", *command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +84,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     classes = [ClassInfo(entry.name, entry.color) for entry in info.classes]
     for resize in RESIZES:
         plan = empty_plan(classes=classes, input=InputSpec(*SIZE, resize=resize))
-        plan = plan.with_artifact("intel", content)
+        plan = plan.with_artifact(TARGET, content)
         with open_bundle(plan.write(root / f"{resize}.fastseg")) as bundle:
-            bundle.extract("intel", root / resize)
-            write_contract(bundle.manifest, bundle.artifact("intel"), root / resize)
+            bundle.extract(TARGET, root / resize)
+            write_contract(bundle.manifest, bundle.artifact(TARGET), root / resize)
     return {resize: root / resize for resize in RESIZES}
 
 
@@ -85,8 +110,8 @@ def frames() -> list[Array]:
 class Example:
     """The program as a child that takes one picture after the other."""
 
-    def __init__(self, program: Path, folder: Path, kind: str, log: Path) -> None:
-        command = [str(program), str(folder), kind, "CPU", str(THREADS)]
+    def __init__(self, program: Path, folder: Path, kind: str, engine: str, log: Path) -> None:
+        command = [str(program), str(folder), kind, *arguments(engine)]
         # TBB loads a part of itself in a way that sanitizers refuse unless it is told of them.
         environment = {**os.environ, "TBB_ENABLE_SANITIZERS": "1"}
         self._log, self._errors = log, log.open("wb")
@@ -123,7 +148,9 @@ class Example:
 class Here:
     """OpenVINO in Python with the same settings, behind the runtime's own handling of frames."""
 
-    def __init__(self, openvino: Any, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
+        import openvino
+
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
         from fastseg_runtime.engines.backend_openvino import _core  # one a process: see there
 
@@ -137,64 +164,125 @@ class Here:
         return ids
 
 
-def python_runner(
-    openvino: Any, folder: Path, resize: str, monkeypatch: pytest.MonkeyPatch
-) -> frame_runner.FrameRunner:
+def python_infer(
+    engine: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Array, Array], Any]:
+    """Return what writes the ids (H, W) of a frame, on numpy's path."""
     for module in (frame_runner, image):
         monkeypatch.setattr(module, "opencv", lambda: None)
-    with open_bundle(folder.with_suffix(".fastseg")) as bundle:
+    bundle_file = folder.with_suffix(".fastseg")
+    if engine == "onnxruntime":
+        return RealtimeSegmentation(bundle_file, target=TARGET, threads=THREADS).infer
+    with open_bundle(bundle_file) as bundle:
         manifest: Manifest = bundle.manifest
-    backend: Any = Here(openvino, folder)
+    backend: Any = Here(folder)
     return frame_runner.FrameRunner(
         backend, manifest.artifacts[0], manifest.input, manifest.output, len(manifest.classes)
-    )
+    ).infer
+
+
+@pytest.fixture(scope="module")
+def sanitized(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flags = f"-DCMAKE_CXX_FLAGS_RELEASE={WARNINGS} {SANITIZERS}"
+    return build(engine, tmp_path_factory.mktemp(engine), flags)
 
 
 @pytest.mark.slow
 def test_the_example_gives_pythons_ids_and_overlays_under_sanitizers(
-    openvino: Any,
+    engine: str,
+    sanitized: Path,
     folders: dict[str, Path],
     frames: list[Array],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flags = f"-DCMAKE_CXX_FLAGS_RELEASE={WARNINGS} {SANITIZERS}"
-    program = build(openvino, tmp_path / "build", flags)
     for resize, folder in folders.items():
-        runner = python_runner(openvino, folder, resize, monkeypatch)
-        with Example(program, folder, "ids", tmp_path / "log") as example:
-            for frame in frames:
-                expected = runner.infer_new(frame)
+        infer = python_infer(engine, folder, monkeypatch)
+        with Example(sanitized, folder, "ids", engine, tmp_path / "log") as example:
+            for frame in frames[::4]:
+                expected = np.empty(frame.shape[:2], np.uint8)
+                infer(frame, expected)
                 assert np.array_equal(example(frame), expected), (resize, frame.shape)
                 assert len(np.unique(expected)) > 2
-        assert len(example.times_ms()) == len(frames)
+        assert len(example.times_ms()) == len(frames[::4])
     with open_bundle(folder.with_suffix(".fastseg")) as bundle:
         colors_K3 = palette(bundle.manifest.classes)[: len(bundle.manifest.classes)]
-    with Example(program, folder, "overlay", tmp_path / "log") as example:
+    with Example(sanitized, folder, "overlay", engine, tmp_path / "log") as example:
         drawn = draw.overlay(frame, expected, colors_K3)
         assert np.array_equal(example(frame), drawn)
 
 
+def refusal(program: Path, *given: str | Path) -> str:
+    command = [str(program), *map(str, given)]
+    done = subprocess.run(command, input=b"P6\n8 8\n255\n" + b"7" * 192, capture_output=True)
+    assert (done.returncode, done.stdout) == (1, b""), done
+    (line,) = done.stderr.decode().splitlines()
+    return line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime"], indirect=True, scope="module")
+def test_the_example_of_onnx_runtime_refuses_in_one_line(sanitized: Path, tmp_path: Path) -> None:
+    def refused(library: str | Path, network: bytes = argmax_onnx(), **names: str) -> str:
+        plan = empty_plan().with_artifact(TARGET, network)
+        (tmp_path / "model.onnx").write_bytes(network)
+        file = write_contract(plan.manifest, plan.manifest.artifacts[0], tmp_path)
+        for old, new in names.items():
+            file.write_text(file.read_text().replace(f'"name": "{old}"', f'"name": "{new}"'))
+        return refusal(sanitized, tmp_path, "ids", library)
+
+    library, _ = arguments("onnxruntime")
+    assert "cannot be loaded" in refused(tmp_path / "libonnxruntime.so")
+    assert "has no OrtGetApiBase" in refused("libm.so.6")
+    assert "is ONNX Runtime 1.16.3; 1.17 or newer" in refused(older_library(tmp_path))
+    assert "ONNX Runtime: " in refused(library, b"no network")
+    assert "ONNX Runtime: " in refused(library, argmax_onnx(width=64))
+    assert "picture" in refused(library, image="picture")
+    assert "labels" in refused(library, classes="labels")
+    for type_ in (TensorProto.INT64, TensorProto.FLOAT):
+        assert "not what contract.json says" in refused(library, argmax_onnx(output_type=type_))
+    assert "usage: fastseg_onnxruntime" in refusal(sanitized, tmp_path, "ids")
+    assert "usage: fastseg_onnxruntime" in refusal(sanitized, tmp_path, "map", library)
+    for threads in ("many", "-1", "1000", ""):
+        assert f"got '{threads}'" in refusal(sanitized, tmp_path, "ids", library, threads)
+
+
+def older_library(folder: Path) -> Path:
+    """Build what answers as an ONNX Runtime of a release before those that are promised does."""
+    code = """#include <stdint.h>
+        static const void *api(uint32_t version) { return version > 16 ? 0 : &api; }
+        static const char *version(void) { return "1.16.3"; }
+        static const struct { const void *(*api)(uint32_t); const char *(*version)(void); } base =
+            {api, version};
+        const void *OrtGetApiBase(void) { return &base; }"""
+    library = folder / "libolder.so"
+    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    subprocess.run(command, input=code.encode(), check=True, timeout=60)
+    return library
+
+
 @pytest.mark.figures
-def test_a_frame_takes_at_most_the_time_of_python(
-    openvino: Any,
+def test_a_frame_has_the_ids_of_python_in_at_most_its_time(
+    engine: str,
     folders: dict[str, Path],
     frames: list[Array],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program = build(openvino, tmp_path / "build")
+    program = build(engine, tmp_path / "build")
     ratios = {}
     for resize, folder in folders.items():
-        runner = python_runner(openvino, folder, resize, monkeypatch)
+        infer = python_infer(engine, folder, monkeypatch)
         taken_ms = []
-        with Example(program, folder, "ids", tmp_path / "log") as example:
+        with Example(program, folder, "ids", engine, tmp_path / "log") as example:
             for frame in frames:  # in turn, so that both see the same machine
+                expected_HW = np.empty(frame.shape[:2], np.uint8)
                 ids_HW = example(frame)
                 start = perf_counter()
-                runner.infer(frame, ids_HW.copy())
+                infer(frame, expected_HW)
                 taken_ms.append((perf_counter() - start) * 1000)
+                assert np.array_equal(ids_HW, expected_HW), (resize, frame.shape)
         pairs = zip(example.times_ms(), taken_ms, strict=True)
         ratios[resize] = median(cpp_ms / python_ms for cpp_ms, python_ms in pairs)
-    print(ratios)
+    print(engine, ratios)
     assert max(ratios.values()) <= 1, ratios
