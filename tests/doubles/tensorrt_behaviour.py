@@ -41,6 +41,8 @@ class Scenario:
     refuses_capture: bool = False  # of CUDA graphs
     refuses_timing_cache: bool = False
     run_fails: bool = False
+    depthwise_s: dict[str, float] = field(default_factory=dict)  # a frame's, "int8" and "float"
+    fails_on_depthwise: tuple[str, str] = ("", "")  # "build" or "run", and of which of the two
 
 
 @dataclass
@@ -64,6 +66,18 @@ class World:
     @property
     def gpu(self) -> str:
         return f"{self.cudart.name} {self.cudart.sm}"
+
+
+def depthwise_kind(model: Any) -> str:
+    """Return "int8", "float" or, where there is no grouped convolution, ""."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    grouped = (
+        node
+        for node in model.graph.node
+        if any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
+    )
+    kinds = ("int8" if makers.get(n.input[0]) == "DequantizeLinear" else "float" for n in grouped)
+    return next(kinds, "")
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,8 @@ class Builder(Behaviour):
     ) -> IHostMemory | None:
         self.world.builds += 1
         scenario, errors = self.world.scenario, list(self.world.scenario.build_errors)
+        if scenario.fails_on_depthwise == ("build", depthwise_kind(network.model)):
+            errors.append("Error Code 10: Could not find any implementation for node depthwise.")
         for warning in scenario.build_warnings:
             log(self.logger, self.world, "WARNING", warning)
         errors += self._contradictions(network, config)
@@ -324,6 +340,7 @@ class ICudaEngine(Behaviour):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+        self.depthwise = depthwise_kind(onnx.load_from_string(model))
         graph = onnx.load_from_string(model).graph
         self.tensors = {value.name: value for value in [*graph.input, *graph.output]}
         self.inputs = {value.name for value in graph.input}
@@ -363,7 +380,9 @@ class IExecutionContext(Behaviour):
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         world, cudart = self.engine.world, self.engine.world.cudart
-        if set(self.addresses) != set(self.engine.tensors) or world.scenario.run_fails:
+        fails = world.scenario.fails_on_depthwise == ("run", self.engine.depthwise)
+        fails |= world.scenario.run_fails
+        if set(self.addresses) != set(self.engine.tensors) or fails:
             log(self.engine.logger, world, "ERROR", "Error Code 3: a tensor has no address")
             return False
         if world.scenario.refuses_capture and cudart.capturing(int(stream_handle)):
@@ -378,6 +397,7 @@ class IExecutionContext(Behaviour):
         return True
 
     def _run(self, addresses: dict[str, int]) -> None:
+        time.sleep(self.engine.world.scenario.depthwise_s.get(self.engine.depthwise, 0.0))
         feeds = {name: self._array(name, addresses[name]) for name in self.engine.inputs}
         names = [name for name in self.engine.tensors if name not in self.engine.inputs]
         for name, value in zip(names, self.engine.session.run(names, feeds), strict=True):

@@ -15,7 +15,8 @@ def tiny_onnx(precision: str = "fp32", seed: int = 0, **changes: Any) -> bytes:
     Args:
         precision: "fp32"; "fp16" for half weights and activations; "int8" for Q/DQ nodes.
         seed: of the weights.
-        changes: opset, zero_point, operator: to break a rule.
+        changes: opset, zero_point, operator: to break a rule; depthwise, "int8" or "float": there
+            is such a convolution before the other.
     """
     real = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
     dtype = np.float16 if precision == "fp16" else np.float32
@@ -27,12 +28,19 @@ def tiny_onnx(precision: str = "fp32", seed: int = 0, **changes: Any) -> bytes:
         helper.make_node("Div", ["centred", "std"], ["normalised"], "divide_by_std"),
         helper.make_node("Transpose", ["normalised"], ["x"], "to_nchw", perm=[0, 3, 1, 2]),
     ]
-    inputs = ["x", "weights"]
+    inputs, depthwise = ["x", "weights"], changes.get("depthwise")
     if precision == "int8":
         constants |= {"scale": np.float32(1 / 64), "scale_w": np.float32(1 / 32)}
         constants["zero"] = np.int8(changes.get("zero_point", 0))
-        nodes += _pair("x", "scale") + _pair("weights", "scale_w")
-        inputs = ["x_dq", "weights_dq"]
+        if depthwise:
+            constants["each"] = np.full((3, 1, 1, 1), 0.5, np.float32)
+            nodes += _pair("x", "scale") + _pair("each", "scale_w")
+            suffix = "_dq" if depthwise == "int8" else ""
+            both = [f"x{suffix}", f"each{suffix}"]
+            nodes.append(helper.make_node("Conv", both, ["y"], "depthwise", group=3))
+            inputs[0] = "y"
+        nodes += _pair(inputs[0], "scale") + _pair("weights", "scale_w")
+        inputs = [f"{inputs[0]}_dq", "weights_dq"]
     nodes += [
         helper.make_node("Conv", inputs, ["scores"], "conv"),
         helper.make_node(changes.get("operator", "Identity"), ["scores"], ["logits"], "last"),

@@ -21,8 +21,15 @@ import torch
 from fastseg_exporters.gate.referees.judge import judge
 from fastseg_exporters.gate.referees.referee import select_referees
 from fastseg_exporters.tensorrt import to_tensorrt
-from fastseg_exporters.tensorrt.to_tensorrt import ENTRY, TYPED, quantize, tensorrt_onnx, to_half
+from fastseg_exporters.tensorrt.to_tensorrt import (
+    ENTRY,
+    graphs_for,
+    quantize,
+    tensorrt_onnx,
+    to_half,
+)
 from fastseg_runtime.bundle.manifest import Artifact
+from fastseg_runtime.engines.tensorrt.choice import TYPED
 from onnx.utils import Extractor
 
 from fastseg import DeployGraph, FastSegNet
@@ -41,10 +48,7 @@ def graphs(variant: str, width: int, height: int) -> dict[str, dict[str, onnx.Mo
     plain = tensorrt_onnx(graph)
     noise_1HW3 = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     int8 = quantize(plain, [noise_1HW3], graph.mean, graph.std)
-    return {
-        "fp16": {ENTRY: plain, TYPED: to_half(plain)},
-        "int8": {ENTRY: int8, TYPED: to_half(int8)},
-    }
+    return {"fp16": graphs_for(plain, "fp16"), "int8": graphs_for(int8, "int8")}
 
 
 def class_maps(width: int, height: int) -> dict[str, onnx.ModelProto]:
@@ -86,7 +90,7 @@ def _row(name: str, file: str, facts: dict[str, Any], outcome: str) -> tuple[str
     return (
         name,
         str(facts.get("layers", "-")),
-        told if file == TYPED else "-",
+        told if TYPED in file else "-",
         str(kinds["ELEMENTWISE INT64"]),
         f"{(facts['maps_bytes'] or 0) / 1e3:.0f}",
         f"{len(built)} of {len(facts['engine_bytes'])}",

@@ -12,11 +12,13 @@ In int8 it wants explicit Q/DQ nodes: symmetric int8 everywhere, zero points 0, 
 channel of a weight, weights in float behind a Q/DQ pair of their own, no Q/DQ on biases.
 Convolutions alone are quantized, at their inputs: where a residual skips a block, both then read
 the same quantized map, and TensorRT fuses convolution, addition and ReLU. The pooled vectors of
-channel gates stay in float, where int8 gains nothing and costs accuracy.
+channel gates stay in float, where int8 gains nothing and costs accuracy. Whether depthwise
+convolutions gain by int8 depends on the device, which chooses between two graphs by their time:
+see fastseg_runtime.engines.tensorrt.choice.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ import torch
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import OutputSpec
 from fastseg_runtime.engines.engine import ENGINES
+from fastseg_runtime.engines.tensorrt.builder import MIN_SHARE
+from fastseg_runtime.engines.tensorrt.choice import FLOAT_DEPTHWISE, TYPED, file_name
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
@@ -40,7 +44,7 @@ from fastseg_exporters.onnx.to_onnx_int8 import (
     run_quantizer,
 )
 
-ENTRY, TYPED = "model.onnx", "model-typed.onnx"
+ENTRY = "model.onnx"
 OPSET = 17  # the newest that TensorRT 8.6 reads
 HALF_SCALES_OPSET = 19  # the first with scales in fp16; TensorRT 11 reads 24
 IMAGE = "image"  # what backends call the input
@@ -55,7 +59,7 @@ class Options:
 
 
 def export(request: Request, out_dir: Path) -> ExportedArtifact:
-    """Write model.onnx, and for fp16 and int8 model-typed.onnx.
+    """Write model.onnx, for fp16 and int8 a typed one, for int8 both with depthwise in float.
 
     Raises:
         ValueError: an operation that ONNX lacks.
@@ -69,9 +73,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         layers = convolutions(model)
         images = request.images()
         model = quantize(model, images, graph.mean, graph.std, asked.keep_float)
-    files = {ENTRY: model}
-    if asked.precision != "fp32":
-        files[TYPED] = to_half(model)
+    files = graphs_for(model, asked.precision)
     for name, made in files.items():
         describe(made, request.network, OutputSpec(graph.output, graph.mask_stride))
         save(made, out_dir / name)
@@ -84,6 +86,21 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         layers=tuple(name for name in layers if name not in asked.keep_float),
         alternatives=tuple(name for name in files if name != ENTRY),
     )
+
+
+def graphs_for(model: onnx.ModelProto, precision: str) -> dict[str, onnx.ModelProto]:
+    """Return the graphs of an artifact by file: the model itself first, what else devices may take.
+
+    Args:
+        model: of tensorrt_onnx(); for int8, of quantize().
+        precision: "fp32", "fp16" or "int8".
+    """
+    files = {ENTRY: model}
+    if precision == "int8" and (rung := float_depthwise(model)):
+        files[file_name(ENTRY, FLOAT_DEPTHWISE)] = rung
+    if precision != "fp32":
+        files |= {file_name(name, TYPED): to_half(made) for name, made in files.items()}
+    return files
 
 
 def tensorrt_onnx(graph: DeployGraph) -> onnx.ModelProto:
@@ -347,3 +364,46 @@ def quantize(
         },
         nodes_to_quantize=[name for name in layers if name not in keep_float],
     )
+
+
+def float_depthwise(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return a copy of a quantized graph with its grouped convolutions in float, the rest as it is.
+
+    None where none of them is int8, or where so few of all would be left that the builder's audit
+    refuses the engine.
+    """
+    rung = copy.deepcopy(model)
+    makers = {name: node for node in rung.graph.node for name in node.output}
+    convolutions_ = [node for node in rung.graph.node if node.op_type == "Conv"]
+    int8 = [node for node in convolutions_ if _quantized_from(node.input[0], makers)]
+    grouped = [node for node in int8 if _groups(node) > 1]
+    if not grouped or len(int8) - len(grouped) < MIN_SHARE * len(convolutions_):
+        return None
+    for node in grouped:
+        node.input[:2] = [_quantized_from(name, makers) or name for name in node.input[:2]]
+    _drop_idle_pairs(rung.graph)
+    _drop_unused(rung.graph)
+    onnx.checker.check_model(rung)
+    return rung
+
+
+def _quantized_from(tensor: str, makers: Mapping[str, NodeProto]) -> str:
+    """Return what a Q/DQ pair that ends in a tensor begins with; "" where there is no pair."""
+    for kind in ("DequantizeLinear", "QuantizeLinear"):
+        maker = makers.get(tensor)
+        if maker is None or maker.op_type != kind:
+            return ""
+        tensor = maker.input[0]
+    return tensor
+
+
+def _groups(node: NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "group"), 1)
+
+
+def _drop_idle_pairs(graph: GraphProto) -> None:
+    """Remove the halves of pairs that nobody reads, those that dequantize first."""
+    for kind in ("DequantizeLinear", "QuantizeLinear"):
+        read = {name for node in graph.node for name in node.input}
+        for node in [n for n in graph.node if n.op_type == kind and n.output[0] not in read]:
+            graph.node.remove(node)

@@ -14,10 +14,12 @@ import torch
 from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.onnx.to_onnx import to_onnx
+from fastseg_exporters.onnx.to_onnx_int8 import convolutions
 from fastseg_exporters.tensorrt.to_tensorrt import (
     MOST_COMPARED,
     export,
     fit_for_tensorrt,
+    float_depthwise,
     quantize,
     tensorrt_onnx,
     to_half,
@@ -323,6 +325,51 @@ def test_fp16_ships_a_plain_and_a_typed_graph(tmp_path: Path) -> None:
         assert describe(path).classes == make_request("jetson-fp16").network.info.classes
 
 
+def grouped_inputs(model: onnx.ModelProto) -> set[str]:
+    """Return the kinds of nodes that grouped convolutions take image and weights from."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    grouped = [
+        node
+        for node in model.graph.node
+        if any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
+    ]
+    assert len(grouped) == 10
+    return {makers.get(name, "constant") for node in grouped for name in node.input[:2]}
+
+
+def test_depthwise_convolutions_alone_go_back_to_float(int8: onnx.ModelProto) -> None:
+    rung = float_depthwise(int8)
+    assert rung is not None
+    assert grouped_inputs(int8) == {"DequantizeLinear"}
+    assert "DequantizeLinear" not in grouped_inputs(rung)
+    quantized = [
+        {
+            node.name
+            for node in model.graph.node
+            if node.op_type == "Conv" and node.input[1] not in constants(model)
+        }
+        for model in (int8, rung)
+    ]
+    assert len(quantized[0] - quantized[1]) == 10 and quantized[1] < quantized[0]
+    read = {name for node in rung.graph.node for name in node.input}
+    assert {name for node in rung.graph.node for name in node.output} - read == {"classes"}
+    assert find_violations(rung, 8) == [] and find_violations(to_half(rung), 11) == []
+    assert agreement(int8, rung) > 0.95
+
+
+def test_a_graph_without_depthwise_convolutions_or_with_little_else_has_no_rung(
+    fitted: onnx.ModelProto,
+) -> None:
+    assert float_depthwise(fitted) is None  # none is int8
+    dense = [
+        node.name
+        for node in fitted.graph.node
+        if node.op_type == "Conv" and not any(a.name == "group" and a.i > 1 for a in node.attribute)
+    ]
+    few = [name for name in dense if name in convolutions(fitted)][:12]
+    assert float_depthwise(quantize(fitted, make_images(1), 128, 64, keep_float=few)) is None
+
+
 def test_int8_ships_a_plain_and_a_typed_graph_and_names_its_layers(tmp_path: Path) -> None:
     images, out_dir = tmp_path / "images", tmp_path / "out"
     images.mkdir()
@@ -331,8 +378,15 @@ def test_int8_ships_a_plain_and_a_typed_graph_and_names_its_layers(tmp_path: Pat
         cv2.imwrite(str(images / f"{index}.png"), image[0])
     request = make_request("jetson-int8", images=str(images))
     artifact = export(request, out_dir)
-    assert sorted(path.name for path in out_dir.iterdir()) == ["model-typed.onnx", "model.onnx"]
-    assert find_violations(onnx.load(out_dir / "model-typed.onnx"), 11) == []
+    assert sorted(path.name for path in out_dir.iterdir()) == [
+        "model-float-depthwise-typed.onnx",
+        "model-float-depthwise.onnx",
+        "model-typed.onnx",
+        "model.onnx",
+    ]
+    assert {artifact.entry, *artifact.alternatives} == {path.name for path in out_dir.iterdir()}
+    for name in ("model-typed.onnx", "model-float-depthwise-typed.onnx"):
+        assert find_violations(onnx.load(out_dir / name), 11) == []
     model = onnx.load(out_dir / "model.onnx")
     assert find_violations(model, 8) == []
     assert set(artifact.layers) < {node.name for node in model.graph.node}

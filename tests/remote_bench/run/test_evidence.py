@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_rgb
+from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_targets.device import load_device
 from remote_bench.analysis.report import read_report
 from remote_bench.cli.evidence import EVIDENCE, gather_evidence
@@ -278,3 +279,15 @@ def test_drawn_streets_are_for_networks_of_their_classes_and_drawn_once(tmp_path
 def test_a_made_tree_and_an_emulated_cpu_are_rehearsals(root, machine, features, said):
     probe = {"system": {"machine": machine}, "cpu": {"features": features}}
     assert said in why_rehearsal(root, probe) and bool(said) == bool(why_rehearsal(root, probe))
+
+
+def test_the_report_tells_which_of_two_graphs_a_board_chose_and_both_times() -> None:
+    rivals = {"model.onnx": {"latency_ms": 2.9}, "model-float-depthwise.onnx": {"latency_ms": 2.1}}
+    build = {"file": "model-float-depthwise.onnx", "rivals": rivals, "flags": [], "audit": {}}
+    report = SimpleNamespace(
+        engine={"engines": [build]}, fps=1, latency_ms=None, power=None, verdict="ok", error=None
+    )
+    artifact = Artifact("jetson-int8", "onnx", "int8", "model.onnx", ())
+    result = SimpleNamespace(accuracy=None, selftest=None)
+    run = gathering._target_run(artifact, report, result, SimpleNamespace())
+    assert run.audit[0]["rivals"] == rivals and run.audit[0]["file"] == build["file"]

@@ -273,9 +273,14 @@ def _target_run(artifact: Artifact, report: Report, result: Result, frames: Fram
         p50_ms=report.latency_ms.p50 if report.latency_ms else None,
         power_w=report.power.flat_out.mean_w if report.power else None,
         verdict=report.verdict,
-        audit=tuple({"flags": b.get("flags"), "layers": b.get("audit")} for b in builds),
+        audit=tuple(map(_told_of, builds)),
         problem=plain(report.error.message) if report.error else "",
     )
+
+
+def _told_of(build: Table) -> Table:
+    told: Table = {"flags": build.get("flags"), "layers": build.get("audit")}
+    return {**told, **{key: build[key] for key in ("file", "rivals") if key in build}}
 
 
 def _not_run(artifact: Artifact, why: str, skipped: bool = False) -> TargetRun:

@@ -16,7 +16,7 @@ from typing import Any
 
 CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 LIBRARIES = ("libtensorrt_rtx", "libtensorrt_onnxparser_rtx")  # the second needs the first
-TYPED = "model-typed.onnx"  # where an artifact has it, strongly typed releases take it
+TYPED = "-typed.onnx"  # how files end that strongly typed releases take, where an artifact has any
 MAPS_BYTES = re.compile(r"Total Activation Memory: (\d+) bytes")
 HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "POOLING", "REDUCE", "RESIZE")
 
@@ -113,29 +113,28 @@ def _maker(layer: Any, makers: dict[str, Any]) -> str:
 
 
 def verdict(version: str, precision: str, entry: str, files: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer: all files build, and the typed one everywhere and in its precision.
+    """Return the answer: all files build, and typed ones everywhere and in their precision.
 
-    A file beside the typed one is float32 because its releases take precision as a flag. This
+    A file beside a typed one is float32 because its releases take precision as a flag. This
     builder has no products of matrices in float32 for Turing, which no Jetson is: that is said.
     """
     faults = [f"{name} is not parsed: {cause(file)}" for name, file in files.items()
               if not file["parsed"]]  # fmt: skip
-    typed = TYPED if TYPED in files else entry
+    typed = [name for name in files if name.endswith(TYPED)] or [entry]
     notes: list[str] = []
     for name, file in files.items():
         missing = [sm for sm, size in file["engine_bytes"].items() if size is None]
         if missing:
-            is_fault = name == typed or len(missing) == len(file["engine_bytes"])
+            is_fault = name in typed or len(missing) == len(file["engine_bytes"])
             said = f"{name} is not built for {', '.join(missing)}: {cause(file)}"
             (faults if is_fault else notes).append(said)
-    unasked = files[typed].get("float32_unasked", {})
-    if precision != "fp32" and unasked:
-        told = ", ".join(f"{count} {kind}" for kind, count in unasked.items())
-        faults.append(f"{typed} has layers in float32 that {precision} did not ask for: {told}")
-    says = (
-        f"{typed} has {files[typed].get('layers')} layers; built for {', '.join(CAPABILITIES)}, "
-        "not Orin's SM87"
-    )
+    for name in typed:
+        unasked = files[name].get("float32_unasked", {})
+        if precision != "fp32" and unasked:
+            told = ", ".join(f"{count} {kind}" for kind, count in unasked.items())
+            faults.append(f"{name} has layers in float32 that {precision} did not ask for: {told}")
+    counts = ", ".join(f"{name} has {files[name].get('layers')} layers" for name in typed)
+    says = f"{counts}; built for {', '.join(CAPABILITIES)}, not Orin's SM87"
     return {
         "version": version,
         "accepted": not faults,

@@ -14,6 +14,7 @@ from fastseg_runtime.arrays.terminal import StatusLine
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.tensorrt.builder import BuiltEngine
 from fastseg_runtime.engines.tensorrt.cache import EngineCache, EngineSource, LocalEngine
+from fastseg_runtime.engines.tensorrt.choice import graphs_of
 from fastseg_runtime.engines.tensorrt.cuda import current_device, open_cuda, refuse_foreign_context
 from fastseg_runtime.engines.tensorrt.platform import describe_platform, probe_release
 from fastseg_runtime.engines.tensorrt.runner import TensorRTRunner
@@ -29,7 +30,6 @@ except (ImportError, OSError) as error:  # absent, or a shared library of it is
 
 log = logging.getLogger("fastseg_runtime")
 PLAIN_LINE_S = 30.0  # between lines where the output is no terminal
-TYPED_NAME = "model-typed.onnx"  # beside the entry, for releases without precision flags
 
 
 class TensorRTBackend:
@@ -60,14 +60,11 @@ class TensorRTBackend:
             if not platform.release.checked:
                 log.warning("TensorRT %s is untried with fastseg", platform.release.version)
             engines = EngineSource(tensorrt, cuda, platform, self._cache, device)
-            entry = source.artifact.entry
-            typed = str(PurePosixPath(entry).with_name(TYPED_NAME))
-            if platform.release.strongly_typed:
-                entry = typed if typed in [file.path for file in source.artifact.files] else entry
-            onnx = source.read(entry)
+            names = graphs_of(source.artifact, platform.release.strongly_typed)
+            graphs = {PurePosixPath(name).name: source.read(name) for name in names}
             with StatusLine(PLAIN_LINE_S) as progress:
                 self._engine = engines.get(
-                    onnx, source.artifact.precision, source.build, progress.show
+                    graphs, source.artifact.precision, source.build, progress.show
                 )
             self._runner = TensorRTRunner(tensorrt, cuda, self._engine.plan, device)
 

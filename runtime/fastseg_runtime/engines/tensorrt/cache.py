@@ -20,11 +20,12 @@ import stat
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from fastseg_runtime.arrays.shared_files import cache_folder, locked, write_file
 from fastseg_runtime.engines.backend import BuildRefusedError
 from fastseg_runtime.engines.tensorrt.builder import BuiltEngine, Progress, build_engine
+from fastseg_runtime.engines.tensorrt.choice import build_fastest, time_in_turns
 from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.engines.tensorrt.platform import Platform
 
@@ -37,7 +38,7 @@ log = logging.getLogger("fastseg_runtime")
 class EngineKey:
     """Everything that an engine depends on; a change of any of it means another engine."""
 
-    artifact_sha256: str  # of the ONNX file
+    artifact_sha256: str  # of the ONNX file, or of the hashes of those that it was chosen from
     precision: str
     tensorrt: str
     gpu: str
@@ -243,6 +244,12 @@ class EngineCache:
         return self.folder / f"{place}.timing"
 
 
+def _digest(graphs: Mapping[str, bytes]) -> str:
+    """Return the SHA-256 of a graph, or of those of several."""
+    first, *others = (hashlib.sha256(onnx).hexdigest() for onnx in graphs.values())
+    return hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first
+
+
 def cache_limit_bytes() -> int:
     """Return the size that the cache may have.
 
@@ -271,14 +278,15 @@ class EngineSource:
 
     def get(
         self,
-        onnx: bytes,
+        graphs: Mapping[str, bytes],
         precision: str,
         build: str = "auto",
         progress: Optional[Progress] = None,
     ) -> LocalEngine:
-        """Return the engine of an ONNX model, from the cache or by building it.
+        """Return the engine of an artifact, from the cache or by building it.
 
         Args:
+            graphs: ONNX models by file; of several the one whose engine is fastest here is kept.
             build: "auto": build it if need be, which takes minutes; "never": refuse instead.
             progress: called about twice a second during a build.
 
@@ -286,7 +294,7 @@ class EngineSource:
             BuildRefusedError: build is "never" and there is none.
             TensorRTError: the build failed.
         """
-        key = engine_key(hashlib.sha256(onnx).hexdigest(), precision, self.platform)
+        key = engine_key(_digest(graphs), precision, self.platform)
         cached = self.cache.load(key)
         if cached is not None:
             return cached
@@ -300,7 +308,11 @@ class EngineSource:
             cached = self.cache.load(key)  # somebody else may have built it meanwhile
             if cached is not None:
                 return cached
-            built = self.build(onnx, precision, progress)
+            built = build_fastest(
+                graphs,
+                lambda onnx: self.build(onnx, precision, progress),
+                lambda plans: time_in_turns(self.trt, self.cuda, plans, self.device),
+            )
             self.cache.store(key, built.plan, built.record)
             return LocalEngine(key, built.plan, built.record)
 

@@ -47,7 +47,7 @@ def verdict(folder: Path, precision: str, **files: onnx.ModelProto) -> Verdict:
     (folder / "files").mkdir()
     (folder / "work").mkdir()
     for name, model in files.items():
-        onnx.save(model, folder / "files" / name.replace("typed", "model-typed.onnx"))
+        onnx.save(model, folder / "files" / {"typed": "model-typed.onnx"}.get(name, name))
     artifact = Artifact("jetson-x", "onnx", precision, "artifacts/jetson-x/model.onnx", ())
     return judge(REFEREE, artifact, folder / "files", folder / "work")
 
@@ -74,6 +74,17 @@ def test_a_convolution_in_float32_that_was_asked_for_in_half_is_refused(
     said = verdict(tmp_path, "fp16", **files)
     assert said.outcome == outcome
     assert ("1 CONVOLUTION" in said.says) == (outcome == "refused")
+
+
+def test_a_second_typed_graph_is_held_to_the_same(tmp_path: Path) -> None:
+    files = {
+        "model.onnx": convolution(),
+        "model-float-depthwise-typed.onnx": convolution(),
+        "typed": convolution(TensorProto.FLOAT16),
+    }
+    said = verdict(tmp_path, "int8", **files)
+    assert said.outcome == "refused"
+    assert said.says.startswith("model-float-depthwise-typed.onnx has layers in float32")
 
 
 def of_one(operator: str, elem_type: int, *constants: Any) -> onnx.ModelProto:

@@ -29,9 +29,9 @@ def go_through_everything(
     source = EngineSource(
         trt, Cuda(cudart), describe_platform(trt, Cuda(cudart)), EngineCache(folder)
     )
-    engine = source.get(graph, "int8")
+    engine = source.get({"model.onnx": graph}, "int8")
     assert engine.record["audit"]["counts"] == {"int8": 1}
-    runner = TensorRTRunner(trt, Cuda(cudart), source.get(graph, "int8").plan)
+    runner = TensorRTRunner(trt, Cuda(cudart), source.get({"model.onnx": graph}, "int8").plan)
     image = random_image()
     assert (runner.infer(image) == expected_classes(graph, image)).all()
     check_traces(trt, release)
@@ -59,7 +59,7 @@ def fail_once(
         trt, Cuda(cudart), describe_platform(trt, Cuda(cudart)), EngineCache(Path("/dev/null"))
     )
     with pytest.raises(TensorRTError) as caught:
-        source.get(tiny_onnx("fp32", operator="Erf"), "fp32")
+        source.get({"model.onnx": tiny_onnx("fp32", operator="Erf")}, "fp32")
     named = "" if release.startswith("8") else "last Erf"
     assert f"node 5 {named}: No importer registered for op: Erf" in str(caught.value)
     return set(trt.used)

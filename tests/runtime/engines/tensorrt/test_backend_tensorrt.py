@@ -99,6 +99,18 @@ def test_a_strongly_typed_release_builds_from_the_typed_graph(device: Device) ->
     backend.close()
 
 
+def test_of_two_graphs_the_backend_keeps_one_engine_and_runs_it(
+    newest: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung = tiny_onnx("int8", depthwise="float")
+    monkeypatch.setitem(FILES, "artifacts/j/model-typed.onnx", tiny_onnx("int8", depthwise="int8"))
+    monkeypatch.setitem(FILES, "artifacts/j/model-float-depthwise-typed.onnx", rung)
+    newest.trt.world.scenario.depthwise_s["int8"] = 0.005
+    backend, image = newest.open(precision="int8"), random_image()
+    assert newest.trt.world.builds == 2 and len(list(cache_plan(newest))) == 1
+    assert (backend.infer(image) == expected_classes(rung, image)).all()
+
+
 def cache_plan(device: Device) -> Iterator[bytes]:
     cache = device.module.EngineCache()
     return (path.read_bytes() for path in cache.folder.glob("*.plan"))

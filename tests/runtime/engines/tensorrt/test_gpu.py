@@ -41,8 +41,8 @@ def test_an_engine_is_built_once_and_loaded_from_the_cache(trt: Any, tmp_path: P
     cuda = open_cuda()
     source = EngineSource(trt, cuda, describe_platform(trt, cuda), EngineCache(tmp_path))
     graph = graph_for(trt, "fp16")
-    built = source.get(graph, "fp16")
-    assert source.get(graph, "fp16", build="never").plan == built.plan
+    built = source.get({"model.onnx": graph}, "fp16")
+    assert source.get({"model.onnx": graph}, "fp16", build="never").plan == built.plan
 
 
 @pytest.mark.parametrize("library", ["torch", "cupy", "pycuda"])
