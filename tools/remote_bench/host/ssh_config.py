@@ -1,24 +1,42 @@
 """Where a host is and how to log in, as OpenSSH itself would read it from ~/.ssh/config.
 
-`ssh -G` knows Include, Match, tokens and defaults; no reader in Python does. Without an ssh on this
-machine only the name, user and port that were given count.
+`ssh -G` knows Include, Match, canonical names and defaults; no reader in Python does. Some tokens
+it leaves to whoever connects. Without an ssh on this machine paramiko's own reader has to do, which
+says what it does not know.
 """
 
 import getpass
+import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import paramiko
 
 from remote_bench.host.errors import UsageError
 
 _TIMEOUT_S = 20.0  # a Match exec of the user's may ask the network
+_V6 = r"[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%[\w.-]+)?"
 _HOST = re.compile(
-    r"(?:ssh://)?(?:(?P<user>[\w.+\\-]+)@)?"
-    r"(?P<host>\[[0-9a-fA-F:.]+(?:%\w+)?\]|[\w.%+-]+)(?::(?P<port>[0-9]{1,5}))?/?"
+    r"(?:ssh://)?(?:(?P<user>[\w.+@\\$-]+)@)?"
+    rf"(?:(?P<host>\[{_V6}\]|[\w.%+-]+)(?::(?P<port>[0-9]{{1,5}}))?/?|(?P<v6>{_V6}))",
+    re.ASCII,
 )
 _KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
+_OPTION_KEYS = {"-l": "User", "-p": "Port"}
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+# Settings that paramiko cannot follow: (key, what it is there where it is off).
+_FOR_SSH_ALONE = (
+    ("certificatefile", ""),
+    ("pkcs11provider", "none"),
+    ("knownhostscommand", "none"),
+    ("hostbasedauthentication", "no"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +48,16 @@ class SshSettings:
     user: str
     identity_files: tuple[Path, ...] = ()
     identities_only: bool = False
+    agent: str = ""  # its socket
     jumps: tuple[str, ...] = ()  # hosts to go through, nearest first
+    proxy_command: str = ""  # the user's own words, for a shell
+    strict_host_keys: str = "ask"  # or yes, accept-new, no
     user_known_hosts: tuple[Path, ...] = ()  # the first one gains a key that is accepted
     system_known_hosts: tuple[Path, ...] = ()
     host_key_alias: str = ""
     connect_timeout_s: float | None = None
+    family: int = socket.AF_UNSPEC
+    for_ssh_alone: tuple[str, ...] = ()  # settings that need --via-ssh
 
     @property
     def key_name(self) -> str:
@@ -43,52 +66,90 @@ class SshSettings:
         return name if self.host_key_alias or self.port == 22 else f"[{name}]:{self.port}"
 
 
+def ssh_arguments(host: str) -> list[str]:
+    """Return HOST, USER@HOST, HOST:PORT or ssh://USER@HOST:PORT as ssh takes it.
+
+    An IPv6 address may have a zone; brackets only where a port follows.
+
+    Raises:
+        UsageError: not a host name.
+    """
+    found = _HOST.fullmatch(host)
+    if not found or host.startswith("-"):
+        v6 = ", or [fe80::1%usb0]:22 for an IPv6 address with a port" if "::" in host else ""
+        raise UsageError(
+            f"expected a host such as jetson.local or user@host:port{v6}, got {host!r}"
+        )
+    options = ["-l", found["user"]] if found["user"] else []
+    options += ["-p", found["port"]] if found["port"] else []
+    return [*options, "--", (found["host"] or found["v6"]).strip("[]")]
+
+
+def ask_ssh(host: str) -> str:
+    """Return what `ssh -G` says of a host.
+
+    Raises:
+        UsageError: not a host name, or ssh refuses it or the user's configuration.
+    """
+    arguments = ssh_arguments(host)
+    ssh = shutil.which("ssh")
+    return _ask([ssh, "-G", *arguments]) if ssh else _without_ssh(arguments)
+
+
 def read_settings(host: str) -> SshSettings:
     """Return the settings of HOST, USER@HOST, HOST:PORT or ssh://USER@HOST:PORT.
 
     Raises:
-        UsageError: not a host name, or a setting that is not supported.
+        UsageError: not a host name, or a setting that cannot be followed.
     """
-    found = _HOST.fullmatch(host)
-    if not found or host.startswith("-"):
-        raise UsageError(f"expected a host such as jetson.local or user@host:port, got {host!r}")
-    name = found["host"].strip("[]")
-    ssh = shutil.which("ssh")
-    if ssh is None:
-        return _defaults(name, found["user"], int(found["port"] or 22))
-    options = ["-l", found["user"]] if found["user"] else []
-    options += ["-p", found["port"]] if found["port"] else []
-    return parse_settings(_ask([ssh, "-G", *options, "--", name]))
+    return parse_settings(ask_ssh(host))
+
+
+def parse_values(text: str) -> dict[str, list[str]]:
+    """Return the lines of `ssh -G` by their first word."""
+    lists: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        lists.setdefault(key.lower(), []).append(value.strip())
+    return lists
 
 
 def parse_settings(text: str) -> SshSettings:
     """Return the settings in the output of `ssh -G`.
 
     Raises:
-        UsageError: a setting that is not supported.
+        UsageError: a setting that cannot be followed.
     """
-    lists: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(" ")
-        lists.setdefault(key.lower(), []).append(value.strip())
+    lists = parse_values(text)
     values = {key: found[-1] for key, found in lists.items()}
-    if values.get("proxycommand", "none") != "none":
-        raise UsageError(
-            f"{values.get('hostname')}: ProxyCommand in ~/.ssh/config is not supported; "
-            "use ProxyJump"
-        )
+    hostname, user = values["hostname"], values.get("user") or getpass.getuser()
+    port, alias = values.get("port", "22"), values.get("hostkeyalias", "")
+    tokens = {
+        "%": "%", "h": hostname, "p": port, "r": user, "u": getpass.getuser(),
+        "n": values.get("host", hostname), "d": str(Path.home()), "k": alias or hostname,
+        "i": str(os.getuid()), "l": socket.gethostname(),
+        "L": socket.gethostname().partition(".")[0],
+    }  # fmt: skip
     timeout = values.get("connecttimeout", "none")
+    strict = values.get("stricthostkeychecking", "ask")
     return SshSettings(
-        hostname=values["hostname"],
-        port=int(values.get("port", 22)),
-        user=values.get("user") or getpass.getuser(),
-        identity_files=tuple(map(_path, lists.get("identityfile", []))),
+        hostname=hostname,
+        port=int(port),
+        user=user,
+        identity_files=tuple(
+            _path(_expand(file, tokens)) for file in lists.get("identityfile", []) if file != "none"
+        ),
         identities_only=values.get("identitiesonly") == "yes",
+        agent=_agent(values.get("identityagent", "SSH_AUTH_SOCK")),
         jumps=_listed(values.get("proxyjump", "").replace(",", " ")),
+        proxy_command=_proxy_command(values, tokens),
+        strict_host_keys={"true": "yes", "false": "no", "off": "no"}.get(strict, strict),
         user_known_hosts=tuple(map(_path, _listed(values.get("userknownhostsfile", "")))),
         system_known_hosts=tuple(map(_path, _listed(values.get("globalknownhostsfile", "")))),
-        host_key_alias=values.get("hostkeyalias", ""),
+        host_key_alias=alias,
         connect_timeout_s=float(timeout) if timeout.isdigit() else None,
+        family=_FAMILIES.get(values.get("addressfamily", ""), socket.AF_UNSPEC),
+        for_ssh_alone=tuple(key for key, off in _FOR_SSH_ALONE if values.get(key, off) != off),
     )
 
 
@@ -101,20 +162,78 @@ def _ask(command: list[str]) -> str:
         ) from error
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip()
+        said = " / ".join(line.strip() for line in said.splitlines())
         raise UsageError(f"ssh does not accept this host or its config: {said}") from error
     return answer.stdout.decode("utf-8", "surrogateescape")
 
 
-def _defaults(name: str, user: str | None, port: int) -> SshSettings:
-    folder = Path.home() / ".ssh"
-    return SshSettings(
-        hostname=name,
-        port=port,
-        user=user or getpass.getuser(),
-        identity_files=tuple(folder / name for name in _KEY_NAMES),
-        user_known_hosts=(folder / "known_hosts", folder / "known_hosts2"),
-        system_known_hosts=(Path("/etc/ssh/ssh_known_hosts"),),
-    )
+def _without_ssh(arguments: list[str]) -> str:
+    """Return what `ssh -G` would say, as far as paramiko's own reader goes."""
+    folder, (*options, _, name) = Path.home() / ".ssh", arguments
+    found: dict[str, Any] = {
+        "hostname": name,
+        "identityfile": [str(folder / key) for key in _KEY_NAMES],
+        "userknownhostsfile": f"{folder}/known_hosts {folder}/known_hosts2",
+        "globalknownhostsfile": "/etc/ssh/ssh_known_hosts",
+    }
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    first = "".join(f"{_OPTION_KEYS[key]} {value}\n" for key, value in given.items())
+    file = folder / "config"
+    try:
+        config = first + (file.read_text("utf-8") if file.exists() else "")
+        if re.search(r"(?im)^\s*include\b", config):
+            raise paramiko.ConfigParseError("Include is what only ssh reads")
+        found |= paramiko.SSHConfig.from_text(config).lookup(name)
+    except (OSError, ValueError, ImportError, paramiko.SSHException) as error:
+        raise UsageError(f"{file}: {error}; install OpenSSH's client") from error
+    lists = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
+    return "\n".join(f"{key} {value}" for key, values in lists.items() for value in values)
+
+
+def _expand(text: str, tokens: dict[str, str]) -> str:
+    """Return a setting with its tokens replaced, and ${VARIABLES}.
+
+    Raises:
+        UsageError: one that nobody knows, or that is unset.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        known = tokens if found[1] else os.environ
+        if (name := found[1] or found[2]) not in known:
+            raise UsageError(
+                f"~/.ssh/config: {found[0]} in {text!r} has no value here; expected one of "
+                f"%{' %'.join(tokens)} or a variable that is set, or add --via-ssh"
+            )
+        return known[name]
+
+    return re.sub(r"%(.)|\$\{(\w+)\}", value, text)
+
+
+def _proxy_command(values: dict[str, str], tokens: dict[str, str]) -> str:
+    # ssh hands it to the user's shell, and so do we. The words are the user's own; what stands
+    # for a token must mean nothing to a shell, as newer ssh asks too.
+    command = values.get("proxycommand", "none")
+    if command == "none":
+        return ""
+    if values.get("proxyusefdpass") == "yes":
+        raise UsageError(f"{tokens['h']}: ProxyUseFdpass needs your own ssh: add --via-ssh")
+
+    def value(found: re.Match[str]) -> str:
+        if shlex.quote(text := _expand(found[0], tokens)) != text:
+            raise UsageError(
+                f"{tokens['h']}: ProxyCommand has {found[0]}, which is {text!r}; expected letters, "
+                "digits and @%+=:,./- alone"
+            )
+        return text
+
+    return re.sub(r"%(.)", value, command)
+
+
+def _agent(value: str) -> str:
+    """Return the socket that IdentityAgent means: a path, a variable, or none at all."""
+    if value == "SSH_AUTH_SOCK" or value.startswith("$"):
+        return os.environ.get(value.strip("${}"), "")
+    return "" if value == "none" else str(_path(value))
 
 
 def _listed(value: str) -> tuple[str, ...]:
