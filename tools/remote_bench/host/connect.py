@@ -10,20 +10,34 @@ from remote_bench.host.host import Host, Watch
 from remote_bench.host.local import LocalHost
 from remote_bench.host.ssh import SshHost
 
-_MOST_PASSWORD_BYTES = 4096  # a pipe gives them at once; a line ends it
+_MOST_SECRET_BYTES = 4096  # a pipe gives them at once; a line ends it
 
 
 class Connector:
-    """Connects to hosts; a password comes from a file descriptor or a prompt, and from no other."""
+    """Connects to hosts; a secret comes from a file descriptor or a prompt, and from no other."""
 
-    def __init__(self, accept_key: str | None, password_fd: int | None) -> None:
+    def __init__(
+        self,
+        accept_key: str | None,
+        password_fd: int | None,
+        passphrase_fd: int | None = None,
+        via_ssh: bool = False,
+    ) -> None:
         if accept_key is not None and not accept_key.startswith("SHA256:"):
             raise UsageError(
                 f"--accept-host-key: expected SHA256:... of ssh-keygen -l, got {accept_key!r}"
             )
-        self._accept_key = accept_key
-        self._password = None if password_fd is None else _read_password(password_fd)
-        self.ask = cache(self._ask)  # once: a connection that broke is made anew without it
+        if via_ssh and (accept_key or password_fd is not None or passphrase_fd is not None):
+            raise UsageError(
+                "--via-ssh goes with no --accept-host-key, --password-fd or --passphrase-fd: your "
+                "own ssh asks, and keeps host keys"
+            )
+        self._accept_key, self._via_ssh = accept_key, via_ssh
+        self._password = _read_secret("--password-fd", password_fd)
+        # What opens a key is a passphrase, whatever it was given as: a board must not see it.
+        self._passphrase = _read_secret("--passphrase-fd", passphrase_fd) or self._password
+        # Each once: a connection that broke is made anew without somebody.
+        self.ask, self.ask_passphrase = cache(self._ask), cache(self._ask_passphrase)
 
     def connect(self, name: str, watch: Watch) -> Host:
         """Return a connected host; "localhost" is this machine, without SSH.
@@ -34,23 +48,39 @@ class Connector:
         if name == "localhost":
             return LocalHost()
         watch.phase("connect")
-        host = SshHost(name, self.ask, self._accept_key)
+        host = SshHost(
+            name, self.ask, self._accept_key, passphrase=self.ask_passphrase, answer=_ask_in_clear
+        )
         for note in host.notes:
             watch.note(note)
         watch.note(f"connected to {host.address}")
         return host
 
     def _ask(self, prompt: str) -> str | None:
-        if self._password is not None:
-            return self._password
-        return getpass.getpass(prompt) if sys.stdin.isatty() else None
+        return self._password if self._password is not None else _ask_hidden(prompt)
+
+    def _ask_passphrase(self, prompt: str) -> str | None:
+        return self._passphrase if self._passphrase is not None else _ask_hidden(prompt)
 
 
-def _read_password(descriptor: int) -> str:
+def _ask_hidden(prompt: str) -> str | None:
+    return getpass.getpass(prompt) if sys.stdin.isatty() else None
+
+
+def _ask_in_clear(prompt: str) -> str | None:
+    if not sys.stdin.isatty():
+        return None
+    print(prompt, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().rstrip("\n")
+
+
+def _read_secret(option: str, descriptor: int | None) -> str | None:
+    if descriptor is None:
+        return None
     try:
-        content = os.read(descriptor, _MOST_PASSWORD_BYTES)
+        content = os.read(descriptor, _MOST_SECRET_BYTES)
     except OSError as error:
         raise UsageError(
-            f"--password-fd {descriptor}: {error.strerror}; expected an open one, as 3 with 3<FILE"
+            f"{option} {descriptor}: {error.strerror}; expected an open one, as 3 with 3<FILE"
         ) from error
     return content.split(b"\n")[0].decode("utf-8")

@@ -2,12 +2,14 @@
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 from fastseg_runtime.arrays.command import INTERRUPTED
 
 from remote_bench.host.errors import BenchError
 
+Ask = Callable[[str], str | None]  # prompt -> what somebody typed; None: there is nobody to ask
 _TAIL_BYTES = 1 << 14  # of stderr: a trace of any depth
 
 
@@ -59,6 +61,7 @@ class Host(Protocol):
     name: str  # as the user gave it
     address: str  # what the name was resolved to, for messages and reports
     user: str  # who is logged in there; "" where nobody had to
+    weakened: list[str]  # what the user's own configuration takes from the trust in it, for reports
 
     def start(self, command: str) -> Stream:
         """Start a command line, which the login shell parses: give it no data.

@@ -1,8 +1,9 @@
 """Which host keys the user has approved: known_hosts, read line by line.
 
-A line that is odd (junk, a certificate authority, a comment in Latin-1) is passed over; it must
-not disable the lines beside it. @revoked is respected. Format: sshd(8), "SSH_KNOWN_HOSTS FILE
-FORMAT".
+A line that is odd (junk, a comment in Latin-1) is passed over; it must not disable the lines beside
+it. @revoked is respected; a @cert-authority approves nothing here, but is said. Format: sshd(8),
+"SSH_KNOWN_HOSTS FILE FORMAT". StrictHostKeyChecking means what it means to ssh, except that a
+changed key always stops.
 """
 
 import base64
@@ -10,14 +11,17 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from remote_bench.host.errors import HostKeyRefused
+from remote_bench.host.host import Ask
 from remote_bench.host.ssh_config import SshSettings
 
 Key = tuple[str, bytes]  # type such as "ssh-ed25519", and the public key's bytes
+_AUTHORITY, _REVOKED = "@cert-authority", "@revoked"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class KnownKey:
     """One line that concerns a host."""
 
     key: Key
-    revoked: bool
+    marker: str  # "" of a key that is approved
     place: str  # file:line
 
 
@@ -36,19 +40,24 @@ class KnownKeys:
         self._settings = settings
         files = (*settings.user_known_hosts, *settings.system_known_hosts)
         self._lines = [line for file in files for line in read_lines(file, settings.key_name)]
+        self._approved = [line for line in self._lines if not line.marker]
+        self.unseen = ""  # what was accepted because the user's configuration asks nobody
 
     @property
     def types(self) -> list[str]:
         """Return the types of the approved keys: a server should show one of them."""
-        return [line.key[0] for line in self._lines if not line.revoked]
+        return [line.key[0] for line in self._approved]
 
-    def check(self, key: Key, host: str, accept: str | None) -> str | None:
+    def check(
+        self, key: Key, host: str, accept: str | None, answer: Ask = lambda question: None
+    ) -> str | None:
         """Return normally only if the user approved this key.
 
         Args:
             key: what the server showed and proved to own.
             host: as the user gave it, for messages.
             accept: "SHA256:..." of the one unknown key that the user approves.
+            answer: asks whoever is there, where StrictHostKeyChecking is ask.
 
         Returns:
             What was written where, if a key was accepted; else None.
@@ -57,26 +66,43 @@ class KnownKeys:
             HostKeyRefused: revoked, changed, or unknown.
         """
         mine = fingerprint(key)
-        revoked = [line.place for line in self._lines if line.revoked and line.key == key]
-        approved = [line for line in self._lines if not line.revoked]
-        if revoked:
-            raise HostKeyRefused(
-                f"{host}: its key {mine} is revoked in {revoked[0]}; give the board a new one"
-            )
-        if any(line.key == key for line in approved):
+        for line in self._lines:
+            if line.marker == _REVOKED and line.key == key:
+                raise HostKeyRefused(
+                    f"{host}: its key {mine} is revoked in {line.place}; give the board a new one"
+                )
+        if any(line.key == key for line in self._approved):
             return None
-        if approved:
-            raise HostKeyRefused(_changed(host, self._settings.key_name, key, approved[0]))
-        if accept != mine:
-            raise HostKeyRefused(_unknown(host, key, accept))
+        if self._approved:
+            known, name = self._approved[0], self._settings.key_name
+            raise HostKeyRefused(changed(host, key, known.key, known.place, name))
+        if not (accept == mine if accept else self._accepts(mine, host, answer)):
+            raise HostKeyRefused(_unknown(host, key, accept) + self._hint())
         return self._add(key)
+
+    def _accepts(self, mine: str, host: str, answer: Ask) -> bool:
+        strict = self._settings.strict_host_keys
+        if strict in ("accept-new", "no"):
+            self.unseen = (
+                f"{host}: its host key {mine} was accepted unseen, as StrictHostKeyChecking "
+                f"{strict} in ~/.ssh/config asks: another board could have answered"
+            )
+            return True
+        question = f"{host} shows the unknown host key {mine}. Type yes, or that, to accept it: "
+        return strict == "ask" and (answer(question) or "").strip() in ("yes", mine)
+
+    def _hint(self) -> str:
+        asks = "knownhostscommand" in self._settings.for_ssh_alone
+        if asks or any(line.marker == _AUTHORITY for line in self._lines):
+            return ". Or let your own ssh ask its certificate authority: add --via-ssh"
+        return ""
 
     def _add(self, key: Key) -> str:
         kind, blob = key
         line = f"{self._settings.key_name} {kind} {base64.b64encode(blob).decode('ascii')}\n"
-        if not self._settings.user_known_hosts:
+        file = next(iter(self._settings.user_known_hosts), Path(os.devnull))
+        if file == Path(os.devnull):
             return "accepted for this run; there is no known_hosts file to keep it in"
-        file = self._settings.user_known_hosts[0]
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             whole = (
@@ -104,16 +130,16 @@ def read_lines(file: Path, name: str) -> Iterator[KnownKey]:
     for number, line in enumerate(lines, start=1):
         parsed = _parse(line.decode("utf-8", "replace").strip())
         if parsed is not None and matches(parsed[1], name):
-            yield KnownKey(parsed[2], parsed[0] == "@revoked", f"{file}:{number}")
+            yield KnownKey(parsed[2], parsed[0], f"{file}:{number}")
 
 
 def _parse(line: str) -> tuple[str, str, Key] | None:
-    # (marker, host patterns, key); None for comments, junk and certificate authorities.
+    # (marker, host patterns, key); None for comments and junk.
     marker, rest = "", line
     if line.startswith("@"):
         marker, _, rest = line.partition(" ")
     fields = rest.split(None, 3)
-    if line.startswith("#") or len(fields) < 3 or marker not in ("", "@revoked"):
+    if line.startswith("#") or len(fields) < 3 or marker not in ("", _REVOKED, _AUTHORITY):
         return None
     patterns, kind, text = fields[:3]
     try:
@@ -169,9 +195,10 @@ def _unknown(host: str, key: Key, accept: str | None) -> str:
     )
 
 
-def _changed(host: str, name: str, key: Key, known: KnownKey) -> str:
+def changed(host: str, key: Key, known: Key, place: str, name: str) -> str:
+    """Return what is said of a host that shows another key than the known one of a place."""
     return (
-        f"{host}: THE HOST KEY HAS CHANGED: {known.place} has {fingerprint(known.key)}, the server "
-        f"shows {fingerprint(key)}. Somebody may be between you and the board. If you know that "
-        f"the board was set up anew, remove the old key: ssh-keygen -R '{name}'"
+        f"{host}: THE HOST KEY HAS CHANGED: {place} has {fingerprint(known)}, the server shows "
+        f"{fingerprint(key)}. Somebody may be between you and the board. If you know that the "
+        f"board was set up anew, remove the old key: ssh-keygen -R '{name}'"
     )

@@ -22,6 +22,7 @@ class LocalHost:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         self.name, self.address, self.user = "localhost", "localhost", ""
+        self.weakened: list[str] = []
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **(environment or {})}
         self._streams: list[Stream] = []

@@ -8,40 +8,37 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import paramiko
 
-from remote_bench.host.errors import Unreachable, UsageError
-from remote_bench.host.host import Stream
-from remote_bench.host.host_keys import KnownKeys, preferred
+from remote_bench.host.errors import HostKeyRefused, Unreachable, UsageError
+from remote_bench.host.host import Ask, Stream
+from remote_bench.host.host_keys import Key, KnownKeys, changed, preferred
+from remote_bench.host.login import CONNECT_S, LOGIN_S, People, log_in
+from remote_bench.host.proxy_command import ProxyCommand
 from remote_bench.host.ssh_config import SshSettings, read_settings
 
-CONNECT_S = 10.0  # each of: TCP, banner, key exchange, one login attempt, one channel
-_LOGIN_S = 120.0  # somebody types a password
 _MOST_JUMPS = 8  # more is a loop
-_MOST_KEYS = 5  # sshd closes the connection after MaxAuthTries, 6 by default
 _MDNS_HINT = (
     " Names in .local need mDNS on both sides (avahi-daemon, libnss-mdns) and one network; "
     "try the board's address, on a Jetson's USB cable 192.168.55.1"
 )
-AskPassword = Callable[[str], str | None]  # prompt -> password; None: there is nobody to ask
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it logs tracebacks otherwise
 
 
 class SshHost:
     """A connected board; its host key is approved by the user."""
 
-    def __init__(self, name: str, ask: AskPassword, accept_key: str | None = None) -> None:
+    def __init__(self, name: str, ask: Ask, accept_key: str | None = None, **more: Ask) -> None:
         """Connect.
 
         Args:
             name: HOST, USER@HOST, HOST:PORT or what ~/.ssh/config calls it.
             ask: gives a password where keys do not do.
             accept_key: "SHA256:..." of an unknown host key that the user approves.
+            more: the other questions of People, where there is somebody to ask.
 
         Raises:
             Unreachable: the message says which step failed.
@@ -49,7 +46,9 @@ class SshHost:
         """
         self.name, self.address, self.user = name, "", ""
         self.notes: list[str] = []  # for the user
-        self._ask, self._accept_key = ask, accept_key
+        self.weakened: list[str] = []
+        self._people, self._accept_key = People(ask, **more), accept_key
+        self._shown: dict[str, Key] = {}  # the keys of the first connection: of each host one
         self._transports: list[paramiko.Transport] = []
         self._open_all()
 
@@ -94,7 +93,10 @@ class SshHost:
             for jump in settings.jumps:
                 self._connect(jump, gateway, depth + 1)
                 gateway = self._transports[-1]
-        if gateway is None:
+        sock: Any
+        if settings.proxy_command:
+            sock, address = ProxyCommand(name, settings.proxy_command), settings.hostname
+        elif gateway is None:
             sock, address = _dial(settings)
         else:
             sock, address = _tunnel(gateway, settings), settings.hostname
@@ -104,25 +106,38 @@ class SshHost:
 
     def _open(self, name: str, sock: Any, settings: SshSettings) -> None:
         known = KnownKeys(settings)
-        transport = paramiko.Transport(sock)
+        try:
+            transport = paramiko.Transport(sock)
+        except BaseException:
+            sock.close()
+            raise
         self._transports.append(transport)
-        transport.banner_timeout = transport.auth_timeout = CONNECT_S
+        # Behind a ProxyCommand somebody may have to log in first, in a browser for instance.
+        asked = settings.proxy_command and not self.address
+        transport.banner_timeout = LOGIN_S if asked else CONNECT_S
         options = transport.get_security_options()
         options.key_types = preferred(known.types, options.key_types)
-        with _bounded(transport, 2 * CONNECT_S):
-            key = _exchange_keys(name, transport)
-        note = known.check((key.get_name(), key.asbytes()), name, self._accept_key)
-        if note:
-            self.notes.append(f"{name}: {note}")
-        with _bounded(transport, _LOGIN_S):
-            _log_in(transport, settings, self._ask)
+        with _bounded(transport, transport.banner_timeout + CONNECT_S):
+            key = _exchange_keys(name, transport, sock)
+        self._check(name, (key.get_name(), key.asbytes()), known)
+        with _bounded(transport, LOGIN_S):
+            log_in(transport, settings, self._people)
+
+    def _check(self, name: str, key: Key, known: KnownKeys) -> None:
+        first = self._shown.setdefault(name, key)
+        if first != key:  # which an unwatched known_hosts would not notice
+            raise HostKeyRefused(changed(name, key, first, "this run", name))
+        note = known.check(key, name, self._accept_key, self._people.answer)
+        self.notes += [f"{name}: {note}"] if note else []
+        if known.unseen and known.unseen not in self.weakened:
+            self.weakened.append(known.unseen)
 
 
 def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
     """Resolve once, connect, and return the socket with its address."""
     name, port = settings.hostname, settings.port
     try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, port, settings.family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         hint = _MDNS_HINT if name.endswith(".local") else ""
@@ -153,9 +168,10 @@ def _tunnel(gateway: paramiko.Transport, settings: SshSettings) -> paramiko.Chan
         ) from error
 
 
-def _exchange_keys(name: str, transport: paramiko.Transport) -> paramiko.PKey:
+def _exchange_keys(name: str, transport: paramiko.Transport, sock: Any) -> paramiko.PKey:
     try:
-        transport.start_client(timeout=CONNECT_S)  # returns without a word when time is over
+        # Returns without a word when time is over.
+        transport.start_client(timeout=transport.banner_timeout)
         return transport.get_remote_server_key()
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise Unreachable(
@@ -163,70 +179,11 @@ def _exchange_keys(name: str, transport: paramiko.Transport) -> paramiko.PKey:
             "ecdsa or rsa-sha2 host keys (OpenSSH 7.2 or newer)"
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
+        if isinstance(sock, ProxyCommand):
+            raise Unreachable(f"{name}: no SSH by its {sock.end()}") from error
         raise Unreachable(
             f"{name}: no SSH there: {error or 'the connection closed'}. Is it sshd's port?"
         ) from error
-
-
-def _log_in(transport: paramiko.Transport, settings: SshSettings, ask: AskPassword) -> None:
-    """Log in by key files, agent, then a password; or say what was tried."""
-    user, hostname = settings.user, settings.hostname
-    tried: list[str] = []
-    for number, (name, key) in enumerate(_keys(settings, tried)):
-        if number == _MOST_KEYS:
-            tried.append("no more than that: set IdentitiesOnly and IdentityFile in ~/.ssh/config")
-            break
-        if _accepts(partial(transport.auth_publickey, user, key), name, tried):
-            return
-    if not transport.is_active():
-        tried.append("the board closed the connection")
-    elif (password := ask(f"Password of {user}@{hostname}: ")) is not None and _accepts(
-        partial(transport.auth_password, user, password), "password", tried
-    ):
-        return
-    raise Unreachable(
-        f"{hostname} refuses the login of {user}: {'; '.join(tried) or 'no key was found'}. Try: "
-        f"ssh-copy-id {user}@{hostname}, or give a password at the prompt or with --password-fd"
-    )
-
-
-def _accepts(attempt: Callable[[], list[str]], name: str, tried: list[str]) -> bool:
-    try:
-        more = attempt()
-    except paramiko.SSHException as error:
-        tried.append(f"{name}: {error}")
-        return False
-    if more:
-        tried.append(f"{name}: accepted, but {more} is asked for as well")
-    return not more
-
-
-def _keys(settings: SshSettings, tried: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
-    for file in settings.identity_files:
-        if file.is_file() and (key := _load(file, tried)) is not None:
-            yield str(file), key
-    agent = paramiko.Agent()
-    try:
-        for key in agent.get_keys():
-            if not settings.identities_only or _is_listed(key, settings.identity_files):
-                yield f"agent's {key.get_name()} {key.fingerprint}", key
-    finally:
-        agent.close()
-
-
-def _load(file: Path, tried: list[str]) -> paramiko.PKey | None:
-    try:
-        return paramiko.PKey.from_path(file)
-    except (paramiko.PasswordRequiredException, TypeError):  # TypeError: of PKey.from_path
-        tried.append(f"{file}: encrypted; put it into your agent with ssh-add")
-    except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError, OSError) as error:
-        tried.append(f"{file}: {error}")
-    return None
-
-
-def _is_listed(key: paramiko.PKey, files: tuple[Path, ...]) -> bool:
-    publics = (Path(f"{file}.pub") for file in files)
-    return any(key.get_base64() in file.read_text("utf-8") for file in publics if file.is_file())
 
 
 @contextlib.contextmanager
