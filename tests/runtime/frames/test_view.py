@@ -1,14 +1,10 @@
 """The page of --view: who may see it, what it shows, and that it delays nobody."""
 
 import dataclasses
-import fcntl
 import http.client
 import json
-import os
 import re
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +20,8 @@ from fastseg_runtime.arrays.image import read_image
 from fastseg_runtime.frames.stream import StreamFrame
 from fastseg_runtime.frames.view import View
 
+from tests.doubles.browser import CHROMIUM, Browser
 from tests.doubles.tiny_bundle import noise
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture
@@ -222,58 +217,6 @@ def test_an_address_that_cannot_be_had_is_told(
         View(session, address, tmp_path)
 
 
-class Browser:
-    """A headless Chromium with one page, spoken to by its pipe of debugging messages."""
-
-    def __init__(self, profile: Path, url: str) -> None:
-        (theirs_in, self._out), (self._in, theirs_out) = os.pipe(), os.pipe()
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (theirs_in, theirs_out)]
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        options += ["--disable-background-networking", f"--user-data-dir={profile}"]
-        shell = f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}'  # the pipes' numbers are fixed
-        command = ["bash", "-c", shell, "-", str(CHROMIUM), *options, "--remote-debugging-pipe"]
-        self._process = subprocess.Popen(command, pass_fds=ends, stderr=subprocess.DEVNULL)
-        for end in (theirs_in, theirs_out, *ends):
-            os.close(end)
-        self._number, self._session = 0, ""
-        target = self._ask("Target.createTarget", url=url)["targetId"]
-        attached = self._ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-
-    def _ask(self, method: str, **parameters: Any) -> Any:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = b""
-            while not answer.endswith(b"\0"):
-                byte = os.read(self._in, 1)
-                assert byte, "the browser has ended"
-                answer += byte
-            found = json.loads(answer[:-1])
-            if found.get("id") == self._number:
-                assert "result" in found, found
-                return found["result"]
-
-    def value(self, expression: str) -> Any:
-        answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
-        return answer["result"].get("value")
-
-    def wait_for(self, expression: str) -> None:
-        end_s = time.monotonic() + 60
-        while self.value(expression) is not True:
-            assert time.monotonic() < end_s, f"never true: {expression}"
-            time.sleep(0.1)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._in)
-        os.close(self._out)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_a_browser_shows_the_run_and_a_click_saves_a_frame(
@@ -289,17 +232,15 @@ def test_a_browser_shows_the_run_and_a_click_saves_a_frame(
 
     runner = threading.Thread(target=run)
     runner.start()
-    browser = Browser(tmp_path / "profile", view.url)
     try:
-        page = browser
-        page.wait_for("document.body.dataset.frames > 0")
-        page.wait_for("document.querySelector('img').naturalWidth === 64")
-        text = page.value("document.querySelector('main').innerText")
-        assert "FPS" in text and "dropped" in text and session.classes[0].name in text
-        page.value("document.getElementById('save').click()")
-        page.wait_for("document.getElementById('said').textContent.startsWith('paused; saved')")
+        with Browser(tmp_path / "profile", view.url) as page:
+            page.wait_for("document.body.dataset.frames > 0")
+            page.wait_for("document.querySelector('img').naturalWidth === 64")
+            text = page.value("document.querySelector('main').innerText")
+            assert "FPS" in text and "dropped" in text and session.classes[0].name in text
+            page.value("document.getElementById('save').click()")
+            page.wait_for("document.getElementById('said').textContent.startsWith('paused; saved')")
     finally:
         ended.set()
-        browser.close()
         runner.join()
     assert len(list((tmp_path / "saved").iterdir())) == 2
