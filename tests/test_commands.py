@@ -31,6 +31,7 @@ INSIDE = {
     ),
     "remote_bench": (["localhost"], "remote_bench.cli.main.on_hosts"),
     "compare_models": (["nano"], "compare_models.cli.carry_out"),
+    "fastseg-web": (["tiny.fastseg"], "fastseg_web.cli.choose_artifact"),
 }
 COMMON = {0, 1, 2, 129, 130, 143}
 End = tuple[int, str, str]

@@ -22,6 +22,7 @@ FOLDERS = {
     "fastseg_exporters": "exporters/fastseg_exporters",
     "remote_bench": "tools/remote_bench",
     "compare_models": "tools/compare_models",
+    "fastseg_web": "tools/fastseg_web",
 }
 # Package -> our other packages that it may import.
 PACKAGES: dict[str, set[str]] = {
@@ -32,6 +33,7 @@ PACKAGES: dict[str, set[str]] = {
     "fastseg_exporters": {"fastseg", "fastseg_targets", "fastseg_runtime"},
     "remote_bench": {"fastseg_targets", "fastseg_runtime"},
     "compare_models": set(FOLDERS),
+    "fastseg_web": {"fastseg_runtime"},
 }
 # Room -> the other rooms of its package that it may import. A room inside a room is private to it.
 ROOMS: dict[str, dict[str, set[str]]] = {
