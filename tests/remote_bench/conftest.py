@@ -50,7 +50,9 @@ class MadeBoard:
     def __init__(self, root: Path, facts: dict) -> None:
         self.root, self.facts = root, facts
         self._hwmons = 0
-        self.write("proc/device-tree/model", facts.get("model", "") + "\0")
+        for name, text in facts.get("dmi", {"": ""}).items():
+            path = f"sys/class/dmi/id/{name}" if name else "proc/device-tree/model"
+            self.write(path, text + "\n" if name else facts.get("model", "") + "\0")
         compatible = "".join(part + "\0" for part in facts.get("compatible", []))
         self.write("proc/device-tree/compatible", compatible)
         self.write("proc/device-tree/serial-number", "1421921123456\0")
@@ -149,7 +151,7 @@ def made_probe(device: str) -> dict:
     return {
         "board": {
             "model": facts["model"],
-            "compatible": facts["compatible"],
+            "compatible": facts.get("compatible", []),
             "module": None,
             "serial_sha256": None,
         },

@@ -33,7 +33,7 @@ def main(runs: int) -> None:
 
 def notes(result: dict[str, Any]) -> list[str]:
     """Return the codes of what is graver than information."""
-    report = summarise(read_result(json.dumps(result)), device=load_device("orin-nano").name)
+    report = summarise(read_result(json.dumps(result)), device=load_device("orin-nano"))
     return [reason.code for reason in report.reasons if reason.severity != "info"]
 
 

@@ -14,11 +14,29 @@ from remote_bench.agent.channel import Failure
 from remote_bench.agent.probe import probe
 from remote_bench.agent.rails import ina_hwmon, ina_iio, nvml, rapl, raspberry_pmic
 from remote_bench.agent.settings import read_power_mode, set_power_mode
-from remote_bench.agent.software import jetpack_of
+from remote_bench.agent.software import jetpack_of, read_l4t
 from remote_bench.analysis.result import Probe
 
 BOARDS = tomllib.loads(Path(__file__).parents[1].joinpath("boards.toml").read_text("utf-8"))
 JETSONS = [name for name in BOARDS if "release" in BOARDS[name]]
+# As NVIDIA's own are: clocks of the parts above all modes, and 0 or -1 for "no limit".
+NVPMODEL = """
+< PARAM TYPE=CLOCK NAME=EMC >
+MAX_FREQ /sys/kernel/nvpmodel_emc_cap/emc_iso_cap
+
+< POWER_MODEL ID=1 NAME=15W >
+CPU_ONLINE CORE_0 1
+TPC_POWER_GATING TPC_PG_MASK 240
+CPU_A78_0 MAX_FREQ 1510400
+GPU MIN_FREQ 0
+GPU MAX_FREQ 624750000
+EMC MAX_FREQ 2133000000
+
+< POWER_MODEL ID=2 NAME=MAXN_SUPER >
+GPU MIN_FREQ 0
+GPU MAX_FREQ -1
+EMC MAX_FREQ 0
+"""
 AGENT = Path(sys.modules["remote_bench.agent.probe"].__file__).parent
 
 
@@ -210,10 +228,80 @@ def test_power_mode_is_read_from_its_status_file_where_nvpmodel_says_nothing(mad
 
 
 @pytest.mark.parametrize(
-    ("l4t", "jetpack"), [("36.4.3", "6.2"), ("32.5.0", "4.5"), ("39.2.0", "7.2"), ("99.1", None)]
+    ("l4t", "jetpack", "by"),
+    [
+        ("36.4.3", "6.2", "L4T 36.4.3"),
+        ("32.5.0", "4.5", "L4T 32.5"),
+        ("39.2.0", "7.2", "L4T 39.2.0"),
+        ("36.4.7", "6.2.1", "nearest L4T, 36.4.4"),
+        ("36.5.1", "6.2.2", "nearest L4T, 36.5.0"),
+        ("38.2.1", "7.0", "nearest L4T, 38.2"),
+        ("39.2.2", "7.2", "nearest L4T, 39.2.0"),
+        ("35.6.3", "5.1.5", "nearest L4T, 35.6.2"),
+        ("36.1", None, None),  # older than all of its line: another line's is no neighbour
+        ("99.1", None, None),
+    ],
 )
-def test_jetpack_is_looked_up_by_l4t(l4t, jetpack):
+def test_jetpack_is_that_of_the_l4t_or_of_the_nearest_and_says_which(made_board, l4t, jetpack, by):
+    major, _, rest = l4t.partition(".")
+    board = made_board("orin-nano", release=f"# R{major} (release), REVISION: {rest}, GCID: 1")
+    found = read_l4t(Board(str(board.root)))
+    assert (found["l4t"], found["jetpack"], found["jetpack_by"]) == (l4t, jetpack, by)
     assert jetpack_of(l4t) == jetpack
+
+
+@pytest.mark.parametrize(
+    ("line", "jetpack", "by"),
+    [
+        ("ii \tnvidia-jetpack\t6.2.1+b38", "6.2.1", "package nvidia-jetpack"),
+        ("hi \tnvidia-jetpack\t5.1-b147", "5.1", "package nvidia-jetpack"),  # held by apt
+        ("rc \tnvidia-jetpack\t5.1-b147", "6.2", "L4T 36.4.3"),  # removed, settings left
+        ("ii \tnvidia-jetpack\t", "6.2", "L4T 36.4.3"),
+    ],
+)
+def test_jetpack_is_asked_of_the_package_manager_first(made_board, line, jetpack, by):
+    board = made_board("orin-nano")
+    board.tool("dpkg-query", f"echo '{line}'")
+    data = probe(Board(str(board.root)))
+    assert (data["jetson"]["jetpack"], data["jetson"]["jetpack_by"]) == (jetpack, by)
+    assert ("nvidia-jetpack" in data["packages"]) == (by == "package nvidia-jetpack")
+
+
+def test_release_of_a_jetson_without_its_file_is_that_of_its_package(made_board):
+    board = made_board("orin-nano")
+    (board.root / "etc/nv_tegra_release").unlink()
+    board.tool("dpkg-query", "printf 'ii \tnvidia-l4t-core\t36.4.7-20250918154033\n'")
+    found = read_l4t(Board(str(board.root)))
+    assert (found["l4t"], found["jetpack"]) == ("36.4.7", "6.2.1")
+
+
+def test_clocks_of_a_mode_are_read_from_real_blocks_of_nvpmodels_table(made_board):
+    board = made_board("orin-nano")
+    board.write("nvpmodel_state", "1\n")
+    board.write("etc/nvpmodel.conf", NVPMODEL)
+    mode = read_power_mode(Board(str(board.root)))
+    assert (mode["id"], mode["gpu_mhz"], mode["emc_mhz"]) == (1, 624.75, 2133.0)
+    board.write("nvpmodel_state", "2\n")
+    mode = read_power_mode(Board(str(board.root)))
+    assert (mode["id"], mode["gpu_mhz"], mode["emc_mhz"]) == (2, None, None)
+    board.write("sys/class/devfreq/17000000.gpu/available_frequencies", "306000000 1020000000\n")
+    assert read_power_mode(Board(str(board.root)))["gpu_mhz"] == 1020.0
+
+
+def test_what_hangs_on_the_buses_is_listed(made_board):
+    board = made_board("raspberry-pi-5")
+    for path, text in {
+        "pci/devices/0001:01:00.0/vendor": "0x1e60",
+        "pci/devices/0001:01:00.0/device": "0x2864",
+        "usb/devices/2-1/idVendor": "18d1",
+        "usb/devices/2-1/idProduct": "9302",
+    }.items():
+        board.write(f"sys/bus/{path}", text + "\n")
+    data = probe(Board(str(board.root)))
+    assert data["board"]["attached"] == ["pci:1e60:2864", "usb:18d1:9302"]
+    device = recognise(data)
+    assert device.description.endswith("with Hailo with Coral Edge TPU")
+    assert [text.partition(":")[0] for text in device.not_measured] == ["Hailo", "Coral Edge TPU"]
 
 
 def test_tool_that_hangs_is_ended_in_time(made_board):

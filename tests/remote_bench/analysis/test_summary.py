@@ -216,6 +216,31 @@ def test_network_that_is_faster_than_the_board_can_be_is_doubted(made_result):
     assert "faster_than_possible" in codes(report, "note")
 
 
+@pytest.mark.parametrize(
+    ("mode", "bound_ms", "basis"),
+    [
+        ({"name": "MAXN_SUPER"}, 119.7, "of its highest clocks: those of power mode MAXN_SUPER"),
+        ({"name": "15W", "gpu_mhz": 612.0}, 199.5, "of power mode 15W, GPU at 612 MHz"),
+        ({"name": "7W", "gpu_mhz": 408.0}, 299.2, "of power mode 7W, GPU at 408 MHz"),
+        (None, 119.7, "of its highest clocks"),
+    ],
+)
+def test_bound_is_that_of_the_mode_that_is_set_and_says_so(made_result, mode, bound_ms, basis):
+    bundle = BundleFacts(precision="fp16", macs=10**12, bytes_moved=10**6)
+    raw = made_result(power_mode_before=mode and {"id": 0, **mode})
+    raw["probe"]["power_mode"] = None
+    report = judged(raw, bundle=bundle)
+    assert report["bound_ms"] == pytest.approx(bound_ms, rel=1e-3)
+    assert report["bound_basis"].startswith(basis)
+
+
+def test_bound_by_memory_is_that_of_the_modes_memory_clock(made_result):
+    mode = {"id": 0, "name": "15W", "gpu_mhz": 612.0, "emc_mhz": 2133.0}
+    bundle = BundleFacts(precision="fp16", macs=1, bytes_moved=10**9)
+    report = judged(made_result(power_mode_before=mode), bundle=bundle)
+    assert report["bound_ms"] == pytest.approx(1e3 / 102.4 * 3199 / 2133)
+
+
 def test_run_that_never_measured_gives_a_report_of_nulls(made_result):
     probe = made_result()["probe"]
     report = judged(failed_result({"seconds": 10}, probe, "rebooted", "the board rebooted"))

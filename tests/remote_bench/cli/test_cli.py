@@ -125,6 +125,8 @@ def test_hosts_and_the_bundle_are_told_apart():
         (("bench", "doctor", "--report", "absent/page.html"), 2, "a folder that can be written"),
         (("a.json", "b.json"), 2, "a.json is no host, such as jetson.local"),
         (("bench", "a.json"), 2, "a.json is no host, such as jetson.local"),
+        (("localhost", "--device", "no.toml"), 2, "no.toml: No such file or directory; expected"),
+        (("doctor", "localhost", "--device", "orin"), 2, "no device 'orin'; choose one of"),
         (("doctor", "street.fastseg"), 2, "street.fastseg is no host, such as jetson.local"),
         (("localhost", "--no-such-option"), 2, "No such option"),
     ],
@@ -319,6 +321,28 @@ def test_doctor_gives_its_findings_and_leaves_nothing(call, board):
 
 
 @pytest.mark.slow
+def test_board_of_the_user_is_named_or_found_in_their_configuration(call, environment, tmp_path):
+    record = tmp_path / "bench.toml"
+    record.write_text(
+        'like = "generic-x86"\ndescription = "Our bench"\nnot_measured = ["the fan"]\n'
+        '[recognise]\nmachine = ["x86_64", "aarch64"]\n'
+    )
+    named = json.loads(call("doctor", "localhost", "--device", record, "--json").stdout)
+    assert (named["device"], named["description"]) == ("bench", "Our bench")
+    assert named["not_measured"] == ["the fan"]
+    known = json.loads(call("doctor", "localhost", "--device", "orin-nx", "--json").stdout)
+    assert known["device"].startswith("orin-nx")
+    environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
+    mine = tmp_path / "config/fastseg/boards/mine.toml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(record.read_text())
+    assert json.loads(call("doctor", "localhost", "--json").stdout)["device"] == "mine"
+    mine.write_text("like = 1\n")
+    done = call("localhost")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "mine.toml" in done.stderr and "mend it" in done.stderr
+
+
 def test_two_reports_of_one_board_are_compared(call, bundle, tmp_path):
     for name in ("a", "b"):
         done = call("localhost", bundle, *SHORT, "--json")

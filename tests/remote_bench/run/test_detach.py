@@ -2,6 +2,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from fastseg_targets.device import load_device
 from remote_bench.host.errors import UsageError
 from remote_bench.run.benchmark import Benchmark, Prepared, Untrained
 from remote_bench.run.detach import DetachedRun, load_run
@@ -12,7 +13,7 @@ PREPARED = Prepared(
     bundle=Path("a.fastseg"),
     bundle_sha256="0" * 64,
     manifest=full_plan().manifest,
-    device="generic-x86",
+    device=load_device("generic-x86"),
     probe={"python": {"version": [3, 11]}},
     runtime_paths=("site", "runtime.zip"),
     frames=None,

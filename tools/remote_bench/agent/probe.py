@@ -18,6 +18,9 @@ from .software import read_l4t, read_packages, read_python
 from .tegrastats_feed import first_line
 
 _TOOLS = ("tegrastats", "nvpmodel", "jetson_clocks", "vcgencmd", "sudo", "nvidia-smi", "trtexec")
+_DMI = ("sys_vendor", "product_name", "board_name")
+_BUSES = (("pci", "vendor", "device"), ("usb", "idVendor", "idProduct"))
+_MOST_ATTACHED = 256  # of a bus; a server has a hundred
 
 
 def probe(board: Board, engines: Sequence[str] = ()) -> Dict[str, Any]:
@@ -63,12 +66,26 @@ def read_board(board: Board) -> Dict[str, Any]:
     )
     part = re.search(r"p[0-9]{4}-[0-9]{4}(?!.*p[0-9]{4}-)", " ".join(compatible))
     serial = board.text("/proc/device-tree/serial-number")
+    dmi = [board.text(f"/sys/class/dmi/id/{name}") for name in _DMI]
+    chassis = board.number("/sys/class/dmi/id/chassis_type")
     return {
         "model": model or board.text("/sys/class/dmi/id/product_name"),
         "compatible": compatible,
         "module": part.group(0) if part else None,
         "serial_sha256": hashlib.sha256(serial.encode()).hexdigest() if serial else None,
+        "dmi": [text for text in dmi if text] + ([f"chassis {chassis}"] if chassis else []),
+        "attached": _attached(board),
     }
+
+
+def _attached(board: Board) -> List[str]:
+    """Return what is on the buses, such as "pci:1e60:2864"."""
+    found = set()
+    for bus, vendor, product in _BUSES:
+        for path in board.glob(f"/sys/bus/{bus}/devices/*/{vendor}")[:_MOST_ATTACHED]:
+            ids = [board.text(path), board.text(path[: -len(vendor)] + product)]
+            found.add(":".join([bus, *((text or "").replace("0x", "") for text in ids)]))
+    return sorted(found)
 
 
 def _system(board: Board) -> Dict[str, Any]:

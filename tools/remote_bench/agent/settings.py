@@ -30,7 +30,7 @@ _PATTERNS = (
     "/sys/class/devfreq/*/max_freq",
 )
 _NAMED = re.compile(r"NV Power Mode: *(\S+)\s+([0-9]+)")
-_GPU_HZ = re.compile(r"^GPU MAX_FREQ (-?[0-9]+)", re.MULTILINE)
+_HZ = re.compile(r"^ *(GPU|EMC) MAX_FREQ +(-?[0-9]+)", re.MULTILINE)
 _FAN = re.compile(r"NV Fan Mode: *(\S+)")
 _MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=([0-9]+)\s+NAME=(\S+)\s*>")
 POWER_MODE = "power mode"  # what a change of it is called
@@ -50,28 +50,29 @@ def read_power_mode(board: Board) -> Optional[Dict[str, Any]]:
     if named:
         number, name = int(named.group(2)), named.group(1)
         mode = {"id": number, "name": name, "source": "nvpmodel -q"}
-        return dict(mode, fan=fan.group(1) if fan else None, gpu_mhz=_gpu_mhz(board, number))
+        return dict(mode, fan=fan.group(1) if fan else None, **_mode_mhz(board, number))
     status = re.search(r"pmode:([0-9]+)", board.text(_STATUS) or "")
     if not status:
         return None
     number, names = int(status.group(1)), {v: k for k, v in mode_ids(board).items()}
     source = "/var/lib/nvpmodel/status"
     mode = {"id": number, "name": names.get(number), "source": source, "fan": None}
-    return dict(mode, gpu_mhz=_gpu_mhz(board, number))
+    return dict(mode, **_mode_mhz(board, number))
 
 
-def _gpu_mhz(board: Board, number: int) -> Optional[float]:
-    """Return the highest GPU clock of a mode; a mode without a limit has the highest there is."""
+def _mode_mhz(board: Board, number: int) -> Dict[str, Optional[float]]:
+    """Return the highest clocks of a mode by nvpmodel's table; None where it sets no limit.
+
+    A GPU without a limit has the highest clock that there is.
+    """
     text = board.text("/etc/nvpmodel.conf") or ""
-    part = re.search(rf"POWER_MODEL ID={number} (.*?)(?:< *POWER_MODEL|\Z)", text, re.DOTALL)
-    found = _GPU_HZ.search(part.group(1)) if part else None
-    if found and int(found.group(1)) > 0:
-        return int(found.group(1)) / 1e6
-    for folder in board.glob("/sys/class/devfreq/*gpu*"):
+    part = re.search(rf"< *POWER_MODEL +ID={number} (.*?)(?:< *POWER_MODEL|\Z)", text, re.DOTALL)
+    hz = {unit: int(digits) for unit, digits in _HZ.findall(part.group(1) if part else "")}
+    mhz = {unit: hz[unit] / 1e6 if hz.get(unit, 0) > 0 else None for unit in ("GPU", "EMC")}
+    for folder in board.glob("/sys/class/devfreq/*gpu*") if mhz["GPU"] is None else ():
         steps = (board.text(folder + "/available_frequencies") or "").split()
-        if steps:
-            return max(map(int, filter(str.isdigit, steps))) / 1e6
-    return None
+        mhz["GPU"] = max((int(hz) / 1e6 for hz in steps if hz.isdigit()), default=None)
+    return {"gpu_mhz": mhz["GPU"], "emc_mhz": mhz["EMC"]}
 
 
 def mode_ids(board: Board) -> Dict[str, int]:

@@ -72,9 +72,7 @@ def module_version(name: str) -> Optional[str]:
 
 def read_packages(board: Board) -> Dict[str, str]:
     """Return the versions of NVIDIA's Debian packages, and of CUDA from its own file."""
-    command: List[str] = ["dpkg-query", "-W", "-f", "${Package}\t${Version}\n", *_PACKAGES]
-    pairs = [line.split("\t") for line in board.run(command).output.splitlines() if "\t" in line]
-    versions = {pair[0]: pair[1] for pair in pairs if pair[1]}
+    versions = _installed(board, *_PACKAGES)
     for path in ("/usr/local/cuda/version.json", "/usr/local/cuda/version.txt"):
         text = board.text(path) or ""
         found = re.search(r'"cuda"[^}]*?"version"\s*:\s*"([0-9.]+)"', text) or re.search(
@@ -86,21 +84,52 @@ def read_packages(board: Board) -> Dict[str, str]:
     return versions
 
 
+def _installed(board: Board, *packages: str) -> Dict[str, str]:
+    """Return the versions of packages; one that was removed and left its settings is not there."""
+    form = "${db:Status-Abbrev}\t${Package}\t${Version}\n"
+    command: List[str] = ["dpkg-query", "-W", "-f", form, *packages]
+    rows = [line.split("\t") for line in board.run(command).output.splitlines()]
+    return {row[1]: row[2] for row in rows if len(row) == 3 and row[0][1:2] == "i" and row[2]}
+
+
 def read_l4t(board: Board) -> Optional[Dict[str, Any]]:
-    """Return {"l4t", "jetpack", "source"}; None on a board that is no Jetson."""
+    """Return {"l4t", "jetpack", "jetpack_by", "source"}; None on a board that is no Jetson."""
     found = _RELEASE.search(board.text("/etc/nv_tegra_release") or "")
+    packages = _installed(board, "nvidia-l4t-core", "nvidia-jetpack")
     if found:
         l4t, source = f"{found.group(1)}.{found.group(2)}", "/etc/nv_tegra_release"
     else:
-        outcome = board.run(["dpkg-query", "--show", "nvidia-l4t-core"])
-        package = _PACKAGE.search(outcome.output.partition("\t")[2])
-        if outcome.status != 0 or not package:
+        package = _PACKAGE.search(packages.get("nvidia-l4t-core", ""))
+        if not package:
             return None
         l4t, source = package.group(1), "package nvidia-l4t-core"
-    return {"l4t": l4t, "jetpack": jetpack_of(l4t), "source": source}
+    nearest = nearest_l4t(l4t)
+    same = nearest and _numbers(nearest) == _numbers(l4t)
+    jetpack, by = jetpack_of(l4t), f"L4T {nearest}" if same else f"nearest L4T, {nearest}"
+    named = packages.get("nvidia-jetpack", "")
+    if _VERSION.match(named):
+        jetpack, by = re.split("[+-]", named)[0], "package nvidia-jetpack"
+    facts = {"l4t": l4t, "jetpack": jetpack, "source": source}
+    return dict(facts, jetpack_by=by if jetpack else None)
 
 
 def jetpack_of(l4t: str) -> Optional[str]:
-    """Return the JetPack of an L4T release; None where the table has none."""
-    without_zeros = re.sub(r"(\.0)+$", "", l4t)
-    return JETPACK_BY_L4T.get(l4t) or JETPACK_BY_L4T.get(without_zeros)
+    """Return the JetPack of an L4T release or of the nearest; None where the table has none."""
+    return JETPACK_BY_L4T.get(nearest_l4t(l4t) or "")
+
+
+def nearest_l4t(l4t: str) -> Optional[str]:
+    """Return the release itself, or the nearest older one of its line in the table.
+
+    A board gets newer ones by apt than any JetPack had.
+    """
+    numbers = _numbers(l4t)
+    older = [name for name in JETPACK_BY_L4T if numbers[:1] <= _numbers(name) <= numbers]
+    return max(older, key=_numbers, default=None)
+
+
+def _numbers(l4t: str) -> List[int]:
+    numbers = [int(part) for part in l4t.split(".") if part]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return numbers

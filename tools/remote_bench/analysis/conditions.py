@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 from fastseg_runtime.engines.engine import ENGINES
@@ -96,12 +95,12 @@ class Memory:
     unified: bool  # CPU and GPU share it: what the GPU holds shows in system_delta_mb alone
 
 
-def conditions(result: Result, gpu_mhz: Mapping[str, float] = MappingProxyType({})) -> Conditions:
+def conditions(result: Result, gpu_mhz: float | None = None) -> Conditions:
     """Return the conditions of a run.
 
     Args:
         result: of the run.
-        gpu_mhz: the GPU's highest clock by power mode, of the device's table.
+        gpu_mhz: the GPU's highest clock, of the device's table.
     """
     spans, samples = result.spans(), watched(result)
     mode, run = result.power_mode_before, spans.get("flat_out")
@@ -262,12 +261,12 @@ def _changed(result: Result, whole: Span) -> Iterator[str]:
 
 
 def _gpu_cap(
-    result: Result, timed: Sequence[EnvironmentSample], gpu_mhz: Mapping[str, float]
+    result: Result, timed: Sequence[EnvironmentSample], gpu_mhz: float | None
 ) -> GpuCap | None:
     mode = result.power_mode_before
     if mode is None:
         return None
-    wanted = mode.gpu_mhz or gpu_mhz.get(mode.name or "")
+    wanted = mode.gpu_mhz or (gpu_mhz if (mode.name or "").startswith("MAXN") else None)
     limits = [
         int(text) / 1e6
         for path, text in result.probe.settings.items()

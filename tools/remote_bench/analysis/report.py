@@ -144,6 +144,10 @@ class Fingerprint:
     memory_mb: float | None
     power_mode: PowerMode
     settings: dict[str, str | None]
+    sku: str = ""  # the product of its family
+    jetpack_by: str | None = None
+    notes: tuple[str, ...] = ()
+    not_measured: tuple[str, ...] = ()  # what nobody can tell there, and why
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,7 @@ class Report:
     blocks: tuple[Block, ...] = ()  # of the flat-out run
     not_watched: dict[str, str] = field(default_factory=dict)  # what, and why or what would help
     soak: Soak | None = None
+    bound_basis: str | None = None  # the clocks that the bound is of
     address: str | None = None
     board: Table | None = None  # what the keeper found there before and after
     requirements: RequirementsCheck | None = None

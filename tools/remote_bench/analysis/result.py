@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -39,6 +39,7 @@ class PowerMode:
     fan: str | None = None
     source: str | None = None
     gpu_mhz: float | None = None  # the GPU's highest clock in that mode
+    emc_mhz: float | None = None  # the memory's
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class BoardProbe:
     compatible: tuple[str, ...]
     module: str | None
     serial_sha256: str | None
+    dmi: tuple[str, ...] = ()
+    attached: tuple[str, ...] = ()  # to its buses
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class JetsonProbe:
 
     l4t: str | None = None
     jetpack: str | None = None
+    jetpack_by: str | None = None  # the package, or the L4T that it goes with
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class Probe:
     settings: dict[str, str | None]
     tools: dict[str, str | None]
     readable: tuple[dict[str, str | bool], ...]  # what, ok, detail, fix: for doctor
+    power_modes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

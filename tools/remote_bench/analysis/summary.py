@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 from fastseg_runtime.arrays.stats import percentiles
 from fastseg_runtime.engines.engine import precisions
-from fastseg_targets.device import Device, load_device, recognise
+from fastseg_targets.device import Device, recognise
 
 from remote_bench.analysis.conditions import (
     ZoneCelsius,
@@ -62,7 +62,7 @@ WATCHED = ("throttling", "temperatures", "GPU load")
 def summarise(
     result: Result,
     *,
-    device: str | None = None,
+    device: Device | None = None,
     bundle: BundleFacts | None = None,
     run_id: str | None = None,
     host: str | None = None,
@@ -73,17 +73,18 @@ def summarise(
 
     Args:
         result: what the agent wrote, or failed_result().
-        device: the device's name; else it is recognised.
+        device: the board; else it is recognised.
         bundle: what was measured.
         run_id: of the run; this and what follows stands in the report as it is.
         host: as the user named it.
         address: where that is.
         tool: what measured, with its version.
     """
-    board = load_device(device) if device else recognise(dataclasses.asdict(result.probe))
-    spans, found = result.spans(), conditions(result, board.gpu_mhz)
+    board = device or recognise(dataclasses.asdict(result.probe))
+    spans, found = result.spans(), conditions(result, board.peak.gpu_mhz)
+    bound_ms, bound_basis = _bound(board, facts := bundle or BundleFacts(), result)
     timed, blocks = result.frames.get("flat_out"), result.blocks()
-    rails, facts = curves(result.samples), bundle or BundleFacts()
+    rails = curves(result.samples)
     power, power_reason = None, "the run did not get that far"
     if blocks:
         power, power_reason = measure_power(
@@ -126,7 +127,8 @@ def summarise(
         sampler=_sampler(result),
         changed=_changes(result),
         series=_series(result, rails, board, spans),
-        bound_ms=_bound_ms(board, facts, result),
+        bound_ms=bound_ms,
+        bound_basis=bound_basis,
         address=address,
     )
     verdict, reasons = judge(report)
@@ -151,6 +153,9 @@ def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
         memory_mb=None if total_kb is None else round(total_kb / 1024, 1),
         power_mode=probe.power_mode or PowerMode(),
         settings=probe.settings,
+        sku=device.is_sku,
+        notes=device.notes,
+        not_measured=device.not_measured,
     )
 
 
@@ -201,11 +206,18 @@ def _done_times(result: Result) -> Floats:
     return np.sort(np.concatenate(columns))
 
 
-def _bound_ms(device: Device, bundle: BundleFacts, result: Result) -> float | None:
+def _bound(device: Device, bundle: BundleFacts, result: Result) -> tuple[float | None, str | None]:
+    """Return the roofline bound in ms and whose clocks it is of: those of the mode that is set."""
     precision = bundle.precision or (result.info or {}).get("precision")
     if bundle.macs is None or precision not in precisions():
-        return None
-    return device.bound_ms(bundle.macs, bundle.bytes_moved or 0, precision)
+        return None, None
+    mode, basis = result.power_mode_before or result.probe.power_mode, "of its highest clocks"
+    if mode and (mode.gpu_mhz or mode.emc_mhz) and device.peak.gpu_mhz:
+        device = dataclasses.replace(device, peak=device.peak.at(mode.gpu_mhz, mode.emc_mhz))
+        basis = f"of power mode {mode.name}, GPU at {device.peak.gpu_mhz:.0f} MHz"
+    elif mode:
+        basis += f": those of power mode {mode.name} are not known"
+    return device.bound_ms(bundle.macs, bundle.bytes_moved or 0, precision), basis
 
 
 def _steady(zones: dict[str, ZoneCelsius] | None, frames: Frames | None) -> Steadiness | None:

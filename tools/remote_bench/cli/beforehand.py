@@ -7,6 +7,7 @@ from pathlib import Path
 from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.bundle.usage import COMMERCIAL, UsageRefusedError, require_usage
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID
+from fastseg_targets.device import Device, load_device, read_device, user_devices
 
 from remote_bench.analysis.requirements import Requirements, parse
 from remote_bench.host.errors import BenchError, UsageError
@@ -19,7 +20,8 @@ _NETWORKS = (".safetensors", ".pth", ".engine", ".tflite", ".mlpackage")
 _APART: dict[str, tuple[tuple[str, ...], str]] = {
     "--resume": (
         ("a host", "a bundle", "--detach", "--sweep", "--target", "--frames", "--fps",
-         "--power-mode", "--deploy", "--require-usage", "--soak", "--allow-busy", "--lengthen"),
+         "--power-mode", "--deploy", "--require-usage", "--soak", "--allow-busy", "--lengthen",
+         "--device"),
         "the run has what it was started with",
     ),
     "--sweep": (
@@ -64,6 +66,22 @@ def requirements(text: str | None) -> Requirements | None:
         return parse(text) if text else None
     except ValueError as error:
         raise UsageError(f"--require: {error}") from error
+
+
+def named_device(named: str | None) -> Device | None:
+    """Return the board that --device names, a file or one that is known; None: it is recognised.
+
+    Raises:
+        UsageError: no such board, or a file, that or another in the user's folder, with a mistake.
+    """
+    try:
+        known = {device.name: device for device in user_devices()}
+        if named is None or named in known:
+            return known.get(named or "")
+        return read_device(Path(named)) if named.endswith(".toml") else load_device(named)
+    except ValueError as error:
+        text = str(error) if named is None else f"--device {named}: {error}"
+        raise UsageError(text) from error
 
 
 def check_soak(text: str | None) -> None:

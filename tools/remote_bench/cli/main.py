@@ -53,6 +53,13 @@ FolderOption = Annotated[
     str | None,
     typer.Option(help="Where the work folder goes on the board. Default: /var/tmp, /tmp or home."),
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.toml|NAME",
+        help="The board's record. Default: recognised, yours in ~/.config/fastseg/boards first.",
+    ),
+]
 AcceptHostKeyOption = Annotated[
     str | None,
     typer.Option(
@@ -192,6 +199,7 @@ class Bench:
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave uploads and engine there for the next run.")
     ] = False
+    device: DeviceOption = None
     folder: FolderOption = None
     accept_host_key: AcceptHostKeyOption = None
     password_fd: PasswordFdOption = None
@@ -209,6 +217,7 @@ class Bench:
             bundle=bundle, target=self.target, seconds=self.seconds, repeats=self.repeats,
             idle_s=self.idle, frames=self.frames, fps=self.fps, power_mode=self.power_mode,
             deploy=self.deploy, keep=self.keep, base=self.folder, require_usage=self.require_usage,
+            device=beforehand.named_device(self.device),
             own_file=OwnFile(
                 self.size, self.normalization, self.color, self.output_name, self.threshold,
                 self.fit,
@@ -300,6 +309,7 @@ class Doctor:
     """
 
     name: Annotated[str, typer.Argument(metavar="HOST", help="As ssh knows it, or localhost.")]
+    device: DeviceOption = None
     folder: FolderOption = None
     accept_host_key: AcceptHostKeyOption = None
     password_fd: PasswordFdOption = None
@@ -309,7 +319,7 @@ class Doctor:
         """Look at the board and return the exit code."""
         beforehand.check_host(self.name)
         connector = Connector(self.accept_host_key, self.password_fd)
-        benchmark = Benchmark(base=self.folder)
+        benchmark = Benchmark(base=self.folder, device=beforehand.named_device(self.device))
         findings = on_hosts([self.name], connector, benchmark, examine)[self.name]
         if isinstance(findings, BenchError):
             raise findings
@@ -324,14 +334,14 @@ def examine(measurement: Measurement) -> dict[str, Any]:
     """Look at a board, change nothing, leave nothing.
 
     Returns:
-        {"host", "address", "device", "description", "root", "checks": [{"what", "ok", "detail",
-        "fix"}], "probe"}.
+        {"host", "address", "device", "description", "notes", "not_measured", "root", "checks":
+        [{"what", "ok", "detail", "fix"}], "probe"}.
     """
     host = measurement.host
     with measurement.connect() as board:
         probe = Preparation(board, measurement).probe()
         board.finish()
-    device = recognise(probe)
+    device = recognise(probe, measurement.benchmark.device)
     for check in probe["readable"]:
         if not check["ok"] and not check["fix"]:  # root, and nothing there
             absent = device.power.missing if check["what"] == "power rails" else ""
@@ -339,8 +349,10 @@ def examine(measurement: Measurement) -> dict[str, Any]:
     return {
         "host": host.name,
         "address": host.address,
-        "device": device.name,
+        "device": device.is_sku or device.name,
         "description": device.description,
+        "notes": device.notes,
+        "not_measured": device.not_measured,
         "root": probe["system"]["euid"] == 0,
         "checks": probe["readable"],
         "probe": probe,
@@ -356,6 +368,8 @@ def findings_table(findings: dict[str, Any]) -> TextTable:
          plain(check["detail"]), plain(check["fix"]))
         for check in findings["checks"]
     ]  # fmt: skip
+    for what, texts in (("not measured", findings["not_measured"]), ("note", findings["notes"])):
+        rows += [(what, "no" if what != "note" else "", plain(text), "") for text in texts]
     return TextTable(("what", "here", "found", "fix"), rows, plain(title))
 
 
@@ -387,6 +401,7 @@ class EvidenceOf:
     minutes: Annotated[
         float, typer.Option(min=0.05, max=15, help="The longest that it may take.")
     ] = 15.0
+    device: DeviceOption = None
     folder: FolderOption = None
     accept_host_key: AcceptHostKeyOption = None
     password_fd: PasswordFdOption = None
@@ -397,7 +412,10 @@ class EvidenceOf:
         hosts, bundle = beforehand.split_names(self.names)
         if len(hosts) != 1 or (bundle and is_onnx(bundle)):
             raise UsageError(f"expected one host, and one NAME.fastseg at most, got {self.names}")
-        benchmark = Benchmark(bundle=bundle, frames=self.frames, base=self.folder, **EVIDENCE)
+        benchmark = Benchmark(
+            bundle=bundle, frames=self.frames, base=self.folder,
+            device=beforehand.named_device(self.device), **EVIDENCE,
+        )  # fmt: skip
         beforehand.check(hosts, benchmark, None)
         folder = self.out or Path(f"evidence-{datetime.now():%Y%m%d-%H%M}")
         beforehand.check_folder(folder)
@@ -426,6 +444,7 @@ class Compare:
     idle: Annotated[float, typer.Option(min=0, max=600, help="Of --on: before each run.")] = 1.0
     target: Annotated[str | None, typer.Option(help="Of --on: run this artifact.")] = None
     allow_busy: AllowBusyOption = False
+    device: DeviceOption = None
     folder: FolderOption = None
     accept_host_key: AcceptHostKeyOption = None
     password_fd: PasswordFdOption = None
@@ -446,6 +465,7 @@ class Compare:
         benchmark = Benchmark(
             bundle=Path(self.a), target=self.target, seconds=self.seconds / self.repeats,
             repeats=1, idle_s=self.idle, base=self.folder, allow_busy=self.allow_busy,
+            device=beforehand.named_device(self.device),
         )  # fmt: skip
         for bundle in (self.a, self.b):
             beforehand.check([host], dataclasses.replace(benchmark, bundle=Path(bundle)), html=None)

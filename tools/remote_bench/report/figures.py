@@ -86,7 +86,7 @@ def _speed(report: Report) -> Iterator[Figure]:
         note = f"{paced.late} of {paced.frames} frames late"
         yield Figure(f"latency p50 {at}", _ms(paced.latency_ms.p50), note)
     if report.bound_ms is not None:
-        note = "roofline of the device's table: no network this size is faster"
+        note = f"roofline {report.bound_basis}: no network this size is faster"
         yield Figure("bound of inference", _ms(report.bound_ms), note)
 
 
@@ -218,12 +218,16 @@ def _method(report: Report) -> Iterator[Figure]:
 
 def _board(report: Report) -> Iterator[Figure]:
     device = report.device
-    yield Figure("device", device.description, device.model or "")
+    known = filter(None, (device.model, *device.notes))
+    yield Figure("device", device.description, "; ".join(known))
+    if device.not_measured:
+        yield Figure("not measured there", "; ".join(device.not_measured))
     yield Figure("CPU", device.cpu or device.machine, f"{device.cpu_count or '?'} cores")
     gigabytes = None if device.memory_mb is None else device.memory_mb / 1024
     yield Figure("memory", _shown("{:.1f} GB", gigabytes), "as Linux counts it")
     named = (("module", device.module), ("JetPack", device.jetpack), ("L4T", device.l4t))
-    yield from (Figure(label, value) for label, value in named if value)
+    notes = {"JetPack": f"by {device.jetpack_by}"}
+    yield from (Figure(label, value, notes.get(label, "")) for label, value in named if value)
     yield Figure("governor", _setting(device, "governor"))
     low, high = (_setting(device, f"scaling_{edge}_freq") for edge in ("min", "max"))
     if low != "-":

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed
 from fastseg_runtime.bundle.manifest import Manifest
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
-from fastseg_targets.device import load_device
+from fastseg_targets.device import Device
 
 from remote_bench.host.host import Cancel, Host, Watch
 from remote_bench.link.connection import LIMITS, Connection, Limits
@@ -59,6 +59,7 @@ class Benchmark:
     deploy: str | None = None  # folder on the board
     keep: bool = False
     base: str | None = None  # of the work folder
+    device: Device | None = None  # that the user names; else it is recognised
     root: str = "/"  # of the board's own files
 
 
@@ -99,7 +100,7 @@ class Prepared:
     bundle: Path
     bundle_sha256: str
     manifest: Manifest
-    device: str
+    device: Device
     probe: dict[str, Any]
     runtime_paths: tuple[str, ...]  # for sys.path on the board
     frames: str | None  # folder in the work folder
@@ -125,5 +126,4 @@ class Prepared:
             "engines": engine_modules(),
             "power_mode": benchmark.power_mode,
             "detach": detach,
-            "device": dataclasses.asdict(load_device(self.device)),
         }

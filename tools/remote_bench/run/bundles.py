@@ -79,7 +79,7 @@ def _newest_here() -> Path | None:
 def target_for(device: Device) -> Target:
     """Return the float target that names a board, else the one for any CPU."""
     targets = [load_target(name) for name in target_names()]
-    fitting = [target for target in targets if device.name in target.devices]
+    fitting = [target for target in targets if device.family in target.devices]
     in_float = [target for target in fitting if find_precision(target.ladder[0]).is_float]
     return in_float[0] if in_float else load_target(ANYWHERE)
 

@@ -23,7 +23,7 @@ from fastseg_runtime.engines.engine import find_engine, find_precision
 from fastseg_runtime.engines.opening import NoBackendError
 from fastseg_runtime.engines.selection import made_for, this_processor
 from fastseg_runtime.engines.selftest import run_selftest
-from fastseg_targets.device import load_device, recognise
+from fastseg_targets.device import device_names, load_device
 from fastseg_targets.target import Gate, load_target, target_names
 
 from remote_bench.analysis.evidence import SCHEMA, Evidence, Labelled, Place, TargetRun
@@ -348,11 +348,12 @@ def _evidence(
 
 
 def _board_place(measurement: Measurement, prepared: Prepared) -> Place:
-    device = recognise(prepared.probe)
+    device = prepared.device
     machine = str(prepared.probe["system"]["machine"])
     over_ssh = measurement.host.name != "localhost"
     rehearsal = why_rehearsal(measurement.benchmark.root, prepared.probe)
-    return Place(device.name, device.description, machine, over_ssh, rehearsal)
+    name = device.name if device.name in device_names() else device.family  # not the user's
+    return Place(name, device.description, machine, over_ssh, rehearsal)
 
 
 def why_rehearsal(root: str, probe: Table) -> str:

@@ -49,7 +49,7 @@ def targets_of(device: Device, builds_engines: bool) -> tuple[Target, ...]:
 
     def fits(target: Target) -> bool:
         engine = find_engine(EXPORTERS[target.exporter].engine)
-        return device.name in target.devices or (engine.builds and builds_engines)
+        return device.family in target.devices or (engine.builds and builds_engines)
 
     fitting = filter(fits, map(load_target, target_names()))
     return tuple({t.name: t for t in (load_target(ANYWHERE), *fitting)}.values())

@@ -60,7 +60,7 @@ class Preparation:
 
     def bring(self, probe: dict[str, Any], wanted: Benchmark, name: str = BUNDLE) -> Prepared:
         """Send what one benchmark needs to a locked board; its bundle gets that name there."""
-        device = recognise(probe)
+        device = recognise(probe, wanted.device)
         if wanted.untrained:
             bundle = untrained_bundle(wanted.untrained, wanted.target, device, self._watch)
         elif wanted.every_target and wanted.bundle is None:
@@ -84,7 +84,7 @@ class Preparation:
             self._board.request("room", bytes=engine_bytes(artifacts))
         source = frames_for(wanted, manifest)
         frames = self._send_frames(source, manifest) if source else None
-        return Prepared(bundle, sha256, manifest, device.name, probe, tuple(paths), frames, name)
+        return Prepared(bundle, sha256, manifest, device, probe, tuple(paths), frames, name)
 
     def probe(self) -> dict[str, Any]:
         """Send the code, have the agent look at the board, read-only; return what it found.
