@@ -99,9 +99,12 @@ class Power:
     step_mw: dict[str, float] = field(default_factory=dict)  # sensor resolution by rail
     source: str = ""
     missing: str = ""  # why there is no total, where the board has none
+    command: tuple[str, ...] = ()  # program and arguments of a meter, which prints watts a line
 
     def __post_init__(self) -> None:
-        """Refuse a rail that counts and does not."""
+        """Refuse a rail that counts and does not, and a command that is none."""
+        if not all(self.command) or "\0" in "".join(self.command):
+            raise ValueError(f"command: expected a program and its arguments, got {self.command}")
         for total in self.totals:
             if both := sorted(set(total.rails) & set(self.do_not_add)):
                 raise ValueError(f"{both} cannot be both summed and in do_not_add")

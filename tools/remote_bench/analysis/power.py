@@ -8,15 +8,15 @@ without a table entry there is no total, and the printed average of tegrastats i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
 import numpy as np
-from fastseg_targets.device import Device
+from fastseg_targets.device import Device, RailSum
 from fastseg_targets.device import Power as RailTable
 
-from remote_bench.analysis.result import PowerReadings, Samples, Span, TegrastatsFeed
+from remote_bench.analysis.result import MeterReadings, PowerReadings, Samples, Span, TegrastatsFeed
 from remote_bench.analysis.stats import Floats, Interval, bootstrap, ci95
 from remote_bench.tegrastats import parse_line
 
@@ -29,6 +29,9 @@ _GAP_PERIODS, _GAP_LEAST_S = 5.0, 1.0
 _EDGE_S = 0.5  # five samples at 10 Hz: one alone would be the noise of one reading
 _BLOCK_S = 0.5  # as many: longer than what neighbours have in common, and 4 s have eight of them
 _MOST_BLOCKS = 200  # of the bootstrap: an interval of more is no surer and takes longer
+_METER_NOTE = (
+    "your meter: all that it supplies, with power supply and carrier board; no module's power"
+)
 _MOST_POINTS = 1000  # of a plot: as many as it has pixels
 
 
@@ -377,6 +380,30 @@ def measure_power(
         cross_check=_cross_check(curves, total, run),
     )
     return power, ""
+
+
+def measure_wall_power(
+    readings: MeterReadings | None,
+    device: Device,
+    spans: dict[str, Span],
+    frames: Floats,
+    blocks: Sequence[Span],
+) -> tuple[Power | None, str | None]:
+    """Return the power that a meter of the user's showed, and what was wrong with that.
+
+    It is no sum of rails and is held against none: the power supply and the carrier are in it.
+    """
+    if readings is None:
+        return None, None
+    mw = tuple((1e3 * watts,) for watts in readings.watts)
+    rows = PowerReadings("meter", "mw", ("meter",), (None,), readings.t, mw)
+    table = RailTable(totals=(RailSum(("meter",), "wall", _METER_NOTE),))
+    power, reason = None, ""
+    if len(readings.t) > 1:
+        seen = curves(Samples(power=(rows,)))
+        power, reason = measure_power(seen, replace(device, power=table), spans, frames, blocks)
+    told = "; ".join(filter(None, (readings.failure, reason)))
+    return power, f"the meter: {told}" if told else None
 
 
 def _cross_check(curves: Sequence[EnergyCurve], total: Total, run: Span) -> dict[str, float]:

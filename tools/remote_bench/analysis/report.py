@@ -241,6 +241,8 @@ class Report:
     blocks: tuple[Block, ...] = ()  # of the flat-out run
     not_watched: dict[str, str] = field(default_factory=dict)  # what, and why or what would help
     soak: Soak | None = None
+    wall_power: Power | None = None  # by a meter of the user's: all that it supplies
+    wall_power_reason: str | None = None  # why there is none, or what was wrong with it
     bound_basis: str | None = None  # the clocks that the bound is of
     address: str | None = None
     board: Table | None = None  # what the keeper found there before and after

@@ -37,6 +37,8 @@ METRICS = {
     "memory": "memory",
     "power": "power",
     "energy": "energy",
+    "wall_power": "power",
+    "wall_energy": "energy",
     "paced_power": "power",
     "paced_energy": "energy",
     "miou": "share",
@@ -124,6 +126,8 @@ def value_of(report: Report, metric: str) -> float | None:
     """Return a metric's value in a report; None where it was not measured."""
     latency, accuracy, power = report.latency_ms, report.accuracy, report.power
     load: LoadPower | None = None
+    if metric.startswith("wall_"):
+        power = report.wall_power
     if power is not None:
         load = power.paced if metric.startswith("paced_") else power.flat_out
     values = {
@@ -139,7 +143,7 @@ def value_of(report: Report, metric: str) -> float | None:
         "miou": accuracy.miou if accuracy else None,
         "agreement": accuracy.agreement if accuracy else None,
     }
-    return values.get(metric.removeprefix("paced_"))
+    return values.get(metric.removeprefix("paced_").removeprefix("wall_"))
 
 
 def _is_within(limit: float, report: Report) -> bool:
@@ -155,6 +159,8 @@ def _memory_mb(memory: Memory) -> float | None:
 
 
 def _why(report: Report, metric: str) -> str:
+    if metric.startswith("wall_"):
+        return f" ({report.wall_power_reason or 'give the board a meter: power.command'})"
     if metric in _POWER and report.power_reason:
         return f" ({report.power_reason})"
     if metric.startswith("sustained_") and report.soak is None:

@@ -217,6 +217,15 @@ class TegrastatsFeed:
 
 
 @dataclass(frozen=True)
+class MeterReadings:
+    """What the user's meter printed, in the board's time, and what became of it."""
+
+    t: tuple[float, ...]
+    watts: tuple[float, ...]
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class EnvironmentSample:
     """One look at the board, once a second."""
 
@@ -322,6 +331,7 @@ class Result:
     boot_id_after: str | None = None
     clock: ClockReadings | None = None
     log: str = ""
+    meter: MeterReadings | None = None  # added on this machine
 
     def __post_init__(self) -> None:
         """Refuse slices without frames."""

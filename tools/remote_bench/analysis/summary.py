@@ -29,7 +29,14 @@ from remote_bench.analysis.frame_times import (
     sampler_cost,
     summarise_latency,
 )
-from remote_bench.analysis.power import EnergyCurve, curves, mean_watts, measure_power, power_series
+from remote_bench.analysis.power import (
+    EnergyCurve,
+    curves,
+    mean_watts,
+    measure_power,
+    measure_wall_power,
+    power_series,
+)
 from remote_bench.analysis.report import (
     SCHEMA,
     Block,
@@ -86,10 +93,11 @@ def summarise(
     timed, blocks = result.frames.get("flat_out"), result.blocks()
     rails = curves(result.samples)
     power, power_reason = None, "the run did not get that far"
+    wall, wall_reason = None, None
     if blocks:
-        power, power_reason = measure_power(
-            rails, board, spans, _done_times(result), [(p.begin, p.end) for p, _ in blocks]
-        )
+        run = (board, spans, _done_times(result), [(p.begin, p.end) for p, _ in blocks])
+        power, power_reason = measure_power(rails, *run)
+        wall, wall_reason = measure_wall_power(result.meter, *run)
 
     def watts(some: Sequence[Span]) -> tuple[float | None, ...]:
         return mean_watts(rails, board, spans["flat_out"], some)
@@ -122,6 +130,8 @@ def summarise(
         memory=memory(result, board.unified_memory),
         power=power,
         power_reason=power_reason,
+        wall_power=wall,
+        wall_power_reason=wall_reason,
         device=_fingerprint(board, result.probe),
         conditions=found,
         sampler=_sampler(result),

@@ -205,7 +205,12 @@ def _sampler(report: Report) -> Iterator[Reason]:
 
 
 def _power(report: Report) -> Iterator[Reason]:
-    power = report.power
+    power, wall = report.power, report.wall_power
+    if report.wall_power_reason:
+        yield Reason("meter_failed", "note", report.wall_power_reason)
+    elif wall and wall.coverage < LIMITS["power_coverage"]:
+        text = f"the meter told of {wall.coverage:.0%} of the run only"
+        yield Reason("power_gaps", "note", text)
     if power is None:
         yield Reason("no_power", "info", f"no power: {report.power_reason}")
         return

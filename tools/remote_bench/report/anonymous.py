@@ -49,6 +49,14 @@ def anonymous(report: Report) -> Report:
         board=None,
         deployed=None,
         flags=flags,
+        # What a command of the user's said may have a plug's address or its password in it.
+        wall_power_reason="the meter failed" if report.wall_power_reason else None,
+        reasons=tuple(
+            dataclasses.replace(one, message="the meter failed")
+            if one.code == "meter_failed"
+            else one
+            for one in report.reasons
+        ),
         bundle=dataclasses.replace(report.bundle, path=None),
         device=dataclasses.replace(report.device, serial_sha256=None, boot_id=None),
     )

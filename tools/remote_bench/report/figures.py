@@ -48,6 +48,7 @@ def sections(report: Report) -> list[Section]:
         ("Speed", _speed),
         ("Kept up", _sustained),
         ("Power", _power),
+        ("Power at the meter", _wall_power),
         ("Memory", _memory),
         ("Output", _output),
         ("Start", _start),
@@ -69,7 +70,7 @@ def headline(report: Report) -> str:
     if report.fps is None or report.latency_ms is None:
         return "nothing was timed"
     parts = [f"{report.fps:.1f} FPS", f"p50 {_ms(report.latency_ms.p50)}"]
-    if power := report.power:
+    if power := report.power or report.wall_power:
         parts += [f"{_watts(power.flat_out.mean_w)} ({power.scope})"]
         energy = _with_interval(power.flat_out.j_per_frame, None, "{:.1f}", " mJ", 1e3)
         parts += [f"{energy}/frame"]
@@ -103,14 +104,25 @@ def _latency(latency: Latency) -> Iterator[Figure]:
 
 
 def _power(report: Report) -> Iterator[Figure]:
-    power = report.power
-    if power is None:
+    if report.power is None:
         yield Figure("power", "-", report.power_reason)
-        return
+    else:
+        yield from _power_of(report, report.power)
+
+
+def _wall_power(report: Report) -> Iterator[Figure]:
+    if report.wall_power is not None:
+        yield from _power_of(report, report.wall_power)
+    elif report.wall_power_reason:
+        yield Figure("power at the meter", "-", report.wall_power_reason)
+
+
+def _power_of(report: Report, power: Power) -> Iterator[Figure]:
     scope = f"{power.scope}: {' + '.join(power.rails)} by {', '.join(power.source)}"
-    yield from _load("flat out", power.flat_out, f"{scope}. {power.note}".strip(". "))
+    wall = "at the meter, " if power.scope == "wall" else ""
+    yield from _load(f"{wall}flat out", power.flat_out, f"{scope}. {power.note}".strip(". "))
     if power.paced and report.paced:
-        yield from _load(f"at {report.paced.wanted_fps:g} FPS", power.paced, "")
+        yield from _load(f"{wall}at {report.paced.wanted_fps:g} FPS", power.paced, "")
     idle = power.idle
     yield Figure("idle before, after", f"{_watts(idle.before_w)}, {_watts(idle.after_w)}")
     steps = ", ".join(f"{name} {_step(power, name)}" for name in power.rails)

@@ -249,7 +249,7 @@ def _run_agent(board: Connection, measurement: Measurement, prepared: Prepared) 
     measurement.cancel.check()
     try:
         board.request("agent", mode="run", request=prepared.request(measurement.benchmark))
-        ended = follow(board, measurement)
+        ended = follow(board, measurement, prepared)
         measurement.watch.phase("fetch")
         return fetch_result(board, measurement, prepared, ended)
     except Unreachable as error:

@@ -26,6 +26,7 @@ from remote_bench.host.errors import (
 from remote_bench.link.connection import Connection
 from remote_bench.run.benchmark import BUNDLE, TOOL, Measurement, Prepared
 from remote_bench.run.bundles import describe
+from remote_bench.run.meter import Meter
 from remote_bench.run.preparation import DEPLOYED, Preparation
 
 _KILLED = (-9, 137)  # by SIGKILL: as the parent sees it, and as a shell between them does
@@ -58,7 +59,7 @@ def finish(
     board: Connection, measurement: Measurement, prepared: Prepared, silent_s: float | None = None
 ) -> Report:
     """Follow a run to its end, fetch, deploy, clean up; return the report."""
-    ended = follow(board, measurement, silent_s)
+    ended = follow(board, measurement, prepared, silent_s)
     measurement.watch.phase("fetch")
     result = fetch_result(board, measurement, prepared, ended)
     report = report_of(board, measurement, prepared, result)
@@ -88,7 +89,8 @@ def measure_in_turns(
             measurement.watch.note(f"run {turn + 1} of {2 * rounds}: {bundles[side].name}")
             request = both[side].request(sides[side])
             board.request("agent", mode="run", request=request)
-            result = fetch_result(board, measurement, both[side], follow(board, measurement))
+            ended = follow(board, measurement, both[side])
+            result = fetch_result(board, measurement, both[side], ended)
             report = report_of(board, measurement, both[side], result)
             if report.error:
                 raise DeviceFailure(f"{bundles[side]}: {report.error.message}")
@@ -97,15 +99,31 @@ def measure_in_turns(
 
 
 def follow(
-    board: Connection, measurement: Measurement, silent_s: float | None = None
+    board: Connection,
+    measurement: Measurement,
+    prepared: Prepared | None = None,
+    silent_s: float | None = None,
 ) -> dict[str, Any]:
-    """Show the run's events until it ends; return "ended": "status", "stderr" and last "error"."""
+    """Show the run's events until it ends, and read the user's meter beside it.
+
+    Returns:
+        "ended": its "status" and "stderr", the last "error", and the "meter".
+    """
+    with Meter(prepared.device.power.command if prepared else ()) as meter:
+        ended = _follow(board, measurement, meter, silent_s)
+    return {**ended, "meter": meter}
+
+
+def _follow(
+    board: Connection, measurement: Measurement, meter: Meter, silent_s: float | None
+) -> dict[str, Any]:
     watch, error = measurement.watch, None
     for event in board.agent_events(silent_s):
         measurement.cancel.check()
         if event is None:
             continue
         if event["event"] == "phase":
+            meter.phase(str(event.get("name")))
             watch.phase(str(event.get("name")))
         elif event["event"] == "progress":
             watch.progress(*(_number(event.get(key)) for key in ("done", "total", "fps")))
@@ -131,7 +149,8 @@ def fetch_result(
     if status in (0, 1):
         content = board.get("result.json", MOST_BYTES)
         try:
-            return read_result(content)
+            result = read_result(content)
+            return dataclasses.replace(result, meter=ended["meter"].readings(result.phases))
         except TableError as error:
             raise DeviceFailure(
                 f"{board.host.name}: not a result: {error}. Measure again, --folder on another disk"
