@@ -29,6 +29,12 @@ BOARDS = [
     ("raspberry-pi-4", "Raspberry Pi 4 Model B Rev 1.5", ["raspberrypi,4-model-b"]),
     ("raspberry-pi-5", "Raspberry Pi 5 Model B Rev 1.0", ["raspberrypi,5-model-b"]),
 ]
+ROCKCHIP = [
+    ("rk3588", ["radxa,rock-5b", "rockchip,rk3588"]),
+    ("rk3588", ["xunlong,orangepi-5", "rockchip,rk3588s"]),
+    ("rk3576", ["armsom,sige5", "rockchip,rk3576"]),
+    ("rk3566", ["radxa,zero3w", "rockchip,rk3566"]),
+]
 
 MINIMAL = 'description = "a board"\n[recognise]\nmodel = ["Board"]\n'
 
@@ -37,6 +43,11 @@ MINIMAL = 'description = "a board"\n[recognise]\nmodel = ["Board"]\n'
 def test_board_is_recognised_by_its_part_number_and_by_its_model(name, model, compatible):
     assert recognise({"board": {"model": model, "compatible": compatible}}).name == name
     assert recognise({"board": {"model": model}}).name == name
+
+
+@pytest.mark.parametrize(("name", "compatible"), ROCKCHIP)
+def test_a_board_is_recognised_by_rockchips_chip_on_it(name, compatible):
+    assert recognise({"board": {"model": "A board", "compatible": compatible}}).name == name
 
 
 def test_part_number_wins_over_a_model_name_that_names_the_carrier():
