@@ -9,9 +9,9 @@ from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_targets.target import Target
 
-from fastseg_exporters.convert.exporter import Exporter, exporters, from_extra
+from fastseg_exporters.convert.exporter import CAVEAT, Exporter, exporters, from_extra
 from fastseg_exporters.gate.compare import Comparison
-from fastseg_exporters.gate.referees.referee import Verdict, verdicts_of
+from fastseg_exporters.gate.referees.referee import verdicts_of
 
 
 def summary(artifact: Artifact) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         "runner": verification.get("runner"),
         "confidence": verification.get("confidence"),
         "bounds_ms": artifact.extra.get("bounds_ms", {}),
+        "caveat": artifact.extra.get(CAVEAT),
         "referees": [dataclasses.asdict(verdict) for verdict in verdicts_of(artifact)],
     }
 
@@ -37,17 +38,22 @@ COLUMNS = ("target", "made", "MB", "mIoU", "drop", "worst class", "agree", "ms h
 def artifact_table(manifest: Manifest) -> TextTable:
     """Return one row per artifact, as its export found it; mIoU and its drop in percent."""
     rows = [_scores(summary(artifact)) for artifact in manifest.artifacts]
-    heard = [verdicts_of(artifact) for artifact in manifest.artifacts]
     columns: tuple[str, ...] = COLUMNS
-    if any(heard):
-        columns = (*COLUMNS, "referees")
-        rows = [(*row, _outcomes(verdicts)) for row, verdicts in zip(rows, heard, strict=True)]
+    for heading, tell in (("caveat", _caveat), ("referees", _outcomes)):
+        told = [tell(artifact) for artifact in manifest.artifacts]
+        if any(told):
+            columns = (*columns, heading)
+            rows = [(*row, text or "-") for row, text in zip(rows, told, strict=True)]
     title = f"{manifest.name}, {manifest.input.width}x{manifest.input.height}"
     return TextTable(columns, rows, title, right=range(1, len(COLUMNS)))
 
 
-def _outcomes(verdicts: list[Verdict]) -> str:
-    return ", ".join(f"{verdict.referee} {verdict.outcome}" for verdict in verdicts) or "-"
+def _caveat(artifact: Artifact) -> str:
+    return str(artifact.extra.get(CAVEAT, ""))
+
+
+def _outcomes(artifact: Artifact) -> str:
+    return ", ".join(f"{verdict.referee} {verdict.outcome}" for verdict in verdicts_of(artifact))
 
 
 def referee_lines(manifest: Manifest) -> list[str]:

@@ -7,21 +7,31 @@ import sys
 from pathlib import Path
 
 import pytest
-from fastseg_targets.target import target_names
+from fastseg_exporters.convert.exporter import find_exporter
+from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_targets.target import load_target, target_names
 
 pytestmark = pytest.mark.slow
-VARYING: set[str] = set()  # targets whose converter gives other bytes each time: none so far
+# Targets whose converter gives other bytes each time: Rockchip's toolkit writes addresses of its
+# own memory into the file. What it computes is the same.
+VARYING = {"rockchip-fp16", "rockchip-int8"}
+CACHE = cache_folder()  # the user's own, before tests get one of theirs
+HERE = [
+    name
+    for name in target_names()
+    if not find_exporter(load_target(name).exporter).missing_toolchain
+]
 # In one process for all targets: the imports of the converters take longer than they do.
 CONVERT_ALL = """
 import sys
 from pathlib import Path
 from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, load_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_targets.target import load_target, target_names
-checkpoint, folder = sys.argv[1:]
+from fastseg_targets.target import load_target
+checkpoint, folder, *names = sys.argv[1:]
 data = Calibration("synthetic:size=96x64,train=2,val=1,test=1", 2)
 recipe = Recipe(NetworkSource(checkpoint), data)
-for name in target_names():
+for name in names:
     target, out_dir = load_target(name), Path(folder, name)
     out_dir.mkdir(parents=True)
     conversion = Conversion(recipe, target, target.ladder[0])
@@ -36,8 +46,13 @@ def folders(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     for seed in ("1", "2"):
         made.append(tmp_path_factory.mktemp("process") / "artifacts")
         subprocess.run(
-            [sys.executable, "-c", CONVERT_ALL, str(checkpoint), str(made[-1])],
-            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed},
+            [sys.executable, "-c", CONVERT_ALL, str(checkpoint), str(made[-1]), *HERE],
+            env={
+                **os.environ,
+                "FASTSEG_CACHE": str(CACHE),
+                "PYTHONHASHSEED": seed,
+                "OMP_NUM_THREADS": seed,
+            },
             check=True,
             capture_output=True,
         )
@@ -46,6 +61,8 @@ def folders(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 
 @pytest.mark.parametrize("name", target_names())
 def test_a_target_converted_twice_is_the_same_bytes(name: str, folders: list[Path]) -> None:
+    if name not in HERE:
+        pytest.skip(find_exporter(load_target(name).exporter).missing_toolchain)
     first, second = (hashes(folder / name) for folder in folders)
     assert first
     assert (first == second) == (name not in VARYING)

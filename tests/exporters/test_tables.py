@@ -129,3 +129,14 @@ def test_the_artifacts_of_a_bundle_have_every_column_and_brackets_whole(width: i
         assert part in text
     for column in ("made", "MB", "mIoU", "drop", "worst", "agree", "ms"):
         assert column in text
+
+
+def test_what_nobody_has_seen_an_artifact_do_stands_beside_its_scores() -> None:
+    plain, marked = artifact("cpu-fp32", 1.0), artifact("rockchip-int8", 1.0)
+    marked = dataclasses.replace(marked, extra={"caveat": "simulated, not run on a board"})
+    for held, told in (((plain, marked), True), ((plain,), False)):
+        text = io.StringIO()
+        manifest = dataclasses.replace(MANIFEST, artifacts=held)
+        Console(file=text, width=200).print(artifact_table(manifest))
+        assert ("caveat" in text.getvalue()) == told
+        assert ("simulated, not run on a board" in text.getvalue()) == told

@@ -4,7 +4,8 @@ An exporter is one file `to_<format>.py` with one function
 
     def export(request: Request, out_dir: Path) -> ExportedArtifact
 
-that writes the network's files into `out_dir`. It runs in a child process, so it may load
+that writes the network's files into `out_dir`, and into FOR_GATE in it what only judging it takes.
+It runs in a child process, so it may load
 whatever it needs and may fail in any way. A format of another distribution joins through the
 entry-point group "fastseg.exporters", which names its record, `package.module:EXPORTER` in
 capitals, from a module that imports no converter; or the function, of which nothing else is known.
@@ -28,6 +29,11 @@ from fastseg.deploy import Confidence, OutputKind
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 
 ENTRY_POINTS = "fastseg.exporters"
+# A folder in out_dir for what the stand-in of an engine needs: it is judged with the artifact, and
+# then left out of the bundle.
+FOR_GATE = "for-gate"
+CAVEAT = "caveat"  # in ExportedArtifact.extra: what nobody has seen an artifact do, in words
+_REFEREES = "fastseg_exporters.gate.referees.referee:referees"
 T = TypeVar("T")
 
 
@@ -157,11 +163,18 @@ class Exporter:
     modules: tuple[str, ...] = ()  # its converter: import names, all of which must be there
     install: str = "the package that brings it, with all that it needs"  # the command for them
     stand_in: Engine | None = None  # judges its artifacts where their own engine does not run
+    referee: str = ""  # by its name, whose toolchain converts in an environment of its own
 
     @property
     def is_installed(self) -> bool:
         """Return whether its converter is here."""
-        return all(find_spec(module) is not None for module in self.modules)
+        here = all(find_spec(module) is not None for module in self.modules)
+        return here and not self.missing_toolchain
+
+    @property
+    def missing_toolchain(self) -> str:
+        """Return what to do where its referee's toolchain is not here; "" where it is."""
+        return str(load(_REFEREES)()[self.referee].missing) if self.referee else ""
 
     def check_takes(self, network: Network) -> None:
         """Refuse an ONNX file where the converter works on torch modules, not on ONNX graphs.
@@ -178,7 +191,9 @@ class Exporter:
     @property
     def needs(self) -> str:
         """Return what must be there, and how to get it, in words."""
-        return f"it needs {' and '.join(self.modules) or 'its package'}: {self.install}"
+        toolchain = f"; {self.missing_toolchain}" if self.missing_toolchain else ""
+        modules = " and ".join(self.modules) or "its package"
+        return f"it needs {modules}: {self.install}{toolchain}"
 
     @property
     def verified_by(self) -> str:
@@ -202,12 +217,15 @@ def _ours(
     modules: tuple[str, ...],
     extra: str,
     stand_in: Engine | None = None,
+    referee: str = "",
 ) -> Exporter:
     location = f"fastseg_exporters.{name}.to_{name}:export"
-    return Exporter(name, location, engine, precisions, modules, from_extra(extra), stand_in)
+    install = from_extra(extra) + (f" and make referees REFEREES={referee}" if referee else "")
+    return Exporter(name, location, engine, precisions, modules, install, stand_in, referee)
 
 
 _ORT, _MIL = ENGINES["onnxruntime"], Engine("mil", title="our interpreter in torch")
+_RKNN = Engine("rknn-simulator", title="Rockchip's simulator")
 _ONNX = ("onnx", "onnxruntime", "onnxsim")
 _LITERT = ("litert_torch", "ai_edge_quantizer", "ai_edge_litert")
 _WEIGHTS = ("fp16", "int8-weights", "palettized")
@@ -219,6 +237,7 @@ EXPORTERS = {
         _ours("tensorrt", "tensorrt", ("fp32", "fp16", "int8"), _ONNX, "onnx", _ORT),
         _ours("tflite", "litert", ("fp32", "fp16", "int8"), _LITERT, "tflite"),
         _ours("coreml", "coreml", _WEIGHTS, ("coremltools",), "coreml", _MIL),
+        _ours("rknn", "rknn", ("fp16", "int8"), _ONNX, "onnx", _RKNN, "rknn"),
         _ours("pytorch", "pytorch", ("fp32",), ("torch", "safetensors"), "train"),
     )
 }
@@ -251,6 +270,8 @@ def load_exporter(name: str) -> Export:
         ImportError: its converter is not installed; the message says how.
     """
     exporter = find_exporter(name)
+    if missing := exporter.missing_toolchain:
+        raise ImportError(f"exporter {name!r} does not run: {missing}")
     try:
         export: Export = load(exporter.location)
     except ImportError as error:

@@ -32,7 +32,7 @@ from fastseg_targets.target import Target
 import fastseg
 from fastseg import FastSegNet, Network, profile
 from fastseg_exporters.convert.child import Converted
-from fastseg_exporters.convert.exporter import Conversion, Recipe
+from fastseg_exporters.convert.exporter import FOR_GATE, Conversion, Recipe
 from fastseg_exporters.gate.reference import selftest_scenes
 from fastseg_exporters.gate.verify import Verification
 
@@ -66,8 +66,10 @@ def now() -> str:
 
 
 def members(target: Target, converted: Converted) -> dict[str, Path]:
-    """Return name in the bundle -> file, for everything that was converted."""
-    return files_of(converted.folder, f"artifacts/{target.name}")
+    """Return name in the bundle -> file, for what was converted; what is FOR_GATE stays out."""
+    own = f"artifacts/{target.name}"
+    found = files_of(converted.folder, own)
+    return {name: file for name, file in found.items() if not name.startswith(f"{own}/{FOR_GATE}/")}
 
 
 def record(

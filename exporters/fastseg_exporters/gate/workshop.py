@@ -17,10 +17,10 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact
-from fastseg_runtime.bundle.writer import write_bundle
-from fastseg_runtime.engines.engine import engines
+from fastseg_runtime.bundle.writer import files_of, write_bundle
+from fastseg_runtime.engines.engine import find_engine
 from fastseg_runtime.engines.frame_runner import FrameRunner
-from fastseg_runtime.engines.selection import made_for
+from fastseg_runtime.engines.selection import made_for, probe
 from fastseg_targets.target import Target
 
 from fastseg import Network
@@ -30,7 +30,7 @@ from fastseg_exporters.convert.progress import Progressing
 from fastseg_exporters.convert.source import unseen_split
 from fastseg_exporters.gate.confidence import ReferenceConfidence, reference_confidence
 from fastseg_exporters.gate.graph_check import check_graph
-from fastseg_exporters.gate.record import GrowingBundle, members, record
+from fastseg_exporters.gate.record import GrowingBundle, record
 from fastseg_exporters.gate.reference import VerificationSet, smaller_mask_cost
 from fastseg_exporters.gate.verify import Verification, verify, worst_of
 
@@ -150,8 +150,9 @@ class Workshop:
     def _session(
         self, conversion: Conversion, converted: Converted, file: str
     ) -> Iterator[RealtimeSegmentation]:
-        path, files = self.folder / "trial.fastseg", members(conversion.target, converted)
-        entry = f"artifacts/{conversion.target.name}/{file}"
+        own = f"artifacts/{conversion.target.name}"
+        path, files = self.folder / "trial.fastseg", files_of(converted.folder, own)
+        entry = f"{own}/{file}"
         artifact = dataclasses.replace(record(conversion, converted, files), entry=entry)
         trial = dataclasses.replace(self.bundle.manifest, artifacts=(artifact,), selftest=())
         write_bundle(path, trial, dict(files))
@@ -213,9 +214,10 @@ def open_workshop(
 
 
 def proving_backend(artifact: Artifact) -> str:
-    """Return the backend that judges an artifact here: Core ML itself runs on macOS alone."""
-    engine = engines().get(made_for(artifact))
-    if engine is None or engine.platform in (None, sys.platform):
+    """Return the backend that judges an artifact here: its own engine, or one that stands in."""
+    name = made_for(artifact)
+    made_by = (exporter for exporter in exporters().values() if exporter.engine == name)
+    stand_in = next((exporter.stand_in for exporter in made_by if exporter.stand_in), None)
+    if stand_in is None or find_engine(name).platform == sys.platform or probe(name).usable:
         return "auto"
-    made_by = (exporter for exporter in exporters().values() if exporter.engine == engine.name)
-    return next((exporter.stand_in.name for exporter in made_by if exporter.stand_in), "auto")
+    return stand_in.name

@@ -10,6 +10,7 @@ from typing import Tuple, Union
 _MAGIC: Tuple[Tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs.github.com/", "a Git LFS pointer, not the file it stands for"),
     (4, b"TFL3", "a TFLite model"),
+    (0, b"RKNN", "a model for Rockchip's NPUs"),
     (0, b"ptrt", "a TensorRT engine"),
     (0, b"ftrt", "a TensorRT engine"),
     (0, b"\x89PNG\r\n", "a PNG picture"),

@@ -128,6 +128,18 @@ ENGINES: Dict[str, Engine] = {
             ranks=(20, 20),
         ),
         Engine(
+            "rknn",
+            "fastseg_runtime.engines.backend_rknn:RknnBackend",
+            "RKNN",
+            formats=("rknn",),
+            modules=("rknnlite",),
+            install="pip install rknn-toolkit-lite2",
+            min_version="2.5",  # of the toolkit that made the file; nobody has run one
+            accelerator=True,
+            ranks=(25, 25),
+            wheels=("rknn-toolkit-lite2", "psutil", "ruamel-yaml"),
+        ),
+        Engine(
             "litert",
             "fastseg_runtime.engines.backend_litert:LiteRTBackend",
             "LiteRT",

@@ -18,6 +18,7 @@ from fastseg_exporters.gate.verify import failures
 from fastseg_exporters.gate.workshop import Workshop, proving_backend
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.engines.selection import Availability
 from fastseg_targets.target import load_target
 from onnx import TensorProto, helper, numpy_helper
 
@@ -108,3 +109,12 @@ def test_core_ml_itself_proves_its_packages_on_macos_and_nowhere_else(
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     assert proving_backend(Artifact("ios", format_, "fp16", "model", ())) == backend
+
+
+@pytest.mark.parametrize(("usable", "backend"), [(True, "auto"), (False, "rknn-simulator")])
+def test_a_vendors_simulator_stands_in_where_its_engine_cannot_run(
+    usable: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workshop, "probe", lambda name: Availability(name, usable))
+    artifact = Artifact("board", "rknn", "int8", "model.rknn", (), requires={"backend": "rknn"})
+    assert proving_backend(artifact) == backend

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
+from fastseg_exporters.gate.referees.referee import Referee
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.engines.own_onnx import OwnFile
@@ -51,6 +52,12 @@ def folder(tmp_path, monkeypatch):
 )
 def test_a_board_gets_a_float_target_that_it_can_run(device, target):
     assert target_for(load_device(device)).name == target
+
+
+@pytest.mark.parametrize(("is_here", "target"), [(True, "rockchip-fp16"), (False, "cpu-fp32")])
+def test_a_vendors_target_is_for_those_who_have_its_toolchain(monkeypatch, is_here, target):
+    monkeypatch.setattr(Referee, "is_installed", is_here)
+    assert target_for(load_device("rk3588")).name == target
 
 
 def test_an_onnx_file_of_others_is_exported_for_the_board_once(folder):

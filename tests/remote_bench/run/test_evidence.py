@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fastseg_exporters.gate.referees.referee import Referee
 from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_targets.device import load_device
@@ -252,6 +253,13 @@ def test_the_targets_of_a_board_are_those_that_name_it_or_that_it_builds():
     assert names("orin-nano") == ["cpu-fp32", "jetson-fp16", "jetson-int8"]
     assert "jetson-fp16" not in names("generic-x86") and "jetson-fp16" in names("generic-x86", True)
     assert "raspberrypi-int8" in names("raspberry-pi-5")
+
+
+@pytest.mark.parametrize(("is_here", "more"), [(True, ["fp16", "int8"]), (False, [])])
+def test_what_a_vendors_toolchain_makes_is_tried_where_that_is(monkeypatch, is_here, more):
+    monkeypatch.setattr(Referee, "is_installed", is_here)
+    targets = targets_of(load_device("rk3588"), builds_engines=False)
+    assert [t.name for t in targets] == ["cpu-fp32", *(f"rockchip-{name}" for name in more)]
 
 
 @pytest.mark.slow

@@ -77,11 +77,20 @@ def _newest_here() -> Path | None:
 
 
 def target_for(device: Device) -> Target:
-    """Return the float target that names a board, else the one for any CPU."""
+    """Return the float target that names a board and can be made here, else that for any CPU."""
     targets = [load_target(name) for name in target_names()]
     fitting = [target for target in targets if device.family in target.devices]
     in_float = [target for target in fitting if find_precision(target.ladder[0]).is_float]
-    return in_float[0] if in_float else load_target(ANYWHERE)
+    return next(filter(_has_its_toolchain, in_float), load_target(ANYWHERE))
+
+
+def _has_its_toolchain(target: Target) -> bool:
+    """Return whether what a vendor's toolchain would make can be made here."""
+    try:
+        from fastseg_exporters.convert.exporter import find_exporter
+    except ImportError:  # what to do about it is said where the network is opened
+        return True
+    return not find_exporter(target.exporter).missing_toolchain
 
 
 def _open_default() -> tuple[Any, Any, str]:

@@ -44,12 +44,16 @@ def evidence_bundle(device: Device, builds_engines: bool, watch: Watch) -> Path:
 
 
 def targets_of(device: Device, builds_engines: bool) -> tuple[Target, ...]:
-    """Return the targets that name a board, those whose engine it builds, and one for any CPU."""
+    """Return the targets that name a board, those whose engine it builds, and one for any CPU.
+
+    What a vendor's toolchain makes is left out where that is not here.
+    """
     from fastseg_exporters.convert.exporter import EXPORTERS
 
     def fits(target: Target) -> bool:
-        engine = find_engine(EXPORTERS[target.exporter].engine)
-        return device.family in target.devices or (engine.builds and builds_engines)
+        exporter = EXPORTERS[target.exporter]
+        builds = find_engine(exporter.engine).builds and builds_engines
+        return (device.family in target.devices or builds) and not exporter.missing_toolchain
 
     fitting = filter(fits, map(load_target, target_names()))
     return tuple({t.name: t for t in (load_target(ANYWHERE), *fitting)}.values())

@@ -67,19 +67,18 @@ def _ask(referee: Referee, request: Request) -> Answer:
         if code is None:
             raise _NoAnswerError(f"took more than {referee.timeout_s:.0f} s and was stopped")
         if code:
-            raise _NoAnswerError(f"{describe_ending(code)}: {_last_line(own / 'log.txt')}")
+            raise _NoAnswerError(f"{describe_ending(code)}: {last_line(own / 'log.txt')}")
         try:
-            table = without_nan(read_json(_last_line(own / "answer.txt")))
+            table = without_nan(read_json(last_line(own / "answer.txt")))
             check_open_table([[table]], "its answer")  # as deep as in Artifact.extra
             json.dumps(table, ensure_ascii=False).encode("utf-8")
             return from_table(Answer, table, "its answer")
         except (ValueError, RecursionError) as error:  # TableError is one too
-            raise _NoAnswerError(f"gave no verdict: {_one_line(str(error))}") from error
+            raise _NoAnswerError(f"gave no verdict: {one_line(str(error))}") from error
 
 
 def _run(referee: Referee, own: Path) -> int | None:
     """Return the exit code, or None if it had to be stopped; nothing of it is left running."""
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     with (
         (own / "request.json").open("rb") as request,
         (own / "answer.txt").open("wb") as answer,
@@ -87,7 +86,7 @@ def _run(referee: Referee, own: Path) -> int | None:
     ):
         child = subprocess.Popen(
             [str(referee.python), "-I", str(referee.script_file)],
-            env={**kept, "TMPDIR": str(own)},
+            env=child_environment(own),
             cwd=own,  # toolchains leave files where they are started
             stdin=request,
             stdout=answer,
@@ -102,7 +101,14 @@ def _run(referee: Referee, own: Path) -> int | None:
             kill_group(child)
 
 
-def _last_line(path: Path) -> str:
+def child_environment(own: Path) -> dict[str, str]:
+    """Return the environment of a referee's process, whose temporary files go into `own`."""
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return {**kept, "TMPDIR": str(own)}
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a file that has something on it."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_ANSWER))
         lines = file.read().decode("utf-8", "replace").splitlines()
@@ -110,5 +116,6 @@ def _last_line(path: Path) -> str:
     return said[-1] if said else "it said nothing"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text on one line, without what a terminal would obey."""
     return " ".join(printable(text).split())

@@ -9,9 +9,10 @@ import os
 import shutil
 import sys
 import types
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import onnx
@@ -196,8 +197,40 @@ def last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+def served(order: dict[str, Any], before: Build | None) -> tuple[dict[str, str], Build | None]:
+    """Return the answer to an order, and the build that the next one is about.
+
+    {"model", "chip", "ranges", "made"} builds, for int8 where there are pictures for ranges;
+    {"frame", "output"} simulates.
+    """
+    if "model" not in order:
+        assert before is not None, "build first"
+        np.save(order["output"], before.run(Path(order["frame"])))
+        return {}, before
+    ranges = [Path(name) for name in order["ranges"]]
+    calibration = listed(ranges, Path.cwd()) if ranges else None
+    build = Build(Path(order["model"]), order["chip"], calibration)
+    shutil.copy("made.rknn", order["made"])
+    return {"version": version("rknn-toolkit2")}, build
+
+
+def serve(orders: Iterable[str], answers: TextIO) -> None:
+    """Answer an order a line; see toolchain.py."""
+    stand_in_for_torch()
+    build: Build | None = None
+    for line in orders:
+        try:
+            said, build = served(json.loads(line), build)
+        except Exception as error:  # the toolkit raises what comes
+            said = {"refused": last_line(error)}
+        print(json.dumps(said), file=answers, flush=True)
+
+
 if __name__ == "__main__":
     # The toolchain writes to standard output, and at its end too: it gets standard error's.
     own_output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(json.dumps(judged(json.load(sys.stdin), Path.cwd())), file=own_output, flush=True)
+    if sys.argv[1:] == ["serve"]:
+        serve(sys.stdin, own_output)
+    else:
+        print(json.dumps(judged(json.load(sys.stdin), Path.cwd())), file=own_output, flush=True)

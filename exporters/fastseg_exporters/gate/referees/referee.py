@@ -105,6 +105,12 @@ class Referee:
         except (RefereeError, OSError):
             return False
 
+    @property
+    def missing(self) -> str:
+        """Return what to do where its toolchain is not here, on one line; "" where it is."""
+        told = f"{self.title} is not installed here: {INSTALL} REFEREES={self.name}"
+        return "" if self.is_installed else told
+
 
 @dataclass(frozen=True)
 class Request:

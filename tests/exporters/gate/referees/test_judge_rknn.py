@@ -1,5 +1,7 @@
 """Rockchip's referee: its script with a double of the toolkit, and the toolkit where it is."""
 
+import io
+import json
 import sys
 import types
 from pathlib import Path
@@ -72,8 +74,8 @@ def files_of(tmp_path: Path, model: onnx.ModelProto, frames: int) -> dict[str, A
     return {"folder": str(files), "entry": "model.onnx", "precision": "fp32", "io": {}, **places}
 
 
-def judged(request: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the script's answer with the double in the toolkit's place."""
+def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Put the double in the toolkit's place, which works in a folder."""
     api = types.ModuleType("rknn.api")
     api.RKNN = Toolkit  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "rknn", types.ModuleType("rknn"))
@@ -81,6 +83,11 @@ def judged(request: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(judge_rknn, "stand_in_for_torch", lambda: None)
     monkeypatch.setattr(judge_rknn, "version", lambda name: "0")
     monkeypatch.chdir(folder)
+
+
+def judged(request: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the script's answer with the double in the toolkit's place."""
+    stand_in(monkeypatch, folder)
     return judge_rknn.judged(request, folder)
 
 
@@ -137,6 +144,42 @@ def test_what_the_toolkit_refuses_is_said_in_its_words(
     monkeypatch.setattr(Toolkit, "refuses", "ValueError: no such op")
     said = judged(files_of(tmp_path, graph(CAST), frames=2), tmp_path, monkeypatch)
     assert (said["accepted"], said["says"]) == (False, "rk3588-fp16: ValueError: no such op")
+
+
+def orders(tmp_path: Path, ranges: int) -> list[dict[str, Any]]:
+    """Return what an exporter and the gate ask for: a build, and two frames."""
+    request = files_of(tmp_path, graph(DEQUANTIZE), frames=ranges + 2)
+    frames = [str(Path(request["frames"]) / f"{index}.npy") for index in range(ranges + 2)]
+    build = {"model": str(Path(request["folder"]) / "model.onnx"), "chip": "rk3566"}
+    runs = [{"frame": f, "output": str(tmp_path / Path(f).name)} for f in frames[ranges:]]
+    return [{**build, "ranges": frames[:ranges], "made": str(tmp_path / "out.rknn")}, *runs]
+
+
+def answers(asked: list[Any], monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
+    """Return what the script answers to lines, with the double in the toolkit's place."""
+    stand_in(monkeypatch, folder)
+    said = io.StringIO()
+    judge_rknn.serve([json.dumps(order) for order in asked], said)
+    return [json.loads(line) for line in said.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("ranges", [0, 3])
+def test_it_builds_and_simulates_what_an_exporter_asks_for(
+    ranges: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = orders(tmp_path, ranges)
+    assert answers(asked, monkeypatch, tmp_path) == [{"version": "0"}, {}, {}]
+    assert (tmp_path / "out.rknn").read_bytes() == b"made"
+    assert np.load(asked[-1]["output"]).shape == (1, 4, 8, 12)
+
+
+def test_a_refusal_is_an_answer_and_the_next_order_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toolkit, "refuses", "ValueError: no such op")
+    asked = orders(tmp_path, 0)
+    said = answers(asked, monkeypatch, tmp_path)
+    assert said == [{"refused": "ValueError: no such op"}, *[{"refused": "build first"}] * 2]
 
 
 @pytest.mark.slow
