@@ -51,6 +51,9 @@ def load_target(name: str) -> Target:
     Raises:
         ValueError: no such target, or its file has an unknown, missing or mistyped key.
     """
+    declined = resources.files("fastseg_targets").joinpath("declined.toml").read_text("utf-8")
+    if why := tomllib.loads(declined).get(name):
+        raise ValueError(f"{name} is not made: {why}")
     if name not in target_names():
         near = difflib.get_close_matches(name, target_names(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

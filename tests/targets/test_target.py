@@ -65,3 +65,10 @@ def test_an_int8_target_has_a_way_down_to_float() -> None:
     for target in map(load_target, target_names()):
         assert target.ladder[-1] in ("fp32", "fp16"), target.name
         assert set(target.ladder) <= set(PRECISIONS)
+
+
+def test_a_target_for_dlas_is_refused_with_the_reason_and_what_to_take_instead() -> None:
+    with pytest.raises(ValueError, match=r"no Q/DQ graph on a DLA.*Take jetson-int8"):
+        load_target("jetson-dla-int8")
+    with pytest.raises(ValueError, match="jetson-dla-int8 is not made"):
+        select_targets(["cpu-fp32", "jetson-dla-int8"])

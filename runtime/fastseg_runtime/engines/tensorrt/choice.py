@@ -1,9 +1,9 @@
 """Which graphs of an artifact this TensorRT can take, and which of their engines is fastest here.
 
 Int8 makes grouped convolutions, depthwise ones above all, slower on some GPUs and releases
-(NVIDIA/TensorRT#4060, #4529: taken apart group by group) and faster on others, where one fuses with
-the convolution behind it (#3237). So an int8 artifact brings a second graph that leaves them in
-float, and the device that builds both keeps the faster.
+(NVIDIA/TensorRT#4529: taken apart group by group), is not built on some (#4060), and is faster on
+others, where one fuses with the convolution behind it (#3237). So an int8 artifact brings a second
+graph that leaves them in float, and the device that builds both keeps the faster.
 """
 
 import logging
