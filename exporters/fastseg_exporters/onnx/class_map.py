@@ -2,20 +2,23 @@
 
 Four neighbouring logits are the corners of a cell. Bilinear upsampling by a whole factor f fills
 each cell with f*f pixels, whose scores are weighted means of the corners' scores. So where one
-class wins at all four corners, it wins in the whole cell, and nothing is to be computed. Only the
-cells on borders between classes (a tenth to a fifth of a street scene) are interpolated: the
-weights are the same in every cell, which makes it a product with one small matrix, and the scores
-of a pixel's classes lie a few hundred bytes apart when ArgMax compares them, not megabytes.
+class wins at all four corners, it wins in the whole cell, and nothing is to be computed. That
+leaves the cells on borders between classes, a tenth to a fifth of a street scene. Most of these
+(four of five on CamVid) are borders of two classes: each other class is beaten by one and the same
+of the two at all four corners, so inside too, and the sign of the interpolated difference of the
+two decides. In what remains all classes are interpolated: the weights are the same in every cell,
+which makes it a product with one small matrix, and the scores of a pixel's classes lie a few
+hundred bytes apart when ArgMax compares them, not megabytes.
 
-So the time depends on the picture: at 1024x512 and 19 classes, one thread of an EPYC 9004 takes 1
-to 3 ms for street scenes and 12 ms for noise, all of whose cells are mixed; Resize and ArgMax take
-40 ms for any. Cells are taken in chunks, so that their scores stay in the CPU's cache. The first
-cell of each chunk is interpolated whatever it holds: in a picture of one class there would be sizes
-of zero otherwise, and ONNX Runtime before 1.32 fuses Transpose and MatMul into an operator that
-refuses an empty batch.
+So the time depends on the picture: at 1024x512 and 19 classes, one thread of an EPYC 9004 takes 0.5
+to 1 ms for street scenes and 15 ms for noise, all of whose cells hold many classes; Resize and
+ArgMax take 40 ms for any. The last kind of cells is taken in parts, so that their scores stay in
+the CPU's cache. Each part, and the list of cells on borders, begins with a cell that is computed
+whatever it holds: in a picture of one class there would be sizes of zero otherwise, and ONNX
+Runtime before 1.32 fuses Transpose and MatMul into an operator that refuses an empty batch.
 
 Shape letters: N batch, K classes, h and w the logits' size, f the factor, P = f * f pixels of a
-cell, C cells, M mixed or first ones, L = (h + 2) * (w + 2) logits with a margin of one.
+cell, L = h * w logits, C = (h + 1) * (w + 1) cells, M cells on borders, U cells of one part.
 """
 
 import torch
@@ -24,13 +27,13 @@ from torch import Tensor, nn
 
 from fastseg import DeployGraph
 
-CHUNK_BYTES = 4 << 20  # of float scores if all cells are mixed
+PART_BYTES = 8 << 20  # of float scores if all cells hold many classes
 
 
 class CellClassMap(nn.Module):
     """Class ids of bilinearly upsampled logits, equal to those of DeployGraph.class_map.
 
-    All sizes but the number of mixed cells are constants: the graph is exported for one size.
+    All sizes but the numbers of cells are constants: the graph is exported for one size.
 
     Args:
         factor: f.
@@ -49,48 +52,66 @@ class CellClassMap(nn.Module):
         weight_22ff = torch.einsum("ya,xb->abyx", taps_f2, taps_f2)
         self.register_buffer("weight_4P", weight_22ff.reshape(4, factor * factor))
         self.register_buffer("corners_C4", _corners(h, w))
-        self.register_buffer("first_C", torch.arange(self._cells_per_chunk()[0]) == 0)
         ids_K1 = torch.arange(classes, dtype=torch.uint8)[:, None]
         self.register_buffer("uniform_KP", ids_K1.repeat(1, factor * factor))
+        scores_bytes = 4 * classes * factor**2 * (h + 1) * (w + 1)
+        self.parts = -(-scores_bytes // PART_BYTES)
+        self.register_buffer("zeros_4", torch.zeros(4, dtype=torch.int64))
+        self.register_buffer("first_C", torch.arange((h + 1) * (w + 1)) == 0)
+        self.register_buffer("always", torch.ones(self.parts, dtype=torch.bool))
 
     def forward(self, logits_1Khw: Tensor) -> Tensor:
         """Return uint8 (1, height, width)."""
         f, (classes, h, w) = self.factor, self.shape_Khw
-        padded_1Khw = F.pad(logits_1Khw, (1, 1, 1, 1), mode="replicate")
-        logits_LK = padded_1Khw.permute(0, 2, 3, 1).reshape(-1, classes)
-        winner_L = padded_1Khw.argmax(dim=1).reshape(-1)
-        chunks = torch.split(self.get_buffer("corners_C4"), self._cells_per_chunk())
-        ids_CP = torch.cat([self._fill(corners, winner_L, logits_LK) for corners in chunks])
+        logits_LK = logits_1Khw.permute(0, 2, 3, 1).reshape(-1, classes)
+        winner_11hw = logits_LK.argmax(dim=1).float().reshape(1, 1, h, w)
+        high_C = F.max_pool2d(winner_11hw, 2, stride=1, padding=1).reshape(-1)
+        low_C = -F.max_pool2d(-winner_11hw, 2, stride=1, padding=1).reshape(-1)
+        border_M = torch.nonzero((high_C > low_C) | self.get_buffer("first_C"))[:, 0]
+        corners_4M = self.get_buffer("corners_C4")[border_M].T
+        ids_MP = self._borders(logits_LK[corners_4M], low_C[border_M], high_C[border_M])
+        ids_CP = self.get_buffer("uniform_KP")[low_C.long()].index_put((border_M,), ids_MP)
         ids_hwff = ids_CP.reshape(1, h + 1, w + 1, f, f)
         ids_1HW = ids_hwff.permute(0, 1, 3, 2, 4).reshape(1, (h + 1) * f, (w + 1) * f)
         margin = f - f // 2  # of the cells at the border, which lie half outside
         return ids_1HW[:, margin : margin + self.height, margin : margin + self.width]
 
-    def _fill(self, corners_C4: Tensor, winner_L: Tensor, logits_LK: Tensor) -> Tensor:
-        """Return the ids of some cells, uint8 (C, P)."""
-        winner_C4 = winner_L[corners_C4]
-        is_mixed_C = winner_C4.amax(dim=1) != winner_C4.amin(dim=1)
-        first_C = self.get_buffer("first_C")[: len(corners_C4)]
-        mixed_M = torch.nonzero(is_mixed_C | first_C)[:, 0]  # M > 0
-        corners_MK4 = logits_LK[corners_C4[mixed_M]].transpose(1, 2)
-        scores_MKP = corners_MK4 @ self.get_buffer("weight_4P")
-        ids_MP = scores_MKP.argmax(dim=1).to(torch.uint8)
-        ids_CP = self.get_buffer("uniform_KP")[winner_C4[:, 0]]
-        return ids_CP.index_put((mixed_M,), ids_MP)
+    def _borders(self, logits_4MK: Tensor, low_M: Tensor, high_M: Tensor) -> Tensor:
+        """Return ids of cells from their corners' lowest and highest winner, uint8 (M, P)."""
+        weight_4P, zeros_4 = self.get_buffer("weight_4P"), self.get_buffer("zeros_4")
+        logits_K4M = logits_4MK.permute(2, 0, 1)  # so are all steps on long contiguous rows
+        low_14M = logits_K4M.gather(0, (low_M.long() + zeros_4[:, None])[None])
+        high_14M = logits_K4M.gather(0, (high_M.long() + zeros_4[:, None])[None])
+        above_low_KM = (logits_K4M - low_14M).amax(dim=1)
+        above_high_KM = (logits_K4M - high_14M).amax(dim=1)
+        is_many_M = torch.minimum(above_low_KM, above_high_KM).amax(dim=0) > 0
+        lead_MP = (high_14M - low_14M)[0].T @ weight_4P  # among equals the lowest id wins
+        low_M1, high_M1 = (ids_M.to(torch.uint8)[:, None] for ids_M in (low_M, high_M))
+        ids_MP = torch.where(lead_MP > 0, high_M1, low_M1)
+        many = torch.nonzero(torch.cat([self.get_buffer("always"), is_many_M]))[:, 0]
+        many = (many - self.parts).clamp(min=0)  # the first cell for each part, then those of many
+        for part in range(self.parts):
+            cells_U = many[part :: self.parts]
+            scores_UKP = _product(logits_4MK[:, cells_U], weight_4P)
+            ids_MP = ids_MP.index_put((cells_U,), scores_UKP.argmax(dim=1).to(torch.uint8))
+        return ids_MP
 
-    def _cells_per_chunk(self) -> list[int]:
-        classes, h, w = self.shape_Khw
-        cells = (h + 1) * (w + 1)
-        most = max(1, CHUNK_BYTES // (4 * classes * self.factor**2))
-        # All sizes, the last too: torch's exporter gets the last one wrong by itself.
-        return [min(most, cells - start) for start in range(0, cells, most)]
+
+def _product(logits_4UK: Tensor, weight_4P: Tensor) -> Tensor:
+    """Return the scores of all classes, (U, K, P), as one product and not one for each cell."""
+    classes, pixels = logits_4UK.shape[2], weight_4P.shape[1]
+    return (logits_4UK.reshape(4, -1).T @ weight_4P).reshape(-1, classes, pixels)
 
 
 def _corners(h: int, w: int) -> Tensor:
-    """Return where the four corners of every cell lie among the L logits, int64 (C, 4)."""
-    position_hw = torch.arange((h + 2) * (w + 2)).reshape(h + 2, w + 2)
+    """Return where the four corners of every cell lie among the L logits, int64 (C, 4).
+
+    Beyond the border the logits at it repeat.
+    """
+    row_R, column_S = (torch.arange(-1, side + 1).clamp(0, side - 1) for side in (h, w))
+    position_RS = row_R[:, None] * w + column_S
     corners = [
-        position_hw[row : row + h + 1, column : column + w + 1]
+        position_RS[row : row + h + 1, column : column + w + 1]
         for row in (0, 1)
         for column in (0, 1)
     ]

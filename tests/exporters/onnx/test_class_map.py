@@ -84,13 +84,13 @@ def run_class_map(session: onnxruntime.InferenceSession, logits_1Khw: Array) -> 
     return results
 
 
-@pytest.mark.parametrize("cells_a_chunk", [5, 47, 48])  # of (5 + 1) * (7 + 1) cells
+@pytest.mark.parametrize("cells_a_part", [5, 47, 48])  # of (5 + 1) * (7 + 1) cells
 @pytest.mark.parametrize(("classes", "factor"), [(1, 2), (2, 3), (19, 8), (255, 2)])
 def test_nothing_in_it_has_a_size_of_zero_whatever_the_logits_are(
-    classes: int, factor: int, cells_a_chunk: int, monkeypatch: pytest.MonkeyPatch
+    classes: int, factor: int, cells_a_part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chunk_bytes = cells_a_chunk * 4 * classes * factor**2
-    monkeypatch.setattr(class_map_onnx, "CHUNK_BYTES", chunk_bytes)
+    part_bytes = cells_a_part * 4 * classes * factor**2
+    monkeypatch.setattr(class_map_onnx, "PART_BYTES", part_bytes)
     session = class_map_session(classes, factor)
     noise = np.random.default_rng(0).standard_normal((1, classes, ROWS, COLUMNS), np.float32)
     ramp_1Khw = np.zeros_like(noise) + np.arange(classes, dtype=np.float32)[:, None, None]
@@ -113,9 +113,31 @@ def test_one_logit_of_another_class_is_found_wherever_it_lies(
     logits_1Khw[0, other].view(-1)[position] += 2.5
     graph = DeployGraph(nn.AvgPool2d(4), 4 * COLUMNS, 4 * ROWS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(class_map_onnx, "CHUNK_BYTES", 5 * 4 * 4 * 4**2)
+        patch.setattr(class_map_onnx, "PART_BYTES", 5 * 4 * 4 * 4**2)
         class_map = CellClassMap(4, (4, ROWS, COLUMNS), 4 * ROWS, 4 * COLUMNS)
         assert torch.equal(class_map(logits_1Khw), graph.class_map(logits_1Khw))
+
+
+@pytest.mark.parametrize("second", [0.4, 0.6])
+def test_a_class_that_wins_at_no_logit_is_found_where_it_wins_between_them(second: float) -> None:
+    logits_1Khw = torch.tensor([[[1.0, 0.0]], [[second, second]], [[0.0, 1.0]]]).reshape(1, 3, 1, 2)
+    graph = DeployGraph(nn.AvgPool2d(8), 16, 8)
+    ids_1HW = CellClassMap(8, (3, 1, 2), 8, 16)(logits_1Khw)
+    assert torch.equal(ids_1HW, graph.class_map(logits_1Khw))
+    assert (1 in ids_1HW) == (second > 0.5)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3, 8]), st.sampled_from([0.3, 1.0, 3.0]))
+def test_borders_of_two_and_of_many_classes_are_right_side_by_side(
+    seed: int, factor: int, smoothness: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = smoothness * torch.randn(1, 6, 3, 4, generator=generator)
+    noise = torch.randn(1, 6, 9, 12, generator=generator)
+    logits_1Khw = torch.nn.functional.interpolate(coarse, size=(9, 12), mode="bilinear") + noise
+    graph = DeployGraph(nn.AvgPool2d(factor), 12 * factor, 9 * factor)
+    ids_1HW = CellClassMap(factor, (6, 9, 12), 9 * factor, 12 * factor)(logits_1Khw)
+    assert (ids_1HW == graph.class_map(logits_1Khw)).float().mean() > 0.999  # ties in rounding
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-weights"])
@@ -148,7 +170,7 @@ def test_a_network_whose_logits_have_the_images_size_keeps_the_plain_argmax() ->
 
 
 @pytest.mark.figures
-@pytest.mark.parametrize("variant", ["small", "base"])
+@pytest.mark.parametrize("variant", ["nano", "small", "base"])
 @pytest.mark.parametrize("classes", [11, 19])
 def test_it_takes_at_most_10_percent_of_the_graph(
     variant: str, classes: int, tmp_path: Path
