@@ -38,7 +38,7 @@ def python_of(page: str) -> list[ast.Module]:
 
 def test_there_is_a_page_for_each_platform() -> None:
     platforms = {"jetson", "raspberry-pi", "android", "ios", "linux", "macos", "windows", "cpp"}
-    assert set(PAGES) == platforms | {"deepstream"}
+    assert set(PAGES) == platforms | {"deepstream", "ros2"}
 
 
 @each_page

@@ -1,0 +1,1 @@
+"""A lifecycle node of ROS 2 around fastseg_runtime."""
