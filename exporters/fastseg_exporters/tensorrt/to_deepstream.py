@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,6 +58,36 @@ output-blob-names=$output
 segmentation-output-order=0
 segmentation-threshold=0.0
 output-tensor-meta=0
+"""
+APP = """\
+# deepstream-app -c $app; the video and its size are yours.
+[application]
+enable-perf-measurement=1
+perf-measurement-interval-sec=5
+[source0]
+enable=1
+type=3
+uri=file://drive.mp4
+num-sources=1
+[streammux]
+batch-size=1
+width=1920
+height=1080
+batched-push-timeout=40000
+[primary-gie]
+enable=1
+batch-size=1
+gie-unique-id=1
+config-file=$config
+[segvisual]
+enable=1
+batch-size=1
+width=$mask_width
+height=$mask_height
+[sink0]
+enable=1
+type=2
+sync=0
 """
 
 
@@ -114,6 +145,8 @@ def _write(bundle: Bundle, artifact: Artifact, folder: Path) -> Written:
     write_file(folder / f"{name}.onnx", (batched or graph).SerializeToString())
     config = folder / f"config_infer_{name}.txt"
     write_file(config, nvinfer_config(manifest, artifact).encode())
+    names = {"app": app_file(name), "config": config.name, **_mask_size(manifest)}
+    write_file(folder / names["app"], Template(APP).substitute(names).encode())
     return Written(name, config, share, batched is not None)
 
 
@@ -209,9 +242,10 @@ def _scores(graph: GraphProto) -> str:
 
 def _fitted(image_HW3: Array, manifest: Manifest) -> Array:
     """Return a picture as the artifact takes it, (1, H, W, 3)."""
-    spec, stride = manifest.input, manifest.output.mask_stride
-    mask_size = (spec.height // stride, spec.width // stride)
-    return FrameFit(image_HW3.shape[:2], spec, mask_size, False).to_input(image_HW3).copy()
+    size = _mask_size(manifest)
+    mask_size = (size["mask_height"], size["mask_width"])
+    fit = FrameFit(image_HW3.shape[:2], manifest.input, mask_size, False)
+    return fit.to_input(image_HW3).copy()
 
 
 def _agreement(
@@ -303,6 +337,16 @@ def engine_file(artifact: Artifact) -> str:
     return f"{artifact.target}.onnx_b1_gpu0_{'fp16' if mode == FP16 else 'fp32'}.engine"
 
 
+def app_file(target: str) -> str:
+    """Return the name of the configuration of NVIDIA's sample application."""
+    return f"deepstream_app_{target}.txt"
+
+
+def _mask_size(manifest: Manifest) -> dict[str, Any]:
+    spec, stride = manifest.input, manifest.output.mask_stride
+    return {"mask_width": spec.width // stride, "mask_height": spec.height // stride}
+
+
 def _write_class_files(manifest: Manifest, folder: Path) -> None:
     """Write a name a line, and a colour; nvinfer splits lines at semicolons."""
     names = [entry.name.replace(";", ",") for entry in manifest.classes]
@@ -316,7 +360,7 @@ def _write_readme(
     manifest: Manifest, artifacts: list[Artifact], written: list[Written], folder: Path
 ) -> None:
     template = Path(__file__).with_name("deepstream_readme.md").read_text("utf-8")
-    spec, stride = manifest.input, manifest.output.mask_stride
+    spec = manifest.input
     int8 = [a.target for a in artifacts if network_mode(a) == INT8]
     rows = [
         f"| {one.config.name} | {100 * one.agreement:.2f} % | "
@@ -327,10 +371,10 @@ def _write_readme(
         name=manifest.name,
         rows="\n".join(rows),
         config=written[0].config.name,
+        app=app_file(written[0].target),
         width=spec.width,
         height=spec.height,
-        mask_width=spec.width // stride,
-        mask_height=spec.height // stride,
+        **_mask_size(manifest),
         builds="\n".join(_trtexec(target) for target in int8),
         classes=len(manifest.classes),
     )

@@ -49,11 +49,15 @@ DOCUMENTED = {
 }
 
 
-def config_of(path: Path) -> dict[str, str]:
+def groups_of(path: Path) -> dict[str, dict[str, str]]:
     """Read a configuration as GLib's key files are read: no comment behind a value."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), strict=True)
     parser.read_string(path.read_text("utf-8"))
-    return dict(parser["property"])
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def config_of(path: Path) -> dict[str, str]:
+    return groups_of(path)["property"]
 
 
 def nvinfer(path: Path, *frames_HW3: Array, threshold: float | None = None) -> list[Array]:
@@ -307,8 +311,19 @@ def test_each_key_is_in_nvidias_manual_and_each_file_beside_the_configuration(
     assert asked["infer-dims"] == f"3;{HEIGHT};{WIDTH}"
     made = {file.name for file in (tmp_path / "ds").iterdir()}
     files = {asked["onnx-file"], asked["labelfile-path"], one.config.name}
-    assert made == {*files, "colors.csv", "README.md"}
+    assert made == {*files, "deepstream_app_jetson-fp16.txt", "colors.csv", "README.md"}
     assert "$" not in (tmp_path / "ds/README.md").read_text("utf-8")
+
+
+def test_nvidias_sample_application_shows_a_map_of_its_size(tmp_path: Path) -> None:
+    graph = own(Own(), mask_stride=2)
+    bundle = make_bundle(tmp_path / "a.fastseg", graph, tensorrt_onnx(graph), "fp16")
+    one = written(bundle, tmp_path / "ds")
+    app = groups_of(tmp_path / "ds/deepstream_app_jetson-fp16.txt")
+    assert (tmp_path / "ds" / app["primary-gie"]["config-file"]) == one.config
+    shown = (int(app["segvisual"]["height"]), int(app["segvisual"]["width"]))
+    assert shown == graph.mask_size == nvinfer(one.config, mosaic(HEIGHT, WIDTH))[0].shape
+    assert all(app[name]["enable"] == "1" for name in ("source0", "primary-gie", "segvisual"))
 
 
 def test_the_threshold_is_a_probability_below_which_a_pixel_has_no_class(tmp_path: Path) -> None:
