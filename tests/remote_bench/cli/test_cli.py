@@ -125,6 +125,8 @@ def test_hosts_and_the_bundle_are_told_apart():
         (("bench", "doctor", "--report", "absent/page.html"), 2, "a folder that can be written"),
         (("a.json", "b.json"), 2, "a.json is no host, such as jetson.local"),
         (("bench", "a.json"), 2, "a.json is no host, such as jetson.local"),
+        (("localhost", "--binary", "x"), 2, "--binary is for adb:SERIAL alone, got ['localhost']"),
+        (("adb:X", "--fps", "30"), 2, "adb: does not go with --fps: a phone runs a benchmark tool"),
         (("localhost", "--device", "no.toml"), 2, "no.toml: No such file or directory; expected"),
         (("doctor", "localhost", "--device", "orin"), 2, "no device 'orin'; choose one of"),
         (("doctor", "street.fastseg"), 2, "street.fastseg is no host, such as jetson.local"),

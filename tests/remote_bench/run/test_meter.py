@@ -87,6 +87,7 @@ def test_clocks_are_matched_by_the_soonest_news_of_a_phase():
     assert 99.5 < meter.readings(PHASES).t[0] < 101
 
 
+@pytest.mark.slow
 def test_nothing_of_a_meter_lives_on_whatever_it_has_started(tmp_path):
     child = tmp_path / "child"
     code = (
@@ -156,6 +157,7 @@ def test_command_of_a_board_is_a_list_of_texts():
             parse_device("m", begin + wrong)
 
 
+@pytest.mark.slow
 def test_run_here_with_a_meter_has_its_watts_and_not_its_command(bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     code = "import time\nwhile True: print('4.5 W', flush=True); time.sleep(0.05)"

@@ -109,6 +109,15 @@ def _output(report: Report) -> Iterator[Reason]:
         yield Reason("output_not_checked", "info", text)
 
 
+def _tool(report: Report) -> Iterator[Reason]:
+    engine = report.engine or {}
+    if left_out := engine.get("left_out"):
+        yield Reason("inference_alone", "note", f"{engine['backend']} timed {left_out}")
+    for said in engine.get("delegates") or ():
+        if "partially" in said or "not be" in said:
+            yield Reason("delegate_partial", "note", f"{engine['backend']} said: {said}")
+
+
 def _steady(report: Report) -> Iterator[Reason]:
     if steady := report.steady:
         low, high = steady.latency_drift_ci95 or (0.0, 0.0)
@@ -249,6 +258,7 @@ RULES: tuple[Rule, ...] = (
     _failed,
     _board_changed,
     _output,
+    _tool,
     _steady,
     _throttled,
     _gpu_capped,

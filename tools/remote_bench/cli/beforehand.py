@@ -1,6 +1,7 @@
 """Mistakes that show on this machine alone, found before any board is touched."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,11 @@ _APART: dict[str, tuple[tuple[str, ...], str]] = {
     "--sweep": (
         ("a bundle", "--detach", "--deploy", "--record", "--report", "--require-usage"),
         "it measures networks of its own and gives a table",
+    ),
+    "adb:": (
+        ("--frames", "--fps", "--soak", "--power-mode", "--deploy", "--detach", "--sweep", "--keep",
+         "--lengthen", "--folder", "--allow-busy"),
+        "a phone runs a benchmark tool alone",
     ),
     "--detach": (("--require", "--record", "--report"), "give that to --resume"),
 }  # fmt: skip
@@ -82,6 +88,18 @@ def named_device(named: str | None) -> Device | None:
     except ValueError as error:
         text = str(error) if named is None else f"--device {named}: {error}"
         raise UsageError(text) from error
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """Return a program and its arguments, as a shell would split them.
+
+    Raises:
+        UsageError: a quote without its end.
+    """
+    try:
+        return tuple(shlex.split(text or ""))
+    except ValueError as error:
+        raise UsageError(f"--binary {text}: {error}; expected FILE and its arguments") from error
 
 
 def check_soak(text: str | None) -> None:

@@ -112,6 +112,7 @@ app = typer.Typer(
     remote_bench jetson.local street.fastseg
     remote_bench pi@10.0.0.7 orin --require 'fps>=30,p99<=33ms' --report both.html
     remote_bench jetson.local yours.onnx --normalization imagenet
+    remote_bench adb:SERIAL street.fastseg --binary ./benchmark_model     an Android phone
     remote_bench localhost --sweep nano,small --require 'fps>=30'
     remote_bench doctor jetson.local         what can be measured there, and what is missing
     remote_bench compare before.json after.json
@@ -196,6 +197,13 @@ class Bench:
         bool, typer.Option("--detach", help="Start, print the run's name, and leave.")
     ] = False
     resume: Annotated[str | None, typer.Option(help="Fetch a detached run by name.")] = None
+    binary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'FILE ARGUMENTS'",
+            help="Of adb:SERIAL: LiteRT's benchmark_model for the phone, or onnxruntime_perf_test.",
+        ),
+    ] = None
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave uploads and engine there for the next run.")
     ] = False
@@ -217,7 +225,7 @@ class Bench:
             bundle=bundle, target=self.target, seconds=self.seconds, repeats=self.repeats,
             idle_s=self.idle, frames=self.frames, fps=self.fps, power_mode=self.power_mode,
             deploy=self.deploy, keep=self.keep, base=self.folder, require_usage=self.require_usage,
-            device=beforehand.named_device(self.device),
+            device=beforehand.named_device(self.device), binary=beforehand.words(self.binary),
             own_file=OwnFile(
                 self.size, self.normalization, self.color, self.output_name, self.threshold,
                 self.fit,
@@ -235,7 +243,10 @@ class Bench:
         benchmark = self.benchmark(bundle, wanted)
         connector = Connector(self.accept_host_key, self.password_fd)
         given = {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
-        beforehand.check_together(given | {"a host": hosts, "a bundle": bundle})
+        phones = [host for host in hosts if host.startswith("adb:")]
+        beforehand.check_together(given | {"a host": hosts, "a bundle": bundle, "adb:": phones})
+        if self.binary and len(phones) < len(hosts):
+            raise UsageError(f"--binary is for adb:SERIAL alone, got {hosts}")
         if self.resume is None and not hosts:
             raise UsageError("expected a host, such as jetson.local or localhost")
         beforehand.check(hosts, benchmark, self.report)

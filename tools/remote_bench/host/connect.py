@@ -5,6 +5,7 @@ import os
 import sys
 from functools import cache
 
+from remote_bench.host.adb import PREFIX, AdbHost
 from remote_bench.host.errors import UsageError
 from remote_bench.host.host import Host, Watch
 from remote_bench.host.local import LocalHost
@@ -40,7 +41,7 @@ class Connector:
         self.ask, self.ask_passphrase = cache(self._ask), cache(self._ask_passphrase)
 
     def connect(self, name: str, watch: Watch) -> Host:
-        """Return a connected host; "localhost" is this machine, without SSH.
+        """Return a connected host; "localhost" is this machine, "adb:SERIAL" a phone, without SSH.
 
         Raises:
             Unreachable, HostKeyRefused, UsageError: see SshHost.
@@ -48,6 +49,8 @@ class Connector:
         if name == "localhost":
             return LocalHost()
         watch.phase("connect")
+        if name.startswith(PREFIX):
+            return AdbHost(name)
         host = SshHost(
             name, self.ask, self._accept_key, passphrase=self.ask_passphrase, answer=_ask_in_clear
         )

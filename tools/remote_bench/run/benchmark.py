@@ -60,6 +60,7 @@ class Benchmark:
     keep: bool = False
     base: str | None = None  # of the work folder
     device: Device | None = None  # that the user names; else it is recognised
+    binary: tuple[str, ...] = ()  # of a phone: the tool, and arguments of the user's
     root: str = "/"  # of the board's own files
 
 

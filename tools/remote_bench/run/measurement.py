@@ -16,6 +16,7 @@ from fastseg_runtime.arrays.strict_tables import TableError
 from remote_bench.analysis.report import Deployment, Report
 from remote_bench.analysis.result import MOST_BYTES, Result, failed_result, read_result
 from remote_bench.analysis.summary import summarise
+from remote_bench.host.adb import AdbHost
 from remote_bench.host.errors import (
     BenchError,
     DeviceFailure,
@@ -27,6 +28,7 @@ from remote_bench.link.connection import Connection
 from remote_bench.run.benchmark import BUNDLE, TOOL, Measurement, Prepared
 from remote_bench.run.bundles import describe
 from remote_bench.run.meter import Meter
+from remote_bench.run.phone import measure_phone
 from remote_bench.run.preparation import DEPLOYED, Preparation
 
 _KILLED = (-9, 137)  # by SIGKILL: as the parent sees it, and as a shell between them does
@@ -44,6 +46,8 @@ def measure(measurement: Measurement) -> Report:
     Raises:
         BenchError: it did not come to a run, or was called off.
     """
+    if isinstance(measurement.host, AdbHost):
+        return measure_phone(measurement.host, measurement)
     with measurement.connect() as board:
         prepared = Preparation(board, measurement).prepare()
         request = prepared.request(measurement.benchmark)
