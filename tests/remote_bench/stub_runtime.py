@@ -2,7 +2,7 @@
 
 faults.json beside the bundle holds: infer_ms (added to each frame), wrong (share of rows that get
 another class), built (an engine is "built" at the first start), at_open and at_frame (what
-happens there: "oom", "exit", "error", "no_engine", "hang", "chatter", "child", "fill").
+happens there: "oom", "exit", "error", "nvmap", "no_engine", "hang", "chatter", "child", "fill").
 """
 
 import json
@@ -51,6 +51,10 @@ def _happen(what):
     elif what == "exit":
         sys.stderr.write("cudaMalloc failed\n")
         os._exit(7)
+    elif what == "nvmap":  # a Jetson's driver prints, and TensorRT gives up in other words
+        sys.stderr.write("NvMapMemAllocInternalTagged: 1075072515 error 12\n")
+        sys.stderr.flush()
+        raise RuntimeError("engine said no")
     elif what == "error":
         raise RuntimeError("engine said no")
     elif what == "no_engine":

@@ -86,6 +86,19 @@ def test_probe_lists_what_can_be_measured_and_the_fix_for_the_rest(made_board):
     assert all(row["ok"] or row["fix"] or os.geteuid() == 0 for row in rows.values())
 
 
+def test_desktop_is_seen_by_its_programs(made_board, monkeypatch):
+    running = {1: ("systemd", 0.1), 900: ("Xorg", 7.0), 950: ("gnome-shell", 9.0)}
+    monkeypatch.setattr("remote_bench.agent.probe.processes", lambda: running)
+    data = probe(Board(str(made_board("orin-nano").root)))
+    assert data["desktop"] == ["Xorg", "gnome-shell"]
+    rows = {row["what"]: row for row in data["readable"]}
+    assert not rows["no desktop"]["ok"]
+    assert rows["no desktop"]["fix"].startswith("Xorg, gnome-shell: sudo systemctl isolate")
+    monkeypatch.setattr("remote_bench.agent.probe.processes", lambda: {1: ("systemd", 0.1)})
+    rows = {r["what"]: r for r in probe(Board(str(made_board("thor").root)))["readable"]}
+    assert rows["no desktop"]["ok"]
+
+
 def test_probe_of_an_empty_tree_answers_with_nulls(tmp_path):
     data = probe(Board(str(tmp_path)))
     assert data["jetson"] is None and data["power_mode"] is None and data["power_sources"] == []

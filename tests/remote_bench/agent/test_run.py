@@ -460,6 +460,14 @@ def test_frames_folder_with_labels_gives_the_miou_of_the_timed_run(start, tmp_pa
     assert run.result()["accuracy"]["miou"] == 1
 
 
+@pytest.mark.parametrize("fault", [{"at_open": "nvmap"}, {"at_frame": "nvmap"}])
+def test_memory_that_a_jetsons_driver_did_not_get_is_named_and_what_to_do(start, fault):
+    run = start(fault)
+    assert run.end() == 1
+    [error] = run.named("error")
+    assert error["kind"] == "oom" and "reboot, which joins the pieces" in error["message"]
+
+
 def test_gpu_that_somebody_uses_is_waited_for_too(start, made_board):
     board = made_board("orin-nano")
     board.write("sys/class/devfreq/17000000.gpu/device/load", "970\n")

@@ -161,6 +161,22 @@ def test_what_could_not_be_watched_is_a_reason_with_what_would_help(valid):
     assert reason.message == "throttling could not be watched: sudo usermod -aG video $USER"
 
 
+def test_memory_that_the_gpu_did_not_get_in_a_run_that_ended_well_is_a_note(valid):
+    log = "NvMapMemAllocInternalTagged: 1075072515 error 12\nfine\nNvMapMemHandleAlloc: error 12\n"
+    verdict, [reason] = judge(replace(valid, log=log))
+    assert (verdict, reason.code) == ("valid_with_notes", "gpu_memory_short")
+    assert "2 times" in reason.message
+    assert judge(replace(valid, log="NvMapMemAllocInternalTagged: error 120")) == ("valid", ())
+
+
+@pytest.mark.parametrize(("l4t", "severity"), [("36.4.3", "note"), (None, "info")])
+def test_desktop_that_runs_is_named_with_the_command_that_ends_it(valid, l4t, severity):
+    device = replace(valid.device, l4t=l4t, desktop=("Xorg", "gnome-shell"))
+    _, [reason] = judge(replace(valid, device=device))
+    assert (reason.code, reason.severity) == ("desktop_runs", severity)
+    assert "(Xorg, gnome-shell)" in reason.message and "multi-user.target" in reason.message
+
+
 def test_gravest_reason_comes_first_and_decides(valid):
     report = agreement(drift(clock_step(valid, 2.0), 0.1), 0.5)
     verdict, reasons = judge(report)

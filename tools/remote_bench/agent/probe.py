@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from . import VERSION
 from .board import Board, Outcome
 from .environment import Environment
-from .process import memory_kb
+from .process import memory_kb, processes
 from .rails import power_sources
 from .settings import mode_ids, read_power_mode, read_settings
 from .software import read_l4t, read_packages, read_python
@@ -19,6 +19,9 @@ from .tegrastats_feed import first_line
 
 _TOOLS = ("tegrastats", "nvpmodel", "jetson_clocks", "vcgencmd", "sudo", "nvidia-smi", "trtexec")
 _DMI = ("sys_vendor", "product_name", "board_name")
+# Display servers and compositors, by the 15 letters of their names that the kernel keeps.
+_DESKTOPS = {"Xorg", "X", "Xwayland", "gnome-shell", "kwin_wayland", "kwin_x11", "weston", "sway",
+             "labwc", "wayfire", "mutter", "cinnamon", "xfwm4", "lxqt-panel"}  # fmt: skip
 _BUSES = (("pci", "vendor", "device"), ("usb", "idVendor", "idProduct"))
 _MOST_ATTACHED = 256  # of a bus; a server has a hundred
 
@@ -50,6 +53,7 @@ def probe(board: Board, engines: Sequence[str] = ()) -> Dict[str, Any]:
         "power_sources": [{"name": s.name, "unit": s.unit, "rails": s.rails} for s in sources],
         "tegrastats": first_line(board),
         "tools": {name: board.tool(name) for name in _TOOLS},
+        "desktop": sorted({name for name, _ in processes().values()} & _DESKTOPS),
         "sudo": board.run(["sudo", "-n", "true"], timeout_s=5).status == 0,
     }
     vcgencmd = board.run(["vcgencmd", "get_throttled"], 2) if board.tool("vcgencmd") else None
@@ -149,6 +153,11 @@ def readable(data: Dict[str, Any], vcgencmd: Optional[Outcome] = None) -> List[D
         ("real CPU clock", [n for n in clocks if n.endswith(".real")], as_root),
         ("process memory (PSS)", memory_kb(os.getpid())["pss_kb"], "Linux 4.14 or newer"),
         ("numpy", modules["numpy"], "remote_bench brings a wheel"),
+        (
+            "no desktop",
+            not data["desktop"],
+            f"{', '.join(data['desktop'])}: sudo systemctl isolate multi-user.target",
+        ),
         ("an inference engine", engines, "remote_bench brings a wheel; TensorRT is JetPack's"),
     ]
     if is_jetson:

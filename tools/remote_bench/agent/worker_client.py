@@ -1,6 +1,7 @@
 """The supervisor's hold of the worker process: commands go in, answers and frames come out."""
 
 import os
+import re
 import resource
 import select
 import subprocess
@@ -13,6 +14,15 @@ from .channel import Failure
 from .process import available_memory_kb, module_command, module_environment, oom_kills, start
 
 _SAID_BYTES = 2000  # of the worker's log in an error: an engine's last lines
+_LOG_BYTES = 1 << 16  # of it, in which a driver's complaint is looked for
+# Of a Jetson's driver, on stderr, where its GPU gets no memory; no error of TensorRT has it.
+NVMAP = re.compile(r"NvMap[^\n]*error 12\b")
+_NVMAP_ADVICE = (
+    "the board's driver said NvMap error 12: memory ran out, or what is free is in pieces too "
+    "small. End other programs and the desktop (sudo systemctl isolate multi-user.target); reboot, "
+    "which joins the pieces; or take a smaller network"
+)
+_MAY_BE_MEMORY = ("build_failed", "no_engine", "run_failed", "worker_died")
 _LOOK_S = 0.1  # how late a wait notices that the run was called off
 
 
@@ -61,7 +71,7 @@ class Worker:
             message = self._message(end)
             event = message.pop("event")
             if event == "error":
-                raise Failure(message["kind"], message["message"])
+                raise self._failure(message["kind"], message["message"])
             if event == "answer":
                 return message
             if on_frames is not None:
@@ -107,7 +117,14 @@ class Worker:
                 f"({self._memory_facts()}); free some, add swap, or take a smaller network"
                 + self._said(),
             )
-        return Failure("worker_died", f"the worker ended with status {status}" + self._said())
+        died = f"the worker ended with status {status}" + self._said()
+        return self._failure("worker_died", died)
+
+    def _failure(self, kind: str, message: str) -> Failure:
+        """Return the failure; one for memory where a Jetson's driver said so."""
+        if kind in _MAY_BE_MEMORY and NVMAP.search(tail(self._log, _LOG_BYTES)):
+            return Failure("oom", f"{message}; {_NVMAP_ADVICE}")
+        return Failure(kind, message)
 
     def _memory_facts(self) -> str:
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

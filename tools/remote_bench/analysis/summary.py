@@ -164,6 +164,8 @@ def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
         power_mode=probe.power_mode or PowerMode(),
         settings=probe.settings,
         sku=device.is_sku,
+        chips_mb=device.memory_mb,
+        desktop=probe.desktop,
         notes=device.notes,
         not_measured=device.not_measured,
     )

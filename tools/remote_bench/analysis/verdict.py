@@ -6,6 +6,7 @@ stand in one table, each with what it was chosen by: sense and arithmetic where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed
@@ -50,6 +51,7 @@ LIMITS: dict[str, float] = {
     "clock_step_s": 1.0,
     "least_frames": frames_needed(PERCENTILES["p90"]),
 }
+_NVMAP = re.compile(r"NvMap[^\n]*error 12\b")  # of a Jetson's driver, in the worker's log
 Rule = Callable[[Report], Iterator[Reason]]
 
 
@@ -107,6 +109,26 @@ def _output(report: Report) -> Iterator[Reason]:
     elif report.fps is not None and (accuracy is None or accuracy.miou is None):
         text = "nothing says whether the timed run's masks are right: no reference and no labels"
         yield Reason("output_not_checked", "info", text)
+
+
+def _short_of_memory(report: Report) -> Iterator[Reason]:
+    count = len(_NVMAP.findall(report.log))
+    if count and report.error is None:
+        text = (
+            f"the GPU got no memory {count} times (NvMap error 12): a builder passes over kernels "
+        )
+        text += "then, and the engine may be slower than one that is built after a reboot"
+        yield Reason("gpu_memory_short", "note", text)
+
+
+def _desktop(report: Report) -> Iterator[Reason]:
+    if running := report.device.desktop:
+        text = (
+            f"a desktop runs ({', '.join(running)}), which takes memory and time of CPU and GPU; "
+        )
+        text += "sudo systemctl isolate multi-user.target ends it until the next boot"
+        # A Jetson shares one memory and one GPU with it: 20 % of the rate were seen.
+        yield Reason("desktop_runs", "note" if report.device.l4t else "info", text)
 
 
 def _tool(report: Report) -> Iterator[Reason]:
@@ -259,6 +281,8 @@ RULES: tuple[Rule, ...] = (
     _board_changed,
     _output,
     _tool,
+    _short_of_memory,
+    _desktop,
     _steady,
     _throttled,
     _gpu_capped,

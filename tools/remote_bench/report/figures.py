@@ -17,6 +17,10 @@ from remote_bench.analysis.report import Fingerprint, Report
 from remote_bench.analysis.stats import Interval
 from remote_bench.host.live import plain
 
+_INFER = {
+    "tensorrt": "with the copies to and from the GPU; trtexec's GPU Compute Time is without them "
+    "and lower: it is not measured here",
+}
 _STYLES = {"valid": "bold green", "valid_with_notes": "bold yellow", "invalid": "bold red"}
 _SEVERITIES = {"invalid": "red", "note": "yellow", "info": "dim"}
 
@@ -81,7 +85,7 @@ def _speed(report: Report) -> Iterator[Figure]:
     speed = _with_interval(report.fps, report.fps_ci95, "{:.2f}")
     yield Figure("frames a second", speed, f"interval {report.fps_ci95_basis}")
     if report.latency_ms:
-        yield from _latency(report.latency_ms)
+        yield from _latency(report.latency_ms, str((report.engine or {}).get("backend")))
     if paced := report.paced:
         at = f"at {paced.wanted_fps:g} FPS"
         note = f"{paced.late} of {paced.frames} frames late"
@@ -91,7 +95,7 @@ def _speed(report: Report) -> Iterator[Figure]:
         yield Figure("bound of inference", _ms(report.bound_ms), note)
 
 
-def _latency(latency: Latency) -> Iterator[Figure]:
+def _latency(latency: Latency, backend: str) -> Iterator[Figure]:
     for name, value in latency.percentiles().items():
         text = _with_interval(value, latency.ci95.get(name), "{:.2f}", " ms")
         within = "interval within the run, of frames" if latency.ci95.get(name) else ""
@@ -99,7 +103,7 @@ def _latency(latency: Latency) -> Iterator[Figure]:
     note = f"of {latency.count} frames; each is {latency.includes}"
     yield Figure("latency max", _ms(latency.max), note)
     yield Figure("median pre", _ms(latency.parts.pre_ms))
-    yield Figure("median infer", _ms(latency.parts.infer_ms))
+    yield Figure("median infer", _ms(latency.parts.infer_ms), _INFER.get(backend, ""))
     yield Figure("median post", _ms(latency.parts.post_ms))
 
 
@@ -153,7 +157,7 @@ def _memory(report: Report) -> Iterator[Figure]:
     memory = report.memory
     yield Figure("peak", _mb(memory.peak_mb), memory.scope)
     yield Figure("PSS, baseline", f"{_mb(memory.pss_mb)}, {_mb(memory.baseline_mb)}")
-    note = "CPU and GPU share it" if memory.unified else ""
+    note = "other programs count too" + ("; CPU and GPU share it" if memory.unified else "")
     yield Figure("whole board had less by", _mb(memory.system_delta_mb), note)
 
 
@@ -236,7 +240,8 @@ def _board(report: Report) -> Iterator[Figure]:
         yield Figure("not measured there", "; ".join(device.not_measured))
     yield Figure("CPU", device.cpu or device.machine, f"{device.cpu_count or '?'} cores")
     gigabytes = None if device.memory_mb is None else device.memory_mb / 1024
-    yield Figure("memory", _shown("{:.1f} GB", gigabytes), "as Linux counts it")
+    chips = f", of {device.chips_mb / 1024:g} GB" if device.chips_mb else ""
+    yield Figure("memory", _shown("{:.1f} GB", gigabytes), f"as Linux counts it{chips}")
     named = (("module", device.module), ("JetPack", device.jetpack), ("L4T", device.l4t))
     notes = {"JetPack": f"by {device.jetpack_by}"}
     yield from (Figure(label, value, notes.get(label, "")) for label, value in named if value)
