@@ -177,6 +177,12 @@ def test_desktop_that_runs_is_named_with_the_command_that_ends_it(valid, l4t, se
     assert "(Xorg, gnome-shell)" in reason.message and "multi-user.target" in reason.message
 
 
+def test_a_host_key_that_nobody_compared_is_a_reason(valid):
+    verdict, [reason] = judge(replace(valid, weakened=("the key was accepted unseen",)))
+    assert verdict == "valid" and (reason.code, reason.severity) == ("host_key_unseen", "info")
+    assert reason.message == "the key was accepted unseen"
+
+
 def test_gravest_reason_comes_first_and_decides(valid):
     report = agreement(drift(clock_step(valid, 2.0), 0.1), 0.5)
     verdict, reasons = judge(report)

@@ -12,6 +12,7 @@ from remote_bench.host.errors import HostKeyRefused, Unreachable, UsageError
 from remote_bench.host.ssh import SshHost
 from remote_bench.link.connection import Connection
 
+from tests.boards.measuring import run
 from tests.boards.sshd import make_key
 
 pytestmark = pytest.mark.slow  # needs openssh-server
@@ -75,6 +76,14 @@ def test_an_unknown_host_key_stops_and_the_message_has_the_command_that_accepts_
     assert "added SHA256:" in host.notes[0]
     host.close()
     connect(alias).close()
+
+
+def test_what_the_configuration_weakens_is_in_the_report(sshd, ssh_client, bundle):
+    options = {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
+    host = connect(ssh_client.add("board", sshd, **options))
+    reasons = [reason for reason in run(host, bundle=bundle).reasons if "unseen" in reason.message]
+    assert [reason.code for reason in reasons] == ["host_key_unseen"]
+    host.close()
 
 
 def test_a_changed_host_key_stops_even_where_it_was_accepted_by_its_fingerprint(

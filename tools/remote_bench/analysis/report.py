@@ -247,6 +247,7 @@ class Report:
     wall_power_reason: str | None = None  # why there is none, or what was wrong with it
     bound_basis: str | None = None  # the clocks that the bound is of
     address: str | None = None
+    weakened: tuple[str, ...] | None = None  # what took from the trust that it was this board
     board: Table | None = None  # what the keeper found there before and after
     requirements: RequirementsCheck | None = None
     deployed: Deployment | None = None

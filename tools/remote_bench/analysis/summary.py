@@ -75,6 +75,7 @@ def summarise(
     host: str | None = None,
     address: str | None = None,
     tool: str | None = None,
+    weakened: tuple[str, ...] | None = None,
 ) -> Report:
     """Return the report of one run.
 
@@ -86,6 +87,7 @@ def summarise(
         host: as the user named it.
         address: where that is.
         tool: what measured, with its version.
+        weakened: what took from the trust that it was this board.
     """
     board = device or recognise(dataclasses.asdict(result.probe))
     spans, found = result.spans(), conditions(result, board.peak.gpu_mhz)
@@ -140,6 +142,7 @@ def summarise(
         bound_ms=bound_ms,
         bound_basis=bound_basis,
         address=address,
+        weakened=weakened or None,
     )
     verdict, reasons = judge(report)
     return dataclasses.replace(report, verdict=verdict, reasons=reasons)

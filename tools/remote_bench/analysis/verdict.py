@@ -204,6 +204,11 @@ def _watched(report: Report) -> Iterator[Reason]:
         yield Reason("not_watched", "info", f"{what} could not be watched: {why}")
 
 
+def _trusted(report: Report) -> Iterator[Reason]:
+    for text in report.weakened or ():
+        yield Reason("host_key_unseen", "info", text)
+
+
 def _foreign(report: Report) -> Iterator[Reason]:
     load, allowed = report.conditions.foreign_load, bool(report.flags.get("allow_busy"))
     if load is None:
@@ -288,6 +293,7 @@ RULES: tuple[Rule, ...] = (
     _gpu_capped,
     _soaked,
     _watched,
+    _trusted,
     _foreign,
     _sampler,
     _power,

@@ -84,7 +84,7 @@ class KnownKeys:
         strict = self._settings.strict_host_keys
         if strict in ("accept-new", "no"):
             self.unseen = (
-                f"{host}: its host key {mine} was accepted unseen, as StrictHostKeyChecking "
+                f"the host key {mine} was accepted unseen, as StrictHostKeyChecking "
                 f"{strict} in ~/.ssh/config asks: another board could have answered"
             )
             return True

@@ -187,6 +187,7 @@ def report_of(
         host=board.host.name,
         address=board.host.address,
         tool=TOOL,
+        weakened=tuple(board.host.weakened),
     )
 
 
