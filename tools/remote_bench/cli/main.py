@@ -67,12 +67,37 @@ AcceptHostKeyOption = Annotated[
     ),
 ]
 PasswordFdOption = Annotated[
-    int | None, typer.Option(min=0, help="Read the password from this file descriptor.")
+    int | None, typer.Option(min=0, help="Read the board's password from this file descriptor.")
+]
+PassphraseFdOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="The same for the passphrase of a key here; no board sees it."),
+]
+ViaSshOption = Annotated[
+    bool,
+    typer.Option(
+        "--via-ssh",
+        help="By your own ssh: certificates, hardware keys, GSSAPI, whatever it can.",
+    ),
 ]
 AllowBusyOption = Annotated[
     bool, typer.Option("--allow-busy", help="Measure though others use the board, and say so.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """How to log in: of every command that measures."""
+
+    accept_host_key: AcceptHostKeyOption = None
+    password_fd: PasswordFdOption = None
+    passphrase_fd: PassphraseFdOption = None
+    via_ssh: ViaSshOption = False
+
+    def connector(self) -> Connector:
+        """Return what connects so."""
+        return Connector(self.accept_host_key, self.password_fd, self.passphrase_fd, self.via_ssh)
 
 
 class BenchByDefault(TyperGroup):
@@ -131,7 +156,7 @@ app = typer.Typer(
 
 @app.command("bench", epilog=exit_code_help(EXIT_CODES))
 @dataclass(frozen=True)
-class Bench:
+class Bench(Login):
     """Measure a bundle on boards: what is done where no command is named."""
 
     names: Annotated[
@@ -209,8 +234,6 @@ class Bench:
     ] = False
     device: DeviceOption = None
     folder: FolderOption = None
-    accept_host_key: AcceptHostKeyOption = None
-    password_fd: PasswordFdOption = None
     as_json: JsonOption = False
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a page with plots here.")
@@ -241,7 +264,7 @@ class Bench:
         wanted = beforehand.requirements(self.require)
         beforehand.check_soak(self.soak)
         benchmark = self.benchmark(bundle, wanted)
-        connector = Connector(self.accept_host_key, self.password_fd)
+        connector = self.connector()
         given = {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
         phones = [host for host in hosts if host.startswith("adb:")]
         beforehand.check_together(given | {"a host": hosts, "a bundle": bundle, "adb:": phones})
@@ -313,7 +336,7 @@ def _told(outcomes: dict[str, T | BenchError]) -> tuple[dict[str, T], int]:
 
 @app.command("doctor", epilog=exit_code_help(EXIT_CODES))
 @dataclass(frozen=True)
-class Doctor:
+class Doctor(Login):
     """Say what can be measured on a board, with and without root, and how to get the rest.
 
     Changes nothing there and leaves nothing.
@@ -322,14 +345,12 @@ class Doctor:
     name: Annotated[str, typer.Argument(metavar="HOST", help="As ssh knows it, or localhost.")]
     device: DeviceOption = None
     folder: FolderOption = None
-    accept_host_key: AcceptHostKeyOption = None
-    password_fd: PasswordFdOption = None
     as_json: JsonOption = False
 
     def carry_out(self) -> int:
         """Look at the board and return the exit code."""
         beforehand.check_host(self.name)
-        connector = Connector(self.accept_host_key, self.password_fd)
+        connector = self.connector()
         benchmark = Benchmark(base=self.folder, device=beforehand.named_device(self.device))
         findings = on_hosts([self.name], connector, benchmark, examine)[self.name]
         if isinstance(findings, BenchError):
@@ -386,7 +407,7 @@ def findings_table(findings: dict[str, Any]) -> TextTable:
 
 @app.command("evidence", epilog=exit_code_help(EXIT_CODES))
 @dataclass(frozen=True)
-class EvidenceOf:
+class EvidenceOf(Login):
     """Run every artifact of a bundle on a machine, and say what nobody had run before.
 
     Within 15 minutes: probe, build, self-test, labelled frames, figures, and what TensorRT's layers
@@ -414,8 +435,6 @@ class EvidenceOf:
     ] = 15.0
     device: DeviceOption = None
     folder: FolderOption = None
-    accept_host_key: AcceptHostKeyOption = None
-    password_fd: PasswordFdOption = None
     as_json: JsonOption = False
 
     def carry_out(self) -> int:
@@ -430,13 +449,13 @@ class EvidenceOf:
         beforehand.check(hosts, benchmark, None)
         folder = self.out or Path(f"evidence-{datetime.now():%Y%m%d-%H%M}")
         beforehand.check_folder(folder)
-        connector = Connector(self.accept_host_key, self.password_fd)
+        connector = self.connector()
         return gather_evidence(hosts[0], benchmark, connector, folder, self.minutes, self.as_json)
 
 
 @app.command("compare", epilog=exit_code_help(COMPARED))
 @dataclass(frozen=True)
-class Compare:
+class Compare(Login):
     """Say whether two sides differ, with an interval between runs, or why nobody can tell.
 
     Reports of one side stand in one argument: A1.json,A2.json,A3.json. With --on the two are
@@ -457,8 +476,6 @@ class Compare:
     allow_busy: AllowBusyOption = False
     device: DeviceOption = None
     folder: FolderOption = None
-    accept_host_key: AcceptHostKeyOption = None
-    password_fd: PasswordFdOption = None
     as_json: JsonOption = False
 
     def carry_out(self) -> int:
@@ -480,7 +497,7 @@ class Compare:
         )  # fmt: skip
         for bundle in (self.a, self.b):
             beforehand.check([host], dataclasses.replace(benchmark, bundle=Path(bundle)), html=None)
-        connector = Connector(self.accept_host_key, self.password_fd)
+        connector = self.connector()
         work = partial(measure_in_turns, bundles=(Path(self.a), Path(self.b)), rounds=self.repeats)
         outcome = on_hosts([host], connector, benchmark, work)[host]
         if isinstance(outcome, BenchError):

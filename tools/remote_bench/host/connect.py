@@ -7,9 +7,10 @@ from functools import cache
 
 from remote_bench.host.adb import PREFIX, AdbHost
 from remote_bench.host.errors import UsageError
-from remote_bench.host.host import Host, Watch
+from remote_bench.host.host import Ask, Host, Watch
 from remote_bench.host.local import LocalHost
 from remote_bench.host.ssh import SshHost
+from remote_bench.host.via_ssh import SshProgram
 
 _MOST_SECRET_BYTES = 4096  # a pipe gives them at once; a line ends it
 
@@ -51,13 +52,15 @@ class Connector:
         watch.phase("connect")
         if name.startswith(PREFIX):
             return AdbHost(name)
-        host = SshHost(
-            name, self.ask, self._accept_key, passphrase=self.ask_passphrase, answer=_ask_in_clear
-        )
+        host = SshProgram(name) if self._via_ssh else self._by_paramiko(name)
         for note in host.notes:
             watch.note(note)
         watch.note(f"connected to {host.address}")
         return host
+
+    def _by_paramiko(self, name: str) -> SshHost:
+        more: dict[str, Ask] = {"passphrase": self.ask_passphrase, "answer": _ask_in_clear}
+        return SshHost(name, self.ask, self._accept_key, **more)
 
     def _ask(self, prompt: str) -> str | None:
         return self._password if self._password is not None else _ask_hidden(prompt)

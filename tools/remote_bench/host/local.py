@@ -29,7 +29,7 @@ class LocalHost:
 
     def start(self, command: str) -> Stream:
         """Start a command line in a session of its own: a Ctrl-C here is not one there."""
-        self._streams.append(_ChildProcess(command, self._environment))
+        self._streams.append(ChildProcess(["/bin/sh", "-c", command], self._environment))
         return self._streams[-1]
 
     def close(self) -> None:
@@ -38,10 +38,12 @@ class LocalHost:
             stream.close()
 
 
-class _ChildProcess(Stream):
-    def __init__(self, command: str, environment: dict[str, str]) -> None:
+class ChildProcess(Stream):
+    """A program that runs here."""
+
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -61,12 +63,14 @@ class _ChildProcess(Stream):
         return chunk
 
     def send(self, data: bytes) -> None:
+        """Write to its stdin."""
         assert self._process.stdin is not None
         view = memoryview(data)
         while view:
             view = view[self._process.stdin.write(view) :]
 
     def receive(self) -> bytes:
+        """Return what it wrote next."""
         assert self._process.stdout is not None  # closed: nothing comes, whatever the child says
         chunk = b"" if self._closed else self._process.stdout.read(1 << 16)
         if not chunk:
@@ -74,12 +78,14 @@ class _ChildProcess(Stream):
         return chunk
 
     def status(self, timeout_s: float) -> int | None:
+        """Wait for its end; a negative one is a signal's."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def close(self) -> None:
+        """End its stdin."""
         assert self._process.stdin is not None  # its stdout ends with what it says next
         self._closed = True
         self._process.stdin.close()
