@@ -54,7 +54,7 @@ def log_in(transport: paramiko.Transport, settings: SshSettings, people: People)
     password = ", or give a password at the prompt or with --password-fd" if passwords else ""
     alone = (*settings.for_ssh_alone, *(way for way in login.methods if way.startswith("gssapi")))
     raise Unreachable(
-        f"{hostname} refuses the login of {user}: {'; '.join(login.tried) or 'no key was found'}. "
+        f"{hostname} refuses the login of {user}: {'; '.join(login.tried)}. "
         f"Try: ssh-copy-id {user}@{hostname}{password}"
         f"{f', or --via-ssh for {alone[0]}' if alone else ''}"
     )
@@ -117,6 +117,7 @@ class _Login:
                 return True
             if "publickey" not in self.methods or not self._transport.is_active():
                 break
+        self.tried += [] if self.tried else ["no key was found"]
         return False
 
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
@@ -180,10 +181,15 @@ class _Login:
 
     def _by_answers(self) -> bool:
         def answers(title: str, instructions: str, fields: list[tuple[str, bool]]) -> list[str]:
+            asked.extend(fields)
             return [self._answer(f"{instructions} {prompt}", shown) for prompt, shown in fields]
 
         attempt = partial(self._attempt, patience_s=LOGIN_S)
-        return attempt("keyboard-interactive", self._transport.auth_interactive, answers)
+        asked: list[tuple[str, bool]] = []
+        done = attempt("keyboard-interactive", self._transport.auth_interactive, answers)
+        if not (done or asked):  # sshd offers it even where it has no question
+            self.tried.pop()
+        return done
 
     def _answer(self, prompt: str, shown: bool) -> str:
         if not shown and "password" in prompt.lower():

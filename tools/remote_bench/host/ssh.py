@@ -152,7 +152,7 @@ def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
             sock.close()
             failures.append(f"{address[0]} port {port}: {error.strerror or error}")
             continue
-        return sock, str(address[0])
+        return sock, name if "%" in name else str(address[0])  # which would lack its zone
     raise Unreachable(f"{name}: no connection to {'; '.join(failures)}. Is the board on, and sshd?")
 
 
