@@ -4,7 +4,10 @@ import base64
 import getpass
 import ipaddress
 import os
+import pty
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import paramiko
@@ -77,7 +80,7 @@ def fd(text: str) -> int:
 
 @pytest.mark.parametrize("options", [(), ("-m", "PEM")])
 def test_an_encrypted_key_is_opened_by_its_passphrase(sshd, ssh_client, options):
-    key_type = "rsa" if options else "ed25519"
+    key_type = "ecdsa" if options else "ed25519"
     key = sshd.folder / "own"
     make_key(key, key_type)
     (sshd.folder / "authorized_keys").write_text(Path(f"{key}.pub").read_text())
@@ -118,6 +121,54 @@ def test_what_opens_a_key_is_never_sent_to_a_board_whatever_it_was_given_as(ssh_
 def test_a_passphrase_that_is_given_as_a_password_opens_its_key(sshd, ssh_client):
     alias = ssh_client.add("board", sshd, IdentityFile=lock(sshd.client_key))
     Connector(None, fd(f"{SECRET}\n")).connect(alias, Watcher()).close()
+
+
+CONNECT = """
+from remote_bench.host.connect import Connector
+from remote_bench.host.errors import BenchError
+from tests.boards.measuring import Watcher
+try:
+    Connector(None, None, None, via_ssh={}).connect("board", Watcher()).close()
+except BenchError as error:
+    print("code", error.exit_code, error)
+else:
+    print("connected")
+"""
+
+
+def at_a_terminal(code: str, *answers: str) -> str:
+    """Run Python code at a terminal of its own where somebody answers; return all on its screen."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    screen = ""
+    for text in (*answers, ""):
+        while not re.search(r"(Type yes|\(yes/no|[Pp]assphrase).*: ?$|\? $", screen):
+            try:
+                screen += os.read(terminal, 4096).decode()
+            except OSError:  # it ended
+                break
+        if text:
+            os.write(terminal, f"{text}\n".encode())
+            screen += " \n"
+    os.close(terminal)
+    os.waitpid(child, 0)
+    return screen
+
+
+@pytest.mark.parametrize("via_ssh", [False, True])
+def test_at_a_terminal_host_key_and_passphrase_are_asked_for(
+    sshd, ssh_client, monkeypatch, via_ssh
+):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    known, code = sshd.known_hosts.read_text(), CONNECT.format(via_ssh)
+    sshd.known_hosts.write_text("")
+    ssh_client.add("board", sshd, IdentityFile=lock(sshd.client_key))
+    refused = at_a_terminal(code, "no")
+    assert "code 5 board: " in refused and sshd.known_hosts.read_text() == ""
+    screen = at_a_terminal(code, "yes", SECRET)
+    assert "connected" in screen and SECRET not in screen
+    assert sshd.known_hosts.read_text().split()[:2] == known.split()[:2]
 
 
 @pytest.mark.parametrize("how", ["path", "variable", "SSH_AUTH_SOCK"])

@@ -213,6 +213,33 @@ def test_whoever_sits_there_is_asked_about_an_unknown_host_key(sshd, ssh_client,
     assert mine in asked[0]
 
 
+def test_a_key_that_all_users_of_this_machine_know_is_known(sshd, ssh_client, tmp_path):
+    (tmp_path / "global").write_text(sshd.known_hosts.read_text())
+    sshd.known_hosts.write_text("")
+    options = {"UserKnownHostsFile": "none", "GlobalKnownHostsFile": tmp_path / "global"}
+    ssh_client.config.write_text("")
+    connect(ssh_client.add("board", sshd, **options)).close()
+
+
+def test_the_family_of_addresses_is_the_one_that_the_configuration_names(sshd, ssh_client):
+    sshd.known_hosts.write_text(f"[localhost]:{sshd.port} {public_key(sshd.host_key)}\n")
+    four = ssh_client.add("four", sshd, HostName="localhost", AddressFamily="inet")
+    host = connect(four)
+    assert host.address == "127.0.0.1"
+    host.close()
+    six = ssh_client.add("six", sshd, HostName="localhost", AddressFamily="inet6")
+    with pytest.raises(Unreachable) as refused:  # it listens on the other one alone
+        connect(six)
+    assert "127.0.0.1" not in str(refused.value)
+
+
+def test_a_mistake_in_the_configuration_is_quoted_in_one_line(sshd, ssh_client):
+    ssh_client.add("board", sshd, NoSuchSetting="yes")
+    with pytest.raises(UsageError, match=r"line 8: Bad configuration option: nosuchsetting") as no:
+        connect("board")
+    assert "\n" not in str(no.value)
+
+
 @pytest.mark.parametrize("key_type", ["ecdsa", "rsa"])
 def test_host_keys_of_other_types_work(start_sshd, ssh_client, key_type):
     connect(ssh_client.add("board", start_sshd(key_type=key_type))).close()

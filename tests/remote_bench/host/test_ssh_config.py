@@ -55,6 +55,7 @@ def test_a_port_is_part_of_the_name_of_a_key():
         ("me@fe80::1ff:FE23:4567:890a%eth0.5", ("fe80::1ff:FE23:4567:890a%eth0.5", 22, "me")),
         ("ssh://me@[fe80::1%usb0]:2222/", ("fe80::1%usb0", 2222, "me")),
         ("::ffff:10.0.0.7", ("::ffff:10.0.0.7", 22, None)),
+        ("gerät.local", ("gerät.local", 22, None)),
         ("me@corp.example@gate", ("gate", 22, "me@corp.example")),
     ],
 )
@@ -134,6 +135,11 @@ def test_a_token_without_a_value_is_an_error_with_a_way_out(file):
 def test_no_name_means_anything_to_the_shell_of_a_proxy_command(user):
     with pytest.raises(UsageError, match=r"ProxyCommand has %r"):
         parse_settings(f"hostname h\nuser {user}\nproxycommand nc '%r' %h %p\n")
+
+
+def test_a_proxy_command_that_hands_over_a_socket_needs_ssh_itself():
+    with pytest.raises(UsageError, match="ProxyUseFdpass .*--via-ssh"):
+        parse_settings(f"{HOST}proxycommand nc -F %h %p\nproxyusefdpass yes")
 
 
 @pytest.mark.parametrize(

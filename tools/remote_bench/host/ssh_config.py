@@ -24,8 +24,7 @@ _TIMEOUT_S = 20.0  # a Match exec of the user's may ask the network
 _V6 = r"[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%[\w.-]+)?"
 _HOST = re.compile(
     r"(?:ssh://)?(?:(?P<user>[\w.+@\\$-]+)@)?"
-    rf"(?:(?P<host>\[{_V6}\]|[\w.%+-]+)(?::(?P<port>[0-9]{{1,5}}))?/?|(?P<v6>{_V6}))",
-    re.ASCII,
+    rf"(?:(?P<host>\[{_V6}\]|[\w.%+-]+)(?::(?P<port>[0-9]{{1,5}}))?/?|(?P<v6>{_V6}))"
 )
 _KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _OPTION_KEYS = {"-l": "User", "-p": "Port"}

@@ -89,14 +89,15 @@ class SshProgram:
         return done.returncode == 0
 
     def _log_in(self, asking: bool) -> None:
-        # A file takes what it says: a pipe would be held open by the master.
+        # A file takes what it says: a pipe would be held open by the master. At a terminal it may
+        # also say whom to touch, and what it logs alone goes into the file.
         said = Path(self._folder.name, "said")
-        batch = [] if asking else ["-oBatchMode=yes"]
         stay = ["-M", "-N", "-f", f"-oControlPersist={LOGIN_S:.0f}"]  # alone, if we are killed
-        command = [*self._ssh, *stay, *batch, *self._target]
+        way = ["-E", str(said)] if asking else ["-oBatchMode=yes"]
         with said.open("wb") as file:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                [*self._ssh, *stay, *way, *self._target],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=None if asking else file, start_new_session=not asking,
             )  # fmt: skip
         try:
@@ -116,7 +117,7 @@ class SshProgram:
 
 def _error(name: str, said: str) -> Unreachable | HostKeyRefused:
     lines = [plain(line) for line in said.splitlines() if re.search(r"\w", line)]
-    text = f"{name}: ssh: {' / '.join(lines[-5:]) or 'it said nothing, perhaps on the terminal'}"
+    text = f"{name}: ssh: {' / '.join(lines[-5:]) or 'it said nothing'}"
     if "Host key verification failed" in said:
         return HostKeyRefused(text)
     return Unreachable(f"{text.rstrip('.')}. Try: ssh {name} true")
