@@ -101,21 +101,32 @@ def test_a_passphrase_comes_from_its_own_file_descriptor(sshd, ssh_client):
         Connector(None, None).connect(alias, Watcher())
 
 
-def test_what_opens_a_key_is_never_sent_to_a_board_whatever_it_was_given_as(ssh_client, tmp_path):
+@pytest.mark.parametrize("offered", ["publickey,password", "password"])
+@pytest.mark.parametrize("kind", ["OPENSSH", "PKCS8"])
+def test_what_opens_a_key_is_never_sent_to_a_board_whatever_it_was_given_as(
+    ssh_client, tmp_path, offered, kind
+):
     server, key = PasswordServer("something else"), tmp_path / "key"
-    make_key(key)
+    make_key(key, "ecdsa")
+    lock(key, *(["-m", kind] if kind == "PKCS8" else []))
     name = f"[127.0.0.1]:{server.port} {server.key.get_name()} {server.key.get_base64()}\n"
     (tmp_path / "known").write_text(name)
     with ssh_client.config.open("a") as config:
         config.write(
-            f"Host board\n HostName 127.0.0.1\n Port {server.port}\n IdentityFile {lock(key)}\n"
+            f"Host board\n HostName 127.0.0.1\n Port {server.port}\n IdentityFile {key}\n"
             f" UserKnownHostsFile {tmp_path}/known\n"
         )
-    server.get_allowed_auths = lambda user: "publickey,password"
+    server.get_allowed_auths = lambda user: offered
     with pytest.raises(Unreachable, match="opens a key, and so the board never saw it"):
         Connector(None, fd(f"{SECRET}\n")).connect("board", Watcher())
     assert server.tried == []
     server.close()
+
+
+def test_a_way_that_the_configuration_forbids_is_not_tried(sshd, ssh_client):
+    with pytest.raises(Unreachable) as refused:
+        connect(ssh_client.add("board", sshd, PubkeyAuthentication="no"), password="x")
+    assert "client_key" not in str(refused.value)
 
 
 def test_a_passphrase_that_is_given_as_a_password_opens_its_key(sshd, ssh_client):

@@ -67,7 +67,6 @@ class _Login:
         self._transport, self._settings, self._people = transport, settings, people
         self.methods = ["publickey", "password"]  # what may follow, as the server last said
         self.tried: list[str] = []
-        self._passphrases: set[str] = set()  # that opened a key
 
     def done(self) -> bool:
         """Try everything; a server may want several in a row."""
@@ -79,6 +78,7 @@ class _Login:
             "keyboard-interactive": self._by_answers,
             "password": self._by_password,
         }
+        ways = {name: way for name, way in ways.items() if name not in self._settings.not_wanted}
         while way := next((name for name in ways if name in self.methods), None):
             if ways.pop(way)():
                 return True
@@ -134,7 +134,7 @@ class _Login:
                 if named := next((key for key in others if key.asbytes() in clear), None):
                     others.remove(named)
                     yield _agents(named), named
-                elif file.is_file() and self._is_locked(file):
+                elif file.is_file() and _is_locked(file):
                     locked.append(file)
                 elif file.is_file() and (key := self._load(file)) is not None:
                     yield str(file), key
@@ -146,38 +146,28 @@ class _Login:
         finally:
             agent.close()
 
-    def _is_locked(self, file: Path) -> bool:
-        try:
-            paramiko.PKey.from_path(file)
-        except (paramiko.PasswordRequiredException, TypeError):  # TypeError: of PKey.from_path
-            return True
-        except Exception:  # _load() says what
-            return False
-        return False
-
     def _load(self, file: Path, passphrase: str | None = None) -> paramiko.PKey | None:
         if any(kind in _clear_part(file) for kind in _HARDWARE):
             self.tried.append(f"{file}: a hardware key; add --via-ssh")
             return None
-        secret: Any = passphrase and passphrase.encode("utf-8")
         try:
-            return paramiko.PKey.from_path(file, secret)
-        except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError, OSError) as error:
+            return _read_key(file, passphrase)
+        except (paramiko.SSHException, paramiko.UnknownKeyType) as error:
+            self.tried.append(f"{file}: {error}; add --via-ssh")
+        except (ValueError, OSError) as error:
             wrong = "that passphrase does not open it" if passphrase else error
             self.tried.append(f"{file}: {wrong}")
         return None
 
     def _unlock(self, file: Path) -> paramiko.PKey | None:
         passphrase = self._people.passphrase(f"Passphrase of {file} (Enter: another way): ")
-        if not passphrase:
-            self.tried.append(
-                f"{file}: encrypted; put it into your agent with ssh-add, or give its passphrase "
-                "at the prompt or with --passphrase-fd"
-            )
-            return None
-        key = self._load(file, passphrase)
-        self._passphrases |= {passphrase} if key else set()
-        return key
+        if passphrase:
+            return self._load(file, passphrase)
+        self.tried.append(
+            f"{file}: encrypted; put it into your agent with ssh-add, or give its passphrase "
+            "at the prompt or with --passphrase-fd"
+        )
+        return None
 
     def _by_answers(self) -> bool:
         def answers(title: str, instructions: str, fields: list[tuple[str, bool]]) -> list[str]:
@@ -207,7 +197,8 @@ class _Login:
         password = self._people.password(
             f"Password of {self._settings.user}@{self._settings.hostname}: "
         )
-        if password in self._passphrases:
+        files = [file for file in self._settings.identity_files if file.is_file()]
+        if password and any(_is_locked(file) and _opens(file, password) for file in files):
             self.tried.append("password: what was given opens a key, and so the board never saw it")
             return None
         return password
@@ -243,6 +234,31 @@ class _AgentKey(AgentKey):  # type: ignore[misc]
 
 def _agents(key: paramiko.PKey) -> str:
     return f"agent's {key.get_name()} {key.fingerprint}"
+
+
+def _read_key(file: Path, passphrase: str | None = None) -> paramiko.PKey:
+    secret: Any = passphrase and passphrase.encode("utf-8")  # a type that paramiko says, not takes
+    return paramiko.PKey.from_path(file, secret)
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        _read_key(file)
+    except (paramiko.PasswordRequiredException, TypeError):  # TypeError: of PKey.from_path
+        return True
+    except Exception:  # whoever loads it says what
+        return False
+    return False
+
+
+def _opens(file: Path, secret: str) -> bool:
+    try:
+        _read_key(file, secret)
+    except (paramiko.SSHException, paramiko.UnknownKeyType):  # it does, though paramiko is no help
+        return True
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _clear_part(file: Path) -> bytes:

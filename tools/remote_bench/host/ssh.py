@@ -176,7 +176,7 @@ def _exchange_keys(name: str, transport: paramiko.Transport, sock: Any) -> param
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise Unreachable(
             f"{name}: its sshd is too old for a safe connection ({error}); it must know ed25519, "
-            "ecdsa or rsa-sha2 host keys (OpenSSH 7.2 or newer)"
+            "ecdsa or rsa-sha2 host keys (OpenSSH 7.2 or newer); --via-ssh takes what ssh does"
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
         if isinstance(sock, ProxyCommand):

@@ -36,6 +36,11 @@ _FOR_SSH_ALONE = (
     ("knownhostscommand", "none"),
     ("hostbasedauthentication", "no"),
 )
+_WAYS = {
+    "pubkeyauthentication": "publickey",
+    "passwordauthentication": "password",
+    "kbdinteractiveauthentication": "keyboard-interactive",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class SshSettings:
     host_key_alias: str = ""
     connect_timeout_s: float | None = None
     family: int = socket.AF_UNSPEC
+    not_wanted: tuple[str, ...] = ()  # ways to log in
     for_ssh_alone: tuple[str, ...] = ()  # settings that need --via-ssh
 
     @property
@@ -148,6 +154,7 @@ def parse_settings(text: str) -> SshSettings:
         host_key_alias=alias,
         connect_timeout_s=float(timeout) if timeout.isdigit() else None,
         family=_FAMILIES.get(values.get("addressfamily", ""), socket.AF_UNSPEC),
+        not_wanted=tuple(way for key, way in _WAYS.items() if values.get(key) in ("no", "false")),
         for_ssh_alone=tuple(key for key, off in _FOR_SSH_ALONE if values.get(key, off) != off),
     )
 
