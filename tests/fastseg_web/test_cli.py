@@ -78,6 +78,14 @@ def test_what_cannot_be_is_one_line(
     assert last.startswith("fastseg-web: ") and told in last
 
 
+def test_fetching_alone_prints_where_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "fetch", lambda tell: tell("fetching"))
+    kept = str(library.folder())
+    assert run("--fetch") == (0, f"{kept}\n", "fetching\n")
+    code, out, _ = run("--fetch", "--json")
+    assert code == 0 and json.loads(out) == {"library": kept}
+
+
 def test_a_port_in_use_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "read", lambda: FAKE)
     full_plan().write(Path("tiny.fastseg"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fastseg_exporters import ModelOptimizer
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays import image
@@ -52,6 +53,9 @@ CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 SIZES = [(1, 1), (1, 90), (77, 1), (HEIGHT, WIDTH), (31, 47), (72, 128), (101, 67), (20, 300)]
 SAID, FIGURES = (f"document.getElementById('{name}').textContent" for name in ("said", "figures"))
 STOPPED = f"{SAID} !== ''"
+ROUNDING = (
+    1e-4  # of scores of about 10 by different kernels, the networks being some 30 layers deep
+)
 OWN_NAME = socket.gethostname().lower()
 # Arrays as text, in and out, and a camera that gives no frame any more.
 HELPERS = """
@@ -187,6 +191,26 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plan.write(folder / "nano.fastseg")
 
 
+def undecided(frame_HW3: Array) -> Array:
+    """Where the two best scores of nano, in PyTorch, are equal but for the rounding of floats."""
+    spec, out_HW = InputSpec(480, 360), np.empty(frame_HW3.shape[:2], np.uint8)
+    fit = frame_runner.FrameFit(frame_HW3.shape[:2], spec, (360, 480), False)
+    image_1HW3 = torch.tensor(fit.to_input(np.ascontiguousarray(frame_HW3)))
+    with torch.no_grad():
+        network = load_checkpoint(WEIGHTS)[0].eval()
+        logits_1KHW = network((image_1HW3.permute(0, 3, 1, 2).float() - spec.mean) / spec.std)
+    best_12HW = logits_1KHW.topk(2, dim=1).values
+    fit.to_frame((best_12HW[0, 0] - best_12HW[0, 1] < ROUNDING).numpy().astype(np.uint8), out_HW)
+    return out_HW > 0
+
+
+def differences(found_HW: Array, expected_HW: Array, frame_HW3: Array) -> int:
+    """How many ids differ, each of them one that the network leaves to rounding."""
+    different_HW = found_HW != expected_HW
+    assert not different_HW.any() or undecided(frame_HW3)[different_HW].all()
+    return int(different_HW.sum())
+
+
 def real_frames() -> list[Array]:
     """CamVid's pictures, where they are, as they are and in other sizes; noise."""
     frames = [noise(360, 480)]
@@ -211,11 +235,15 @@ def test_every_id_of_a_file_is_that_of_python_of_the_cameras_frames_too(
     )
     frame = np.ascontiguousarray(array(rgba, height, width, 4)[..., :3])
     assert len(np.unique(frame)) > 10
+    different = pixels = 0
     with RealtimeSegmentation(nano) as session:
-        assert np.array_equal(array(ids, height, width), session.infer(frame))
+        different += differences(array(ids, height, width), session.infer(frame), frame)
         for frame in real_frames():
             found = browser.value(f"infer({frame_on_page(frame)}).then(told)")
-            assert np.array_equal(array(found, *frame.shape[:2]), session.infer(frame))
+            found_HW = array(found, *frame.shape[:2])
+            different += differences(found_HW, session.infer(frame), frame)
+            pixels += found_HW.size
+        assert different <= 1e-6 * pixels
         legend = browser.value("document.getElementById('legend').innerText").split("\n")
         assert legend == [entry.name for entry in session.classes]
     for size in ((360, 780), (780, 360), (1280, 800)):
@@ -273,6 +301,6 @@ def test_a_phone_gets_the_camera_over_https_and_is_told_so_without(
 def test_two_browsers_see_their_own_cameras(visit: Visit, browser: Browser, tmp_path: Path) -> None:
     assert visit(full_plan()) == ""
     url = browser.value("location.href")
-    with Browser(tmp_path / "profile", url, *CAMERA) as other:
-        other.wait_for("newest !== undefined")
+    with Browser(tmp_path / "profile", f"{url}?threads=1", *CAMERA) as other:
+        other.wait_for(f"{FIGURES}.endsWith('threads: 1')")
     assert browser.value(SAID) == ""

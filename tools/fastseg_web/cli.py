@@ -70,6 +70,8 @@ def carry_out(options: Options) -> None:
     if options.fetch:
         library.fetch(_tell)
         if options.bundle is None:
+            kept = str(library.folder())
+            print(json.dumps({"library": kept}) if options.as_json else kept)
             return
     path, tls = options.bundle or _newest_here(), _tls(options.cert, options.key)
     with open_bundle(path) as bundle:

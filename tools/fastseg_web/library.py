@@ -79,7 +79,10 @@ def fetch(tell: Callable[[str], None]) -> None:
         with urlopen(URL, timeout=_SILENT_S) as answer:
             package = answer.read(PACKAGE_BYTES + 1)
     except (OSError, HTTPException) as error:
-        raise LibraryError(f"{URL} cannot be fetched: {error}; try again where it can") from error
+        raise LibraryError(
+            f"{URL} cannot be fetched: {error}; try again with a network, or copy {folder()} from "
+            "a machine that has it"
+        ) from error
     found = base64.b64encode(hashlib.sha512(package).digest()).decode()
     if found != SHA512:
         raise LibraryError(
