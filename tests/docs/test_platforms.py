@@ -38,7 +38,7 @@ def python_of(page: str) -> list[ast.Module]:
 
 def test_there_is_a_page_for_each_platform() -> None:
     platforms = {"jetson", "raspberry-pi", "android", "ios", "linux", "macos", "windows", "cpp"}
-    assert set(PAGES) == platforms | {"deepstream", "ros2"}
+    assert set(PAGES) == platforms | {"deepstream", "ros2", "web"}
 
 
 @each_page
@@ -90,7 +90,7 @@ def test_targets_in_the_text_exist(page: str) -> None:
 def test_the_wheel_and_the_extras_on_a_page_are_those_of_the_runtime(page: str) -> None:
     project = tomllib.loads((ROOT / "runtime/pyproject.toml").read_text("utf-8"))["project"]
     wheels = re.findall(r"fastseg_runtime-([\d.]+)-py3-none-any\.whl(?:\[([\w,]+)\])?", PAGES[page])
-    assert wheels or page in ("android", "ios", "cpp", "deepstream")
+    assert wheels or page in ("android", "ios", "cpp", "deepstream", "web")
     for version, extras in wheels:
         assert version == project["version"]
         assert set(filter(None, extras.split(","))) <= set(project["optional-dependencies"])
