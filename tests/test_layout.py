@@ -52,6 +52,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "openvino": {"convert", "onnx"},
         "tflite": {"convert"},
         "coreml": {"convert"},
+        "qnn": {"convert", "gate", "onnx"},
         "rknn": {"convert", "gate", "onnx"},
         "pytorch": {"convert"},
         "older": {"onnx", "tensorrt"},

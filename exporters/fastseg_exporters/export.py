@@ -15,16 +15,16 @@ from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.target import Target
 
 from fastseg import CheckpointInfo, FastSegNet, Network
-from fastseg_exporters.convert.exporter import Recipe
+from fastseg_exporters.convert.exporter import Recipe, find_exporter
 from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import recorded_data
 from fastseg_exporters.gate.graph_check import refuse_unpooling
 from fastseg_exporters.gate.ladder import climb_down
 from fastseg_exporters.gate.record import GrowingBundle
-from fastseg_exporters.gate.referees.hearing import hear
-from fastseg_exporters.gate.referees.referee import Referee
+from fastseg_exporters.gate.referees.hearing import hear, refusal
+from fastseg_exporters.gate.referees.referee import Referee, referees
 from fastseg_exporters.gate.reference import pytorch_runner
-from fastseg_exporters.gate.workshop import open_workshop
+from fastseg_exporters.gate.workshop import Workshop, open_workshop
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,23 @@ def export_bundle(
                 bundle.add(passed, options, time.monotonic() - start, mask_cost)
             workshop.clear()
         hear(plan.referees, workshop, {target.name for target in plan.targets})
+        for target in plan.targets:
+            if target.name not in {*outcome.failed, *outcome.skipped}:
+                _hear_its_own(target, plan, workshop, outcome)
     outcome.manifest = bundle.manifest
     return outcome
+
+
+def _hear_its_own(target: Target, plan: Plan, workshop: Workshop, outcome: Outcome) -> None:
+    """Let the referee whose toolchain made an artifact judge it; it counts as failed if refused."""
+    name = find_exporter(target.exporter).referee
+    if not name:
+        return
+    if name not in {referee.name for referee in plan.referees}:
+        hear([referees()[name]], workshop, {target.name})
+    for artifact in workshop.bundle.manifest.artifacts:
+        if artifact.target == target.name and (why := refusal(name, artifact)):
+            outcome.failed[target.name] = why
 
 
 def _introduce(network: Network, spec: str, tell: Callable[[str], None]) -> None:

@@ -226,6 +226,7 @@ def _ours(
 
 _ORT, _MIL = ENGINES["onnxruntime"], Engine("mil", title="our interpreter in torch")
 _RKNN = Engine("rknn-simulator", title="Rockchip's simulator")
+_QNN = Engine("qnn-source", title="ONNX Runtime, the graph that was compiled")
 _ONNX = ("onnx", "onnxruntime", "onnxsim")
 _LITERT = ("litert_torch", "ai_edge_quantizer", "ai_edge_litert")
 _WEIGHTS = ("fp16", "int8-weights", "palettized")
@@ -237,6 +238,7 @@ EXPORTERS = {
         _ours("tensorrt", "tensorrt", ("fp32", "fp16", "int8"), _ONNX, "onnx", _ORT),
         _ours("tflite", "litert", ("fp32", "fp16", "int8"), _LITERT, "tflite"),
         _ours("coreml", "coreml", _WEIGHTS, ("coremltools",), "coreml", _MIL),
+        _ours("qnn", "qnn", ("fp16", "int8"), _ONNX, "onnx", _QNN, "qualcomm-htp"),
         _ours("rknn", "rknn", ("fp16", "int8"), _ONNX, "onnx", _RKNN, "rknn"),
         _ours("pytorch", "pytorch", ("fp32",), ("torch", "safetensors"), "train"),
     )

@@ -71,7 +71,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         io={"image": "uint8 NHWC", **outputs_of(graph)},
         requires=ENGINES["rknn"].requirement,
         toolchain={**versions("torch", "onnx", "onnxsim"), "rknn-toolkit2": said["version"]},
-        extra={CAVEAT: f"simulated, not run on an {chip.upper()}", "chip": chip},
+        extra={CAVEAT: f"simulated, not run on a board ({chip})", "chip": chip},
     )
 
 

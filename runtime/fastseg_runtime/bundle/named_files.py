@@ -69,7 +69,8 @@ CORE_ML: Dict[str, Dict[int, str]] = {
     "StateType": {1: "ValueType"},
 }
 _CORE_ML_KINDS = 200  # the first field of Model that is a kind of model
-_EXTERNAL_DATA, _DATA_LOCATION, _OP_TYPE = 13, 14, 4
+_EXTERNAL_DATA, _DATA_LOCATION, _OP_TYPE, _ATTRIBUTE = 13, 14, 4, 5
+_NAME, _INTEGER = 1, 3  # of an AttributeProto
 MAX_DEPTH = 100  # protobuf's own limit
 MAX_FIELDS = 200_000  # some tenths of a second and 40 MB; our own have a few thousand
 MAX_BYTES = (1 << 31) - 1  # protobuf's own limit
@@ -78,13 +79,19 @@ MAX_BYTES = (1 << 31) - 1  # protobuf's own limit
 Field = Tuple[int, Union[int, Tuple[int, int], None]]
 
 
-def check_onnx(content: bytes, name: str, members: Optional[Mapping[str, int]] = None) -> Set[str]:
+def check_onnx(
+    content: bytes,
+    name: str,
+    members: Optional[Mapping[str, int]] = None,
+    compiled: bool = False,
+) -> Set[str]:
     """Refuse an ONNX file that names any file but its members.
 
     Args:
         content: the file.
         name: for messages.
         members: files beside it that it may name: plain name -> size in bytes.
+        compiled: it may hold what was compiled elsewhere, if that is whole within it.
 
     Returns:
         The members that it names.
@@ -101,7 +108,11 @@ def check_onnx(content: bytes, name: str, members: Optional[Mapping[str, int]] =
         has_graph = has_graph or kind == "GraphProto"
         if kind == "TensorProto":
             named.update(_check_tensor(content, fields, name, members or {}))
-        elif kind == "NodeProto" and b"EPContext" in _texts(content, fields, _OP_TYPE):
+        elif (
+            kind == "NodeProto"
+            and b"EPContext" in _texts(content, fields, _OP_TYPE)
+            and not (compiled and _embeds(content, fields, name))
+        ):
             raise BundleError(
                 f"{name} holds an engine that was compiled elsewhere (an EPContext node), or the "
                 "name of one; export the network as a graph"
@@ -223,6 +234,17 @@ def _check_tensor(
             f"{members[location]}; copy the bundle again, or export it again"
         )
     return [location]
+
+
+def _embeds(content: bytes, node: List[Field], name: str) -> bool:
+    """Return whether an EPContext node says once that all of it is in the file."""
+    said = []
+    for number, place in node:
+        if number == _ATTRIBUTE and isinstance(place, tuple):
+            fields = _fields(content, place, name)
+            if b"embed_mode" in _texts(content, fields, _NAME):
+                said += [value for key, value in fields if key == _INTEGER]
+    return said == [1]
 
 
 def _check_ml_program(content: bytes, name: str, members: Mapping[str, int]) -> None:

@@ -128,6 +128,17 @@ ENGINES: Dict[str, Engine] = {
             ranks=(20, 20),
         ),
         Engine(
+            "qnn",
+            "fastseg_runtime.engines.backend_qnn:QnnBackend",
+            "ONNX Runtime on Qualcomm's NPU",
+            formats=("qnn",),
+            modules=("onnxruntime_qnn",),
+            install="pip install onnxruntime-qnn",
+            min_version="2.7",  # that compiled the file; run in its simulator alone
+            accelerator=True,
+            ranks=(25, 25),
+        ),
+        Engine(
             "rknn",
             "fastseg_runtime.engines.backend_rknn:RknnBackend",
             "RKNN",

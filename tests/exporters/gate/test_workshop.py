@@ -111,10 +111,18 @@ def test_core_ml_itself_proves_its_packages_on_macos_and_nowhere_else(
     assert proving_backend(Artifact("ios", format_, "fp16", "model", ())) == backend
 
 
-@pytest.mark.parametrize(("usable", "backend"), [(True, "auto"), (False, "rknn-simulator")])
-def test_a_vendors_simulator_stands_in_where_its_engine_cannot_run(
-    usable: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("engine", "usable", "backend"),
+    [
+        ("rknn", True, "auto"),
+        ("rknn", False, "rknn-simulator"),
+        ("qnn", True, "auto"),
+        ("qnn", False, "qnn-source"),
+    ],
+)
+def test_a_simulator_or_its_source_stands_in_for_an_engine_that_cannot_run_here(
+    engine: str, usable: bool, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workshop, "probe", lambda name: Availability(name, usable))
-    artifact = Artifact("board", "rknn", "int8", "model.rknn", (), requires={"backend": "rknn"})
+    artifact = Artifact("npu", engine, "int8", "model", (), requires={"backend": engine})
     assert proving_backend(artifact) == backend

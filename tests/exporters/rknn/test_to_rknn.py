@@ -89,7 +89,7 @@ def test_what_only_the_gate_takes_is_left_out_of_the_bundle(
     names = members(asked.conversion.target, Converted(made, tmp_path, 0.0, 0.0))
     assert [*names] == ["artifacts/rockchip-int8/model.rknn"]
     assert made.io == {"image": "uint8 NHWC", "logits": "float32 NCHW"}
-    assert made.extra == {CAVEAT: "simulated, not run on an RK3588", "chip": "rk3588"}
+    assert made.extra == {CAVEAT: "simulated, not run on a board (rk3588)", "chip": "rk3588"}
 
 
 class ToolkitDouble:

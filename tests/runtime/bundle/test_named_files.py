@@ -1,5 +1,6 @@
 """No engine is given a model that names a file outside of it."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -197,6 +198,44 @@ def test_an_engine_compiled_elsewhere_is_refused() -> None:
     )
     with pytest.raises(BundleError, match="EPContext"):
         check_onnx(model.SerializeToString(), "m")
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ({"embed_mode": 1}, True),
+        ({"embed_mode": 0}, False),
+        ({}, False),
+        ({"embed_mode": 2}, False),
+    ],
+)
+def test_what_is_compiled_is_taken_where_asked_for_and_whole_within_the_file(
+    said: dict[str, int], taken: bool
+) -> None:
+    model = onnx.load_from_string(argmax_onnx())
+    context = helper.make_node("EPContext", [], ["x"], ep_cache_context="/etc/passwd", **said)
+    model.graph.node.append(context)
+    with contextlib.nullcontext() if taken else pytest.raises(BundleError, match="EPContext"):
+        check_onnx(model.SerializeToString(), "m", compiled=True)
+    with pytest.raises(BundleError, match="EPContext"):
+        check_onnx(model.SerializeToString(), "m")
+
+
+def test_two_answers_to_where_what_is_compiled_is_are_refused() -> None:
+    model = onnx.load_from_string(argmax_onnx())
+    model.graph.node.append(helper.make_node("EPContext", [], ["x"], embed_mode=1))
+    model.graph.node[-1].attribute.append(helper.make_attribute("embed_mode", 0))
+    with pytest.raises(BundleError, match="EPContext"):
+        check_onnx(model.SerializeToString(), "m", compiled=True)
+
+
+def test_a_second_network_that_lies_outside_is_refused_beside_one_within() -> None:
+    model = onnx.load_from_string(argmax_onnx())
+    for mode in (1, 0):
+        node = helper.make_node("EPContext", [], [f"x{mode}"], embed_mode=mode)
+        model.graph.node.append(node)
+    with pytest.raises(BundleError, match="EPContext"):
+        check_onnx(model.SerializeToString(), "m", compiled=True)
 
 
 def test_onnxruntimes_own_format_is_no_onnx() -> None:

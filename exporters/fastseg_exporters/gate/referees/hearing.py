@@ -14,6 +14,7 @@ import numpy as np
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.engines.backend import ModelSource
+from fastseg_runtime.engines.engine import find_precision
 from fastseg_runtime.engines.frame_runner import FrameFit, FrameRunner
 
 from fastseg_exporters.gate.referees.judge import judge
@@ -39,6 +40,23 @@ def hear(chosen: Sequence[Referee], workshop: Workshop, targets: Collection[str]
             by_name = {verdict.referee: verdict for verdict in (*verdicts_of(artifact), *verdicts)}
             tables = [dataclasses.asdict(verdict) for verdict in by_name.values()]
             workshop.bundle.note(artifact.target, {KEY: tables})
+
+
+def refusal(referee: str, artifact: Artifact) -> str:
+    """Return why an artifact may not ship whose own toolchain is a referee; "" if it may.
+
+    Of a frame that it simulated the ids must be PyTorch's as a device's must.
+    """
+    for verdict in verdicts_of(artifact):
+        if verdict.referee != referee:
+            continue
+        found = verdict.facts.get("verification", {}).get("agreement", 1.0)
+        limit = find_precision(artifact.precision).selftest_agreement
+        if verdict.outcome != "accepted":
+            return f"{referee} {verdict.outcome} it: {verdict.says}"
+        if not found >= limit:
+            return f"agreement {found:.3f} in the simulator of {referee}, limit {limit:.3f}"
+    return ""
 
 
 def _heard(referee: Referee, artifact: Artifact, workshop: Workshop) -> Verdict:

@@ -7,22 +7,29 @@ simulator), without a word. Over int32, as the bytes go here, the cast is right.
 import collections
 import json
 import os
+import shutil
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import onnx
 import onnxruntime
-import onnxruntime_qnn
 
-# Snapdragon 8 Gen 2, 8 Gen 3 and 8 Elite: SoC and architecture as Qualcomm numbers them. Where none
-# is named, float graphs are refused: "Memory allocation related error".
-SOCS = {"SM8550": ("43", "73"), "SM8650": ("57", "75"), "SM8750": ("69", "79")}
+# Snapdragon 8 Gen 2, 8 Gen 3, 8 Elite and, of laptops, X Elite: SoC and architecture as Qualcomm
+# numbers them. Where none is named, float graphs are refused: "Memory allocation related error".
+SOCS = {
+    "SM8550": ("43", "73"),
+    "SM8650": ("57", "75"),
+    "SM8750": ("69", "79"),
+    "SC8380XP": ("60", "73"),
+}
 SIMULATED = "SM8650"
 MIN_AGREEMENT = 0.98  # of class ids with ONNX Runtime's own for the same file
 PROVIDER = "QNNExecutionProvider"
+CONTEXT = "EPContext"  # a node that holds a compiled network
 # Qnn_DataType_t, as the dumped graph numbers types
 WIDTHS = {0x0216: "half", 0x0232: "half", 0x0308: "8 bit", 0x0408: "8 bit", 0x0416: "16 bit"}
 CONVOLUTIONS = ("Conv2d", "DepthWiseConv2d", "TransposeConv2d")
@@ -44,18 +51,19 @@ def cast_over_int32(source: Path, target: Path) -> bool:
     return bool(casts)
 
 
-def session(model: Path, soc: str, config: dict[str, str], **options: str) -> Any:
-    """Open a model for an SoC; raises RuntimeError in Qualcomm's words."""
+def session(model: Path, soc: str | None, config: dict[str, str], **options: str) -> Any:
+    """Open a model for an SoC, or one that is compiled; raises RuntimeError in Qualcomm's words."""
+    import onnxruntime_qnn
+
     made = onnxruntime.SessionOptions()
     made.log_severity_level = 3
     for key, value in config.items():
         made.add_session_config_entry(key, value)
     devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == PROVIDER]
-    soc_model, arch = SOCS[soc]
     backend = {"backend_path": onnxruntime_qnn.get_qnn_htp_path()}
-    made.add_provider_for_devices(
-        devices[:1], {**backend, "soc_model": soc_model, "htp_arch": arch, **options}
-    )
+    if soc is not None:
+        backend["soc_model"], backend["htp_arch"] = SOCS[soc]
+    made.add_provider_for_devices(devices[:1], {**backend, **options})
     return onnxruntime.InferenceSession(str(model), made)
 
 
@@ -72,6 +80,8 @@ def compiled(model: Path, soc: str, folder: Path) -> dict[str, Any]:
         session(model, soc, config)
     except Exception as error:  # onnxruntime's own classes share no base but this
         return {"refused": one_line(error)}
+    if not context.is_file():
+        return {"refused": "it compiles nothing of the graph"}
     return {"mb": round(context.stat().st_size / 1e6, 1), "s": round(time.monotonic() - start, 1)}
 
 
@@ -119,8 +129,9 @@ def noted(notes: Path) -> dict[str, Any]:
 
 def judged(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the answer for a request."""
-    onnxruntime.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
     original, model = Path(request["folder"]) / request["entry"], folder / "model.onnx"
+    if kinds(original)[CONTEXT]:
+        return judged_context(request, original)
     facts: dict[str, Any] = {"cast_over_int32": cast_over_int32(original, model)}
     facts["compiled"] = {soc: compiled(model, soc, folder) for soc in SOCS}
     refusals = [f"{s}: {f['refused']}" for s, f in facts["compiled"].items() if "refused" in f]
@@ -144,12 +155,64 @@ def judged(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     return answer(min(alike) >= MIN_AGREEMENT, says, facts)
 
 
+def judged_context(request: dict[str, Any], model: Path) -> dict[str, Any]:
+    """Return the answer for a network that is compiled: what is left of it, and how it runs."""
+    left = left_of(model)
+    facts: dict[str, Any] = {"left_to_the_cpu": left}
+    says = f"a compiled network, {sum(left.values())} nodes left to the CPU"
+    if request["frames"] is None:
+        return answer(True, says, facts)
+    try:
+        simulator = session(model, None, {})
+        for frame in sorted(Path(request["frames"]).glob("*.npy")):
+            given = {simulator.get_inputs()[0].name: np.load(frame)}
+            np.save(Path(request["outputs"]) / frame.name, simulator.run(None, given)[0])
+    except Exception as error:
+        return answer(False, f"{says}; in the simulator: {one_line(error)}", facts)
+    return answer(True, f"{says}; runs in the simulator", facts)
+
+
+def kinds(model: Path) -> collections.Counter[str]:
+    """Return how many nodes of each kind a file has."""
+    return collections.Counter(node.op_type for node in onnx.load(str(model)).graph.node)
+
+
+def left_of(model: Path) -> dict[str, int]:
+    """Return the nodes beside what was compiled."""
+    return {kind: count for kind, count in kinds(model).items() if kind != CONTEXT}
+
+
+def served(order: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Compile {"model"} for a {"soc"} to {"made"}, all of it in that file."""
+    found = compiled(Path(order["model"]), order["soc"], folder)
+    if "refused" not in found:
+        made = folder / f"{order['soc']}.onnx"
+        found = {"version": version(), "left_to_the_cpu": left_of(made)}
+        shutil.move(made, order["made"])
+    return found
+
+
+def serve(orders: Iterable[str], answers: TextIO) -> None:
+    """Answer an order a line; see toolchain.py."""
+    for line in orders:
+        try:
+            said = served(json.loads(line), Path.cwd())
+        except Exception as error:
+            said = {"refused": one_line(error)}
+        print(json.dumps(said), file=answers, flush=True)
+
+
 def answer(accepted: bool, says: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Return what fastseg reads; it takes lines of 500 characters."""
-    version = (
-        f"{onnxruntime_qnn.__version__}, SDK {onnxruntime_qnn.build_and_package_info.qnn_version}"
-    )
-    return {"version": version, "accepted": accepted, "says": says[:500], "facts": facts}
+    return {"version": version(), "accepted": accepted, "says": says[:500], "facts": facts}
+
+
+def version() -> str:
+    """Return that of the provider, and of Qualcomm's SDK in it."""
+    import onnxruntime_qnn
+
+    sdk = onnxruntime_qnn.build_and_package_info.qnn_version
+    return f"{onnxruntime_qnn.__version__}, SDK {sdk}"
 
 
 def one_line(error: Exception) -> str:
@@ -161,4 +224,10 @@ if __name__ == "__main__":
     # The toolchain writes to standard output, and at its end too: it gets standard error's.
     own_output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(json.dumps(judged(json.load(sys.stdin), Path.cwd())), file=own_output, flush=True)
+    import onnxruntime_qnn
+
+    onnxruntime.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
+    if sys.argv[1:] == ["serve"]:
+        serve(sys.stdin, own_output)
+    else:
+        print(json.dumps(judged(json.load(sys.stdin), Path.cwd())), file=own_output, flush=True)

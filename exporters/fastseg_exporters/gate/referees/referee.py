@@ -204,9 +204,10 @@ def _gives_logits(artifact: Artifact) -> bool:
     return artifact.format == "onnx" and "logits" in artifact.io
 
 
-# Class maps of cpu-* have shapes that depend on the picture, which no NPU's compiler takes.
+# Class maps of cpu-* have shapes that depend on the picture, which no NPU's compiler takes. What it
+# has compiled names its chip.
 def _of_fixed_shapes(artifact: Artifact) -> bool:
-    return _of_tensorrt(artifact) or _gives_logits(artifact)
+    return _of_tensorrt(artifact) or _gives_logits(artifact) or "soc" in artifact.extra
 
 
 def _float_logits(artifact: Artifact) -> bool:

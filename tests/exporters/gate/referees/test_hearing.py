@@ -4,16 +4,18 @@ import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
+from fastseg_exporters.gate.referees.hearing import refusal
 from fastseg_exporters.gate.referees.install import install
 from fastseg_exporters.gate.referees.referee import Referee, Verdict, referees, verdicts_of
 from fastseg_exporters.tables import artifact_table, referee_lines, summary
-from fastseg_runtime.bundle.manifest import Manifest
+from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_targets.target import load_target
 
@@ -35,6 +37,28 @@ def heard(plan: Plan) -> tuple[Manifest, Verdict]:
         (artifact,) = bundle.manifest.artifacts
         (verdict,) = verdicts_of(artifact)
         return bundle.manifest, verdict
+
+
+@pytest.mark.parametrize(
+    ("outcome", "agreement", "says"),
+    [
+        ("accepted", 0.8, ""),
+        ("accepted", 0.799, "agreement 0.799 in the simulator of own, limit 0.800"),
+        ("refused", 1.0, "own refused it: no such op"),
+        ("failed", None, "own failed it: no such op"),
+        ("accepted", None, ""),
+    ],
+)
+def test_the_referee_whose_toolchain_made_an_artifact_refuses_it(
+    outcome: Any, agreement: float | None, says: str
+) -> None:
+    facts = {} if agreement is None else {"verification": {"agreement": agreement}}
+    verdicts = [
+        Verdict("other", "1", "refused", "whatever"),
+        Verdict("own", "1", outcome, "no such op", facts),
+    ]
+    extra = {"referees": [dataclasses.asdict(verdict) for verdict in verdicts]}
+    assert refusal("own", Artifact("npu", "qnn", "int8", "model", (), extra=extra)) == says
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Qualcomm's referee: its script without the compiler, and the compiler where it is."""
 
 import importlib
+import io
 import json
 import sys
 import types
@@ -82,15 +83,82 @@ def test_nodes_left_to_the_cpu_are_counted_with_qualcomms_reason(
     }
 
 
+def context_of(folder: Path, *beside: str) -> Path:
+    """Write what a compiler would: a compiled network, and nodes that it left."""
+    model = graph(DEQUANTIZE)
+    names = ("EPContext", *beside)
+    nodes = [onnx.helper.make_node(name, [], [str(i)]) for i, name in enumerate(names)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, folder / "SM8650.onnx")
+    return folder / "SM8650.onnx"
+
+
+def answers(script: Any, order: dict[str, str]) -> Any:
+    said = io.StringIO()
+    script.serve([json.dumps(order)], said)
+    return json.loads(said.getvalue())
+
+
+@pytest.mark.parametrize("soc", ["SM8650", "SC8380XP"])
+def test_it_compiles_what_an_exporter_asks_for_and_says_what_it_left(
+    soc: str, script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def session(model: Path, asked: str, config: dict[str, str]) -> None:
+        assert (asked, config["ep.context_embed_mode"]) == (soc, "1")
+        context_of(tmp_path, "Resize").rename(config["ep.context_file_path"])
+
+    monkeypatch.setattr(script, "session", session)
+    monkeypatch.setattr(script, "version", lambda: "0")
+    monkeypatch.chdir(tmp_path)
+    order = {"model": "model.onnx", "soc": soc, "made": str(tmp_path / "made.onnx")}
+    assert answers(script, order) == {"version": "0", "left_to_the_cpu": {"Resize": 1}}
+    assert (tmp_path / "made.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (RuntimeError("no\nsuch graph"), "no such graph"),
+        (None, "it compiles nothing of the graph"),  # as where every node is left to the CPU
+    ],
+)
+def test_what_is_not_compiled_is_refused_on_one_line(
+    raised: Exception | None,
+    says: str,
+    script: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def session(*asked: Any) -> None:
+        if raised:
+            raise raised
+
+    monkeypatch.setattr(script, "session", session)
+    monkeypatch.chdir(tmp_path)
+    assert answers(script, {"model": "m", "soc": "SM8650", "made": "made"}) == {"refused": says}
+
+
+def test_a_compiled_network_is_judged_as_it_is(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "version", lambda: "0")
+    model = context_of(tmp_path, "Resize", "Resize")
+    request = {"folder": str(tmp_path), "entry": model.name, "frames": None}
+    said = script.judged(request, tmp_path)
+    assert said["accepted"] and said["facts"] == {"left_to_the_cpu": {"Resize": 2}}
+    assert said["says"] == "a compiled network, 2 nodes left to the CPU"
+
+
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("preparation", [CAST, DEQUANTIZE])
 def test_the_simulator_gives_onnx_runtimes_ids_whichever_way_bytes_become_float(
-    preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    preparation: str, script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict = heard(graph(preparation), tmp_path, monkeypatch)
     assert verdict.outcome == "accepted", verdict.says
-    assert set(verdict.facts["compiled"]) == {"SM8550", "SM8650", "SM8750"}
+    assert set(verdict.facts["compiled"]) == set(script.SOCS)
     assert verdict.facts["cast_over_int32"] == (preparation == CAST)
     assert np.load(tmp_path / "work/outputs/0.npy").shape == (1, 4, 8, 12)
 
@@ -108,7 +176,9 @@ def test_a_network_that_cannot_be_read_is_refused_or_failed_on_one_line(
 
 def test_it_judges_graphs_of_fixed_shapes_alone() -> None:
     tensorrt = {"requires": {"backend": "tensorrt"}, "io": {"classes": "uint8"}}
+    compiled = {"format": "qnn", "io": {"classes": "uint8"}, "extra": {"soc": "SM8650"}}
     assert REFEREE.judges(LOGITS)
+    assert REFEREE.judges(Artifact(**{**vars(LOGITS), **compiled}))
     assert REFEREE.judges(Artifact(**{**vars(LOGITS), **tensorrt}))
     for other in ({"io": {"classes": "uint8"}}, {"format": "tflite"}):
         assert not REFEREE.judges(Artifact(**{**vars(LOGITS), **other}))
