@@ -12,6 +12,7 @@ PROMISED = {
     *("jetson-fp16", "jetson-int8", "cpu-fp32", "cpu-int8", "cpu-int8-weights", "pytorch"),
     *("android-fp32", "android-fp16", "android-int8", "raspberrypi-int8"),
     *("ios-fp16", "ios-int8", "ios-palettized"),
+    *("rockchip-fp16", "rockchip-int8", "snapdragon-int8"),
 }
 GOOD = 'description = "d"\nexporter = "onnx"\nladder = ["int8", "fp32"]\nextra = "onnx"\n'
 

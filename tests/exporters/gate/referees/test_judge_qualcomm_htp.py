@@ -105,13 +105,15 @@ def test_it_compiles_what_an_exporter_asks_for_and_says_what_it_left(
     soc: str, script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def session(model: Path, asked: str, config: dict[str, str]) -> None:
-        assert (asked, config["ep.context_embed_mode"]) == (soc, "1")
+        assert (model, asked) == (Path("model.onnx"), soc)  # whatever its name, the same bytes
+        assert config["ep.context_embed_mode"] == "1"
         context_of(tmp_path, "Resize").rename(config["ep.context_file_path"])
 
     monkeypatch.setattr(script, "session", session)
     monkeypatch.setattr(script, "version", lambda: "0")
     monkeypatch.chdir(tmp_path)
-    order = {"model": "model.onnx", "soc": soc, "made": str(tmp_path / "made.onnx")}
+    (tmp_path / "given").write_bytes(b"graph")
+    order = {"model": str(tmp_path / "given"), "soc": soc, "made": str(tmp_path / "made.onnx")}
     assert answers(script, order) == {"version": "0", "left_to_the_cpu": {"Resize": 1}}
     assert (tmp_path / "made.onnx").is_file()
 
@@ -136,7 +138,8 @@ def test_what_is_not_compiled_is_refused_on_one_line(
 
     monkeypatch.setattr(script, "session", session)
     monkeypatch.chdir(tmp_path)
-    assert answers(script, {"model": "m", "soc": "SM8650", "made": "made"}) == {"refused": says}
+    (tmp_path / "given").write_bytes(b"graph")
+    assert answers(script, {"model": "given", "soc": "SM8650", "made": "m"}) == {"refused": says}
 
 
 def test_a_compiled_network_is_judged_as_it_is(
