@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -53,6 +54,7 @@ inline constexpr double kMostBilinear = 2.0;  // frames larger by more than that
 inline constexpr int kMaxClasses = 255;                             // ids are bytes, 255 is "ignore"
 inline constexpr std::size_t kMaxContractBytes = 1 << 20;  // 255 names of 200 letters fit, escaped
 inline constexpr int kMaxDepth = 8;                        // of contract.json, which has 4
+inline constexpr std::size_t kMaxEntries = 1000;           // of a list or a table, which have 255
 
 class Error : public std::runtime_error {
  public:
@@ -165,7 +167,7 @@ class JsonReader {
       skip_blanks();
       if (!take(':')) fail("expected ':'");
       value.keys.push_back(std::move(key));
-      value.items.push_back(read(depth + 1));
+      add(value, depth);
       skip_blanks();
     } while (take(','));
     if (!take('}')) fail("expected ',' or '}'");
@@ -179,11 +181,16 @@ class JsonReader {
     skip_blanks();
     if (take(']')) return value;
     do {
-      value.items.push_back(read(depth + 1));
+      add(value, depth);
       skip_blanks();
     } while (take(','));
     if (!take(']')) fail("expected ',' or ']'");
     return value;
+  }
+
+  void add(Json& value, int depth) {
+    if (value.items.size() == kMaxEntries) fail("more than 1000 entries");
+    value.items.push_back(read(depth + 1));
   }
 
   Json word(std::string_view expected, Json::Kind kind, double number) {
@@ -295,7 +302,18 @@ class Table {
     return Table(at(key, Json::kTable, "a table"), place_ + key + ".");
   }
 
-  std::string text(const char* key) const { return at(key, Json::kText, "a text").text; }
+  // Messages and programs print texts: they have nothing that a terminal obeys (C0, DEL, C1).
+  std::string text(const char* key) const {
+    const std::string& text = at(key, Json::kText, "a text").text;
+    char before = '\0';
+    for (const char byte : text) {
+      const auto code = static_cast<unsigned char>(byte);
+      if (code < 0x20 || code == 0x7F || (before == '\xC2' && code < 0xA0))
+        wrong(key, "a text without control characters");
+      before = byte;
+    }
+    return text;
+  }
 
   double number(const char* key, double least, double most) const {
     const std::string expected = "a number from " + shown(least) + " to " + shown(most);
@@ -369,15 +387,15 @@ inline Contract parse_contract(std::string_view text) {
   if (input.text("color") != "rgb") input.wrong("color", "rgb");
   const std::string cover = output.text("cover");
   if (cover != "padded" && cover != "image") output.wrong("cover", "padded or image");
+  const int width = input.integer("width", 1, kMaxInputSide);
+  const int height = input.integer("height", 1, kMaxInputSide);
   Contract result{
       table.text("target"),
       table.text("file"),
-      {input.text("name"), input.text("type"), input.text("layout"),
-       input.integer("width", 1, kMaxInputSide), input.integer("height", 1, kMaxInputSide),
+      {input.text("name"), input.text("type"), input.text("layout"), width, height,
        input.number("mean", 0, 255), input.number("std", 1e-3, 1e4), resize == "letterbox"},
       {output.text("name"), output.text("type"), output.text("layout"),
-       output.integer("width", 1, kMaxInputSide), output.integer("height", 1, kMaxInputSide),
-       cover == "padded"},
+       output.integer("width", 1, width), output.integer("height", 1, height), cover == "padded"},
       table.integer("ignore_index", 0, 255),
       {}};
   if (!detail::stays_inside(result.file)) table.wrong("file", "a file in this folder");
@@ -492,6 +510,7 @@ class FrameFit {
   // The network's input, RGB, rows side by side: valid until the next call. A frame that fits as
   // it is comes back itself.
   const std::uint8_t* to_input(const Frame& frame) {
+    check(frame);
     const std::ptrdiff_t dense = std::ptrdiff_t{3} * input_.width;
     const bool fills = width_ == input_.width && height_ == input_.height;
     if (fills && !frame.bgr && frame.row_bytes() == dense) return frame.pixels;
@@ -540,6 +559,15 @@ class FrameFit {
     const int high = std::max(1, static_cast<int>(std::nearbyint(height * scale)));
     const int wide = std::max(1, static_cast<int>(std::nearbyint(width * scale)));
     return {(input.height - high) / 2, (input.width - wide) / 2, high, wide};
+  }
+
+  static void check(const Frame& frame) {
+    if (frame.pixels == nullptr) throw Error("a frame without pixels");
+    const std::ptrdiff_t least = std::ptrdiff_t{3} * frame.width;
+    if (std::abs(frame.row_bytes()) < least)  // negative: from bottom to top
+      throw Error("rows of " + std::to_string(frame.width) + " pixels that are " +
+                  std::to_string(frame.row_bytes()) + " bytes apart; at least " +
+                  std::to_string(least));
   }
 
   // Each pixel is the mean of what it covers, rounded half up: two neighbours would skip the rest.
@@ -675,9 +703,13 @@ class LogitsToClasses {
     std::uint8_t* ids = ids_.data() + y * width;
     for (std::size_t x = 0; x < width; ++x) {
       const float score = top[x] + (bottom[x] - top[x]) * share;
-      if (index > 0 && !(score > best[x])) continue;
-      best[x] = score;
-      ids[x] = static_cast<std::uint8_t>(index);
+      // What is no number wins nothing, and after it nothing does, as in Python.
+      if (index == 0 || score > best[x]) {
+        best[x] = score;
+        ids[x] = static_cast<std::uint8_t>(index);
+      } else if (std::isnan(score)) {
+        best[x] = score;
+      }
     }
   }
 

@@ -3,6 +3,9 @@
 //   stand_in logits FOLDER HEIGHT WIDTH    PPM pictures in, ids out, by scores of that size
 //   stand_in show FOLDER   what the contract holds
 //   stand_in damage        a contract in; each of its beginnings, and each byte exchanged
+//   stand_in read          contracts in, each its size on a line and its bytes; of each, a line of
+//                          what it holds, or why it is refused
+//   stand_in frames FOLDER what it says of frames that cannot be
 #include <iostream>
 #include <iterator>
 
@@ -62,8 +65,11 @@ struct Channels {
           const int from_y = y * contract.input.height / height;
           const int from_x = x * contract.input.width / width;
           const int at = last ? 3 * (y * width + x) + k : (k * height + y) * width + x;
-          scores[static_cast<std::size_t>(at)] =
-              image[3 * (from_y * contract.input.width + from_x) + k];
+          const float score = image[3 * (from_y * contract.input.width + from_x) + k];
+          // What a network that has burst gives.
+          scores[static_cast<std::size_t>(at)] = score == 0    ? std::nanf("")
+                                                 : score == 255 ? INFINITY
+                                                                : score;
         }
     return {scores.data(), classes, height, width, last};
   }
@@ -107,6 +113,36 @@ bool reads(std::string_view text) {
   }
 }
 
+void read_each() {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::string text(std::stoul(line), '\0');  // on the heap, of its size: overruns are seen
+    std::cin.read(text.data(), static_cast<std::streamsize>(text.size()));
+    try {
+      const Contract read = parse_contract(text);
+      std::cout << "read " << read.input.width << ' ' << read.output.height << ' '
+                << read.classes.size() << ' ' << read.file << '\n';
+    } catch (const Error& error) {  // and nothing else
+      std::cout << error.what() << '\n';
+    }
+  }
+}
+
+void refuse_frames(const std::string& folder) {
+  const Contract contract = read_contract(folder);
+  Segmenter<Channels> segmenter(contract, {contract, 4, 6, 3, {}});
+  std::vector<std::uint8_t> pixels(300), ids(100);
+  const std::uint8_t* const there = pixels.data();
+  for (const Frame& frame :
+       {Frame{there, 0, 10}, Frame{there, 10, -1}, Frame{there, kMaxFrameSide + 1, 1},
+        Frame{nullptr, 10, 10}, Frame{there, 10, 10, 29}, Frame{there, 10, 10, -29}}) try {
+      segmenter.infer(frame, ids.data());
+    } catch (const Error& error) {
+      std::cout << error.what() << '\n';
+    }
+  segmenter.infer({there, 10, 10, 30}, ids.data());
+  segmenter.infer({there + 270, 10, 10, -30}, ids.data());  // from bottom to top
+}
+
 void damage() {
   std::string text{std::istreambuf_iterator<char>(std::cin), {}};
   std::size_t whole = 0;
@@ -131,6 +167,8 @@ int main(int argc, char** argv) try {
     run_logits(argv[2], std::stoi(argv[3]), std::stoi(argv[4]));
   if (command == "show" && argc == 3) show(argv[2]);
   if (command == "damage") damage();
+  if (command == "read") read_each();
+  if (command == "frames" && argc == 3) refuse_frames(argv[2]);
 } catch (const Error& error) {
   std::cerr << error.what() << '\n';
   return 1;

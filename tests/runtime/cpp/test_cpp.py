@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -132,7 +134,9 @@ def test_ids_of_logits_are_those_of_python(
     plan = empty_plan(width, height, input=spec, output=output)
     plan = plan.with_artifact("cpu-fp32", b"", io={"logits": f"float32 {order}"})
     write_contract(plan.manifest, plan.manifest.artifacts[0], tmp_path)
-    frames = [noise(height, width), noise(61, 83, seed=1)]
+    frames = [noise(height, width), noise(61, 83, seed=1), noise(height, width, seed=2)]
+    frames[2][frames[2] > 200] = 255  # much that is infinite
+    frames[2][frames[2] < 50] = 0  # and not a number
     given = b"".join(map(ppm, frames))
     seen = pictures(call(stand_in, "logits", tmp_path, str(high), str(wide), given=given))
     decode = frame_runner.LogitsToClasses(scores, size, cover == "padded")
@@ -140,8 +144,10 @@ def test_ids_of_logits_are_those_of_python(
     for frame in frames:
         fit = frame_runner.FrameFit(frame.shape[:2], spec, size, swap=False)
         logits_hwK = fit.to_input(frame)[0][rows][:, columns].astype(np.float32)
+        logits_hwK[logits_hwK == 0], logits_hwK[logits_hwK == 255] = np.nan, np.inf
         expected = np.empty(frame.shape[:2], np.uint8)
-        fit.to_frame(decode(logits_hwK.transpose(2, 0, 1)), expected)
+        with np.errstate(invalid="ignore"):
+            fit.to_frame(decode(logits_hwK.transpose(2, 0, 1)), expected)
         assert np.array_equal(next(seen), expected)
     assert not list(seen)
 
@@ -192,6 +198,18 @@ def test_no_damage_of_a_contract_is_more_than_an_error(stand_in: Path, tmp_path:
         ('"model.onnx"', '"\\ud83d"', "half a character"),
         ('"version": 1', '"version": 1, "x": ' + "[" * 9 + "]" * 9, "nested too deep"),
         ('"version": 1', '"version": 1, "x": "' + "x" * (1 << 20) + '"', "larger than 1 MiB"),
+        ('"version": 1', '"version": 1.5', "another version than 1"),
+        ('"version": 1', '"version": "1"', "a number at version"),
+        ('"version": 1,', "", "a number at version"),
+        ('"mean": 128.0', '"mean": -Infinity', "damaged"),
+        ('"mean": 128.0', '"mean": 255.5', "input.mean"),
+        ('"std": 64.0', '"std": 0', "input.std"),
+        ('"std": 64.0', '"std": 1e-400', "input.std"),
+        ('"height": 32\n', '"height": 33\n', "a number from 1 to 32 at output.height"),
+        ('"ignore_index": 255', '"ignore_index": 256', "ignore_index"),
+        ('"name": "image"', '"name": "im\\nage"', "without control characters at input.name"),
+        ('"name": "red"', '"name": "\x7f"', "without control characters at classes[].name"),
+        ('"name": "red"', '"name": "\x9b2J"', "without control characters at classes[].name"),
     ],
 )
 def test_the_header_refuses_in_one_line(
@@ -202,6 +220,130 @@ def test_the_header_refuses_in_one_line(
     assert old in text
     file.write_text(text.replace(old, new, 1), "utf-8")
     assert told in refusal(stand_in, file.parent)
+
+
+def contract_text(folder: Path) -> str:
+    return (extracted(folder) / "contract.json").read_text("utf-8")
+
+
+def read_each(program: Path, texts: Sequence[bytes]) -> list[bytes]:
+    """Return a line for each contract: "read ..." or why not."""
+    given = b"".join(b"%d\n%s" % (len(text), text) for text in texts)
+    lines = call(program, "read", given=given).splitlines()
+    assert len(lines) == len(texts)
+    return lines
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}"])
+def test_1000_entries_are_read_and_1001_are_not(stand_in: Path, tmp_path: Path, kind: str) -> None:
+    def with_entries(count: int) -> bytes:
+        entries = (f'"{index}":0' if kind == "{}" else "0" for index in range(count))
+        more = kind[0] + ",".join(entries) + kind[1]
+        return contract.replace("{", '{"more": ' + more + ",", 1).encode()
+
+    contract = contract_text(tmp_path)
+    read, refused = read_each(stand_in, [with_entries(1000), with_entries(1001)])
+    assert read.startswith(b"read 48 32 3")
+    assert b"more than 1000" in refused
+
+
+def test_what_is_large_in_every_way_is_refused_soon(stand_in: Path, tmp_path: Path) -> None:
+    table = "{" + ",".join(f'"{index}":0' for index in range(1000)) + "}"
+    wide = '{"x":[' + ",".join([table] * 110) + "]}"
+    flat = '{"x":[' + ",".join("0" for _ in range(500_000)) + "]}"
+    keys = "{" + ",".join(f'"{index}":0' for index in range(100_000)) + "}"
+    texts = [text.encode() for text in (wide, flat, keys)]
+    start = perf_counter()
+    lines = read_each(stand_in, texts)
+    assert all(max(map(len, texts)) <= 1 << 20 and b"contract.json" in line for line in lines)
+    assert perf_counter() - start < 20  # a minute and more where every key is held against all
+
+
+VALUES = [
+    float("nan"),
+    -1,
+    0,
+    1,
+    48,
+    48.0,
+    1e308,
+    1e-308,
+    2**63,
+    None,
+    True,
+    "",
+    "\0",
+    "道",
+    [],
+    {},
+]
+PARTS = re.compile(rb'"(?:[^"\\]|\\.)*"|[-0-9.eE+]+|[][{}:,]|[a-zA-Z]+')
+
+
+def exchanged(random: Random, value: Any) -> Any:
+    """Return the value with something in it left out, put in or exchanged."""
+    keys = list(value) if isinstance(value, dict) else []
+    keys = list(range(len(value))) if isinstance(value, list) else keys
+    if not keys or random.random() < 0.1:
+        return random.choice(VALUES)
+    key, copy = random.choice(keys), value.copy()
+    chance = random.random()
+    if chance < 0.1:
+        del copy[key]
+    elif chance < 0.3 and isinstance(copy, dict):
+        copy[f"more {chance}"] = random.choice(VALUES)
+    elif chance < 0.3:
+        copy.insert(key, random.choice([*VALUES, copy[key]]))
+    else:
+        copy[key] = exchanged(random, copy[key])
+    return copy
+
+
+def damaged(random: Random, content: bytes) -> bytes:
+    parts = PARTS.findall(content)
+    at, other = random.randrange(len(parts)), random.randrange(len(parts))
+    parts[at : at + random.randint(0, 6)] = random.choice(
+        [[bytes([random.randrange(256)])], parts[other : other + 6], [parts[at]] * 2]
+    )
+    return b"".join(parts)
+
+
+def test_what_the_header_reads_of_damaged_contracts_is_json_of_that_content(
+    stand_in: Path, tmp_path: Path
+) -> None:
+    random, contract = Random(7), json.loads(contract_text(tmp_path))
+    texts = []
+    for index in range(4000):
+        table = contract
+        for _ in range(random.randint(1, 2)):
+            table = exchanged(random, table)
+        content = json.dumps(table, ensure_ascii=bool(index % 2)).encode()
+        texts.append(damaged(random, content) if index % 4 == 0 else content)
+    accepted = 0
+    for text, line in zip(texts, read_each(stand_in, texts), strict=True):
+        if not line.startswith(b"read "):
+            assert line.startswith(b"contract.json"), line
+            continue
+        accepted += 1
+        table = json.loads(text.decode("utf-8", "surrogateescape"))
+        assert table["version"] == 1
+        told = (table["input"]["width"], table["output"]["height"], len(table["classes"]))
+        assert line.split()[1:4] == [b"%d" % number for number in told]
+    assert 400 < accepted < 3000  # neither hopeless damage nor none
+
+
+def test_frames_that_cannot_be_are_refused_in_one_line(stand_in: Path, tmp_path: Path) -> None:
+    plan = empty_plan(output=OutputSpec("logits"))
+    plan = plan.with_artifact("cpu-fp32", b"", io={"logits": "float32 NCHW"})
+    write_contract(plan.manifest, plan.manifest.artifacts[0], tmp_path)
+    assert call(stand_in, "frames", tmp_path).decode().splitlines() == [
+        "a frame of 0x10; sides are 1 to 32767 pixels",
+        "a frame of 10x-1; sides are 1 to 32767 pixels",
+        "a frame of 32768x1; sides are 1 to 32767 pixels",
+        "a frame without pixels",
+        "rows of 10 pixels that are 29 bytes apart; at least 30",
+        "rows of 10 pixels that are -29 bytes apart; at least 30",
+    ]
 
 
 def test_the_header_passes_over_keys_and_depths_that_newer_writers_add(
