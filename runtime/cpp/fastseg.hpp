@@ -449,20 +449,28 @@ struct Taps {
 // The pixels that each output pixel of a smaller axis covers, in units of which a pixel of the input
 // has as many as the output has pixels: all shares are whole numbers, as in Python.
 struct Covers {
-  Covers(int size_in, int size_out) : size_in_(size_in), size_out_(size_out) {}
-  int first(int index) const { return static_cast<int>(from(index) / size_out_); }
-  int stop(int index) const {
-    return static_cast<int>((from(index + 1) + size_out_ - 1) / size_out_);
+  Covers(int size_in, int size_out) {
+    for (std::int64_t index = 0; index < size_out; ++index) {
+      const std::int64_t from = index * size_in, to = from + size_in;
+      first.push_back(static_cast<int>(from / size_out));
+      start.push_back(shares.size());
+      for (std::int64_t pixel = first.back(); pixel * size_out < to; ++pixel)
+        shares.push_back(static_cast<std::uint32_t>(std::min(to, (pixel + 1) * size_out) -
+                                                    std::max(from, pixel * size_out)));
+    }
+    start.push_back(shares.size());
   }
-  std::int64_t share(int index, int pixel) const {
-    const std::int64_t begin = std::max(from(index), std::int64_t{pixel} * size_out_);
-    const std::int64_t end = std::min(from(index + 1), (std::int64_t{pixel} + 1) * size_out_);
-    return end - begin;
+  // Calls with each pixel that an output pixel covers, and its share.
+  template <class Call>
+  void each(int index, const Call& call) const {
+    const auto at = static_cast<std::size_t>(index);
+    int pixel = first[at];
+    for (std::size_t entry = start[at]; entry < start[at + 1]; ++entry)
+      call(pixel++, shares[entry]);
   }
-
- private:
-  std::int64_t from(int index) const { return std::int64_t{index} * size_in_; }
-  int size_in_, size_out_;
+  std::vector<int> first;
+  std::vector<std::size_t> start;  // of an output pixel's shares; one more at the end
+  std::vector<std::uint32_t> shares;
 };
 
 // The pixel of the class map under the centre of each pixel of the frame, along one axis.
@@ -501,6 +509,8 @@ class FrameFit {
         shrinks_(width >= placed_.width && height >= placed_.height &&
                  std::max(static_cast<double>(width) / placed_.width,
                           static_cast<double>(height) / placed_.height) > kMostBilinear),
+        rows_covered_(height, shrinks_ ? placed_.height : 0),
+        columns_covered_(width, shrinks_ ? placed_.width : 0),
         sums_(shrinks_ ? std::size_t{3} * static_cast<std::size_t>(width) : 0) {}
 
   bool is_for(const Frame& frame) const {
@@ -572,20 +582,20 @@ class FrameFit {
 
   // Each pixel is the mean of what it covers, rounded half up: two neighbours would skip the rest.
   void shrink_row(const Frame& frame, int y, std::uint8_t* out) {
-    const detail::Covers down(height_, placed_.height), across(width_, placed_.width);
-    std::fill(sums_.begin(), sums_.end(), 0);
-    for (int row = down.first(y); row < down.stop(y); ++row) {
-      const std::int64_t share = down.share(y, row);
+    // Shares of a column add up to the frame's height: 255 times that fits into 32 bits.
+    std::fill(sums_.begin(), sums_.end(), 0U);
+    rows_covered_.each(y, [&](int row, std::uint32_t share) {
       const std::uint8_t* from = frame.row(row);
-      for (std::size_t index = 0; index < sums_.size(); ++index) sums_[index] += share * from[index];
-    }
-    const std::int64_t area = std::int64_t{height_} * width_;
+      std::uint32_t* sums = sums_.data();
+      for (std::size_t index = 0; index < sums_.size(); ++index) sums[index] += share * from[index];
+    });
+    const std::uint64_t area = std::uint64_t(height_) * std::uint64_t(width_);
     for (int x = 0; x < placed_.width; ++x, out += 3) {
-      std::int64_t total[3] = {0, 0, 0};
-      for (int column = across.first(x); column < across.stop(x); ++column)
-        for (int channel = 0; channel < 3; ++channel)
-          total[channel] += across.share(x, column) *
-                            sums_[static_cast<std::size_t>(3 * column + channel)];
+      std::uint64_t total[3] = {0, 0, 0};
+      columns_covered_.each(x, [&](int column, std::uint64_t share) {
+        const std::uint32_t* sums = sums_.data() + 3 * column;
+        for (int channel = 0; channel < 3; ++channel) total[channel] += share * sums[channel];
+      });
       for (int channel = 0; channel < 3; ++channel)
         out[frame.bgr ? 2 - channel : channel] =
             static_cast<std::uint8_t>((2 * total[channel] + area) / (2 * area));
@@ -631,7 +641,8 @@ class FrameFit {
   std::vector<std::uint8_t> image_;
   std::vector<float> mixed_;
   bool shrinks_;
-  std::vector<std::int64_t> sums_;
+  detail::Covers rows_covered_, columns_covered_;  // empty where nothing shrinks
+  std::vector<std::uint32_t> sums_;
 };
 
 // Scores of an engine: float32 (classes, height, width), or (height, width, classes).
