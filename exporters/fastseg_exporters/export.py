@@ -20,7 +20,7 @@ from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import recorded_data
 from fastseg_exporters.gate.graph_check import refuse_unpooling
 from fastseg_exporters.gate.ladder import climb_down
-from fastseg_exporters.gate.record import GrowingBundle
+from fastseg_exporters.gate.record import GrowingBundle, Passed
 from fastseg_exporters.gate.referees.hearing import hear, refusal
 from fastseg_exporters.gate.referees.referee import Referee, referees
 from fastseg_exporters.gate.reference import pytorch_runner
@@ -109,6 +109,7 @@ def export_bundle(
         progress,
     ) as workshop:
         mask_cost = workshop.mask_cost(network)
+        climbed: dict[str, Passed] = {}
         for target in plan.targets:
             options = options_of(plan, target)
             if plan.resume and bundle.has(target, options):
@@ -119,11 +120,13 @@ def export_bundle(
             start = time.monotonic()
             try:
                 workshop.say_if_one_class(target)
-                passed = climb_down(target, workshop, plan.strict)
+                passed = _as_before(climbed, target, tell)
+                passed = passed or workshop.keep(climb_down(target, workshop, plan.strict))
             except (RuntimeError, BundleError) as error:  # the gate's and the converter's too
                 outcome.failed[target.name] = str(error)
                 tell(f"{target.name}: {error}")
             else:
+                climbed.setdefault(_climb(target), passed)
                 bundle.add(passed, options, time.monotonic() - start, mask_cost)
             workshop.clear()
         hear(plan.referees, workshop, {target.name for target in plan.targets})
@@ -144,6 +147,24 @@ def _hear_its_own(target: Target, plan: Plan, workshop: Workshop, outcome: Outco
     for artifact in workshop.bundle.manifest.artifacts:
         if artifact.target == target.name and (why := refusal(name, artifact)):
             outcome.failed[target.name] = why
+
+
+def _climb(target: Target) -> str:
+    """Return what decides where a target's ladder ends: exporter, rungs and gate, not the name."""
+    return repr((target.exporter, sorted(target.options.items()), target.ladder, target.gate))
+
+
+def _as_before(
+    climbed: dict[str, Passed], target: Target, tell: Callable[[str], None]
+) -> Passed | None:
+    """Return what a target before came to that asks for the very same, as this one's."""
+    before = climbed.get(_climb(target))
+    if before is None:
+        return None
+    tell(f"{target.name}: the files of {before.conversion.target.name}, judged there")
+    converted = dataclasses.replace(before.converted, seconds=0.0)
+    conversion = dataclasses.replace(before.conversion, target=target)
+    return dataclasses.replace(before, conversion=conversion, converted=converted)
 
 
 def _introduce(network: Network, spec: str, tell: Callable[[str], None]) -> None:

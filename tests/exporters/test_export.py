@@ -12,6 +12,7 @@ import torch
 from fastseg_exporters.convert.exporter import Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
+from fastseg_exporters.gate import workshop
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import Artifact, Manifest, numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
@@ -312,3 +313,36 @@ def test_a_network_of_ones_own_is_exported_like_ours(
     outcome = export_bundle(plan(source, tmp_path / "own.fastseg", targets=TARGETS[:2]))
     assert outcome.failed == {}
     assert outcome.manifest.model.variant == "my_networks:tiny"
+
+
+def test_what_one_target_converted_another_takes_and_the_very_same_is_judged_once(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    converted, judged, told = list[Any](), list[str](), list[str]()
+    convert, verify = workshop.convert, workshop.Workshop.verify
+    monkeypatch.setattr(
+        workshop, "convert", lambda *given: converted.append(given) or convert(*given)
+    )
+    monkeypatch.setattr(
+        workshop.Workshop,
+        "verify",
+        lambda self, asked, made: judged.append(asked.target.name) or verify(self, asked, made),
+    )
+    first = TARGETS[0]
+    twin = dataclasses.replace(first, name="twin", devices=())
+    lenient = dataclasses.replace(first, name="lenient", gate=Gate(0.5, 0.9))
+    asked = (first, twin, lenient, load_target("intel-bf16"))
+    made = plan(NetworkSource(str(checkpoint)), tmp_path / "tiny.fastseg", targets=asked)
+    manifest = export_bundle(made, told.append).manifest
+    assert [artifact.target for artifact in manifest.artifacts] == [target.name for target in asked]
+    assert len(converted) == 1
+    assert judged == ["cpu-fp32", "lenient", "intel-bf16"]
+    assert "twin: the files of cpu-fp32, judged there" in told
+    (sha256,) = {artifact.files[0].sha256 for artifact in manifest.artifacts}
+    for artifact in manifest.artifacts:
+        engine = "openvino" if artifact.target == "intel-bf16" else "onnxruntime"
+        assert artifact.requires["backend"] == engine
+        assert artifact.verification["runner"].startswith(engine)
+        assert artifact.entry == f"artifacts/{artifact.target}/model.onnx"
+    assert named(manifest, "intel-bf16").precision == "bf16"

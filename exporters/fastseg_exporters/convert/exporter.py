@@ -86,6 +86,17 @@ class Conversion:
         return f"{self.target.name} in {self.precision}"
 
 
+def same_files(conversion: Conversion) -> str:
+    """Return what decides an artifact's files, alike for two conversions that give the same."""
+    exporter = find_exporter(conversion.target.exporter)
+    maker, precision = exporter.files_of or exporter.name, conversion.precision
+    if exporter.files_of and precision == "bf16":
+        precision = "fp32"
+    return repr(
+        (maker, precision, sorted(conversion.target.options.items()), conversion.keep_float)
+    )
+
+
 @dataclass(frozen=True)
 class Request:
     """What an exporter is given: a conversion whose network is open.
@@ -164,6 +175,7 @@ class Exporter:
     install: str = "the package that brings it, with all that it needs"  # the command for them
     stand_in: Engine | None = None  # judges its artifacts where their own engine does not run
     referee: str = ""  # by its name, whose toolchain converts in an environment of its own
+    files_of: str = ""  # the exporter whose files it takes as they are, but for bf16, their float
 
     @property
     def is_installed(self) -> bool:
@@ -218,10 +230,13 @@ def _ours(
     extra: str,
     stand_in: Engine | None = None,
     referee: str = "",
+    files_of: str = "",
 ) -> Exporter:
     location = f"fastseg_exporters.{name}.to_{name}:export"
     install = from_extra(extra) + (f" and make referees REFEREES={referee}" if referee else "")
-    return Exporter(name, location, engine, precisions, modules, install, stand_in, referee)
+    return Exporter(
+        name, location, engine, precisions, modules, install, stand_in, referee, files_of
+    )
 
 
 _ORT, _MIL = ENGINES["onnxruntime"], Engine("mil", title="our interpreter in torch")
@@ -234,7 +249,14 @@ EXPORTERS = {
     exporter.name: exporter
     for exporter in (
         _ours("onnx", "onnxruntime", ("fp32", "int8", "int8-weights"), _ONNX, "onnx"),
-        _ours("openvino", "openvino", ("fp32", "bf16", "int8"), (*_ONNX, "openvino"), "openvino"),
+        _ours(
+            "openvino",
+            "openvino",
+            ("fp32", "bf16", "int8"),
+            (*_ONNX, "openvino"),
+            "openvino",
+            files_of="onnx",
+        ),
         _ours("tensorrt", "tensorrt", ("fp32", "fp16", "int8"), _ONNX, "onnx", _ORT),
         _ours("tflite", "litert", ("fp32", "fp16", "int8"), _LITERT, "tflite"),
         _ours("coreml", "coreml", _WEIGHTS, ("coremltools",), "coreml", _MIL),

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,18 @@ from fastseg_targets.target import Target
 
 from fastseg import Network
 from fastseg_exporters.convert.child import Converted, convert
-from fastseg_exporters.convert.exporter import Conversion, Recipe, exporters
+from fastseg_exporters.convert.exporter import (
+    Conversion,
+    Recipe,
+    exporters,
+    find_exporter,
+    same_files,
+)
 from fastseg_exporters.convert.progress import Progressing
 from fastseg_exporters.convert.source import unseen_split
 from fastseg_exporters.gate.confidence import ReferenceConfidence, reference_confidence
 from fastseg_exporters.gate.graph_check import check_graph
-from fastseg_exporters.gate.record import GrowingBundle, record
+from fastseg_exporters.gate.record import GrowingBundle, Passed, record
 from fastseg_exporters.gate.reference import VerificationSet, smaller_mask_cost
 from fastseg_exporters.gate.verify import Verification, verify, worst_of
 
@@ -39,6 +45,7 @@ CHECKED_FRAMES = 3  # to compare the graph with the network on, beside the self-
 # To find ranges on while layers are ranked, the same for all of them: what more images would
 # change, they would change for each, and a network has sixty layers to convert once.
 RANKING_IMAGES = 8
+KEPT = "kept"  # a folder
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Workshop:
         tell: told what happens, one line at a time.
         progress: told how far each step is.
         sure: PyTorch's confidence of `scenes`, where artifacts give one.
+        made: what passed, by same_files(): no other target need convert it again.
     """
 
     recipe: Recipe
@@ -66,9 +74,20 @@ class Workshop:
     tell: Callable[[str], None]
     progress: Progressing
     sure: ReferenceConfidence | None = None
+    made: dict[str, Converted] = field(default_factory=dict)
 
     def convert(self, conversion: Conversion) -> Converted:
-        """Convert in a child process. Raises ConversionError."""
+        """Convert in a child process, unless a target before had it so. Raises ConversionError."""
+        if made := self.made.get(same_files(conversion)):
+            self.tell(f"{conversion.target.name}: its {conversion.precision} is there already")
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
+            shutil.copytree(made.folder, folder, dirs_exist_ok=True)
+            artifact = made.artifact
+            exporter = find_exporter(conversion.target.exporter)
+            if exporter.files_of:
+                requires = engines()[exporter.engine].requirement
+                artifact = dataclasses.replace(artifact, requires=requires)
+            return dataclasses.replace(made, artifact=artifact, folder=folder, seconds=0.0)
         self.progress(f"{conversion.target.name}: converting to {conversion.precision}", 0, 0)
         (converted,) = convert([conversion], self.folder, self.timeout_s)
         return converted
@@ -141,10 +160,22 @@ class Workshop:
             self.tell(f"masks at 1/{stride} cost {100 * cost:.2f} points of mIoU alone")
         return cost
 
+    def keep(self, passed: Passed) -> Passed:
+        """Keep what passed until the end, and return it from where it then is."""
+        (self.folder / KEPT).mkdir(mode=0o700, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self.folder / KEPT))
+        shutil.copytree(passed.converted.folder, folder, dirs_exist_ok=True)
+        kept = dataclasses.replace(passed.converted, folder=folder)
+        self.made.setdefault(same_files(passed.conversion), kept)
+        return dataclasses.replace(passed, converted=kept)
+
     def clear(self) -> None:
-        """Throw away what was converted so far."""
-        shutil.rmtree(self.folder)
-        self.folder.mkdir(mode=0o700)  # as tempfile makes them
+        """Throw away what was converted so far, but for what is kept."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name != KEPT:
+                shutil.rmtree(path)
+            elif path.is_file():
+                path.unlink()
 
     @contextlib.contextmanager
     def _session(
