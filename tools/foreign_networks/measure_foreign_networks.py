@@ -4,9 +4,11 @@
         python tools/foreign_networks/measure_foreign_networks.py ddrnet_23_slim pidnet_s
 
 Logits are exported, so that their error can stand beside the agreement: the largest difference to
-the module's own logits, relative to the largest of these. Networks without weights (--weights) get
-their norms' statistics from generated streets, and a last layer that a linear regression found for
-their labels: of chance alone every class map would hang on rounding.
+the module's own logits, relative to the largest of these. The margin is how far a pixel's best
+class is from its second, as the median relative to the same: where errors come near it, classes
+change. Networks without weights (--weights) get their norms' statistics from generated streets,
+and a last layer that a linear regression found for their labels: of chance alone every class map
+would hang on rounding.
 """
 
 import argparse
@@ -37,7 +39,8 @@ from fastseg.data import Dataset, open_dataset
 from fastseg.normalization import parse_normalization
 
 HEADINGS = (
-    "network", "target", "made", "logits' error", "agreement", "drop", "s", "MB", "ms here",
+    "network", "target", "made", "logits' error", "margin", "agreement", "drop", "s", "MB",
+    "ms here",
 )  # fmt: skip
 FITTED_ON, VERIFIED_ON, CALIBRATED_ON = 8, 6, 8  # pictures; a converter's faults show in one
 RIDGE = 1e-3  # of the mean square of a feature
@@ -103,6 +106,17 @@ def logits_error(bundle: Path, artifact: Artifact, network: Network, data: Datas
     return float(max(errors))
 
 
+def margin(network: Network, data: Dataset) -> float:
+    """Return the median distance of the two best classes on two pictures, relative to the most."""
+    found = []
+    for index in range(2):
+        image_HW3 = np.ascontiguousarray(data[index].image_HW3)
+        logits_1Khw = network.logits(torch.from_numpy(image_HW3)[None])
+        best_2 = logits_1Khw.topk(2, dim=1).values
+        found.append(float((best_2[:, 0] - best_2[:, 1]).median() / logits_1Khw.abs().max()))
+    return min(found)
+
+
 def row(bundle: Path, artifact: Artifact, network: Network, data: Dataset) -> tuple[str, ...]:
     """Return an artifact's row behind the network's name."""
     found, took = artifact.verification or {}, artifact.extra["export"]
@@ -113,6 +127,7 @@ def row(bundle: Path, artifact: Artifact, network: Network, data: Dataset) -> tu
         artifact.target,
         artifact.precision,
         f"{logits_error(bundle, artifact, network, data):.1e}",
+        f"{margin(network, data):.1e}",
         f"{100 * found['agreement']:.2f}",
         "-" if drop is None else f"{100 * drop:+.2f}",
         str(took["conversion_seconds"]),
@@ -143,7 +158,7 @@ def measure(name: str, given: argparse.Namespace, folder: Path) -> None:
     try:
         outcome = export_bundle(plan, lambda line: log.print(line, markup=False))
     except (CheckpointError, ValueError) as error:
-        print(f"| {name} | all | refused: {' '.join(str(error).split())} |" + " |" * 6, flush=True)
+        print(f"| {name} | all | refused: {' '.join(str(error).split())} |" + " |" * 7, flush=True)
         return
     rows = {name: f"refused: {' '.join(why.split())[:300]}" for name, why in outcome.failed.items()}
     for artifact in outcome.manifest.artifacts:
@@ -151,7 +166,7 @@ def measure(name: str, given: argparse.Namespace, folder: Path) -> None:
     for target in targets:
         cells = rows[target.name]
         if cells.startswith("refused"):
-            cells = f"{target.name} | {cells.replace('|', '/')} |" + " |" * 5
+            cells = f"{target.name} | {cells.replace('|', '/')} |" + " |" * 6
         print(f"| {name} | {cells} |", flush=True)
 
 
