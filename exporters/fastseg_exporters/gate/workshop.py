@@ -85,7 +85,7 @@ class Workshop:
             artifact = made.artifact
             exporter = find_exporter(conversion.target.exporter)
             if exporter.files_of:
-                requires = engines()[exporter.engine].requirement
+                requires = find_engine(exporter.engine).requirement
                 artifact = dataclasses.replace(artifact, requires=requires)
             return dataclasses.replace(made, artifact=artifact, folder=folder, seconds=0.0)
         self.progress(f"{conversion.target.name}: converting to {conversion.precision}", 0, 0)

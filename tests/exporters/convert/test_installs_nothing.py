@@ -10,8 +10,13 @@ ROOT = Path(__file__).parents[3]
 FOLDERS = ("exporters", "targets", "runtime", "fastseg", "training")
 FILES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
 STARTERS = {"subprocess", "os.system", "os.popen", "pty", "runpy"}
-# Itself; the script of a referee, in the referee's own environment; pip, which makes that.
-MAY_START_PROCESSES = {"child.py", "referees/judge.py", "referees/install.py"}
+# Itself; a referee in its own environment; what converts there; pip, which makes that.
+MAY_START_PROCESSES = {
+    "child.py",
+    "referees/judge.py",
+    "referees/toolchain.py",
+    "referees/install.py",
+}
 
 
 def started_by(file: Path) -> set[str]:

@@ -69,7 +69,7 @@ class Tool:
 
 def tool_of(binary: str) -> Tool:
     """Return the tool that a file is by its name; every other name is benchmark_model's."""
-    return PERF_TEST if "onnxruntime" in binary or "perf_test" in binary else BENCHMARK_MODEL
+    return PERF_TEST if "perf_test" in binary else BENCHMARK_MODEL
 
 
 def read_benchmark_model(text: str) -> ToolTimes:
