@@ -232,7 +232,7 @@ def parse_device(name: str, text: str, place: str = "") -> Device:
 
 def _table(text: str, place: str) -> dict[str, Any]:
     """Return a file's table, with what it leaves out from the board that it is like."""
-    table = tomllib.loads(text)
+    own = table = tomllib.loads(text)
     if isinstance(like := table.get("like"), str):
         try:
             base = _table(_shipped_text(like), place)
@@ -245,6 +245,9 @@ def _table(text: str, place: str) -> dict[str, Any]:
     for sku in skus if isinstance(skus, list) else ():
         if isinstance(sku, dict):
             sku["peak"] = _merged(table.get("peak", {}), sku.get("peak", {}))
+            if "sku" not in own:  # inherited: what this file says itself holds for them as well
+                sku["peak"] = _merged(sku["peak"], own.get("peak", {}))
+                sku["description"] = own.get("description", sku.get("description"))
     return table
 
 

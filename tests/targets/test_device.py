@@ -286,6 +286,19 @@ def test_board_of_the_user_is_taken_before_one_that_ships_and_inherits_what_it_l
     assert recognise({"board": {"compatible": ["nvidia,p3767-0001"]}}).name == "orin-nx"
 
 
+def test_what_a_board_of_the_user_says_itself_holds_for_every_product_that_it_inherits(boards):
+    said = MINE + "[peak]\nbandwidth_gb_s = 50.0\nsource = 'our own memory test'\n"
+    (boards / "robot.toml").write_text(said)
+    board = {"compatible": ["acme,robot", "nvidia,p3767-0001"]}
+    device = recognise({"board": board, "power_modes": {"MAXN": 0}})
+    assert (device.is_sku, device.description) == ("orin-nx-8gb", "Our robot")
+    assert (device.peak.bandwidth_gb_s, device.peak.source) == (50.0, "our own memory test")
+    assert device.peak.gpu_mhz == 765.0  # what it does not say is the product's
+    (boards / "robot.toml").write_text(said + '[[sku]]\nname = "a"\ndescription = "A"\n'
+                                       'compatible = ["acme,robot"]\n')  # fmt: skip
+    assert recognise({"board": board}).description == "A"
+
+
 def test_board_of_the_user_like_a_generic_one_is_not_taken_for_every_machine(boards):
     (boards / "rock.toml").write_text(MINE.replace("orin-nx", "generic-arm64"))
     assert recognise({"system": {"machine": "aarch64"}}).name == "generic-arm64"

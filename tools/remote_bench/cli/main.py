@@ -366,8 +366,8 @@ def examine(measurement: Measurement) -> dict[str, Any]:
     """Look at a board, change nothing, leave nothing.
 
     Returns:
-        {"host", "address", "device", "description", "notes", "not_measured", "root", "checks":
-        [{"what", "ok", "detail", "fix"}], "probe"}.
+        {"host", "address", "device", "product", "description", "notes", "not_measured", "root",
+        "checks": [{"what", "ok", "detail", "fix"}], "probe"}.
     """
     host = measurement.host
     with measurement.connect() as board:
@@ -381,7 +381,8 @@ def examine(measurement: Measurement) -> dict[str, Any]:
     return {
         "host": host.name,
         "address": host.address,
-        "device": device.is_sku or device.name,
+        "device": device.name,
+        "product": device.is_sku,
         "description": device.description,
         "notes": device.notes,
         "not_measured": device.not_measured,
