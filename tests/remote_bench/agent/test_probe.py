@@ -266,10 +266,11 @@ def test_jetpack_is_that_of_the_l4t_or_of_the_nearest_and_says_which(made_board,
 @pytest.mark.parametrize(
     ("line", "jetpack", "by"),
     [
-        ("ii \tnvidia-jetpack\t6.2.1+b38", "6.2.1", "package nvidia-jetpack"),
-        ("hi \tnvidia-jetpack\t5.1-b147", "5.1", "package nvidia-jetpack"),  # held by apt
-        ("rc \tnvidia-jetpack\t5.1-b147", "6.2", "L4T 36.4.3"),  # removed, settings left
-        ("ii \tnvidia-jetpack\t", "6.2", "L4T 36.4.3"),
+        ("nvidia-jetpack\t6.2.1+b38", "6.2.1", "package nvidia-jetpack"),  # an older dpkg
+        ("nvidia-jetpack\t6.2.1+b38\tii ", "6.2.1", "package nvidia-jetpack"),
+        ("nvidia-jetpack\t5.1-b147\thi ", "5.1", "package nvidia-jetpack"),  # held by apt
+        ("nvidia-jetpack\t5.1-b147\trc ", "6.2", "L4T 36.4.3"),  # removed, settings left
+        ("nvidia-jetpack\t\tii ", "6.2", "L4T 36.4.3"),
     ],
 )
 def test_jetpack_is_asked_of_the_package_manager_first(made_board, line, jetpack, by):
@@ -283,12 +284,12 @@ def test_jetpack_is_asked_of_the_package_manager_first(made_board, line, jetpack
 def test_release_of_a_jetson_without_its_file_is_that_of_its_package(made_board):
     board = made_board("orin-nano")
     (board.root / "etc/nv_tegra_release").unlink()
-    board.tool("dpkg-query", "printf 'ii \tnvidia-l4t-core\t36.4.7-20250918154033\n'")
+    board.tool("dpkg-query", "printf 'nvidia-l4t-core\t36.4.7-20250918154033\tii \n'")
     found = read_l4t(Board(str(board.root)))
     assert (found["l4t"], found["jetpack"]) == ("36.4.7", "6.2.1")
 
 
-def test_clocks_of_a_mode_are_read_from_real_blocks_of_nvpmodels_table(made_board):
+def test_clocks_of_a_mode_are_those_of_its_block_in_nvpmodels_table(made_board):
     board = made_board("orin-nano")
     board.write("nvpmodel_state", "1\n")
     board.write("etc/nvpmodel.conf", NVPMODEL)

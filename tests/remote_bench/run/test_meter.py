@@ -15,6 +15,7 @@ from remote_bench.analysis.summary import summarise
 from remote_bench.host.local import LocalHost
 from remote_bench.report.anonymous import anonymous
 from remote_bench.report.figures import sections
+from remote_bench.report.page import render_html
 from remote_bench.run.meter import Meter
 
 from tests.boards.measuring import Watcher, run
@@ -133,6 +134,7 @@ def test_wall_power_stands_beside_the_modules_and_is_never_taken_for_it(report_o
     figures = {f.label: f for part in sections(report) for f in part.figures}
     assert "no module's power" in figures["mean power at the meter, flat out"].note
     assert report.reasons == ()
+    assert "mean power at the meter, flat out" in render_html([report])
 
 
 def test_meter_that_failed_is_a_note_and_its_words_leave_no_report_that_is_given_away(

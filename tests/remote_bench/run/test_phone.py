@@ -14,6 +14,7 @@ from remote_bench.host.adb import AdbHost
 from remote_bench.host.errors import MissingRequirement, Unreachable, UsageError
 from remote_bench.host.host import Cancel, Interrupted
 from remote_bench.report.figures import sections
+from remote_bench.report.page import render_html
 from remote_bench.run.benchmark import Benchmark, Measurement
 from remote_bench.run.measurement import measure
 
@@ -116,6 +117,7 @@ def test_figures_of_the_tool_stand_in_a_report_with_what_they_leave_out(phone, b
     assert phone.left() == []
     assert json.loads(json.dumps(report.to_table()))["reasons"]
     text = " ".join(f"{f.label} {f.value} {f.note}" for s in sections(report) for f in s.figures)
+    assert "timed the graph alone" in render_html([report])
     assert "Android phone" in text and "no agent runs on a phone" in text
 
 

@@ -86,10 +86,11 @@ def read_packages(board: Board) -> Dict[str, str]:
 
 def _installed(board: Board, *packages: str) -> Dict[str, str]:
     """Return the versions of packages; one that was removed and left its settings is not there."""
-    form = "${db:Status-Abbrev}\t${Package}\t${Version}\n"
+    form = "${Package}\t${Version}\t${db:Status-Abbrev}\n"
     command: List[str] = ["dpkg-query", "-W", "-f", form, *packages]
-    rows = [line.split("\t") for line in board.run(command).output.splitlines()]
-    return {row[1]: row[2] for row in rows if len(row) == 3 and row[0][1:2] == "i" and row[2]}
+    rows = [line.split("\t") for line in board.run(command).output.splitlines() if "\t" in line]
+    # The second letter is the state; a dpkg that does not know the field leaves it out.
+    return {row[0]: row[1] for row in rows if row[1] and "".join(row[2:])[1:2] in ("i", "")}
 
 
 def read_l4t(board: Board) -> Optional[Dict[str, Any]]:
