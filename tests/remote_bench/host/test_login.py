@@ -182,6 +182,31 @@ def test_at_a_terminal_host_key_and_passphrase_are_asked_for(
     assert sshd.known_hosts.read_text().split()[:2] == known.split()[:2]
 
 
+CTRL_C = """
+import os, signal
+from remote_bench.host.connect import Connector
+from remote_bench.link.connection import Connection
+from tests.boards.measuring import Watcher
+host = Connector(None, None, None, via_ssh={}).connect("board", Watcher())
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with Connection(host) as session:
+    os.killpg(os.getpgrp(), signal.SIGINT)
+    session.request("room", bytes=1)
+    print("still there")
+host.close()
+"""
+
+
+@pytest.mark.parametrize("via_ssh", [False, True])
+def test_a_ctrl_c_at_the_terminal_leaves_the_connection_to_those_who_clean_up(
+    start_sshd, ssh_client, monkeypatch, via_ssh
+):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    ssh_client.add("jump", start_sshd(config="AllowTcpForwarding yes"))
+    ssh_client.add("board", start_sshd(), ProxyCommand="ssh -W 127.0.0.1:%p jump")
+    assert "still there" in at_a_terminal(CTRL_C.format(via_ssh))
+
+
 @pytest.mark.parametrize("how", ["path", "variable", "SSH_AUTH_SOCK"])
 def test_the_agent_of_the_configuration_is_asked(sshd, ssh_client, agent, monkeypatch, how):
     socket = agent(sshd.client_key)

@@ -8,8 +8,9 @@ import threading
 from remote_bench.host.live import log, plain
 
 _END_S = 2.0  # until a program that was told to end is killed
-# Ctrl-C is for us alone: the connection is needed for cleaning up. The terminal stays: it may ask.
-_WRAPPER = 'trap "" INT; exec "$0" -c "exec $1"'
+# For a program that may ask at our terminal: Ctrl-C is for us alone, who need the connection for
+# cleaning up. A script of sh, whose arguments are the program.
+IGNORING_CTRL_C = 'trap "" INT; exec "$0" "$@"'
 
 
 class ProxyCommand(socket.socket):
@@ -27,7 +28,7 @@ class ProxyCommand(socket.socket):
         shell = os.environ.get("SHELL") or "/bin/sh"
         with theirs:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _WRAPPER, shell, command],
+                ["/bin/sh", "-c", IGNORING_CTRL_C, shell, "-c", f"exec {command}"],
                 stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE,
             )  # fmt: skip
         self._host, self._said = host, ""

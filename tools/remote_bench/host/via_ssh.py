@@ -16,6 +16,7 @@ from remote_bench.host.errors import HostKeyRefused, Unreachable
 from remote_bench.host.live import plain
 from remote_bench.host.local import ChildProcess
 from remote_bench.host.login import CONNECT_S, LOGIN_S
+from remote_bench.host.proxy_command import IGNORING_CTRL_C
 from remote_bench.host.ssh_config import ask_ssh, parse_values, ssh_arguments
 
 # As scp asks: nothing but the connection; and a dead peer ends the master within 15 s.
@@ -96,7 +97,7 @@ class SshProgram:
         way = ["-E", str(said)] if asking else ["-oBatchMode=yes"]
         with said.open("wb") as file:
             process = subprocess.Popen(
-                [*self._ssh, *stay, *way, *self._target],
+                ["/bin/sh", "-c", IGNORING_CTRL_C, *self._ssh, *stay, *way, *self._target],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=None if asking else file, start_new_session=not asking,
             )  # fmt: skip
