@@ -74,7 +74,10 @@ class Toolchain:
         if not line:
             last = last_line(Path(self._folder.name, "log.txt"))
             raise ToolchainError(f"{title} ended: {one_line(last)[:MAX_LINE]}")
-        said: dict[str, Any] = read_json(line.decode("utf-8", "replace"))
+        try:
+            said: dict[str, Any] = dict(read_json(line.decode("utf-8", "replace")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ToolchainError(f"{title} gave no answer: {one_line(str(error))}") from error
         if "refused" in said:
             raise ToolchainError(f"{title} refuses: {one_line(str(said['refused']))[:MAX_LINE]}")
         return said

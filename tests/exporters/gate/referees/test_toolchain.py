@@ -51,6 +51,8 @@ def test_it_answers_orders_and_runs_frames_until_it_is_closed(referee: Referee) 
         ({"answer": {"refused": "no such\nop"}}, r"^Its toolchain refuses: no such op$"),
         ({"do": "crash", "say": "bad\x1b[31m graph"}, r"^Its toolchain ended: .*graph$"),
         ({"do": "crash"}, r"^Its toolchain ended: it said nothing$"),
+        ({"answer": "words"}, r"^Its toolchain gave no answer: "),
+        ({"answer": 3}, r"^Its toolchain gave no answer: "),
         ({"answer": {"refused": "x" * 9000}}, r"^Its toolchain refuses: x{500}$"),
     ],
 )
