@@ -26,6 +26,7 @@ from fastseg_exporters.convert.trace import describe_step, first_value_read
 from fastseg_exporters.gate.record import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
+from fastseg_exporters.onnx.fold_columns import fold_columns
 from fastseg_exporters.onnx.own_file import opset_of, put_in
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
@@ -185,6 +186,7 @@ def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
     nodes = [*head, *body.node]
     del body.node[:]
     body.node.extend(nodes)
+    fold_columns(model, (graph.height, graph.width))
     onnx.checker.check_model(model)
     return model
 
