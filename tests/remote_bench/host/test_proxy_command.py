@@ -69,7 +69,9 @@ def test_a_board_is_reached_by_a_proxy_command(
 
 
 def children() -> list[str]:
-    listed = subprocess.run(["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True)
+    listed = subprocess.run(
+        ["ps", "-wwo", "args=", "--ppid", str(os.getpid())], capture_output=True
+    )
     return listed.stdout.decode().splitlines()
 
 

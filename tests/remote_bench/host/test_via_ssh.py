@@ -25,28 +25,32 @@ def sign(authority: Path, key: Path, *options: str) -> None:
     subprocess.run(command, check=True)
 
 
-def masters() -> list[str]:
-    """Return the ssh that stay for others."""
-    listed = subprocess.run(["ps", "-eo", "args="], capture_output=True).stdout.decode()
-    return [line for line in listed.splitlines() if "ControlPersist" in line and "-M" in line]
+def masters(hosts: list[SshProgram]) -> list[str]:
+    """Return the ssh processes that stay for others, and have not ended."""
+    listed = subprocess.run(
+        ["ps", "-ewwo", "args="], capture_output=True, check=True
+    ).stdout.decode()
+    return [line for line in listed.splitlines() if any(h._folder.name in line for h in hosts)]
 
 
 @pytest.fixture
 def via():
     """Connect by ssh; at the end nothing of it is left here."""
-    before, hosts = masters(), []
+    hosts: list[SshProgram] = []
 
     def connect(alias: str) -> SshProgram:
         hosts.append(SshProgram(alias))
+        assert masters(hosts)
         return hosts[-1]
 
     yield connect
     for host in hosts:
         host.close()
     end = time.monotonic() + 5
-    while masters() != before and time.monotonic() < end:
+    while masters(hosts) and time.monotonic() < end:
         time.sleep(0.05)
-    assert masters() == before
+    assert masters(hosts) == []
+    assert not [host for host in hosts if Path(host._folder.name).exists()]
 
 
 def test_a_run_by_ssh_logs_in_once_and_leaves_nothing(sshd, ssh_client, bundle, via):
