@@ -56,6 +56,24 @@ def test_a_board_gets_what_it_lacks_to_run_one_of_the_artifacts(modules, formats
     assert missing_packages(board(modules), [artifact(form) for form in formats]) == expected
 
 
+RKNN = ["rknn-toolkit-lite2", "psutil", "ruamel-yaml"]
+
+
+@pytest.mark.parametrize("formats", [("rknn", "onnx"), ("onnx", "rknn")])
+@pytest.mark.parametrize(
+    ("facts", "npu"),
+    [({}, RKNN), ({"platform": "linux-x86_64"}, []), ({"version": "3.13.1"}, [])],
+)
+def test_beside_an_npus_engine_comes_one_for_boards_without_it(formats, facts, npu):
+    brought = missing_packages(board(**facts), [artifact(form) for form in formats])
+    assert brought == ["numpy", "onnxruntime", *npu]
+
+
+def test_an_npus_artifact_alone_asks_for_its_engine_wherever_it_is_sent():
+    for platform in ("linux-aarch64", "linux-x86_64"):
+        assert missing_packages(board(platform=platform), [artifact("rknn")]) == ["numpy", *RKNN]
+
+
 TENSORRT = ("numpy", "tensorrt")
 ONNXRUNTIME = ("numpy", "onnxruntime")
 

@@ -49,10 +49,23 @@ def missing_packages(
             "(JetPack 5 and newer have it; on JetPack 4: sudo apt-get install python3.8)"
         )
     pairs = [(artifact, engine) for artifact in artifacts for engine in _engines(artifact, named)]
-    wheels = [engine.wheels for _, engine in pairs if engine.wheels]
-    if any(_serves(modules, *pair) for pair in pairs) or not wheels:
+    brought = [engine for _, engine in pairs if engine.wheels]
+    if any(_serves(modules, *pair) for pair in pairs) or not brought:
         return [] if modules.get("numpy") else ["numpy"]
-    return ["numpy", *wheels[0]]  # numpy too, so that the two fit each other
+    on_cpu = [engine.wheels for engine in brought if not engine.accelerator]
+    on_npu = [engine.wheels for engine in brought if engine.accelerator]
+    # Whether the board has the NPU is seen there: what runs on any board comes with it.
+    if on_cpu and on_npu and not set(on_npu[0]) <= _pinned(probe):
+        on_npu = []
+    # numpy too, so that it fits them
+    return ["numpy", *(name for wheels in (on_cpu[:1], on_npu[:1]) for x in wheels for name in x)]
+
+
+def _pinned(probe: Mapping[str, Any]) -> set[str]:
+    try:
+        return set(_pins(probe))
+    except MissingRequirement:  # said where the wheels are fetched
+        return set()
 
 
 def packages_for_each(probe: Mapping[str, Any], artifacts: Iterable[Artifact]) -> list[str]:
