@@ -14,7 +14,7 @@ from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest
 
 SOURCES = Path(__file__).parents[3] / "runtime/cpp"
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow"]
-SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 TENSORS = f"image input uint8 1 {HEIGHT} {WIDTH} 3\nclasses output uint8 1 {HEIGHT} {WIDTH}\n"
 
 pytestmark = [
