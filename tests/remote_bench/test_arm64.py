@@ -1,5 +1,6 @@
 """The whole tool against an emulated arm64 board that has nothing but python3."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,13 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+from fastseg_runtime.arrays.image import encode_rgb
+from remote_bench.cli.evidence import EVIDENCE, gather_evidence
 from remote_bench.cli.main import examine
+from remote_bench.host.connect import Connector
 from remote_bench.host.host import Cancel
 from remote_bench.report.page import render_html
 from remote_bench.run.benchmark import Benchmark, Measurement
 
 from tests.boards.arm64_board import ADDRESS, Arm64Board, missing
 from tests.boards.measuring import Watcher, connect, run
+from tests.doubles.tiny_bundle import noise, strongest_channel
 
 pytestmark = [
     pytest.mark.arm64,
@@ -133,4 +138,23 @@ def test_a_killed_client_leaves_a_clean_board(board, host, bundle):
             if line.strip() == "run":
                 break
         client.kill()
+    wait_until_clean(board)
+
+
+def test_evidence_is_gathered_whole_and_called_a_rehearsal(board, ssh_client, bundle, tmp_path):
+    alias = ssh_client.add("jetson", board, HostName=ADDRESS, User="jetson")
+    picture = noise(seed=1)
+    label_HW3 = strongest_channel(picture)[..., None].repeat(3, axis=2)
+    for kind, image_HW3 in (("images", picture), ("labels", label_HW3)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "0.png").write_bytes(encode_rgb(image_HW3))
+    benchmark = Benchmark(bundle=bundle, frames=tmp_path, **EVIDENCE)
+    connector, folder = Connector(None, None), tmp_path / "evidence"
+    assert gather_evidence(alias, benchmark, connector, folder, 14, as_json=False) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert "the board was emulated" in report["place"]["rehearsal"]
+    (ran,) = [one for one in report["runs"] if one["engine"] == "onnxruntime"]
+    assert ran["agreement"] == 1.0 and ran["labelled"]["miou"] == 1.0
+    assert ran["power_w"] == pytest.approx(MV * MA / 1e6)
+    assert not report["unfinished"]
     wait_until_clean(board)
