@@ -53,6 +53,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     elif asked.precision == "int8-weights":
         model = to_onnx_int8.quantize_weights(model)
     model = take_bytes(model, graph)
+    fold_columns(model, (graph.height, graph.width))
     describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))
     save(model, out_dir / "model.onnx")
     return ExportedArtifact(
@@ -186,7 +187,6 @@ def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
     nodes = [*head, *body.node]
     del body.node[:]
     body.node.extend(nodes)
-    fold_columns(model, (graph.height, graph.width))
     onnx.checker.check_model(model)
     return model
 

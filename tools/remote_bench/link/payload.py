@@ -22,6 +22,7 @@ _RUNTIME = Path(str(fastseg_runtime.__file__)).parent
 _OURS = Path(__file__).parents[1]
 _SHARED = (_OURS / "__init__.py", _OURS / "messages.py")  # what keeper and agent both need
 RUNTIME_PATH = "runtime"  # goes on sys.path on the board
+_STAYS = {"__pycache__", "cli"}  # fastseg-run: nobody types commands there
 _SOMETIME = (2020, 1, 1, 0, 0, 0)  # the same content gives the same zip
 NO_PYTHON = 86  # exit status: no Python that will do
 
@@ -72,5 +73,5 @@ def _files() -> Iterator[tuple[str, Path]]:
     places = {_OURS / "agent": "remote_bench/agent", _RUNTIME: f"{RUNTIME_PATH}/fastseg_runtime"}
     for folder, place in places.items():
         for file in sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
+            if file.is_file() and _STAYS.isdisjoint(file.parts):
                 yield f"{place}/{file.relative_to(folder).as_posix()}", file
