@@ -49,7 +49,6 @@ def test_networks_of_our_own_start_as_ever(capsys: pytest.CaptureFixture[str]) -
     assert choose_start(TrainConfig(model="nano")) == ""
     build_network(Start(TrainConfig(model="nano")), CLASSES, SIZE)
     assert capsys.readouterr().err == ""
-    assert Start(TrainConfig(init="runs/a/model.safetensors")).described() == {"init": "a"}
 
 
 def test_with_the_package_it_starts_from_imagenet_and_the_header_says_so(
@@ -62,6 +61,17 @@ def test_with_the_package_it_starts_from_imagenet_and_the_header_says_so(
     build_network(Start(config()), CLASSES, SIZE)
     assert LICENCE in capsys.readouterr().err
     assert Start(config()).described() == {"init": weights.name, "init_licence": LICENCE}
+
+
+@pytest.mark.parametrize("terms", [{}, {"init_licence": LICENCE}])
+def test_what_a_start_started_from_stays_in_the_header(
+    terms: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "a" / "model.safetensors"
+    file.parent.mkdir()
+    info = CheckpointInfo("nano", CLASSES, training={"init": "ImageNet", **terms})
+    save_checkpoint(file, FastSegNet(2, "nano"), info)
+    assert Start(TrainConfig(model="nano", init=str(file))).described() == {"init": "a", **terms}
 
 
 def test_a_network_with_a_backbone_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def render_card(network: Network) -> str:
     made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}"
     # Headers of before the configurations shipped name a path where these go by their names now.
     command = re.sub(r"training/configs/([\w.-]+)\.toml", r"\1", training["command"])
-    imagenet = f"- Start: {LICENCE}.\n" if start.startswith("started from ImageNet") else ""
+    imagenet = f"- Start: {LICENCE}.\n" if training.get("init_licence") else ""
     return f"""\
 ## {network.name}
 

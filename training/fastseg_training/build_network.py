@@ -89,7 +89,9 @@ class Start:
         weights = find_weights(self.config.model) if imagenet else None
         if weights is not None:
             return {"init": weights.name, "init_licence": LICENCE}
-        return {"init": name_of(self.file)}
+        inherited = self.info.training.get("init_licence") if self.info else None
+        terms = {"init_licence": inherited} if inherited else {}  # of what the start started from
+        return {"init": name_of(self.file), **terms}
 
     def normalization(self) -> Normalization | None:
         """Return what a network of one's own is trained with; None: (x - 128) / 64, as ours are.
