@@ -14,7 +14,7 @@ import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 
 FILE = Path(__file__).parents[2] / "docs/images/result.jpg"
-NETWORK = "base-camvid"
+NETWORK = "lite-camvid"
 WIDTH = 480  # of each half; README is read at some 900 pixels
 QUALITY = 85  # below it the class map's edges fray
 

@@ -149,8 +149,10 @@ TABLE = """\
 | name | parameters | GMACs | input | file | mIoU | mIoU near borders | trained on | weights |
 |---|--:|--:|--:|--:|--:|--:|---|---|
 """
-# Data set -> why its weights may be used so.
+# Network, else its data set -> why its weights may be used so.
 TERMS = {
+    "lite-camvid-cs": "Taught by FDDWNet, trained on Cityscapes (non-commercial), on CamVid pictures "
+    "(no licence named): non-commercial research only; descendants inherit this.",
     "camvid": "CamVid's authors name no licence; we treat these weights as research-only.",
     "synthetic": "No data of others went into them; the MIT licence of the code is theirs too.",
 }
@@ -209,7 +211,7 @@ def render_card(network: Network) -> str:
     return f"""\
 ## {network.name}
 
-- Weights: {describe_usage(info.usage)}. {TERMS[data]}
+- Weights: {describe_usage(info.usage)}. {TERMS.get(network.name) or TERMS[data]}
 - Data: {info.trained_on}. Licence of the data: {info.data_licence}.
 {imagenet}- Made by `{command}`: {made}, PyTorch {training["torch"]}.
   One run; another seed may differ by a point.
