@@ -199,7 +199,8 @@ def test_int8_that_was_calibrated_on_grey_still_knows_black_and_white(
     made = export(Request(network, conversion), folder)
     model = onnx.load(folder / made.entry)
     values = {x.name: numpy_helper.to_array(x) for x in model.graph.initializer}
-    (quantizer,) = (n for n in model.graph.node if n.input[0] == "/core/enter/Conv_output_0")
+    entered = "/core/enter/Conv_output_0"
+    (quantizer,) = (node for node in model.graph.node if [*node.input][:1] == [entered])
     scale, zero_point = (values[name] for name in quantizer.input[1:])
     limits = np.iinfo(zero_point.dtype)
     least, most = ((end - float(zero_point)) * scale for end in (limits.min, limits.max))
