@@ -7,6 +7,7 @@ The file's name is the board's name.
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -201,13 +202,18 @@ def read_device(file: Path) -> Device:
     """
     advice = "mend it, or move it away; docs/remote_bench.md has the form"
     try:
-        if (size := file.stat().st_size) > _MOST_BYTES:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device has no end
+            raise ValueError("no regular file; expected a board's TOML file")
+        if (size := found.st_size) > _MOST_BYTES:
             raise ValueError(f"{size} bytes, expected a board's record of at most {_MOST_BYTES}")
         return parse_device(file.stem, file.read_text("utf-8"), str(file))
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}; expected a board's TOML file") from error
     except TableError as error:
         raise ValueError(f"{error}; {advice}") from error
+    except RecursionError as error:
+        raise ValueError(f"{file}: it is nested too deep; {advice}") from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}; {advice}") from error
 

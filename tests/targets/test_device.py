@@ -1,4 +1,5 @@
 import contextlib
+import os
 
 import pytest
 from fastseg_targets.device import (
@@ -331,6 +332,7 @@ def test_board_that_the_user_names_is_taken_whatever_the_probe_says(tmp_path):
         ("like = 'generic-x86'\ndescription = 1", r"robot.toml: description: expected str, got 1"),
         (b"\xff\xfe", r"robot.toml: 'utf-8' codec can't decode"),
         ("#" * (65 << 10), r"robot.toml: 66560 bytes, expected a board's record of at most 65536"),
+        ("a = " + "[" * 30_000 + "]" * 30_000, r"robot.toml: it is nested too deep"),
     ],
 )
 def test_mistake_in_a_board_of_the_user_is_one_line_with_the_file_and_what_to_do(
@@ -347,6 +349,14 @@ def test_mistake_in_a_board_of_the_user_is_one_line_with_the_file_and_what_to_do
 def test_board_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no.toml: No such file or directory; expected a board's"):
         read_device(tmp_path / "no.toml")
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe.toml", "."])
+def test_what_is_no_file_is_no_board_and_nothing_is_read_of_it(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "robot.toml").symlink_to(tmp_path / name)
+    with pytest.raises(ValueError, match=r"robot.toml: no regular file; expected a board's"):
+        read_device(tmp_path / "robot.toml")
 
 
 @given(st.text())
