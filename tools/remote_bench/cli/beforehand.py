@@ -22,11 +22,11 @@ _APART: dict[str, tuple[tuple[str, ...], str]] = {
     "--resume": (
         ("a host", "a bundle", "--detach", "--sweep", "--target", "--frames", "--fps",
          "--power-mode", "--deploy", "--require-usage", "--soak", "--allow-busy", "--lengthen",
-         "--device"),
+         "--device", "--binary", "--keep", "--folder"),
         "the run has what it was started with",
     ),
     "--sweep": (
-        ("a bundle", "--detach", "--deploy", "--record", "--report", "--require-usage"),
+        ("a bundle", "--detach", "--deploy", "--record", "--report", "--require-usage", "--strict"),
         "it measures networks of its own and gives a table",
     ),
     "adb:": (
@@ -34,7 +34,7 @@ _APART: dict[str, tuple[tuple[str, ...], str]] = {
          "--lengthen", "--folder", "--allow-busy"),
         "a phone runs a benchmark tool alone",
     ),
-    "--detach": (("--require", "--record", "--report"), "give that to --resume"),
+    "--detach": (("--require", "--strict", "--record", "--report"), "give that to --resume"),
 }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def split_names(names: list[str]) -> tuple[list[str], Path | None]:
 def requirements(text: str | None) -> Requirements | None:
     """Return what --require asks for."""
     try:
-        return parse(text) if text else None
+        return None if text is None else parse(text)
     except ValueError as error:
         raise UsageError(f"--require: {error}") from error
 

@@ -187,7 +187,9 @@ class Bench(Login):
     frames: Annotated[
         Path | None, typer.Option(help="Folder of pictures (labels/ beside images/) or a video.")
     ] = None
-    fps: Annotated[float | None, typer.Option(min=0.1, help="A paced run as well.")] = None
+    fps: Annotated[float | None, typer.Option(min=0.1, max=10_000, help="A paced run as well.")] = (
+        None
+    )
     power_mode: Annotated[str | None, typer.Option(help="Of nvpmodel; given back.")] = None
     size: Annotated[str | None, typer.Option(help="WxH, of an ONNX file for any size.")] = None
     fit: Annotated[str | None, typer.Option(help="stretch or letterbox, of an ONNX file.")] = None
