@@ -11,7 +11,7 @@ import pytest
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.analysis.requirements import parse
 from remote_bench.host.adb import AdbHost
-from remote_bench.host.errors import MissingRequirement, Unreachable, UsageError
+from remote_bench.host.errors import DeviceFailure, MissingRequirement, Unreachable, UsageError
 from remote_bench.host.host import Cancel, Interrupted
 from remote_bench.report.figures import sections
 from remote_bench.report.page import render_html
@@ -195,6 +195,24 @@ def test_a_phone_that_cannot_be_used_is_told_apart(phone, name, state, kind, sai
     phone.write("state", state)
     with pytest.raises(kind, match=said):
         AdbHost(name)
+
+
+def test_a_push_that_has_no_end_is_no_push(phone, tmp_path):
+    host = AdbHost("adb:R5CT")
+    adb = tmp_path / "adb-bin/adb"
+    adb.write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(DeviceFailure, match="adb push /there: it had no end in 0.3 s; is there"):
+        host.push(str(adb), "/there", timeout_s=0.3)
+
+
+def test_a_folder_that_a_silent_phone_keeps_is_said(phone, bundle, monkeypatch):
+    shell = AdbHost.shell
+    monkeypatch.setattr(
+        AdbHost, "shell", lambda *given: (None, "") if "rm -rf" in given[1] else shell(*given)
+    )
+    watcher = Watcher()
+    run(bundle, benchmark_model(phone), watcher=watcher)
+    assert any("is left there: adb gave no answer" in note for note in watcher.notes)
 
 
 def test_without_adb_the_error_says_what_to_install(monkeypatch):

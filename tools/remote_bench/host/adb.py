@@ -57,8 +57,9 @@ class AdbHost:
             DeviceFailure: it did not arrive.
         """
         status, said = self._run(["push", here, there], timeout_s)
-        if status:
-            raise DeviceFailure(f"{self.name}: adb push {there}: {_last(said)}; is there room?")
+        if status != 0:
+            why = _last(said) if status else f"it had no end in {timeout_s:g} s"
+            raise DeviceFailure(f"{self.name}: adb push {there}: {why}; is there room?")
 
     def shell(
         self, line: str, timeout_s: float = 20.0, check: Callable[[], None] = _never

@@ -190,8 +190,9 @@ def _runs(
     finally:
         watch.phase("clean up")
         status, said = host.shell(f"{stop}rm -rf {folder}")
-        if status:
-            watch.note(f"{host.name}: {folder} is left there: {plain(said)[:_SAID_CHARACTERS]}")
+        if status != 0:
+            why = plain(said)[:_SAID_CHARACTERS] if status else "adb gave no answer"
+            watch.note(f"{host.name}: {folder} is left there: {why}")
 
 
 def _times(tool: Tool, status: int | None, said: str) -> ToolTimes:
