@@ -189,7 +189,7 @@ def user_devices() -> list[Device]:
         ValueError: one of them cannot be read; see read_device.
     """
     try:
-        return [read_device(file) for file in sorted(boards_folder().glob("*.toml"))]
+        return [read_device(file) for file in sorted(boards_folder().glob("[!.]*.toml"))]
     except OSError as error:
         raise ValueError(f"{boards_folder()}: {error.strerror}; expected a folder") from error
 

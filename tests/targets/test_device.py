@@ -300,6 +300,13 @@ def test_what_a_board_of_the_user_says_itself_holds_for_every_product_that_it_in
     assert recognise({"board": board}).description == "A"
 
 
+def test_what_editors_and_macos_leave_beside_a_board_is_no_board(boards):
+    (boards / "robot.toml").write_text(MINE)
+    (boards / ".#robot.toml").symlink_to("me@pc.1234:1")  # Emacs' lock
+    (boards / "._robot.toml").write_bytes(b"\0\5\x16\7")
+    assert [device.name for device in user_devices()] == ["robot"]
+
+
 def test_board_of_the_user_like_a_generic_one_is_not_taken_for_every_machine(boards):
     (boards / "rock.toml").write_text(MINE.replace("orin-nx", "generic-arm64"))
     assert recognise({"system": {"machine": "aarch64"}}).name == "generic-arm64"
