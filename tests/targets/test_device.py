@@ -192,6 +192,7 @@ def test_product_of_a_family_is_told_by_part_number_and_modes_and_has_its_own_fi
 @pytest.mark.parametrize(
     ("model", "mb", "name"),
     [
+        ("Raspberry Pi 5 Model B Rev 1.1", 1010, "raspberry-pi-5-1gb"),
         ("Raspberry Pi 5 Model B Rev 1.0", 1990, "raspberry-pi-5-2gb"),
         ("Raspberry Pi 5 Model B Rev 1.0", 4045, "raspberry-pi-5-4gb"),
         ("Raspberry Pi 5 Model B Rev 1.0", 4096, "raspberry-pi-5-4gb"),
