@@ -220,6 +220,15 @@ def test_an_import_name_is_a_typed_package_of_this_repository(package: str) -> N
     assert (ROOT / FOLDERS[package] / "py.typed").is_file()
 
 
+def test_no_log_is_kept() -> None:
+    """Reports of crashes and logs tell of the machine that they were made on."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no repository, as in an archive of the sources")
+    command = ["git", "ls-files", "*.log", "*core.[0-9]*"]
+    kept = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert kept == ""
+
+
 def test_folders_that_only_hold_packages_are_no_packages() -> None:
     for folder in ("targets", "exporters", "runtime", "training", "tools", "tests"):
         assert not (ROOT / folder / "__init__.py").exists()

@@ -100,6 +100,7 @@ def run(program: list[str], folder: Path, given: Sequence[Given]) -> list[bytes 
         input=b"".join(frame.content() for frame in given),
         capture_output=True,
         env={**os.environ, "LD_PRELOAD": " ".join(preload), "ASAN_OPTIONS": options},
+        cwd=folder,  # where a JVM that crashes leaves its report
         timeout=300,
     )
     assert done.returncode == 0, done.stderr.decode()
