@@ -10,6 +10,7 @@ import time
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -173,9 +174,16 @@ def test_an_address_of_another_machine_says_what_to_choose() -> None:
         PageServer({}, "192.0.2.1", 0, None)
 
 
-def test_all_addresses_are_told_by_one_that_others_can_reach() -> None:
-    with PageServer({}, "0.0.0.0", 0, None) as server:
-        assert "0.0.0.0" not in server.url and not server.is_secure
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "0.0", "::", "0::0"])
+def test_all_addresses_are_told_by_one_that_others_can_reach(host: str) -> None:
+    with PageServer({}, host, 0, None) as server:
+        shown = urlsplit(server.url).hostname
+        assert shown not in {host, "0.0.0.0", "::"} and not server.is_secure
+
+
+def test_an_empty_host_does_not_mean_all_addresses() -> None:
+    with pytest.raises(UsageError, match="--host is empty; expected .*0.0.0.0"):
+        PageServer({}, "", 0, None)
 
 
 @pytest.mark.parametrize(

@@ -142,12 +142,17 @@ class PageServer:
         tls: a certificate with its key; None: plain HTTP.
 
     Raises:
-        UsageError: the address cannot be listened on.
+        UsageError: the address cannot be listened on, or is empty.
     """
 
     def __init__(
         self, served: Mapping[str, Content], host: str, port: int, tls: ssl.SSLContext | None
     ) -> None:
+        if not host:  # a variable that was not set; to a socket it means all addresses
+            raise UsageError(
+                "--host is empty; expected an address of this machine: 127.0.0.1, or 0.0.0.0 for "
+                "all of them"
+            )
         # A certificate names its host, plain HTTP does not: there the Host header is looked at.
         handler = partial(_Handler, served, None if tls else host)
         try:
@@ -162,9 +167,9 @@ class PageServer:
             self._server.socket = tls.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
-        shown = _own_address(host) if host in EVERYWHERE else host
+        bound, self.port = self._server.server_address[:2]  # "0" is 0.0.0.0, too
+        shown = _own_address(bound) if bound in EVERYWHERE else host
         shown = f"[{shown}]" if ":" in shown else shown
-        self.port: int = self._server.server_address[1]
         self.url = f"{'https' if tls else 'http'}://{shown}:{self.port}/"
         # Whether browsers give it a camera; a forwarded port is this machine's own again.
         self.is_secure = tls is not None or is_loopback(host)
