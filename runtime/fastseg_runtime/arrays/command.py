@@ -103,9 +103,16 @@ def _stop(number: int, frame: Optional[FrameType]) -> NoReturn:
     raise Stopped(number)
 
 
+def in_words(error: object) -> str:
+    """Return what an error says; of a file that is in a folder's way, what to do too."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and error.filename:
+        return f"{error.filename}: no folder can be there, a file is; move it, or name another"
+    return str(error)
+
+
 def complain(name: str, error: object) -> int:
     """Print an error as the one line that a command's user sees, and return its exit code."""
-    text = str(error)
+    text = in_words(error)
     if format_message := getattr(error, "format_message", None):  # Click's know more than str()
         text = f"{format_message().rstrip('.')}; see {name} --help"
     text = " ".join(printable(text).split()) or type(error).__name__

@@ -21,6 +21,7 @@ from fastseg_runtime.arrays.command import (
     Stopped,
     UsageError,
     complain,
+    in_words,
     on_signals,
 )
 from fastseg_runtime.arrays.image import SUFFIXES as IMAGE_SUFFIXES
@@ -141,7 +142,7 @@ def run_inputs(options: Namespace) -> int:
             except BUGS:
                 raise
             except Exception as error:  # one that fails does not stop the others
-                text = " ".join(str(error).split()) or type(error).__name__
+                text = " ".join(in_words(error).split()) or type(error).__name__
                 name = parse_source(job.source).shown
                 text = text if name in text else f"{name}: {text}"
                 failures.append({"input": name, "error": text})

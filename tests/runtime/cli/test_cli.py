@@ -248,6 +248,17 @@ def test_extract_writes_the_file_for_an_app(
     assert capsys.readouterr().out.split() == ["assets/model.onnx", "assets/contract.json"]
 
 
+@pytest.mark.parametrize("out", ["a-file", "a-file/below"])
+def test_a_file_in_the_way_of_a_folder_is_named_with_what_to_do(
+    out: str, bundle_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a-file").write_text("")
+    for words in (["--extract", "cpu-fp32"], [str(photos)]):
+        assert run(bundle_path, *words, "-o", out) == 1
+        errors = capsys.readouterr().err
+        assert "no folder can be there, a file is; move it" in errors and "Errno" not in errors
+
+
 def test_prepare_opens_and_tests_the_best_artifact(
     bundle_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
