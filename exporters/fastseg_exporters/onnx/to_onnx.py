@@ -47,9 +47,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     model = request.once("float graph", lambda: float_graph(graph))
     layers: tuple[str, ...] = ()
     if asked.precision == "int8":
-        layers = to_onnx_int8.convolutions(model)
-        images = request.images()
-        model = to_onnx_int8.quantize(model, images, graph.mean, graph.std, asked.keep_float)
+        model, layers = to_int8(request, graph, model)
     elif asked.precision == "int8-weights":
         model = to_onnx_int8.quantize_weights(model)
     model = take_bytes(model, graph)
@@ -64,6 +62,14 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=layers,
     )
+
+
+def to_int8(
+    request: Request, graph: DeployGraph, model: onnx.ModelProto
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Return the float graph quantized as asked, and the layers that the ladder may rank."""
+    layers, kept = to_onnx_int8.convolutions(model), request.conversion.keep_float
+    return to_onnx_int8.quantize(model, request.images(), graph.mean, graph.std, kept), layers
 
 
 def outputs_of(graph: DeployGraph) -> dict[str, str]:

@@ -30,8 +30,14 @@ from fastseg_exporters.convert.exporter import (
 from fastseg_exporters.gate.referees.judge_qualcomm_htp import SOCS
 from fastseg_exporters.gate.referees.referee import REFEREES
 from fastseg_exporters.gate.referees.toolchain import Toolchain
-from fastseg_exporters.onnx import to_onnx_int8
-from fastseg_exporters.onnx.to_onnx import describe, outputs_of, save, take_bytes, to_onnx
+from fastseg_exporters.onnx.to_onnx import (
+    describe,
+    outputs_of,
+    save,
+    take_bytes,
+    to_int8,
+    to_onnx,
+)
 
 ENTRY = "model.onnx"
 
@@ -61,9 +67,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     model = request.once("float graph", lambda: static_graph(graph))
     layers: tuple[str, ...] = ()
     if asked.precision == "int8":
-        layers = to_onnx_int8.convolutions(model)
-        images = request.images()
-        model = to_onnx_int8.quantize(model, images, graph.mean, graph.std, asked.keep_float)
+        model, layers = to_int8(request, graph, model)
         model = with_plain_weights(model)
     model = take_bytes(model, graph)
     describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))
