@@ -124,6 +124,11 @@ def test_hosts_and_the_bundle_are_told_apart():
         (("doctor", "no-such-host.invalid"), 4, "has no address"),
         (("compare", "a.json", "b.json"), 2, "No such file"),
         (("--json", "compare", "a.json", "b.json"), 2, "a.json: No such file"),
+        (
+            ("compare", "a.json", "b.json", "--seconds", "5", "--via-ssh"),
+            2,
+            "--seconds, --via-ssh: only",
+        ),
         (("compare", "a.json", "--json", "b.json"), 2, "a.json: No such file"),
         (("--json", "compare", "a.json"), 2, "Missing argument 'B.json["),
         (("--folder", "/tmp", "doctor", "no-such-host.invalid"), 4, "has no address"),

@@ -483,6 +483,8 @@ class Compare(Login):
 
     def carry_out(self) -> int:
         """Compare, and return the exit code."""
+        if not self.on and (useless := self._given() - {"--as-json"}):
+            raise UsageError(f"{', '.join(sorted(useless))}: only with --on HOST; reports are read")
         a, b = self._measured(self.on) if self.on else (_read_all(self.a), _read_all(self.b))
         result = compare_reports(a, b, in_turns=self.on is not None)
         if self.as_json:
@@ -491,6 +493,12 @@ class Compare(Login):
             out.print(render_comparison(result), soft_wrap=True)
         codes = {"not_comparable": INVALID, "cannot_tell": UNTRUSTED}
         return codes.get(result.answer, DONE)
+
+    def _given(self) -> set[str]:
+        """Return the options that are not as they are by default."""
+        options = [f for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING]
+        return {f"--{f.name.replace('_', '-')}" for f in options
+                if getattr(self, f.name) != f.default}  # fmt: skip
 
     def _measured(self, host: str) -> tuple[list[Report], list[Report]]:
         benchmark = Benchmark(
