@@ -198,3 +198,17 @@ def node_times_us(model: bytes, folder: Path) -> dict[str, int]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             times_us[event["name"]].append(event["dur"])
     return {name: min(times) for name, times in times_us.items()}
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4, 8]), st.sampled_from([2, 3, 7]))
+def test_among_equals_the_lowest_id_wins_as_numbers_without_rounding_have_it(
+    seed: int, factor: int, classes: int
+) -> None:
+    shape, generator = (1, classes, 4, 5), torch.Generator().manual_seed(seed)
+    logits_1Khw = torch.randint(0, 3, shape, generator=generator).float()  # full of equals
+    module = CellClassMap(factor, (classes, 4, 5), 4 * factor, 5 * factor)
+    # Of an even factor all weights are sums of powers of two: float64 holds every score exactly.
+    scores_1KHW = torch.nn.functional.interpolate(
+        logits_1Khw.double(), scale_factor=factor, mode="bilinear", align_corners=False
+    )
+    assert torch.equal(module(logits_1Khw).long(), scores_1KHW.argmax(1))
