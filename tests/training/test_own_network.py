@@ -43,6 +43,13 @@ class Softmaxed(Net):
     def forward(self, x):
         return self.conv(x).softmax(1)
 
+class InPlace(Net):
+    def forward(self, x):
+        y = self.conv(x).relu()
+        z = self.aux(x) * y
+        y += 1
+        return z + y
+
 class Broken(Net):
     def forward(self, x):
         if self.training:
@@ -163,6 +170,13 @@ def test_an_error_in_the_networks_training_mode_is_one_line_with_its_place(proje
     trainer = build_trainer(config("own_nets:Broken"), project / "run")
     trainer.run = None
     with pytest.raises(CheckpointError, match=r"KeyError: 'features' \(.*own_nets.py:\d+\)"):
+        trainer.train()
+
+
+def test_a_map_changed_in_place_is_one_line_that_says_what_to_write(project: Path) -> None:
+    trainer = build_trainer(config("own_nets:InPlace"), project / "run")
+    trainer.run = None
+    with pytest.raises(CheckpointError, match=r"in place.* write x = x \+ y.*torch says:"):
         trainer.train()
 
 

@@ -20,7 +20,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, numbered_classes
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastseg import FastSegNet
+from fastseg import CheckpointError, FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed, optimisation
 from fastseg_training.callbacks import Callback, own_callbacks
@@ -354,7 +354,15 @@ class SegmentationTrainer:
 
     def _backward(self, loss: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's
+        try:
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's
+        except RuntimeError as error:
+            if "inplace" not in str(error):
+                raise
+            raise CheckpointError(
+                "the network changes a map in place that its gradients need, such as by x += y or "
+                f"an activation with inplace=True: write x = x + y; torch says: {error}"
+            ) from error
         self.scaler.unscale_(self.optimizer)
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
 
