@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from fastseg.data.file_dataset import FileDataset
 from fastseg.data.loaders import DRAWN
 from fastseg.network import name_of
 from fastseg.own_code import call_own, import_own, own_code
+from fastseg.progress import show_progress
 from fastseg_training import distributed
 from fastseg_training.build_network import Start, build_network
 from fastseg_training.callbacks import Callback
@@ -39,6 +41,7 @@ from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.lessons import Lessons, give_lessons
 from fastseg_training.loader import BatchLoader, BatchPlan, CropFunction
+from fastseg_training.logit_shift import MOST_PICTURES, adjusted
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.optimisation import freeze, make_optimizer
 from fastseg_training.precision import choose_device
@@ -86,6 +89,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         criterion=choose_loss(config, pixels_K, positions // distributed.world_size(), classes),
         class_weights=weights_to_undo(config, model, pixels_K),
         taught=teacher.class_map.partly_taught if teacher else (),
+        adjust=adjustment(config, model, data, info),
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
@@ -162,6 +166,30 @@ def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> 
             "'enet'"
         )
     return enet_weights(pixels_K, config.loss.enet_constant)
+
+
+def adjustment(
+    config: TrainConfig, model: nn.Module, data: "TrainingData", info: CheckpointInfo
+) -> Callable[[nn.Module], nn.Module] | None:
+    """Return what shifts the averaged network's logits in the end, None for nothing.
+
+    Raises:
+        ConfigError: the network's classifier is not known.
+    """
+    if not config.recipe.adjust_logits:
+        return None
+    if not isinstance(model, FastSegNet):
+        raise ConfigError(
+            f"adjust_logits is for {', '.join(VARIANTS)}, not {config.model}; leave it out"
+        )
+
+    def adjust(averaged: nn.Module) -> nn.Module:
+        places = np.unique(np.linspace(0, len(data.train) - 1, MOST_PICTURES).astype(int))
+        picked = [data.train[place] for place in places.tolist()]
+        batches = EvaluationBatches(picked, data.size, info.input_normalization())
+        return adjusted(averaged, show_progress(batches, "adjusting logits", len(picked)))
+
+    return adjust
 
 
 def open_loader(

@@ -5,11 +5,9 @@ for a batch in which every pixel is ignored.
 
 Weights w of classes help rare ones to be learnt, but the network says them too often then:
 softmax(z) tends to w * p instead of p. z - log w tends to p (Menon et al. 2021, "post-hoc logit
-adjustment", arXiv:2007.07314), and costs nothing where it is in the classifier's bias: that is what
-without_class_weights() does.
+adjustment", arXiv:2007.07314): logit_shift.py takes them out again.
 """
 
-import copy
 import inspect
 import math
 from collections.abc import Sequence
@@ -19,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor, nn
-
-from fastseg import FastSegNet
 
 UNDONE = "enet-undone"
 CLASS_WEIGHTS = ("enet", UNDONE, "none")
@@ -272,22 +268,3 @@ def parse_formula(formula: str) -> list[tuple[float, str]]:
             )
         terms.append((value, name))
     return terms
-
-
-def without_class_weights(model: nn.Module, weight_K: Tensor) -> FastSegNet:
-    """Return a copy of FastSegNet whose main logits are less by log w; weight_K is w, (K,).
-
-    Raises:
-        TypeError: it is another network, whose classifier is not known.
-    """
-    if not isinstance(model, FastSegNet):
-        raise TypeError(
-            f"expected FastSegNet, got {type(model).__name__}: where is its classifier?"
-        )
-    shift_K = weight_K.log()
-    unweighted = copy.deepcopy(model)
-    classifier = unweighted.head[-1]
-    assert isinstance(classifier, nn.Conv2d) and classifier.bias is not None
-    with torch.no_grad():
-        classifier.bias -= shift_K - shift_K.mean()
-    return unweighted

@@ -43,6 +43,8 @@ class Recipe:
         loss_stride: 1, 2, 4 or 8: the main head is compared with labels at 1/loss_stride.
         precision: "auto", "fp32", "bf16" or "fp16".
         evaluations: how often the validation split is looked at, evenly spread.
+        adjust_logits: in the end, shift each class's logits by what scores the highest mIoU on
+            training pictures; see logit_shift.py.
     """
 
     decay: str = "cosine"
@@ -56,6 +58,7 @@ class Recipe:
     loss_stride: int = 2
     precision: str = "auto"
     evaluations: int = 10
+    adjust_logits: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

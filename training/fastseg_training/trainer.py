@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ from fastseg_training.evaluate import (
     spec_of,
 )
 from fastseg_training.loader import Batch, StepLoader, check_pictures, source
-from fastseg_training.losses import CrossEntropyLoss, without_class_weights
+from fastseg_training.logit_shift import without_class_weights
+from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimisation import (
     Budget,
     ModelEMA,
@@ -106,6 +107,7 @@ class SegmentationTrainer:
         teacher: a trained network of the same classes to imitate.
         distillation: how to imitate it, or the soft labels that train_loader gives.
         taught: indices of the classes that soft labels tell about; all by default.
+        adjust: what makes of the averaged network, at the end, the one that is kept.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         run: where to log and save; nothing is written by default. Its `info` has to say what
             train_loader normalises with: pictures that it cannot have made are refused.
@@ -141,6 +143,7 @@ class SegmentationTrainer:
         teacher: nn.Module | None = None,
         distillation: DistillationLoss | None = None,
         taught: Sequence[int] = (),
+        adjust: Callable[[nn.Module], nn.Module] | None = None,
         device: str = "auto",
         run: RunFolder | None = None,
         output_name: str = "",
@@ -169,6 +172,8 @@ class SegmentationTrainer:
         self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
         self.taught = list(taught)
+        self.adjust = adjust
+        self.adjusted: nn.Module | None = None
         self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
         self.class_weights = None if class_weights is None else class_weights.to(self.device)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
@@ -203,6 +208,7 @@ class SegmentationTrainer:
             NonFiniteLossError: nothing of that step was applied or saved.
             TrainingStoppedError: Ctrl-C.
         """
+        self.adjusted = None
         self.model.train()
         for part in self.frozen:
             part.eval()
@@ -460,6 +466,9 @@ class SegmentationTrainer:
 
     def _finish(self) -> Evaluation | None:
         worst = WorstPictures(self.num_classes)
+        if self.adjust is not None:
+            with self._waiting():
+                self.adjusted = self.adjust(self._result())
         self._evaluate_and_save(progress=1, finished=True, observe=worst)
         self.model.load_state_dict(self._result().state_dict())
         if self.run is not None and self._leads:
@@ -483,6 +492,8 @@ class SegmentationTrainer:
         return f"picture {number} of val_loader"
 
     def _result(self) -> nn.Module:
+        if self.adjusted is not None:
+            return self.adjusted
         if self.class_weights is None:
             return self.ema.model
         return without_class_weights(self.ema.model, self.class_weights)
