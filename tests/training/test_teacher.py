@@ -383,7 +383,8 @@ def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_start
     foreign = TrainConfig(
         teacher="foreign:net", teacher_weights="foreign.pth", teacher_map="cityscapes-to-camvid"
     )
-    teacher = open_teacher(foreign, dataset.classes, (96, 64))
+    seen = (dataset.classes, (96, 64))
+    teacher = open_teacher(foreign, *seen)
     first = licence_of(Start(foreign), dataset, teacher, "research")
     assert first.startswith("Taught by net, of which no licence is named, on synthetic pictures (")
     assert first.endswith("): non-commercial research only; descendants inherit this")
@@ -392,11 +393,13 @@ def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_start
     model = FastSegNet(len(dataset.classes), "nano", auxiliary=False)
     save_checkpoint(folder / "student.safetensors", model, student)
     taught = TrainConfig(teacher="student.safetensors")
-    teacher = open_teacher(taught, dataset.classes, (96, 64))
+    teacher = open_teacher(taught, *seen)
     assert first in licence_of(Start(taught), dataset, teacher, "research")
     started = TrainConfig(init="student.safetensors", model="nano")
     assert first in licence_of(Start(started), dataset, None, "research")
     assert licence_of(Start(TrainConfig()), dataset, None, "commercial") == dataset.licence
+    # Trainings that follow each other on the same terms say them once.
+    assert licence_of(Start(started), dataset, open_teacher(foreign, *seen), "research") == first
 
 
 @pytest.fixture

@@ -327,14 +327,24 @@ def describe(
 
 
 def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
-    """Return on what terms the weights stand: of the data, of the start, and of who taught."""
-    config, data = start.config, dataset.licence
-    if start.licence not in ("", data):
-        before = f"{data}; started from {name_of(config.init)}: " if data else ""
-        data = before + start.licence
+    """Return on what terms the weights stand: of the data, of who taught, and of the start.
+
+    What the start says already is not said again: trainings follow each other.
+    """
+    said = _licence_of_training(start.config, dataset, teacher, usage)
+    if start.licence in said:
+        return said
+    if said in start.licence:
+        return start.licence
+    return f"{said}; started from {name_of(start.config.init)}: {start.licence}"
+
+
+def _licence_of_training(
+    config: TrainConfig, dataset: Dataset, teacher: Teacher | None, usage: str
+) -> str:
     if teacher is None or teacher.licence == dataset.licence:
-        return data
-    pictures = f"{dataset.name} pictures ({data or 'no licence named'})"
+        return dataset.licence
+    pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
     if config.unlabelled:
         pictures += f" and those of {Path(config.unlabelled).name} (no licence named)"
     terms = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)
