@@ -17,8 +17,8 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg import pretrained
 
 FILE = Path(__file__).parents[2] / "docs/images/streets.jpg"
-# What the first networks that shipped saw stands before what today's see.
-NETWORKS = ("base-camvid", "lite-camvid", "lite-camvid-cs")
+# What a network from noise, with no teacher, sees stands before what those from ImageNet see.
+NETWORKS = ("small-camvid", "lite-camvid", "lite-camvid-cs")
 FRAMES = (
     ("solidWhiteRight_960x540.mp4", 100),
     ("vehicle_test_1280x720.mp4", 20),
