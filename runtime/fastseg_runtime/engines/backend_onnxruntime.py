@@ -76,8 +76,11 @@ class OnnxRuntimeBackend:
         # From bytes, names would be looked up in the current folder.
         beside = check_onnx(content, source.artifact.entry, _siblings(source.artifact))
         model = str(source.locate()) if beside else content
+        not_wanted: List[str] = []
+        if _is_made_for_another(source.artifact):
+            not_wanted = _as_another_means_it(options)
         self._session = onnxruntime.InferenceSession(
-            model, options, providers=providers, disabled_optimizers=_not_for(source.artifact)
+            model, options, providers=providers, disabled_optimizers=not_wanted
         )
         wanted = PROVIDERS[source.device.partition(":")[0]][0]
         if self._session.get_providers()[0] != wanted:  # it takes the CPU then, silently
@@ -140,14 +143,22 @@ class OnnxRuntimeBackend:
         return array
 
 
-def _not_for(artifact: Artifact) -> List[str]:
-    """Return what ONNX Runtime must not do to a graph that it judges in another engine's place.
-
-    It gives biases the scale of input times weights. In fp16 that is 0 for the small weights of a
-    channel that hardly counts, and the bias, which is all that such a channel has, is lost.
-    """
+def _is_made_for_another(artifact: Artifact) -> bool:
+    """Return whether ONNX Runtime judges the graph in place of an engine that is built from it."""
     made_for = ENGINES.get(str(artifact.requires.get("backend")))
-    return ["WeightBiasQuantization"] if made_for is not None and made_for.builds else []
+    return made_for is not None and made_for.builds
+
+
+def _as_another_means_it(options: Any) -> List[str]:
+    """Set what makes ONNX Runtime compute Q/DQ as written; return the optimizers to leave out.
+
+    Its integer kernels add pairs of products in 16 bits where the CPU has no int8 dot product
+    (VPMADDUBSW of AVX2), which overflow with weights of 8 bits: cpu-* have 7 for that, graphs for
+    other engines do not. And it gives biases the scale of input times weights: in fp16 that is 0
+    for the small weights of a channel that hardly counts, and the bias, all that it has, is lost.
+    """
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return ["WeightBiasQuantization"]
 
 
 def describe(path: Path, said: OwnFile = NOTHING_SAID) -> Manifest:

@@ -73,7 +73,10 @@ def test_int8_is_near_the_module_whatever_is_shared(
     torch.manual_seed(0)
     network, image_1HW3 = NETWORKS[name]().eval(), images()[0]
     model = convert(DeployGraph(network, WIDTH, HEIGHT, output="logits").eval())
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    options = onnxruntime.SessionOptions()
+    if convert is tensorrt_int8:  # as the runtime judges it: AVX2's integer kernels overflow
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     (found,) = session.run(None, {"image": image_1HW3})
     x_N3HW = ((torch.from_numpy(image_1HW3).float() - 128) / 64).permute(0, 3, 1, 2)
     with torch.inference_mode():

@@ -14,7 +14,8 @@ import pytest
 from fastseg_runtime import BundleError, NoBackendError, RealtimeSegmentation
 from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import Manifest, ManifestError
-from fastseg_runtime.engines.selection import cpu_count
+from fastseg_runtime.engines import opening
+from fastseg_runtime.engines.selection import Processor, cpu_count
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,7 +183,11 @@ def test_what_was_verified_fills_one_line_at_most(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x09" + bytes(range(255)), argmax_onnx()[:-9]])
-def test_a_damaged_artifact_is_no_reason_to_take_another(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_no_reason_to_take_another(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast_in_int8 = Processor(arm=False, int8_dot_product=True)  # which int8 is taken first on
+    monkeypatch.setattr(opening, "this_processor", lambda: fast_in_int8)
     plan = full_plan().with_artifact("cpu-int8", content, precision="int8")
     path = plan.write(tmp_path / "b.fastseg")
     with pytest.raises(BundleError, match="cpu-int8/model.onnx is damaged"):
