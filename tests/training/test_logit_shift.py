@@ -39,11 +39,23 @@ def test_a_class_that_is_never_the_likeliest_is_said_where_that_scores_better() 
     assert miou(chance.log() + shift, label) > miou(chance.log(), label) + 0.1
 
 
+@pytest.mark.parametrize(("pixels", "stays"), [(99, True), (100, False)])
+def test_a_class_that_hardly_occurs_in_these_pictures_is_not_silenced(
+    pixels: int, stays: bool
+) -> None:
+    torch.manual_seed(0)
+    label = torch.cat([torch.zeros(20_000), torch.full((pixels,), 2)]).long()
+    logits = torch.randn(len(label), 3) + torch.tensor([1.0, -9.0, 1.0])
+    shift = best_shifts(logits, label)
+    assert float(shift[1]) == 0  # no pixel is labelled so
+    assert (float(shift[2]) == 0) is stays
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(2, 6), st.integers(0, 10**6))
 def test_the_shift_never_scores_less_on_the_pixels_that_it_was_chosen_by(k: int, seed: int) -> None:
     torch.manual_seed(seed)
-    logits, label = torch.randn(500, k), torch.randint(0, k, (500,))
+    logits, label = torch.randn(5000, k), torch.randint(0, k, (5000,))
     assert miou(logits + best_shifts(logits, label), label) >= miou(logits, label) - 1e-6
 
 

@@ -24,6 +24,7 @@ SHIFTS = torch.arange(-20, 21) / 10  # that are tried, of logits: odds from 1/7 
 SWEEPS = 4  # over all classes; the second already changes little
 MOST_PICTURES = 160  # evenly spread over the training split
 MOST_NUMBERS = 1 << 24  # of float logits that are kept, 64 MiB
+LEAST_PIXELS = 100  # that are labelled as a class; of fewer its IoU says nothing
 SEED = 0  # of the pixels that are looked at
 
 
@@ -64,12 +65,15 @@ def best_shifts(logits_PK: Tensor, label_P: Tensor) -> Tensor:
     """Return the shift of each class, (K,), with which the largest logits score the highest mIoU.
 
     One class after the other takes the best of SHIFTS, the others held, until none changes. It
-    never scores less than no shift at all on these pixels.
+    never scores less than no shift at all on these pixels. A class with fewer than LEAST_PIXELS
+    is left as it is: never to say it would look best where it is hardly there to be missed.
     """
     shift_K = torch.zeros(logits_PK.shape[1])
+    pixels_K = torch.bincount(label_P, minlength=len(shift_K))
+    known = (pixels_K >= LEAST_PIXELS).nonzero().flatten().tolist()
     for _ in range(SWEEPS):
         before_K = shift_K.clone()
-        for k in range(len(shift_K)):
+        for k in known:
             shift_K[k] = _best_shift(logits_PK + shift_K, k, label_P, float(shift_K[k]))
         if torch.equal(before_K, shift_K):
             break
