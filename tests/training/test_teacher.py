@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -398,6 +399,12 @@ def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_start
     started = TrainConfig(init="student.safetensors", model="nano")
     assert first in licence_of(Start(started), dataset, None, "research")
     assert licence_of(Start(TrainConfig()), dataset, None, "commercial") == dataset.licence
+    # Terms that begin like others are not the same, and both are said.
+    free = CheckpointInfo("nano", dataset.classes, 96, 64, data_licence="CC BY-NC")
+    save_checkpoint(folder / "free.safetensors", model, free)
+    strict = Start(TrainConfig(init="free.safetensors", model="nano"))
+    ours = Mock(licence="CC BY")
+    assert licence_of(strict, ours, None, "") == "CC BY; started from free: CC BY-NC"
     # Trainings that follow each other on the same terms say them once.
     assert licence_of(Start(started), dataset, open_teacher(foreign, *seen), "research") == first
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ from fastseg_training.selection import Selection
 from fastseg_training.teacher import Teacher, open_teacher
 from fastseg_training.trainer import SegmentationTrainer
 
+STARTED = r"; started from [^:]*: "  # between the terms of a training and those of its start
 MAX_WORKERS = 8  # threads that cut crops: each keeps some batches in memory
 
 
@@ -332,9 +334,9 @@ def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: s
     What the start says already is not said again: trainings follow each other.
     """
     said = _licence_of_training(start.config, dataset, teacher, usage)
-    if start.licence in said:
+    if start.licence in ("", said, dataset.licence):
         return said
-    if said in start.licence:
+    if not said or said in re.split(STARTED, start.licence):
         return start.licence
     return f"{said}; started from {name_of(start.config.init)}: {start.licence}"
 
