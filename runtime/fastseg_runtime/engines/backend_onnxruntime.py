@@ -78,7 +78,7 @@ class OnnxRuntimeBackend:
         model = str(source.locate()) if beside else content
         not_wanted: List[str] = []
         if _is_made_for_another(source.artifact):
-            not_wanted = _as_another_means_it(options)
+            not_wanted = as_another_means_it(options)
         self._session = onnxruntime.InferenceSession(
             model, options, providers=providers, disabled_optimizers=not_wanted
         )
@@ -149,7 +149,7 @@ def _is_made_for_another(artifact: Artifact) -> bool:
     return made_for is not None and made_for.builds
 
 
-def _as_another_means_it(options: Any) -> List[str]:
+def as_another_means_it(options: Any) -> List[str]:
     """Set what makes ONNX Runtime compute Q/DQ as written; return the optimizers to leave out.
 
     Its integer kernels add pairs of products in 16 bits where the CPU has no int8 dot product
