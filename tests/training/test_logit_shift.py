@@ -112,7 +112,7 @@ def test_a_training_ends_with_it_and_goes_on_without(tmp_path: Path) -> None:
         trainer = build_trainer(config, run)
         trainer.train()
         results[adjust] = load_checkpoint(run / "model.safetensors")[0].state_dict()
-        averaged = trainer.ema.model.state_dict()["head.1.bias"]
+        averaged = trainer.learner.ema.model.state_dict()["head.1.bias"]
         assert adjust != torch.equal(averaged, results[adjust]["head.1.bias"])
     differ = [k for k, v in results[True].items() if not torch.equal(v, results[False][k])]
     assert differ == ["head.1.bias"]

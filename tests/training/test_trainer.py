@@ -11,13 +11,14 @@ from fastseg_runtime.arrays.metrics import mean_iou
 from fastseg_training import Callback, SegmentationTrainer
 from fastseg_training.config import TrainConfig
 from fastseg_training.evaluate import Evaluation
+from fastseg_training.learner import NonFiniteLossError
 from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.selection import Selection
 from fastseg_training.supervision import AllHeads
-from fastseg_training.trainer import NonFiniteLossError, TrainingStoppedError
+from fastseg_training.trainer import TrainingStoppedError
 from fastseg_training.user_loader import LoaderError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -65,7 +66,7 @@ def test_the_model_ends_with_the_averaged_weights(make_trainer: MakeTrainer) -> 
     model = FastSegNet(3, "nano")
     trainer = make_trainer(model=model)
     trainer.train()
-    averaged = trainer.ema.model.state_dict()
+    averaged = trainer.learner.ema.model.state_dict()
     assert all(torch.equal(value, averaged[name]) for name, value in model.state_dict().items())
 
 
@@ -125,7 +126,7 @@ def test_class_weights_are_taken_out_of_the_averaged_network_alone(
         trainer.train()
     less_K = plain.model.head[1].bias - undone.model.head[1].bias
     torch.testing.assert_close(less_K, torch.tensor([-1.0, 0.0, 1.0]) * math.log(2))
-    assert torch.equal(plain.ema.model.head[1].bias, undone.ema.model.head[1].bias)
+    assert torch.equal(plain.learner.ema.model.head[1].bias, undone.learner.ema.model.head[1].bias)
     with pytest.raises(TypeError, match="expected FastSegNet, got TinyNet"):
         make_trainer(model=TinyNet(3), class_weights=weight_K).train()
 
@@ -255,14 +256,14 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
 
 def stop_at(trainer: SegmentationTrainer, step: int) -> None:
     """Press Ctrl-C in the middle of a step."""
-    update = trainer.ema.update
+    update = trainer.learner.ema.update
 
     def update_and_interrupt(count: int) -> None:
         update(count)
         if count == step - 1:
             signal.raise_signal(signal.SIGINT)
 
-    trainer.ema.update = update_and_interrupt  # type: ignore[method-assign]
+    trainer.learner.ema.update = update_and_interrupt  # type: ignore[method-assign]
 
 
 def test_resuming_a_run_that_saved_nothing_yet_starts_it_anew(
@@ -335,7 +336,7 @@ def test_the_backbones_factor_reaches_the_learning_rate() -> None:
     loader = DataLoader(colour_pairs(), batch_size=4)  # type: ignore[arg-type]
     trainer = SegmentationTrainer(TinyNet(), loader, None, 2, 1e-3, 1, recipe=recipe)
     trainer.train()
-    assert {group["lr"] for group in trainer.optimizer.param_groups} == {1e-3, 1e-3 * 0.1}
+    assert {group["lr"] for group in trainer.learner.optimizer.param_groups} == {1e-3, 1e-3 * 0.1}
 
 
 def small_pairs() -> list[tuple[Tensor, Tensor]]:

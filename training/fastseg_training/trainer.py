@@ -18,14 +18,13 @@ import torch
 from fastseg_runtime.arrays.command import INTERRUPTED, Heard, NotedSignals, noting_signals
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, numbered_classes
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from fastseg import CheckpointError, FastSegNet
+from fastseg import FastSegNet
 from fastseg.outputs import Reading
-from fastseg_training import distributed, optimisation
+from fastseg_training import distributed
 from fastseg_training.callbacks import Callback, own_callbacks
 from fastseg_training.config import TrainConfig
-from fastseg_training.distill import DistillationLoss, soft_label_loss
+from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import (
     Evaluation,
     EvaluationBatches,
@@ -34,23 +33,15 @@ from fastseg_training.evaluate import (
     measure_latency_ms,
     spec_of,
 )
+from fastseg_training.learner import Learner
 from fastseg_training.loader import Batch, StepLoader, check_pictures, source
-from fastseg_training.logit_shift import without_class_weights
-from fastseg_training.losses import CrossEntropyLoss
-from fastseg_training.optimisation import (
-    Budget,
-    ModelEMA,
-    Recipe,
-    learning_rate_factor,
-    make_optimizer,
-)
+from fastseg_training.optimisation import Budget, Recipe
 from fastseg_training.pictures import draw_curves, draw_predictions
-from fastseg_training.precision import choose_device, choose_precision, fast_depthwise
 from fastseg_training.progress import TrainingProgress
 from fastseg_training.run_folder import RunError, RunFolder
 from fastseg_training.run_page import WorstPictures, write_page
 from fastseg_training.selection import Best, Selection
-from fastseg_training.supervision import AllHeads, compare, pad_batch, supervise
+from fastseg_training.supervision import pad_batch
 from fastseg_training.user_loader import (
     BatchCheck,
     LoaderError,
@@ -68,10 +59,6 @@ SMOOTHING = 0.02  # of the loss that is shown: about 50 batches, each of which i
 COUNTERS = (
     "step", "position", "epoch_steps", "elapsed_s", "evaluation_s", "evaluations", "loss"
 )  # fmt: skip
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss is NaN or infinite; the message names the step and the batch's files."""
 
 
 class TrainingStoppedError(RuntimeError):
@@ -155,36 +142,28 @@ class SegmentationTrainer:
     ) -> None:
         self.reading = Reading(num_classes, output_name, threshold)
         self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
-        self.learning_rate = learning_rate
         self.train_loader, self.val_loader = train_loader, val_loader
         self.epoch_steps = count_batches(train_loader, "train_loader")
         if val_loader is not None:
             check_loader(val_loader, "val_loader")
         steps = max(1, round(num_epochs * self.epoch_steps))
         self.budget = Budget(steps, None if minutes is None else minutes * 60)
-        self.device = choose_device(distributed.local_device(device))
-        self.precision = choose_precision(self.recipe.precision, self.device)
-        self.frozen = optimisation.freeze(model, freeze)
-        self.model = self._to_device(model)
-        self.network: nn.Module = AllHeads(self.model, self.reading)
-        if distributed.world_size() > 1:
-            self.network = DistributedDataParallel(self.network)
-        self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
-        self.distillation = distillation or DistillationLoss()
-        self.taught = list(taught)
-        self.adjust = adjust
-        self.adjusted: nn.Module | None = None
-        self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
-        self.class_weights = None if class_weights is None else class_weights.to(self.device)
-        self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
-        self.optimizer = make_optimizer(
+        self.learner = Learner(
             model,
             learning_rate,
-            self.recipe.weight_decay,
-            self.recipe.backbone_factor,
-            self.recipe.rates,
+            self.recipe,
+            self.reading,
+            device=device,
+            freeze=freeze,
+            criterion=criterion,
+            class_weights=class_weights,
+            teacher=teacher,
+            distillation=distillation,
+            taught=taught,
         )
-        self.ema = ModelEMA(self.model, self.recipe.ema_decay)
+        self.model, self.device = self.learner.model, self.learner.device
+        self.adjust = adjust
+        self.adjusted: nn.Module | None = None
         channels = 3 if isinstance(model, FastSegNet) else None
         self._check_batch = BatchCheck("train_loader", num_classes, channels, same_size=True)
         self.selection, self.best = selection or Selection(), Best()
@@ -209,14 +188,11 @@ class SegmentationTrainer:
             TrainingStoppedError: Ctrl-C.
         """
         self.adjusted = None
-        self.model.train()
-        for part in self.frozen:
-            part.eval()
         try:
             with (
                 noting_signals(AFTER_THIS_STEP if self._leads else "") as noted,
                 TrainingProgress(visible=self._leads) as bar,
-                fast_depthwise(self.model, self.precision, self.device),
+                self.learner.start(),
                 self._callbacks_told(),
             ):
                 self._noted = noted
@@ -243,16 +219,11 @@ class SegmentationTrainer:
                 bar.report(self.step, self.loss, self._evaluate_and_save(progress))
             if progress >= 1 or self._is_out_of_patience:
                 break
-            self._set_learning_rate(progress)
-            loss = self._loss(batch)
-            self._note_loss(loss, self._backward(loss), batch)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.ema.update(self.step)
+            self._note_loss(self.learner.learn(batch, self.step, progress))
             self.step, self.position = self.step + 1, self.position + 1
             bar.show(progress, self.loss, len(batch.image_N3HW) * distributed.world_size())
             if self.step % LOG_EVERY_STEPS == 0:
-                self._log({"loss": self.loss, "learning_rate": self._learning_rate})
+                self._log({"loss": self.loss, "learning_rate": self.learner.learning_rate})
             self._keep_checkpoint()
             if time.monotonic() - saved > SAVE_EVERY_S:
                 saved = time.monotonic()
@@ -300,16 +271,8 @@ class SegmentationTrainer:
         return 0 < self.selection.patience <= self.best.since
 
     @property
-    def _learning_rate(self) -> float:
-        return max(float(group["lr"]) for group in self.optimizer.param_groups)
-
-    @property
     def _leads(self) -> bool:
         return distributed.rank() == 0
-
-    def _to_device(self, model: nn.Module) -> nn.Module:
-        moved: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        return moved
 
     def _batches(self) -> Iterator[Batch]:
         for number, batch in enumerate(
@@ -324,64 +287,9 @@ class SegmentationTrainer:
             image_N3HW, label_NHW = pad_batch(batch[0], batch[1], IGNORE_INDEX)
             if soft_NKhw is not None:
                 soft_NKhw = soft_NKhw.expand(len(image_N3HW), -1, -1, -1)  # of a doubled image
-                soft_NKhw = soft_NKhw.to(self.device, non_blocking=True)
-            yield Batch(
-                image_N3HW.to(self.device, memory_format=torch.channels_last, non_blocking=True),
-                label_NHW.to(self.device, torch.long, non_blocking=True),
-                files,
-                soft_NKhw,
-            )
+            yield Batch(image_N3HW, label_NHW, files, soft_NKhw)
 
-    def _set_learning_rate(self, progress: float) -> None:
-        factor = learning_rate_factor(
-            self.recipe.decay, progress, self.step, self.recipe.warmup_steps
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * factor * group["factor"]
-
-    def _loss(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, self.precision, self.precision is not None):
-            logits = self.network(batch.image_N3HW)
-            with torch.no_grad():
-                wanted = None if self.teacher is None else self.teacher(batch.image_N3HW)
-        loss = supervise(
-            logits,
-            batch.label_NHW,
-            self.criterion,
-            self.step,
-            self.recipe.loss_stride,
-            self.recipe.auxiliary_weight,
-        )
-        if batch.soft_NKhw is not None:
-            loss = loss + soft_label_loss(
-                self.distillation, logits[0], batch.soft_NKhw, batch.label_NHW, self.taught
-            )
-        return loss if wanted is None else loss + self.distillation(logits[0], wanted[0])
-
-    def _backward(self, loss: Tensor) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        try:
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's
-        except RuntimeError as error:
-            if "inplace" not in str(error):
-                raise
-            raise CheckpointError(
-                "the network changes a map in place that its gradients need, such as by x += y or "
-                f"an activation with inplace=True: write x = x + y; torch says: {error}"
-            ) from error
-        self.scaler.unscale_(self.optimizer)
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-
-    def _note_loss(self, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
-        value, norm = torch.stack([distributed.mean(loss), gradient_norm]).tolist()
-        # Infinite gradients are how fp16's scaler finds its factor: it skips that step.
-        if not math.isfinite(value) or not (math.isfinite(norm) or self.scaler.is_enabled()):
-            files = "\n".join(f"  {file}" for file in batch.files) or "  (the loader names none)"
-            raise NonFiniteLossError(
-                f"the loss is {value}, its gradient's length {norm} at step {self.step}; the batch "
-                f"was made of\n{files}\nLook at these, or lower the learning rate; the last "
-                "checkpoint is good"
-            )
+    def _note_loss(self, value: float) -> None:
         previous = value if math.isnan(self.loss) else self.loss
         self.loss = previous + SMOOTHING * (value - previous)
 
@@ -400,7 +308,7 @@ class SegmentationTrainer:
     def _evaluate(self, observe: Observer | None) -> Evaluation | None:
         if self.val_loader is None:
             return None
-        distributed.copy_from_first(self.ema.model.state_dict().values())
+        distributed.copy_from_first(self.learner.ema.model.state_dict().values())
         started = time.monotonic()
         mine: Iterator[Any] = iter(self.val_loader)
         mine = itertools.islice(mine, distributed.rank(), None, distributed.world_size())
@@ -412,9 +320,7 @@ class SegmentationTrainer:
             mine,
             self.num_classes,
             reading=self.reading,
-            loss=lambda logits, label: compare(
-                logits, label, self.criterion, 0, self.recipe.loss_stride
-            ),
+            loss=self.learner.validation_loss,
             observe=observe,
             spec=spec_of(self.val_loader),
         )
@@ -430,7 +336,10 @@ class SegmentationTrainer:
     ) -> float:
         with self._waiting():
             self.evaluation = self._evaluate(observe)
-            entry = {"loss": self.loss, "learning_rate": self._learning_rate} | self._latency()
+            entry = {
+                "loss": self.loss,
+                "learning_rate": self.learner.learning_rate,
+            } | self._latency()
         self.evaluations = self._evaluations_until(progress)
         miou = math.nan
         if self.evaluation is not None:
@@ -461,7 +370,7 @@ class SegmentationTrainer:
     def _latency(self) -> dict[str, float]:
         if self.run is None or not self._leads:
             return {}
-        model = self.ema.model
+        model = self.learner.ema.model
         return {"latency_ms": measure_latency_ms(model, self.run.info, self.reading)}
 
     def _finish(self) -> Evaluation | None:
@@ -494,9 +403,7 @@ class SegmentationTrainer:
     def _result(self) -> nn.Module:
         if self.adjusted is not None:
             return self.adjusted
-        if self.class_weights is None:
-            return self.ema.model
-        return without_class_weights(self.ema.model, self.class_weights)
+        return self.learner.result()
 
     def _log(self, entry: dict[str, Any]) -> None:
         epoch = self.position / self.epoch_steps
@@ -509,14 +416,14 @@ class SegmentationTrainer:
 
     def _save_state(self) -> None:
         if self.run is not None and self._leads:
-            parts = {name: part.state_dict() for name, part in self._stateful().items()}
+            parts = {name: part.state_dict() for name, part in self.learner.stateful().items()}
             counters = {name: getattr(self, name) for name in COUNTERS}
             counters["best"] = dataclasses.asdict(self.best)
             self.run.save_state({**parts, **counters, "rng": torch.get_rng_state()})
 
     def _restore(self, state: dict[str, Any], run: RunFolder) -> None:
         try:
-            for name, part in self._stateful().items():
+            for name, part in self.learner.stateful().items():
                 part.load_state_dict(state[name])
             epoch_steps = self.epoch_steps
             for name in COUNTERS:
@@ -538,11 +445,3 @@ class SegmentationTrainer:
             self.epoch_steps = epoch_steps
         progress = self.budget.progress(self.position, self.elapsed_s)
         self.evaluations = min(self.evaluations, self._evaluations_until(progress))
-
-    def _stateful(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "ema": self.ema.model,
-            "optimizer": self.optimizer,
-            "scaler": self.scaler,
-        }
