@@ -6,8 +6,8 @@ import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.build_network import Start, build_network, choose_start
-from fastseg_training.build_trainer import hold_out
 from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.training_data import hold_out
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, save_checkpoint
 from fastseg.data import open_dataset

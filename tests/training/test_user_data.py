@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from fastseg_training.build_trainer import open_data
 from fastseg_training.cli import run_check
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import score_network
+from fastseg_training.training_data import open_data
 
 from fastseg import CheckpointInfo, FastSegNet, Network
 from fastseg.data import DataError, open_dataset

@@ -4,9 +4,9 @@ In here, each importing only what stands before it: what may be configured (augm
 distill, optimisation, config); who watches and who helps (progress, distributed); pictures and
 batches (resident, soft_labels, loader, device_loader, user_loader); a network and its scores
 (precision, supervision, evaluate, pictures); the loop (run_folder, run_page, callbacks, selection,
-trainer); a teacher (class_map, backend_onnx, teacher, lessons); all of it put together (prune,
-build_network, build_trainer); the command (cli). Users import the names below, tools whatever they
-measure. It imports fastseg and the runtime.
+logit_shift, learner, trainer); a teacher (class_map, teacher, lessons); all of it put together
+(prune, build_network, training_data, build_trainer); the command (cli). Users import the names
+below, tools whatever they measure. It imports fastseg and the runtime.
 """
 
 from fastseg_training.callbacks import Callback
