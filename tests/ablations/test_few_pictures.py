@@ -29,12 +29,12 @@ def data(tmp_path: Path) -> str:
 def test_the_curve_counts_its_pictures_and_does_nothing_twice(data: str, tmp_path: Path) -> None:
     out = tmp_path / "few"
     command = [sys.executable, str(RUNNER), "--data", data, "--out", str(out), "--model", "nano"]
-    command += ["--steps", "2", "--pictures", "9", "--starts", "noise", "--crop", "64x64"]
+    command += ["--steps", "2", "--pictures", "9", "--ways", "noise", "--crop", "64x64"]
     first = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert first.returncode == 0, first.stderr
     assert "| nano from | 9 pictures |" in first.stdout
     rows = json.loads((out / "few_pictures.json").read_text("utf-8"))
-    assert [(row["start"], row["pictures"], row["images"]) for row in rows] == [("noise", 9, 3)]
+    assert [(row["way"], row["pictures"], row["images"]) for row in rows] == [("noise", 9, 3)]
     assert len(list((out / "pictures-9" / "train" / "images").iterdir())) == 9
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert again.stdout == first.stdout and "step" not in again.stderr

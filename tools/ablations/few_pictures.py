@@ -1,10 +1,10 @@
-"""Score lite against the number of its training pictures and what it starts from.
+"""Score lite against the number of its training pictures, its start and how it is trained.
 
     python tools/ablations/few_pictures.py --data camvid:PATH --pictures 20 50 --out few
 
-Each of --starts is trained on the same pictures, spread evenly over the training split, for the
-same number of steps, and scored on the whole test split. Started again it goes on where it was
-stopped. OUT/few_pictures.json and OUT/few_pictures.md are written after every training.
+Each of --ways is trained on the same pictures, spread evenly over the training split, for the same
+number of steps, and scored on the whole test split. Started again it goes on where it was stopped.
+OUT/few_pictures.json and OUT/few_pictures.md are written after every training.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,31 @@ from fastseg_training.optimisation import Recipe
 from fastseg.data import open_dataset
 from fastseg.data.file_dataset import FileDataset
 
-BATCH, PEAK_LR = 8, 2e-3  # of camvid-lite, which is lite's recipe
+BATCH = 8  # of camvid-lite, which is lite's recipe, as is what a Way says by default
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a training starts from, and how its encoder may move."""
+class Way:
+    """What a training starts from, how its encoder may move, and how pictures are varied."""
 
-    init: str
     words: str
+    init: str = "imagenet"
+    lr: float = 2e-3
     backbone_factor: float = 0.25
     freeze: str = ""
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(class_centred=0.5))
 
 
-STARTS = {
-    "noise": Start("noise", "noise", backbone_factor=1.0),
-    "imagenet": Start("imagenet", "ImageNet, encoder at a quarter of the rate"),
-    "frozen": Start("imagenet", "ImageNet, encoder frozen", freeze="backbone"),
-    "camvid": Start("lite-camvid", "`lite-camvid`, encoder at a quarter of the rate"),
+WAYS = {
+    "noise": Way("noise", "noise", backbone_factor=1.0),
+    "imagenet": Way("ImageNet, encoder at a quarter of the rate"),
+    "frozen": Way("ImageNet, encoder frozen", freeze="backbone"),
+    "whole": Way("ImageNet, encoder at the whole rate", backbone_factor=1.0),
+    "slow": Way("ImageNet, all at half the rate", lr=1e-3),
+    "fast": Way("ImageNet, all at twice the rate", lr=4e-3),
+    "evenly": Way("ImageNet, crops laid evenly", augmentation=Augmentation()),
+    "cutmix": Way("ImageNet, CutMix", augmentation=Augmentation(class_centred=0.5, cutmix=0.5)),
+    "camvid": Way("`lite-camvid`, which knows these pictures", "lite-camvid"),
 }
 
 
@@ -81,22 +88,22 @@ def run(out: Path, *words: str) -> str:
 
 def measure(name: str, data: str, count: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train one row, or go on with it, and return its scores on test."""
-    start = STARTS[name]
+    way = WAYS[name]
     run_name = f"{name}-{count}"
     config = TrainConfig(
         data=data,
         model=options.model,
-        init=start.init,
-        freeze=start.freeze,
+        init=way.init,
+        freeze=way.freeze,
         crop=options.crop,
         batch=BATCH,
-        lr=PEAK_LR,
+        lr=way.lr,
         epochs=options.steps / math.ceil(count / BATCH),
         threads=options.threads,
         seed=options.seed,
         loss=LossOptions(class_weights="none"),
-        augmentation=Augmentation(class_centred=0.5),
-        recipe=Recipe(backbone_factor=start.backbone_factor, evaluations=1),
+        augmentation=way.augmentation,
+        recipe=Recipe(backbone_factor=way.backbone_factor, evaluations=1),
     )
     file = options.out / f"{run_name}.toml"
     file.write_text(dump_config(config), "utf-8")
@@ -106,23 +113,23 @@ def measure(name: str, data: str, count: int, options: argparse.Namespace) -> di
     weights = options.out / "runs" / run_name / "model.safetensors"
     text = run(options.out, "--evaluate", str(weights), "--data", data, "--split", "test", "--json")
     scores: dict[str, Any] = json.loads(text)
-    return {"start": name, "pictures": count, "steps": options.steps, **scores}
+    return {"way": name, "pictures": count, "steps": options.steps, **scores}
 
 
 def render(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
-    """Return the table in Markdown: a row per start, a column per number of pictures."""
+    """Return the table in Markdown: a row per way, a column per number of pictures."""
     counts = sorted({row["pictures"] for row in rows})
-    scores = {(row["start"], row["pictures"]): row["miou"] for row in rows}
+    scores = {(row["way"], row["pictures"]): row["miou"] for row in rows}
     lines = [
         f"| {options.model} from | " + " | ".join(f"{count} pictures" for count in counts) + " |",
         "|---|" + "--:|" * len(counts),
     ]
-    for name, start in STARTS.items():
+    for name, way in WAYS.items():
         if any((name, count) in scores for count in counts):
             cells = [
                 f"{scores[name, count]:.3f}" if (name, count) in scores else "" for count in counts
             ]
-            lines.append(f"| {start.words} | " + " | ".join(cells) + " |")
+            lines.append(f"| {way.words} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -134,7 +141,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="what to train on, e.g. camvid:PATH")
     parser.add_argument("--out", type=Path, default=Path("few"))
     parser.add_argument("--pictures", type=int, nargs="+", default=[20, 50])
-    parser.add_argument("--starts", nargs="+", choices=STARTS, default=["noise", "imagenet"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["noise", "imagenet"])
     parser.add_argument("--model", default="lite")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--crop", default="352x352")
@@ -148,8 +155,8 @@ def main() -> None:
     for count in options.pictures:
         folder = options.out / f"pictures-{count}"
         count = link_pictures(options.data, count, folder)
-        for name in options.starts:
-            if any((row["start"], row["pictures"]) == (name, count) for row in rows):
+        for name in options.ways:
+            if any((row["way"], row["pictures"]) == (name, count) for row in rows):
                 continue
             rows.append(measure(name, f"{kind}:{folder}", count, options))
             results.write_text(json.dumps(rows, indent=1), "utf-8")
