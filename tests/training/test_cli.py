@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from fastseg_training.cli import main
-from fastseg_training.config import load_config
+from fastseg_training.config import TrainConfig, load_config
 from safetensors.numpy import load_file
 
 from fastseg import FastSegNet, load_checkpoint
@@ -313,6 +314,7 @@ def test_a_fault_of_ours_is_no_mistake_of_the_user_and_shows_its_trace(
 
 ADDED = """
 import sys
+import cv2
 import numpy as np
 import torch
 from fastseg import VARIANTS
@@ -359,7 +361,7 @@ for name in [n for n in sys.modules if n.startswith("fastseg_training")]:
     if name != "fastseg_training.losses":
         del sys.modules[name]
 from fastseg_training.cli import main
-from fastseg_training.config import load_config
+from fastseg_training.config import TrainConfig, load_config
 main()
 """
 
@@ -421,6 +423,7 @@ def test_what_is_no_callback_is_refused(cli: Cli) -> None:
 
 
 FUNCTIONS = """
+import cv2
 import numpy as np
 def same(image, label, rng):
     assert isinstance(rng, np.random.Generator)
@@ -459,3 +462,42 @@ def test_pasting_needs_classes_that_are_rare(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[augmentation]\ncopy_paste = 0.5\nrare_share = 1e-9\n")
     code, _, err = cli("--config", "a.toml", *TINY)
     assert code == 1 and "no class has less than rare_share = 1e-09" in " ".join(err.split())
+
+
+def labelled_pictures(folder: Path, count: int) -> str:
+    for split, number in (("train", count), ("val", 1), ("test", 1)):
+        for part, shape in (("images", (16, 16, 3)), ("labels", (16, 16))):
+            (folder / split / part).mkdir(parents=True)
+            for i in range(number):
+                cv2.imwrite(str(folder / split / part / f"{i}.png"), np.zeros(shape, np.uint8))
+    return f"camvid:{folder}"
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "model", "class_centred"),
+    [
+        (99, [], "lite", 0.5),
+        (100, [], "base", 0.0),
+        (99, ["--model", "lite"], "lite", 0.5),
+        (99, ["--model", "nano"], "nano", 0.0),
+        (99, ["--config", "camvid-small"], "small", 0.0),
+    ],
+)
+def test_few_pictures_are_learnt_from_in_the_way_that_is_best_for_them(
+    count: int,
+    options: list[str],
+    model: str,
+    class_centred: float,
+    cli: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[TrainConfig] = []
+    monkeypatch.setattr("fastseg_training.cli.train", lambda config, *_: asked.append(config))
+    data = labelled_pictures(tmp_path / "data", count)
+    code, _, err = cli("--data", data, "--lr", "0.01", *options)
+    assert code == 0, err
+    (config,) = asked
+    assert (config.model, config.augmentation.class_centred) == (model, class_centred)
+    assert (config.data, config.lr) == (data, 0.01)
+    assert (f"{count} labelled pictures, fewer than 100" in err) == (class_centred > 0)

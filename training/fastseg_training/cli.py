@@ -32,8 +32,9 @@ from fastseg.command_options import (
     OutputNameOption,
     ThresholdOption,
 )
-from fastseg.data import check_dataset, full_spec, recognise_spec, render_report
+from fastseg.data import check_dataset, full_spec, open_dataset, recognise_spec, render_report
 from fastseg.data.class_list import read_classes
+from fastseg.data.loaders import DRAWN
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.build_network import choose_start
@@ -49,6 +50,8 @@ from fastseg_training.suspects_report import report_suspects
 from fastseg_training.trainer import TrainingStoppedError
 
 RUNS, CONFIG = Path("runs"), "config.toml"
+# Where nothing else is chosen for few labelled pictures: measured with 20, 50 and 367.
+FEW, FEWER_THAN = Path("few-pictures"), 100
 # What a run may go on with: how long, on which machine, and what is kept of it.
 CHANGEABLE = (
     *("epochs", "minutes", "batch", "lr", "data", "threads", "device"),
@@ -254,6 +257,8 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)
     config = dataclasses.replace(config, data=name_kind(config.data))
+    if "config" not in given and has_few_pictures(config, chosen):
+        config = load_config(find_config(FEW), chosen | {"data": config.data})
     if resume and not given.keys() & {"name", "data", "config"}:
         folder = newest_run()
     else:
@@ -270,6 +275,26 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         raise UsageError("--data is missing, e.g. --data camvid:PATH or --data synthetic")
     with process_group(choose_device(local_device(config.device))):
         train(config, folder, resume, as_json)
+
+
+def has_few_pictures(config: TrainConfig, chosen: dict[str, Any]) -> bool:
+    """Return whether FEW goes for what is not chosen, and say so; not for other models than its.
+
+    Raises:
+        DataError: the data cannot be opened.
+    """
+    model = load_config(find_config(FEW), {}).model
+    is_drawn = config.data.partition(":")[0] in ("", *DRAWN)
+    if is_drawn or chosen.get("model", model) != model:
+        return False
+    count = len(open_dataset(config.dataset(), config.split))
+    if count < FEWER_THAN:
+        print(
+            f"{count} labelled pictures, fewer than {FEWER_THAN}: what is not given is as --config "
+            f"{FEW} has it, {model} from ImageNet; --config or --model choose otherwise",
+            file=sys.stderr,
+        )
+    return count < FEWER_THAN
 
 
 def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> None:
