@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fastseg_runtime.arrays.shared_files import locked
 from fastseg_training.cli import main
-from fastseg_training.config import TrainConfig, load_config
+from fastseg_training.config import TrainConfig, dump_config, load_config
 from safetensors.numpy import load_file
 
 from fastseg import FastSegNet, load_checkpoint
@@ -58,6 +59,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def test_a_run_is_named_after_data_and_model_and_can_be_evaluated(trained: Path, cli: Cli) -> None:
     run = trained / "runs" / "synthetic-nano"
     assert {path.name for path in run.iterdir() if "tfevents" not in path.name} == {
+        ".lock",
         "config.toml",
         "curves.png",
         "metrics.jsonl",
@@ -111,6 +113,20 @@ def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> Non
     code, _, err = cli(*TINY)
     assert code == 1
     assert "go on with --resume, replace it with --force" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("how", ["--force", "--resume"])
+def test_a_run_that_another_training_writes_to_is_left_alone(
+    how: str, cli: Cli, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "synthetic-nano"
+    run.mkdir(parents=True)
+    config = TrainConfig(data=DATA, model="nano", crop="64x64", batch=4)
+    (run / "config.toml").write_text(dump_config(config))
+    with locked(run / ".lock", pytest.fail):
+        code, _, err = cli(*TINY, how)
+    assert code == 1 and "another training is writing into runs/synthetic-nano" in err
+    assert {path.name for path in run.iterdir()} == {".lock", "config.toml"}
 
 
 @pytest.mark.parametrize(
@@ -361,7 +377,7 @@ for name in [n for n in sys.modules if n.startswith("fastseg_training")]:
     if name != "fastseg_training.losses":
         del sys.modules[name]
 from fastseg_training.cli import main
-from fastseg_training.config import TrainConfig, load_config
+from fastseg_training.config import TrainConfig, dump_config, load_config
 main()
 """
 

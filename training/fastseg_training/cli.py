@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from fastseg_runtime.arrays.command import (
     run_command,
 )
 from fastseg_runtime.arrays.image import parse_size
-from fastseg_runtime.arrays.shared_files import write_file
+from fastseg_runtime.arrays.shared_files import locked, write_file
 from fastseg_runtime.arrays.terminal import TextTable
 from rich.console import Console
 
@@ -49,7 +50,7 @@ from fastseg_training.run_folder import RunError
 from fastseg_training.suspects_report import report_suspects
 from fastseg_training.trainer import TrainingStoppedError
 
-RUNS, CONFIG = Path("runs"), "config.toml"
+RUNS, CONFIG, LOCK = Path("runs"), "config.toml", ".lock"
 # Where nothing else is chosen for few labelled pictures: measured with 20, 50 and 367.
 FEW, FEWER_THAN = Path("few-pictures"), 100
 # What a run may go on with: how long, on which machine, and what is kept of it.
@@ -300,18 +301,19 @@ def has_few_pictures(config: TrainConfig, chosen: dict[str, Any]) -> bool:
 def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> None:
     """Train into a folder, in as many processes as torchrun started."""
     trainer = build_trainer(config, folder)
-    if resume:
-        trainer.resume()
-    elif rank() == 0:
+    if rank() == 0 and not resume:
         start_folder(folder)
-    if rank() == 0:
-        write_file(folder / CONFIG, dump_config(config).encode())
-    try:
-        evaluation = trainer.train()
-    except TrainingStoppedError as error:
-        raise TrainingStoppedError(
-            f"{error}; go on with: fastseg-train --resume --name {folder.name}", error.exit_code
-        ) from error
+    with held(folder) if rank() == 0 else nullcontext():
+        if resume:
+            trainer.resume()
+        if rank() == 0:
+            write_file(folder / CONFIG, dump_config(config).encode())
+        try:
+            evaluation = trainer.train()
+        except TrainingStoppedError as error:
+            raise TrainingStoppedError(
+                f"{error}; go on with: fastseg-train --resume --name {folder.name}", error.exit_code
+            ) from error
     if rank() > 0:
         return
     assert trainer.run is not None
@@ -378,10 +380,30 @@ def may_change(key: str, old: Any, new: Any) -> bool:
 
 
 def start_folder(folder: Path) -> None:
-    """Make the run folder, empty."""
+    """Make the run folder, empty.
+
+    Raises:
+        RunError: a training is writing there.
+    """
     if folder.exists():
-        shutil.rmtree(folder)
+        with held(folder):
+            shutil.rmtree(folder)
     folder.mkdir(parents=True)
+
+
+def held(folder: Path) -> AbstractContextManager[None]:
+    """Hold a run folder: two trainings in one would mix their weights.
+
+    Raises:
+        RunError: another training holds it.
+    """
+
+    def refuse() -> None:
+        raise RunError(
+            f"another training is writing into {folder}; wait for it, stop it, or --name another"
+        )
+
+    return locked(folder / LOCK, refuse)
 
 
 def main() -> None:
