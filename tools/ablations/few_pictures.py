@@ -13,7 +13,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ from fastseg.data.file_dataset import FileDataset
 BATCH = 8  # of camvid-lite, which is lite's recipe, as is what a Way says by default
 
 
+EVENLY, RARE_MORE_OFTEN = Augmentation(), Augmentation(class_centred=0.5)
+CUTMIX = Augmentation(class_centred=0.5, cutmix=0.5)
+
+
 @dataclass(frozen=True)
 class Way:
     """What a training starts from, how its encoder may move, and how pictures are varied."""
@@ -37,18 +41,17 @@ class Way:
     lr: float = 2e-3
     backbone_factor: float = 0.25
     freeze: str = ""
-    augmentation: Augmentation = field(default_factory=lambda: Augmentation(class_centred=0.5))
+    augmentation: Augmentation = RARE_MORE_OFTEN
 
 
 WAYS = {
     "noise": Way("noise", "noise", backbone_factor=1.0),
     "imagenet": Way("ImageNet, encoder at a quarter of the rate"),
     "frozen": Way("ImageNet, encoder frozen", freeze="backbone"),
-    "whole": Way("ImageNet, encoder at the whole rate", backbone_factor=1.0),
-    "slow": Way("ImageNet, all at half the rate", lr=1e-3),
-    "fast": Way("ImageNet, all at twice the rate", lr=4e-3),
-    "evenly": Way("ImageNet, crops laid evenly", augmentation=Augmentation()),
-    "cutmix": Way("ImageNet, CutMix", augmentation=Augmentation(class_centred=0.5, cutmix=0.5)),
+    "slow": Way("ImageNet, all at half of that rate", lr=1e-3),
+    "fast": Way("encoder frozen, twice the rate", lr=4e-3, freeze="backbone"),
+    "evenly": Way("encoder frozen, crops laid evenly", freeze="backbone", augmentation=EVENLY),
+    "cutmix": Way("encoder frozen, CutMix", freeze="backbone", augmentation=CUTMIX),
     "camvid": Way("`lite-camvid`, which knows these pictures", "lite-camvid"),
 }
 
