@@ -330,7 +330,6 @@ def test_a_fault_of_ours_is_no_mistake_of_the_user_and_shows_its_trace(
 
 ADDED = """
 import sys
-import cv2
 import numpy as np
 import torch
 from fastseg import VARIANTS
@@ -439,7 +438,6 @@ def test_what_is_no_callback_is_refused(cli: Cli) -> None:
 
 
 FUNCTIONS = """
-import cv2
 import numpy as np
 def same(image, label, rng):
     assert isinstance(rng, np.random.Generator)

@@ -136,14 +136,14 @@ def test_a_letterboxed_training_is_resumed_bit_for_bit_and_scored_without_bars(
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
     whole.train()
-    update = stopped.ema.update
+    update = stopped.learner.ema.update
 
     def update_and_interrupt(count: int) -> None:
         update(count)
         if count == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(stopped.ema, "update", update_and_interrupt)
+    monkeypatch.setattr(stopped.learner.ema, "update", update_and_interrupt)
     with pytest.raises(TrainingStoppedError):
         stopped.train()
     resumed.resume()
