@@ -26,8 +26,6 @@ from fastseg.data import open_dataset
 from fastseg.data.file_dataset import FileDataset
 
 BATCH = 8  # of camvid-lite, which is lite's recipe, as is what a Way says by default
-
-
 EVENLY, RARE_MORE_OFTEN = Augmentation(), Augmentation(class_centred=0.5)
 CUTMIX = Augmentation(class_centred=0.5, cutmix=0.5)
 
@@ -48,8 +46,11 @@ WAYS = {
     "noise": Way("noise", "noise", backbone_factor=1.0),
     "imagenet": Way("ImageNet, encoder at a quarter of the rate"),
     "frozen": Way("ImageNet, encoder frozen", freeze="backbone"),
-    "slow": Way("ImageNet, all at half of that rate", lr=1e-3),
-    "fast": Way("encoder frozen, twice the rate", lr=4e-3, freeze="backbone"),
+    "imagenet-half": Way("ImageNet, all at half of that rate", lr=1e-3),
+    "imagenet-x4": Way("ImageNet, all at four times that rate", lr=8e-3),
+    "frozen-x2": Way("ImageNet, encoder frozen, twice the rate", lr=4e-3, freeze="backbone"),
+    "frozen-x4": Way("ImageNet, encoder frozen, four times the rate", lr=8e-3, freeze="backbone"),
+    "frozen-x8": Way("ImageNet, encoder frozen, eight times the rate", lr=16e-3, freeze="backbone"),
     "evenly": Way("encoder frozen, crops laid evenly", freeze="backbone", augmentation=EVENLY),
     "cutmix": Way("encoder frozen, CutMix", freeze="backbone", augmentation=CUTMIX),
     "camvid": Way("`lite-camvid`, which knows these pictures", "lite-camvid"),
