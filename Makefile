@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 VERSION_CHECK := import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"fastseg needs Python 3.11 or newer, this is {v[0]}.{v[1]} ({sys.executable}); try: make PYTHON=python3.11")
 
-.PHONY: help demo test test-slow test-figures test-arm64 test-gpu test-engines referees lint format bench dist clean
+.PHONY: help demo test test-slow test-all test-figures test-arm64 test-gpu test-engines referees lint format bench dist clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ test: .venv/ready ## the fast tests
 
 test-slow: .venv/ready-converters ## the rest: training, converters, sshd, browser
 	$(PYTEST) -m slow
+
+# tests/conftest.py puts slow files first: begun last, one of them would leave the other process waiting.
+test-all: .venv/ready-converters ## test, test-slow and test-engines in one go
+	$(PYTEST) -rs --no-loadscope-reorder -m "not figures and not arm64 and not gpu"
 
 test-figures: .venv/ready ## times and memory against their limits, on a quiet machine
 	$(BIN)/python -m pytest -q -m figures

@@ -1,4 +1,4 @@
-"""For all tests: no deadline for property tests, and Ctrl-C as in a terminal."""
+"""For all tests: no deadline for property tests, Ctrl-C as in a terminal, slow files first."""
 
 import signal
 from collections.abc import Iterator
@@ -23,3 +23,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put slow tests first, so that what two processes end with are short files."""
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "engines"))))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fastseg_runtime.arrays.shared_files import locked
 from fastseg_runtime.engines.selection import is_at_least
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,11 @@ class Engine:
         It is made at the first call and kept. The test is skipped where pip cannot fetch them.
         """
         folder = FOLDER / f"{self.package}-{self.version}-numpy-{self.numpy}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent / f"{folder.name}.lock", lambda: None):
+            return self._made(folder)
+
+    def _made(self, folder: Path) -> Path:
         python, ready = folder / "bin" / "python", folder / "ready"
         if not ready.is_file():
             venv.create(folder, clear=True)
