@@ -21,6 +21,7 @@ FACTORIES = (
     "pyramid_pooling",
     "dilated",
     "quarter_skip",
+    "dupsample",
 )
 
 
@@ -60,7 +61,7 @@ def test_each_network_but_the_first_differs_from_the_reference(networks: ModuleT
 def test_the_runner_trains_times_and_does_nothing_twice(tmp_path: Path) -> None:
     data = "synthetic:size=96x64,train=8,val=2,test=2"
     options = ["--data", data, "--epochs", "1", "--crop", "64x64", "--batch", "4"]
-    options += ["--only", "reference", "quarter-skip"]
+    options += ["--only", "reference", "enlarged"]
     command = [sys.executable, str(RUNNER), "--out", str(tmp_path), *options]
     first = subprocess.run(command, text=True, capture_output=True, timeout=900)
     assert first.returncode == 0, first.stderr

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from fastseg_training.losses import (
     LOSSES,
+    BorderLoss,
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
@@ -94,7 +95,14 @@ def test_ohem_keeps_hard_pixels_and_never_too_few(
 
 @pytest.mark.parametrize(
     "loss",
-    [CrossEntropyLoss(), CrossEntropyLoss(WEIGHT_K), FocalLoss(), DiceLoss(), OHEMLoss()],
+    [
+        CrossEntropyLoss(),
+        CrossEntropyLoss(WEIGHT_K),
+        FocalLoss(),
+        DiceLoss(),
+        OHEMLoss(),
+        BorderLoss(),
+    ],
     ids=lambda loss: type(loss).__name__,
 )
 def test_ignored_pixels_change_nothing_and_a_batch_of_them_gives_zero(
@@ -107,6 +115,16 @@ def test_ignored_pixels_change_nothing_and_a_batch_of_them_gives_zero(
     nothing.backward()
     assert nothing.item() == 0
     assert logits_NKHW.grad is not None and not logits_NKHW.grad.any()
+
+
+def test_the_border_loss_is_the_cross_entropy_three_pixels_around_a_border() -> None:
+    label_NHW = torch.zeros(1, 9, 20, dtype=torch.long)
+    label_NHW[..., 10:] = 1
+    logits_NKHW = torch.randn(1, 2, 9, 20, generator=torch.Generator().manual_seed(0))
+    near = slice(7, 13)
+    expected = F.cross_entropy(logits_NKHW[..., near], label_NHW[..., near])
+    torch.testing.assert_close(BorderLoss()(logits_NKHW, label_NHW), expected)
+    assert BorderLoss()(logits_NKHW, torch.zeros_like(label_NHW)) == 0
 
 
 def test_enet_weights_are_one_over_the_log_of_the_share() -> None:

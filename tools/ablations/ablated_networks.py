@@ -58,6 +58,11 @@ def quarter_skip(num_classes: int) -> FastSegNet:
     return QuarterSkipNet(num_classes)
 
 
+def dupsample(num_classes: int) -> FastSegNet:
+    """Return nano whose head gives each cell of 1/8 four vectors of logits, a map at 1/4."""
+    return DUpsampleNet(num_classes)
+
+
 class ConcatFusion(nn.Module):
     """FFM of BiSeNet (Yu et al. 2018, arXiv:1808.00897)."""
 
@@ -108,8 +113,17 @@ class DilatedNet(FastSegNet):
         return self.fuse(x_NCh8w8, upsample(y_NCh16w16, 2)), y_NCh16w16, context_NCh16w16
 
 
-class QuarterSkipNet(FastSegNet):
-    """Nano with logits at 1/4 (fastseg.DeployGraph takes it at multiples of 32 pixels alone)."""
+class LogitsAtQuarter(FastSegNet):
+    """A network with logits at 1/4 (fastseg.DeployGraph takes it at multiples of 32 alone)."""
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:  # type: ignore[override]
+        """Return logits (N, K, H, W)."""
+        height, width = image_N3HW.shape[-2:]
+        return upsample_to(self.logits(pad_to_stride(image_N3HW)), 4, height, width)
+
+
+class QuarterSkipNet(LogitsAtQuarter):
+    """Nano whose head sees the map at 1/4 beside what the decoder made."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, "nano")
@@ -129,7 +143,11 @@ class QuarterSkipNet(FastSegNet):
         y_NCh4w4 = torch.cat([upsample(y_NCh8w8, 2), self.skip_4(x_NCh4w4)], 1)
         return y_NCh4w4, y_NCh16w16, y_NCh32w32
 
-    def forward(self, image_N3HW: Tensor) -> Tensor:  # type: ignore[override]
-        """Return logits (N, K, H, W)."""
-        height, width = image_N3HW.shape[-2:]
-        return upsample_to(self.logits(pad_to_stride(image_N3HW)), 4, height, width)
+
+class DUpsampleNet(LogitsAtQuarter):
+    """Nano with learnt upsampling to 1/4 (DUpsampling, Tian et al. 2019, arXiv:1903.02120)."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, "nano")
+        head = Head(NANO.decoder_channels, NANO.head_channels, 4 * num_classes)
+        self.head = nn.Sequential(*head, nn.PixelShuffle(2))  # type: ignore[assignment]

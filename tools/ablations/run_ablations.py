@@ -22,7 +22,8 @@ import ablated_networks
 import numpy as np
 import torch
 from compare_models.candidate import export
-from compare_models.timing import time_graphs
+from compare_models.timing import Graph, time_graphs
+from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_training.config import TrainConfig, dump_config
 from fastseg_training.evaluate import score_network
@@ -33,14 +34,15 @@ from torch import nn
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network, profile
 from fastseg.checkpoint import read_state_dict
 from fastseg.data import open_dataset
+from fastseg.fastsegnet import STRIDE
 
 HERE, DOCS = Path(__file__).parent, Path(__file__).parents[2] / "docs" / "training.md"
 SIZE = (480, 384)  # multiples of 32: a head at 1/4 has no deploy graph for others
 ROUNDS = 40
 BEGIN, END = "<!-- ablations: written by run_ablations.py -->", "<!-- end of ablations -->"
 HEAD = """\
-| nano with | mIoU | against nano | parameters | GMACs | ms, ONNX Runtime | against nano |
-|---|--:|--:|--:|--:|--:|--:|
+| nano with | mIoU | to nano | near borders | parameters | GMACs | ms, ONNX Runtime | to nano |
+|---|--:|--:|--:|--:|--:|--:|--:|
 """
 
 
@@ -51,6 +53,7 @@ class Ablation:
     name: str
     changed: str  # in words, for the table
     factory: str = "reference"  # in ablated_networks
+    scale: float = 1.0  # of the input, in pictures
     loss: LossOptions = field(default_factory=LossOptions)
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -65,17 +68,25 @@ ABLATIONS = (
     Ablation("no-ema", "no averaging of weights", recipe=Recipe(ema_decay=0.0)),
     Ablation("dilated", "dilation instead of a stage at 1/32", "dilated"),
     Ablation("quarter-skip", "a skip from 1/4, head at 1/4", "quarter_skip"),
+    Ablation("dupsample", "learnt upsampling of logits to 1/4 (DUpsampling)", "dupsample"),
+    Ablation("enlarged", "pictures enlarged 1.5 times", scale=1.5),
+    Ablation("border-loss", "a loss of the pixels near borders too", loss=LossOptions("ce+border")),
 )
 NAMES = tuple(ablation.name for ablation in ABLATIONS)
 
 
 def configure(ablation: Ablation, data: str, options: argparse.Namespace) -> TrainConfig:
     """Return the recipe that all share, with the one change."""
+    size = scaled(picture_size(data), ablation.scale)
+    crop = [
+        -(-side // STRIDE) * STRIDE for side in scaled(parse_size(options.crop), ablation.scale)
+    ]
     return TrainConfig(
         data=data,
         model=f"ablated_networks:{ablation.factory}",
         epochs=options.epochs,
-        crop=options.crop,
+        size=f"{size[0]}x{size[1]}",
+        crop="x".join(str(-(-side // STRIDE) * STRIDE) for side in crop),
         batch=options.batch,
         threads=options.threads,
         seed=options.seed,
@@ -108,10 +119,21 @@ def score(ablation: Ablation, weights: Path, data: str) -> dict[str, Any]:
     dataset = open_dataset(data, "test")
     model = build(ablation.factory, len(dataset.classes))
     model.load_state_dict(read_state_dict(weights))
-    height, width = dataset[0].label_HW.shape
+    width, height = scaled(picture_size(data), ablation.scale)
     info = CheckpointInfo(ablation.factory, dataset.classes, width, height)
     network = Network(model.eval(), info, ablation.name, "")
     return score_network(network, data, "test").scores(dataset.classes)
+
+
+def picture_size(data: str) -> tuple[int, int]:
+    """Return (width, height) of the pictures."""
+    height, width = open_dataset(data, "train")[0].label_HW.shape
+    return width, height
+
+
+def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Return (width, height) times a factor, in whole pixels."""
+    return round(size[0] * scale), round(size[1] * scale)
 
 
 def build(factory: str, num_classes: int) -> FastSegNet:
@@ -150,7 +172,7 @@ def report(options: argparse.Namespace) -> str:
     for ablation in ABLATIONS:
         file = options.out / "results" / f"{ablation.name}.json"
         if file.exists():
-            made = {key: getattr(ablation, key) for key in ("name", "changed", "factory")}
+            made = {key: getattr(ablation, key) for key in ("name", "changed", "factory", "scale")}
             rows.append(made | json.loads(file.read_text("utf-8")))
     measure(rows)
     text = render(rows)
@@ -161,15 +183,21 @@ def report(options: argparse.Namespace) -> str:
 
 def measure(rows: Sequence[dict[str, Any]]) -> None:
     """Add parameters, multiply-adds and times; the times of one run, taken turn by turn."""
-    factories = sorted({row["factory"] for row in rows})
-    models = {name: build(name, len(rows[0]["iou"])) for name in factories}
-    feed = {"image": np.random.default_rng(0).integers(0, 256, (1, *SIZE[::-1], 3), np.uint8)}
-    graphs = {name: (export(DeployGraph(net, *SIZE).eval()), feed) for name, net in models.items()}
+    graphs = {}
+    for row in rows:
+        model, size = build(row["factory"], len(row["iou"])), scaled(SIZE, row["scale"])
+        cost = profile(model, size)
+        row |= {"parameters": cost.parameters, "macs": cost.macs}
+        graphs[f"{row['factory']} {row['scale']}"] = timed_graph(model, size)
     times_ms = time_graphs(graphs, threads=1, rounds=ROUNDS)
     for row in rows:
-        cost = profile(models[row["factory"]], SIZE)
-        row |= {"parameters": cost.parameters, "macs": cost.macs}
-        row["latency_ms"] = float(np.median(times_ms[row["factory"]]))
+        row["latency_ms"] = float(np.median(times_ms[f"{row['factory']} {row['scale']}"]))
+
+
+def timed_graph(model: FastSegNet, size: tuple[int, int]) -> Graph:
+    """Return a network's ONNX file of that input size, and an input."""
+    noise_1HW3 = np.random.default_rng(0).integers(0, 256, (1, *size[::-1], 3), np.uint8)
+    return export(DeployGraph(model, *size).eval()), {"image": noise_1HW3}
 
 
 def render(rows: Sequence[dict[str, Any]]) -> str:
@@ -179,6 +207,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
     first = rows[0]
     lines = [
         f"| {row['changed']} | {row['miou']:.3f} | {100 * (row['miou'] - first['miou']):+.1f} "
+        f"| {row['boundary_miou']:.3f} "
         f"| {row['parameters'] / 1e6:.2f} M | {row['macs'] / 1e9:.2f} | {row['latency_ms']:.1f} "
         f"| {row['latency_ms'] / first['latency_ms'] - 1:+.0%} |\n"
         for row in rows
@@ -189,7 +218,8 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         f"\nOne run each, seed {first['seed']}, {epochs} epochs, {first['data']} test split "
         f"({images} images): differences below a point are noise, and so short a schedule says "
         f"less than a long one. Times at {width}x{height}, one thread, all networks turn by turn "
-        f"in one run; the changes of training alone leave the network's time as it is.\n"
+        f"in one run, of enlarged pictures at that many more; the changes of training alone leave "
+        f"the network's time as it is. Near borders: within {first['boundary_pixels']} px.\n"
     )
     return HEAD + "".join(lines) + note
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 UNDONE = "enet-undone"
 CLASS_WEIGHTS = ("enet", UNDONE, "none")
+BORDER_PIXELS = 3  # near a border, of the labels as the loss is given them
 TINY = 1e-6  # below any sum of weights of a single labelled pixel
 
 
@@ -160,6 +161,23 @@ class OHEMLoss(nn.Module):
         return entropy[entropy >= bar.clamp(max=self.hard_loss)].mean()
 
 
+class BorderLoss(CrossEntropyLoss):
+    """Cross entropy of the pixels within BORDER_PIXELS of a border between classes.
+
+    The band of the trimap that boundary scores are taken in (Kohli et al. 2009); thin things lie
+    in it whole.
+    """
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        """Return a scalar."""
+        side = 2 * BORDER_PIXELS + 1
+        label_N1HW = label_NHW[:, None].float()
+        high_N1HW = F.max_pool2d(label_N1HW, side, stride=1, padding=BORDER_PIXELS)
+        low_N1HW = -F.max_pool2d(-label_N1HW, side, stride=1, padding=BORDER_PIXELS)
+        near_NHW = (high_N1HW > low_N1HW)[:, 0]
+        return super().forward(logits_NKHW, label_NHW.where(near_NHW, self.ignore_index))
+
+
 class WeightedSum(nn.Module):
     """Several losses, each times its factor."""
 
@@ -225,6 +243,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "focal": FocalLoss,
     "dice": DiceLoss,
     "ohem": OHEMLoss,
+    "border": BorderLoss,
 }
 
 
