@@ -88,6 +88,7 @@ def configure(ablation: Ablation, data: str, options: argparse.Namespace) -> Tra
         size=f"{size[0]}x{size[1]}",
         crop="x".join(str(-(-side // STRIDE) * STRIDE) for side in crop),
         batch=options.batch,
+        init=options.init,
         threads=options.threads,
         seed=options.seed,
         loss=ablation.loss,
@@ -154,7 +155,8 @@ def train_all(options: argparse.Namespace) -> None:
             continue
         config = configure(ablation, data, options)
         scores = score(ablation, train(ablation, config, options.out), data)
-        scores |= {"epochs": config.epochs, "seed": config.seed, "data": data.partition(":")[0]}
+        scores |= {"epochs": config.epochs, "seed": config.seed, "init": config.init}
+        scores["data"] = data.partition(":")[0]
         write_file(file, json.dumps(scores).encode())
         report(options)
 
@@ -212,10 +214,12 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         f"| {row['latency_ms'] / first['latency_ms'] - 1:+.0%} |\n"
         for row in rows
     ]
-    epochs, images = f"{first['epochs']:g}", first["images"]
+    epochs, images = f"{first['epochs']:g} epochs", first["images"]
+    if first["init"]:
+        epochs += f" from {first['init']}"
     width, height = SIZE
     note = (
-        f"\nOne run each, seed {first['seed']}, {epochs} epochs, {first['data']} test split "
+        f"\nOne run each, seed {first['seed']}, {epochs}, {first['data']} test split "
         f"({images} images): differences below a point are noise, and so short a schedule says "
         f"less than a long one. Times at {width}x{height}, one thread, all networks turn by turn "
         f"in one run, of enlarged pictures at that many more; the changes of training alone leave "
@@ -244,6 +248,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--init", default="", help="what all start from, e.g. nano-camvid")
     parser.add_argument("--only", nargs="+", choices=NAMES, help="train these alone")
     parser.add_argument("--docs", action="store_true", help="put the table into docs/training.md")
     options = parser.parse_args()
