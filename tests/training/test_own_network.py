@@ -119,6 +119,21 @@ def test_training_goes_on_with_what_the_weights_were_trained_with(project: Path)
         )
 
 
+def test_training_starts_from_a_network_that_ships_by_its_name(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "ours.py").write_text(
+        "from fastseg import FastSegNet\n"
+        "def nano(num_classes):\n    return FastSegNet(num_classes, 'nano')\n"
+    )
+    trainer = build_trainer(config("ours:nano", init="nano-camvid"), project / "run")
+    assert "nano-camvid: " in capsys.readouterr().err
+    assert trainer.run is not None and trainer.run.info.usage == "research"
+    assert trainer.run.info.training["init"] == "nano-camvid"
+    with pytest.raises(ConfigError, match="--init pico-camvid: no such file; .* nano-camvid"):
+        build_trainer(config("ours:nano", init="pico-camvid"), project / "run")
+
+
 def test_a_named_output_is_trained_and_the_other_one_helps(project: Path) -> None:
     with pytest.raises(CheckpointError, match="say which are, such as --output-name"):
         build_trainer(config("own_nets:Two"), project / "run")

@@ -18,6 +18,7 @@ from fastseg import (
     FastSegNet,
     Network,
     open_network,
+    pretrained,
 )
 from fastseg.backbones import BackboneVariant
 from fastseg.checkpoint import narrow_to_weights, read_info, read_state_dict, usage_of_data
@@ -47,8 +48,15 @@ class Start:
 
     @property
     def file(self) -> str:
-        """The file that --init names, "" for none."""
-        return "" if self.config.init in (IMAGENET, NOISE) else self.config.init
+        """The file that --init names, "" for none; of ours the name of a shipped one, too."""
+        init = "" if self.config.init in (IMAGENET, NOISE) else self.config.init
+        if not init or self.config.model in VARIANTS:
+            return init
+        file = pretrained.find(init) or Path(init)
+        if not file.exists():
+            shipped = ", ".join(pretrained.names())
+            raise ConfigError(f"--init {init}: no such file; of networks that ship: {shipped}")
+        return str(file)
 
     @cached_property
     def network(self) -> Network | None:
@@ -219,7 +227,7 @@ def own_network(start: Start, classes: Classes, normalization: Normalization | N
     ):
         print(note, file=sys.stderr)
     if start.file:
-        weights = read_state_dict(Path(config.init))
+        weights = read_state_dict(Path(start.file))
         print(copy_matching(weights, model, True, config.init), file=sys.stderr)
     return model
 
