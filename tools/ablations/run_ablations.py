@@ -22,7 +22,7 @@ import ablated_networks
 import numpy as np
 import torch
 from compare_models.candidate import export
-from compare_models.timing import Graph, time_graphs
+from compare_models.timing import time_graphs
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_training.config import TrainConfig, dump_config
@@ -118,11 +118,10 @@ def train(ablation: Ablation, config: TrainConfig, out: Path) -> Path:
 def score(ablation: Ablation, weights: Path, data: str) -> dict[str, Any]:
     """Return the scores on the test split."""
     dataset = open_dataset(data, "test")
-    model = build(ablation.factory, len(dataset.classes))
-    model.load_state_dict(read_state_dict(weights))
+    model = build(ablation.factory, len(dataset.classes), weights)
     width, height = scaled(picture_size(data), ablation.scale)
     info = CheckpointInfo(ablation.factory, dataset.classes, width, height)
-    network = Network(model.eval(), info, ablation.name, "")
+    network = Network(model, info, ablation.name, "")
     return score_network(network, data, "test").scores(dataset.classes)
 
 
@@ -137,11 +136,12 @@ def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def build(factory: str, num_classes: int) -> FastSegNet:
-    """Return a network without auxiliary heads."""
+def build(factory: str, num_classes: int, weights: Path) -> FastSegNet:
+    """Return a trained network without auxiliary heads."""
     model: FastSegNet = getattr(ablated_networks, factory)(num_classes)
     model.auxiliary_heads = nn.ModuleList()
-    return model
+    model.load_state_dict(read_state_dict(weights))
+    return model.eval()
 
 
 def train_all(options: argparse.Namespace) -> None:
@@ -176,30 +176,30 @@ def report(options: argparse.Namespace) -> str:
         if file.exists():
             made = {key: getattr(ablation, key) for key in ("name", "changed", "factory", "scale")}
             rows.append(made | json.loads(file.read_text("utf-8")))
-    measure(rows)
+    measure(rows, options.out / "runs")
     text = render(rows)
     (options.out / "ablations.json").write_text(json.dumps(rows, indent=1), "utf-8")
     (options.out / "ablations.md").write_text(text, "utf-8")
     return text
 
 
-def measure(rows: Sequence[dict[str, Any]]) -> None:
-    """Add parameters, multiply-adds and times; the times of one run, taken turn by turn."""
+def measure(rows: Sequence[dict[str, Any]], runs: Path) -> None:
+    """Add parameters, multiply-adds and times; the times of one run, taken turn by turn.
+
+    On a street, by trained networks: the class map's time is that of the borders in it.
+    """
     graphs = {}
     for row in rows:
-        model, size = build(row["factory"], len(row["iou"])), scaled(SIZE, row["scale"])
+        weights = runs / row["name"] / "model.safetensors"
+        model, size = build(row["factory"], len(row["iou"]), weights), scaled(SIZE, row["scale"])
         cost = profile(model, size)
         row |= {"parameters": cost.parameters, "macs": cost.macs}
-        graphs[f"{row['factory']} {row['scale']}"] = timed_graph(model, size)
+        street_HW3 = open_dataset(f"synthetic:size={size[0]}x{size[1]}", "test")[0].image_HW3
+        feed = {"image": street_HW3[None]}
+        graphs[row["name"]] = (export(DeployGraph(model, *size).eval()), feed)
     times_ms = time_graphs(graphs, threads=1, rounds=ROUNDS)
     for row in rows:
-        row["latency_ms"] = float(np.median(times_ms[f"{row['factory']} {row['scale']}"]))
-
-
-def timed_graph(model: FastSegNet, size: tuple[int, int]) -> Graph:
-    """Return a network's ONNX file of that input size, and an input."""
-    noise_1HW3 = np.random.default_rng(0).integers(0, 256, (1, *size[::-1], 3), np.uint8)
-    return export(DeployGraph(model, *size).eval()), {"image": noise_1HW3}
+        row["latency_ms"] = float(np.median(times_ms[row["name"]]))
 
 
 def render(rows: Sequence[dict[str, Any]]) -> str:
@@ -222,8 +222,9 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         f"\nOne run each, seed {first['seed']}, {epochs}, {first['data']} test split "
         f"({images} images): differences below a point are noise, and so short a schedule says "
         f"less than a long one. Times at {width}x{height}, one thread, all networks turn by turn "
-        f"in one run, of enlarged pictures at that many more; the changes of training alone leave "
-        f"the network's time as it is. Near borders: within {first['boundary_pixels']} px.\n"
+        f"in one run on a generated street, of enlarged pictures at that many more; the changes of "
+        f"training alone leave the network's time as it is but for the borders in its maps. "
+        f"Near borders: within {first['boundary_pixels']} px.\n"
     )
     return HEAD + "".join(lines) + note
 
