@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_training import SegmentationTrainer
 from fastseg_training.build_network import Start, build_network, choose_start
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig
+from fastseg_training.optimisation import Recipe
 from fastseg_training.training_data import hold_out
 
-from fastseg import CheckpointError, CheckpointInfo, FastSegNet, save_checkpoint
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.data import open_dataset
 from fastseg.imagenet_weights import LICENCE, find_weights
 
@@ -93,6 +96,47 @@ def test_a_network_with_a_backbone_goes_on_from_its_own_checkpoint(tmp_path: Pat
 def test_only_a_trained_network_is_pruned(init: str, bare: None) -> None:
     with pytest.raises(ConfigError, match="--prune needs --init CHECKPOINT|no ImageNet weights"):
         build_network(Start(config(init=init, prune=0.3)), CLASSES, SIZE)
+
+
+def trained_with_start_share(folder: Path, init: str) -> SegmentationTrainer:
+    folder.mkdir()
+    return build_trainer(
+        TrainConfig(
+            data="synthetic:size=64x64,train=2,val=1,test=1",
+            model="nano",
+            init=init,
+            crop="64x64",
+            batch=2,
+            epochs=2,
+            recipe=Recipe(start_share=0.5, evaluations=1),
+        ),
+        folder,
+    )
+
+
+def test_a_training_ends_half_way_between_its_average_and_its_start(tmp_path: Path) -> None:
+    trainer = trained_with_start_share(tmp_path / "run", "nano-synthetic")
+    trainer.train()
+    begun = open_network("nano-synthetic").model.state_dict()
+    averaged = trainer.learner.ema.model.state_dict()
+    for name, value in (
+        open_network(tmp_path / "run" / "model.safetensors").model.state_dict().items()
+    ):
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (begun[name] + averaged[name]) / 2)
+    assert not torch.equal(begun["head.1.bias"], averaged["head.1.bias"])
+
+
+@pytest.mark.parametrize("init", ["", "noise", "other.safetensors"])
+def test_a_start_that_is_not_the_whole_network_has_no_share_in_the_end(
+    init: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(
+        "other.safetensors", FastSegNet(2, "nano"), CheckpointInfo("nano", CLASSES, 64, 64)
+    )
+    with pytest.raises(ConfigError, match="start_share mixes in the network that --init names"):
+        trained_with_start_share(tmp_path / "run", init)
 
 
 def test_a_drive_is_held_out_by_the_names_of_its_pictures(folder_data: Path) -> None:

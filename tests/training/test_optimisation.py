@@ -11,6 +11,7 @@ from fastseg_training.optimisation import (
     freeze,
     learning_rate_factor,
     make_optimizer,
+    mixed,
 )
 from torch import nn
 
@@ -77,6 +78,23 @@ def test_running_statistics_are_averaged_and_counters_copied() -> None:
     assert ema.model.running_mean is not None and model.running_mean is not None
     torch.testing.assert_close(ema.model.running_mean, model.running_mean / 2)
     assert ema.model.num_batches_tracked == 1
+
+
+def test_a_mixture_has_its_share_of_weights_and_statistics_and_leaves_the_first_as_it_was() -> None:
+    first, second = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    second.running_mean = torch.tensor([4.0, 8.0])
+    second.weight.data = torch.tensor([3.0, 5.0])
+    between = mixed(first, second.state_dict(), 0.25)
+    assert between.state_dict()["running_mean"].tolist() == [1.0, 2.0]
+    assert between.state_dict()["weight"].tolist() == [1.5, 2.0]
+    assert first.weight.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_the_start_that_leaves_no_training_is_refused(share: float) -> None:
+    assert Recipe(start_share=0.0).start_share == 0 and Recipe(start_share=0.99)
+    with pytest.raises(ValueError, match="start_share is .*; expected 0 or more and less than 1"):
+        Recipe(start_share=share)
 
 
 def test_the_average_is_in_eval_mode_and_takes_no_gradient() -> None:

@@ -1,6 +1,7 @@
 """From a configuration to a trainer that is ready to go."""
 
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.lessons import give_lessons
 from fastseg_training.logit_shift import MOST_PICTURES, adjusted
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
-from fastseg_training.optimisation import freeze, make_optimizer
+from fastseg_training.optimisation import freeze, make_optimizer, mixed
 from fastseg_training.resident import keep_freed_memory
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.selection import Selection
@@ -74,7 +75,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         criterion=choose_loss(config, pixels_K, positions // distributed.world_size(), classes),
         class_weights=weights_to_undo(config, model, pixels_K),
         taught=teacher.class_map.partly_taught if teacher else (),
-        adjust=adjustment(config, model, data, info),
+        adjust=in_turn(mixture(start, classes, model), adjustment(config, model, data, info)),
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
@@ -153,9 +154,44 @@ def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> 
     return enet_weights(pixels_K, config.loss.enet_constant)
 
 
+Change = Callable[[nn.Module], nn.Module]  # of the averaged network, in the end
+
+
+def in_turn(*changes: Change | None) -> Change | None:
+    """Return one change that makes those that are not None, None where all are."""
+    made = [change for change in changes if change is not None]
+    if not made:
+        return None
+    return lambda network: functools.reduce(lambda changed, change: change(changed), made, network)
+
+
+def mixture(start: Start, classes: tuple[ClassInfo, ...], model: nn.Module) -> Change | None:
+    """Return what mixes the weights of --init into the averaged ones, None for nothing.
+
+    Args:
+        start: what the model was made of.
+        classes: of the data.
+        model: the network before its first step.
+
+    Raises:
+        ConfigError: not all of it comes from --init.
+    """
+    share = start.config.recipe.start_share
+    if not share:
+        return None
+    known = start.network.info.classes if start.network else ()
+    if [entry.name for entry in known] != [entry.name for entry in classes] or start.config.prune:
+        raise ConfigError(
+            "start_share mixes in the network that --init names, which has to be one of "
+            f"{', '.join(VARIANTS)} with the same classes, not narrowed; leave it out"
+        )
+    begun = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return lambda averaged: mixed(averaged, begun, share)
+
+
 def adjustment(
     config: TrainConfig, model: nn.Module, data: TrainingData, info: CheckpointInfo
-) -> Callable[[nn.Module], nn.Module] | None:
+) -> Change | None:
     """Return what shifts the averaged network's logits in the end, None for nothing.
 
     Raises:

@@ -45,6 +45,8 @@ class Recipe:
         evaluations: how often the validation split is looked at, evenly spread.
         adjust_logits: in the end, shift each class's logits by what scores the highest mIoU on
             training pictures; see logit_shift.py.
+        start_share: in the end, before that, mix so much of the weights that --init named into the
+            averaged ones: 0.5 is half-way (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
     """
 
     decay: str = "cosine"
@@ -59,6 +61,7 @@ class Recipe:
     precision: str = "auto"
     evaluations: int = 10
     adjust_logits: bool = False
+    start_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -66,6 +69,10 @@ class Recipe:
             raise ValueError(f"decay is {self.decay!r}; choose one of {sorted(DECAYS)}")
         if self.loss_stride not in (1, 2, 4, 8):
             raise ValueError(f"loss_stride is {self.loss_stride}; choose 1, 2, 4 or 8")
+        if not 0 <= self.start_share < 1:
+            raise ValueError(
+                f"start_share is {self.start_share}; expected 0 or more and less than 1"
+            )
         for name, factor in self.rates.items():
             if factor <= 0:
                 raise ValueError(
@@ -192,6 +199,15 @@ class ModelEMA:
         torch._foreach_lerp_(self._averages, self._sources, 1 - decay)
         for average, source in self._counters:
             average.copy_(source)
+
+
+def mixed(model: nn.Module, other: Mapping[str, Tensor], share: float) -> nn.Module:
+    """Return a copy of a network with so much of other weights in its own, statistics too."""
+    copied = copy.deepcopy(model)
+    for name, tensor in copied.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.lerp_(other[name].to(tensor.device), share)
+    return copied
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
