@@ -127,14 +127,17 @@ def test_a_training_ends_half_way_between_its_average_and_its_start(tmp_path: Pa
     assert not torch.equal(begun["head.1.bias"], averaged["head.1.bias"])
 
 
-@pytest.mark.parametrize("init", ["", "noise", "other.safetensors"])
+@pytest.mark.parametrize("init", ["", "noise", "classes.safetensors", "small.safetensors"])
 def test_a_start_that_is_not_the_whole_network_has_no_share_in_the_end(
     init: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_checkpoint(
-        "other.safetensors", FastSegNet(2, "nano"), CheckpointInfo("nano", CLASSES, 64, 64)
+        "classes.safetensors", FastSegNet(2, "nano"), CheckpointInfo("nano", CLASSES, 64, 64)
     )
+    streets = open_dataset("synthetic:size=64x64,train=2", "train").classes
+    other = CheckpointInfo("small", streets, 64, 64)
+    save_checkpoint("small.safetensors", FastSegNet(len(streets), "small"), other)
     with pytest.raises(ConfigError, match="start_share mixes in the network that --init names"):
         trained_with_start_share(tmp_path / "run", init)
 

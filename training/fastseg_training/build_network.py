@@ -48,12 +48,16 @@ class Start:
 
     @property
     def file(self) -> str:
-        """The file that --init names, "" for none; of ours the name of a shipped one, too."""
+        """What --init names, a file or for our networks one that ships, "" for none.
+
+        Raises:
+            ConfigError: it is for a network of one's own, and there is no such file.
+        """
         init = "" if self.config.init in (IMAGENET, NOISE) else self.config.init
         if not init or self.config.model in VARIANTS:
             return init
-        file = pretrained.find(init) or Path(init)
-        if not file.exists():
+        file = Path(init) if Path(init).exists() else pretrained.find(init)
+        if file is None:
             shipped = ", ".join(pretrained.names())
             raise ConfigError(f"--init {init}: no such file; of networks that ship: {shipped}")
         return str(file)

@@ -15,6 +15,7 @@ from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet
+from fastseg.checkpoint import AUXILIARY
 from fastseg.data import Dataset
 from fastseg.data.class_list import read_classes
 from fastseg.network import name_of
@@ -75,7 +76,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         criterion=choose_loss(config, pixels_K, positions // distributed.world_size(), classes),
         class_weights=weights_to_undo(config, model, pixels_K),
         taught=teacher.class_map.partly_taught if teacher else (),
-        adjust=in_turn(mixture(start, classes, model), adjustment(config, model, data, info)),
+        adjust=in_turn(mixture(start, model), adjustment(config, model, data, info)),
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
@@ -165,27 +166,33 @@ def in_turn(*changes: Change | None) -> Change | None:
     return lambda network: functools.reduce(lambda changed, change: change(changed), made, network)
 
 
-def mixture(start: Start, classes: tuple[ClassInfo, ...], model: nn.Module) -> Change | None:
+def mixture(start: Start, model: nn.Module) -> Change | None:
     """Return what mixes the weights of --init into the averaged ones, None for nothing.
 
     Args:
         start: what the model was made of.
-        classes: of the data.
         model: the network before its first step.
 
     Raises:
-        ConfigError: not all of it comes from --init.
+        ConfigError: not all of it comes from --init; the rest would be noise in the end.
     """
     share = start.config.recipe.start_share
     if not share:
         return None
-    known = start.network.info.classes if start.network else ()
-    if [entry.name for entry in known] != [entry.name for entry in classes] or start.config.prune:
-        raise ConfigError(
-            "start_share mixes in the network that --init names, which has to be one of "
-            f"{', '.join(VARIANTS)} with the same classes, not narrowed; leave it out"
-        )
+    source = start.network.model.state_dict() if start.network else {}
     begun = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    anew = [
+        name
+        for name, tensor in begun.items()
+        if not name.startswith(AUXILIARY)
+        and not (name in source and torch.equal(source[name], tensor))
+    ]
+    if anew:
+        raise ConfigError(
+            "start_share mixes in the network that --init names, which has to be the one that is "
+            f"trained, of {', '.join(VARIANTS)}, with the same classes and widths; it has no "
+            f"{anew[0]}"
+        )
     return lambda averaged: mixed(averaged, begun, share)
 
 
