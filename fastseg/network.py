@@ -142,7 +142,8 @@ def open_network(
         classes: for one's own network: its classes, where one alone is held against "background",
             which becomes class 0; for a checkpoint: other names and colours; for an ONNX file
             None numbers them, unless it gives ids.
-        weights: for one's own network: a state dict (.pth, .pt, .safetensors), or a checkpoint
+        weights: for one's own network: a state dict (.pth, .pt, .safetensors), the name of
+            shipped weights, or a checkpoint
             that fastseg-train wrote, whose header then describes the network.
         size: (width, height) to run at, instead of the checkpoint's.
         normalization: the network's own; None: what the checkpoint says, else (x - 128) / 64.
@@ -337,6 +338,7 @@ def _from_factory(
     weights: Path | None,
     normalization: Normalization | None,
 ) -> tuple[nn.Module, CheckpointInfo]:
+    weights = None if weights is None else pretrained.file_of(weights)
     header = None if weights is None else read_info(weights)
     named = classes or (header.classes if header else None)
     if named is None:

@@ -29,6 +29,18 @@ def find(name: str) -> Path | None:
     return FOLDER / f"{name}.safetensors" if name in names() else None
 
 
+def file_of(spec: str | Path) -> Path:
+    """Return a file of weights, or that of a network that ships under this name.
+
+    Raises:
+        CheckpointError: there is neither; the message lists those that ship.
+    """
+    path = Path(spec) if Path(spec).exists() else find(str(spec))
+    if path is None:
+        raise CheckpointError(f"no file {spec}; of networks that ship: {', '.join(names())}")
+    return path
+
+
 def load(name: str, num_classes: int | None = None) -> tuple[FastSegNet, CheckpointInfo]:
     """Open shipped weights and say on stderr, once, what they were trained on.
 

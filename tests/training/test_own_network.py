@@ -124,13 +124,17 @@ def test_training_starts_from_a_network_that_ships_by_its_name(
 ) -> None:
     (project / "ours.py").write_text(
         "from fastseg import FastSegNet\n"
-        "def nano(num_classes):\n    return FastSegNet(num_classes, 'nano')\n"
+        "def nano(num_classes):\n    return FastSegNet(num_classes, 'nano', False)\n"
     )
     trainer = build_trainer(config("ours:nano", init="nano-camvid"), project / "run")
     assert "nano-camvid: " in capsys.readouterr().err
     assert trainer.run is not None and trainer.run.info.usage == "research"
     assert trainer.run.info.training["init"] == "nano-camvid"
-    with pytest.raises(ConfigError, match="--init pico-camvid: no such file; .* nano-camvid"):
+    again = open_network("ours:nano", weights=Path("nano-camvid"))
+    assert again.info.usage == "research" and len(again.info.classes) == 11
+    with pytest.raises(CheckpointError, match="no file pico-camvid; .* nano-camvid"):
+        open_network("ours:nano", weights=Path("pico-camvid"))
+    with pytest.raises(CheckpointError, match="no file pico-camvid; .* nano-camvid"):
         build_trainer(config("ours:nano", init="pico-camvid"), project / "run")
 
 

@@ -51,16 +51,12 @@ class Start:
         """What --init names, a file or for our networks one that ships, "" for none.
 
         Raises:
-            ConfigError: it is for a network of one's own, and there is no such file.
+            CheckpointError: it is for a network of one's own, and there is neither.
         """
         init = "" if self.config.init in (IMAGENET, NOISE) else self.config.init
         if not init or self.config.model in VARIANTS:
             return init
-        file = Path(init) if Path(init).exists() else pretrained.find(init)
-        if file is None:
-            shipped = ", ".join(pretrained.names())
-            raise ConfigError(f"--init {init}: no such file; of networks that ship: {shipped}")
-        return str(file)
+        return str(pretrained.file_of(init))
 
     @cached_property
     def network(self) -> Network | None:
