@@ -72,3 +72,8 @@ def test_the_runner_trains_times_and_does_nothing_twice(tmp_path: Path) -> None:
     again = subprocess.run(command, text=True, capture_output=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()} == before
+    other = subprocess.run(
+        [*command, "--init", "nano-synthetic"], text=True, capture_output=True, timeout=300
+    )
+    assert other.returncode == 1
+    assert "was trained with init '', not 'nano-synthetic'" in " ".join(other.stderr.split())

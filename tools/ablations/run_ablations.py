@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from fastseg.fastsegnet import STRIDE
 HERE, DOCS = Path(__file__).parent, Path(__file__).parents[2] / "docs" / "training.md"
 SIZE = (480, 384)  # multiples of 32: a head at 1/4 has no deploy graph for others
 ROUNDS = 40
+ALIKE = ("epochs", "seed", "init", "batch")  # of all rows of a table
 BEGIN, END = "<!-- ablations: written by run_ablations.py -->", "<!-- end of ablations -->"
 HEAD = """\
 | nano with | mIoU | to nano | near borders | parameters | GMACs | ms, ONNX Runtime | to nano |
@@ -148,6 +149,7 @@ def train_all(options: argparse.Namespace) -> None:
     """Train and score what OUT/results lacks; the table is written after each."""
     results = options.out / "results"
     results.mkdir(parents=True, exist_ok=True)
+    refuse_mixture(results, {key: getattr(options, key) for key in ALIKE})
     data = absolute(options.data)
     for ablation in ABLATIONS:
         file = results / f"{ablation.name}.json"
@@ -155,10 +157,20 @@ def train_all(options: argparse.Namespace) -> None:
             continue
         config = configure(ablation, data, options)
         scores = score(ablation, train(ablation, config, options.out), data)
-        scores |= {"epochs": config.epochs, "seed": config.seed, "init": config.init}
+        scores |= {key: getattr(config, key) for key in ALIKE}
         scores["data"] = data.partition(":")[0]
         write_file(file, json.dumps(scores).encode())
         report(options)
+
+
+def refuse_mixture(results: Path, wanted: Mapping[str, Any]) -> None:
+    """Exit where rows of another training lie: a table compares what is trained alike."""
+    for file in results.glob("*.json"):
+        row = json.loads(file.read_text("utf-8"))
+        for key, value in wanted.items():
+            known = row.get(key)
+            if known != value:
+                sys.exit(f"{file} was trained with {key} {known!r}, not {value!r}: another --out")
 
 
 def absolute(data: str) -> str:
