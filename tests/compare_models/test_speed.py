@@ -1,9 +1,16 @@
+import numpy as np
 import pytest
-from compare_models.candidate import OwnNetworks, open_candidates
+import torch
+import torch.nn.functional as F
+from compare_models.candidate import Candidate, OwnNetworks, open_candidates
 from compare_models.cost import Peaks, measure_peaks
 from compare_models.scale import Point, growth, sweep_sizes
-from compare_models.speed import compare, node_times
+from compare_models.speed import compare, export_int8, up_to_logits
+from compare_models.timing import call_of
 from compare_models.torch_ways import time_on
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.numpy_helper import from_array
 
 SIZE = (128, 64)
 MAIN = OwnNetworks(output_name="0")
@@ -21,11 +28,33 @@ def test_rows_hold_ratios_to_the_first_network(rival: str) -> None:
         assert row.peak_share is not None and 0 < row.peak_share < 1
 
 
-def test_the_tail_is_what_runs_after_the_last_convolution() -> None:
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_tail_is_what_runs_after_the_last_convolution(int8: bool) -> None:
     (candidate,) = open_candidates(["nano"], SIZE, classes=5)
-    profile = node_times(candidate.model, candidate.feed, threads=1, runs=2)
-    assert 0 < profile.tail_share < 1 and 0 < profile.convolution_share < 1
-    assert profile.tail_share + profile.convolution_share <= 1
+    assert candidate.graph is not None
+    model = export_int8(candidate.graph) if int8 else candidate.model
+    (logits,) = call_of(up_to_logits(model), candidate.feed, threads=1)()
+    (class_map,) = call_of(model, candidate.feed, threads=1)()
+    assert logits.dtype == np.float32 and logits.shape == (1, 5, 8, 16)
+    assert class_map.shape == (1, 64, 128)
+    whole = F.interpolate(torch.from_numpy(logits), (64, 128), mode="bilinear")
+    assert (whole.argmax(1).numpy() == class_map).mean() > 0.999
+
+
+@pytest.mark.parametrize(("depth", "low", "high"), [(0, -0.5, 0.5), (60, 0.7, 1.0)])
+def test_a_long_tail_takes_most_of_the_time(depth: int, low: float, high: float) -> None:
+    nodes = [make_node("Conv", ["image", "weight"], ["0"], pads=[1, 1, 1, 1])]
+    nodes += [make_node("Softmax", [str(i)], [str(i + 1)]) for i in range(depth)]
+    value = [
+        make_tensor_value_info(name, TensorProto.FLOAT, [1, 8, 96, 96])
+        for name in ("image", str(depth))
+    ]
+    weight = from_array(np.ones((8, 8, 3, 3), np.float32), "weight")
+    graph = make_graph(nodes, "long", value[:1], value[1:], [weight])
+    model = make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8)
+    feed = {"image": np.ones((1, 8, 96, 96), np.float32)}
+    (row,) = compare([Candidate("long", "long.onnx", None, model, feed)], threads=1, rounds=15)
+    assert low < row.tail_share < high and 0 < row.convolution_share < 1
 
 
 def test_the_peaks_of_a_machine_are_positive() -> None:
