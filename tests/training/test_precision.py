@@ -39,7 +39,7 @@ class Padding(nn.Conv2d):
 @pytest.mark.parametrize("kind", [nn.Conv2d, Padding])
 @pytest.mark.parametrize(
     ("size", "stride", "padding"),
-    [(3, 2, 1), (3, 2, 0), (5, 1, 2), (5, 2, 0), (5, 2, 2), (7, 2, 3)],
+    [(1, 2, 0), (3, 2, 1), (3, 2, 0), (5, 1, 2), (5, 2, 0), (5, 2, 2), (7, 2, 3)],
 )
 def test_fast_depthwise_convolutions_have_the_gradients_of_float32(
     kind: type[nn.Conv2d], size: int, stride: int, padding: int

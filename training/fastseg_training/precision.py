@@ -92,6 +92,7 @@ def is_slow(layer: nn.Conv2d) -> bool:
         and not isinstance(layer.padding, str)
         and layer.kernel_size[0] == layer.kernel_size[1]
         and layer.kernel_size[0] % 2 == 1
+        and layer.kernel_size[0] >= SMALL
         and (layer.stride[0] > 1 or layer.kernel_size[0] > SMALL)
     )
 
