@@ -221,7 +221,11 @@ def check_logits(
         return choice, leaves(result)[choice.path]
 
     noise_1HW3 = torch.randint(
-        0, 256, (1, size[1], size[0], 3), dtype=torch.uint8, generator=torch.manual_seed(0)
+        0,
+        256,
+        (1, size[1], size[0], 3),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
     )
     image_N3HW = normalization.normalise(noise_1HW3)
     try:

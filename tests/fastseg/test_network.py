@@ -141,6 +141,15 @@ def test_a_network_without_logits_for_each_class_is_refused(
         check_logits(spec, model, 2, (64, 48))
 
 
+def test_trying_a_network_leaves_the_chances_of_a_training_to_its_seed(project: Path) -> None:
+    model = open_network("their_nets:small_net", numbered_classes(4)).model
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    check_logits("their_nets:small_net", model, 4, (64, 48))
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_weights_that_do_not_fit_are_refused(project: Path) -> None:
     torch.save(nn.Conv2d(3, 5, 3).state_dict(), project / "w.pth")
     with pytest.raises(CheckpointError, match="does not fit"):
