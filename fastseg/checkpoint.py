@@ -7,7 +7,6 @@ only training has a use for them.
 
 import dataclasses
 import json
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.file_kind import PICKLE, SAFETENSORS, TORCH, file_kind
 from fastseg_runtime.bundle.manifest import (
@@ -109,26 +109,23 @@ class CheckpointInfo:
 def save_checkpoint(
     path: str | Path, model: nn.Module, info: CheckpointInfo, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write the checkpoint whole or not at all.
+    """Write the checkpoint whole or not at all; tensors that layers share, once for each name.
 
     Args:
-        path: the file, *.safetensors by custom.
+        path: the file, *.safetensors by custom; its folder is made.
         model: the network; its weights go to the CPU.
         info: goes into the header.
         dtype: torch.float16 halves the file.
     """
     weights = {
-        name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
+        name: (value.to(dtype) if value.is_floating_point() else value)
+        .cpu()
+        .clone(memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
         if not name.startswith(AUXILIARY)
     }
-    temporary = Path(f"{path}.part")
-    try:
-        # Not save_file(), which would make the file private to the user.
-        temporary.write_bytes(save(weights, {HEADER_KEY: json.dumps(dataclasses.asdict(info))}))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Not save_file(), which would make the file private to the user.
+    write_file(Path(path), save(weights, {HEADER_KEY: json.dumps(dataclasses.asdict(info))}))
 
 
 def load_checkpoint(

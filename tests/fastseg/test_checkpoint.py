@@ -1,11 +1,12 @@
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fastseg import (
     CheckpointError,
@@ -124,14 +125,30 @@ def test_a_broken_header_is_refused_by_the_place(
         load_checkpoint(tmp_path / "b.safetensors")
 
 
-def test_a_write_that_fails_leaves_the_old_checkpoint(model: FastSegNet, tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_checkpoint(
+    model: FastSegNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, model, INFO)
     before = path.read_bytes()
-    (tmp_path / "a.safetensors.part").mkdir()  # stands in for a disk that cannot be written
-    with pytest.raises(OSError):
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
         save_checkpoint(path, model, INFO)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_tensors_that_layers_share_are_written_for_each(tmp_path: Path) -> None:
+    layer = torch.nn.Conv2d(3, 3, 1)
+    save_checkpoint(tmp_path / "a.safetensors", torch.nn.Sequential(layer, layer), INFO)
+    saved = load_file(tmp_path / "a.safetensors")
+    assert saved.keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(saved["1.weight"], layer.weight)
 
 
 def test_a_missing_checkpoint_says_how_to_train_one(tmp_path: Path) -> None:

@@ -108,7 +108,6 @@ class RunFolder:
         """Replace model_path or another file; `training` is added to what the header says of it."""
         info = dataclasses.replace(self.info, training={**self.info.training, **training})
         try:
-            path.parent.mkdir(exist_ok=True)
             save_checkpoint(path, model, info)
         except (OSError, RuntimeError) as error:
             raise _unwritable(path, error) from error
