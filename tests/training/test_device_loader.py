@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fastseg_training.augment import Augmentation, apply_variation, draw_variation
-from fastseg_training.device_loader import DeviceBatchLoader, vary_batch
+from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device, vary_batch
 from fastseg_training.loader import BatchLoader, BatchPlan
 
 from fastseg.data import Sample
@@ -39,6 +39,16 @@ def test_a_batch_on_the_device_equals_opencv_picture_by_picture(
         difference = np.abs(image_N3hw[index].permute(1, 2, 0).numpy() - image_hw3)
         assert np.median(difference) <= 1
         assert (difference > 4).mean() < 0.02
+
+
+@pytest.mark.parametrize(("sides", "fits"), [((8, 8), True), ((8, 4), False)])
+def test_soft_labels_of_two_sizes_do_not_go_onto_a_device(
+    samples: list[Sample], sides: tuple[int, int], fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1 << 30, 1 << 30))
+    soft = [np.zeros((sides[n % 2], 8, 3), np.uint8) for n in range(len(samples))]
+    plan = BatchPlan(samples, 4, (64, 32), Augmentation(), seed=3, soft=soft)
+    assert fits_on_device(plan, torch.device("cuda")) == fits
 
 
 PASTED = {

@@ -91,12 +91,16 @@ def _mask(region: Region, label_hw: Tensor) -> Tensor:
 
 
 def fits_on_device(plan: BatchPlan, device: torch.device) -> bool:
-    """Return whether all samples have one size and would leave the device room to train."""
+    """Return whether samples and soft labels have one size each and leave room to train."""
     if not isinstance(plan.samples, list):
         return False
     samples = [*plan.samples, *plan.unlabelled]
     first_HW = samples[0].label_HW
     if any(sample.label_HW.shape != first_HW.shape for sample in samples):
+        return False
+    if plan.soft and not isinstance(plan.soft, list):  # too many for the CPU's memory
+        return False
+    if len({plan.soft[n].shape for n in range(len(plan.soft))}) > 1:  # small unlabelled pictures
         return False
     bytes_each = first_HW.size * 4 + (plan.soft[0].nbytes if plan.soft else 0)
     free_bytes, _ = torch.cuda.mem_get_info(device)
