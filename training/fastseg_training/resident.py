@@ -2,9 +2,9 @@
 
 import ctypes
 import dataclasses
-import os
 from dataclasses import dataclass
 
+import psutil
 from fastseg_runtime.bundle.manifest import InputSpec
 
 from fastseg.data import Sample, Samples
@@ -57,8 +57,12 @@ def make_resident(samples: Samples, description: str) -> Samples:
 
 
 def free_memory_bytes() -> int:
-    """Return the physical memory that nobody uses."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return the physical memory that programs can have.
+
+    Memory that keeps files that were read lately is counted: else a data set that fits would no
+    longer do so when it has been read once.
+    """
+    return int(psutil.virtual_memory().available)
 
 
 def keep_freed_memory() -> None:
