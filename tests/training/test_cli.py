@@ -16,6 +16,9 @@ import torch
 from fastseg_runtime.arrays.shared_files import locked
 from fastseg_training.cli import held, main
 from fastseg_training.config import TrainConfig, dump_config, load_config
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.numpy_helper import from_array
 from safetensors.numpy import load_file
 
 from fastseg import FastSegNet, load_checkpoint
@@ -23,6 +26,7 @@ from fastseg import FastSegNet, load_checkpoint
 DATA = "synthetic:size=96x64,train=12,val=3,test=4"
 TINY = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4"]
 Cli = Callable[..., tuple[int, str, str]]
+FLOAT = TensorProto.FLOAT
 
 
 @pytest.fixture
@@ -53,6 +57,29 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fastseg_training", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True)
+
+
+def test_an_onnx_file_is_scored_with_the_threads_that_are_asked_for(
+    cli: Cli, tmp_path: Path
+) -> None:
+    weight_K311 = np.random.default_rng(0).normal(size=(11, 3, 1, 1)).astype(np.float32)
+    sides = {"image": [1, 3, 64, 96], "logits": [1, 11, 64, 96]}
+    image, logits = (make_tensor_value_info(name, FLOAT, shape) for name, shape in sides.items())
+    nodes = [make_node("Conv", ["image", "w"], ["logits"])]
+    graph = make_graph(nodes, "net", [image], [logits], [from_array(weight_K311, "w")])
+    model = make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    asked = ("--evaluate", "net.onnx", "--normalization", "centred", "--data", DATA, "--json")
+    before = torch.get_num_threads()
+    code, out, err = cli(*asked, "--threads", "3", "--device", "cpu")
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+    assert code == 0 and json.loads(out)["images"] == 4, err
+
+
+def test_a_device_that_is_not_there_is_named_before_scoring(cli: Cli) -> None:
+    code, _, err = cli("--evaluate", "nano-synthetic", "--data", DATA, "--device", "tpu")
+    assert code == 1 and "no device 'tpu' here" in err
 
 
 @pytest.mark.slow

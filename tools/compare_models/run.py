@@ -163,7 +163,9 @@ def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Result
     _measure_accuracy(plan, candidates, results, tell)
     modules = [c.spec for c in candidates if c.graph is not None]
     variants = [spec for spec in modules if spec in VARIANTS]
-    if plan.scale:
+    if plan.scale and not modules:
+        tell("--scale is for torch modules: an ONNX file has one size")
+    elif plan.scale:
         results.sizes = sweep_sizes(modules, plan.classes, SWEEP_ROUNDS, own=plan.own)
         results.batches = sweep_batches(modules[-1], plan.classes, SWEEP_ROUNDS, own=plan.own)
     if plan.train_speed:
@@ -195,7 +197,7 @@ def begin(plan: ComparisonPlan, size: tuple[int, int], classes: int) -> Results:
 
 def _measure_torch(plan: ComparisonPlan, candidates: list[Candidate], results: Results) -> None:
     device = plan.torch or ("cuda" if torch.cuda.is_available() else "")
-    if not device:
+    if not device or all(candidate.graph is None for candidate in candidates):
         return
     times_ms = time_on(candidates, device, plan.rounds)
     results.torch_device = device

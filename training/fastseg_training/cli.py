@@ -217,6 +217,8 @@ def open_given(spec: str, given: dict[str, Any]) -> Network:
     """Open a network as the options say; what is to be known of it goes to stderr."""
     names = read_classes(Path(given["classes"]))[0] if "classes" in given else None
     size = parse_size(given["size"]) if "size" in given else None
+    if given.get("threads", 0) > 0:
+        torch.set_num_threads(given["threads"])
     network = open_network(
         spec,
         names,
@@ -229,6 +231,8 @@ def open_given(spec: str, given: dict[str, Any]) -> Network:
     )
     for note in network.check(spec):
         print(note, file=sys.stderr)
+    if "device" in given:
+        network.model.to(choose_device(local_device(given["device"])))
     return network
 
 

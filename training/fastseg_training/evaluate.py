@@ -161,7 +161,7 @@ def predict_chances(
     model: nn.Module, image_N3HW: Tensor, tta: bool = False, reading: Reading | None = None
 ) -> Tensor:
     """Return logits, with tta probabilities, at the size of the images, (N, K, H, W) float32."""
-    device = next(model.parameters()).device
+    device = next(model.parameters(), image_N3HW).device  # an ONNX file has no parameters
     image_N3HW, training = image_N3HW.to(device), model.training
     model.eval()
     try:
