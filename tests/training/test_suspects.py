@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,9 +15,11 @@ import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.cli import main
+from fastseg_training.config import ConfigError
 from fastseg_training.lessons import Frame
 from fastseg_training.suspects import choose_next, disagreement, doubt, draw_suspect, find_suspects
 from fastseg_training.suspects_page import suspects_page
+from fastseg_training.suspects_report import report_suspects
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -114,6 +117,38 @@ def test_the_sheet_needs_no_other_file_and_escapes_what_data_are_called(network:
     assert "a &amp; b" in page and "&lt;script&gt;x.png" in page
     assert page.count("data:image/jpeg;base64,") == 4
     assert not re.search(r"(?:src|href)=\"(?!data:)|https?://", page)
+
+
+DRAWN = "synthetic:size=64x64,train=1,val=1,test=1"
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "split", "said"),
+    [
+        ("synthetic trainval", "test", False),
+        ("synthetic trainval", "val", True),
+        ("synthetic train", "val", False),
+        ("synthetic train", "train", True),
+        ("", "test", False),
+    ],
+)
+def test_a_network_that_learnt_from_these_labels_is_said_to_doubt_less(
+    trained_on: str, split: str, said: bool, tmp_path: Path
+) -> None:
+    network = open_network("nano-synthetic")
+    info = dataclasses.replace(network.info, trained_on=trained_on)
+    network = dataclasses.replace(network, info=info)
+    found = report_suspects(network, DRAWN, split, "", tmp_path / "sheet.html")
+    assert ["was trained on this split" in note for note in found.notes] == [True] * said
+
+
+def test_labels_of_the_same_classes_in_another_order_are_not_doubted(tmp_path: Path) -> None:
+    network = open_network("nano-synthetic")
+    turned = dataclasses.replace(network.info, classes=network.info.classes[::-1])
+    with pytest.raises(ConfigError, match="in another order"):
+        report_suspects(
+            dataclasses.replace(network, info=turned), DRAWN, "test", "", tmp_path / "sheet.html"
+        )
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ Shape letters: N batch, K classes, H and W pixels.
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -262,6 +262,22 @@ def measure_latency_ms(model: nn.Module, info: CheckpointInfo, reading: Reading)
     return statistics.median(times_ms[1:])
 
 
+def check_classes(network: Network, data: str, classes: Sequence[ClassInfo]) -> None:
+    """Refuse a network that cannot be held against labels of these classes.
+
+    Raises:
+        ConfigError: the data has another number of classes, or the same ones in another order.
+    """
+    known, given = ([entry.name for entry in some] for some in (network.info.classes, classes))
+    if len(known) != len(given):
+        raise ConfigError(f"{network.name} knows {len(known)} classes, {data} has {len(given)}")
+    if known != given and sorted(known) == sorted(given):
+        raise ConfigError(
+            f"{network.name} knows the classes {', '.join(known)}, {data} has them in another "
+            f"order: {', '.join(given)}; change the order of the class list"
+        )
+
+
 def score_network(network: Network, data: str, split: str, tta: bool = False) -> Evaluation:
     """Run a network over the "val" or "test" split of a data set, with a progress bar on stderr.
 
@@ -270,19 +286,12 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
         DataError: the data cannot be opened, or its labels do not say what is right.
     """
     info, survey = network.info, Survey(open_dataset(data, split))
-    known, given = ([c.name for c in classes] for classes in (info.classes, survey.dataset.classes))
-    if len(known) != len(given):
-        raise ConfigError(f"{network.name} knows {len(known)} classes, {data} has {len(given)}")
-    if known != given and sorted(known) == sorted(given):
-        raise ConfigError(
-            f"{network.name} knows the classes {', '.join(known)}, {data} has them in another "
-            f"order: {', '.join(given)}; change the order of the class list"
-        )
+    check_classes(network, data, survey.dataset.classes)
     size = (info.width, info.height)
     spec = info.input_spec()
     batches = EvaluationBatches(survey, size, info.input_normalization(), spec)
     shown = show_progress(batches, "evaluating", len(batches))
-    found = evaluate(network.model, shown, len(known), tta, network.reading, spec=spec)
+    found = evaluate(network.model, shown, len(info.classes), tta, network.reading, spec=spec)
     if wrong := list(survey.unusable()):
         raise DataError("\n".join(f"{data}: {text}" for text in wrong))
     return found

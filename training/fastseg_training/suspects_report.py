@@ -11,7 +11,8 @@ from fastseg_runtime.arrays.terminal import TextTable
 from fastseg import Network
 from fastseg.data import Dataset, open_dataset
 from fastseg.progress import show_progress
-from fastseg_training.config import ConfigError, UnlabelledFrames
+from fastseg_training.config import UnlabelledFrames
+from fastseg_training.evaluate import check_classes
 from fastseg_training.lessons import open_frames
 from fastseg_training.suspects import (
     Candidate,
@@ -88,7 +89,7 @@ def report_suspects(
         sheet: the HTML file to write.
 
     Raises:
-        ConfigError: the data has another number of classes, or there are no pictures.
+        ConfigError: the data has other classes, or there are no pictures.
         DataError: the data cannot be opened.
     """
     dataset = open_dataset(data, split) if data else None
@@ -117,15 +118,9 @@ def _rank(network: Network, dataset: Dataset | None, unlabelled: str) -> Suspect
     suspects: list[Suspect] = []
     notes = []
     if dataset is not None:
-        if len(dataset.classes) != len(network.info.classes):
-            raise ConfigError(
-                f"{network.name} knows {len(network.info.classes)} classes, {dataset.name} has "
-                f"{len(dataset.classes)}"
-            )
-        if network.info.trained_on in (
-            f"{dataset.name} {dataset.split}",
-            f"{dataset.name} trainval",
-        ):
+        check_classes(network, dataset.name, dataset.classes)
+        splits = {dataset.split, "trainval" if dataset.split in ("train", "val") else ""}
+        if network.info.trained_on in {f"{dataset.name} {split}" for split in splits}:
             notes.append(
                 f"{network.name} was trained on this split: what it learnt of wrong labels it does "
                 "not doubt; a network trained on other pictures sees more"
