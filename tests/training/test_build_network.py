@@ -48,6 +48,11 @@ def test_imagenet_that_is_asked_for_and_not_there_is_an_error(bare: None) -> Non
         build_network(Start(TrainConfig(model="base", init="imagenet")), CLASSES, SIZE)
 
 
+def test_a_misspelled_start_is_named_with_those_that_ship() -> None:
+    with pytest.raises(CheckpointError, match=r"lite-camvd.*choose one of .*lite-camvid"):
+        build_network(Start(config(init="lite-camvd")), CLASSES, SIZE)
+
+
 def test_networks_of_our_own_start_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     assert choose_start(TrainConfig(model="nano")) == ""
     build_network(Start(TrainConfig(model="nano")), CLASSES, SIZE)

@@ -58,6 +58,15 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
         ('[loss]\nformula = "lovasz"', "cannot read 'lovasz'; write a sum of"),
         ('[loss]\nclass_weights = "some"', "choose one of enet"),
         ("[distillation]\ntemperature = 0", "temperature is 0.0; expected more than 0"),
+        ("[distillation]\nlogit_weight = -1", "logit_weight is -1.0; expected 0 or more"),
+        ("minutes = -1", "minutes is -1.0; expected 0 or more"),
+        ("[augmentation]\nscale_min = 0", "scale_min is 0.0, .* expected more than 0"),
+        ("[augmentation]\nscale_min = 3", "scale_min is 3.0, scale_max 2.0; .* larger one last"),
+        ("[augmentation]\nblur_sigma = 0.29", "blur_sigma is 0.29; expected 0.3 or more"),
+        ("[augmentation]\nbrightness = -0.1", "brightness is -0.1; expected 0 or more"),
+        ("[recipe]\nclip_norm = 0", "clip_norm is 0.0; expected more than 0"),
+        ("[recipe]\nema_decay = 1", "ema_decay is 1.0; expected 0 or more and less than 1"),
+        ("[recipe]\nevaluations = -1", "evaluations is -1; expected 0 or more"),
         ("[unlabelled_frames]\nshare = 1.0", "more than 0 and less than 1"),
         ("[unlabelled_frames]\nmost = 0", "expected 1 or more"),
         ("epochs = ", "cannot read the configuration"),
@@ -88,7 +97,10 @@ def test_the_command_in_the_header_names_no_folder_of_this_machine() -> None:
 
 
 def test_values_at_the_edge_of_what_is_refused_are_taken(tmp_path: Path) -> None:
-    text = 'size = "8x8"\nthreshold = 0.99\n[unlabelled_frames]\nshare = 0.99\nmost = 1\n'
+    text = (
+        'size = "8x8"\nthreshold = 0.99\nminutes = 0\n[unlabelled_frames]\nshare = 0.99\nmost = 1\n'
+    )
+    text += "[augmentation]\nscale_min = 2\nblur_sigma = 0.3\n[recipe]\nema_decay = 0\n"
     config = load_config(write(tmp_path / "a.toml", text), {"crop": "32x32", "batch": 1})
     assert (config.size, config.unlabelled_frames.most) == ("8x8", 1)
 

@@ -21,6 +21,8 @@ CENTRE_MARGIN = 0.25  # a pixel that a crop is drawn around stays this share off
 
 
 SHARES = ("flip", "blur", "class_centred", "flip_vertical", "haze", "cutmix", "copy_paste")
+CHANGES = ("brightness", "contrast", "saturation", "tint", "rotation", "exposure", "rare_share")
+LEAST_SIGMA = 0.3  # of a blur, pixels: less changes nothing
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,16 @@ class Augmentation:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
-        for name in ("rotation", "exposure"):
-            if getattr(self, name) < 0:
+        for name in CHANGES:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if not 0 < self.scale_min <= self.scale_max:
+            raise ValueError(
+                f"scale_min is {self.scale_min}, scale_max {self.scale_max}; expected more than 0, "
+                "and the larger one last"
+            )
+        if not self.blur_sigma >= LEAST_SIGMA:
+            raise ValueError(f"blur_sigma is {self.blur_sigma}; expected {LEAST_SIGMA} or more")
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,9 @@ def draw_variation(
     left = _draw_start(rng, width, crop_width / scale, centre[0] if centre else None)
     top = _draw_start(rng, height, crop_height / scale, centre[1] if centre else None)
     flip = rng.random() < options.flip
-    blur_sigma = rng.uniform(0.3, options.blur_sigma) if rng.random() < options.blur else 0.0
+    blur_sigma = (
+        rng.uniform(LEAST_SIGMA, options.blur_sigma) if rng.random() < options.blur else 0.0
+    )
     color_34 = _draw_color(rng, options)
     # What is off by default draws last and only where it is on: the rest stays as it was.
     map_23 = _crop_map(scale, left, top, flip, crop_width) @ _draw_turn(rng, options, crop)

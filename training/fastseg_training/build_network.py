@@ -70,7 +70,10 @@ class Start:
         try:
             return open_network(self.file)
         except CheckpointError:
-            if isinstance(VARIANTS[self.config.model], BackboneVariant):
+            if (
+                isinstance(VARIANTS[self.config.model], BackboneVariant)
+                and Path(self.file).exists()
+            ):
                 return None
             raise
 

@@ -249,8 +249,8 @@ class TrainConfig:
         for name in ("batch", "epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("seed", "threads", "patience", "checkpoint_every"):
-            if getattr(self, name) < 0:
+        for name in ("minutes", "seed", "threads", "patience", "checkpoint_every"):
+            if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name in ("usage", "teacher_usage"):
             if (value := getattr(self, name)) not in USAGES:

@@ -28,6 +28,9 @@ class DistillationOptions:
         """Refuse what cannot work."""
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; expected more than 0")
+        for name in ("channel_weight", "logit_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 class DistillationLoss(nn.Module):

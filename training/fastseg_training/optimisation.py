@@ -69,10 +69,16 @@ class Recipe:
             raise ValueError(f"decay is {self.decay!r}; choose one of {sorted(DECAYS)}")
         if self.loss_stride not in (1, 2, 4, 8):
             raise ValueError(f"loss_stride is {self.loss_stride}; choose 1, 2, 4 or 8")
-        if not 0 <= self.start_share < 1:
-            raise ValueError(
-                f"start_share is {self.start_share}; expected 0 or more and less than 1"
-            )
+        for name in ("start_share", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected 0 or more and less than 1"
+                )
+        if not self.clip_norm > 0:
+            raise ValueError(f"clip_norm is {self.clip_norm}; expected more than 0")
+        for name in ("warmup_steps", "weight_decay", "auxiliary_weight", "evaluations"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name, factor in self.rates.items():
             if factor <= 0:
                 raise ValueError(
