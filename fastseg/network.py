@@ -163,7 +163,7 @@ def open_network(
         if weights is not None:
             raise CheckpointError(f"{spec} holds its weights; leave --weights out")
         model, info = _from_onnx(onnx_file, classes, size, normalization, output_name)
-    elif _is_factory(spec):
+    elif is_factory(spec):
         model, info = _from_factory(str(spec), classes, weights, normalization)
     else:
         if output_name or threshold != Reading.threshold:
@@ -259,7 +259,7 @@ def check_logits(
 
 def name_of(spec: str | Path) -> str:
     """Return a network's name: its run's folder, the file's, or the factory's; "" for ""."""
-    if _is_factory(spec):
+    if is_factory(spec):
         return str(spec).rpartition(":")[2].lower()
     path = Path(spec)
     return path.absolute().parent.name if path.stem == "model" else path.stem
@@ -285,7 +285,8 @@ def _how_used(network: Network) -> str:
     return "".join(f"{part}\n" for part in parts if part)
 
 
-def _is_factory(spec: str | Path) -> bool:
+def is_factory(spec: str | Path) -> bool:
+    """Return whether a network is named as package.module:factory."""
     module, _, name = str(spec).rpartition(":")
     return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 

@@ -62,7 +62,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "foreign", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "foreign.py").write_text(CODE)
-    (tmp_path / "four.onnx").write_bytes(b"never read")
+    write_onnx(tmp_path / "four.onnx")
     for name, count in (("foreign.pth", 19), ("four.pth", 4)):
         torch.manual_seed(count)
         torch.save({f"conv.{k}": v for k, v in conv(count).state_dict().items()}, tmp_path / name)
@@ -170,6 +170,12 @@ def test_an_onnx_file_teaches_the_same_whether_softmax_is_in_it_or_not(
         opened(teacher="net.onnx", teacher_weights="", teacher_size="16x12")
     with pytest.raises(ConfigError, match="tells 4 classes apart, expected 3; a --teacher-map"):
         opened(teacher="net.onnx", teacher_weights="", teacher_map="")
+
+
+def test_an_onnx_file_goes_by_its_ending_however_that_is_written(folder: Path) -> None:
+    write_onnx(folder / "NET.ONNX")
+    teacher = opened(teacher="NET.ONNX", teacher_weights="", teacher_normalization="imagenet")
+    assert teacher.size_for(100, 20) == (8, 6)
 
 
 def test_an_onnx_file_that_takes_bytes_and_keeps_its_weights_beside_it_teaches(

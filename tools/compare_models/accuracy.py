@@ -11,9 +11,10 @@ from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig
 from fastseg_training.evaluate import score_network
 
-from compare_models.candidate import Candidate, OwnNetworks, is_factory
+from compare_models.candidate import Candidate, OwnNetworks
 from fastseg import VARIANTS, Network
 from fastseg.data import MissingSplitError
+from fastseg.network import is_factory
 
 
 @dataclass(frozen=True)

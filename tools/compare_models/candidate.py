@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from fastseg import VARIANTS, CheckpointError, DeployGraph, FastSegNet, Network, open_network
 from fastseg.data import open_dataset
 from fastseg.deploy import PaddedLogits
+from fastseg.network import is_factory, is_onnx
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 
@@ -98,7 +99,7 @@ def open_candidates(
         short, taken = short_name(spec), {candidate.name for candidate in candidates}
         numbered = (f"{short}-{index}" for index in count(2))
         name = next(name for name in chain([short], numbered) if name not in taken)
-        if spec.endswith(".onnx"):
+        if is_onnx(spec):
             model = read_onnx(Path(spec), size)
             candidates.append(Candidate(name, spec, None, model, feed_for(model, image_1HW3)))
             continue
@@ -132,11 +133,6 @@ def open_graph(
     for note in network.check(spec):
         print(note, file=sys.stderr)
     return network.graph()
-
-
-def is_factory(spec: str) -> bool:
-    """Return whether a network is named as package.module:factory."""
-    return ":" in spec
 
 
 def _open_network(

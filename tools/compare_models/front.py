@@ -32,6 +32,7 @@ from fastseg_training.class_map import read_class_map
 from compare_models.timing import Ratio, ratio_to, time_rounds
 from fastseg import FastSegNet
 from fastseg.data import Dataset, open_dataset
+from fastseg.network import is_factory, is_onnx
 from fastseg.normalization import parse_normalization
 from fastseg.progress import show_progress
 
@@ -221,7 +222,7 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
     rival = read_rival(spec)
     folder = Path(spec).parent if spec.endswith(".toml") else Path()
     image_HW3 = samples[0].image_HW3
-    own = ":" in rival.network or rival.network.endswith(".onnx")
+    own = is_factory(rival.network) or is_onnx(folder / rival.network)
     size = parse_size(rival.size) if rival.size else None
     classes: tuple[ClassInfo, ...] | None = None
     lookup_256: Array | None = None
@@ -236,7 +237,7 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
     normalization = rival.normalization or None
     if normalization is not None and (folder / normalization).is_file():
         normalization = str(folder / normalization)
-    at_hand = rival.network if ":" in rival.network else str(folder / rival.network)
+    at_hand = rival.network if is_factory(rival.network) else str(folder / rival.network)
     source = NetworkSource(
         at_hand if own or Path(at_hand).exists() else rival.network,
         classes,

@@ -21,7 +21,7 @@ from torch import Tensor
 from fastseg import Network, open_network
 from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
-from fastseg.network import name_of
+from fastseg.network import is_factory, is_onnx, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg_training import distributed
 from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
@@ -126,7 +126,7 @@ def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size
         return None
     names = tuple(entry.name for entry in classes)
     class_map = read_class_map(config.teacher_map, names) if config.teacher_map else None
-    if _is_onnx(config.teacher):
+    if is_onnx(config.teacher):
         teacher = _from_onnx(config, class_map or _assumed(config, names), size)
     elif is_factory(config.teacher):
         teacher = _from_factory(config, class_map, names, size)
@@ -143,7 +143,7 @@ def usage_of_teacher(config: TrainConfig) -> str:
 
     Of a teacher of others nobody here knows it: unless somebody says so, research only.
     """
-    if not (is_factory(config.teacher) or _is_onnx(config.teacher)):
+    if not (is_factory(config.teacher) or is_onnx(config.teacher)):
         return open_network(config.teacher).info.usage
     weights = Path(config.teacher_weights)
     said = usage_of_weights(weights) if config.teacher_weights else NOT_STATED
@@ -280,15 +280,6 @@ def _normalization(config: TrainConfig) -> Normalization:
             "imagenet"
         )
     return named or CENTRED
-
-
-def is_factory(spec: str) -> bool:
-    """Return whether a teacher is code of the user's, "package.module:factory"."""
-    return ":" in Path(spec).name
-
-
-def _is_onnx(spec: str) -> bool:
-    return Path(spec).suffix == ".onnx"
 
 
 def _say(line: str) -> None:
