@@ -166,6 +166,8 @@ def open_network(
     elif is_factory(spec):
         model, info = _from_factory(str(spec), classes, weights, normalization)
     else:
+        if weights is not None:
+            raise CheckpointError(f"{spec} holds its weights; leave --weights out")
         if output_name or threshold != Reading.threshold:
             raise CheckpointError(
                 f"{spec} is no network of your own: it has one output, a logit for each class; "

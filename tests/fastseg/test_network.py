@@ -141,6 +141,11 @@ def test_a_network_without_logits_for_each_class_is_refused(
         check_logits(spec, model, 2, (64, 48))
 
 
+def test_weights_beside_a_network_that_has_its_own_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="nano-synthetic holds its weights; leave --weights"):
+        open_network("nano-synthetic", weights="nowhere.pth")
+
+
 def test_trying_a_network_leaves_the_chances_of_a_training_to_its_seed(project: Path) -> None:
     model = open_network("their_nets:small_net", numbered_classes(4)).model
     torch.manual_seed(5)
