@@ -48,6 +48,8 @@ class LossOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         parse_formula(self.formula)
+        if not self.enet_constant > 1:  # a weight is 1 / log(constant + share)
+            raise ValueError(f"enet_constant is {self.enet_constant}; expected more than 1")
         if isinstance(self.class_weights, str):
             if self.class_weights not in CLASS_WEIGHTS:
                 raise ValueError(
@@ -280,10 +282,10 @@ def parse_formula(formula: str) -> list[tuple[float, str]]:
             value = float(factor) if star else 1.0
         except ValueError:
             value = math.nan
-        if name not in LOSSES or not math.isfinite(value):
+        if name not in LOSSES or not 0 < value < math.inf:
             raise ValueError(
                 f"loss {formula!r}: cannot read {term!r}; write a sum of {sorted(LOSSES)} with "
-                "factors, e.g. ce+0.5*dice"
+                "factors above 0, e.g. ce+0.5*dice"
             )
         terms.append((value, name))
     return terms

@@ -74,8 +74,9 @@ class Recipe:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; expected 0 or more and less than 1"
                 )
-        if not self.clip_norm > 0:
-            raise ValueError(f"clip_norm is {self.clip_norm}; expected more than 0")
+        for name in ("clip_norm", "backbone_factor"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
         for name in ("warmup_steps", "weight_decay", "auxiliary_weight", "evaluations"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
