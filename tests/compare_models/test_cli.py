@@ -60,6 +60,13 @@ def test_scores_need_data(cli: Cli) -> None:
     assert "--score needs --data KIND:PATH" in err
 
 
+def test_options_that_scoring_would_ignore_are_refused(cli: Cli) -> None:
+    scoring = ["nano-camvid", "--score", "--data", "synthetic"]
+    code, _, err = cli(*scoring, "--normalization", "imagenet", "--size", "640x480")
+    assert code == 2
+    assert "--score does not take --size, --normalization" in err and ".toml" in err
+
+
 @pytest.mark.slow
 def test_every_network_is_trained_and_scored_alike(cli: Cli, rival: str) -> None:
     training = ["--data", "synthetic:size=96x64,train=8,val=2,test=2", "--minutes", "0.03"]

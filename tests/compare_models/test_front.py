@@ -22,10 +22,12 @@ Road = ["tarmac"]
 @pytest.fixture
 def rival_file(rival: str, tmp_path: Path) -> str:
     """A network of others with four classes of its own, two of which are no class of the data."""
-    (tmp_path / "map.toml").write_text(MAP)
-    lines = [f'network = "{rival}"', 'size = "64x32"', f'class_map = "{tmp_path / "map.toml"}"']
-    (tmp_path / "theirs.toml").write_text("\n".join([*lines, 'output_name = "0"']))
-    return str(tmp_path / "theirs.toml")
+    lines = [f'network = "{rival}"', 'size = "64x32"', 'class_map = "map.toml"']
+    folder = tmp_path / "rivals"  # paths in the file are relative to it, not to where one stands
+    folder.mkdir()
+    (folder / "map.toml").write_text(MAP)
+    (folder / "theirs.toml").write_text("\n".join([*lines, 'output_name = "0"']))
+    return "rivals/theirs.toml"
 
 
 @pytest.mark.slow

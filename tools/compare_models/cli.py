@@ -1,5 +1,6 @@
 """compare_models: networks of any origin beside FastSegNet, on this machine, in one run."""
 
+import dataclasses
 import sys
 from contextlib import redirect_stdout
 from functools import partial
@@ -14,6 +15,8 @@ import fastseg
 from compare_models.report import html_page, pictures_of, tables_of
 from compare_models.run import ComparisonPlan, Results, carry_out
 
+SCORING = ("networks", "threads", "rounds", "out", "int8", "data", "score", "as_json", "version")
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command(epilog=exit_code_help({}))(ComparisonPlan)
 
@@ -27,6 +30,11 @@ def compare(plan: ComparisonPlan) -> None:
         raise UsageError("--data needs --score, --minutes or --train-speed")
     if plan.score and plan.data is None:
         raise UsageError("--score needs --data KIND:PATH, whose test split is scored on")
+    if plan.score and (unused := unused_by_score(plan)):
+        raise UsageError(
+            f"--score does not take {', '.join(unused)}: each network is scored as it was trained, "
+            "and how one of others is used stands in a .toml (docs/speed.md)"
+        )
     with redirect_stdout(sys.stderr):  # networks may print
         results, ours = carry_out(plan, lambda line: print(line, file=sys.stderr))
     if plan.out is not None:
@@ -37,6 +45,15 @@ def compare(plan: ComparisonPlan) -> None:
     console = Console()
     for table in tables_of(results):
         console.print(table, soft_wrap=True)
+
+
+def unused_by_score(plan: ComparisonPlan) -> list[str]:
+    """Return the options that were given and that --score would leave without effect."""
+    return [
+        f"--{field.name.replace('_', '-')}"
+        for field in dataclasses.fields(plan)
+        if field.name not in SCORING and getattr(plan, field.name) != field.default
+    ]
 
 
 def write_report(results: Results, ours: set[str], folder: Path) -> None:

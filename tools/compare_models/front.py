@@ -228,25 +228,29 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
     lookup_256: Array | None = None
     if rival.class_map:
         lookup_256 = np.zeros(256, np.uint8)
-        class_map = read_class_map(rival.class_map, [c.name for c in samples.classes])
+        class_map = read_class_map(
+            _beside(folder, rival.class_map), [c.name for c in samples.classes]
+        )
         classes = numbered_classes(len(class_map.teacher))
         target_C = np.array(class_map.target_C)
         lookup_256[: len(classes)] = np.where(target_C < 0, len(samples.classes), target_C)
     elif own:
         classes = samples.classes
-    normalization = rival.normalization or None
-    if normalization is not None and (folder / normalization).is_file():
-        normalization = str(folder / normalization)
     at_hand = rival.network if is_factory(rival.network) else str(folder / rival.network)
     source = NetworkSource(
         at_hand if own or Path(at_hand).exists() else rival.network,
         classes,
         str(folder / rival.weights) if rival.weights else None,
         size or ((image_HW3.shape[1], image_HW3.shape[0]) if own else None),
-        parse_normalization(normalization, rival.color or None),
+        parse_normalization(_beside(folder, rival.normalization) or None, rival.color or None),
         rival.output_name,
     )
     return source, lookup_256
+
+
+def _beside(folder: Path, named: str) -> str:
+    """Return the file of a folder that is named, else the name: of something that ships."""
+    return str(folder / named) if named and (folder / named).is_file() else named
 
 
 def _by_name(names: Sequence[str], classes: Sequence[ClassInfo], spec: str) -> Array:
