@@ -1,5 +1,6 @@
 """Teachers of other classes, sizes and kinds, and what they teach."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +16,21 @@ from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.frames.video import VideoWriter
+from fastseg_training.augment import Augmentation
 from fastseg_training.build_network import Start
-from fastseg_training.build_trainer import licence_of
+from fastseg_training.build_trainer import build_trainer, describe, licence_of
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
 from fastseg_training.lessons import give_lessons, open_frames
+from fastseg_training.losses import LossOptions
+from fastseg_training.optimisation import Recipe
 from fastseg_training.resident import ResizedDataset
 from fastseg_training.teacher import Teacher, open_teacher, to_probabilities, usage_of_teacher
 from onnx import helper, numpy_helper
 from torch import nn
 
-from fastseg import CheckpointInfo, FastSegNet, load_checkpoint, save_checkpoint
+from fastseg import CheckpointInfo, FastSegNet, load_checkpoint, open_network, save_checkpoint
 from fastseg.checkpoint import CheckpointError
 from fastseg.data import Array, Sample, open_dataset
 from fastseg.normalization import parse_normalization
@@ -46,6 +50,11 @@ class Net(nn.Module):
         return self.conv(x[..., ::2, ::2])
 def net(num_classes):
     return Net(num_classes)
+class Two(Net):
+    def forward(self, x):
+        return -super().forward(x), super().forward(x)
+def two(num_classes):
+    return Two(num_classes)
 def big_sides_only(num_classes):
     return nn.Sequential(nn.Conv2d(3, num_classes, 99))
 """
@@ -170,6 +179,72 @@ def test_an_onnx_file_teaches_the_same_whether_softmax_is_in_it_or_not(
         opened(teacher="net.onnx", teacher_weights="", teacher_size="16x12")
     with pytest.raises(ConfigError, match="tells 4 classes apart, expected 3; a --teacher-map"):
         opened(teacher="net.onnx", teacher_weights="", teacher_map="")
+
+
+def test_which_of_several_outputs_a_teacher_says_has_to_be_told(folder: Path) -> None:
+    for spec, weights, said in (("foreign:two", "four.pth", "0 and 1"), ("two.onnx", "", "1, 0")):
+        model = write_onnx(folder / "two.onnx")
+        model.graph.output[0].name = model.graph.node[0].output[0] = "1"
+        model.graph.node.append(helper.make_node("Neg", ["1"], ["0"]))
+        model.graph.output.append(
+            helper.make_tensor_value_info("0", onnx.TensorProto.FLOAT, [1, 4, 3, 4])
+        )
+        (folder / "two.onnx").write_bytes(model.SerializeToString())
+        chosen = {"teacher": spec, "teacher_weights": weights, "teacher_normalization": "imagenet"}
+        with pytest.raises((ConfigError, CheckpointError), match=f"{said}.*--teacher-output-name"):
+            opened(**chosen)
+        teacher = opened(**chosen, teacher_output_name="1")
+        p_hwK = teacher.probabilities(picture(), (4, 3))
+        np.testing.assert_allclose(p_hwK, expected_probabilities(picture()), atol=1e-5)
+        other = opened(**chosen, teacher_output_name="0")
+        assert other.identity != teacher.identity  # its labels are kept apart
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": Recipe(start_share=0.5)}, "start_share mixes in"),
+        ({"recipe": Recipe(precision="bf15")}, "precision is 'bf15'"),
+        ({"loss": LossOptions(class_weights={"Hay": 2.0})}, "Hay"),
+        ({"callback": "foreign:net"}, "foreign:net"),
+        ({"augmentation": Augmentation(copy_paste=0.5, rare_share=1e-9)}, "no class has less"),
+        ({"unlabelled": "frames", "batch": 1}, "--batch of 2 or more"),
+    ],
+)
+def test_what_is_wrong_with_a_training_is_said_before_its_teacher_works(
+    folder: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        build_trainer(
+            TrainConfig(data=DATA, model="nano", teacher="nano-synthetic", **options),
+            folder / "run",
+        )
+    assert not (folder / "cache" / "soft-labels").exists()
+
+
+def test_the_header_says_that_the_teacher_came_from_imagenet(folder: Path) -> None:
+    info = dataclasses.replace(
+        open_network("nano-synthetic").info, training={"init_licence": "ImageNet's"}
+    )
+    save_checkpoint("teacher.safetensors", open_network("nano-synthetic").model, info)
+    dataset = open_dataset(DATA, "train")
+    config = TrainConfig(data=DATA, model="nano", teacher="teacher.safetensors")
+    teacher = open_teacher(config, dataset.classes, (96, 64))
+    told = describe(Start(config), dataset, dataset.classes, (96, 64), teacher)
+    assert told.training["init_licence"] == "ImageNet's"
+
+
+def test_pictures_without_labels_are_named_though_data_and_teacher_have_the_same_terms(
+    folder: Path,
+) -> None:
+    dataset = open_dataset(DATA, "train")
+    teacher = open_teacher(TrainConfig(teacher="nano-synthetic"), dataset.classes, (96, 64))
+    assert teacher is not None
+    same = dataclasses.replace(teacher, licence=dataset.licence)
+    for unlabelled, named in (("", False), ("frames", True)):
+        config = TrainConfig(teacher="nano-synthetic", unlabelled=unlabelled)
+        said = licence_of(Start(config), dataset, same, "")
+        assert ("those of frames (terms not stated)" in said) == named
 
 
 def test_an_onnx_file_goes_by_its_ending_however_that_is_written(folder: Path) -> None:
@@ -446,7 +521,7 @@ def test_a_student_of_a_foreign_teacher_says_who_taught_it(
     assert "frames: 3 soft labels (3 new)" in err
     _, info = load_checkpoint("runs/whole/model.safetensors")
     assert info.data_licence.startswith(f"Taught by net, {licence}, on synthetic pictures")
-    assert "frames (no licence named): non-commercial research only" in info.data_licence
+    assert "frames (terms not stated): non-commercial research only" in info.data_licence
     assert "descendants inherit this" in info.data_licence
     assert f"--teacher-licence '{licence}'" in info.training["command"]
     assert len(info.training["teacher_sha256"]) == 64

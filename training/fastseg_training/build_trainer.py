@@ -31,12 +31,20 @@ from fastseg_training.lessons import give_lessons
 from fastseg_training.logit_shift import MOST_PICTURES, adjusted
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.optimisation import freeze, make_optimizer, mixed
+from fastseg_training.precision import choose_device, choose_precision
 from fastseg_training.resident import keep_freed_memory
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.selection import Selection
 from fastseg_training.teacher import Teacher, open_teacher
 from fastseg_training.trainer import SegmentationTrainer
-from fastseg_training.training_data import TrainingData, open_data, open_loader, resized
+from fastseg_training.training_data import (
+    TrainingData,
+    open_data,
+    open_function,
+    open_loader,
+    rare_classes,
+    resized,
+)
 
 STARTED = r"; started from [^:]*: "  # between the terms of a training and those of its start
 
@@ -60,23 +68,27 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     if distributed.rank() == 0:
         print(f"weights of this training: {describe_usage(info.usage)}", file=sys.stderr)
     model = build_network(start, classes, meant_for, info.normalization)
-    check_parts(config, model)
+    # All this comes before a teacher labels, for hours perhaps: what is wrong with it is said now.
+    check_recipe(config, model)
+    rare, function = rare_classes(config, pixels_K), open_function(config)
+    adjust = in_turn(mixture(start, model), adjustment(config, model, data, info))
+    callbacks = [make_callback(config.callback)] if config.callback else []
+    undone = weights_to_undo(config, model, pixels_K)
+    criterion = choose_loss(config, pixels_K, classes)
     lessons = give_lessons(config, teacher, resized(config, dataset), meant_for)
-    width, height = parse_size(config.crop)  # the main loss sees them at a stride
-    positions = config.batch * width * height // config.recipe.loss_stride**2
     return SegmentationTrainer(
         model,
-        open_loader(config, data.train, info, lessons, pixels_K),
+        open_loader(config, data.train, info, lessons, rare, function),
         data.validation(info),
         len(classes),
         config.lr,
         config.epochs,
         minutes=config.minutes or None,
         recipe=config.recipe,
-        criterion=choose_loss(config, pixels_K, positions // distributed.world_size(), classes),
-        class_weights=weights_to_undo(config, model, pixels_K),
+        criterion=criterion,
+        class_weights=undone,
         taught=teacher.class_map.partly_taught if teacher else (),
-        adjust=in_turn(mixture(start, model), adjustment(config, model, data, info)),
+        adjust=adjust,
         distillation=DistillationLoss(**dataclasses.asdict(config.distillation)),
         device=config.device,
         run=RunFolder(folder, info),
@@ -85,17 +97,18 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         selection=Selection(config.keep_best, config.patience),
         checkpoint_every=config.checkpoint_every,
         freeze=parts_of(config.freeze),
-        callbacks=[make_callback(config.callback)] if config.callback else [],
+        callbacks=callbacks,
     )
 
 
-def check_parts(config: TrainConfig, model: nn.Module) -> None:
-    """Refuse names of modules that the network has not, before hours are spent on its teacher.
+def check_recipe(config: TrainConfig, model: nn.Module) -> None:
+    """Refuse a precision that this device has not, and names of modules that the network has not.
 
     Raises:
-        ConfigError: --freeze or rates name one.
+        ConfigError: --freeze or rates name one, or the precision is none.
     """
-    recipe = config.recipe
+    recipe, device = config.recipe, distributed.local_device(config.device)
+    choose_precision(recipe.precision, choose_device(device))
     try:
         freeze(model, parts_of(config.freeze))
         make_optimizer(model, config.lr, recipe.weight_decay, recipe.backbone_factor, recipe.rates)
@@ -124,14 +137,15 @@ def make_callback(spec: str) -> Callback:
     return made
 
 
-def choose_loss(
-    config: TrainConfig, pixels_K: Tensor, batch_pixels: int, classes: tuple[ClassInfo, ...]
-) -> nn.Module:
-    """Return the loss for so many pixels of each class and of a process's part of a batch.
+def choose_loss(config: TrainConfig, pixels_K: Tensor, classes: tuple[ClassInfo, ...]) -> nn.Module:
+    """Return the loss for so many pixels of each class.
 
     Raises:
         ConfigError: a class weight is not that of a class.
     """
+    width, height = parse_size(config.crop)  # the main loss sees them at a stride
+    positions = config.batch * width * height // config.recipe.loss_stride**2
+    batch_pixels = positions // distributed.world_size()  # of a process's part
     try:
         names = [entry.name for entry in classes]
         return build_loss(config.loss, pixels_K, batch_pixels, names)
@@ -256,6 +270,7 @@ def describe(
             "epochs": config.epochs,
             "minutes": config.minutes,
             "seed": config.seed,
+            **({"init_licence": teacher.init_licence} if teacher and teacher.init_licence else {}),
             **start.described(),
             "teacher": name_of(config.teacher),
             "teacher_sha256": teacher.identity["sha256"] if teacher else "",
@@ -285,11 +300,11 @@ def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: s
 def _licence_of_training(
     config: TrainConfig, dataset: Dataset, teacher: Teacher | None, usage: str
 ) -> str:
-    if teacher is None or teacher.licence == dataset.licence:
+    if teacher is None or (teacher.licence == dataset.licence and not config.unlabelled):
         return dataset.licence
     pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
     if config.unlabelled:
-        pictures += f" and those of {Path(config.unlabelled).name} (no licence named)"
+        pictures += f" and those of {Path(config.unlabelled).name} (terms not stated)"
     terms = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)
     return (
         f"Taught by {teacher.name}, {teacher.licence or 'of which no licence is named'}, on "

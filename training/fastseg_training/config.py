@@ -152,6 +152,9 @@ class TrainConfig:
             help="What it was trained with: imagenet, unit, centred or a file. [centred]",
         ),
     ] = ""
+    teacher_output_name: Annotated[
+        str, Option(metavar="NAME", help="Which of its outputs are the logits: out, 1, aux.0.")
+    ] = ""
     teacher_licence: Annotated[
         str,
         Option(
@@ -261,6 +264,8 @@ class TrainConfig:
             raise ConfigError("letterbox needs the size to bring pictures to: --size WxH")
         if self.fit == LETTERBOX and self.teacher:
             raise ConfigError("a teacher labels whole pictures, without bars; leave letterbox out")
+        if self.unlabelled and self.batch < 2:
+            raise ConfigError("--unlabelled needs a --batch of 2 or more")
         for size in filter(None, (self.size, self.teacher_size)):
             if min(parse_size(size)) < LOGITS_STRIDE:
                 raise ConfigError(f"{size} is too small; expected {LOGITS_STRIDE} pixels or more")

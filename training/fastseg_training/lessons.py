@@ -176,8 +176,6 @@ def _open_frames(config: TrainConfig, size: Size) -> Frames:
 
 def _places(config: TrainConfig) -> int:
     """Return how many places of a batch are for pictures without labels: 1 or more, not all."""
-    if config.batch < 2:
-        raise ConfigError("--unlabelled needs a --batch of 2 or more")
     return min(max(1, round(config.batch * config.unlabelled_frames.share)), config.batch - 1)
 
 

@@ -18,7 +18,7 @@ from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
 
-from fastseg import Network, open_network
+from fastseg import CheckpointError, Network, open_network
 from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
 from fastseg.network import is_factory, is_onnx, name_of
@@ -30,7 +30,10 @@ from fastseg_training.precision import choose_device
 
 Size = tuple[int, int]
 Names = tuple[str, ...]
-FOREIGN_OPTIONS = ("teacher_weights", "teacher_normalization", "teacher_licence", "teacher_usage")
+FOREIGN_OPTIONS = (
+    *("teacher_weights", "teacher_normalization", "teacher_output_name"),
+    *("teacher_licence", "teacher_usage"),
+)
 # Of the sides of a picture that is not of --teacher-size's shape: the stride of most backbones.
 DIVISOR = 32
 SUM_TOLERANCE = 1e-3  # of probabilities that a network gives by itself
@@ -50,6 +53,8 @@ class Teacher:
         spec: as --teacher names it.
         sha256: of its weights.
         normalization: what it takes.
+        init_licence: of the ImageNet weights that it started from; "" where nobody says.
+        output_name: of several outputs, the logits.
     """
 
     scores: Callable[[Array], Tensor]
@@ -60,6 +65,8 @@ class Teacher:
     spec: str
     sha256: str
     normalization: Normalization
+    init_licence: str = ""
+    output_name: str = ""
 
     @property
     def name(self) -> str:
@@ -76,6 +83,7 @@ class Teacher:
             "classes": json.dumps([self.class_map.classes, list(pairs)]),
             "size": f"{self.size[0]}x{self.size[1]}",
             "normalization": str(self.normalization),
+            **({"output": self.output_name} if self.output_name else {}),
         }
 
     def probabilities(self, image_HW3: Array, grid: Size) -> Array:
@@ -181,7 +189,8 @@ def _from_factory(
         normalization = _normalization(config)
     wanted = parse_size(config.teacher_size) if config.teacher_size else size
     classes = tuple(ClassInfo(name, (0, 0, 0)) for name in class_map.teacher)  # none is drawn
-    network = open_network(config.teacher, classes, weights, wanted, normalization)
+    how = (normalization, config.teacher_output_name)
+    network = open_network(config.teacher, classes, weights, wanted, *how)
     return _of_network(config, network, class_map)
 
 
@@ -213,6 +222,8 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
         config.teacher,
         network.sha256,
         info.input_normalization(),
+        info.training.get("init_licence", ""),
+        config.teacher_output_name,
     )
 
 
@@ -240,8 +251,14 @@ def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
             f"--teacher-size {config.teacher_size}"
         )
 
+    output = config.teacher_output_name or file.names[0]
+    if output not in file.names or (len(file.names) > 1 and not config.teacher_output_name):
+        raise ConfigError(
+            f"{path} gives {', '.join(file.names)}; --teacher-output-name says which are the logits"
+        )
+
     def scores(image_1HW3: Array) -> Tensor:
-        found: Tensor = file(taken.normalise(torch.from_numpy(image_1HW3)))[file.names[0]]
+        found: Tensor = file(taken.normalise(torch.from_numpy(image_1HW3)))[output]
         if found.ndim != 4 or not found.is_floating_point():
             raise ConfigError(
                 f"{path} gives {tuple(found.shape)} in {found.dtype}; expected logits (1, C, h, w)"
@@ -251,14 +268,26 @@ def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
 
     sha256, licence = bytes(file.get_buffer("sha256").tolist()).hex(), config.teacher_licence
     return Teacher(
-        scores, wanted, fixed is not None, class_map, licence, config.teacher, sha256, normalization
+        scores,
+        wanted,
+        fixed is not None,
+        class_map,
+        licence,
+        config.teacher,
+        sha256,
+        normalization,
+        output_name=config.teacher_output_name,
     )
 
 
 def _try(teacher: Teacher) -> None:
     """Raise ConfigError or CheckpointError unless it gives scores for each class at its size."""
     width, height = teacher.size
-    scores_1Chw = teacher.scores(np.full((1, height, width, 3), 128, np.uint8))
+    try:
+        scores_1Chw = teacher.scores(np.full((1, height, width, 3), 128, np.uint8))
+    except CheckpointError as error:
+        told = str(error).replace("--output-name", "--teacher-output-name")
+        raise CheckpointError(told) from error
     expected = len(teacher.class_map.teacher)
     if scores_1Chw.shape[1] != expected:
         raise ConfigError(

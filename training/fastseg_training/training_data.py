@@ -146,9 +146,19 @@ def open_loader(
     samples: Samples,
     info: CheckpointInfo,
     lessons: Lessons,
-    pixels_K: Tensor,
+    rare: tuple[int, ...],
+    function: CropFunction | None,
 ) -> BatchLoader | DeviceBatchLoader:
-    """Return batches made on the GPU where the data set fits there, else by threads."""
+    """Return batches made on the GPU where the data set fits there, else by threads.
+
+    Args:
+        config: what to vary, and how.
+        samples: the training's.
+        info: what pictures are normalised with.
+        lessons: a teacher's.
+        rare: from rare_classes().
+        function: from open_function().
+    """
     world_size = distributed.world_size()
     if config.batch % world_size:
         raise ConfigError(f"batch is {config.batch}; it has to divide by {world_size} processes")
@@ -163,8 +173,9 @@ def open_loader(
         lessons.soft,
         lessons.unlabelled,
         lessons.places,
-        *find_rare(config, samples, pixels_K),
-        open_function(config),
+        rare,
+        tuple(i for i in range(len(samples)) if np.isin(samples[i].label_HW, rare).any()),
+        function,
     )
     normalization = info.input_normalization()
     device = choose_device(distributed.local_device(config.device))
@@ -176,16 +187,14 @@ def open_loader(
     return BatchLoader(plan, normalization, workers)
 
 
-def find_rare(
-    config: TrainConfig, samples: Samples, pixels_K: Tensor
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ids of the classes to paste and the indices of the samples that have some.
+def rare_classes(config: TrainConfig, pixels_K: Tensor) -> tuple[int, ...]:
+    """Return the ids of the classes whose things are pasted.
 
     Raises:
         ConfigError: they are to be pasted, and there are none.
     """
     if not config.augmentation.copy_paste:
-        return (), ()
+        return ()
     share_K = pixels_K / pixels_K.sum()
     rare_K = (share_K > 0) & (share_K < config.augmentation.rare_share)
     rare = tuple(rare_K.nonzero().flatten().tolist())
@@ -194,8 +203,7 @@ def find_rare(
             f"copy_paste: no class has less than rare_share = {config.augmentation.rare_share:g} "
             f"of the pixels; the rarest has {share_K[share_K > 0].min():.2g}"
         )
-    indices = range(len(samples))
-    return rare, tuple(i for i in indices if np.isin(samples[i].label_HW, rare).any())
+    return rare
 
 
 def open_function(config: TrainConfig) -> CropFunction | None:
