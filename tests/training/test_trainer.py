@@ -254,6 +254,22 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     assert lines[0] == lines[1]
 
 
+def test_ctrl_c_in_the_end_leaves_the_trained_weights_to_go_on_from(
+    make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(run, steps=4)
+
+    def draw(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("fastseg_training.trainer.draw_predictions", draw)
+    with pytest.raises(TrainingStoppedError):
+        trainer.train()
+    state = run.load_state()
+    assert state is not None
+    assert not torch.equal(state["model"]["head.1.bias"], state["ema"]["head.1.bias"])
+
+
 def stop_at(trainer: SegmentationTrainer, step: int) -> None:
     """Press Ctrl-C in the middle of a step."""
     update = trainer.learner.ema.update

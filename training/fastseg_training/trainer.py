@@ -376,13 +376,16 @@ class SegmentationTrainer:
     def _finish(self) -> Evaluation | None:
         worst = WorstPictures(self.num_classes)
         if self.adjust is not None:
+            # Else each process adjusts a network with batch-norm statistics of its own.
+            distributed.copy_from_first(self.learner.ema.model.state_dict().values())
             with self._waiting():
                 self.adjusted = self.adjust(self._result())
         self._evaluate_and_save(progress=1, finished=True, observe=worst)
-        self.model.load_state_dict(self._result().state_dict())
         if self.run is not None and self._leads:
             with self._waiting():
                 self._draw(self.run, worst)
+        # Last: Ctrl-C before it saves the weights that are trained, and not these.
+        self.model.load_state_dict(self._result().state_dict())
         return self.evaluation
 
     def _draw(self, run: RunFolder, worst: WorstPictures) -> None:
@@ -392,7 +395,7 @@ class SegmentationTrainer:
         write_page(run, self.evaluation, worst, self._name_of_picture, note)
         if self.val_loader is not None:
             path = run.path / "predictions.png"
-            draw_predictions(self.model, self.val_loader, run.info, path, self.reading)
+            draw_predictions(self._result(), self.val_loader, run.info, path, self.reading)
 
     def _name_of_picture(self, number: int) -> str:
         number *= distributed.world_size()
@@ -419,7 +422,10 @@ class SegmentationTrainer:
             parts = {name: part.state_dict() for name, part in self.learner.stateful().items()}
             counters = {name: getattr(self, name) for name in COUNTERS}
             counters["best"] = dataclasses.asdict(self.best)
-            self.run.save_state({**parts, **counters, "rng": torch.get_rng_state()})
+            rng = {"rng": torch.get_rng_state()}
+            if self.device.type == "cuda":  # dropout draws there
+                rng["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+            self.run.save_state({**parts, **counters, **rng})
 
     def _restore(self, state: dict[str, Any], run: RunFolder) -> None:
         try:
@@ -433,6 +439,8 @@ class SegmentationTrainer:
                 self.best = Best()  # of the evaluations whose weights are kept
             self._go_on_with(epoch_steps)
             torch.set_rng_state(state["rng"])
+            if self.device.type == "cuda" and "cuda_rng" in state:
+                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{run.resume_path} is of another network or program; start anew with --force"
