@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +17,15 @@ DATA = "synthetic:size=96x64,train=12,val=5"
 OPTIONS = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4", "--lr", "0.001"]
 
 
-def start(folder: Path, processes: int, *arguments: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, processes: int, *arguments: str, stderr: int | None = None
+) -> subprocess.Popen[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *launcher, "-m", "fastseg_training", *OPTIONS, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+    )
 
 
 def last_entry(run: Path) -> dict[str, Any]:
@@ -52,12 +57,13 @@ def test_two_processes_train_one_network_like_one_process(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_ctrl_c_stops_all_processes_at_the_same_step_and_saves(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
-    process = start(tmp_path, 2, "--epochs", "10000", "--name", "x")
+    process = start(tmp_path, 2, "--epochs", "10000", "--name", "x", stderr=subprocess.PIPE)
     deadline = time.monotonic() + 200
     while not (run / "metrics.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=100)
-    assert (run / "resume.pt").exists()
+    _, said = process.communicate(timeout=100)
+    steps = re.findall(r"stopped at step (\d+)", said)
+    assert set(steps) == {str(torch.load(run / "resume.pt", weights_only=True)["step"])}, said
     assert not list(run.glob("*.part"))
