@@ -38,3 +38,5 @@ def test_the_curve_counts_its_pictures_and_does_nothing_twice(data: str, tmp_pat
     assert len(list((out / "pictures-9" / "train" / "images").iterdir())) == 9
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert again.stdout == first.stdout and "step" not in again.stderr
+    other = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, timeout=300)
+    assert other.returncode == 1 and "was begun with seed 0, not 1" in other.stderr

@@ -76,4 +76,4 @@ def test_the_runner_trains_times_and_does_nothing_twice(tmp_path: Path) -> None:
         [*command, "--init", "nano-synthetic"], text=True, capture_output=True, timeout=300
     )
     assert other.returncode == 1
-    assert "was trained with init '', not 'nano-synthetic'" in " ".join(other.stderr.split())
+    assert "was begun with init '', not 'nano-synthetic'" in " ".join(other.stderr.split())

@@ -21,10 +21,12 @@ from fastseg_training.augment import Augmentation
 from fastseg_training.config import TrainConfig, dump_config
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
+from run_ablations import absolute, refuse_mixture
 
 from fastseg.data import open_dataset
 from fastseg.data.file_dataset import FileDataset
 
+ALIKE = ("data", "model", "steps", "crop", "seed")  # of all rows of a table
 BATCH = 8  # of camvid-lite, which is lite's recipe, as is what a Way says by default
 EVENLY, RARE_MORE_OFTEN = Augmentation(), Augmentation(class_centred=0.5)
 CUTMIX = Augmentation(class_centred=0.5, cutmix=0.5)
@@ -152,7 +154,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    options.out = options.out.resolve()
+    options.out, options.data = options.out.resolve(), absolute(options.data)
+    refuse_mixture(options.out, {key: getattr(options, key) for key in ALIKE})
     results = options.out / "few_pictures.json"
     rows = json.loads(results.read_text("utf-8")) if results.exists() else []
     kind = options.data.partition(":")[0]

@@ -39,7 +39,7 @@ from fastseg.fastsegnet import STRIDE
 HERE, DOCS = Path(__file__).parent, Path(__file__).parents[2] / "docs" / "training.md"
 SIZE = (480, 384)  # multiples of 32: a head at 1/4 has no deploy graph for others
 ROUNDS = 40
-ALIKE = ("epochs", "seed", "init", "batch")  # of all rows of a table
+ALIKE = ("data", "epochs", "seed", "init", "batch", "crop")  # of all rows of a table
 BEGIN, END = "<!-- ablations: written by run_ablations.py -->", "<!-- end of ablations -->"
 HEAD = """\
 | nano with | mIoU | to nano | near borders | parameters | GMACs | ms, ONNX Runtime | to nano |
@@ -79,9 +79,7 @@ NAMES = tuple(ablation.name for ablation in ABLATIONS)
 def configure(ablation: Ablation, data: str, options: argparse.Namespace) -> TrainConfig:
     """Return the recipe that all share, with the one change."""
     size = scaled(picture_size(data), ablation.scale)
-    crop = [
-        -(-side // STRIDE) * STRIDE for side in scaled(parse_size(options.crop), ablation.scale)
-    ]
+    crop = scaled(parse_size(options.crop), ablation.scale)
     return TrainConfig(
         data=data,
         model=f"ablated_networks:{ablation.factory}",
@@ -149,28 +147,28 @@ def train_all(options: argparse.Namespace) -> None:
     """Train and score what OUT/results lacks; the table is written after each."""
     results = options.out / "results"
     results.mkdir(parents=True, exist_ok=True)
-    refuse_mixture(results, {key: getattr(options, key) for key in ALIKE})
-    data = absolute(options.data)
+    data = options.data = absolute(options.data)
+    refuse_mixture(options.out, {key: getattr(options, key) for key in ALIKE})
     for ablation in ABLATIONS:
         file = results / f"{ablation.name}.json"
         if file.exists() or ablation.name not in (options.only or NAMES):
             continue
         config = configure(ablation, data, options)
         scores = score(ablation, train(ablation, config, options.out), data)
-        scores |= {key: getattr(config, key) for key in ALIKE}
-        scores["data"] = data.partition(":")[0]
+        told = ("epochs", "seed", "init")
+        scores |= {key: getattr(config, key) for key in told} | {"data": data.partition(":")[0]}
         write_file(file, json.dumps(scores).encode())
         report(options)
 
 
-def refuse_mixture(results: Path, wanted: Mapping[str, Any]) -> None:
-    """Exit where rows of another training lie: a table compares what is trained alike."""
-    for file in results.glob("*.json"):
-        row = json.loads(file.read_text("utf-8"))
-        for key, value in wanted.items():
-            known = row.get(key)
-            if known != value:
-                sys.exit(f"{file} was trained with {key} {known!r}, not {value!r}: another --out")
+def refuse_mixture(out: Path, wanted: Mapping[str, Any]) -> None:
+    """Exit where a folder was begun otherwise: a table compares what is trained alike."""
+    file = out / "options.json"
+    if not file.exists():
+        write_file(file, json.dumps(wanted, indent=1).encode())
+    for key, known in json.loads(file.read_text("utf-8")).items():
+        if known != wanted[key]:
+            sys.exit(f"{out} was begun with {key} {known!r}, not {wanted[key]!r}: another --out")
 
 
 def absolute(data: str) -> str:
