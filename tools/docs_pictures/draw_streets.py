@@ -17,7 +17,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg import pretrained
 
 FILE = Path(__file__).parents[2] / "docs/images/streets.jpg"
-# What a network from noise, with no teacher, sees stands before what those from ImageNet see.
+# What a network from noise, which a lite taught, sees stands before what those from ImageNet see.
 NETWORKS = ("small-camvid", "lite-camvid", "lite-camvid-cs")
 FRAMES = (
     ("solidWhiteRight_960x540.mp4", 100),
