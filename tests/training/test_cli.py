@@ -570,6 +570,18 @@ def test_a_resumed_run_of_few_pictures_is_not_told_of_defaults(
     assert (asked[0].lr, asked[0].freeze) == (0.02, "")
 
 
+def test_a_run_goes_on_when_some_of_its_own_options_are_said_again(
+    cli: Cli, tmp_path: Path, asked: list[TrainConfig]
+) -> None:
+    run = tmp_path / "runs" / "taught"
+    run.mkdir(parents=True)
+    taught = TrainConfig(data="synthetic", teacher="nano-synthetic", unlabelled="frames")
+    (run / "config.toml").write_text(dump_config(taught))
+    code, _, err = cli("--resume", "--name", "taught", "--unlabelled", "frames")
+    assert code == 0, err
+    assert asked == [taught]
+
+
 def test_a_disk_without_locks_is_no_reason_not_to_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -261,6 +261,34 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         raise UsageError("--weights is for --evaluate; a training starts from --init")
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     chosen = {key: value for key, value in given.items() if key in fields}
+    if resume and ("name" in given or not given.keys() & {"data", "config"}):
+        folder = run_path(given["name"]) if "name" in given else newest_run()
+        config = saved_config(folder, chosen)
+    else:
+        config = new_config(given, chosen, said=not resume)
+        folder = run_path(given.get("name", default_name(config, given.get("config"))))
+        if resume:
+            config = saved_config(folder, chosen)
+        elif folder.exists() and not force:
+            raise RunError(
+                f"{folder} exists; go on with --resume, replace it with --force, or --name another"
+            )
+    if not resume:  # config.toml says what it started from, whatever is installed when it goes on
+        config = dataclasses.replace(config, init=choose_start(config))
+    if not config.data:
+        raise UsageError("--data is missing, e.g. --data camvid:PATH or --data synthetic")
+    with process_group(choose_device(local_device(config.device))):
+        train(config, folder, resume, as_json)
+
+
+def new_config(given: dict[str, Any], chosen: dict[str, Any], said: bool) -> TrainConfig:
+    """Return what a training is to be: a file's, what was chosen, and defaults that fit both.
+
+    Args:
+        given: all options; --config becomes the file that it names.
+        chosen: those of TrainConfig; gets the --model that --init names the weights of.
+        said: whether to say what few pictures change.
+    """
     if "config" in given:
         given["config"] = find_config(given["config"])
     config = load_config(given.get("config"), chosen)
@@ -268,24 +296,9 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     if not given.keys() & {"config", "model"} and (model := model_of_start(config)):
         chosen["model"] = model
         config = dataclasses.replace(config, model=model)
-    if "config" not in given and has_few_pictures(config, chosen, said=not resume):
+    if "config" not in given and has_few_pictures(config, chosen, said):
         config = load_config(find_config(FEW), chosen | {"data": config.data})
-    if resume and not given.keys() & {"name", "data", "config"}:
-        folder = newest_run()
-    else:
-        folder = run_path(given.get("name", default_name(config, given.get("config"))))
-    if resume:
-        config = saved_config(folder, chosen)
-    elif folder.exists() and not force:
-        raise RunError(
-            f"{folder} exists; go on with --resume, replace it with --force, or --name another"
-        )
-    else:  # config.toml says what the run started from, whatever is installed when it goes on
-        config = dataclasses.replace(config, init=choose_start(config))
-    if not config.data:
-        raise UsageError("--data is missing, e.g. --data camvid:PATH or --data synthetic")
-    with process_group(choose_device(local_device(config.device))):
-        train(config, folder, resume, as_json)
+    return config
 
 
 def has_few_pictures(config: TrainConfig, chosen: dict[str, Any], said: bool) -> bool:
