@@ -22,7 +22,6 @@ from fastseg_training.config import SHIPPED, TrainConfig, load_config
 from fastseg_training.evaluate import score_network
 
 from fastseg import CheckpointInfo, Network, open_network, pretrained, profile, save_checkpoint
-from fastseg.imagenet_weights import LICENCE
 from fastseg.network import name_of
 
 ROOT = Path(__file__).parents[2]
@@ -207,7 +206,7 @@ def render_card(network: Network) -> str:
     made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}"
     # Headers of before the configurations shipped name a path where these go by their names now.
     command = re.sub(r"training/configs/([\w.-]+)\.toml", r"\1", training["command"])
-    imagenet = f"- Start: {LICENCE}.\n" if training.get("init_licence") else ""
+    imagenet = f"- ImageNet: {terms}.\n" if (terms := training.get("init_licence")) else ""
     return f"""\
 ## {network.name}
 

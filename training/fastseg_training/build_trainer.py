@@ -270,7 +270,7 @@ def describe(
             "epochs": config.epochs,
             "minutes": config.minutes,
             "seed": config.seed,
-            **({"init_licence": teacher.init_licence} if teacher and teacher.init_licence else {}),
+            **terms_behind(teacher),
             **start.described(),
             "teacher": name_of(config.teacher),
             "teacher_sha256": teacher.identity["sha256"] if teacher else "",
@@ -282,6 +282,13 @@ def describe(
         threshold=config.threshold,
         fit=config.fit,
     )
+
+
+def terms_behind(teacher: Teacher | None) -> dict[str, str]:
+    """Return what a header says of the ImageNet weights behind a teacher, nothing where none is."""
+    if teacher is None or not teacher.init_licence:
+        return {}
+    return {"init_licence": f"its teacher, {teacher.name}, has {teacher.init_licence}"}
 
 
 def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
