@@ -313,11 +313,19 @@ def encode_class_map(classes_HW: Array, palette_K3: Array) -> bytes:
 
 
 def _is_cut_off(content: bytes) -> bool:
-    """Return whether a JPEG or PNG lacks its end; decoders fill the rest with grey."""
+    """Return whether a JPEG or PNG lacks its end; decoders fill the rest with grey.
+
+    What follows the end is nobody's business: phones append videos, in which markers occur by
+    chance. A thumbnail with an end of its own lies in a segment before the scan (ITU-T T.81, B.1).
+    """
     if content.startswith(_PNG_START):
         return _PNG_END not in content
     if content.startswith(_JPEG_START):
-        return content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN)
+        at = len(_JPEG_START)
+        while content[at : at + 1] == b"\xff" and content[at : at + 2] != _JPEG_SCAN:
+            is_fill = content[at + 1 : at + 2] == b"\xff"
+            at += 1 if is_fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        return _JPEG_END not in content[at:]
     return False
 
 

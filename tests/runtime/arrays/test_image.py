@@ -261,6 +261,24 @@ class TestReading:
             read_image(path)
 
 
+def test_what_follows_the_end_of_a_picture_is_nobody_s_business(tmp_path: Path) -> None:
+    path = save(tmp_path / "motion.jpg", Image.fromarray(noise(48, 64)))
+    path.write_bytes(path.read_bytes() + b"\xff\xda" * 9)  # as in the video that phones append
+    assert read_image(path).shape == (48, 64, 3)
+
+
+def test_a_thumbnail_s_end_is_not_the_picture_s(tmp_path: Path) -> None:
+    thumbnail = save(tmp_path / "small.jpg", Image.fromarray(noise(8, 8))).read_bytes()
+    whole = save(tmp_path / "a.jpg", Image.fromarray(noise(200, 200))).read_bytes()
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(whole[:2] + b"\xff" + segment + whole[2:])  # markers may be filled up
+    assert read_image(path).shape == (200, 200, 3)
+    path.write_bytes((whole[:2] + segment + whole[2:])[:-40])
+    with pytest.raises(ImageError, match="ends in the middle"):
+        read_image(path)
+
+
 def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"none\.png cannot be read: No such file"):
         read_image(tmp_path / "none.png")
