@@ -86,7 +86,11 @@ class TiledFrames:
 def _places(side: int, count: int) -> Tuple[List[int], int]:
     """Return where tiles of one size begin along a side, and that size."""
     size = min(side, max(1, round(side / (count - (count - 1) * OVERLAP))))
-    return [round(index * (side - size) / max(1, count - 1)) for index in range(count)], size
+    while True:
+        starts = [round(index * (side - size) / max(1, count - 1)) for index in range(count)]
+        if all(after - before <= size for before, after in zip(starts, starts[1:])):
+            return starts, size
+        size += 1  # rounded down, tiles of a few pixels leave gaps
 
 
 def _ramps(size: int, count: int) -> List[Array]:

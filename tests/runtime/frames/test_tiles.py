@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import OutputSpec
-from fastseg_runtime.frames.tiles import MAX_TILES, TiledFrames, grid_of
+from fastseg_runtime.frames.tiles import MAX_TILES, TiledFrames, _places, grid_of
 from fastseg_runtime.masks import Box
 
 from tests.doubles.tiny_bundle import (
@@ -102,6 +102,16 @@ def test_a_region_outside_of_the_frame_is_refused(region: tuple[int, ...], with_
         with pytest.raises(ValueError, match="region is .* within 80x50"):
             session.infer(frame, region=region)
         session.infer(frame, region=(0, 0, 80, 50))
+
+
+def test_tiles_of_any_side_leave_no_gap() -> None:
+    for side in range(1, 130):
+        for count in range(1, MAX_TILES + 1):
+            starts, size = _places(side, count)
+            covered = np.zeros(side, bool)
+            for start in starts:
+                covered[start : start + size] = True
+            assert covered.all() and starts[-1] + size == side, (side, count)
 
 
 def test_odd_grids_are_refused_and_the_largest_is_taken() -> None:
