@@ -68,6 +68,8 @@ class OpenVINOBackend:
         """Run the network; see Backend.infer."""
         if self._request is None:
             raise RuntimeError("the session is closed; open the model again")
+        if not image_1HW3.flags.writeable:  # such as of a ROS message: memory cannot be shared
+            image_1HW3 = image_1HW3.copy()
         if image_1HW3 is not self._bound:
             self._request.set_input_tensor(openvino.Tensor(image_1HW3, shared_memory=True))
             self._bound = image_1HW3  # the tensor holds an address: keep the array alive

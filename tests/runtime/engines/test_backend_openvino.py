@@ -62,6 +62,7 @@ def test_its_ids_are_those_of_onnx_runtime(precision: str, tmp_path: Path) -> No
         assert (session.info.backend, other.info.backend) == ("openvino", "onnxruntime")
         for seed in range(3):  # each frame is another array
             frame = noise(seed=seed)
+            frame.flags.writeable = False  # as a ROS message's is
             assert np.array_equal(session.infer(frame), other.infer(frame))
 
 
