@@ -8,6 +8,7 @@ import json
 import logging
 import pkgutil
 import secrets
+import select
 import socket
 import threading
 import time
@@ -35,6 +36,7 @@ _PICTURES_PER_S = 15  # what an eye follows; more would cost the run its time
 _WIDEST = 960  # pixels of a picture that is sent
 _QUALITY = 70
 _SILENT_S = 10.0  # of a viewer that takes nothing, until it is given up
+_LOOK_EVERY_S = 1.0  # whether a viewer has left who gets no new picture
 _MAX_VIEWERS = 16  # connections at a time, of whatever kind
 _HIDDEN = {
     "Cache-Control": "no-store",
@@ -131,9 +133,16 @@ class View:
         return f"paused; saved {picture} and {mask}; a click goes on"
 
     def wait(self, seen: int) -> Optional[Tuple[int, bytes]]:
-        """Return the number and the bytes of the picture after `seen`; None at the end."""
+        """Return number and bytes of the picture after `seen`; None at the end.
+
+        Where none comes for _LOOK_EVERY_S, those of the newest, which were seen.
+        """
+
+        def is_due() -> bool:
+            return self.number > seen or self._closed.is_set()
+
         with self.changed:
-            self.changed.wait_for(lambda: self.number > seen or self._closed.is_set())
+            self.changed.wait_for(is_due, _LOOK_EVERY_S)
             return None if self._closed.is_set() else (self.number, self.jpeg)
 
     def _encode(self) -> None:
@@ -267,6 +276,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(b"--frame\r\n")
             while newest := view.wait(seen):
+                if newest[0] == seen:  # paused, or the camera stalls
+                    if self._has_left():
+                        break
+                    continue
                 seen, jpeg = newest
                 # The boundary at once: browsers show a part when they see its end.
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
@@ -274,6 +287,10 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with view.changed:
                 view.viewers -= 1
+
+    def _has_left(self) -> bool:
+        ready, _, _ = select.select([self.connection], [], [], 0)
+        return bool(ready) and not self.connection.recv(1, socket.MSG_PEEK)
 
     def _send_json(self, table: Dict[str, Any]) -> None:
         self._send(json.dumps(table).encode(), "application/json", {})

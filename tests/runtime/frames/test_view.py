@@ -186,6 +186,23 @@ def test_more_connections_than_a_few_are_turned_away(view: View) -> None:
         viewer.socket.close()
 
 
+def test_viewers_who_leave_while_no_picture_comes_make_room_for_others(
+    view: View, session: RealtimeSegmentation
+) -> None:
+    view.show(frame_of(session))
+    viewers = [Viewer(view) for _ in range(20)]
+    end_s = time.monotonic() + 20
+    while view.viewers < 16:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+    for viewer in viewers:
+        viewer.socket.close()
+    while view.viewers:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+    assert ask(view, "GET", f"/{view.token}/state")[0] == 200
+
+
 def test_a_viewer_who_has_seen_nothing_is_sent_away_at_the_end(
     session: RealtimeSegmentation, tmp_path: Path
 ) -> None:
