@@ -300,7 +300,7 @@ def _find_candidates(
 ) -> Dict[str, Any]:
     usable: List[Dict[str, str]] = []
     rejected: List[Dict[str, str]] = []
-    with closing(open_model(bundle)) as model:
+    with closing(open_model(bundle, wish.own_file)) as model:
         for candidate in candidates(model, wish):
             library = libraries.get(candidate.backend) or probe(candidate.backend)
             rejection = reject_unavailable(candidate, library)

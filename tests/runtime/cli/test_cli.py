@@ -18,6 +18,7 @@ from fastseg_runtime.frames.session import RealtimeSegmentation
 from PIL import Image
 
 from tests.doubles.fastseg_run import run
+from tests.doubles.own_onnx import own_onnx
 from tests.doubles.tiny_bundle import (
     BundlePlan,
     argmax_onnx,
@@ -278,6 +279,14 @@ def test_doctor_says_what_is_there_and_what_would_run(
     text = capsys.readouterr().out
     assert "runs cpu-fp32 (fp32) with onnxruntime" in text
     assert "coreml" in text
+
+
+def test_doctor_takes_what_is_said_of_an_onnx_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "theirs.onnx").write_bytes(own_onnx().SerializeToString())
+    assert run("--doctor", tmp_path / "theirs.onnx", "--normalization", "imagenet") == 0
+    assert "with onnxruntime" in capsys.readouterr().out
 
 
 def test_doctor_fails_for_a_bundle_that_cannot_run_here() -> None:
