@@ -25,6 +25,7 @@ from remote_bench.report.outcome import (
     exit_code,
     record,
 )
+from remote_bench.run.bundles import describe
 
 from tests.doubles.tiny_bundle import full_plan
 
@@ -123,7 +124,9 @@ def test_a_deployment_says_how_an_app_opens_what_was_measured():
 
 def test_figures_are_recorded_at_the_artifact_that_ran_and_all_else_stays(valid, tmp_path):
     path = full_plan().with_artifact("other", b"network").write(tmp_path / "a.fastseg")
-    measured = replace(valid, bundle=BundleFacts(target="cpu-fp32"))
+    with open_bundle(path) as bundle:
+        facts = describe(bundle.manifest, "0" * 64, "cpu-fp32")
+    measured = replace(valid, bundle=facts)
     for _ in range(2):
         record(path, measured)
     with open_bundle(path) as bundle:
@@ -133,6 +136,15 @@ def test_figures_are_recorded_at_the_artifact_that_ran_and_all_else_stays(valid,
         assert bundle.artifact("other").benchmarks == ()
         assert bundle.read("artifacts/other/model.onnx") == b"network"
     assert [file.name for file in tmp_path.iterdir()] == ["a.fastseg"]
+
+
+def test_figures_of_a_network_that_was_replaced_are_refused(valid, tmp_path):
+    path = full_plan().write(tmp_path / "a.fastseg")
+    before = path.read_bytes()
+    facts = BundleFacts(target="cpu-fp32", artifact_sha256="0" * 64)
+    with pytest.raises(ValueError, match="another network than the one measured; measure again"):
+        record(path, replace(valid, bundle=facts))
+    assert path.read_bytes() == before
 
 
 def test_figures_of_another_target_are_refused_and_the_bundle_stays_as_it_was(valid, tmp_path):

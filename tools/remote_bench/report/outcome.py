@@ -155,9 +155,13 @@ def record(bundle: Path, report: Report) -> None:
     """Add a report's figures to the manifest, at the artifact that ran.
 
     Raises:
-        ValueError: the bundle has no artifact of the report's target.
+        ValueError: the bundle has no artifact of the report's target, or another one by now.
     """
     (manifest, members), target = read_members(bundle), report.bundle.target
+    for artifact in manifest.artifacts:
+        entry = {file.path: file.sha256 for file in artifact.files}.get(artifact.entry)
+        if artifact.target == target and entry != report.bundle.artifact_sha256:
+            raise ValueError("it holds another network than the one measured; measure again")
     artifacts = tuple(
         dataclasses.replace(artifact, benchmarks=(*artifact.benchmarks, figures(report)))
         if artifact.target == target

@@ -66,7 +66,8 @@ def start(measurement: Measurement) -> DetachedRun:
     benchmark = measurement.benchmark
     with measurement.connect() as board:
         prepared = Preparation(board, measurement).prepare()
-        run = DetachedRun(board.hello["run"], board.host.name, benchmark, prepared)
+        found = dataclasses.replace(prepared, bundle=prepared.bundle.absolute())  # from any folder
+        run = DetachedRun(board.hello["run"], board.host.name, benchmark, found)
         run.save()
         board.request("agent", mode="run", request=prepared.request(benchmark, detach=True))
         board.request("detach")
