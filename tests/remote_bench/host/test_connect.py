@@ -44,6 +44,21 @@ def test_a_password_comes_from_a_file_descriptor(server, alias):
     assert server.tried == ["s3cret pass"]
 
 
+def test_a_password_that_is_no_utf_8_is_refused_and_not_shown():
+    with pytest.raises(UsageError, match=r"--password-fd \d+: expected UTF-8") as refused:
+        Connector(None, descriptor_with(b"gr\xfc\xdf\n"))
+    assert "xfc" not in str(refused.value) and refused.value.__cause__ is None
+
+
+def test_ctrl_d_at_a_prompt_is_no_answer(monkeypatch):
+    def end(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", end)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert Connector(None, None).ask("Password: ") is None
+
+
 def test_a_wrong_password_is_refused_and_not_shown(server, alias):
     with pytest.raises(Unreachable, match="password: Authentication failed") as refused:
         Connector(None, descriptor_with(b"wr0ng\n")).connect(alias, Watcher())

@@ -70,7 +70,10 @@ class Connector:
 
 
 def _ask_hidden(prompt: str) -> str | None:
-    return getpass.getpass(prompt) if sys.stdin.isatty() else None
+    try:
+        return getpass.getpass(prompt) if sys.stdin.isatty() else None
+    except EOFError:  # Ctrl-D: nobody answers
+        return None
 
 
 def _ask_in_clear(prompt: str) -> str | None:
@@ -89,4 +92,7 @@ def _read_secret(option: str, descriptor: int | None) -> str | None:
         raise UsageError(
             f"{option} {descriptor}: {error.strerror}; expected an open one, as 3 with 3<FILE"
         ) from error
-    return content.split(b"\n")[0].decode("utf-8")
+    try:
+        return content.split(b"\n")[0].decode("utf-8")
+    except UnicodeDecodeError:  # whose text would show the secret's bytes
+        raise UsageError(f"{option} {descriptor}: expected UTF-8") from None
