@@ -115,10 +115,14 @@ def polygon(label: str, points: Any) -> Shape:
 
 
 def box(label: str, points: Any) -> Shape:
-    """Return a rectangle between two opposite corners [[x, y], [x, y]] in pixels."""
+    """Return a rectangle of two opposite corners [[x, y], [x, y]], or of all four, in pixels."""
 
     def draw(label_HW: Array, class_id: int) -> None:
-        (x0, y0), (x1, y1) = corners(points, at_least=2)[:2].tolist()
+        found_V2 = corners(points, at_least=2)
+        if len(found_V2) != 2:  # some tools write all, and turn it
+            fill_polygon(label_HW, found_V2, class_id)
+            return
+        (x0, y0), (x1, y1) = found_V2.tolist()
         fill_polygon(label_HW, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), class_id)
 
     return Shape(label, draw)
@@ -143,6 +147,8 @@ def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shap
 
     def draw(label_HW: Array, class_id: int) -> None:
         corners_V2 = np.rint(corners(points, at_least=1)).astype(np.int32)
+        if len(corners_V2) == 1:  # of which OpenCV draws nothing
+            corners_V2 = corners_V2.repeat(2, axis=0)
         cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
 
     return Shape(label, draw)
