@@ -62,6 +62,18 @@ def test_smaller_objects_lie_on_top_whatever_their_order(write_coco: Writer) -> 
     assert label[4, 4] == 2
 
 
+@pytest.mark.parametrize("area", [{}, {"area": None}, {"area": 0}])
+def test_objects_whose_area_nobody_says_are_ordered_by_their_boxes(
+    area: dict[str, Any], write_coco: Writer
+) -> None:
+    objects = [_object(2, SMALL_BOX, bbox=[8, 6, 4, 4]), _object(7, BIG_BOX, bbox=[2, 2, 20, 12])]
+    for entry in objects:
+        del entry["area"]
+    root = write_coco([entry | area for entry in objects])
+    label = open_dataset(f"coco:{root}", "train")[0].label_HW
+    assert label[8, 10] == 1 and label[4, 4] == 2
+
+
 def test_run_lengths_and_crowds_become_classes(write_coco: Writer) -> None:
     mask = {"size": [16, 24], "counts": [16 * 4, 16 * 3, 16 * 17]}
     root = write_coco([_object(2, mask, iscrowd=1)])
