@@ -25,7 +25,7 @@ import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, numbered_classes
 
 from fastseg.data.class_list import read_classes
-from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
+from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
@@ -116,7 +116,7 @@ class BinaryReader:
         """Return the class map, which has to be of the image's size."""
         values_HW = _stored_values(pair.label)
         if values_HW.shape != (height, width):
-            raise DataError(
+            raise LabelSizeError(
                 f"{pair.label}: label is {values_HW.shape[1]}x{values_HW.shape[0]}, its image "
                 f"{pair.image.name} is {width}x{height} (upright); they have to be equal"
             )

@@ -21,11 +21,14 @@ from fastseg.data.file_dataset import IMAGE_SUFFIXES, list_files
 
 MAX_JSON_BYTES = 2 << 30  # COCO's largest file has 450 MB, LVIS's 1.1 GB; Python needs some 8 times
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an upload
+_LOCAL_FILES = "/local-files/?d="  # Label Studio's, of files that it was not given but shown
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def clean_path(named: str) -> str:
     """Return the path that an annotation names as parts that lead downwards, "" for none."""
+    if _LOCAL_FILES in named:
+        named = unquote(named.partition(_LOCAL_FILES)[2])
     path = unquote(urlsplit(named).path) if "://" in named else named
     path = _DRIVE.sub("", path.replace("\\", "/"), count=1) if _DRIVE.match(path) else path
     parts = path.replace("\\", "/").split("/")
@@ -47,12 +50,18 @@ class PictureFinder:
         return next((file for file in files if file.is_file()), None)
 
     def find(self, named: str) -> Path | None:
-        """Return that picture, else the one of its name alone; None if there is none or several."""
-        if file := self.below(named):
-            return file
-        name = PurePosixPath(clean_path(named)).name
-        found = self._by_name.get(name) or self._by_name.get(_UPLOAD.sub("", name, count=1), [])
-        return found[0] if len(found) == 1 else None
+        """Return that picture, else the one of its name alone; None if there is none or several.
+
+        Tools that write a URL's path alone may have quoted it: that is tried last.
+        """
+        for path in dict.fromkeys((named, unquote(named))):
+            if file := self.below(path):
+                return file
+            name = PurePosixPath(clean_path(path)).name
+            found = self._by_name.get(name) or self._by_name.get(_UPLOAD.sub("", name, count=1), [])
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -474,6 +475,18 @@ def test_a_wrong_kind_is_refused_with_what_to_write(tmp_path: Path) -> None:
         open_dataset(f"coco:{root}", "train")
 
 
+def test_masks_of_a_turned_picture_are_turned_with_it_without_a_list_too(tmp_path: Path) -> None:
+    root = kvasir(tmp_path / "d")
+    upright = {name: s.image_HW3.shape[:2] for name, s in samples_of(str(root)).items()}
+    for file in (root / "images").iterdir():
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turn clockwise to view
+        with Image.open(file) as picture:
+            picture.convert("RGB").save(file, exif=exif)
+    for name, sample in samples_of(str(root)).items():
+        assert sample.label_HW.shape == sample.image_HW3.shape[:2] == upright[name][::-1]
+
+
 def test_two_folders_of_masks_are_asked_about(tmp_path: Path) -> None:
     root = kvasir(tmp_path / "d")
     save(root / "annotations/cju0.png", label_of(0))
@@ -583,11 +596,18 @@ def test_labelme_s_other_shapes_are_drawn_and_unknown_ones_named(tmp_path: Path)
         {"label": "green", "points": [[30, 16], [34, 16]], "shape_type": "circle"},
         {"label": "red", "points": [[2, 20], [8, 28]], "shape_type": "rectangle"},
         {"label": "__ignore__", "points": [[40, 4], [44, 8]], "shape_type": "line"},
+        {"label": "green", "points": [[24, 26]], "shape_type": "point"},
+        {
+            "label": "red",
+            "points": [[40, 20], [46, 20], [46, 28], [40, 28]],
+            "shape_type": "rectangle",
+        },
     ]
     write_json(file, table | {"shapes": shapes})
     label = samples_of(str(file.parent))["f0"].label_HW
     assert (label[4:12, 4:14] == 1).all() and label[16, 30] == 2 and label[24, 5] == 1
     assert label[6, 42] == 255 and label[0, 0] == 0
+    assert label[26, 24] == 2 and (label[21:28, 41:46] == 1).all()
     write_json(file, table | {"shapes": [shapes[0] | {"shape_type": "spline"}]})
     with pytest.raises(DataError, match=r"f0\.json: shape 1 of f0, 'red': is a spline"):
         samples_of(str(file.parent))
@@ -612,6 +632,28 @@ def test_label_studio_s_short_form_and_its_polygons_are_read(tmp_path: Path) -> 
     assert len(found) == COUNT
     expected = np.array([0, 2, 1], np.uint8)[label_of(3)]
     assert (found["0a1b2c3d-f3"].label_HW != expected).mean() < 0.12
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "http://localhost:8080/data/local-files/?d=images/{}",
+        "/data/local-files/?d=images/{}",
+        "/data/upload/1/{}",
+    ],
+)
+def test_label_studio_s_pictures_are_found_however_it_writes_their_place(
+    named: str, tmp_path: Path
+) -> None:
+    file = label_studio_brush(tmp_path / "d") / "project-1.json"
+    tasks = json.loads(file.read_text())[:COUNT]
+    for n, task in enumerate(tasks):
+        picture = file.parent / f"pictures/f{n}.jpg"
+        picture = picture.rename(picture.with_name(f"\u0444 {n}.jpg"))
+        task["data"] = {"image": named.format(quote(picture.name))}
+    write_json(file, tasks)
+    found = samples_of(str(file.parent))
+    assert len(found) == COUNT
 
 
 def test_marks_that_are_no_masks_are_counted(tmp_path: Path) -> None:
