@@ -9,6 +9,7 @@ look alike, whole sequences have to go: `by` says which pictures are one.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -79,7 +80,7 @@ def _assign(keys: set[str]) -> dict[str, str]:
 
 
 def _percent(name: str) -> int:
-    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 100
 
 
 def _sequence(name: str, by: str, place: str) -> str:

@@ -102,6 +102,11 @@ def draw_label(path: Path, width: int) -> None:
     png(path, np.resize(np.uint8([0, 1, 2]), (100, width)), 0)
 
 
+def test_a_name_that_is_no_utf_8_has_a_split_too() -> None:
+    names = {"caf\udce9", "b", "c"}  # as unzip leaves it of a Windows archive
+    assert set().union(*(choose_names(names, split) for split in SPLITS)) == names
+
+
 @settings(max_examples=40)
 @given(st.sets(st.text("abc/0123", min_size=1, max_size=6), min_size=1, max_size=40))
 def test_a_picture_without_a_split_is_in_one_and_val_gets_one_of_two(names: set[str]) -> None:
