@@ -14,6 +14,7 @@ and fastseg_training. It imports the runtime's records and nothing of the networ
 from fastseg.data.check import DatasetReport, check_dataset, render_report
 from fastseg.data.dataset import (
     SPLITS,
+    AmbiguousDataError,
     Array,
     DataError,
     Dataset,
@@ -38,6 +39,7 @@ __all__ = [
     "LOADERS",
     "MOST_BROKEN",
     "SPLITS",
+    "AmbiguousDataError",
     "Array",
     "DataError",
     "Dataset",

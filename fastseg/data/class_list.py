@@ -15,7 +15,7 @@ shown in; labels are read by colours that the file names, never by these.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,6 +57,27 @@ class ClassLine:
     name: str
     color: Color | None
     counted: bool
+
+
+def class_mismatch(known: Sequence[ClassInfo], data: str, given: Sequence[ClassInfo]) -> str:
+    """Return why labels of some classes say nothing of a network, "" where they can.
+
+    Other names are no reason: a list of classes may rename them.
+
+    Args:
+        known: the network's.
+        data: what the labels are called.
+        given: theirs.
+    """
+    ours, theirs = ([entry.name for entry in classes] for classes in (known, given))
+    if len(ours) != len(theirs):
+        return f"{data} has {len(theirs)} classes, the network {len(ours)}"
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        return (
+            f"{data} has the network's classes in another order, {', '.join(theirs)} instead of "
+            f"{', '.join(ours)}; change the order of the class list"
+        )
+    return ""
 
 
 def read_classes(path: Path) -> tuple[tuple[ClassInfo, ...], LabelCodec]:

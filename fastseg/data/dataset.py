@@ -29,6 +29,10 @@ class MissingSplitError(DataError):
     """The data set has no such split."""
 
 
+class AmbiguousDataError(DataError):
+    """A path alone could be several kinds of data."""
+
+
 class LabelSizeError(DataError):
     """A label, or what is said of it, has another size than its picture."""
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from fastseg.data.dataset import DataError, Dataset
+from fastseg.data.dataset import AmbiguousDataError, DataError, Dataset
 
 Open = Callable[[str, str], Dataset]
 LooksLike = Callable[[Path], str]
@@ -79,7 +79,9 @@ def recognise(path: Path, openers: Mapping[str, str]) -> Recognised:
         return found[0]
     if found:
         choices = "; ".join(f"{one.spec} ({one.words})" for one in found)
-        raise DataError(f"{path}: looks like {len(found)} kinds of data; write one of {choices}")
+        raise AmbiguousDataError(
+            f"{path}: looks like {len(found)} kinds of data; write one of {choices}"
+        )
     kinds = ", ".join(sorted(openers))
     raise DataError(
         f"{path}: no data set that is recognised; it holds {_content(path)}. Write KIND:PATH with "

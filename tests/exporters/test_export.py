@@ -14,7 +14,7 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate import workshop
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.bundle.manifest import Artifact, Manifest, numbered_classes
+from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, Manifest, numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 from fastseg_runtime.engines.backend_onnxruntime import describe
@@ -200,6 +200,9 @@ def test_a_bundle_of_another_network_is_kept_unless_forced(
     other = plan(dataclasses.replace(source, size=(64, 64)), path)
     with pytest.raises(ValueError, match="holds another network, size or output"):
         export_bundle(other)
+    renamed = (ClassInfo("other", (1, 2, 3)), *exported[1].classes[1:])
+    with pytest.raises(ValueError, match="or other classes"):
+        export_bundle(plan(dataclasses.replace(source, classes=renamed), path))
     assert path.read_bytes() == exported[0].read_bytes()
     forced = export_bundle(dataclasses.replace(other, force=True))
     assert [artifact.target for artifact in forced.manifest.artifacts] == ["cpu-fp32"]

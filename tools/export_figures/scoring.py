@@ -32,7 +32,7 @@ def export(
 
 def open_scenes(network: Network, data: str, images: int = ALL_IMAGES) -> VerificationSet:
     """Return pictures of a test split, with what PyTorch makes of them."""
-    infer, classes = pytorch_runner(network).infer_new, len(network.info.classes)
+    infer, classes = pytorch_runner(network).infer_new, network.info.classes
     return VerificationSet(data, images, infer, classes, split="test")
 
 

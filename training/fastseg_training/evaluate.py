@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from fastseg import CheckpointInfo, Network
 from fastseg.data import Array, DataError, Samples, Survey, open_dataset
+from fastseg.data.class_list import class_mismatch
 from fastseg.fitting import covered, fit_image
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Reading
@@ -268,14 +269,8 @@ def check_classes(network: Network, data: str, classes: Sequence[ClassInfo]) -> 
     Raises:
         ConfigError: the data has another number of classes, or the same ones in another order.
     """
-    known, given = ([entry.name for entry in some] for some in (network.info.classes, classes))
-    if len(known) != len(given):
-        raise ConfigError(f"{network.name} knows {len(known)} classes, {data} has {len(given)}")
-    if known != given and sorted(known) == sorted(given):
-        raise ConfigError(
-            f"{network.name} knows the classes {', '.join(known)}, {data} has them in another "
-            f"order: {', '.join(given)}; change the order of the class list"
-        )
+    if wrong := class_mismatch(network.info.classes, data, classes):
+        raise ConfigError(f"{network.name}: {wrong}")
 
 
 def score_network(network: Network, data: str, split: str, tta: bool = False) -> Evaluation:

@@ -1,6 +1,6 @@
 """What a user names, as plain data: the network and its images; and what is taken where none is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec
 
 from fastseg import CheckpointError, CheckpointInfo, Network, open_network, pretrained
 from fastseg.data import (
+    AmbiguousDataError,
     DataError,
     MissingSplitError,
     full_spec,
@@ -18,6 +19,7 @@ from fastseg.data import (
     open_dataset,
     recognise_spec,
 )
+from fastseg.data.class_list import class_mismatch
 from fastseg.fitting import fit_image
 from fastseg.normalization import Normalization
 
@@ -118,9 +120,15 @@ class Calibration:
 
 
 def holds_data_set(path: str) -> bool:
-    """Return whether a folder is a data set, whose labels are no pictures to calibrate on."""
+    """Return whether a folder is a data set, whose labels are no pictures to calibrate on.
+
+    Raises:
+        AmbiguousDataError: it could be several; the message says what to write.
+    """
     try:
         return recognise_spec(path) is not None
+    except AmbiguousDataError:
+        raise
     except DataError:
         return False
 
@@ -149,27 +157,25 @@ def recorded_data(info: CheckpointInfo) -> RecordedData:
     spec = info.training.get(DATA_KEY)
     if not isinstance(spec, str):
         return RecordedData()
-    if reason := why_unusable(spec, info.trained_on, len(info.classes)):
+    if reason := why_unusable(spec, info.trained_on, info.classes):
         return RecordedData(note=f"the data of the training cannot be used here: {reason}")
     return RecordedData(spec, f"images to calibrate and verify on: {spec}, as in the training")
 
 
-def why_unusable(spec: str, trained_on: str, num_classes: int) -> str | None:
+def why_unusable(spec: str, trained_on: str, classes: Sequence[ClassInfo]) -> str | None:
     """Return why a data set cannot serve here, or None if it can.
 
     Args:
         spec: for open_dataset().
         trained_on: data set and split of the training, as CheckpointInfo has it.
-        num_classes: of the network.
+        classes: of the network.
     """
     try:
         open_dataset(spec, "train")
-        found = len(open_dataset(spec, unseen_split(trained_on, spec)).classes)
+        found = open_dataset(spec, unseen_split(trained_on, spec)).classes
     except (DataError, OSError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
-    if found != num_classes:
-        return f"{spec} has {found} classes, the network {num_classes}"
-    return None
+    return class_mismatch(classes, spec, found) or None
 
 
 def unseen_split(trained_on: str, spec: str | None) -> str:

@@ -105,7 +105,7 @@ def compare_bundle(
     data = data or _data_of(manifest, tell)
     split = unseen_split(manifest.model.trained_on, data)
     with _reference(path, manifest, network) as (infer, reference):
-        scenes = VerificationSet(data, count, infer, len(manifest.classes), split)
+        scenes = VerificationSet(data, count, infer, manifest.classes, split)
         scenes.references(progress)
     rows = tuple(_row(path, artifact, scenes, progress) for artifact in manifest.artifacts)
     return Comparison(path, reference, scenes.name, len(scenes), rows)
@@ -116,7 +116,7 @@ def _data_of(manifest: Manifest, tell: Callable[[str], None]) -> str | None:
     for artifact in manifest.artifacts:
         spec = artifact.extra.get("options", {}).get("verify")
         if isinstance(spec, str):
-            reason = why_unusable(spec, manifest.model.trained_on, len(manifest.classes))
+            reason = why_unusable(spec, manifest.model.trained_on, manifest.classes)
             if reason is None:
                 return spec
             tell(f"the data that the bundle was verified on cannot be used here: {reason}")

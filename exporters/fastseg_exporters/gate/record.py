@@ -36,6 +36,8 @@ from fastseg_exporters.convert.exporter import FOR_GATE, Conversion, Recipe
 from fastseg_exporters.gate.reference import selftest_scenes
 from fastseg_exporters.gate.verify import Verification
 
+ALIKE = ("model", "input", "output", "classes")  # of all artifacts of a bundle
+
 
 def describe_network(network: Network, name: str, output: OutputSpec, created: str) -> Manifest:
     """Return a manifest without artifacts.
@@ -159,9 +161,9 @@ class GrowingBundle:
         if old.output.kind == "classes":  # whose cover nobody asks for, but of a confidence
             covered = dataclasses.replace(old.output, cover=fresh.output.cover)
             old = dataclasses.replace(old, output=covered)
-        if (old.model, old.input, old.output) != (fresh.model, fresh.input, fresh.output):
+        if any(getattr(old, part) != getattr(fresh, part) for part in ALIKE):
             raise ValueError(
-                f"{path} holds another network, size or output; "
+                f"{path} holds another network, size or output, or other classes; "
                 "choose another file with -o, or replace it with --force"
             )
         self.manifest = dataclasses.replace(old, tool=fresh.tool)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
-from fastseg_runtime.bundle.manifest import Artifact, OutputSpec
+from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, OutputSpec
 from fastseg_runtime.bundle.reader import NATURAL_SCENES
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.frame_runner import FrameRunner
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastseg import Network
 from fastseg.data import Dataset, open_dataset
+from fastseg.data.class_list import class_mismatch
 from fastseg_exporters.convert.progress import Progressing, silent
 
 # Levels to choose from. On a plain picture all pixels may change their class at once where two are
@@ -113,7 +114,8 @@ class VerificationSet:
         data: a data set's string, or None for generated scenes without labels.
         count: how many images, spread evenly over the split.
         infer: of pytorch_runner(); image (H, W, 3) in, PyTorch's class map (H, W) out.
-        num_classes: of the network; a data set with another number has no usable labels.
+        classes: of the network; a data set with another number, or another order, has no usable
+            labels.
         split: "val" of the data set, as training never sees it.
     """
 
@@ -122,15 +124,13 @@ class VerificationSet:
         data: str | None,
         count: int,
         infer: Callable[[Array], Array],
-        num_classes: int,
+        classes: Sequence[ClassInfo],
         split: str = "val",
     ) -> None:
         self._dataset: Dataset = open_dataset(data or "synthetic", split)
-        if data is not None and len(self._dataset.classes) != num_classes:
-            raise ValueError(
-                f"the network has {num_classes} classes, {data} has "
-                f"{len(self._dataset.classes)}: verify on data with the network's classes"
-            )
+        given = self._dataset.classes
+        if data is not None and (wrong := class_mismatch(classes, data, given)):
+            raise ValueError(f"{wrong}: verify on data with the network's classes")
         self._count, self._infer = min(count, len(self._dataset)), infer
         self._references: list[Array] | None = None
         self.labelled = data is not None

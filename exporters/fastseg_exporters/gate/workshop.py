@@ -225,7 +225,7 @@ def open_workshop(
     """
     info, split = network.info, unseen_split(network.info.trained_on, verify_data)
     scenes, few = (
-        VerificationSet(verify_data, count, runner.infer_new, len(info.classes), split)
+        VerificationSet(verify_data, count, runner.infer_new, info.classes, split)
         for count in (verify_images, FEW_SCENES)
     )
     progress("comparing the graph with the network", 0, 0)

@@ -1,5 +1,6 @@
 """Images to calibrate and verify on: where they come from, what is taken where none are named."""
 
+import dataclasses
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,10 @@ from fastseg_exporters.convert.source import Calibration, RecordedData, recorded
 from fastseg_exporters.onnx.to_onnx import float_graph
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import InputSpec, numbered_classes
+from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, numbered_classes
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet
-from fastseg.data import DataError
+from fastseg.data import AmbiguousDataError, DataError
 
 CLASSES = numbered_classes(3)
 
@@ -127,6 +128,30 @@ def test_data_with_other_classes_are_left_too(dataset: str, tmp_path: Path) -> N
     found = recorded_data(info(dataset))
     assert found.spec is None
     assert "has 2 classes, the network 3" in found.note
+
+
+def test_data_with_the_classes_in_another_order_are_left_too(dataset: str, tmp_path: Path) -> None:
+    names = ("road", "sky", "car")
+    known = dataclasses.replace(
+        info(dataset), classes=tuple(ClassInfo(name, (0, 0, 0)) for name in names)
+    )
+    (tmp_path / "classes.txt").write_text("sky\nroad\ncar\n")
+    found = recorded_data(known)
+    assert found.spec is None
+    assert "in another order, sky, road, car instead of road, sky, car" in found.note
+    (tmp_path / "classes.txt").write_text("street\nsky\ncar\n")  # renamed
+    assert recorded_data(known).spec == dataset
+
+
+def test_a_folder_that_could_be_several_data_sets_is_not_taken_for_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ambiguous(path: str) -> str:
+        raise AmbiguousDataError(f"{path}: looks like 2 kinds of data; write one of voc:x")
+
+    monkeypatch.setattr("fastseg_exporters.convert.source.recognise_spec", ambiguous)
+    with pytest.raises(DataError, match="looks like 2 kinds"):
+        list(Calibration(str(tmp_path), 4).images(InputSpec(48, 32)))
 
 
 @pytest.mark.parametrize("data", [None, 3, ["camvid"]])

@@ -149,7 +149,7 @@ def test_an_export_fits_the_temperature_and_the_manifest_has_the_errors(
 def test_without_labels_the_temperature_is_neutral(checkpoint: Path) -> None:
     network = NetworkSource(str(checkpoint)).open()
     runner = pytorch_runner(network)
-    scenes = VerificationSet(None, 2, runner.infer_new, len(network.info.classes))
+    scenes = VerificationSet(None, 2, runner.infer_new, network.info.classes)
     sure = reference_confidence(network, scenes)
     assert (sure.temperature, sure.fitted_on, sure.ece_before) == (1.0, 0, None)
     assert not sure.counts_for_report(1)
@@ -163,7 +163,7 @@ def test_a_network_that_is_too_sure_gets_a_higher_temperature_and_is_calibrated_
     head: Any = [m for m in network.model.modules() if isinstance(m, nn.Conv2d)][-1]
     head.weight.data *= 20  # the same classes, all of them certain
     runner = pytorch_runner(network)
-    scenes = VerificationSet(DATA, 4, runner.infer_new, len(network.info.classes))
+    scenes = VerificationSet(DATA, 4, runner.infer_new, network.info.classes)
     sure = reference_confidence(network, scenes)
     after = Reliability()
     for index, scene in enumerate(scenes):

@@ -33,7 +33,7 @@ def test_each_file_for_tensorrt_is_proven_and_the_worst_counts(
     source = NetworkSource("nano-synthetic")  # untrained ones see one class, broken or not
     network = source.open()
     runner = pytorch_runner(network)
-    scenes = VerificationSet(DATA, 2, runner.infer_new, len(network.info.classes))
+    scenes = VerificationSet(DATA, 2, runner.infer_new, network.info.classes)
     recipe, told = Recipe(source, Calibration(count=2)), list[str]()
     bundle = GrowingBundle(tmp_path / "tiny.fastseg", network, recipe, runner, replace=False)
     place = Workshop(recipe, bundle, scenes, scenes, tmp_path, 600, told.append, silent)
