@@ -82,7 +82,7 @@ def test_a_score_is_of_classes_in_the_network_s_order(tmp_path: Path) -> None:
     network = _network(spec)
     assert score_network(network, spec, "test").images == 2
     other = folder(tmp_path / "b", "background\ngreen\nred\n", of_values(0, 2, 1))
-    with pytest.raises(ConfigError, match="in another order: background, green, red"):
+    with pytest.raises(ConfigError, match="in another order, background, green, red"):
         score_network(network, f"folder:{other}", "test")
 
 
