@@ -34,9 +34,10 @@ test: .venv/ready ## the fast tests
 test-slow: .venv/ready-converters ## the rest: training, converters, sshd, browser
 	$(PYTEST) -m slow
 
-# tests/conftest.py puts slow files first: begun last, one of them would leave the other process waiting.
+# tests/conftest.py puts slow files first: begun last, one of them would leave the others waiting. A third process
+# computes while tests wait for a board, a browser or a package.
 test-all: .venv/ready-converters ## test, test-slow and test-engines in one go
-	$(PYTEST) -rs --no-loadscope-reorder -m "not figures and not arm64 and not gpu"
+	$(PYTEST) -n 3 -rs --durations=15 --no-loadscope-reorder -m "not figures and not arm64 and not gpu"
 
 test-figures: .venv/ready ## times and memory against their limits, on a quiet machine
 	$(BIN)/python -m pytest -q -m figures
