@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve:UserWarning"),
 ]
 ROOT = Path(__file__).parents[2]
-NETWORK = "nano-synthetic"  # real weights, whose maps have large areas, and which nobody trains anew
+NETWORK = "nano-synthetic"  # real weights, with large areas in their maps; nobody trains it anew
 SIZES = ((480, 360), (1024, 512))
 CLASSES = (2, 11, 19)
 ONNX = ("cpu-fp32", "cpu-int8", "cpu-int8-weights")
