@@ -4,9 +4,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from fastseg_runtime.bundle.manifest import numbered_classes
 from fastseg_training.augment import Augmentation
+from fastseg_training.config import TrainConfig
+from fastseg_training.lessons import Lessons
 from fastseg_training.loader import BatchLoader, BatchPlan
+from fastseg_training.training_data import open_loader
 
+from fastseg import CheckpointInfo
 from fastseg.data import Array, DataError, Sample
 
 PLAIN = Augmentation(1, 1, flip=0, brightness=0, contrast=0, saturation=0, tint=0, blur=0)
@@ -128,3 +133,21 @@ def test_a_broken_file_is_reported_by_the_batch_that_needs_it(samples: list[Samp
 
     with pytest.raises(DataError, match=r"street\.png: truncated"):
         next(make_loader(Broken(samples)).batches_from(0))
+
+
+class Untouched:
+    """Samples that lie on a disk: a look at one costs its decoding."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Sample:
+        raise AssertionError("a sample was decoded")
+
+
+def test_no_sample_is_looked_at_before_training_where_nothing_is_pasted() -> None:
+    info = CheckpointInfo("nano", numbered_classes(2), 64, 64)
+    config = TrainConfig(data="synthetic", device="cpu")
+    assert len(open_loader(config, Untouched(), info, Lessons(), (), None)) == 1
+    with pytest.raises(AssertionError, match="was decoded"):
+        open_loader(config, Untouched(), info, Lessons(), (1,), None)

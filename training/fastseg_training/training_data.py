@@ -160,6 +160,7 @@ def open_loader(
         function: from open_function().
     """
     world_size = distributed.world_size()
+    every = range(len(samples) if rare else 0)  # a look at a sample may decode it
     if config.batch % world_size:
         raise ConfigError(f"batch is {config.batch}; it has to divide by {world_size} processes")
     plan = BatchPlan(
@@ -174,7 +175,7 @@ def open_loader(
         lessons.unlabelled,
         lessons.places,
         rare,
-        tuple(i for i in range(len(samples)) if np.isin(samples[i].label_HW, rare).any()),
+        tuple(i for i in every if np.isin(samples[i].label_HW, rare).any()),
         function,
     )
     normalization = info.input_normalization()
