@@ -62,7 +62,8 @@ class ClassLine:
 def class_mismatch(known: Sequence[ClassInfo], data: str, given: Sequence[ClassInfo]) -> str:
     """Return why labels of some classes say nothing of a network, "" where they can.
 
-    Other names are no reason: a list of classes may rename them.
+    Other names are no reason, since a list of classes may rename them; a name that both have is,
+    where it stands elsewhere.
 
     Args:
         known: the network's.
@@ -72,7 +73,8 @@ def class_mismatch(known: Sequence[ClassInfo], data: str, given: Sequence[ClassI
     ours, theirs = ([entry.name for entry in classes] for classes in (known, given))
     if len(ours) != len(theirs):
         return f"{data} has {len(theirs)} classes, the network {len(ours)}"
-    if ours != theirs and sorted(ours) == sorted(theirs):
+    places = {name: place for place, name in enumerate(ours)}
+    if ours != theirs and any(places.get(name, at) != at for at, name in enumerate(theirs)):
         return (
             f"{data} has the network's classes in another order, {', '.join(theirs)} instead of "
             f"{', '.join(ours)}; change the order of the class list"

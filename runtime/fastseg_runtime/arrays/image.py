@@ -325,7 +325,7 @@ def _is_cut_off(content: bytes) -> bool:
         while content[at : at + 1] == b"\xff" and content[at : at + 2] != _JPEG_SCAN:
             is_fill = content[at + 1 : at + 2] == b"\xff"
             at += 1 if is_fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-        return _JPEG_END not in content[at:]
+        return content.find(_JPEG_END, at) < 0
     return False
 
 

@@ -135,10 +135,11 @@ def test_data_with_the_classes_in_another_order_are_left_too(dataset: str, tmp_p
     known = dataclasses.replace(
         info(dataset), classes=tuple(ClassInfo(name, (0, 0, 0)) for name in names)
     )
-    (tmp_path / "classes.txt").write_text("sky\nroad\ncar\n")
-    found = recorded_data(known)
-    assert found.spec is None
-    assert "in another order, sky, road, car instead of road, sky, car" in found.note
+    for given in (("sky", "road", "car"), ("sky", "road", "vehicle")):
+        (tmp_path / "classes.txt").write_text("\n".join(given))
+        found = recorded_data(known)
+        assert found.spec is None
+        assert f"in another order, {', '.join(given)} instead of road, sky, car" in found.note
     (tmp_path / "classes.txt").write_text("street\nsky\ncar\n")  # renamed
     assert recorded_data(known).spec == dataset
 
