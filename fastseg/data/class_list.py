@@ -25,6 +25,7 @@ from fastseg.data.dataset import MAX_CLASSES, DataError
 from fastseg.data.file_dataset import read_text
 from fastseg.data.label_codec import Color, LabelCodec
 
+MOST_SHOWN = 4  # names in a line
 IGNORED_NAMES = ("void", "ignore", "unlabeled", "unlabelled")
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 _SEPARATOR = re.compile(r"[ ]*[,;:=|\t][ ]*")  # becomes a tab
@@ -80,6 +81,17 @@ def class_mismatch(known: Sequence[ClassInfo], data: str, given: Sequence[ClassI
             f"{', '.join(ours)}; change the order of the class list"
         )
     return ""
+
+
+def renamed_classes(known: Sequence[ClassInfo], data: str, given: Sequence[ClassInfo]) -> str:
+    """Return which classes labels and a network call otherwise, one line; "" where none is.
+
+    Nobody but the user can tell whether these are the same things.
+    """
+    pairs = zip((c.name for c in known), (c.name for c in given), strict=False)
+    other = [f"{ours} is {theirs}" for ours, theirs in pairs if ours != theirs]
+    shown = ", ".join(other[:MOST_SHOWN]) + (", ..." if len(other) > MOST_SHOWN else "")
+    return f"{data} calls classes otherwise; taken as they stand: {shown}" if other else ""
 
 
 def read_classes(path: Path) -> tuple[tuple[ClassInfo, ...], LabelCodec]:

@@ -86,6 +86,19 @@ def test_a_score_is_of_classes_in_the_network_s_order(tmp_path: Path) -> None:
         score_network(network, f"folder:{other}", "test")
 
 
+def test_classes_that_labels_call_otherwise_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = f"folder:{folder(tmp_path / 'a')}"
+    network = _network(spec)
+    score_network(network, spec, "test")
+    assert "otherwise" not in capsys.readouterr().err
+    other = folder(tmp_path / "b", "background\nred\nhay\n", of_values(0, 1, 2))
+    score_network(network, f"folder:{other}", "test")
+    said = capsys.readouterr().err
+    assert "calls classes otherwise; taken as they stand: green is hay" in said
+
+
 def test_a_mask_of_0_and_255_is_asked_about_before_it_is_scored(tmp_path: Path) -> None:
     root = folder(tmp_path, "0 background\n255 polyp\n", of_values(0, 255), count=2)
     network = _network(f"folder:{root}")

@@ -5,6 +5,7 @@ Shape letters: N batch, K classes, H and W pixels.
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from fastseg import CheckpointInfo, Network
 from fastseg.data import Array, DataError, Samples, Survey, open_dataset
-from fastseg.data.class_list import class_mismatch
+from fastseg.data.class_list import class_mismatch, renamed_classes
 from fastseg.fitting import covered, fit_image
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Reading
@@ -264,13 +265,15 @@ def measure_latency_ms(model: nn.Module, info: CheckpointInfo, reading: Reading)
 
 
 def check_classes(network: Network, data: str, classes: Sequence[ClassInfo]) -> None:
-    """Refuse a network that cannot be held against labels of these classes.
+    """Refuse a network that cannot be held against labels of these classes; say other names.
 
     Raises:
         ConfigError: the data has another number of classes, or the same ones in another order.
     """
     if wrong := class_mismatch(network.info.classes, data, classes):
         raise ConfigError(f"{network.name}: {wrong}")
+    if said := renamed_classes(network.info.classes, data, classes):
+        print(said, file=sys.stderr)
 
 
 def score_network(network: Network, data: str, split: str, tta: bool = False) -> Evaluation:

@@ -106,6 +106,8 @@ def compare_bundle(
     split = unseen_split(manifest.model.trained_on, data)
     with _reference(path, manifest, network) as (infer, reference):
         scenes = VerificationSet(data, count, infer, manifest.classes, split)
+        if scenes.note:
+            tell(scenes.note)
         scenes.references(progress)
     rows = tuple(_row(path, artifact, scenes, progress) for artifact in manifest.artifacts)
     return Comparison(path, reference, scenes.name, len(scenes), rows)

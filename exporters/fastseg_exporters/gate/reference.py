@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fastseg import Network
 from fastseg.data import Dataset, open_dataset
-from fastseg.data.class_list import class_mismatch
+from fastseg.data.class_list import class_mismatch, renamed_classes
 from fastseg_exporters.convert.progress import Progressing, silent
 
 # Levels to choose from. On a plain picture all pixels may change their class at once where two are
@@ -117,6 +117,9 @@ class VerificationSet:
         classes: of the network; a data set with another number, or another order, has no usable
             labels.
         split: "val" of the data set, as training never sees it.
+
+    Attributes:
+        note: what the user should know of the data, "" for nothing.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class VerificationSet:
         given = self._dataset.classes
         if data is not None and (wrong := class_mismatch(classes, data, given)):
             raise ValueError(f"{wrong}: verify on data with the network's classes")
+        self.note = renamed_classes(classes, data, given) if data is not None else ""
         self._count, self._infer = min(count, len(self._dataset)), infer
         self._references: list[Array] | None = None
         self.labelled = data is not None

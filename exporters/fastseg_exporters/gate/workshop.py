@@ -228,6 +228,8 @@ def open_workshop(
         VerificationSet(verify_data, count, runner.infer_new, info.classes, split)
         for count in (verify_images, FEW_SCENES)
     )
+    if scenes.note:
+        tell(scenes.note)
     progress("comparing the graph with the network", 0, 0)
     images = [image_HW3 for image_HW3, _ in bundle.selftests] + scenes.first_images(CHECKED_FRAMES)
     sized = (resize_bilinear(image_HW3, info.width, info.height) for image_HW3 in images)
