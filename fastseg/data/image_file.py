@@ -16,14 +16,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg
 
 from fastseg.data.dataset import Array, DataError
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3  # colour types of the PNG specification, section 11.2.2
-_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-
-
 _GIF_START = b"GIF8"
 _EXIF_MARKS = (b"Exif\0\0", b"eXIf", b"EXIF")  # of JPEG, PNG and WebP, which OpenCV turns
 _EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a TIFF header says its byte order
@@ -125,7 +123,7 @@ def _to_bytes(path: Path, stored_HW3: Array, image_range: Range | None) -> Array
 
 def _exif_orientation(data: bytes) -> int:
     """Return the orientation that EXIF data say, 1 where there are none."""
-    head = data[:_EXIF_WITHIN] if data.startswith(_JPEG_START) else data
+    head = data[:_EXIF_WITHIN] if data.startswith(JPEG_START) else data
     start = max(head.find(mark) for mark in _EXIF_MARKS)
     if start < 0:
         return UPRIGHT
@@ -211,8 +209,8 @@ def _read(path: Path) -> bytes:
         problem = "is empty"
     elif data.startswith(_PNG_SIGNATURE):
         problem = _png_problem(data)
-    elif data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
-        problem = "ends in the middle of the picture"  # no marker can occur inside a scan
+    elif data.startswith(JPEG_START) and is_cut_off_jpeg(data):
+        problem = "ends in the middle of the picture"
     if problem:
         raise DataError(f"{path}: {problem}; copy it again from its source")
     return data

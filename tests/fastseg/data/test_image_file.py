@@ -51,6 +51,19 @@ def test_a_camera_s_rotation_mark_turns_the_picture_upright(
     assert np.abs(upright.astype(int) - expected).mean() < 4
 
 
+def test_a_video_behind_a_phone_s_picture_is_nobody_s_business(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
+    path = tmp_path / "motion.jpg"
+    PIL.fromarray(picture).save(path, quality=98)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\xff\xda" * 9)
+    assert read_image(path).shape == picture.shape
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="ends in the middle"):
+        read_image(path)
+
+
 def test_names_in_any_script_can_be_read(tmp_path: Path, picture: np.ndarray) -> None:
     path = tmp_path / "Straße_通り_улица.png"
     path.write_bytes(_png(picture[..., ::-1]))
