@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,11 @@ from compare_models.candidate import (
 )
 from compare_models.speed import export_int8
 from compare_models.timing import call_of
+from fastseg_exporters.convert.exporter import Recipe
+from fastseg_exporters.convert.source import NetworkSource
+from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.onnx.to_onnx import to_onnx
+from fastseg_targets.target import load_target
 
 from fastseg import CheckpointError, DeployGraph
 from fastseg.outputs import Reading
@@ -99,17 +104,22 @@ def test_names_are_short() -> None:
     assert short_name("files/net.onnx") == "net"
 
 
-def test_the_int8_form_holds_quantized_convolutions() -> None:
-    (candidate,) = open_candidates(["nano"], SIZE, classes=3)
+def test_the_int8_form_is_the_graph_that_the_exporter_writes(tmp_path: Path) -> None:
+    (candidate,) = open_candidates(["nano-synthetic"], SIZE, classes=11)
     assert candidate.graph is not None
     model = export_int8(candidate.graph)
-    assert {"QuantizeLinear", "DequantizeLinear"} <= operators(model)
+    source = NetworkSource("nano-synthetic", size=SIZE)
+    target, out = load_target("cpu-int8"), tmp_path / "nano.fastseg"
+    assert export_bundle(Plan(Recipe(source), (target,), out)).failed == {}
+    with zipfile.ZipFile(out) as bundle:
+        (name,) = (name for name in bundle.namelist() if name.endswith(".onnx"))
+        assert operators(model) == operators(onnx.load_from_string(bundle.read(name)))
     (ids,) = call_of(model, candidate.feed, threads=1)()
     assert ids.shape == (1, 64, 128)
 
 
-def operators(model: onnx.ModelProto) -> set[str]:
-    return {node.op_type for node in model.graph.node}
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
 
 
 def test_of_a_rivals_two_outputs_none_is_guessed(rival: str) -> None:

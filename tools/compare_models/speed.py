@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from fastseg_exporters.convert.source import Calibration
-from fastseg_exporters.onnx.to_onnx import take_bytes
+from fastseg_exporters.onnx.to_onnx import for_onnxruntime
 from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import InputSpec
@@ -109,7 +109,7 @@ IMAGES = 8  # speed does not depend on the ranges
 def export_int8(graph: DeployGraph) -> onnx.ModelProto:
     """Convert to int8 QDQ, camera bytes in and class ids out, as target cpu-int8 has it."""
     images = Calibration(count=IMAGES).images(InputSpec(graph.width, graph.height))
-    return take_bytes(quantize(export_float(graph), images, graph.mean, graph.std), graph)
+    return for_onnxruntime(quantize(export_float(graph), images, graph.mean, graph.std), graph)
 
 
 CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "QLinearConv", "NhwcFusedConv", "ConvInteger")
