@@ -112,7 +112,11 @@ def export_int8(graph: DeployGraph) -> onnx.ModelProto:
     return for_onnxruntime(quantize(export_float(graph), images, graph.mean, graph.std), graph)
 
 
-CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "QLinearConv", "NhwcFusedConv", "ConvInteger")
+# The last one of our int8 graphs is a Gemm (fastseg_exporters/onnx/logit_rows.py).
+CONVOLUTIONS = (
+    *("Conv", "ConvTranspose", "FusedConv", "QLinearConv", "NhwcFusedConv", "ConvInteger"),
+    "Gemm",
+)
 QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 
 

@@ -27,6 +27,7 @@ from fastseg_exporters.gate.record import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
 from fastseg_exporters.onnx.fold_columns import fold_columns
+from fastseg_exporters.onnx.logit_rows import write_rows
 from fastseg_exporters.onnx.own_file import opset_of, put_in
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
@@ -169,6 +170,7 @@ def for_onnxruntime(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelPro
     """Return the graph as ONNX Runtime on a CPU gets it: camera bytes in, read as it is fastest."""
     model = take_bytes(model, graph)
     fold_columns(model, (graph.height, graph.width))
+    write_rows(model)
     return model
 
 

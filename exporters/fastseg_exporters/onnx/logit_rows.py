@@ -1,0 +1,95 @@
+"""The last convolution of an int8 graph as a product that writes the logits pixel by pixel.
+
+The class map reads all classes of a pixel together. ONNX Runtime's int8 convolutions do so too, but
+the last one, of kernel 1x1, ends in float, so it got its input turned to NCHW and its logits turned
+back, by one thread: a twentieth of nano's int8 time with two. A float graph gains nothing, since
+its blocked layout is read in any order.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from fastseg_runtime.arrays.metrics import Array
+from onnx import NodeProto, helper, numpy_helper
+
+TO_NHWC = [0, 2, 3, 1]
+
+
+def write_rows(model: onnx.ModelProto) -> None:
+    """Change the convolution before the class map in place, where it is of that form.
+
+    Args:
+        model: QDQ, or another, which stays as it is.
+    """
+    found = _find(model)
+    if found is None:
+        return
+    conv, turn = found
+    weight_KC11, *bias = (_values(model, name) for name in conv.input[1:])
+    classes, channels = weight_KC11.shape[:2]
+    constants = {
+        "logits_weight": weight_KC11.reshape(classes, channels),
+        "logits_bias": bias[0] if bias else np.zeros(classes, np.float32),
+        "logits_rows_shape": np.array([-1, channels], np.int64),
+    }
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in constants.items()
+    )
+    rows = ["logits_rows", "logits_weight", "logits_bias"]
+    product = [
+        helper.make_node("Transpose", conv.input[:1], ["logits_NHWC"], "logits_NHWC", perm=TO_NHWC),
+        helper.make_node("Reshape", ["logits_NHWC", "logits_rows_shape"], rows[:1], rows[0]),
+        helper.make_node("Gemm", rows, turn.output[:1], conv.name, transB=1),
+    ]
+    nodes = [node for node in model.graph.node if node is not conv]
+    position = nodes.index(turn)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:position], *product, *nodes[position + 1 :]])
+    del model.graph.value_info[:]  # of the shapes before
+
+
+def _find(model: onnx.ModelProto) -> tuple[NodeProto, NodeProto] | None:
+    """Return a 1x1 convolution of an int8 map to float, and what turns it for a Reshape."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for turn in model.graph.node:
+        conv = makers.get(turn.input[0]) if turn.op_type == "Transpose" else None
+        if conv is None or conv.op_type != "Conv" or not _is_plain(conv):
+            continue
+        source = makers.get(conv.input[0])
+        users = [*_users(model, conv.output[0]), *_users(model, turn.output[0])]
+        if (
+            source is not None
+            and source.op_type == "DequantizeLinear"
+            and [node.op_type for node in users] == ["Transpose", "Reshape"]
+            and list(_attributes(turn)["perm"]) == TO_NHWC
+        ):
+            return conv, turn
+    return None
+
+
+def _users(model: onnx.ModelProto, name: str) -> list[NodeProto]:
+    return [node for node in model.graph.node if name in node.input]
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {given.name: helper.get_attribute_value(given) for given in node.attribute}
+
+
+def _is_plain(conv: NodeProto) -> bool:
+    """Return whether a convolution reads one pixel for each that it writes, all its channels."""
+    has = _attributes(conv)
+    ones = [*has["kernel_shape"], *has.get("strides", []), has.get("group", 1)]
+    return set(ones) == {1} and not any(has.get("pads", []))
+
+
+def _values(model: onnx.ModelProto, name: str) -> Array:
+    """Return a constant in float32: an initializer, or integers of a scale for each class."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    if name in tensors:
+        return tensors[name]
+    (node,) = (node for node in model.graph.node if name in node.output)
+    steps, scale_K, zero_K = (tensors[given].astype(np.float32) for given in node.input)
+    by_class = (-1, *[1] * (steps.ndim - 1))
+    values: Array = (steps - zero_K.reshape(by_class)) * scale_K.reshape(by_class)
+    return values
