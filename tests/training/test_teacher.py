@@ -55,6 +55,11 @@ class Two(Net):
         return -super().forward(x), super().forward(x)
 def two(num_classes):
     return Two(num_classes)
+class Tall(Net):
+    def forward(self, x):
+        return super().forward(x).reshape(1, -1, 16, 16)
+def square_only(num_classes):
+    return Tall(num_classes)
 def big_sides_only(num_classes):
     return nn.Sequential(nn.Conv2d(3, num_classes, 99))
 """
@@ -456,6 +461,19 @@ def test_pictures_without_labels_are_seen_whole_by_the_teacher_and_small_by_the_
     assert all((sample.label_HW == 255).all() for sample in lessons.unlabelled)
     assert lessons.soft[0].shape == (32, 48, 11)
     assert lessons.soft[8].shape == (5, 20, 11)  # half of what there is to see
+
+
+def test_a_frame_that_the_teacher_cannot_see_is_named_before_it_labels_the_samples(
+    folder: Path,
+) -> None:
+    (folder / "wide.png").write_bytes(encode_rgb(picture(320, 32)))
+    teacher = opened(teacher="foreign:square_only", teacher_map="whole.toml", teacher_size="32x32")
+    labels_HW = np.zeros((32, 32), np.uint8)
+    samples = ResizedDataset([Sample(picture(32, 32), labels_HW, "a")], None)
+    config = TrainConfig(teacher="foreign:square_only", unlabelled="wide.png")
+    with pytest.raises(ConfigError, match=r"wide\.png, of those without labels.*12"):
+        give_lessons(config, teacher, samples, (32, 32))
+    assert not list((folder / "cache").rglob("*.npz"))
 
 
 def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_starts_from_it(

@@ -14,6 +14,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_runtime.frames.stream import VIDEO_SUFFIXES
 from fastseg_runtime.frames.video import FrameSource
 
+from fastseg import CheckpointError
 from fastseg.data import Array, Sample
 from fastseg.data.file_dataset import IMAGE_SUFFIXES
 from fastseg.data.image_file import read_image
@@ -110,6 +111,7 @@ def _give_lessons(
     config: TrainConfig, teacher: Teacher, samples: ResizedDataset, size: Size
 ) -> Lessons:
     frames = _open_frames(config, size)  # before hours are spent on the others
+    _try_on_frame(teacher, frames, size)
     labels = label_softly(_pictures(samples), len(samples), teacher, "the training split")
     say_agreement(teacher, samples, labels)
     if not len(frames):
@@ -117,6 +119,18 @@ def _give_lessons(
     kept: list[Sample] = []
     more = label_softly(_kept(frames, size, kept), len(frames), teacher, config.unlabelled)
     return Lessons(SoftLabels(labels.files + more.files).resident(), kept, _places(config))
+
+
+def _try_on_frame(teacher: Teacher, frames: Frames, size: Size) -> None:
+    """Raise ConfigError if the teacher does not take a picture of the first frame's shape."""
+    for frame in islice(frames, 1):
+        try:
+            teacher.probabilities(frame.image_HW3, size)
+        except CheckpointError as error:
+            raise ConfigError(
+                f"{frame.name}, of those without labels, is no picture for the teacher, which has "
+                f"to take the data's shape and this one: {error}"
+            ) from error
 
 
 def say_agreement(teacher: Teacher, samples: ResizedDataset, labels: SoftLabels) -> None:

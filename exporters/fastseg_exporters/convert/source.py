@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec
@@ -20,6 +19,7 @@ from fastseg.data import (
     recognise_spec,
 )
 from fastseg.data.class_list import class_mismatch
+from fastseg.data.image_file import read_image
 from fastseg.fitting import fit_image
 from fastseg.normalization import Normalization
 
@@ -112,11 +112,7 @@ class Calibration:
                 f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}) to calibrate on"
             )
         for index in _spread(len(files), self.count):
-            data = np.fromfile(files[index], np.uint8)
-            image_HW3 = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-            if image_HW3 is None:
-                raise DataError(f"{files[index]} is not an image that can be read; remove it")
-            yield image_HW3[..., ::-1]
+            yield read_image(files[index])
 
 
 def holds_data_set(path: str) -> bool:

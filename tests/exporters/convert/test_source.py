@@ -49,7 +49,16 @@ def test_a_folder_without_images_and_a_broken_image_are_named(tmp_path: Path) ->
     with pytest.raises(DataError, match="holds no image"):
         list(Calibration(str(tmp_path)).images(InputSpec(8, 8)))
     (tmp_path / "broken.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"broken\.png is not an image"):
+    with pytest.raises(DataError, match=r"broken\.png: "):
+        list(Calibration(str(tmp_path)).images(InputSpec(8, 8)))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_is_cut_off_is_named(suffix: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = cv2.imencode(suffix, noise)[1].tobytes()
+    (tmp_path / f"cut{suffix}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"cut\{suffix}: "):
         list(Calibration(str(tmp_path)).images(InputSpec(8, 8)))
 
 
