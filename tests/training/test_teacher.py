@@ -214,6 +214,7 @@ def test_which_of_several_outputs_a_teacher_says_has_to_be_told(folder: Path) ->
         ({"callback": "foreign:net"}, "foreign:net"),
         ({"augmentation": Augmentation(copy_paste=0.5, rare_share=1e-9)}, "no class has less"),
         ({"unlabelled": "frames", "batch": 1}, "--batch of 2 or more"),
+        ({"unlabelled_licence": "MIT"}, "without --unlabelled FOLDER"),
     ],
 )
 def test_what_is_wrong_with_a_training_is_said_before_its_teacher_works(
@@ -246,10 +247,13 @@ def test_pictures_without_labels_are_named_though_data_and_teacher_have_the_same
     teacher = open_teacher(TrainConfig(teacher="nano-synthetic"), dataset.classes, (96, 64))
     assert teacher is not None
     same = dataclasses.replace(teacher, licence=dataset.licence)
-    for unlabelled, named in (("", False), ("frames", True)):
-        config = TrainConfig(teacher="nano-synthetic", unlabelled=unlabelled)
-        said = licence_of(Start(config), dataset, same, "")
-        assert ("those of frames (terms not stated)" in said) == named
+    config = TrainConfig(teacher="nano-synthetic")
+    assert "those of" not in licence_of(Start(config), dataset, same, "")
+    for licence, named in (("", "terms not stated"), ("Udacity, MIT", "Udacity, MIT")):
+        config = TrainConfig(
+            teacher="nano-synthetic", unlabelled="frames", unlabelled_licence=licence
+        )
+        assert f"those of frames ({named}): " in licence_of(Start(config), dataset, same, "")
 
 
 def test_an_onnx_file_goes_by_its_ending_however_that_is_written(folder: Path) -> None:

@@ -311,9 +311,10 @@ def _licence_of_training(
         return dataset.licence
     pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
     if config.unlabelled:
-        pictures += f" and those of {Path(config.unlabelled).name} (terms not stated)"
-    terms = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)
+        terms = config.unlabelled_licence or "terms not stated"
+        pictures += f" and those of {Path(config.unlabelled).name} ({terms})"
+    allowed = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)
     return (
         f"Taught by {teacher.name}, {teacher.licence or 'of which no licence is named'}, on "
-        f"{pictures}: {terms}; descendants inherit this"
+        f"{pictures}: {allowed}; descendants inherit this"
     )

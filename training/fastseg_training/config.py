@@ -173,6 +173,13 @@ class TrainConfig:
     unlabelled: Annotated[
         str, Option(metavar="FOLDER|VIDEO", help="More pictures, which it alone labels.")
     ] = ""
+    unlabelled_licence: Annotated[
+        str,
+        Option(
+            metavar="TEXT",
+            help="On what terms those stand, e.g. 'Udacity, MIT'; the student's header says so.",
+        ),
+    ] = ""
     prune: Annotated[
         float,
         Option(metavar="SHARE", help="Save this share of the MACs of --init by removing channels."),
@@ -264,6 +271,8 @@ class TrainConfig:
             raise ConfigError("letterbox needs the size to bring pictures to: --size WxH")
         if self.fit == LETTERBOX and self.teacher:
             raise ConfigError("a teacher labels whole pictures, without bars; leave letterbox out")
+        if self.unlabelled_licence and not self.unlabelled:
+            raise ConfigError("--unlabelled-licence is given without --unlabelled FOLDER")
         if self.unlabelled and self.batch < 2:
             raise ConfigError("--unlabelled needs a --batch of 2 or more")
         for size in filter(None, (self.size, self.teacher_size)):
@@ -288,7 +297,7 @@ class TrainConfig:
             if value is True:
                 words.append(f"--{option_name(option.name)}")
             elif option.default not in (dataclasses.MISSING, value):
-                said = value if option.name == "teacher_licence" else _without_folders(value)
+                said = value if option.name.endswith("_licence") else _without_folders(value)
                 words += [f"--{option_name(option.name)}", said]
         return shlex.join(words)
 
