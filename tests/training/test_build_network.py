@@ -1,5 +1,7 @@
 """What a training starts from."""
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from fastseg_training.build_network import Start, build_network, choose_start
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.optimisation import Recipe
+from fastseg_training.run_folder import RunError
 from fastseg_training.training_data import hold_out
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
@@ -84,7 +87,8 @@ def test_what_a_start_started_from_stays_in_the_header(
     file.parent.mkdir()
     info = CheckpointInfo("nano", CLASSES, training={"init": "ImageNet", **terms})
     save_checkpoint(file, FastSegNet(2, "nano"), info)
-    assert Start(TrainConfig(model="nano", init=str(file))).described() == {"init": "a", **terms}
+    described = Start(TrainConfig(model="nano", init=str(file))).described()
+    assert described == {"init": "a", "init_sha256": open_network(file).sha256, **terms}
 
 
 def test_a_network_with_a_backbone_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
@@ -135,6 +139,29 @@ def test_a_training_ends_half_way_between_its_average_and_its_start(tmp_path: Pa
         if value.is_floating_point():
             torch.testing.assert_close(value, (begun[name] + averaged[name]) / 2)
     assert not torch.equal(begun["head.1.bias"], averaged["head.1.bias"])
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_training_does_not_go_on_from_another_start_than_it_began_with(
+    changed: bool, tmp_path: Path
+) -> None:
+    start = open_network("nano-synthetic")
+    save_checkpoint(tmp_path / "start.safetensors", start.model, start.info)
+    trainer = trained_with_start_share(tmp_path / "run", str(tmp_path / "start.safetensors"))
+    trainer.train()
+    if changed:
+        with torch.no_grad():
+            next(start.model.parameters()).add_(1)
+    save_checkpoint(tmp_path / "start.safetensors", start.model, start.info)
+    (tmp_path / "run").rename(tmp_path / "then")
+    again = trained_with_start_share(tmp_path / "run", str(tmp_path / "start.safetensors"))
+    shutil.copy(tmp_path / "then" / "resume.pt", tmp_path / "run")
+    with (
+        pytest.raises(RunError, match="began with another --init than start")
+        if changed
+        else (contextlib.nullcontext())
+    ):
+        again.resume()
 
 
 @pytest.mark.parametrize("init", ["", "noise", "classes.safetensors"])

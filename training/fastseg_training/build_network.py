@@ -103,7 +103,8 @@ class Start:
             return {"init": weights.name, "init_licence": LICENCE}
         inherited = self.info.training.get("init_licence") if self.info else None
         terms = {"init_licence": inherited} if inherited else {}  # of what the start started from
-        return {"init": name_of(self.file), **terms}
+        sha256 = {"init_sha256": self.network.sha256} if self.network else {}
+        return {"init": name_of(self.file), **sha256, **terms}
 
     def normalization(self) -> Normalization | None:
         """Return what a network of one's own is trained with; None: (x - 128) / 64, as ours are.

@@ -20,6 +20,9 @@ class RunError(RuntimeError):
     """A run folder cannot be used or written; the message says what to do."""
 
 
+SHA256 = "_sha256"  # in the header: of the network that --init or --teacher named
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths and files of a run. Every file is written whole or not at all.
@@ -82,7 +85,7 @@ class RunFolder:
         """
         try:
             with whole_file(self.resume_path) as part, part.open("wb") as file:
-                torch.save(dict(state), file)
+                torch.save({**state, "origin": self._origin()}, file)
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch wraps a short write in a RuntimeError
@@ -92,7 +95,8 @@ class RunFolder:
         """Read resume.pt without running any code that it may hold; None if there is none yet.
 
         Raises:
-            RunError: it is damaged.
+            RunError: it is damaged, or began with another network than --init or --teacher name
+                now.
         """
         if not self.resume_path.is_file():
             return None
@@ -102,7 +106,20 @@ class RunFolder:
             kind = file_kind(self.resume_path)
             found = "is damaged" if kind == TORCH else f"is {kind}, not the state of a training"
             raise RunError(f"{self.resume_path} {found}; start anew with --force") from error
+        begun, now = state.pop("origin", {}), self._origin()
+        for name in begun.keys() & now.keys():
+            if begun[name] != now[name]:
+                raise RunError(
+                    f"{self.resume_path} began with another --{name.removesuffix(SHA256)} than "
+                    f"{self.info.training.get(name.removesuffix(SHA256))} is now; bring that back, "
+                    "or start anew with --force"
+                )
         return state
+
+    def _origin(self) -> dict[str, str]:
+        """Return the hashes of the networks that the training takes from."""
+        said = self.info.training.items()
+        return {name: value for name, value in said if name.endswith(SHA256) and value}
 
     def save_model(self, model: nn.Module, training: Mapping[str, Any], path: Path) -> None:
         """Replace model_path or another file; `training` is added to what the header says of it."""
