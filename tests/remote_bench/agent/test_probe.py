@@ -203,6 +203,16 @@ def test_rapl_counters_come_with_the_value_they_wrap_at(made_board):
     assert source.read() == [123456, 123456] and source.wraps_at == [262143328850] * 2
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_rapl_package_that_linux_shows_twice_is_one_rail(made_board, both):
+    board = made_board("raspberry-pi-4")
+    for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl-mmio:0", "package-0")):
+        board.write(f"sys/class/powercap/{zone}/name", name + "\n")
+        if both or "mmio" in zone:
+            board.write(f"sys/class/powercap/{zone}/energy_uj", "5\n")
+    assert rapl(Board(str(board.root))).rails == ["package-0"]
+
+
 @pytest.mark.parametrize(
     "form", ["{}_A current(7)=2.0A\n{}_V volt(9)=1.5V", "{}_A=2.0A\n{}_V=1.5V"]
 )

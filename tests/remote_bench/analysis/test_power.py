@@ -176,6 +176,13 @@ def test_what_tegrastats_shows_beyond_its_sensor_is_told():
     assert power.cross_check["VDD_IN"] == pytest.approx(0.2, abs=0.01)
 
 
+def test_sensor_that_reads_nothing_where_tegrastats_sees_watts_is_told():
+    samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
+    samples["power"] = [series("ina_hwmon", ["VDD_IN"], lambda t: [0])]
+    power, _ = measure(samples)
+    assert power.cross_check["VDD_IN"] > 1000
+
+
 def test_rails_of_a_single_value_are_power_too():
     power, _ = measure(feed(lambda t: f"VDD_IN {loaded(t)}mW"))
     assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)

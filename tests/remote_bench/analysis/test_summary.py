@@ -88,6 +88,23 @@ def test_run_that_cannot_be_believed_is_invalid(made_result, change, code):
     assert report["reasons"][0]["code"] == code
 
 
+@pytest.mark.parametrize(("info", "is_its_power"), [
+    ({"backend": "onnxruntime", "device": "cpu"}, False), ({"backend": "tensorrt"}, True), ({}, True),
+])  # fmt: skip
+def test_power_of_a_gpu_is_none_of_a_network_that_ran_beside_it(made_result, info, is_its_power):
+    raw = made_result("dgx-spark", info=info)
+    times = [t for t, _ in raw["samples"]["tegrastats"]["lines"]]
+    raw["samples"]["tegrastats"]["lines"] = []
+    raw["samples"]["power"] = [
+        {"source": "nvml", "unit": "uj", "rails": ["nvml-0"], "wraps_at": [None], "t": times,
+         "values": [[8e6 * t] for t in times]}
+    ]  # fmt: skip
+    report = summarise(read_result(json.dumps(raw)))
+    assert (report.power is not None) == is_its_power
+    if not is_its_power:
+        assert "only the GPU has a sensor" in report.power_reason
+
+
 def test_latency_that_still_moves_is_not_settled(made_result):
     report = judged(made_result(latency_ms=lambda t: 10 + t / 20))
     assert report["verdict"] == "valid_with_notes" and "not_settled" in codes(report, "note")

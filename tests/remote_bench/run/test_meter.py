@@ -45,16 +45,24 @@ def read(command: tuple[str, ...], seconds: float = 0.5) -> MeterReadings:
 
 
 def test_lines_of_the_meter_become_watts_in_the_boards_time():
-    readings = read(printing("12.5", "  13 W", "-0.25W", "7W\r", "4.9e3", "power: 12", ""))
-    assert readings.watts == (12.5, 13.0, -0.25, 7.0) and readings.failure == ""
+    readings = read(printing("12.5", "  13 W", "-0.25W", "7W\r", "4.9e1", "35.699999999999996", ""))
+    assert readings.watts == (12.5, 13.0, -0.25, 7.0, 49.0, 35.699999999999996)
+    assert readings.failure == ""
     assert all(99.9 < t < 101 for t in readings.t)  # the phase began at 100 there, just now here
+
+
+@pytest.mark.parametrize("line", ["12,5", "power: 12", "1e30", "nan"])
+def test_lines_that_are_no_watts_are_told_beside_those_that_are(line):
+    readings = read(printing("12.5", line, "13"))
+    assert readings.watts == (12.5, 13.0)
+    assert readings.failure == f"it printed {line!r}; expected watts, a number a line"
 
 
 @given(st.floats(-1e6, 1e6), st.sampled_from(["", "W", " W", " W "]))
 def test_any_number_of_watts_is_read_as_it_is(watts, unit):
     meter = Meter(("x",))
-    meter._keep(1.0, f"{watts:.6f}{unit}".encode())
-    assert meter._rows == [(1.0, pytest.approx(watts, abs=1e-6))]
+    meter._keep(1.0, f"{watts!r}{unit}".encode())
+    assert meter._rows == [(1.0, watts)]
 
 
 @given(st.binary())

@@ -91,17 +91,26 @@ def ina_iio(board: Board) -> Source:
 
 
 def rapl(board: Board) -> Source:
-    """Energy counters of x86 processors; root only on most systems since CVE-2020-8694."""
+    """Energy counters of x86 processors; root only on most systems since CVE-2020-8694.
+
+    Linux shows a package of some processors twice, by its register and by memory (intel-rapl-mmio).
+    """
     readers: Dict[str, Callable[[], Reading]] = {}
     wraps_at: Dict[str, Reading] = {}
-    for name_file in board.glob("/sys/class/powercap/*/name"):
-        folder = name_file[: -len("/name")]
-        if board.number(folder + "/energy_uj") is not None:
+    folders = [file[: -len("/name")] for file in board.glob("/sys/class/powercap/*/name")]
+    for folder in sorted(folders, key=_is_mmio):
+        name_file = folder + "/name"
+        is_again = _is_mmio(folder) and board.text(name_file) in readers
+        if board.number(folder + "/energy_uj") is not None and not is_again:
             # Sub-zones (core, dram) are part of their package: intel-rapl:0:1 names its own.
             rail = _free(readers, board.text(name_file) or folder)
             readers[rail] = partial(board.number, folder + "/energy_uj")
             wraps_at[rail] = board.number(folder + "/max_energy_range_uj")
     return _source("rapl", "uj", readers, wraps_at)
+
+
+def _is_mmio(folder: str) -> bool:
+    return os.path.basename(folder).startswith("intel-rapl-mmio")
 
 
 def raspberry_pmic(board: Board) -> Source:

@@ -16,7 +16,14 @@ import numpy as np
 from fastseg_targets.device import Device, RailSum
 from fastseg_targets.device import Power as RailTable
 
-from remote_bench.analysis.result import MeterReadings, PowerReadings, Samples, Span, TegrastatsFeed
+from remote_bench.analysis.result import (
+    MOST_NUMBER,
+    MeterReadings,
+    PowerReadings,
+    Samples,
+    Span,
+    TegrastatsFeed,
+)
 from remote_bench.analysis.stats import Floats, Interval, bootstrap, ci95
 from remote_bench.tegrastats import parse_line
 
@@ -413,8 +420,9 @@ def _cross_check(curves: Sequence[EnergyCurve], total: Total, run: Span) -> dict
         other = printed.get(curve.rail)
         if other is None or other is curve or other.coverage(*run) < _LEAST_COVERAGE:
             continue
-        if joules := curve.energy_j(*run):
-            shares[curve.rail] = other.energy_j(*run) / joules - 1
+        joules, printed_j = curve.energy_j(*run), other.energy_j(*run)
+        if joules or printed_j:  # a sensor stuck at 0 differs the most
+            shares[curve.rail] = printed_j / joules - 1 if joules else MOST_NUMBER
     return shares
 
 

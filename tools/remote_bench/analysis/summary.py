@@ -20,6 +20,7 @@ from remote_bench.analysis.conditions import (
     foreign_cpu,
     memory,
     sampler_cpu,
+    uses_gpu,
     watched,
 )
 from remote_bench.analysis.frame_times import (
@@ -99,6 +100,8 @@ def summarise(
     if blocks:
         run = (board, spans, _done_times(result), [(p.begin, p.end) for p, _ in blocks])
         power, power_reason = measure_power(rails, *run)
+        if power is not None and power.scope == "gpu" and uses_gpu(result) is False:
+            power, power_reason = None, "only the GPU has a sensor, and the network ran on the CPU"
         wall, wall_reason = measure_wall_power(result.meter, *run)
 
     def watts(some: Sequence[Span]) -> tuple[float | None, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed
 
 from remote_bench.analysis.report import Reason, Report, Verdict
+from remote_bench.analysis.result import MOST_NUMBER
 
 LIMITS: dict[str, float] = {
     # Where the agent names none. A sound int8 gave 0.970 at least, one with a doubled weight less
@@ -255,7 +256,8 @@ def _power(report: Report) -> Iterator[Reason]:
         yield Reason("power_gaps", "note", text)
     for rail, share in power.cross_check.items():
         if abs(share) > LIMITS["sources_differ"]:
-            text = f"tegrastats shows {share:+.0%} of {rail} against what its sensor says"
+            more = f"{share:+.0%} of" if share < MOST_NUMBER else "power on"
+            text = f"tegrastats shows {more} {rail} against what its sensor says"
             yield Reason("power_sources_differ", "note", text)
     drift = power.idle.drift_w
     if drift is not None and abs(drift) > LIMITS["idle_drift"] * abs(power.flat_out.mean_w):

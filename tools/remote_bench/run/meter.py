@@ -19,7 +19,8 @@ from typing import BinaryIO
 from remote_bench.analysis.result import MeterReadings, Phase
 from remote_bench.host.live import plain
 
-_WATTS = re.compile(rb"\s*([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)\s*W?\s*")
+_WATTS = re.compile(rb"\s*([+-]?[0-9]{1,9}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?)\s*W?\s*")
+_MOST_WATTS = 1e9
 _MOST_READINGS = 200_000  # five hours at ten a second
 _MOST_LINE_BYTES = 4096  # a number has ten
 _LOOK_S = 0.1  # how late the reader notices that it should end
@@ -86,7 +87,9 @@ class Meter:
         if not ahead or not self._rows:
             return MeterReadings((), (), self._failure or self._why_none())
         times = tuple(t - min(ahead) for t, _ in self._rows)
-        return MeterReadings(times, tuple(watts for _, watts in self._rows), self._failure)
+        missed = self._why_none() if self._unread else ""  # the mean may hang on those lines
+        told = "; ".join(filter(None, (self._failure, missed)))
+        return MeterReadings(times, tuple(watts for _, watts in self._rows), told)
 
     def _why_none(self) -> str:
         if self._unread:
@@ -113,7 +116,7 @@ class Meter:
 
     def _keep(self, now: float, line: bytes) -> None:
         found = _WATTS.fullmatch(line)
-        if found is None:
+        if found is None or not abs(float(found.group(1))) < _MOST_WATTS:
             self._unread = self._unread or line.strip()[:_MOST_LINE_BYTES]
         elif len(self._rows) < _MOST_READINGS:
             self._rows.append((now, float(found.group(1))))
