@@ -88,9 +88,14 @@ def test_run_that_cannot_be_believed_is_invalid(made_result, change, code):
     assert report["reasons"][0]["code"] == code
 
 
-@pytest.mark.parametrize(("info", "is_its_power"), [
-    ({"backend": "onnxruntime", "device": "cpu"}, False), ({"backend": "tensorrt"}, True), ({}, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("info", "is_its_power"),
+    [
+        ({"backend": "onnxruntime", "device": "cpu"}, False),
+        ({"backend": "tensorrt"}, True),
+        ({}, True),
+    ],
+)
 def test_power_of_a_gpu_is_none_of_a_network_that_ran_beside_it(made_result, info, is_its_power):
     raw = made_result("dgx-spark", info=info)
     times = [t for t, _ in raw["samples"]["tegrastats"]["lines"]]

@@ -3,11 +3,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from fastseg_runtime.arrays.image import encode_rgb
+from fastseg_runtime.arrays.image import encode_class_map, encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.host.errors import UsageError
 from remote_bench.run import frame_files
-from remote_bench.run.frame_files import class_ids, frames_zip
+from remote_bench.run.frame_files import class_ids, frames_zip, read_label
 
 
 @pytest.fixture
@@ -63,6 +63,39 @@ def test_a_folder_without_a_picture_and_a_picture_that_is_none_are_named(tmp_pat
         frames_zip(tmp_path, io.BytesIO(), manifest)
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(UsageError, match=r"--frames: .*a\.png"):
+        frames_zip(tmp_path, io.BytesIO(), manifest)
+
+
+def indexed(ids_HW, palette_P3) -> bytes:
+    return encode_class_map(np.array(ids_HW, np.uint8), np.array(palette_P3, np.uint8))
+
+
+def test_indexed_label_is_read_by_its_colours_or_as_ids_where_its_palette_is_grey(
+    tmp_path, manifest
+):
+    colours = [info.color for info in manifest.classes]
+    label = tmp_path / "label.png"
+    label.write_bytes(indexed([[1, 0, 2]], [colours[0], colours[1], (0, 0, 0)]))
+    assert read_label(label, manifest).tolist() == [[1, 0, 255]]
+    label.write_bytes(indexed([[1, 0, 255]], [(n, n, n) for n in range(256)]))
+    assert read_label(label, manifest).tolist() == [[1, 0, 255]]
+
+
+@pytest.mark.parametrize("colour", [(128, 0, 1), (255, 255, 255), (7, 7, 7)])
+def test_indexed_label_with_a_colour_of_no_class_is_refused(colour, tmp_path, manifest):
+    label = tmp_path / "label.png"
+    label.write_bytes(indexed([[0, 1]], [(0, 0, 0), colour]))
+    with pytest.raises(UsageError, match=r"label\.png is an indexed PNG that shows"):
+        read_label(label, manifest)
+
+
+def test_label_of_16_bits_is_refused(tmp_path, manifest):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images/0.png").write_bytes(picture(0))
+    cv2 = pytest.importorskip("cv2")
+    assert cv2.imwrite(str(tmp_path / "labels/0.png"), np.ones((8, 12), np.uint16))
+    with pytest.raises(UsageError, match=r"labels/0\.png has 16 bits a sample"):
         frames_zip(tmp_path, io.BytesIO(), manifest)
 
 

@@ -19,6 +19,7 @@ from remote_bench.host.errors import UsageError
 
 _MOST_FRAMES = 100  # enough for an mIoU, and seconds to read and send
 _MOST_BYTES = 200 << 20  # they lie in the board's memory during the run
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _T = TypeVar("_T")
 Frame = tuple[Array, Array | None]  # image (H, W, 3) RGB, class ids (H, W); both uint8
 
@@ -73,7 +74,7 @@ def _of_folder(folder: Path, manifest: Manifest) -> Iterator[Frame]:
         has_label = folder.name == "images" and label.is_file()
         try:
             image_HW3 = read_image(file)
-            label_HW = class_ids(read_image(label), manifest) if has_label else None
+            label_HW = read_label(label, manifest) if has_label else None
         except ImageError as error:
             raise UsageError(f"--frames: {error}") from error
         if label_HW is not None:
@@ -113,12 +114,52 @@ def _evenly(items: list[_T]) -> list[_T]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
+_PALETTE = 3  # a colour type of the PNG specification, section 11.2.1
+_BLACK = (0, 0, 0)  # what many labels draw where nobody judged
+
+
+def read_label(file: Path, manifest: Manifest) -> Array:
+    """Return the class ids (H, W) of a label file, 255 where it is none of the classes.
+
+    Raises:
+        UsageError: its pixels are neither ids of 8 bits nor the classes' colours.
+        ImageError: it is no picture.
+    """
+    label_HW3, content = read_image(file), file.read_bytes()
+    depth, kind = content[24:26] if content.startswith(_PNG_START) else (8, 0)
+    if depth != 8 and kind != _PALETTE:
+        raise UsageError(
+            f"--frames: {file} has {depth} bits a sample; expected a PNG of 8 bits with class ids, "
+            "or the classes' colours"
+        )
+    if kind != _PALETTE or _is_grey_ramp(content):
+        return class_ids(label_HW3, manifest)
+    colours = {tuple(row) for row in np.unique(label_HW3.reshape(-1, 3), axis=0).tolist()}
+    if unknown := sorted(colours - {info.color for info in manifest.classes} - {_BLACK}):
+        raise UsageError(
+            f"--frames: {file} is an indexed PNG that shows {unknown[0]}, the colour of no class; "
+            "save it with the classes' colours, or as grey with class ids"
+        )
+    return _of_colours(label_HW3, manifest)
+
+
+def _is_grey_ramp(content: bytes) -> bool:
+    """Return whether entry n of a PNG's palette is grey n, so that indices are what is seen."""
+    at = content.find(b"PLTE")
+    palette = content[at + 4 : at + 4 + int.from_bytes(content[at - 4 : at], "big")]
+    return all(set(palette[3 * n : 3 * n + 3]) == {n} for n in range(len(palette) // 3))
+
+
 def class_ids(label_HW3: Array, manifest: Manifest) -> Array:
     """Return the class ids (H, W) of a label read as RGB; 255 where it is none of the classes."""
     red_HW = label_HW3[..., 0]
     if (label_HW3 == red_HW[..., None]).all():  # grey: the ids themselves
         return np.where(red_HW < len(manifest.classes), red_HW, IGNORE_INDEX).astype(np.uint8)
-    ids_HW = np.full(red_HW.shape, IGNORE_INDEX, np.uint8)
+    return _of_colours(label_HW3, manifest)
+
+
+def _of_colours(label_HW3: Array, manifest: Manifest) -> Array:
+    ids_HW = np.full(label_HW3.shape[:2], IGNORE_INDEX, np.uint8)
     for number, info in enumerate(manifest.classes):
         ids_HW[(label_HW3 == np.array(info.color, np.uint8)).all(axis=2)] = number
     return ids_HW
