@@ -4,6 +4,7 @@ An error that its user can mend is one line; a mistake of ours shows its trace.
 """
 
 import contextlib
+import io
 import opcode
 import os
 import signal
@@ -69,6 +70,8 @@ def run_command(
             ValueErrors that these raise, those that carry an `exit_code`, those of the system, a
             full memory, and a library that an ImportError asks for.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks ends no run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with on_signals(_stop):
             options = parse()

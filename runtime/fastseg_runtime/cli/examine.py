@@ -45,7 +45,7 @@ def inspect_bundle(options: Namespace) -> int:
     """Print the manifest."""
     with open_bundle(options.model) as bundle:
         if options.json:
-            sys.stdout.write(printable(bundle.manifest.to_json()))
+            print_json(json.loads(bundle.manifest.to_json()))
         else:
             print(printable(describe_bundle(bundle.manifest)))
     return DONE
@@ -162,8 +162,9 @@ def _print(options: Namespace, table: Dict[str, Any], text: str) -> None:
 
 
 def print_json(table: Dict[str, Any]) -> None:
-    """Print the one document of --json."""
-    print(printable(json.dumps(table, indent=1, ensure_ascii=False)))
+    """Print the one document of --json, which any encoding of stdout can hold."""
+    holds_all = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(printable(json.dumps(table, indent=1, ensure_ascii=not holds_all)))
 
 
 def describe_bundle(manifest: Manifest) -> str:

@@ -10,6 +10,7 @@ from typing import NoReturn, Optional, Sequence
 from fastseg_runtime import __version__
 from fastseg_runtime.arrays.command import FAILED, UsageError, exit_code_help, run_command
 from fastseg_runtime.bundle.usage import COMMERCIAL
+from fastseg_runtime.frames.sources import parse_source
 
 EXAMPLES = """\
 examples:
@@ -153,7 +154,8 @@ def run(options: argparse.Namespace) -> int:
             if options.model is None:
                 raise UsageError(f"--{name} needs a bundle")
             if options.inputs:
-                raise UsageError(f"--{name} takes no inputs, got {' '.join(options.inputs)}")
+                given = " ".join(parse_source(text).shown for text in options.inputs)
+                raise UsageError(f"--{name} takes no inputs, got {given}")
             examine.check_usage(options)
             return action(options)
     if options.model and run_inputs.is_input(options.model):

@@ -1,6 +1,5 @@
 """fastseg-run INPUT...: pictures, videos and cameras through a session, into overlays and masks."""
 
-import os
 import sys
 import threading
 from argparse import Namespace
@@ -108,7 +107,9 @@ def run_inputs(options: Namespace) -> int:
     if annotations and any(job.kind == "camera" for job in jobs):  # its regions fill the memory
         raise InputError("--format coco is for pictures and videos; record the camera first")
     options.save = options.save or ("mask" if annotations else "overlay")
-    refuse_existing((p for job in jobs for p in _outputs(job, options.save, annotations)), options)
+    outputs = [path for job in jobs for path in _outputs(job, options.save, annotations)]
+    refuse_inputs(outputs, jobs)
+    refuse_existing(outputs, options)
     if options.model is None:
         options.model = find_shipped()
         print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
@@ -295,6 +296,29 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
     return [Job(s, kind_of(s), output / name) for s, name in zip(sources, unique)]
 
 
+def refuse_inputs(outputs: Sequence[Path], jobs: Sequence[Job]) -> None:
+    """Raise InputError if what comes of one input would take the place of one, --overwrite or not.
+
+    A folder that has been run into itself holds its own results.
+    """
+    sources = {_file_id(path): path for path in (Path(job.source) for job in jobs)}
+    for output in outputs:
+        source = sources.get(_file_id(output))
+        if output.is_file() and source is not None:
+            raise InputError(
+                f"{output} is an input; name another file or folder, or leave {source} out"
+            )
+
+
+def _file_id(path: Path) -> Tuple[int, int]:
+    """Return what all names of a file have in common; (0, 0) where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # a URL may be no path at all
+        return 0, 0
+    return status.st_dev, status.st_ino  # as os.path.samefile has it
+
+
 def plan_annotations(options: Namespace) -> Path:
     """Return where annotations go: a .json that --output names, or into its folder."""
     output: Path = options.output
@@ -355,8 +379,6 @@ def _job_into_file(source: str, output: Path) -> Job:
             "expected a name that ends in "
             f"{' or '.join(suffixes)}, or a folder"
         )
-    if output.exists() and os.path.isfile(source) and output.samefile(source):
-        raise InputError(f"{output} is the input; name another file or a folder")
     return Job(source, kind, output, names_file=True)
 
 

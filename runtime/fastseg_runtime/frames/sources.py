@@ -10,7 +10,11 @@ _NETWORK = re.compile(r"(rtsps?|https?|rtmps?|srt|udp|tcp)://", re.IGNORECASE)
 _WISHES = r"(?::(\d{1,5})x(\d{1,5}))?(?:@(\d{1,3}(?:\.\d{1,3})?))?"
 _CAMERA = re.compile(r"(camera:\d{1,3}|/dev/video\d{1,3})" + _WISHES)
 _SEQUENCE = re.compile(r"([^%]*%0?\d?d[^%@]*)(?:@(\d{1,3}(?:\.\d{1,3})?))?")
-_SECRET = re.compile(r"(?<=://)[^/\s]*@")  # user:password, which may hold an @ itself
+# user:password, which may hold an @ itself and, but behind a port, a slash; and ?password=...
+_SECRET = re.compile(r"(?<=://)(?:[^/\s]*@|[^/\s@:]*:(?!\d+/)\S*@)")
+_SECRET_VALUE = re.compile(
+    r"((?:pass\w*|pwd|token|key|secret|auth|signature)=)[^&\s]*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class SourceName:
 
     @property
     def shown(self) -> str:
-        """Return the place without the password that a URL may hold."""
-        return _SECRET.sub("", self.place)
+        """Return the place without the passwords that a URL may hold."""
+        return _SECRET_VALUE.sub(r"\1...", _SECRET.sub("", self.place))
 
     @property
     def stem(self) -> str:

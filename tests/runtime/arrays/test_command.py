@@ -1,5 +1,6 @@
 """How a command ends, tried on commands of two lines in processes of their own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -140,6 +141,29 @@ def test_a_reader_that_has_seen_enough_ends_it_without_a_word(tmp_path: Path) ->
         f"{sys.executable} c.py | head -1", shell=True, cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("line\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_name_that_the_encoding_of_stdout_lacks_ends_no_run(
+    encoding: str, tmp_path: Path
+) -> None:
+    (tmp_path / "c.py").write_text(
+        "from fastseg_runtime.arrays.command import run_command\n"
+        "from fastseg_runtime.cli.examine import print_json\n"
+        "def work(options):\n"
+        "    print('\u56f3.png \\udc80')\n"
+        "    print_json({'input': '\u56f3\\U0001f600\u00e9'})\n"
+        "run_command('try', list, work)\n",
+        "utf-8",
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "c.py"], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    line, _, document = done.stdout.decode(encoding).partition("\n")
+    assert line.endswith(".png \\udc80")
+    assert json.loads(document) == {"input": "\u56f3\U0001f600\u00e9"}
 
 
 def test_the_first_signal_is_noted_and_the_second_obeyed() -> None:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from fastseg_runtime.cli.run_inputs import InputError, Job, plan_jobs
+from fastseg_runtime.cli.run_inputs import InputError, Job, plan_jobs, refuse_inputs
 
 
 @pytest.fixture
@@ -51,8 +51,16 @@ class TestPlanning:
 
     @pytest.mark.parametrize("name", ["drive.mp4", "one.png"])
     def test_an_input_is_never_overwritten(self, name: str) -> None:
-        with pytest.raises(InputError, match=f"{name} is the input; name another file"):
-            plan_jobs([name], Path("photos/..") / name)
+        jobs = plan_jobs([name], output := Path("photos/..") / name)
+        with pytest.raises(InputError, match=f"{name} is an input; name another file"):
+            refuse_inputs([output], jobs)
+
+    def test_a_folder_whose_results_are_among_its_inputs_is_not_run_into_itself(self) -> None:
+        (Path("photos") / "a.mask.png").write_bytes(b"mine")
+        jobs = plan_jobs(["photos"], Path("photos"))
+        refuse_inputs([Path("photos/b.mask.png"), Path("elsewhere/a.mask.png")], jobs)
+        with pytest.raises(InputError, match=r"a.mask.png is an input"):
+            refuse_inputs([Path("photos/a.mask.png")], jobs)
 
     def test_several_inputs_do_not_fit_into_one_file(self) -> None:
         with pytest.raises(InputError, match="2 inputs do not fit into one file"):

@@ -56,6 +56,18 @@ def test_a_password_is_shown_nowhere() -> None:
     for secret in ("rtsp://token@host/live", "rtspsrc location=rtsp://a:b@c@host/live ! appsink"):
         assert not {"token", "a:b", "c@"} & set(re.split("[/ ]", parse_source(secret).shown))
         assert "@" not in parse_source(secret).shown
+    for place, shown in (
+        (
+            "rtsp://h:1/user=a&password=hunter2&channel=1",
+            "rtsp://h:1/user=a&password=...&channel=1",
+        ),
+        ("http://h/v.mjpg?usr=a&PWD=hunter2", "http://h/v.mjpg?usr=a&PWD=..."),
+        ("https://h/v?api_key=hunter2", "https://h/v?api_key=..."),
+        ("rtsp://admin:hunt/er2@h/a", "rtsp://h/a"),
+        ("http://h:80/a@2x/b", "http://h:80/a@2x/b"),
+    ):
+        assert parse_source(place).shown == shown
+        assert "hunter2" not in parse_source(place).stem
     with pytest.raises(VideoError) as raised:
         FrameSource("http://admin:hunter2@127.0.0.1:9/live")
     assert "hunter2" not in str(raised.value) and "no video comes from there" in str(raised.value)
