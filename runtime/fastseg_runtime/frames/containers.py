@@ -16,6 +16,13 @@ _MATRIX = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # upr
 _JPEG_STREAM = bytes.fromhex("0315000000 040D6C11000000 0000000000000000 060102")
 _AVI_BYTES = (1 << 32) - (1 << 26)  # sizes have 32 bits; room for the index
 _FIRST_BOXES = (b"ftyp", b"free", b"mdat", b"moov", b"skip", b"wide")
+# At the outermost level: ISO/IEC 14496-12, table 1, and QuickTime's; of RIFF, those of AVI.
+_BOXES = (
+    *_FIRST_BOXES,
+    *(b"moof", b"mfra", b"sidx", b"ssix", b"styp", b"uuid", b"pdin", b"meta", b"emsg", b"prft"),
+    *(b"udta", b"pnot"),
+)
+_CHUNKS = (b"RIFF", b"LIST", b"JUNK", b"idx1")
 _UNKNOWN_SIZE = b"\x01" + b"\xff" * 7  # of an EBML element that goes on to the end of the file
 
 
@@ -272,8 +279,9 @@ def missing_bytes(path: Path) -> int:
         while (is_mp4 or is_riff) and end < there:
             file.seek(end)
             head = file.read(16)
-            if len(head) < 8:
-                return 8 - len(head)
+            is_known = head[4:8] in _BOXES if is_mp4 else head[:4] in _CHUNKS
+            if len(head) < 8 or not is_known:
+                return 0  # a trailer, as some cameras write one
             size = struct.unpack_from(">I" if is_mp4 else "<4xI", head)[0]
             size = size if is_mp4 else size + 8 + size % 2 if size else 0
             if is_mp4 and size == 1 and len(head) == 16:

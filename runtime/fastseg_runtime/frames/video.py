@@ -28,6 +28,7 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 _FALLBACK_FPS = 25.0  # of files and cameras that do not say
 _STALL_S = 5.0  # without a frame, after which a camera is given up, or connected to again
+_LOOK_PAST = 1000  # frames that may be damaged in a row; OpenCV tells each from the end by grab()
 _RETRY_S = 1.0  # between attempts to connect
 # Of JPEG. Nearer to the picture than OpenCV's MPEG-4, at half its time and two to four times its
 # bytes: measured on dash-cam clips, 39.5 against 36.6 dB.
@@ -63,6 +64,7 @@ class FrameSource:
         self.is_live = self._name.is_live and not (kind == "network" and self.count)  # a file there
         self.stall_s = _STALL_S if self.is_live and kind != "network" else None
         self._time_s, self._reading, self._closed = 0.0, threading.Lock(), threading.Event()
+        self._goes_on = False  # behind a frame that cannot be read
 
     def __iter__(self) -> Iterator[Array]:
         """Yield frames (H, W, 3) uint8 until the end, or until a camera disappears."""
@@ -74,6 +76,7 @@ class FrameSource:
                 done += 1
                 yield cv2.cvtColor(frame_HW3, cv2.COLOR_BGR2RGB) if self._swap else frame_HW3
             elif not self.is_live:
+                self._goes_on = self._name.kind == "file" and self._follows(self.count - 1 - done)
                 return
             elif self._name.kind == "network":
                 self._connect_again()
@@ -85,16 +88,24 @@ class FrameSource:
         return self._time_s
 
     def check_end(self, done: int) -> None:
-        """Raise VideoError if the file was cut off, after `done` frames of it."""
+        """Raise VideoError if the file was cut off or is damaged, after `done` frames of it."""
         frames = f"{done} of {self.count} frames"
         missing = missing_bytes(Path(self._name.place)) if self._name.kind == "file" else 0
         if missing:
             frames = f"{missing} bytes are missing: {frames}; copy it again"
+        elif self._goes_on:
+            frames += ": what follows cannot be read; it is damaged there, copy it again"
         short = not self.is_live and done < self.count - 1  # some formats count one too many
-        if missing or (short and self._name.kind == "network"):
+        if missing or self._goes_on or (short and self._name.kind == "network"):
             raise VideoError(f"{self.source} ends early, {frames}")
         if short:
             log.info("%s: %s; a trimmed video holds more than it shows", self.source, frames)
+
+    def _follows(self, most: int) -> bool:
+        """Return whether frames follow the one that could not be read: none do at a file's end."""
+        with self._reading:
+            tries = 0 if self._closed.is_set() else min(most, _LOOK_PAST)
+            return any(self._capture.grab() for _ in range(tries))
 
     def close(self) -> None:
         """Free the file or camera, as soon as no thread reads from it any more."""

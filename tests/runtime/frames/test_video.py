@@ -210,6 +210,38 @@ def test_a_video_that_ends_early_is_told_and_what_it_gave_is_kept(
     assert 1 <= len(times_of(tmp_path / "out.mp4")) < 20
 
 
+def noisy(path: Path, frames: int = 40) -> bytes:
+    """Write a video whose frames take the same place each; return its bytes."""
+    writer, rng = VideoWriter(str(path), 10), np.random.default_rng(0)
+    for _ in range(frames):
+        writer.write(rng.integers(0, 256, (96, 128, 3), np.uint8))
+    writer.finish()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_video_that_is_damaged_in_the_middle_is_no_trimmed_one(
+    suffix: str, tmp_path: Path
+) -> None:
+    content = bytearray(noisy(tmp_path / f"drive{suffix}"))
+    begin, end = len(content) * 4 // 10, len(content) // 2
+    content[begin:end] = bytes(end - begin)
+    (tmp_path / f"drive{suffix}").write_bytes(content)
+    with pytest.raises(VideoError, match=r"1\d of 40 frames: .* it is damaged there"):
+        infer_video(BrightnessSession(), tmp_path / f"drive{suffix}", tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("trailer", [b"\0\0\1\0a trailer of a camera", b"four"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_bytes_behind_the_last_frame_are_no_fault(
+    suffix: str, trailer: bytes, tmp_path: Path
+) -> None:
+    content = noisy(tmp_path / f"drive{suffix}")
+    (tmp_path / f"drive{suffix}").write_bytes(content + trailer)
+    infer_video(BrightnessSession(), tmp_path / f"drive{suffix}", tmp_path / "out.mp4")
+    assert len(times_of(tmp_path / "out.mp4")) == 40
+
+
 def test_an_embedder_ends_a_video_with_an_event(clip: Path, tmp_path: Path) -> None:
     stop = threading.Event()
     infer_video(
