@@ -28,6 +28,7 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 _FALLBACK_FPS = 25.0  # of files and cameras that do not say
 _STALL_S = 5.0  # without a frame, after which a camera is given up, or connected to again
+_LATE_TICKS = 2  # of an .avi, a picture each: rates that waver catch up
 _LOOK_PAST = 1000  # frames that may be damaged in a row; OpenCV tells each from the end by grab()
 _RETRY_S = 1.0  # between attempts to connect
 # Of JPEG. Nearer to the picture than OpenCV's MPEG-4, at half its time and two to four times its
@@ -244,6 +245,7 @@ class VideoWriter:
             known = ", ".join(_CONTAINERS)
             raise VideoError(f"{path} cannot be written; use a name that ends in one of {known}")
         self.count, self._tick, self._size = 0, -1, (0, 0)  # width, height
+        self._is_late = False
         self._container: Optional[Any] = None
         self._ended = threading.Event()
         self._syncing = threading.Thread(target=self._sync, daemon=True)
@@ -267,7 +269,12 @@ class VideoWriter:
         time_s = self.count / self._fps if time_s is None else time_s
         with self._telling():
             container = self._container or self._open()
-            self._tick = max(self._tick + 1, round(time_s * container.ticks_per_s))
+            due = round(time_s * container.ticks_per_s)
+            self._tick = max(self._tick + 1, due)
+            if self._tick - due > _LATE_TICKS and not self._is_late:
+                self._is_late = True
+                log.warning("%s: an .avi has one rate, and these come faster; they will be "
+                            "shown late, as an .mp4 would not", self._path)  # fmt: skip
             container.add(self._tick, jpeg)
         self.count += 1
 

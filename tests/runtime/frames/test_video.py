@@ -210,6 +210,17 @@ def test_a_video_that_ends_early_is_told_and_what_it_gave_is_kept(
     assert 1 <= len(times_of(tmp_path / "out.mp4")) < 20
 
 
+@pytest.mark.parametrize(("suffix", "is_told"), [(".avi", True), (".mp4", False)])
+def test_pictures_that_an_avi_shows_late_are_told(
+    suffix: str, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = VideoWriter(str(tmp_path / f"out{suffix}"), 10)
+    for index in range(9):
+        writer.write(np.zeros((48, 64, 3), np.uint8), index / 30)
+    writer.finish()
+    assert caplog.text.count("an .avi has one rate") == is_told
+
+
 def noisy(path: Path, frames: int = 40) -> bytes:
     """Write a video whose frames take the same place each; return its bytes."""
     writer, rng = VideoWriter(str(path), 10), np.random.default_rng(0)
