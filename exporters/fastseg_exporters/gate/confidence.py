@@ -17,6 +17,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_runtime.engines.frame_runner import FrameFit, PlaneToFrame
 
 from fastseg import FastSegNet, Network
+from fastseg.outputs import kind_of_probabilities
 from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.gate.reference import Scene, VerificationSet
 
@@ -88,11 +89,19 @@ def reference_confidence(
         scenes: fitted on every second of them, if they have labels.
         keep_norms: batch norms that are not to be folded.
         progress: told how far it is.
+
+    Raises:
+        ValueError: it gives probabilities, of which no confidence comes by another softmax.
     """
     losses, fitted = np.zeros(len(TEMPERATURES)), 0
     found: list[tuple[Scene, _Sure]] = []
     for index, (scene, logits_Khw) in enumerate(_logits(network, scenes, keep_norms)):
         progress("calibrating the confidence", index, len(scenes))
+        if kind := kind_of_probabilities(logits_Khw[None]):
+            raise ValueError(
+                f"--confidence is made of logits, and {network.name} gives probabilities; leave "
+                f"the {kind} out of its forward()"
+            )
         sure = _Sure(network, logits_Khw, scene.image_HW3.shape[:2])
         found.append((scene, sure))
         if scene.label_HW is not None and index % 2 == 0:

@@ -18,7 +18,7 @@ from fastseg_runtime.arrays.image import resize_bilinear
 from fastseg_runtime.arrays.metrics import agreement, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.bundle.writer import files_of, write_bundle
-from fastseg_runtime.engines.engine import find_engine
+from fastseg_runtime.engines.engine import engines, find_engine
 from fastseg_runtime.engines.frame_runner import FrameRunner
 from fastseg_runtime.engines.selection import made_for, probe
 from fastseg_targets.target import Target
@@ -249,8 +249,10 @@ def open_workshop(
 def proving_backend(artifact: Artifact) -> str:
     """Return the backend that judges an artifact here: its own engine, or one that stands in."""
     name = made_for(artifact)
+    if name in engines() and probe(name).usable:
+        return name  # and no other, which may open what this one refuses
     made_by = (exporter for exporter in exporters().values() if exporter.engine == name)
     stand_in = next((exporter.stand_in for exporter in made_by if exporter.stand_in), None)
-    if stand_in is None or find_engine(name).platform == sys.platform or probe(name).usable:
+    if stand_in is None or find_engine(name).platform == sys.platform:
         return "auto"
     return stand_in.name

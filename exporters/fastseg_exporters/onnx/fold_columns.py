@@ -98,7 +98,8 @@ def _find(model: onnx.ModelProto) -> _Layer | None:
     constants = [makers[name] for name in conv.input[1:] if name in makers]
     given = [name for node in constants for name in node.input]
     alone = all(len(users[name]) == 1 for name in (*given, *conv.input[1:]))
-    quantized = len(constants) == len(conv.input) - 1
+    stored = {tensor.name for tensor in model.graph.initializer}
+    quantized = len(constants) == len(conv.input) - 1 and stored.issuperset(given)
     return _Layer(chain[0], conv, chain[-1], tuple(constants)) if alone and quantized else None
 
 
@@ -109,7 +110,11 @@ def _folded(
     has = {attribute.name: helper.get_attribute_value(attribute) for attribute in conv.attribute}
     (height, width), (outputs, channels, rows, columns) = size, weight_OCyx.shape
     top, left, bottom, right = has.get("pads", [0] * 4)
-    simple = set(has.get("dilations", [1])) == {1} and list(has["strides"]) == [STRIDE, STRIDE]
+    simple = (
+        set(has.get("dilations", [1])) == {1}
+        and list(has.get("strides", [])) == [STRIDE, STRIDE]
+        and has.get("auto_pad", b"NOTSET") == b"NOTSET"  # else pads would be said twice
+    )
     high = (height + top + bottom - rows) // STRIDE + 1
     wide = (width + left + right - columns) // STRIDE + 1
     if not simple or channels != CHANNELS or width % GROUP or wide % AT_ONCE:

@@ -14,6 +14,7 @@ from fastseg_runtime.arrays.metrics import Array
 from onnx import NodeProto, helper, numpy_helper
 
 TO_NHWC = [0, 2, 3, 1]
+OF_CLASS_MAP = "/class_map/"  # a network's own may be reshaped by places of the axes
 
 
 def write_rows(model: onnx.ModelProto) -> None:
@@ -50,11 +51,11 @@ def write_rows(model: onnx.ModelProto) -> None:
 
 
 def _find(model: onnx.ModelProto) -> tuple[NodeProto, NodeProto] | None:
-    """Return a 1x1 convolution of an int8 map to float, and what turns it for a Reshape."""
+    """Return a 1x1 convolution of an int8 map to float, and the class map's turn of its result."""
     makers = {name: node for node in model.graph.node for name in node.output}
     for turn in model.graph.node:
         conv = makers.get(turn.input[0]) if turn.op_type == "Transpose" else None
-        if conv is None or conv.op_type != "Conv" or not _is_plain(conv):
+        if conv is None or conv.op_type != "Conv" or not turn.name.startswith(OF_CLASS_MAP):
             continue
         source = makers.get(conv.input[0])
         users = [*_users(model, conv.output[0]), *_users(model, turn.output[0])]
@@ -63,6 +64,8 @@ def _find(model: onnx.ModelProto) -> tuple[NodeProto, NodeProto] | None:
             and source.op_type == "DequantizeLinear"
             and [node.op_type for node in users] == ["Transpose", "Reshape"]
             and list(_attributes(turn)["perm"]) == TO_NHWC
+            and all(_is_constant(model, name) for name in conv.input[1:])
+            and _is_plain(conv, _values(model, conv.input[1]).shape)
         ):
             return conv, turn
     return None
@@ -76,11 +79,23 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
     return {given.name: helper.get_attribute_value(given) for given in node.attribute}
 
 
-def _is_plain(conv: NodeProto) -> bool:
+def _is_plain(conv: NodeProto, kernel: tuple[int, ...]) -> bool:
     """Return whether a convolution reads one pixel for each that it writes, all its channels."""
     has = _attributes(conv)
-    ones = [*has["kernel_shape"], *has.get("strides", []), has.get("group", 1)]
+    ones = [*kernel[2:], *has.get("strides", []), has.get("group", 1)]
     return set(ones) == {1} and not any(has.get("pads", []))
+
+
+def _is_constant(model: onnx.ModelProto, name: str) -> bool:
+    """Return whether _values() knows it."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    makers = [node for node in model.graph.node if name in node.output]
+    return name in constants or any(
+        node.op_type == "DequantizeLinear"
+        and len(node.input) == 3
+        and constants.issuperset(node.input)
+        for node in makers
+    )
 
 
 def _values(model: onnx.ModelProto, name: str) -> Array:

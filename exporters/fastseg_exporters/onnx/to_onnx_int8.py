@@ -27,6 +27,7 @@ MEAN_OF_EXTREMES = {"CalibMovingAverage": True}
 # 0.5 points of mIoU), and ONNX Runtime converts less (docs/speed.md).
 FLOAT_OUTPUTS = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
 OWN_NORMALISATION, TWO_LOGITS = "/core/enter/Conv", "/core/leave/Conv"  # of DeployGraph's core
+NOTHING_FOR_INT8 = "the network has no convolution that int8 could take; export it in float"
 EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
 
 
@@ -49,7 +50,9 @@ def quantize(
     Raises:
         ValueError: a name in keep_float that is no convolution.
     """
-    check_kept(keep_float, convolutions(model))
+    check_kept(keep_float, layers := convolutions(model))
+    if not layers:
+        raise ValueError(NOTHING_FOR_INT8)
     return run_quantizer(
         model,
         pinned_scales(model, model.graph.input[0].name, mean, std, symmetric=False),
@@ -198,6 +201,8 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     convolutions = (n for n in model.graph.node if n.op_type == "Conv" and not _of_class_map(n))
     # A weight may serve several convolutions, and one that the network computes is no constant.
     names = dict.fromkeys(n.input[1] for n in convolutions if n.input[1] in weights)
+    if not names:
+        raise ValueError(NOTHING_FOR_INT8)
     nodes = [*(_as_int8(model.graph, weights[name]) for name in names), *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

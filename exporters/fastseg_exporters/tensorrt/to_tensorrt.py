@@ -38,6 +38,7 @@ from fastseg import DeployGraph
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
 from fastseg_exporters.onnx.to_onnx import describe, outputs_of, save, to_onnx
 from fastseg_exporters.onnx.to_onnx_int8 import (
+    NOTHING_FOR_INT8,
     check_kept,
     convolutions,
     pinned_scales,
@@ -347,6 +348,8 @@ def quantize(
     """
     layers = convolutions(model)
     check_kept(keep_float, layers)
+    if not set(layers).difference(keep_float):  # no names would mean all nodes to the quantizer
+        raise ValueError(NOTHING_FOR_INT8)
     # All before the first Transpose is ours: normalisation; what follows may be scaled in any way.
     image = next(node.output[0] for node in model.graph.node if node.op_type == "Transpose")
     if not any(node.op_type == "Conv" and node.input[0] == image for node in model.graph.node):

@@ -91,6 +91,13 @@ def test_another_network_is_no_reference(bundle: Path, checkpoint: Path) -> None
         compare_bundle(bundle, dataclasses.replace(network, sha256="0" * 64))
 
 
+def test_the_network_is_seen_at_the_bundles_size(bundle: Path, checkpoint: Path) -> None:
+    network = NetworkSource(str(checkpoint), size=(192, 128)).open()
+    rows = {row.artifact.target: row for row in compare_bundle(bundle, network).rows}
+    found = rows["cpu-fp32"].found
+    assert found is not None and found.agreement >= 0.99
+
+
 def test_data_that_moved_are_named_and_generated_scenes_taken(bundle: Path, tmp_path: Path) -> None:
     manifest, members = read_members(bundle)
     moved = [

@@ -156,6 +156,14 @@ def test_without_labels_the_temperature_is_neutral(checkpoint: Path) -> None:
     assert [x.shape for x in sure.maps] == [x.reference_HW.shape for x in scenes]
 
 
+def test_no_confidence_is_made_of_probabilities() -> None:
+    network = network_of_a_stage()
+    sure = dataclasses.replace(network, model=nn.Sequential(network.model, nn.Softmax(1)))
+    scenes = VerificationSet(None, 2, pytorch_runner(sure).infer_new, sure.info.classes)
+    with pytest.raises(ValueError, match=r"made of logits, and .* gives probabilities"):
+        reference_confidence(sure, scenes)
+
+
 def test_a_network_that_is_too_sure_gets_a_higher_temperature_and_is_calibrated_by_it(
     checkpoint: Path,
 ) -> None:

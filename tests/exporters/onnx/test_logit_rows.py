@@ -84,6 +84,27 @@ def test_another_last_convolution_stays_as_it_is(last: nn.Module) -> None:
     assert with_rows(model) == model
 
 
+def test_a_turn_of_the_networks_own_stays_as_it_is() -> None:
+    model, _ = int8_of(FastSegNet(5, "nano"))
+    next(node for node in model.graph.node if node.name == "/class_map/Transpose").name = "tokens"
+    assert with_rows(model) == model
+
+
+def test_what_a_convolution_leaves_unsaid_is_its_default_and_a_made_kernel_stays() -> None:
+    model, picture = int8_of(Coarse(nn.Conv2d(8, 6, 1)))
+    conv = [node for node in model.graph.node if node.op_type == "Conv"][-1]
+    del conv.attribute[:]
+    changed = with_rows(model)
+    assert operators(changed).count("Gemm") == 1
+    assert np.allclose(*(logits_and_ids(m, picture)[0] for m in (model, changed)), atol=1e-5)
+    maker = next(node for node in model.graph.node if conv.input[1] in node.output)
+    maker.op_type = "Identity"
+    unchanged = onnx.ModelProto()
+    unchanged.CopyFrom(model)
+    write_rows(unchanged)
+    assert unchanged == model
+
+
 def test_a_float_last_convolution_stays_as_it_is() -> None:
     model, _ = int8_of(FastSegNet(5, "nano"), keep_last=True)
     assert with_rows(model) == model
