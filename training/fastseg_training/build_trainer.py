@@ -297,7 +297,7 @@ def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: s
     What the start says already is not said again: trainings follow each other.
     """
     said = _licence_of_training(start.config, dataset, teacher, usage)
-    if start.licence in ("", said, dataset.licence):
+    if start.licence in said or start.licence == dataset.licence:  # "" is in all
         return said
     if not said or said in re.split(STARTED, start.licence):
         return start.licence
