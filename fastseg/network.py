@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -184,7 +185,9 @@ def open_network(
         info = dataclasses.replace(info, width=size[0], height=size[1])
     if fit is not None:
         info = dataclasses.replace(info, fit=fit)
-    used = Network(model.eval(), info, name_of(spec), "", output_name, threshold, onnx_file)
+    with own_code(f"{spec} in eval()", type(model)):
+        model.eval()
+    used = Network(model, info, name_of(spec), "", output_name, threshold, onnx_file)
     return dataclasses.replace(used, sha256=hash_weights(model.state_dict(), _how_used(used)))
 
 
@@ -217,7 +220,7 @@ def check_logits(
     doing, reading = f"{spec}, tried at {size[0]}x{size[1]}", reading or Reading()
 
     def run(image_N3HW: Tensor) -> tuple[Choice, Tensor]:
-        with own_code(doing, type(model).forward), torch.inference_mode():
+        with own_code(doing, getattr(type(model), "forward", model)), torch.inference_mode():
             result = model(image_N3HW)
         choice = choose(result, image_N3HW, num_classes, reading.output_name)
         return choice, leaves(result)[choice.path]
@@ -274,7 +277,11 @@ def hash_weights(weights: dict[str, Tensor], how_used: str = "") -> str:
     """
     digest = hashlib.sha256(how_used.encode())
     for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
+        value = weights[name]
+        if not isinstance(value, Tensor):  # what get_extra_state() gives, packed parameters
+            digest.update(re.sub(r" at 0x[0-9a-f]+", "", f"{name} {value!r}\n").encode())
+            continue
+        value = (value.dequantize() if value.is_quantized else value).detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()

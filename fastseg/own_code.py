@@ -93,7 +93,9 @@ def place_of(error: BaseException) -> str:
     place, trace = "", error.__traceback__
     while trace is not None:
         frame, line, trace = trace.tb_frame, trace.tb_lineno, trace.tb_next
-        if not _is_library(str(frame.f_globals.get("__name__")), frame.f_code.co_filename):
+        spec = frame.f_globals.get("__spec__")  # of what runs by python -m: "__main__" by name
+        module = getattr(spec, "name", None) or frame.f_globals.get("__name__")
+        if not _is_library(str(module), frame.f_code.co_filename):
             place = f"{frame.f_code.co_filename}:{line}"
     return place
 

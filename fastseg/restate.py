@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 # Sides that a map may gain until a factor takes it to a whole number of pixels: 1.5 needs 1 at the
 # most, 1.1 needs 9.
+SAMPLED = ("bilinear", "bicubic")  # between pixels, by the factor
 MOST_GROWN = 16
 
 
@@ -110,7 +111,7 @@ def _between(x_NChw: Tensor, axes: list[Axis], mode: str) -> Tensor | None:
     the same on a map that the factor takes to whole pixels; copies of its border let it grow to
     that, which are what torch reads there, and what they give more is cut off.
     """
-    if all(factor is None or side * factor == wanted for side, wanted, factor in axes):
+    if mode not in SAMPLED or all(f is None or side * f == wanted for side, wanted, f in axes):
         return None
     grown = [_grown(*axis, mode) for axis in axes]
     if None in grown:

@@ -178,6 +178,23 @@ def test_a_run_is_named_after_its_folder_and_hashed_by_its_weights(tmp_path: Pat
     assert open_network(tmp_path / "copy/model.safetensors").sha256 != street.sha256
 
 
+def test_what_is_no_tensor_in_a_state_is_hashed_too() -> None:
+    class Extra(torch.nn.Conv2d):
+        note: object = {"scale": 2}
+
+        def get_extra_state(self) -> object:
+            return self.note
+
+    torch.manual_seed(0)
+    layer = Extra(3, 2, 1)
+    plain = hash_weights(layer.state_dict())
+    assert plain == hash_weights(layer.state_dict())
+    layer.note = {"scale": 3}
+    assert plain != hash_weights(layer.state_dict())
+    layer.note = object()  # which prints where it lies
+    assert hash_weights(layer.state_dict()) == hash_weights(dict(layer.state_dict()))
+
+
 def test_one_class_is_told_from_background_which_is_said(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

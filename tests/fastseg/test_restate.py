@@ -10,7 +10,7 @@ from torch import nn
 from fastseg.restate import FOR_ALL, Restated, spread_dilated_kernels
 from tests.doubles.operators import OPERATORS
 
-MODES = ("bilinear", "bicubic", "nearest", "nearest-exact")
+MODES = ("bilinear", "bicubic", "nearest", "nearest-exact", "area")
 X = torch.randn(1, 8, 9, 13, generator=torch.manual_seed(0))
 
 

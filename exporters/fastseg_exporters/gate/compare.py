@@ -103,8 +103,9 @@ def compare_bundle(
     if network is not None and network.sha256 != manifest.model.checkpoint_sha256:
         raise ValueError(f"{path} was made of another network than {network.name}")
     if network is not None:  # its size is an export's choice
-        size = {"width": manifest.input.width, "height": manifest.input.height}
-        network = dataclasses.replace(network, info=dataclasses.replace(network.info, **size))
+        spec = manifest.input
+        info = dataclasses.replace(network.info, width=spec.width, height=spec.height)
+        network = dataclasses.replace(network, info=info)
     data = data or _data_of(manifest, tell)
     split = unseen_split(manifest.model.trained_on, data)
     with _reference(path, manifest, network) as (infer, reference):

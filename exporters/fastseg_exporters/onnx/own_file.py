@@ -139,7 +139,8 @@ def _ids_as_they_are(nodes: list[NodeProto], outputs: Collection[str]) -> list[N
             left.append(node)
     if any(name in ids for name in (*outputs, *(name for node in left for name in node.input))):
         raise ValueError(
-            "the file gives class ids and no logits: leave --output logits and --confidence out"
+            "the file gives class ids and no logits: leave --output logits, --confidence and "
+            "--mask-stride out"
         )
     return left
 

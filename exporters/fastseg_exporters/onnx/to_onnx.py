@@ -179,7 +179,7 @@ def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
 
     (x - mean) / std is exactly what DequantizeLinear computes with scale 1/std and zero point
     mean, so the bytes *are* the quantized image: nothing is computed per channel, nothing lost.
-    A quantized model takes them as they are.
+    A model that quantizes so takes them as they are; one of its own scale is left its step.
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     body = model.graph
@@ -190,7 +190,7 @@ def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
         "Transpose", [IMAGE], ["image_bytes_1_3_H_W"], "to_NCHW", perm=[0, 3, 1, 2]
     )
     users = [node for node in body.node if FLOAT_IMAGE in node.input]
-    if [node.op_type for node in users] == ["QuantizeLinear"]:
+    if len(users) == 1 and _makes_the_bytes(users[0], body, graph):
         (quantizer,) = users
         for node in body.node:
             node.input[:] = [first.output[0] if n == quantizer.output[0] else n for n in node.input]
@@ -203,6 +203,17 @@ def take_bytes(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
     body.node.extend(nodes)
     onnx.checker.check_model(model)
     return model
+
+
+def _makes_the_bytes(node: onnx.NodeProto, body: onnx.GraphProto, graph: DeployGraph) -> bool:
+    """Return whether a node quantizes the normalised image to the camera's bytes."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer}
+    given = [tensors.get(name) for name in node.input[1:]]
+    if node.op_type != "QuantizeLinear" or len(given) != 2 or any(v is None for v in given):
+        return False
+    scale, zero_point = (np.asarray(value) for value in given)
+    is_ours = zero_point.dtype == np.uint8 and (zero_point == graph.mean).all()
+    return bool(is_ours and np.allclose(scale, 1 / graph.std, rtol=1e-5))
 
 
 def _normalise(source: str, graph: DeployGraph, body: onnx.GraphProto) -> onnx.NodeProto:

@@ -77,3 +77,40 @@ def test_another_first_convolution_stays_as_it_is(
     graph = DeployGraph(network, width, 24, output="logits")
     plain, folded, _ = int8_graphs(graph, keep_first)
     assert plain == folded
+
+
+@pytest.mark.parametrize(
+    ("attributes", "taken"),
+    [({"strides": None}, False), ({"auto_pad": "SAME_UPPER", "pads": None}, False), ({}, True)],
+)
+def test_attributes_that_are_left_out_or_said_otherwise_are_no_error(
+    attributes: dict[str, str | None], taken: bool
+) -> None:
+    first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+    network = nn.Sequential(first, nn.ReLU(), nn.Conv2d(8, 4, 1))
+    graph = DeployGraph(network, 32, 24, output="logits").eval()
+    image_1HW3 = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), np.uint8)
+    model = quantize(float_graph(graph), [image_1HW3], graph.mean, graph.std)
+    model = take_bytes(model, graph)
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    kept = [attribute for attribute in conv.attribute if attribute.name not in attributes]
+    del conv.attribute[:]
+    conv.attribute.extend(kept)
+    said = {name: value for name, value in attributes.items() if value}
+    conv.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in said.items())
+    fold_columns(model, (graph.height, graph.width))
+    assert (first_channels(model.SerializeToString()) == 12) == taken
+
+
+@pytest.mark.parametrize(("mean", "std"), [(128.0, 64.0), (127.0, 64.0)])
+def test_the_step_to_int8_is_left_where_it_is_not_the_cameras(mean: float, std: float) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    graph = DeployGraph(network, 32, 24, mean, std, output="logits").eval()
+    dark_1HW3 = np.random.default_rng(0).integers(0, 90, (1, 24, 32, 3), np.uint8)
+    model = quantize(float_graph(graph), [dark_1HW3], mean, std)
+    image_1HW3 = np.random.default_rng(1).integers(0, 90, (1, 24, 32, 3), np.uint8)
+    whole, int8 = (
+        run(take_bytes(m, graph).SerializeToString(), image_1HW3)
+        for m in (float_graph(graph), model)
+    )
+    assert np.abs(whole - int8).max() < 0.1 * np.ptp(whole)

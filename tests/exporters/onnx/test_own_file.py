@@ -325,6 +325,6 @@ def test_scores_of_a_file_that_gives_ids_are_refused(tmp_path: Path) -> None:
     onnx.save(own_onnx(output="int64"), tmp_path / "net.onnx")
     said = {"normalization": NAMED["imagenet"], "kind": "logits"}
     with pytest.raises(
-        ValueError, match="class ids and no logits: leave --output logits and --confidence out"
+        ValueError, match="class ids and no logits: leave --output logits, --confidence and"
     ):
         export(tmp_path / "net.onnx", tmp_path / "out", **said)
