@@ -102,7 +102,7 @@ def test_layers_are_ranked_on_eight_images_at_most_each_alone_in_float(
 
 @pytest.mark.parametrize(
     ("platform", "format_", "backend"),
-    [("darwin", "coreml", "auto"), ("linux", "coreml", "mil"), ("linux", "onnx", "onnxruntime")],
+    [("darwin", "coreml", "coreml"), ("linux", "coreml", "mil"), ("linux", "onnx", "onnxruntime")],
 )
 def test_core_ml_itself_proves_its_packages_on_macos_and_nowhere_else(
     platform: str, format_: str, backend: str, monkeypatch: pytest.MonkeyPatch
