@@ -112,6 +112,23 @@ def test_a_pruned_network_trains_on_and_can_be_the_start_of_another_run(
     assert other.eval()(image).shape == (1, 2, 64, 96)
 
 
+@pytest.mark.parametrize("count", [3, 2])
+def test_a_network_whose_classifier_was_narrowed_too_can_be_the_start_of_another(
+    count: int, classes: tuple[ClassInfo, ...], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    pruned = prune(FastSegNet(3, "nano"), 0.8, SIZE)
+    assert pruned.head[1].in_channels < FastSegNet(3, "nano").head[1].in_channels
+    path = save(pruned, tmp_path / "narrow.safetensors", classes, pruned=True)
+    again = FastSegNet(count, "nano")
+    start_from(again, open_network(path), str(path), classes[:count])
+    image = torch.randn(1, 3, 64, 96)
+    found = again.eval()(image)
+    assert found.shape == (1, count, 64, 96)
+    if count == 3:
+        torch.testing.assert_close(found, pruned.eval()(image))
+
+
 @pytest.mark.slow
 def test_a_pruned_checkpoint_is_exported_verified_and_run_like_any_other(
     narrow: FastSegNet, classes: tuple[ClassInfo, ...], tmp_path: Path

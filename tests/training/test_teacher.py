@@ -13,8 +13,9 @@ import onnxruntime
 import pytest
 import torch
 from fastseg_runtime.arrays.image import encode_rgb
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo
 from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_runtime.frames.video import VideoWriter
 from fastseg_training.augment import Augmentation
 from fastseg_training.build_network import Start
@@ -22,7 +23,7 @@ from fastseg_training.build_trainer import build_trainer, describe, licence_of
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
-from fastseg_training.lessons import give_lessons, open_frames
+from fastseg_training.lessons import Frames, give_lessons, open_frames
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
 from fastseg_training.resident import ResizedDataset
@@ -226,6 +227,51 @@ def test_what_is_wrong_with_a_training_is_said_before_its_teacher_works(
             folder / "run",
         )
     assert not (folder / "cache" / "soft-labels").exists()
+
+
+def test_a_file_that_fastseg_wrote_says_itself_what_its_students_may_be_used_for(
+    folder: Path,
+) -> None:
+    model = onnx.load(folder / "four.onnx")
+    manifest = manifest_of(open_network("nano-camvid"))
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, folder / "ours.onnx")
+    config = TrainConfig(teacher="ours.onnx", teacher_usage="commercial")
+    assert usage_of_teacher(config) == "research"
+    assert usage_of_teacher(dataclasses.replace(config, teacher="four.onnx")) == "commercial"
+
+
+def test_a_teacher_whose_values_are_no_numbers_is_refused(folder: Path) -> None:
+    teacher = dataclasses.replace(
+        opened(), scores=lambda image: torch.full((1, 4, 3, 4), float("nan"))
+    )
+    with pytest.raises(ConfigError, match="net gives values that are no numbers"):
+        teacher.probabilities(picture(), (4, 3))
+
+
+def test_a_map_of_one_class_is_refused_since_nothing_is_learnt_of_it(folder: Path) -> None:
+    (folder / "one.toml").write_text(MAP)
+    with pytest.raises(ConfigError, match=r"one.toml names 1 of the data's classes"):
+        opened(teacher_map="one.toml")
+
+
+def test_frames_that_cannot_be_read_are_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(2):
+        (folder / f"{index}.png").write_bytes(encode_rgb(picture(32, 32)))
+    teacher = opened(teacher_map="whole.toml", teacher_size="32x32")
+    samples = ResizedDataset([Sample(picture(32, 32), np.zeros((32, 32), np.uint8), "a")], None)
+    config = TrainConfig(teacher="foreign:net", unlabelled=".")
+    every = list(open_frames(".", 10))
+    for count, told in ((1, "1 of 2 pictures could be read"), (0, "no picture of . can be read")):
+        monkeypatch.setattr(Frames, "__iter__", lambda self, count=count: iter(every[:count]))
+        if count:
+            give_lessons(config, teacher, samples, (32, 32))
+            assert told in capsys.readouterr().err
+        else:
+            with pytest.raises(ConfigError, match=told):
+                give_lessons(config, teacher, samples, (32, 32))
 
 
 def test_the_header_says_that_the_teacher_came_from_imagenet(folder: Path) -> None:

@@ -264,6 +264,8 @@ def start_from(model: FastSegNet, source: Network, init: str, classes: Classes) 
     if source.info.pruned:
         weights = source.model.state_dict()
         narrow_to_weights(model, {k: v for k, v in weights.items() if not k.startswith(CLASSIFIER)})
+        channels = weights[f"{CLASSIFIER}weight"].shape[1]  # of as many classes as are wanted here
+        model.head[1] = nn.Conv2d(channels, model.num_classes, 1)
         renew_auxiliary_heads(model)
     same_classes = [x.name for x in source.info.classes] == [x.name for x in classes]
     print(copy_matching(source.model.state_dict(), model, same_classes, init), file=sys.stderr)

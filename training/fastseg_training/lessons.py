@@ -118,12 +118,20 @@ def _give_lessons(
         return Lessons(labels.resident())
     kept: list[Sample] = []
     more = label_softly(_kept(frames, size, kept), len(frames), teacher, config.unlabelled)
+    if not kept:
+        raise ConfigError(f"no picture of {config.unlabelled} can be read; copy it again")
+    if len(kept) < len(frames):
+        print(
+            f"{config.unlabelled}: {len(kept)} of {len(frames)} pictures could be read; is it cut "
+            "off?",
+            file=sys.stderr,
+        )
     return Lessons(SoftLabels(labels.files + more.files).resident(), kept, _places(config))
 
 
 def _try_on_frame(teacher: Teacher, frames: Frames, size: Size) -> None:
     """Raise ConfigError if the teacher does not take a picture of the first frame's shape."""
-    for frame in islice(frames, 1):
+    for frame in islice(frames, 1 if len(frames) else 0):
         try:
             teacher.probabilities(frame.image_HW3, size)
         except CheckpointError as error:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import parse_size, resize_bilinear
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest
 from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
@@ -90,6 +90,11 @@ class Teacher:
         """Return the probabilities of the data's classes, (h, w, K) float32, on a grid (w, h)."""
         width, height = self.size_for(image_HW3.shape[1], image_HW3.shape[0])
         scores_1Chw = self.scores(resize_bilinear(image_HW3, width, height)[None]).float()
+        if not bool(scores_1Chw.isfinite().all()):
+            raise ConfigError(
+                f"{self.name} gives values that are no numbers for a picture of {width}x{height}; "
+                "look at its weights and --teacher-normalization"
+            )
         p_1Chw = to_probabilities(scores_1Chw)
         coarser = p_1Chw.shape[-1] >= grid[0]
         mode = {"mode": "area"} if coarser else {"mode": "bilinear", "align_corners": False}
@@ -134,6 +139,11 @@ def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size
         return None
     names = tuple(entry.name for entry in classes)
     class_map = read_class_map(config.teacher_map, names) if config.teacher_map else None
+    if class_map is not None and len(class_map.taught) < 2:
+        raise ConfigError(
+            f"{config.teacher_map} names {len(class_map.taught)} of the data's classes: nothing is "
+            "learnt of one without another; map two or more"
+        )
     if is_onnx(config.teacher):
         teacher = _from_onnx(config, class_map or _assumed(config, names), size)
     elif is_factory(config.teacher):
@@ -155,7 +165,17 @@ def usage_of_teacher(config: TrainConfig) -> str:
         return open_network(config.teacher).info.usage
     weights = Path(config.teacher_weights)
     said = usage_of_weights(weights) if config.teacher_weights else NOT_STATED
+    if is_onnx(config.teacher) and Path(config.teacher).is_file():
+        said = _said_in_onnx(Path(config.teacher))
     return said or config.teacher_usage or RESEARCH
+
+
+def _said_in_onnx(path: Path) -> str:
+    """Return the usage in the metadata of a file that fastseg-export wrote, "" in another."""
+    from fastseg.backend_onnx import OnnxFile  # an extra, asked for where the teacher is opened
+
+    text = OnnxFile(path).metadata.get(METADATA_KEY)
+    return Manifest.from_json(text).model.usage if text else NOT_STATED
 
 
 def _from_checkpoint(config: TrainConfig, class_map: ClassMap | None, names: Names) -> Teacher:
