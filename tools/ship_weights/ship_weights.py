@@ -150,8 +150,8 @@ TABLE = """\
 """
 # Network, else its data set -> why its weights may be used so.
 TERMS = {
-    "lite-camvid-cs": "Taught by FDDWNet and MiniNetv2, trained on Cityscapes (non-commercial), on CamVid "
-    "pictures (no licence named): non-commercial research only; descendants inherit this.",
+    "lite-camvid-cs": "Taught by FDDWNet and MiniNetv2, trained on Cityscapes (non-commercial), on "
+    "CamVid pictures (no licence named): non-commercial research only; descendants inherit this.",
     "camvid": "CamVid's authors name no licence; we treat these weights as research-only.",
     "synthetic": "No data of others went into them; the MIT licence of the code is theirs too.",
 }
