@@ -1,6 +1,7 @@
 """What a training starts from."""
 
 import contextlib
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training import SegmentationTrainer
 from fastseg_training.build_network import Start, build_network, choose_start
-from fastseg_training.build_trainer import build_trainer
+from fastseg_training.build_trainer import build_trainer, check_recipe
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunError
@@ -110,6 +111,13 @@ def test_a_network_with_a_backbone_goes_on_from_its_own_checkpoint(tmp_path: Pat
 def test_only_a_trained_network_is_pruned(init: str, bare: None) -> None:
     with pytest.raises(ConfigError, match="--prune needs --init CHECKPOINT|no ImageNet weights"):
         build_network(Start(config(init=init, prune=0.3)), CLASSES, SIZE)
+
+
+def test_noise_is_not_frozen() -> None:
+    frozen = TrainConfig(model="nano", init="noise", freeze="stem")
+    with pytest.raises(ConfigError, match="--freeze stem would hold noise"):
+        check_recipe(frozen, FastSegNet(2, "nano"))
+    check_recipe(dataclasses.replace(frozen, init="nano-synthetic"), FastSegNet(2, "nano"))
 
 
 def trained_with_start_share(folder: Path, init: str) -> SegmentationTrainer:

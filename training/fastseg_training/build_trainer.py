@@ -22,7 +22,7 @@ from fastseg.network import name_of
 from fastseg.own_code import call_own
 from fastseg.progress import show_progress
 from fastseg_training import distributed
-from fastseg_training.build_network import Start, build_network
+from fastseg_training.build_network import NOISE, Start, build_network
 from fastseg_training.callbacks import Callback
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss
@@ -105,8 +105,13 @@ def check_recipe(config: TrainConfig, model: nn.Module) -> None:
     """Refuse a precision that this device has not, and names of modules that the network has not.
 
     Raises:
-        ConfigError: --freeze or rates name one, or the precision is none.
+        ConfigError: --freeze or rates name one, or it would hold noise, or the precision is none.
     """
+    if config.freeze and config.init == NOISE:
+        raise ConfigError(
+            f"--freeze {config.freeze} would hold noise: give --init a trained network, install "
+            "the weights of ImageNet, or leave it out"
+        )
     recipe, device = config.recipe, distributed.local_device(config.device)
     choose_precision(recipe.precision, choose_device(device))
     try:
