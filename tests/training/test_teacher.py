@@ -554,6 +554,8 @@ def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_start
     strict = Start(TrainConfig(init="free.safetensors", model="nano"))
     ours = Mock(licence="CC BY")
     assert licence_of(strict, ours, None, "") == "CC BY; started from free: CC BY-NC"
+    short = Mock(licence="CC BY-NC-SA")  # which holds the start's as a word
+    assert licence_of(strict, short, None, "") == "CC BY-NC-SA; started from free: CC BY-NC"
     # Trainings that follow each other on the same terms say them once.
     assert licence_of(Start(started), dataset, open_teacher(foreign, *seen), "research") == first
 

@@ -107,7 +107,7 @@ def check_recipe(config: TrainConfig, model: nn.Module) -> None:
     Raises:
         ConfigError: --freeze or rates name one, or it would hold noise, or the precision is none.
     """
-    if config.freeze and config.init == NOISE:
+    if config.freeze and config.init == NOISE and config.model in VARIANTS:
         raise ConfigError(
             f"--freeze {config.freeze} would hold noise: give --init a trained network, install "
             "the weights of ImageNet, or leave it out"
@@ -302,7 +302,7 @@ def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: s
     What the start says already is not said again: trainings follow each other.
     """
     said = _licence_of_training(start.config, dataset, teacher, usage)
-    if start.licence in said or start.licence == dataset.licence:  # "" is in all
+    if start.licence in ("", said, dataset.licence, teacher.licence if teacher else ""):
         return said
     if not said or said in re.split(STARTED, start.licence):
         return start.licence

@@ -111,15 +111,13 @@ def _give_lessons(
     config: TrainConfig, teacher: Teacher, samples: ResizedDataset, size: Size
 ) -> Lessons:
     frames = _open_frames(config, size)  # before hours are spent on the others
-    _try_on_frame(teacher, frames, size)
+    _try_on_frame(teacher, frames, config.unlabelled, size)
     labels = label_softly(_pictures(samples), len(samples), teacher, "the training split")
     say_agreement(teacher, samples, labels)
     if not len(frames):
         return Lessons(labels.resident())
     kept: list[Sample] = []
     more = label_softly(_kept(frames, size, kept), len(frames), teacher, config.unlabelled)
-    if not kept:
-        raise ConfigError(f"no picture of {config.unlabelled} can be read; copy it again")
     if len(kept) < len(frames):
         print(
             f"{config.unlabelled}: {len(kept)} of {len(frames)} pictures could be read; is it cut "
@@ -129,16 +127,20 @@ def _give_lessons(
     return Lessons(SoftLabels(labels.files + more.files).resident(), kept, _places(config))
 
 
-def _try_on_frame(teacher: Teacher, frames: Frames, size: Size) -> None:
-    """Raise ConfigError if the teacher does not take a picture of the first frame's shape."""
-    for frame in islice(frames, 1 if len(frames) else 0):
-        try:
-            teacher.probabilities(frame.image_HW3, size)
-        except CheckpointError as error:
-            raise ConfigError(
-                f"{frame.name}, of those without labels, is no picture for the teacher, which has "
-                f"to take the data's shape and this one: {error}"
-            ) from error
+def _try_on_frame(teacher: Teacher, frames: Frames, place: str, size: Size) -> None:
+    """Raise ConfigError if no frame can be read, or the teacher does not take the first's shape."""
+    if not len(frames):
+        return
+    frame = next(iter(frames), None)
+    if frame is None:
+        raise ConfigError(f"no picture of {place} can be read; copy it again")
+    try:
+        teacher.probabilities(frame.image_HW3, size)
+    except CheckpointError as error:
+        raise ConfigError(
+            f"{frame.name}, of those without labels, is no picture for the teacher, which has "
+            f"to take the data's shape and this one: {error}"
+        ) from error
 
 
 def say_agreement(teacher: Teacher, samples: ResizedDataset, labels: SoftLabels) -> None:

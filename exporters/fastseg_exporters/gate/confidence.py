@@ -97,10 +97,11 @@ def reference_confidence(
     found: list[tuple[Scene, _Sure]] = []
     for index, (scene, logits_Khw) in enumerate(_logits(network, scenes, keep_norms)):
         progress("calibrating the confidence", index, len(scenes))
-        if kind := kind_of_probabilities(logits_Khw[None]):
+        # Faint logits lie between 0 and 1 too, as after a sigmoid; they do not add up to 1.
+        if kind_of_probabilities(logits_Khw[None]) == "softmax":
             raise ValueError(
                 f"--confidence is made of logits, and {network.name} gives probabilities; leave "
-                f"the {kind} out of its forward()"
+                "the softmax out of its forward()"
             )
         sure = _Sure(network, logits_Khw, scene.image_HW3.shape[:2])
         found.append((scene, sure))

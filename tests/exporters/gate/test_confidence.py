@@ -162,6 +162,8 @@ def test_no_confidence_is_made_of_probabilities() -> None:
     scenes = VerificationSet(None, 2, pytorch_runner(sure).infer_new, sure.info.classes)
     with pytest.raises(ValueError, match=r"made of logits, and .* gives probabilities"):
         reference_confidence(sure, scenes)
+    faint = dataclasses.replace(network, model=nn.Sequential(network.model, nn.Sigmoid()))
+    assert len(reference_confidence(faint, scenes).maps) == 2
 
 
 def test_a_network_that_is_too_sure_gets_a_higher_temperature_and_is_calibrated_by_it(
