@@ -3,8 +3,8 @@
 The class map reads all classes of a pixel together. ONNX Runtime's int8 convolutions do so too, but
 the last one, of kernel 1x1, ends in float, so it got its input turned to NCHW and its logits turned
 back, by one thread: a twentieth of nano's int8 time with two. A float graph gains nothing, since
-its blocked layout is read in any order. Logits that are cut to the picture's size first, as at sides
-that are no multiples of 32, stay as they are.
+its blocked layout is read in any order. Logits that are cut to the picture's size first, as where a
+side is no multiple of 32, stay as they are.
 """
 
 from typing import Any
