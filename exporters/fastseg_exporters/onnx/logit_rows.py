@@ -3,8 +3,8 @@
 The class map reads all classes of a pixel together. ONNX Runtime's int8 convolutions do so too, but
 the last one, of kernel 1x1, ends in float, so it got its input turned to NCHW and its logits turned
 back, by one thread: a twentieth of nano's int8 time with two. A float graph gains nothing, since
-its blocked layout is read in any order. Logits that are cut to the picture's size first, as where a
-side is no multiple of 32, stay as they are.
+its blocked layout is read in any order. Where logits are cut to the picture's size, as where a side
+is no multiple of 32, what they are made of is cut instead.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def write_rows(model: onnx.ModelProto) -> None:
     found = _find(model)
     if found is None:
         return
-    conv, turn = found
+    conv, cut, turn = found
     weight_KC11, *bias = (_values(model, name) for name in conv.input[1:])
     classes, channels = weight_KC11.shape[:2]
     constants = {
@@ -39,37 +39,64 @@ def write_rows(model: onnx.ModelProto) -> None:
         numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in constants.items()
     )
     rows = ["logits_rows", "logits_weight", "logits_bias"]
-    product = [
-        helper.make_node("Transpose", conv.input[:1], ["logits_NHWC"], "logits_NHWC", perm=TO_NHWC),
-        helper.make_node("Reshape", ["logits_NHWC", "logits_rows_shape"], rows[:1], rows[0]),
+    whole = "logits_NHWC"
+    product = [helper.make_node("Transpose", conv.input[:1], [whole], whole, perm=TO_NHWC)]
+    if cut is not None:
+        axes = [TO_NHWC.index(axis) for axis in _values(model, cut.input[3]).astype(int)]
+        model.graph.initializer.append(numpy_helper.from_array(np.array(axes), "cut_axes"))
+        given = [whole, *cut.input[1:3], "cut_axes", *cut.input[4:]]
+        product.append(helper.make_node("Slice", given, ["logits_NHWC_cut"], cut.name))
+    product += [
+        helper.make_node(
+            "Reshape", [product[-1].output[0], "logits_rows_shape"], rows[:1], rows[0]
+        ),
         helper.make_node("Gemm", rows, turn.output[:1], conv.name, transB=1),
     ]
-    nodes = [node for node in model.graph.node if node is not conv]
+    nodes = [node for node in model.graph.node if node is not conv and node is not cut]
     position = nodes.index(turn)
     del model.graph.node[:]
     model.graph.node.extend([*nodes[:position], *product, *nodes[position + 1 :]])
     del model.graph.value_info[:]  # of the shapes before
 
 
-def _find(model: onnx.ModelProto) -> tuple[NodeProto, NodeProto] | None:
-    """Return a 1x1 convolution of an int8 map to float, and the class map's turn of its result."""
+def _find(model: onnx.ModelProto) -> tuple[NodeProto, NodeProto | None, NodeProto] | None:
+    """Return a 1x1 convolution of an int8 map to float, a cut of its result, the class map's turn.
+
+    The cut, where there is one, is of rows and columns, at places that are constants.
+    """
     makers = {name: node for node in model.graph.node for name in node.output}
     for turn in model.graph.node:
-        conv = makers.get(turn.input[0]) if turn.op_type == "Transpose" else None
-        if conv is None or conv.op_type != "Conv" or not turn.name.startswith(OF_CLASS_MAP):
+        if turn.op_type != "Transpose" or not turn.name.startswith(OF_CLASS_MAP):
+            continue
+        conv, cut = makers.get(turn.input[0]), None
+        if conv is not None and _is_cut(model, conv):
+            conv, cut = makers.get(conv.input[0]), conv
+        if conv is None or conv.op_type != "Conv":
             continue
         source = makers.get(conv.input[0])
-        users = [*_users(model, conv.output[0]), *_users(model, turn.output[0])]
+        ends = [conv, turn] if cut is None else [conv, cut, turn]
+        users = [user for node in ends for user in _users(model, node.output[0])]
         if (
             source is not None
             and source.op_type == "DequantizeLinear"
-            and [node.op_type for node in users] == ["Transpose", "Reshape"]
+            and [node.op_type for node in users] == [*[n.op_type for n in ends[1:]], "Reshape"]
             and list(_attributes(turn)["perm"]) == TO_NHWC
             and all(_is_constant(model, name) for name in conv.input[1:])
             and _is_plain(conv, _values(model, conv.input[1]).shape)
         ):
-            return conv, turn
+            return conv, cut, turn
     return None
+
+
+def _is_cut(model: onnx.ModelProto, node: NodeProto) -> bool:
+    """Return whether a node takes rows and columns at places that are written in the graph."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return (
+        node.op_type == "Slice"
+        and len(node.input) >= 4  # the axes are named
+        and constants.issuperset(node.input[1:])
+        and set(_values(model, node.input[3]).astype(int)) <= {2, 3}
+    )
 
 
 def _users(model: onnx.ModelProto, name: str) -> list[NodeProto]:

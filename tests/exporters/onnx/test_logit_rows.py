@@ -14,19 +14,26 @@ from fastseg import DeployGraph, FastSegNet
 SIZE = (96, 64)
 
 
-def with_rows(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_rows_unchecked(model: onnx.ModelProto) -> onnx.ModelProto:
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     write_rows(changed)
+    return changed
+
+
+def with_rows(model: onnx.ModelProto) -> onnx.ModelProto:
+    changed = with_rows_unchecked(model)
     onnx.checker.check_model(changed)
     return changed
 
 
-def int8_of(core: nn.Module, keep_last: bool = False) -> tuple[onnx.ModelProto, Array]:
+def int8_of(
+    core: nn.Module, keep_last: bool = False, size: tuple[int, int] = SIZE
+) -> tuple[onnx.ModelProto, Array]:
     """Return the int8 graph and a picture for it."""
     torch.manual_seed(0)
-    graph = DeployGraph(core, *SIZE).eval()
-    picture = np.random.default_rng(0).integers(0, 256, (1, SIZE[1], SIZE[0], 3), np.uint8)
+    graph = DeployGraph(core, *size).eval()
+    picture = np.random.default_rng(0).integers(0, 256, (1, size[1], size[0], 3), np.uint8)
     model = float_graph(graph)
     kept = convolutions(model)[-1:] if keep_last else ()
     return take_bytes(quantize(model, [picture], graph.mean, graph.std, kept), graph), picture
@@ -73,6 +80,30 @@ def test_a_product_gives_the_logits_of_the_last_convolution(core: nn.Module) -> 
     (before, ids), (after, ids_then) = (logits_and_ids(m, picture) for m in (model, changed))
     assert np.allclose(before, after, atol=1e-5)
     assert (ids == ids_then).mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(96, 72), (72, 96), (101, 75)])
+def test_logits_that_are_cut_to_the_picture_come_of_a_product_too(size: tuple[int, int]) -> None:
+    model, picture = int8_of(FastSegNet(5, "nano"), size=size)
+    assert "Slice" in operators(model)
+    changed = with_rows(model)
+    assert operators(changed).count("Gemm") == 1
+    (before, ids), (after, ids_then) = (logits_and_ids(m, picture) for m in (model, changed))
+    assert np.allclose(before, after, atol=1e-5)
+    assert (ids == ids_then).mean() > 0.999
+
+
+def test_a_cut_of_classes_or_at_computed_places_stays() -> None:
+    model, _ = int8_of(FastSegNet(5, "nano"), size=(96, 72))
+    cut = next(node for node in model.graph.node if node.op_type == "Slice")
+    axes = next(tensor for tensor in model.graph.initializer if tensor.name == cut.input[3])
+    elsewhere = onnx.ModelProto.FromString(model.SerializeToString())
+    next(t for t in elsewhere.graph.initializer if t.name == axes.name).CopyFrom(
+        onnx.numpy_helper.from_array(np.array([1, 2]), axes.name)
+    )
+    assert operators(with_rows_unchecked(elsewhere)) == operators(model)
+    model.graph.initializer.remove(axes)
+    assert operators(with_rows_unchecked(model)) == operators(model)
 
 
 @pytest.mark.parametrize(
