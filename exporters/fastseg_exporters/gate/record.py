@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.bundle.manifest import (
     SELFTEST_AGREEMENT,
@@ -37,6 +38,7 @@ from fastseg_exporters.gate.reference import selftest_scenes
 from fastseg_exporters.gate.verify import Verification
 
 ALIKE = ("model", "input", "output", "classes")  # of all artifacts of a bundle
+SAME_NETWORK = 0.995  # of the pixels of its own class maps: another CPU or PyTorch rounds otherwise
 
 
 def describe_network(network: Network, name: str, output: OutputSpec, created: str) -> Manifest:
@@ -131,7 +133,8 @@ class GrowingBundle:
         replace: begin anew, whatever is there.
 
     Raises:
-        ValueError: the bundle there is has another network, size or output.
+        ValueError: the bundle there is has another network, size or output, or had its class maps
+            from other code.
     """
 
     def __init__(
@@ -142,14 +145,14 @@ class GrowingBundle:
         self.manifest = describe_network(network, path.stem, output, created=now())
         self._contents: dict[str, bytes]
         if path.exists() and not replace:
-            self._join()
+            self._join(runner)
         else:
             self.selftests = selftest_scenes(network, runner)
             self._contents = pack_selftests(self.selftests)
             packed = tuple(entry(name, data) for name, data in self._contents.items())
             self.manifest = dataclasses.replace(self.manifest, selftest=packed)
 
-    def _join(self) -> None:
+    def _join(self, runner: FrameRunner) -> None:
         path, fresh = self._path, self.manifest
         old, self._contents = read_members(path)
         # Bundles of before the field state no usage; one that gains targets keeps the strictest.
@@ -169,6 +172,18 @@ class GrowingBundle:
         self.manifest = dataclasses.replace(old, tool=fresh.tool)
         with open_bundle(path) as bundle:
             self.selftests = bundle.selftests()
+        alike = self._alike(runner)
+        if alike < SAME_NETWORK:
+            raise ValueError(
+                f"{path} was made of the same weights, but the network answers otherwise now: "
+                f"{alike:.1%} of the pixels of its self-test alike, so its code or a library was "
+                "changed; choose another file with -o, or replace it with --force"
+            )
+
+    def _alike(self, runner: FrameRunner) -> float:
+        """Return the share of pixels in which the network says what it said to this bundle."""
+        shares = [np.mean(runner.infer_new(image) == ids) for image, ids in self.selftests]
+        return float(np.mean(shares)) if shares else 1.0
 
     def has(self, target: Target, options: dict[str, Any]) -> bool:
         """Return whether it holds an artifact that was made in this way."""

@@ -1,5 +1,6 @@
 """What a network of one's own takes and gives, in every format: its own class map comes out."""
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -158,6 +159,22 @@ def test_another_threshold_is_another_network(folder: Path) -> None:
     other = NetworkSource("nets:one_logit", OBJECT, None, SIZE)
     with pytest.raises(ValueError, match="holds another network"):
         export_bundle(plan(other, ("cpu-int8",)))
+
+
+@pytest.mark.usefixtures("converted_here")
+def test_the_same_weights_under_edited_code_are_another_network(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_bundle(plan(NETWORKS["unit"], ("cpu-fp32",)))
+    edited = CODE.replace("self.head(self.stem(x))", "self.head(self.stem(1 - x))")
+    (folder / "nets.py").write_text(edited)
+    monkeypatch.delitem(sys.modules, "nets")
+    with pytest.raises(ValueError, match=r"answers otherwise .*% of the pixels .*--force"):
+        export_bundle(plan(NETWORKS["unit"], ("jetson-fp16",)))
+    (folder / "nets.py").write_text(CODE + "# a comment\n")
+    monkeypatch.delitem(sys.modules, "nets")
+    joined = export_bundle(plan(NETWORKS["unit"], ("jetson-fp16",))).manifest
+    assert [artifact.target for artifact in joined.artifacts] == ["cpu-fp32", "jetson-fp16"]
 
 
 @pytest.mark.parametrize(
