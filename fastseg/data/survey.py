@@ -172,9 +172,13 @@ class Survey:
         """Return a sentence on classes without a pixel, with the line that may mend it."""
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         text = f"{self.dataset.split} has no pixel of class {shown}"
-        if self._pixels_256[IGNORE_INDEX]:
+        text += f" in {len(self)} picture{'s' * (len(self) != 1)}"
+        readers = [part.read_label for part in self.file_parts()]
+        lists = [r.codec for r in readers if isinstance(r, MaskReader) and r.codec.listed]
+        if self._pixels_256[IGNORE_INDEX] and not all(codec.says_255 for codec in lists):
             text += f", and its labels hold 255; {_settle_255(names[0])}"
-        return f"{text}; correct the class list, or train without it by --allow-missing-classes"
+        mend = "add some that show it" + (", correct the class list" if lists else "")
+        return f"{text}; {mend}, or train without it by --allow-missing-classes"
 
     def remarks(
         self, network_size: tuple[int, int] | None = None, fit: str = FITS[0]

@@ -132,6 +132,20 @@ def test_generated_scenes_are_sound_and_never_in_two_splits() -> None:
     assert [split.readable for split in report.splits] == [30, 15, 15]
 
 
+def test_few_pictures_that_lack_a_class_are_told_no_list_to_correct(
+    tmp_path: Path, write_picture: Writer
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    label = np.arange(16 * 24).reshape(16, 24).astype(np.uint8) % 12  # 11 is Void
+    label[label == 8] = 0
+    for split in ("train", "val"):
+        write_picture(tmp_path / split / "images" / f"{split}.png", picture + (split == "val"))
+        write_picture(tmp_path / split / "labels" / f"{split}.png", label)
+    problem = check_dataset(f"camvid:{tmp_path}").problems[-1].message
+    assert problem.startswith("train has no pixel of class Car in 1 picture; add some that show")
+    assert "255" not in problem and "list" not in problem
+
+
 @pytest.mark.slow
 def test_real_camvid_is_ready_to_train(camvid_path: Path) -> None:
     report = check_dataset(f"camvid:{camvid_path}")
