@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,17 @@ def call_own(spec: str, **offered: Any) -> Any:
     with own_code(f"cannot call {spec}", factory):
         named = inspect.signature(factory).parameters
         return factory(**{key: value for key, value in offered.items() if key in named})
+
+
+def code_sha256(objects: Iterable[Any]) -> str:
+    """Return a hash of the files that define the classes of objects, torch's own left out."""
+    modules = {type(entry).__module__ for entry in objects}
+    theirs = (sys.modules.get(name) for name in modules if not name.startswith("torch."))
+    files = {getattr(module, "__file__", None) for module in theirs}
+    digest = hashlib.sha256()
+    for path in sorted(Path(file) for file in files if file):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def describe_error(error: BaseException, factory: Any = None) -> str:

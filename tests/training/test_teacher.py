@@ -206,6 +206,17 @@ def test_which_of_several_outputs_a_teacher_says_has_to_be_told(folder: Path) ->
         assert other.identity != teacher.identity  # its labels are kept apart
 
 
+def test_labels_of_a_factory_are_made_anew_where_its_code_was_edited(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = opened().identity
+    assert opened().identity == before
+    monkeypatch.delitem(sys.modules, "foreign")
+    (folder / "foreign.py").write_text(CODE.replace("::2, ::2", "1::2, 1::2"))
+    after = opened().identity
+    assert after != before and after | {"code": before["code"]} == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

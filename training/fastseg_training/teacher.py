@@ -23,6 +23,7 @@ from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
 from fastseg.network import is_factory, is_onnx, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
+from fastseg.own_code import code_sha256
 from fastseg_training import distributed
 from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
 from fastseg_training.config import ConfigError, TrainConfig, option_name
@@ -55,6 +56,7 @@ class Teacher:
         normalization: what it takes.
         init_licence: of the ImageNet weights that it started from; "" where nobody says.
         output_name: of several outputs, the logits.
+        code_sha256: of the files that define a factory's layers; "" of other kinds.
     """
 
     scores: Callable[[Array], Tensor]
@@ -67,6 +69,7 @@ class Teacher:
     normalization: Normalization
     init_licence: str = ""
     output_name: str = ""
+    code_sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -84,6 +87,7 @@ class Teacher:
             "size": f"{self.size[0]}x{self.size[1]}",
             "normalization": str(self.normalization),
             **({"output": self.output_name} if self.output_name else {}),
+            **({"code": self.code_sha256} if self.code_sha256 else {}),
         }
 
     def probabilities(self, image_HW3: Array, grid: Size) -> Array:
@@ -244,6 +248,7 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
         info.input_normalization(),
         info.training.get("init_licence", ""),
         config.teacher_output_name,
+        code_sha256(network.model.modules()) if is_factory(config.teacher) else "",
     )
 
 

@@ -235,7 +235,7 @@ LABELS = (
     case(
         "255 of three classes",
         label=of_values(0, 1, 255),
-        wrong="no pixel of class green in . pictures?, and its labels hold 255; .* write '255 green'",
+        wrong="no pixel of class green in .*, and its labels hold 255; .* write '255 green'",
     ),
     case(
         "255 of three classes, listed",
