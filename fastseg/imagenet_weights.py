@@ -31,7 +31,7 @@ class ImageNetWeights:
     def check(self) -> None:
         """Raise CheckpointError unless the file is the one whose hash is pinned."""
         try:
-            found = hashlib.sha256(self.path.read_bytes()).hexdigest()
+            found = sha256_of(self.path)
         except OSError as error:
             raise CheckpointError(f"{self.name}: {error}; install the package again") from error
         if found != self.sha256:
@@ -39,6 +39,11 @@ class ImageNetWeights:
                 f"{self.path}: SHA-256 is {found[:12]}..., expected {self.sha256[:12]}...; "
                 "install the package again"
             )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def package_of(variant: str) -> Package | None:
@@ -76,8 +81,8 @@ def load_backbone(network: FastSegNet, path: Path) -> str:
         What was taken, what starts anew and what was not used, in one line.
 
     Raises:
-        CheckpointError: nothing fits, the file is no state dict, or the network has an encoder of
-            our own.
+        CheckpointError: nothing fits, or a layer of that name is of another size; the file is no
+            state dict, or the network has an encoder of our own.
     """
     backbone = network.backbone
     if backbone is None:
@@ -89,6 +94,12 @@ def load_backbone(network: FastSegNet, path: Path) -> str:
         raise CheckpointError(
             f"{path}: no tensor fits {network.variant}; expected names such as "
             f"{_some(list(wanted))}, or those of its published weights; got {_some(list(given))}"
+        )
+    if other := [k for k in given if k in wanted and k not in found]:
+        raise CheckpointError(
+            f"{path}: {other[0]} is {list(given[other[0]].shape)}, {network.variant} has "
+            f"{list(wanted[other[0]].shape)}: weights of another network; take those of "
+            f"{network.variant}, or choose the --model that they are of"
         )
     backbone.load_state_dict(take_own_pixels(found, backbone), False)
     new = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]

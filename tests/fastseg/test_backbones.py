@@ -109,6 +109,14 @@ def test_missing_layers_are_named_and_foreign_files_refused(tmp_path: Path) -> N
         load_backbone(FastSegNet(2, "mobilenetv2"), tmp_path / "resnet.pth")
 
 
+def test_weights_of_a_narrower_network_are_refused_not_taken_in_part(tmp_path: Path) -> None:
+    narrow = classifier("torchvision")
+    narrow["features.3.conv.0.0.weight"] = narrow["features.3.conv.0.0.weight"][:-8]
+    torch.save(narrow, tmp_path / "narrow.pth")
+    with pytest.raises(CheckpointError, match=r"features\.3\..* is \[136, .*has \[144, .*another"):
+        load_backbone(FastSegNet(2, "mobilenetv2"), tmp_path / "narrow.pth")
+
+
 def test_a_network_with_a_backbone_is_saved_opened_and_deployed_like_any_other(
     tmp_path: Path,
 ) -> None:

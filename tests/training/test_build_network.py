@@ -80,6 +80,18 @@ def test_with_the_package_it_starts_from_imagenet_and_the_header_says_so(
     assert Start(config()).described() == {"init": weights.name, "init_licence": LICENCE}
 
 
+def test_the_package_s_file_under_another_name_keeps_its_terms(tmp_path: Path) -> None:
+    weights = find_weights("lite")
+    if weights is None:
+        pytest.skip("needs the extra [imagenet]")
+    copy = tmp_path / "lite0.pth"
+    copy.write_bytes(weights.path.read_bytes())
+    described = Start(config(init=str(copy))).described()
+    assert described == {"init": "lite0", "init_licence": LICENCE}
+    torch.save(torch.load(copy, weights_only=True), tmp_path / "other.pth")
+    assert "init_licence" not in Start(config(init=str(tmp_path / "other.pth"))).described()
+
+
 @pytest.mark.parametrize("terms", [{}, {"init_licence": LICENCE}])
 def test_what_a_start_started_from_stays_in_the_header(
     terms: dict[str, str], tmp_path: Path

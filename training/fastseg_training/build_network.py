@@ -23,7 +23,7 @@ from fastseg import (
 from fastseg.backbones import BackboneVariant
 from fastseg.checkpoint import narrow_to_weights, read_info, read_state_dict, usage_of_data
 from fastseg.fastsegnet import Head
-from fastseg.imagenet_weights import LICENCE, find_weights, load_backbone, package_of
+from fastseg.imagenet_weights import LICENCE, find_weights, load_backbone, package_of, sha256_of
 from fastseg.network import check_logits, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
@@ -104,7 +104,17 @@ class Start:
         inherited = self.info.training.get("init_licence") if self.info else None
         terms = {"init_licence": inherited} if inherited else {}  # of what the start started from
         sha256 = {"init_sha256": self.network.sha256} if self.network else {}
+        if self.is_imagenet_file:
+            terms = {"init_licence": LICENCE}
         return {"init": name_of(self.file), **sha256, **terms}
+
+    @property
+    def is_imagenet_file(self) -> bool:
+        """Whether --init names the very file that a variant's package carries."""
+        package = package_of(self.config.model)
+        if package is None or not self.file or self.network is not None:
+            return False
+        return sha256_of(Path(self.file)) == package.sha256
 
     def normalization(self) -> Normalization | None:
         """Return what a network of one's own is trained with; None: (x - 128) / 64, as ours are.
