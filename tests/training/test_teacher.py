@@ -1,6 +1,7 @@
 """Teachers of other classes, sizes and kinds, and what they teach."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -375,6 +376,16 @@ def test_weights_with_a_header_say_themselves_what_they_know_take_and_allow(
     assert usage_of_teacher(TrainConfig(teacher="foreign:net", **chosen)) == "commercial"
     with pytest.raises(ConfigError, match="knows road, house, cow, map.toml has wall, street"):
         opened(teacher_weights="run.safetensors")
+
+
+def test_a_damaged_picture_is_named_and_left_out_and_the_others_are_labelled(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        (folder / f"{name}.png").write_bytes(encode_rgb(picture(32, 32)))
+    (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:1000])
+    assert [frame.name for frame in open_frames(".", 10)] == ["a.png", "c.png"]
+    assert re.search(r"skipped: b\.png", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

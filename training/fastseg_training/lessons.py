@@ -15,7 +15,7 @@ from fastseg_runtime.frames.stream import VIDEO_SUFFIXES
 from fastseg_runtime.frames.video import FrameSource
 
 from fastseg import CheckpointError
-from fastseg.data import Array, Sample
+from fastseg.data import Array, DataError, Sample
 from fastseg.data.file_dataset import IMAGE_SUFFIXES
 from fastseg.data.image_file import read_image
 from fastseg_training.config import ConfigError, TrainConfig
@@ -67,14 +67,17 @@ class Frames:
     chosen: tuple[tuple[Path, tuple[int, ...]], ...]
 
     def __len__(self) -> int:
-        """Return the number of pictures; fewer come if a video is shorter than it says."""
+        """Return the number of pictures; fewer come if a video or a picture is damaged."""
         return sum(len(numbers) for _, numbers in self.chosen)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Decode picture after picture."""
+        """Decode picture after picture; one that cannot be is named and left out."""
         for file, numbers in self.chosen:
             if file.suffix.lower() not in VIDEO_SUFFIXES:
-                yield Frame(read_image(file), str(file))
+                try:
+                    yield Frame(read_image(file), str(file))
+                except DataError as error:
+                    print(f"skipped: {error}", file=sys.stderr)
                 continue
             source = FrameSource(str(file))
             wanted = set(numbers)
