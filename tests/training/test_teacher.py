@@ -508,6 +508,20 @@ def test_how_well_a_teacher_knows_the_labels_is_said_before_it_teaches(
         assert "net against the labels: mIoU" in told and said in told
 
 
+def test_what_a_map_leaves_out_is_not_held_against_the_teacher(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = opened(teacher_map="map.toml", teacher_size="16x16")
+    image_HW3 = np.kron(picture(8, 8), np.ones((2, 2, 1), np.uint8))
+    label_hw = teacher.probabilities(image_HW3, (8, 8)).argmax(-1).astype(np.uint8)
+    label_hw[:4] = 2  # a cow, of which this teacher knows nothing
+    label_HW = np.kron(label_hw, np.ones((2, 2), np.uint8))
+    samples = ResizedDataset([Sample(image_HW3, label_HW, "a")], None)
+    give_lessons(TrainConfig(teacher="foreign:net"), teacher, samples, (16, 16))
+    told = re.search(r"against the labels: mIoU ([\d.]+)", capsys.readouterr().err)
+    assert told is not None and float(told[1]) > 0.9
+
+
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_a_place_without_pictures_is_named(folder: Path, name: str) -> None:
     (folder / "empty").mkdir()

@@ -149,15 +149,17 @@ def _try_on_frame(teacher: Teacher, frames: Frames, place: str, size: Size) -> N
 def say_agreement(teacher: Teacher, samples: ResizedDataset, labels: SoftLabels) -> None:
     """Say on stderr how well a teacher knows the labels, on at most SAMPLED pictures.
 
-    A wrong map, size or normalisation shows here, before hours are spent on it.
+    A wrong map, size or normalisation shows here, before hours are spent on it. Pixels of classes
+    that a map leaves out are no fault of the teacher's, which has to say something there.
     """
     num_classes = len(teacher.class_map.classes)
+    taught = [*teacher.class_map.taught]
     confusion_KK = np.zeros((num_classes, num_classes), np.int64)
     for index in range(0, len(samples), -(-len(samples) // SAMPLED)):
         code_hwK = labels[index]
         label_hw = resize_nearest(samples[index].label_HW, code_hwK.shape[1], code_hwK.shape[0])
+        label_hw = np.where(np.isin(label_hw, taught), label_hw, IGNORE_INDEX)
         confusion_KK += confusion_matrix(code_hwK.argmax(-1), label_hw, num_classes)
-    taught = [*teacher.class_map.taught]
     iou_K = iou_per_class(confusion_KK)[taught]
     if np.isnan(iou_K).all():
         return
