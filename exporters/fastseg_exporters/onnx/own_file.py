@@ -6,13 +6,15 @@ the file's nodes take its place.
 
 from collections.abc import Collection
 
+import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, compose, helper, inliner, version_converter
+from onnx import ModelProto, NodeProto, compose, helper, inliner, numpy_helper, version_converter
 
 from fastseg.backend_onnx import ONE_HOT, RUN, OnnxFile
 from fastseg.onnx_graph import graph_at
 
 PREFIX = "/core/network/"  # of its names: such as torch's exporter gives the network of others
+_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 # What only moves values: bytes stay what they are in float32 too.
 _MOVES = ("Transpose", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Slice")
 
@@ -38,6 +40,7 @@ def put_in(around: ModelProto, file: OnnxFile, size: tuple[int, int]) -> ModelPr
         ValueError: the file cannot be said in any opset.
     """
     own = inliner.inline_local_functions(graph_at(file.path, file.port, size))
+    _widen(own.graph)
     around, own = _same_opset(around, own)
     _leave_out_what_is_empty(own.graph)
     own = compose.add_prefix(own, PREFIX)
@@ -62,6 +65,31 @@ def _same_opset(around: ModelProto, own: ModelProto) -> tuple[ModelProto, ModelP
     return version_converter.convert_version(around, opset_of(own)), own  # ours pass any
 
 
+def _widen(graph: onnx.GraphProto) -> None:
+    """Change half precision to float32: in what a target computes is said by its precision.
+
+    int8 and half have no operator in common, and "fp32" would be half in fact.
+    """
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type in _HALF:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for given in (given for node in graph.node for given in node.attribute):
+        if given.name in ("to", "dtype") and given.i in _HALF:
+            given.i = onnx.TensorProto.FLOAT
+        if given.type == onnx.AttributeProto.TENSOR:
+            _widen_tensor(given.t)
+        for inner in (*given.graphs, *([given.g] if given.HasField("g") else [])):
+            _widen(inner)
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type in _HALF:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
 def _leave_out_what_is_empty(inner: onnx.GraphProto) -> None:
     """Leave inputs of Resize out that opset 11 wants and that hold nothing.
 
@@ -84,6 +112,9 @@ def _joined(around: ModelProto, own: ModelProto, file: OnnxFile) -> ModelProto:
         PREFIX + name: made for name, made in zip(file.names, step.output, strict=True) if made
     }
     tail = [helper.make_node("Identity", [name], [made]) for name, made in renamed.items()]
+    stale = [value for value in body.value_info if value.name in step.output]  # half, as it ran
+    for value in stale:
+        body.value_info.remove(value)
     at = list(body.node).index(step)
     nodes = [*body.node[:at], *head, *inner.node, *tail, *body.node[at + 1 :]]
     del body.node[:]

@@ -209,6 +209,42 @@ def test_an_upsampling_by_sizes_of_opset_11_is_loaded_in_half_precision(tmp_path
     assert (ids_of(made, picture()) == expected).mean() >= 0.999
 
 
+def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a network of float pictures and logits that computes in half precision inside."""
+    graph = model.graph
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            half = onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name)
+            tensor.CopyFrom(half)
+    (image,), (logits,) = graph.input, graph.output
+    for node in graph.node:
+        node.input[:] = ["half_image" if name == image.name else name for name in node.input]
+        node.output[:] = ["half_logits" if name == logits.name else name for name in node.output]
+    first = onnx.helper.make_node("Cast", [image.name], ["half_image"], to=FLOAT16)
+    graph.node.insert(0, first)
+    last = onnx.helper.make_node("Cast", ["half_logits"], [logits.name], to=onnx.TensorProto.FLOAT)
+    graph.node.append(last)
+    del graph.value_info[:]
+    return model
+
+
+@pytest.mark.parametrize("target", ["cpu-fp32", "cpu-int8"])
+def test_a_file_that_computes_in_half_becomes_a_graph_of_the_target_s_precision(
+    target: str, tmp_path: Path
+) -> None:
+    onnx.save(in_half(own_onnx()), tmp_path / "net.onnx")
+    said = {"normalization": NAMED["imagenet"]}
+    made = export(
+        tmp_path / "net.onnx", tmp_path / "out", target, load_target(target).ladder[0], **said
+    )
+    graph = onnx.load(made).graph
+    assert FLOAT16 not in {tensor.data_type for tensor in graph.initializer}
+    expected = own_answer(tmp_path / "net.onnx", picture())
+    limit = 0.999 if target == "cpu-fp32" else 0.9
+    assert (ids_of(made, picture()) == expected).mean() >= limit
+
+
 def test_weights_beside_the_file_are_part_of_the_network(tmp_path: Path) -> None:
     onnx.save(
         own_onnx(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data",
