@@ -580,7 +580,7 @@ def test_the_terms_of_a_teacher_reach_the_students_of_its_student_and_what_start
     save_checkpoint(folder / "student.safetensors", model, student)
     taught = TrainConfig(teacher="student.safetensors")
     teacher = open_teacher(taught, *seen)
-    assert first in licence_of(Start(taught), dataset, teacher, "research")
+    assert licence_of(Start(taught), dataset, teacher, "research") == f"Taught by student, {first}"
     started = TrainConfig(init="student.safetensors", model="nano")
     assert first in licence_of(Start(started), dataset, None, "research")
     assert licence_of(Start(TrainConfig()), dataset, None, "commercial") == dataset.licence

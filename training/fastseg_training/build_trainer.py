@@ -316,10 +316,10 @@ def _licence_of_training(
         return dataset.licence
     pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
     if config.unlabelled:
-        terms = config.unlabelled_licence or "terms not stated"
-        pictures += f" and those of {Path(config.unlabelled).name} ({terms})"
+        said = config.unlabelled_licence or "terms not stated"
+        pictures += f" and those of {Path(config.unlabelled).name} ({said})"
     allowed = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)
-    return (
-        f"Taught by {teacher.name}, {teacher.licence or 'of which no licence is named'}, on "
-        f"{pictures}: {allowed}; descendants inherit this"
-    )
+    terms = f", on {pictures}: {allowed}; descendants inherit this"
+    known = teacher.licence or "of which no licence is named"
+    # Of a chain of teachers that all saw these pictures, once.
+    return f"Taught by {teacher.name}, {known.removesuffix(terms)}{terms}"
