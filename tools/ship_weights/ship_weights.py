@@ -197,6 +197,19 @@ def _row(network: Network, folder: Path) -> str:
     )
 
 
+def _beside(command: str) -> tuple[str, str]:
+    """Return the options that a command wants beside its configuration, and what comes first."""
+    named = re.search(r"--config ([\w.-]+)", command)
+    if named is None:
+        return "", ""
+    config = load_config(SHIPPED / f"{named[1]}.toml", {})
+    options = " --unlabelled FRAMES" if config.unlabelled else ""
+    options += f" --teacher {config.teacher}" if config.teacher.endswith(".onnx") else ""
+    runs = [path for path in (config.init, config.teacher) if path.startswith("runs/")]
+    first = " and ".join(f"`--config {name_of(path)}`" for path in dict.fromkeys(runs))
+    return options, f" after {first}" if first else ""
+
+
 def render_card(network: Network) -> str:
     """Return the card of one network."""
     info, training, scores = network.info, network.info.training, network.info.evaluation
@@ -206,13 +219,14 @@ def render_card(network: Network) -> str:
     made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}"
     # Headers of before the configurations shipped name a path where these go by their names now.
     command = re.sub(r"training/configs/([\w.-]+)\.toml", r"\1", training["command"])
+    options, first = _beside(command)
     imagenet = f"- ImageNet: {terms}.\n" if (terms := training.get("init_licence")) else ""
     return f"""\
 ## {network.name}
 
 - Weights: {describe_usage(info.usage)}. {TERMS.get(network.name) or TERMS[data]}
 - Data: {info.trained_on}. Licence of the data: {info.data_licence}.
-{imagenet}- Made by `{command}`: {made}, PyTorch {training["torch"]}.
+{imagenet}- Made by `{command}{options}`{first}: {made}, PyTorch {training["torch"]}.
   One run; another seed may differ by a point.
 - Not good for: {LIMITS[data]}
 - Half precision: mIoU {scores["miou"]:.4f}, {scores["float32_miou"]:.4f} before rounding.
