@@ -106,7 +106,7 @@ class OnnxRuntimeBackend:
             raise RuntimeError("the session is closed; open the model again")
         if self._own is not None:
             return self._own.infer(image_1HW3)
-        if image_1HW3 is not self._bound:
+        if image_1HW3 is not self._bound or self._binding_copies:
             self._binding.bind_cpu_input(self._input_name, image_1HW3)
             self._bound = image_1HW3  # the binding holds an address: keep the array alive
         self._session.run_with_iobinding(self._binding)
@@ -126,6 +126,8 @@ class OnnxRuntimeBackend:
                 f"{image.type} {image.shape}; export it with fastseg-export"
             )
         self._input_name = image.name
+        # What runs elsewhere gets its input copied when that is bound, not when it runs.
+        self._binding_copies = session.get_providers()[0] != "CPUExecutionProvider"
         self._binding = session.io_binding()
         self._outputs = [self._bind_output(session, image, output) for output in outputs]
 

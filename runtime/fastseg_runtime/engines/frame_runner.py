@@ -118,7 +118,8 @@ class FrameFit:
 
 def _mask_index(offset: int, covered: int, frame: int, whole: int, mask: int) -> Array:
     """Return the mask pixel under the centre of each pixel of the frame, along one axis."""
-    twice_centre = (2 * np.arange(frame) + 1) * covered + 2 * frame * offset
+    centre = 2 * np.arange(frame, dtype=np.int64) + 1  # numpy 1 on Windows counts in 32 bits
+    twice_centre = centre * covered + 2 * frame * offset
     index: Array = twice_centre * mask // (2 * frame * whole)  # integers: no rounding
     return np.minimum(index, mask - 1)
 

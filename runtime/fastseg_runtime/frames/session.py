@@ -152,7 +152,9 @@ class RealtimeSegmentation:
             RuntimeError: the session is closed.
         """
         with self._swapping:
-            self._swap(model_path, open_best(model_path, replace(self._wish, selftest=True)))
+            self._swap(
+                model_path, open_best(model_path, replace(self._wish, selftest=True, trust=False))
+            )
 
     def _swap(self, model_path: Union[str, Path], opened: Opened) -> None:
         try:
@@ -384,8 +386,8 @@ class RealtimeSegmentation:
                     f"{self.info.backend} and {self.color}; give a numpy array, as "
                     "frame.cpu().numpy()"
                 )
-            if out is None:
-                out = np.empty((self.input.height, self.input.width), np.uint8)
+            if out is None or isinstance(out, np.ndarray):
+                out = _checked_out(out, (self.input.height, self.input.width))
             if confidence is not None:
                 _checked_out(confidence, (self.input.height, self.input.width), "confidence")
             with self._late.timed(), self._pool.engine() as runner:

@@ -47,6 +47,7 @@ class TiledFrames:
     def run(self, runner: FrameRunner, frame_HW3: Array, out_HW: Array, swap: bool) -> Array:
         """Write ids, uint8; return how sure that is, uint8 (H, W), valid until the next call."""
         self._best_weight.fill(0)
+        self._tiled_sure.fill(0)  # where no tile is sure at all, the whole frame's class stays
         for place, down_h, across_w in self._tiles():
             self._run_tile(runner, frame_HW3[place], swap)
             np.minimum(down_h[:, None], across_w, out=self._weight)

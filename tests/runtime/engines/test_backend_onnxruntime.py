@@ -52,6 +52,31 @@ def test_a_buffer_that_changed_in_place_is_read_again() -> None:
     assert np.array_equal(backend.infer(image)[0], strongest_channel(noise(seed=2)))
 
 
+def test_a_buffer_that_changed_in_place_is_read_again_where_binding_copies_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As for a GPU: the input travels there when it is bound."""
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: providers)
+    monkeypatch.setattr(
+        "fastseg_runtime.engines.backend_onnxruntime._providers", lambda _: providers[1:]
+    )
+    bind = onnxruntime.IOBinding.bind_cpu_input
+    copies: list[Any] = []
+
+    def bind_a_copy(binding: Any, name: str, array: Any) -> None:
+        copies.append(array.copy())
+        bind(binding, name, copies[-1])
+
+    monkeypatch.setattr(onnxruntime.IOBinding, "bind_cpu_input", bind_a_copy)
+    backend = OnnxRuntimeBackend()
+    backend.open(source(argmax_onnx(), "cuda"))
+    image = noise(seed=1)[None].copy()
+    backend.infer(image)
+    image[:] = noise(seed=2)
+    assert np.array_equal(backend.infer(image)[0], strongest_channel(noise(seed=2)))
+
+
 def test_a_graph_for_tensorrt_keeps_the_biases_of_channels_with_next_to_no_weights() -> None:
     """Which ONNX Runtime quantizes by a scale that is 0 in fp16: lite lost 64 points of mIoU."""
     content = faint_channels_onnx()

@@ -118,6 +118,17 @@ def test_an_engine_that_passed_before_is_trusted(engine: type[FixedBackend], pat
     assert engine.noted == []
 
 
+def test_a_swap_runs_the_self_test_of_its_bundle_though_the_engine_passed_before(
+    engine: type[FixedBackend], path: Path
+) -> None:
+    engine.trusted = True
+    with RealtimeSegmentation(path) as session:
+        assert session.info.target == "jetson-fp16"
+        session.swap(path)
+        assert session.info.target == "cpu-fp32"  # the double computes something else
+    assert engine.noted == [False]
+
+
 def test_the_selftest_can_be_left_out(engine: type[FixedBackend], path: Path) -> None:
     with RealtimeSegmentation(path, selftest=False) as session:
         assert session.info.target == "jetson-fp16"

@@ -53,13 +53,15 @@ def test_no_frame_is_lost_or_wrong_while_networks_are_swapped(
     engines: int, bundle_path: Path, other_path: Path
 ) -> None:
     frame, swapped = noise(seed=3), threading.Event()
-    answers = [strongest_channel(frame), weakest_channel(frame)]
+    answers, seen = [strongest_channel(frame), weakest_channel(frame)], [0, 0]
     with RealtimeSegmentation(bundle_path, engines=engines) as session:
 
         def swap() -> None:
-            for _ in range(4):
+            for done in range(1000):
                 session.swap(other_path)
                 session.swap(bundle_path)
+                if done >= 3 and min(seen) > 0:  # on a busy machine frames wait for long
+                    break
             swapped.set()
 
         def source() -> Any:
@@ -68,7 +70,6 @@ def test_no_frame_is_lost_or_wrong_while_networks_are_swapped(
 
         swapping = threading.Thread(target=swap)
         swapping.start()
-        seen = [0, 0]
         for number, result in enumerate(session.stream(source())):
             assert result.index == number
             which = [np.array_equal(result.classes, answer) for answer in answers]

@@ -42,6 +42,23 @@ def red_with_a_far_pedestrian() -> tuple[Array, tuple[slice, slice]]:
     return frame, place
 
 
+def test_where_neither_frame_nor_tile_is_sure_the_class_is_the_frame_s() -> None:
+    class Unsure:
+        gives_confidence = True
+
+        def infer(self, frame: Array, out: Array, swap: bool, sure: Array) -> None:
+            out.fill(2)
+            sure.fill(0)
+
+    frame = np.zeros((40, 60, 3), np.uint8)
+    tiled = TiledFrames((40, 60), 2)
+    tiled._tiled.fill(200)  # as memory that was not written, or frames before
+    tiled._tiled_sure.fill(90)
+    ids = np.empty((40, 60), np.uint8)
+    tiled.run(Unsure(), frame, ids, False)  # type: ignore[arg-type]
+    assert (ids == 2).all()
+
+
 @pytest.mark.parametrize("bundle", ["with_logits", "with_ids"])
 def test_what_is_small_in_a_large_frame_is_found_in_tiles(
     bundle: str, request: pytest.FixtureRequest

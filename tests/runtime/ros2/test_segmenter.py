@@ -1,5 +1,6 @@
 """The lifecycle node: its transitions, frames good and bad, parameters, what it publishes."""
 
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -416,11 +417,15 @@ def test_the_network_is_swapped_while_it_runs(active: Any, tmp_path: Path) -> No
     assert len(active.topics["classes"].sent) == 1 and figures(active)["bundle"] == other
 
 
-@pytest.mark.parametrize("which", ["missing", "broken", "other classes"])
+@pytest.mark.parametrize("which", ["missing", "broken", "other classes", "no library"])
 def test_a_swap_that_fails_keeps_the_network_and_the_parameter(
-    active: Any, tmp_path: Path, which: str
+    active: Any, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, file = active.get_parameter("bundle").value, tmp_path / "next.fastseg"
+    if which == "no library":
+        file = tmp_path / "next.fastseg.onnx"
+        file.write_bytes(argmax_onnx())
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
     if which == "broken":
         file.write_bytes(b"half of a bundle")
     if which == "other classes":

@@ -216,7 +216,7 @@ class Segmenter(LifecycleNode):
             if "bundle" in asked:
                 self._session.swap(asked["bundle"])
                 self.get_logger().info(f"swapped to {asked['bundle']}")
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._frames is not None and "min_confidence" in asked:
             self._tell_labels(asked["min_confidence"])
