@@ -192,9 +192,15 @@ def _of_splits(root: Path) -> Iterator[tuple[str, Path]]:
         for pattern in _FILES:
             wanted = [re.escape(pattern.format(name=n)).replace(r"\*", "[^/]*") for n in names]
             expression = re.compile("|".join(wanted), re.IGNORECASE)
-            fits = (f for f in files if expression.fullmatch(f.relative_to(root).as_posix()))
-            if found := next(fits, None):
-                yield split, found
+            found = [f for f in files if expression.fullmatch(f.relative_to(root).as_posix())]
+            if len(found) > 1:
+                first, second = (file.relative_to(root).as_posix() for file in found[:2])
+                raise DataError(
+                    f"{root}: both {first} and {second} are there for {split}; move one away, or "
+                    "join them"
+                )
+            if found:
+                yield split, found[0]
                 break
 
 
@@ -301,6 +307,12 @@ def _dataset(
 def _image_files(root: Path, split: str, source: Path, table: Table) -> dict[Any, Path]:
     """Return the file of each image id, in the first folder that holds the first of them."""
     names = {image["id"]: str(image["file_name"]) for image in table["images"]}
+    numbers = Counter(image["id"] for image in table["images"])
+    if twice := [number for number, count in numbers.items() if count > 1]:
+        raise DataError(
+            f"{source}: {len(twice)} ids are of two images, e.g. {twice[0]!r}, so that "
+            "nothing says whose an annotation is; number them anew when files are joined"
+        )
     counts = Counter(map(_name, names.values()))
     if twice := sorted(name for name, count in counts.items() if count > 1):
         raise DataError(

@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.bundle.manifest import ClassInfo
 
@@ -31,6 +32,7 @@ from fastseg.data.label_codec import LabelCodec
 from fastseg.data.listed_labels import Evidence, decode_listed
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+_GREYS_256 = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # lossless: a class id must survive
 
 
@@ -119,6 +121,10 @@ class MaskReader:
             )
         if self.codec.listed:
             return decode_listed(self.codec, stored, str(pair.label), self.evidence)
+        if not self.codec.ids and values.ndim == 2:  # known by colours alone
+            table_P3 = stored.palette_P3
+            table_P3 = _GREYS_256 if table_P3 is None else table_P3
+            values = table_P3[values.clip(0, len(table_P3) - 1)]
         return self.codec.decode(values, str(pair.label))
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from fastseg.data.class_list import BACKGROUND
 from fastseg.data.dataset import Array, DataError
-from fastseg.data.file_dataset import FileDataset, Pair, Problem
+from fastseg.data.file_dataset import IMAGE_SUFFIXES, FileDataset, Pair, Problem
 from fastseg.data.named_files import PictureFinder, begins_with, clean_path, read_json
 from fastseg.data.recognise import recognised_by
 from fastseg.data.shapes import MAX_SHAPES, Shape, ShapeReader, bitmap, box, name_classes, polygon
@@ -62,8 +62,10 @@ def open_label_studio(location: str, split: str) -> FileDataset:
     results = [(_picture_name(task), _results(task)) for task in tasks]
     labels = [_label(result) for _, marks in results for result in marks]
     classes, ids = name_classes(labels, str(source))
-    pairs, shapes, problems = _pairs(root, source, [item for item in results if item[1]])
-    left = sum(not marks for _, marks in results)
+    empty = [_is_empty(task) for task in tasks]
+    kept = [item for item, is_empty in zip(results, empty, strict=True) if item[1] or is_empty]
+    pairs, shapes, problems = _pairs(root, source, kept)
+    left = len(tasks) - len(kept)
     others = Counter(
         str(m.get("type"))[:40] for task in tasks for m in _marks(task) if not _kind(m)
     )
@@ -94,8 +96,9 @@ def _files(path: Path) -> list[Path]:
 def _is_label_studio(path: Path) -> bool:
     with path.open("rb") as file:
         is_list = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[")
-    kinds = (begins_with(path, kind) or begins_with(path, "type", "result") for kind in _KINDS)
-    return is_list and any(kinds)
+    # A brush's run lengths come before its kind, and may fill the head.
+    known = (("type", "result"), ("annotations", "result"), *((kind,) for kind in _KINDS))
+    return is_list and any(begins_with(path, *words) for words in known)
 
 
 def _picture_name(task: Table) -> str:
@@ -103,6 +106,7 @@ def _picture_name(task: Table) -> str:
     data = task.get("data") if isinstance(task.get("data"), dict) else task
     texts = [value for value in (data or {}).values() if isinstance(value, str)]
     paths = [text for text in texts if "." in clean_path(text).rpartition("/")[2]]
+    paths.sort(key=lambda text: not clean_path(text).lower().endswith(IMAGE_SUFFIXES))
     named = task.get("file_upload")
     return named if isinstance(named, str) and named else paths[0] if paths else ""
 
@@ -112,10 +116,23 @@ def _results(task: Table) -> list[Table]:
     return [mark for mark in _marks(task) if _kind(mark)]
 
 
-def _marks(task: Table) -> list[Table]:
+def _is_empty(task: Table) -> bool:
+    """Return whether somebody submitted a task as a picture with nothing on it."""
+    valid = _submitted(task) or []
+    return bool(valid) and valid[-1].get("result") == []
+
+
+def _submitted(task: Table) -> list[Table] | None:
+    """Return the annotations that were not cancelled; None in JSON-MIN, which has none."""
     annotations = task.get("annotations") or task.get("completions")
-    if isinstance(annotations, list):
-        valid = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled")]
+    if not isinstance(annotations, list):
+        return None
+    return [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled")]
+
+
+def _marks(task: Table) -> list[Table]:
+    valid = _submitted(task)
+    if valid is not None:
         marks = valid[-1].get("result") if valid else []
     else:  # JSON-MIN: the marks of each tag are a list of their own
         marks = [m for value in task.values() if isinstance(value, list) for m in value]
@@ -151,7 +168,7 @@ def _pairs(
             why = "which is not there" if picture is None else "as another task does"
             problems.append(Problem(str(source), f"names the picture {named!r}, {why}"))
             continue
-        size = _size(marks[0])
+        size = _size(marks[0]) if marks else None
         pairs.append(Pair(name, picture, source))
         shapes[name] = [_shape(mark, size) for mark in marks], size
     return pairs, shapes, problems

@@ -35,7 +35,7 @@ from fastseg.data.file_dataset import (
     Pair,
     Problem,
 )
-from fastseg.data.image_file import read_label_file
+from fastseg.data.image_file import StoredLabel, read_stored_label
 from fastseg.data.label_codec import LabelCodec
 from fastseg.data.pairing import (
     Affix,
@@ -191,7 +191,7 @@ def _classes(
                 raise DataError(
                     f"{masks[0]}: is a JPEG, which changes class ids; save labels as PNG"
                 )
-            return classes, BinaryReader(LabelCodec({0: 0, IGNORE_INDEX: 1}, {})), ()
+            return classes, BinaryReader(LabelCodec(_of_black_and_white(codec, named), {})), ()
         return classes, MaskReader(codec), ()
     is_mmseg = places[0].labels.name == _MMSEG or places[0].labels.parent.name == _MMSEG
     values = _values_of(tuple(masks if is_mmseg else masks[:: max(1, len(masks) // _LOOKED_AT)]))
@@ -200,7 +200,7 @@ def _classes(
     high = max(values - {0}, default=0)
     if values <= {0, high} and high in (1, IGNORE_INDEX):
         note = f"no list of classes; masks store 0 and {high}: background and foreground"
-        table = {0: 0, IGNORE_INDEX: IGNORE_INDEX} | {high: 1}
+        table = {0: 0, high: 1}  # 0/1 in some files and 0/255 in others cannot both be meant
         return _BINARY, BinaryReader(LabelCodec(table, {})), (note,)
     ids = sorted(values - {IGNORE_INDEX})
     if is_mmseg and 2 <= len(ids) <= MAX_CLASSES:
@@ -213,6 +213,23 @@ def _classes(
         f"with a line 'value name' for each, such as '{ids[0] if ids else 0} background'; "
         f"{IGNORE_INDEX} is ignored"
     )
+
+
+def _of_black_and_white(codec: LabelCodec, named: Path) -> dict[int, int]:
+    """Return the class ids of black, 0, and white, 255, as a list's colours or values say.
+
+    Raises:
+        DataError: it says neither.
+    """
+    black, white = (codec.colors.get((grey,) * 3) for grey in (0, IGNORE_INDEX))
+    if black is None or white is None:
+        black, white = codec.ids.get(0), codec.ids.get(IGNORE_INDEX) if codec.says_255 else None
+    if black is None or white is None:
+        raise DataError(
+            f"{named}: JPEG masks hold black and white, and it does not say which class is which; "
+            "write '0 background' and '255 object'"
+        )
+    return {0: black, IGNORE_INDEX: white}
 
 
 def _places(root: Path) -> list[Place]:
@@ -278,7 +295,10 @@ def _has_files(folder: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _stored_values(path: Path) -> Array:
-    values = read_label_file(path)
+    stored = read_stored_label(path)
+    values = stored.values
+    if stored.palette_P3 is not None and (grey_P := _black_and_white(stored)) is not None:
+        values = grey_P[values]  # by its colours: Pillow may number white before black
     if values.ndim == 3:
         if not (np.ptp(values, axis=2) <= (_DARK if path.suffix.lower() in _JPEG else 0)).all():
             raise DataError(f"{path}: is a colour mask; write a classes.txt that names its colours")
@@ -292,6 +312,15 @@ def _stored_values(path: Path) -> Array:
             )
         return np.where(values >= _FOREGROUND, np.uint8(IGNORE_INDEX), np.uint8(0))
     return values
+
+
+def _black_and_white(stored: StoredLabel) -> Array | None:
+    """Return the grey of each entry of a palette, (P,) uint8; None if a pixel has a colour."""
+    palette_P3, used = stored.palette_P3, np.unique(stored.values)
+    if palette_P3 is None or used.max() >= len(palette_P3):
+        return None
+    colors = {tuple(color) for color in palette_P3[used].tolist()}
+    return palette_P3[:, 0] if colors <= {(0, 0, 0), (255, 255, 255)} else None
 
 
 @lru_cache(maxsize=8)

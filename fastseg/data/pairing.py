@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from fastseg.data.dataset import SPLITS
+from fastseg.data.dataset import SPLITS, DataError
 from fastseg.data.file_dataset import Pair, Problem, list_files, name_within
 from fastseg.data.splits import SPLIT_NAMES
 
@@ -28,7 +28,8 @@ class Affix:
     def strip(self, name: str) -> str:
         """Return the shared name of a path without suffix; its folders stay."""
         path = PurePosixPath(name)
-        return str(path.with_name(path.name.removeprefix(self.before).removesuffix(self.after)))
+        shared = path.name.removeprefix(self.before).removesuffix(self.after)
+        return str(path.with_name(shared or path.name))
 
     def fits(self, name: str) -> bool:
         """Return whether something is left between the two."""
@@ -159,7 +160,18 @@ def folders_there(
 
 
 def subfolders_by_split(folder: Path) -> dict[str, Path]:
-    """Return the sub-folders that are named after a split, by split."""
+    """Return the sub-folders that are named after a split, by split.
+
+    Raises:
+        DataError: two are named after one.
+    """
     found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    by_split = {split_of(path.name): path for path in found}
+    by_split: dict[str, Path] = {}
+    for path in found:
+        other = by_split.setdefault(split_of(path.name), path)
+        if other is not path and split_of(path.name):
+            raise DataError(
+                f"{folder}: both {other.name}/ and {path.name}/ are there for one split; put their "
+                "files together, or move one away"
+            )
     return {split: by_split[split] for split in SPLITS if split in by_split}

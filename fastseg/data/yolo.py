@@ -164,14 +164,27 @@ def _pairs(root: Path, split: str, table: Mapping[str, Any]) -> tuple[tuple[Pair
 
 
 def _places(root: Path, table: Mapping[str, Any], entries: Any) -> Iterator[Path]:
-    """Yield the folders and lists that a YAML names for a split, where they are in its folder."""
+    """Yield the folders and lists that a YAML names for a split, where they are in its folder.
+
+    Raises:
+        DataError: some are there and others are not.
+    """
+    wanted, missing, found_any = entries if isinstance(entries, list) else [entries], [], False
     parts = clean_path(str(table.get("path") or "")).split("/")
     bases = ["/".join(parts[skip:]) for skip in range(len(parts) + 1)]  # the end may be in here
-    for entry in entries if isinstance(entries, list) else [entries]:
+    for entry in wanted:
         end = clean_path(str(entry))
         found = (root / start / end for start in bases)
         if place := next((place for place in found if place.exists()), None):
+            found_any = True
             yield place
+        else:
+            missing.append(str(entry))
+    if found_any and missing:
+        raise DataError(
+            f"{root}: its YAML names {missing[0]!r}, no such folder or list in it, beside others "
+            "that are there; correct the name, letter case too, or take it out"
+        )
 
 
 def _pictures(root: Path, place: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from fastseg.data import DataError, MissingSplitError, check_dataset, open_dataset
 from fastseg.data.coco import decode_runs, unpack_runs
@@ -124,6 +125,20 @@ def test_two_images_that_differ_in_suffix_alone_are_refused(write_coco: Writer) 
         open_dataset(f"coco:{write_coco([], images=images)}", "train")
 
 
+def test_two_images_of_one_id_are_refused(write_coco: Writer) -> None:
+    images = [{"id": 1, "file_name": f"{name}.png"} for name in ("a", "b")]
+    with pytest.raises(DataError, match=r"1 ids are of two images, e.g. 1, .*number them anew"):
+        open_dataset(f"coco:{write_coco([], images=images)}", "train")
+
+
+def test_two_files_for_one_split_are_refused(write_coco: Writer) -> None:
+    root = write_coco([])
+    file = root / "annotations" / "instances_train2017.json"
+    (root / "annotations" / "instances_train2018.json").write_bytes(file.read_bytes())
+    with pytest.raises(DataError, match=r"both .*2017\.json and .*2018\.json are there for train"):
+        open_dataset(f"coco:{root}", "train")
+
+
 def test_missing_images_and_stray_annotations_are_problems(write_coco: Writer) -> None:
     root = write_coco(
         [_object(2, BIG_BOX), _object(2, BIG_BOX, image_id=44)],
@@ -190,6 +205,21 @@ def test_panoptic_segments_become_classes(panoptic_root: Path) -> None:
     assert (label[:8] == 2).all()
     assert (label[8:12] == 1).all()
     assert (label[12:] == 0).all()
+
+
+def test_panoptic_pictures_in_a_palette_or_grey_are_segments_too(
+    panoptic_root: Path, write_picture: Writer
+) -> None:
+    file = panoptic_root / "annotations" / "panoptic_val2017" / "000001.png"
+    with Image.open(file) as segments:
+        in_palette = segments.quantize(8)
+    in_palette.save(file)
+    assert in_palette.mode == "P"
+    label = open_dataset(f"coco:{panoptic_root}", "val")[0].label_HW
+    assert (label[:8] == 2).all() and (label[8:12] == 1).all() and (label[12:] == 0).all()
+    write_picture(file, np.full((16, 24), 9, np.uint8))
+    with pytest.raises(DataError, match=r"unknown label colour .*9, 9, 9"):
+        open_dataset(f"coco:{panoptic_root}", "val")[0]
 
 
 def test_a_segment_that_is_not_listed_is_refused(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastseg.data import DataError, MissingSplitError, open_dataset
 from fastseg.data.folder import hashed_split
@@ -145,3 +146,90 @@ def test_a_folder_that_is_not_there_is_said_to_be_so(kind: str, tmp_path: Path) 
     with pytest.raises(DataError, match=r"nowhere.*: no such folder") as caught:
         open_dataset(f"{kind}:{tmp_path / 'nowhere'}", "train")
     assert "Errno" not in str(caught.value)
+
+
+def write_masks(root: Path, count: int, mask: Callable[[int], tuple[Image.Image, str]]) -> Path:
+    """Write pictures, each with a mask of an object in its upper half, without a class list."""
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(np.full((16, 24, 3), number, np.uint8)).save(
+            root / f"images/p{number:02d}.png"
+        )
+        image, suffix = mask(number)
+        image.save(root / f"masks/p{number:02d}{suffix}")
+    return root
+
+
+OBJECT_HW = np.repeat([True, False], 8)[:, None].repeat(24, axis=1)
+
+
+def in_palette(white_first: bool) -> Image.Image:
+    """Return the object in white, as Pillow's quantize() or a drawing program numbers colours."""
+    image = Image.fromarray((OBJECT_HW ^ white_first).astype(np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0] if white_first else [0, 0, 0, 255, 255, 255])
+    return image
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_palette_of_black_and_white_is_read_by_its_colours(mixed: bool, tmp_path: Path) -> None:
+    root = write_masks(
+        tmp_path, 8, lambda number: (in_palette(not mixed or number % 2 == 0), ".png")
+    )
+    dataset = open_dataset(f"folder:{root}", "train")
+    assert [info.name for info in dataset.classes] == ["background", "foreground"]
+    for sample in dataset:
+        assert (sample.label_HW == OBJECT_HW).all()
+
+
+def test_masks_of_two_kinds_are_refused_where_the_list_is_guessed(tmp_path: Path) -> None:
+    def mask(number: int) -> tuple[Image.Image, str]:
+        return Image.fromarray(OBJECT_HW.astype(np.uint8) * (255 if number % 3 == 1 else 1)), ".png"
+
+    root = write_masks(tmp_path, 60, mask)  # every third, of which twenty are looked at, is 0/1
+    for split in ("train", "val", "test"):
+        dataset = open_dataset(f"folder:{root}", split)
+        odd = [n for n, pair in enumerate(dataset.pairs) if int(pair.name[1:]) % 3 == 1]  # type: ignore[attr-defined]
+        with pytest.raises(DataError, match="unknown label value 255"):
+            dataset[odd[0]]
+
+
+@pytest.mark.parametrize(
+    ("classes", "object_id"),
+    [
+        ("0 road 255 255 255\n1 background 0 0 0\n", 0),
+        ("0 background 0 0 0\n1 road 255 255 255\n", 1),
+        ("0 background\n255 road\n", 1),
+        ("255 road\n0 background\n", 1),
+        ("road\nbackground\n", None),
+    ],
+)
+def test_jpeg_masks_are_read_by_the_class_list(
+    classes: str, object_id: int | None, tmp_path: Path
+) -> None:
+    root = write_masks(
+        tmp_path, 4, lambda _: (Image.fromarray(OBJECT_HW.astype(np.uint8) * 255), ".jpg")
+    )
+    (root / "classes.txt").write_text(classes)
+    if object_id is None:
+        with pytest.raises(DataError, match=r"classes\.txt: JPEG masks.*'255 object'"):
+            open_dataset(f"folder:{root}", "train")
+        return
+    label_HW = open_dataset(f"folder:{root}", "train")[0].label_HW
+    assert (label_HW == np.where(OBJECT_HW, object_id, 1 - object_id)).all()
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "val", "valid"):
+        write_masks(tmp_path / name, 2, lambda _: (in_palette(white_first=False), ".png"))
+    with pytest.raises(DataError, match=r"both val.* and valid.* are there for one split"):
+        open_dataset(f"folder:{tmp_path}", "val")
+
+
+def test_a_pair_called_by_nothing_but_a_number_is_a_pair(tmp_path: Path) -> None:
+    root = write_masks(
+        tmp_path, 1, lambda _: (Image.fromarray(OBJECT_HW.astype(np.uint8) * 255), ".png")
+    )
+    for folder in ("images", "masks"):
+        (root / folder / "p00.png").rename(root / folder / "_1.png")
+    assert len(open_dataset(f"folder:{root}", "train")) == 1

@@ -656,6 +656,29 @@ def test_label_studio_s_pictures_are_found_however_it_writes_their_place(
     assert len(found) == COUNT
 
 
+def test_label_studio_s_export_is_known_by_a_head_full_of_run_lengths(tmp_path: Path) -> None:
+    file = label_studio_brush(tmp_path / "d") / "project-1.json"
+    tasks = json.loads(file.read_text())
+    for task in tasks[:COUNT]:  # its own order, and a mask of much detail first
+        for mark in task["annotations"][0]["result"]:
+            mark["value"] = {"format": "rle", "detail": [0] * 40_000, **mark["value"]}
+            mark["value"] = mark.pop("value")
+            mark["type"] = mark.pop("type")
+    write_json(file, tasks)
+    assert len(samples_of(str(file.parent))) == COUNT
+
+
+def test_a_picture_that_was_submitted_with_nothing_on_it_is_background(tmp_path: Path) -> None:
+    file = label_studio_brush(tmp_path / "d") / "project-1.json"
+    tasks = json.loads(file.read_text())
+    tasks[1]["annotations"] = [{"id": 2, "result": []}]
+    tasks[2]["data"] = {"captured": "v1.2 camera", **tasks[2]["data"]}
+    write_json(file, tasks)
+    found = samples_of(str(file.parent))
+    assert len(found) == COUNT
+    assert sum((sample.label_HW == 0).all() for sample in found.values()) == 1
+
+
 def test_marks_that_are_no_masks_are_counted(tmp_path: Path) -> None:
     file = label_studio_brush(tmp_path / "d") / "project-1.json"
     tasks = json.loads(file.read_text())

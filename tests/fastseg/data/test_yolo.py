@@ -106,6 +106,15 @@ def test_missing_splits_and_names_are_named(write_yolo: Writer) -> None:
         open_dataset(f"yolo:{root}", "train")
 
 
+def test_a_folder_of_a_list_that_is_missing_is_named(write_yolo: Writer) -> None:
+    text = "names: [cat, dog]\ntrain: [images/train, images/Train2]\n"
+    root = write_yolo(BOX, text, "data.yaml")
+    with pytest.raises(DataError, match=r"names 'images/Train2', no such folder"):
+        open_dataset(f"yolo:{root}", "train")
+    (root / "data.yaml").write_text(text.replace(", images/Train2", ""))
+    assert len(open_dataset(f"yolo:{root}", "train")) == 1
+
+
 def test_two_images_with_one_label_are_refused(
     write_yolo: Writer, write_picture: Writer, picture: np.ndarray
 ) -> None:
