@@ -236,3 +236,14 @@ def test_a_frame_of_more_than_twice_the_input_is_averaged(
     else:
         expected = image.resize_bilinear(stripes, 48, 32)
     np.testing.assert_array_equal(fit.to_input(stripes)[0], expected)
+
+
+def test_pixels_of_a_large_frame_are_found_where_numpy_counts_in_32_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As numpy 1 does on Windows."""
+    expected = frame_runner._mask_index(0, 1024, 3840, 1024, 1024)
+    real = np.arange
+    monkeypatch.setattr(np, "arange", lambda *a, dtype=np.int32: real(*a, dtype=dtype))
+    np.testing.assert_array_equal(frame_runner._mask_index(0, 1024, 3840, 1024, 1024), expected)
+    assert expected[0] == 0 and expected[-1] == 1023 and (np.diff(expected) >= 0).all()
