@@ -57,6 +57,10 @@ def write_rows(model: onnx.ModelProto) -> None:
     del model.graph.node[:]
     model.graph.node.extend([*nodes[:position], *product, *nodes[position + 1 :]])
     del model.graph.value_info[:]  # of the shapes before
+    used = {name for node in model.graph.node for name in node.input}
+    unused = [x for x in model.graph.initializer if x.name not in used]  # engines warn of them
+    for tensor in unused:
+        model.graph.initializer.remove(tensor)
 
 
 def _find(model: onnx.ModelProto) -> tuple[NodeProto, NodeProto | None, NodeProto] | None:

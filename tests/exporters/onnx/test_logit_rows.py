@@ -24,6 +24,8 @@ def with_rows_unchecked(model: onnx.ModelProto) -> onnx.ModelProto:
 def with_rows(model: onnx.ModelProto) -> onnx.ModelProto:
     changed = with_rows_unchecked(model)
     onnx.checker.check_model(changed)
+    used = {name for node in changed.graph.node for name in node.input}
+    assert used.issuperset(tensor.name for tensor in changed.graph.initializer)
     return changed
 
 
