@@ -402,7 +402,7 @@ def test_a_shipped_network_agrees_on_camvids_test_images(tmp_path: Path) -> None
     names = [name for name in pretrained.names() if name.endswith("-camvid")]
     if not names:
         pytest.skip("no weights trained on CamVid are shipped")
-    network = open_network(names[0])
+    network = open_network(names[0], size=(480, 360))  # that of the pictures
     asked = dataclasses.replace(request(network.model), network=network)
     dataset = open_dataset(f"camvid:{os.environ['FASTSEG_CAMVID']}", "test")
     images = [dataset[index].image_HW3 for index in range(0, len(dataset), 10)]
