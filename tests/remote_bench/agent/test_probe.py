@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -333,6 +334,26 @@ def test_tool_that_hangs_is_ended_in_time(made_board):
     board.tool("nvpmodel", "sleep 60")
     outcome = Board(str(board.root)).run(["nvpmodel", "-q"], timeout_s=0.3)
     assert outcome.status is None and "no end within" in outcome.errors
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it lives on
+def test_tool_of_roots_that_hangs_and_cannot_be_ended_is_given_up(made_board, monkeypatch):
+    left = []
+
+    def refuse(group, number):  # what Linux does where sudo has made itself root
+        left.append(group)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("remote_bench.agent.board.os.killpg", refuse)
+    board = made_board("orin-nano")
+    board.tool("sudo", "echo asking; exec sleep 60")
+    begin = time.monotonic()
+    outcome = Board(str(board.root)).run(["sudo", "-n", "true"], timeout_s=0.5)
+    monkeypatch.undo()
+    os.killpg(left[0], signal.SIGKILL)
+    assert time.monotonic() - begin < 20
+    assert (outcome.status, outcome.output) == (None, "asking\n")
+    assert "no end within" in outcome.errors
 
 
 @pytest.mark.slow

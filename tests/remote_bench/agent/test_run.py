@@ -213,6 +213,9 @@ def test_power_mode_is_set_for_the_run_and_given_back(start, made_board):
     assert result["power_mode_before"]["name"] == result["power_mode_after"]["name"] == "25W"
     assert result["power_mode_restored"]["ok"]
     assert result["inventory_after"]["power_mode"]["name"] == "15W"
+    report = summarise(read_result((run.folder / "result.json").read_bytes()))
+    assert report.device.power_mode.name == report.conditions.power_mode.name == "25W"
+    assert report.changed.power_mode is None
 
 
 def test_power_mode_that_is_refused_ends_the_run_before_it_measures(start, made_board):

@@ -80,7 +80,7 @@ CHANGES = {
     "governor": ("power mode and clocks", {"settings": {GOVERNOR: "performance"}}, "performance"),
     "mode": ("power mode and clocks", {"power_mode": PowerMode(2, "MAXN_SUPER")}, "MAXN_SUPER"),
     "CPU": ("board", {"cpu": "N100"}, "N100"),
-    "cores": ("board", {"cpu_count": 4}, "6, 4"),
+    "cores": ("power mode and clocks", {"cpu_count": 4}, "6, 4"),
     "memory": ("board", {"memory_mb": 4000.0}, "4000"),
     "package": ("software", {"packages": {"libnvinfer10": "10.7.0"}}, "10.3.0, 10.7.0"),
     "numpy": ("software", {"modules": {"numpy": "2.0"}}, "1.26, 2.0"),

@@ -118,6 +118,14 @@ def test_no_meter_gives_no_readings_and_starts_nothing():
     assert meter.readings(PHASES) is None
 
 
+def test_meter_that_was_started_after_the_runs_end_is_not_blamed():
+    with Meter(printing()) as meter:
+        for phase in PHASES:  # as --resume hears of a run that is over
+            meter.phase(phase.name)
+        time.sleep(0.2)
+    assert meter.readings(PHASES) is None
+
+
 def test_arguments_are_no_shells(tmp_path):
     said = f"$(touch {tmp_path}/made); `id` && echo 7"
     echo = "import sys; print(len(sys.argv[1]), flush=True); import time; time.sleep(60)"

@@ -4,16 +4,18 @@ Every path is absolute as on the board; `root` puts another folder in front of i
 of made files can stand in for a board.
 """
 
+import contextlib
 import glob
 import os
 import shutil
 import signal
 import subprocess
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from .process import start
 
 MOST_BYTES = 64 * 1024  # of a file or of a tool's output; sysfs and procfs have far less
+_END_S = 1.0  # what is killed gets to end
 _FOLDERS = ("usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "opt/vc/bin")
 
 
@@ -88,10 +90,24 @@ class Board:
             output, errors = process.communicate(timeout=timeout_s)
             status: Optional[int] = process.returncode
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, errors = process.communicate()
+            output, errors = _end(process)
             status, errors = None, errors + b"\nno end within %d s" % timeout_s
         return Outcome(status, _text(output), _text(errors))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> Tuple[bytes, bytes]:
+    """End a process group as far as that is allowed, and return what it printed.
+
+    A sudo that hangs is root's: it cannot be killed, and holds its pipes for as long as it likes.
+    """
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        return process.communicate(timeout=_END_S)
+    except subprocess.TimeoutExpired as late:
+        for pipe in filter(None, (process.stdout, process.stderr)):
+            pipe.close()
+        return late.output or b"", late.stderr or b""
 
 
 def _text(content: bytes) -> str:

@@ -39,14 +39,12 @@ def probe(board: Board, engines: Sequence[str] = ()) -> Dict[str, Any]:
         "schema": VERSION,
         "board": read_board(board),
         "system": _system(board),
-        "cpu": _cpu(board),
         "memory": _memory(board),
         "jetson": read_l4t(board),
         "python": read_python(engines),
         "packages": read_packages(board),
-        "power_mode": read_power_mode(board),
+        **probe_mode(board),
         "power_modes": mode_ids(board),
-        "settings": read_settings(board),
         "environment": environment.read(),
         "counters": environment.counters(),
         "throttling": environment.throttle_sources(),
@@ -59,6 +57,15 @@ def probe(board: Board, engines: Sequence[str] = ()) -> Dict[str, Any]:
     vcgencmd = board.run(["vcgencmd", "get_throttled"], 2) if board.tool("vcgencmd") else None
     data["readable"] = readable(data, vcgencmd)
     return data
+
+
+def probe_mode(board: Board) -> Dict[str, Any]:
+    """Return what a change of the power mode changes: it also switches cores on and off."""
+    return {
+        "power_mode": read_power_mode(board),
+        "settings": read_settings(board),
+        "cpu": _cpu(board),
+    }
 
 
 def read_board(board: Board) -> Dict[str, Any]:

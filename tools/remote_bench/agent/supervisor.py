@@ -14,7 +14,7 @@ from . import VERSION
 from .board import Board
 from .channel import Channel, Failure
 from .environment import Environment
-from .probe import boot_id, probe
+from .probe import boot_id, probe, probe_mode
 from .process import (
     available_memory_kb,
     busy_cpu_seconds,
@@ -139,6 +139,8 @@ class Supervisor:
             raise Failure("power_mode", text)
         self._guard = Guard(self._board, before["id"])
         self._result["power_mode_set"] = set_power_mode(self._board, str(wanted))
+        # What a report says of the board is what it measured in, not what it found.
+        self._result["probe"].update(probe_mode(self._board))
 
     def _build(self) -> None:
         self._start_worker()

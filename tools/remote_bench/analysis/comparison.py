@@ -27,9 +27,10 @@ _GROUPS = {
     "software": "engine.backend engine.version engine.device device.l4t device.kernel device.python"
     " device.modules device.packages",
     "threads": "engine.threads engine.usable_cores",
-    "power mode and clocks": "device.power_mode.name device.power_mode.id device.settings",
+    "power mode and clocks": "device.power_mode.name device.power_mode.id device.settings"
+    " device.cpu_count",  # of cores that are on: nvpmodel switches some off
     "board": "device.name device.module device.model device.serial_sha256 device.cpu"
-    " device.cpu_count device.memory_mb",
+    " device.memory_mb",
     "frames": "flags.frames flags.fps",
     "measurement": "flags.seconds flags.repeats flags.warmup_s flags.idle_s flags.sampler_hz",
 }

@@ -182,7 +182,8 @@ def _gpu_capped(report: Report) -> Iterator[Reason]:
     cap = report.conditions.gpu_cap
     if cap is None:
         return
-    least_mhz, name = (1 - LIMITS["gpu_cap"]) * cap.mode_mhz, report.device.power_mode.name
+    least_mhz, mode = (1 - LIMITS["gpu_cap"]) * cap.mode_mhz, report.conditions.power_mode
+    name = mode.name if mode else "?"
     allowed = f"its power mode {name} allows {cap.mode_mhz:.0f} MHz"
     if cap.limit_mhz is not None and cap.limit_mhz < least_mhz:
         text = f"the GPU is limited to {cap.limit_mhz:.0f} MHz (max_freq), though {allowed}"

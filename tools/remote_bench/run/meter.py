@@ -76,12 +76,13 @@ class Meter:
         self._phases[name] = time.monotonic()
 
     def readings(self, phases: Sequence[Phase]) -> MeterReadings | None:
-        """Return what was read, in the board's time; None without a meter.
+        """Return what was read, in the board's time; None without a meter or a run beside it.
 
-        The clocks differ by no more than the soonest news of a phase says, and by less only as far
-        as that took its way: milliseconds.
+        There is none beside it where a detached run had ended when its events were heard, all at
+        once. The clocks differ by no more than the soonest news of a phase says, and by less only
+        as far as that took its way: milliseconds.
         """
-        if not self._command:
+        if not self._command or (not self._rows and self._came_late(phases)):
             return None
         ahead = [self._phases[p.name] - p.begin for p in phases if p.name in self._phases]
         if not ahead or not self._rows:
@@ -90,6 +91,13 @@ class Meter:
         missed = self._why_none() if self._unread else ""  # the mean may hang on those lines
         told = "; ".join(filter(None, (self._failure, missed)))
         return MeterReadings(times, tuple(watts for _, watts in self._rows), told)
+
+    def _came_late(self, phases: Sequence[Phase]) -> bool:
+        heard = [self._phases[p.name] for p in phases if p.name in self._phases]
+        took_s = max((p.begin for p in phases), default=0) - min(
+            (p.begin for p in phases), default=0
+        )
+        return len(heard) > 1 and max(heard) - min(heard) < took_s / 2
 
     def _why_none(self) -> str:
         if self._unread:
