@@ -74,5 +74,5 @@ dist: .venv/ready ## both wheels, into dist/
 	cd runtime && ../$(BIN)/python -m hatchling build -t wheel -d ../dist
 	$(BIN)/python -m hatchling build -t wheel -d dist
 
-clean: ## remove what the commands made
-	rm -rf .venv .cache dist demo runs bench
+clean: ## remove what these targets made; trainings in runs/ stay
+	rm -rf .venv .cache dist demo bench

@@ -163,10 +163,13 @@ def test_input_ids_and_overlay_are_those_of_python(
     [((32, 48), (4, 6)), ((30, 44), (4, 6)), ((30, 44), (5, 6)), ((9, 7), (1, 1))],
 )
 @pytest.mark.parametrize("cover", ["padded", "image"])
+@pytest.mark.parametrize("overflows", [False, True])
 def test_ids_of_logits_are_those_of_python(
-    idle: Browser, cover: str, size: tuple[int, int], scores: tuple[int, int]
+    idle: Browser, overflows: bool, cover: str, size: tuple[int, int], scores: tuple[int, int]
 ) -> None:
     logits_Khw = np.random.default_rng(0).standard_normal((5, *scores)).astype(np.float32)
+    if overflows:
+        logits_Khw[1, 0, 0] = np.nan
     expected = frame_runner.LogitsToClasses(scores, size, cover == "padded")(logits_Khw)
     for layout, logits in (("NCHW", logits_Khw), ("NHWC", logits_Khw.transpose(1, 2, 0))):
         output = {"height": size[0], "width": size[1], "layout": layout, "cover": cover}

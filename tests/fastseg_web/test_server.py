@@ -188,7 +188,7 @@ def test_an_empty_host_does_not_mean_all_addresses() -> None:
 
 @pytest.mark.parametrize(
     ("host", "own"),
-    [("127.0.0.1", True), ("127.0.0.9", True), ("::1", True), ("localhost", True),
+    [("127.0.0.1", True), ("127.0.0.9", True), ("::1", True), ("LocalHost", True),
      ("0.0.0.0", False), ("192.168.1.9", False), ("phone.example", False)],
 )  # fmt: skip
 def test_browsers_give_a_camera_to_this_machine(host: str, own: bool) -> None:

@@ -88,16 +88,21 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("network", help="that the bundle was made of")
-    parser.add_argument("bundle", help="its images have the network's size, as CamVid's")
+    parser.add_argument("bundle", help="of the pictures' size: --size 480x360 for CamVid's")
     parser.add_argument("data", help="a labelled data set with training and test splits")
     parser.add_argument("--images", type=int, default=100)
     given = parser.parse_args()
     ranges = [image_HW3 for image_HW3, _ in spread(given.data, "train", RANGES)]
     scenes = list(spread(given.data, "test", given.images))
     with open_bundle(given.bundle) as bundle, tempfile.TemporaryDirectory() as name:
+        size = bundle.manifest.input.width, bundle.manifest.input.height
+        if odd := {image.shape[1::-1] for image, _ in scenes} - {size}:
+            sys.exit(f"{given.bundle} takes {size}, pictures have {odd}: export it with --size")
         images_HW3 = [*ranges, *(image_HW3 for image_HW3, _ in scenes)]
         facts = simulate(REFEREE, bundle, TARGET, images_HW3, Path(name)).facts
-        found = score(open_network(given.network), bundle, scenes, Path(name) / "outputs")
+        found = score(
+            open_network(given.network, size=size), bundle, scenes, Path(name) / "outputs"
+        )
     print(f"{given.network}, {given.images} test images\n")
     print("| | MB | pixels as the module, % | mIoU | drop, points |\n|---|--:|--:|--:|--:|")
     for key, (miou, share) in found.items():

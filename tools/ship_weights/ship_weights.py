@@ -257,8 +257,8 @@ def main() -> None:
     parser.add_argument("--data", help="whose test split gives the scores, e.g. camvid:PATH")
     options = parser.parse_args()
     if options.run is not None:
-        if not (options.name and options.data):
-            parser.error("a run needs --name and --data")
+        if not (options.name and ":" in (options.data or "")):  # a header names the kind, no path
+            parser.error("a run needs --name and --data KIND:PATH, such as camvid:PATH")
         try:
             ship(options.run, options.name, options.data)
         except (ValueError, OSError) as error:

@@ -13,8 +13,8 @@ _SEQUENCE = re.compile(r"([^%]*%0?\d?d[^%@]*)(?:@(\d{1,3}(?:\.\d{1,3})?))?")
 # user:password, which may hold an @ itself and, but behind a port, a slash; and ?password=...
 _SECRET = re.compile(r"(?<=://)(?:[^/\s]*@|[^/\s@:]*:(?!\d+/)\S*@)")
 _SECRET_VALUE = re.compile(
-    r"((?:pass\w*|pwd|token|key|secret|auth|signature)=)[^&\s]*", re.IGNORECASE
-)
+    r"((?:pa?s\w*|pw\w*|token|key|secret|auth|sig|signature)=)[^&\s]*", re.IGNORECASE
+)  # pass, psw, pwd, loginpas, GStreamer's user-pw ...
 
 
 @dataclass(frozen=True)

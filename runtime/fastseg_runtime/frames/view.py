@@ -180,7 +180,7 @@ def is_this_machine(host: str, served: str) -> bool:
     own = socket.gethostname().lower()
     with suppress(ValueError):
         name = urlsplit(f"//{host}").hostname or ""
-        return name in ("localhost", served, own, f"{own}.local") or bool(ip_address(name))
+        return name in ("localhost", served.lower(), own, f"{own}.local") or bool(ip_address(name))
     return False
 
 

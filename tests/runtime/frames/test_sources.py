@@ -63,6 +63,12 @@ def test_a_password_is_shown_nowhere() -> None:
         ),
         ("http://h/v.mjpg?usr=a&PWD=hunter2", "http://h/v.mjpg?usr=a&PWD=..."),
         ("https://h/v?api_key=hunter2", "https://h/v?api_key=..."),
+        ("http://h/v?user=a&pw=hunter2", "http://h/v?user=a&pw=..."),
+        ("rtsp://h/v?loginpas=hunter2&psw=hunter2", "rtsp://h/v?loginpas=...&psw=..."),
+        (
+            "rtspsrc location=rtsp://h/x user-id=a user-pw=hunter2 ! appsink",
+            "rtspsrc location=rtsp://h/x user-id=a user-pw=... ! appsink",
+        ),
         ("rtsp://admin:hunt/er2@h/a", "rtsp://h/a"),
         ("http://h:80/a@2x/b", "http://h:80/a@2x/b"),
     ):

@@ -18,7 +18,7 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.command import UsageError
 from fastseg_runtime.arrays.image import read_image
 from fastseg_runtime.frames.stream import StreamFrame
-from fastseg_runtime.frames.view import View
+from fastseg_runtime.frames.view import View, is_this_machine
 
 from tests.doubles.browser import CHROMIUM, Browser
 from tests.doubles.tiny_bundle import noise
@@ -73,6 +73,10 @@ def test_nothing_is_shown_without_the_token(view: View) -> None:
 def test_a_name_that_somebody_pointed_here_is_refused(host: str, view: View) -> None:
     for method, name in (("GET", "state"), ("POST", "pause")):
         assert ask(view, method, f"/{view.token}/{name}", host)[0] == 421
+
+
+def test_a_name_is_the_same_in_capitals_as_browsers_never_send_it() -> None:
+    assert is_this_machine("mypc.lan:8080", "MyPC.lan")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9000", "[::1]:80", "192.168.1.9", None])
