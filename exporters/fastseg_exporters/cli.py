@@ -22,6 +22,7 @@ from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.bundle.usage import COMMERCIAL
 from fastseg_runtime.engines.engine import ENGINES
+from fastseg_targets.device import load_device
 from fastseg_targets.target import (
     Target,
     load_target,
@@ -43,7 +44,7 @@ from fastseg.data.class_list import read_classes
 from fastseg.deploy import OutputKind
 from fastseg.network import name_of
 from fastseg.normalization import parse_normalization
-from fastseg_exporters.convert.exporter import Recipe, exporters
+from fastseg_exporters.convert.exporter import Recipe, exporters, find_exporter
 from fastseg_exporters.convert.progress import ExportProgress
 from fastseg_exporters.convert.source import Calibration, NetworkSource, default_checkpoint
 from fastseg_exporters.export import Outcome, Plan, export_bundle
@@ -261,7 +262,12 @@ def _targets(patterns: list[str]) -> list[Target]:
     files = [Path(pattern) for pattern in patterns if pattern.endswith(".toml")]
     names = [pattern for pattern in patterns if not pattern.endswith(".toml")]
     try:
-        return [*select_targets(names), *map(_own_target, files)]
+        targets = [*select_targets(names), *map(_own_target, files)]
+        for target in targets:  # before minutes are spent
+            find_exporter(target.exporter)
+            for device in target.devices:
+                load_device(device)
+        return targets
     except (ValueError, OSError) as error:
         raise UsageError(error) from error
 

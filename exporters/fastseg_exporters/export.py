@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.bundle.manifest import Manifest
-from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
 from fastseg_runtime.bundle.writer import check_writable
 from fastseg_runtime.engines.engine import find_precision
@@ -122,12 +121,11 @@ def export_bundle(
                 workshop.say_if_one_class(target)
                 passed = _as_before(climbed, target, tell)
                 passed = passed or workshop.keep(climb_down(target, workshop, plan.strict))
-            except (RuntimeError, BundleError) as error:  # the gate's and the converter's too
-                outcome.failed[target.name] = str(error)
-                tell(f"{target.name}: {error}")
-            else:
                 climbed.setdefault(_climb(target), passed)
                 bundle.add(passed, options, time.monotonic() - start, mask_cost)
+            except (RuntimeError, ValueError) as error:  # of the gate, a converter, an engine
+                outcome.failed[target.name] = str(error)
+                tell(f"{target.name}: {error}")
             workshop.clear()
         hear(plan.referees, workshop, {target.name for target in plan.targets})
         for target in plan.targets:
@@ -146,6 +144,7 @@ def _hear_its_own(target: Target, plan: Plan, workshop: Workshop, outcome: Outco
         hear([referees()[name]], workshop, {target.name})
     for artifact in workshop.bundle.manifest.artifacts:
         if artifact.target == target.name and (why := refusal(name, artifact)):
+            workshop.bundle.drop(target.name)  # nobody takes what the device would not
             outcome.failed[target.name] = why
 
 

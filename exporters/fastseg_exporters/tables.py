@@ -112,8 +112,7 @@ def class_lines(manifest: Manifest) -> list[str]:
     rows = [summary(artifact) for artifact in manifest.artifacts]
     counts = {row["miou_classes"]: row["target"] for row in reversed(rows)}
     return [
-        f"{target}: mIoU is the mean of {count} of {total} classes; the others occur neither in "
-        "labels nor in answers"
+        f"{target}: mIoU is the mean of {count} of {total} classes; the others occur in no label"
         for count, target in counts.items()
         if count is not None and count < total
     ]

@@ -270,3 +270,22 @@ def test_a_target_file_of_another_kind_is_named(
     code, _, err = cli("nano-synthetic", "--target", "mine.toml")
     assert code == 2
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("exporter", '"tensorr"', "no exporter 'tensorr'"),
+        ("devices", '["orin-nanoo"]', "orin-nanoo"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--deepstream", "app"]])
+def test_a_target_file_that_names_what_is_not_known_is_refused_before_any_work(
+    cli: Cli, tmp_path: Path, key: str, value: str, message: str, more: list[str]
+) -> None:
+    table = {"description": '"d"', "exporter": '"onnx"', "ladder": '["fp32"]', "extra": '"onnx"'}
+    lines = [f"{name} = {text}" for name, text in (table | {key: value}).items()]
+    (tmp_path / "mine.toml").write_text("\n".join(lines))
+    code, _, err = cli("nano-synthetic", "--target", "mine.toml", *more)
+    assert code == 2
+    assert message in err and "Traceback" not in err

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fastseg_exporters.convert.exporter import Recipe
+from fastseg_exporters import export
+from fastseg_exporters.convert.exporter import Recipe, find_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate import workshop
@@ -324,6 +325,52 @@ def test_a_network_of_ones_own_is_exported_like_ours(
     outcome = export_bundle(plan(source, tmp_path / "own.fastseg", targets=TARGETS[:2]))
     assert outcome.failed == {}
     assert outcome.manifest.model.variant == "my_networks:tiny"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [("cpu-fp32", "intel-bf16"), ("intel-bf16", "cpu-fp32")])
+def test_files_of_two_engines_are_each_ones_own_in_whatever_order(
+    checkpoint: Path, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    pytest.importorskip("openvino")
+    path, asked = tmp_path / "tiny.fastseg", tuple(map(load_target, names))
+    manifest = export_bundle(plan(NetworkSource(str(checkpoint)), path, targets=asked)).manifest
+    engines = {artifact.target: artifact.requires["backend"] for artifact in manifest.artifacts}
+    assert engines == {"cpu-fp32": "onnxruntime", "intel-bf16": "openvino"}
+
+
+def test_a_fault_of_one_target_stops_no_other(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = workshop.Workshop.verify
+
+    def stumble(self: Any, asked: Any, made: Any) -> Any:
+        if asked.target.name == "first":
+            raise ValueError("an operation that nobody knows")
+        return verify(self, asked, made)
+
+    monkeypatch.setattr(workshop.Workshop, "verify", stumble)
+    asked = (dataclasses.replace(TARGETS[0], name="first"), TARGETS[0])
+    source = NetworkSource(str(checkpoint))
+    outcome = export_bundle(plan(source, tmp_path / "tiny.fastseg", targets=asked))
+    assert outcome.failed == {"first": "an operation that nobody knows"}
+    assert [artifact.target for artifact in outcome.manifest.artifacts] == ["cpu-fp32"]
+
+
+def test_what_its_own_toolchain_refuses_is_in_no_bundle(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "hear", lambda *given: None)
+    monkeypatch.setattr(export, "refusal", lambda name, artifact: "it does not compile")
+    own = dataclasses.replace(find_exporter("onnx"), referee="tensorrt-rtx")
+    monkeypatch.setattr(export, "find_exporter", lambda name: own)
+    made = plan(NetworkSource(str(checkpoint)), tmp_path / "tiny.fastseg")
+    for _ in range(2):  # with --resume too
+        outcome = export_bundle(made)
+        assert outcome.failed == {"cpu-fp32": "it does not compile"}
+        assert (outcome.manifest.artifacts, outcome.skipped) == ((), [])
+        assert not made.out.exists()
+        made = dataclasses.replace(made, resume=True)
 
 
 def test_what_one_target_converted_another_takes_and_the_very_same_is_judged_once(

@@ -77,7 +77,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "select": lambda cond, a, b: torch.where(cond, a, b),
     "pixel_shuffle": lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor),
     "pixel_unshuffle": lambda x, downscale_factor: F.pixel_unshuffle(x, downscale_factor),
-    "concat": lambda values, axis, interleave=False: torch.cat(values, axis),
+    "concat": lambda values, axis, interleave=False: _concat(values, axis, interleave),
     "stack": lambda values, axis: torch.stack(values, axis),
     "tile": lambda x, reps: x.repeat(reps),
     "transpose": lambda x, perm: x.permute(perm),
@@ -113,6 +113,14 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _tensors(*operands: Tensor | float) -> tuple[Tensor, ...]:
     return tuple(torch.as_tensor(operand) for operand in operands)
+
+
+def _concat(values: tuple[Tensor, ...], axis: int, interleave: bool) -> Tensor:
+    """Join along an axis; interleaved is first of each, second of each: a channel shuffle."""
+    if not interleave:
+        return torch.cat(values, axis)
+    axis %= values[0].ndim
+    return torch.stack(values, axis + 1).flatten(axis, axis + 1)
 
 
 def _expanded(shape: Ints, axes: Ints) -> list[int]:

@@ -7,7 +7,7 @@ gives is held against PyTorch's on all pictures, and against the labels on the o
 Shape letters: K classes, h and w the size of the logits, H and W the picture's, B bins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,27 +93,22 @@ def reference_confidence(
     Raises:
         ValueError: it gives probabilities, of which no confidence comes by another softmax.
     """
-    losses, fitted = np.zeros(len(TEMPERATURES)), 0
-    found: list[tuple[Scene, _Sure]] = []
-    for index, (scene, logits_Khw) in enumerate(_logits(network, scenes, keep_norms)):
-        progress("calibrating the confidence", index, len(scenes))
-        # Faint logits lie between 0 and 1 too, as after a sigmoid; they do not add up to 1.
-        if kind_of_probabilities(logits_Khw[None]) == "softmax":
-            raise ValueError(
-                f"--confidence is made of logits, and {network.name} gives probabilities; leave "
-                "the softmax out of its forward()"
-            )
-        sure = _Sure(network, logits_Khw, scene.image_HW3.shape[:2])
-        found.append((scene, sure))
+    # Twice through the pictures: the logits of all of them, at full size, would be gigabytes.
+    sure_of, losses, fitted = _reader(network, keep_norms), np.zeros(len(TEMPERATURES)), 0
+    for index, scene in enumerate(scenes):
         if scene.label_HW is not None and index % 2 == 0:
+            progress("calibrating the confidence", index, 2 * len(scenes))
+            sure = sure_of(scene)
             losses += [_loss(sure.in_frame(t), scene) for t in TEMPERATURES]
             fitted += 1
     temperature = TEMPERATURES[int(losses.argmin())] if fitted else NEUTRAL
-    before = Reliability()
-    for scene, sure in found[1::2] if fitted else []:
-        if scene.label_HW is not None:
+    before, maps = Reliability(), []
+    for index, scene in enumerate(scenes):
+        progress("calibrating the confidence", len(scenes) + index, 2 * len(scenes))
+        sure = sure_of(scene)
+        maps.append(sure.in_frame(temperature))
+        if scene.label_HW is not None and index % 2 and fitted:
             before.add(sure.in_frame(NEUTRAL), scene.reference_HW, scene.label_HW)
-    maps = [sure.in_frame(temperature) for _, sure in found]
     return ReferenceConfidence(temperature, fitted, maps, before.error)
 
 
@@ -134,16 +129,28 @@ class _Sure:
         return confidence_HW
 
 
-def _logits(
-    network: Network, scenes: VerificationSet, keep_norms: Sequence[str]
-) -> Iterator[tuple[Scene, torch.Tensor]]:
+def _reader(network: Network, keep_norms: Sequence[str]) -> Callable[[Scene], _Sure]:
+    """Return what gives the confidence of a picture; the graph is built once.
+
+    Raises:
+        ValueError, when called: the network gives probabilities.
+    """
     graph, info = network.graph("logits", keep_norms=keep_norms), network.info
     spec, size = info.input_spec(), (info.height, info.width)
-    with torch.inference_mode():
-        for scene in scenes:
-            fit = FrameFit(scene.image_HW3.shape[:2], spec, size, swap=False)
-            image_1HW3 = torch.from_numpy(fit.to_input(scene.image_HW3).copy())
-            yield scene, graph(image_1HW3)[0]
+
+    def sure_of(scene: Scene) -> _Sure:
+        fit = FrameFit(scene.image_HW3.shape[:2], spec, size, swap=False)
+        with torch.inference_mode():
+            logits_Khw = graph(torch.from_numpy(fit.to_input(scene.image_HW3).copy()))[0]
+        # Faint logits lie between 0 and 1 too, as after a sigmoid; they do not add up to 1.
+        if kind_of_probabilities(logits_Khw[None]) == "softmax":
+            raise ValueError(
+                f"--confidence is made of logits, and {network.name} gives probabilities; leave "
+                "the softmax out of its forward()"
+            )
+        return _Sure(network, logits_Khw, scene.image_HW3.shape[:2])
+
+    return sure_of
 
 
 def _loss(confidence_HW: Array, scene: Scene) -> float:

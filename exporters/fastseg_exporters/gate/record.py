@@ -238,6 +238,17 @@ class GrowingBundle:
         self._contents = kept | files
         write_bundle(self._path, self.manifest, self._contents)
 
+    def drop(self, target: str) -> None:
+        """Leave out an artifact that it holds; without any other there is no bundle any more."""
+        left = tuple(a for a in self.manifest.artifacts if a.target != target)
+        self.manifest = dataclasses.replace(self.manifest, artifacts=left)
+        own = f"artifacts/{target}/"
+        self._contents = {n: data for n, data in self._contents.items() if not n.startswith(own)}
+        if left:
+            write_bundle(self._path, self.manifest, self._contents)
+        else:
+            self._path.unlink()
+
     def unpack(self, artifact: Artifact, folder: Path) -> None:
         """Write the files of an artifact that it holds into a folder, which is made."""
         own = f"artifacts/{artifact.target}/"

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
+from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, labelled_miou
 from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, OutputSpec
 from fastseg_runtime.bundle.reader import NATURAL_SCENES
 from fastseg_runtime.engines.backend import ModelSource
@@ -90,7 +90,7 @@ def smaller_mask_cost(network: Network, scenes: "VerificationSet") -> float | No
             whole_HW = whole.infer_new(scene.image_HW3)
             full_KK += confusion_matrix(whole_HW, scene.label_HW, count)
             small_KK += confusion_matrix(scene.reference_HW, scene.label_HW, count)
-    return mean_iou(full_KK) - mean_iou(small_KK)
+    return labelled_miou(full_KK) - labelled_miou(small_KK)
 
 
 def pytorch_runner(network: Network, mask_stride: int = 1) -> FrameRunner:

@@ -16,7 +16,7 @@ from fastseg_runtime.arrays.metrics import (
     agreement,
     confusion_matrix,
     iou_per_class,
-    mean_iou,
+    labelled_miou,
     occurring_classes,
 )
 from fastseg_runtime.arrays.stats import bootstrap, interval95
@@ -65,7 +65,7 @@ class Verification:
     selftest_agreement: float | None = None  # with PyTorch, on the worst self-test scene
     selftest_agreements: tuple[float, ...] = ()  # on each
     rare_classes: tuple[str, ...] = ()  # left out of worst_class: too few pixels to say
-    miou_classes: int | None = None  # that occur in labels or answers: miou is their mean
+    miou_classes: int | None = None  # that occur in labels: miou and reference_miou are their mean
     file: str = ""  # of several that an engine may open: the one that does worst, which this is of
     confidence: ConfidenceFound | None = None  # of an artifact that gives one
 
@@ -151,7 +151,7 @@ class _ConfidenceJudge:
 def _with_labels(
     measured: Verification, ours_NKK: Array, references_NKK: Array, names: list[str]
 ) -> Verification:
-    ours, reference = mean_iou(ours_NKK.sum(0)), mean_iou(references_NKK.sum(0))
+    ours, reference = labelled_miou(ours_NKK.sum(0)), labelled_miou(references_NKK.sum(0))
     drops_K = iou_per_class(references_NKK.sum(0)) - iou_per_class(ours_NKK.sum(0))
     pixels_K = references_NKK.sum(axis=(0, 2))
     enough_K = pixels_K >= ENOUGH_SHARE * pixels_K.sum()
@@ -164,7 +164,7 @@ def _with_labels(
         miou_drop_ci95=bootstrap_drop(ours_NKK, references_NKK),
         worst_class=names[worst],
         worst_class_drop=float(drops_K[worst]),
-        miou_classes=occurring_classes(ours_NKK.sum(0)),
+        miou_classes=int(np.count_nonzero(pixels_K)),
         rare_classes=tuple(n for n, enough in zip(names, enough_K, strict=True) if not enough),
     )
 
@@ -179,7 +179,7 @@ def bootstrap_drop(ours_NKK: Array, references_NKK: Array) -> tuple[float, float
     def drop(indices_N: Array) -> float:
         weights_N = np.bincount(indices_N, minlength=count)
         pair = (np.tensordot(weights_N, x_NKK, 1) for x_NKK in (references_NKK, ours_NKK))
-        reference, ours = map(mean_iou, pair)
+        reference, ours = map(labelled_miou, pair)
         return reference - ours
 
     return interval95(bootstrap(drop, count, RESAMPLES))

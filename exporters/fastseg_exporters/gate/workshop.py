@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import resize_bilinear
-from fastseg_runtime.arrays.metrics import agreement, confusion_matrix, mean_iou
+from fastseg_runtime.arrays.metrics import agreement, confusion_matrix, labelled_miou
 from fastseg_runtime.bundle.manifest import Artifact
 from fastseg_runtime.bundle.writer import files_of, write_bundle
 from fastseg_runtime.engines.engine import engines, find_engine
@@ -83,10 +83,9 @@ class Workshop:
             folder = Path(tempfile.mkdtemp(dir=self.folder))
             shutil.copytree(made.folder, folder, dirs_exist_ok=True)
             artifact = made.artifact
-            exporter = find_exporter(conversion.target.exporter)
-            if exporter.files_of:
-                requires = find_engine(exporter.engine).requirement
-                artifact = dataclasses.replace(artifact, requires=requires)
+            engine = find_engine(find_exporter(conversion.target.exporter).engine)
+            if artifact.requires.get("backend") != engine.name:  # made for another of one format
+                artifact = dataclasses.replace(artifact, requires=engine.requirement)
             return dataclasses.replace(made, artifact=artifact, folder=folder, seconds=0.0)
         self.progress(f"{conversion.target.name}: converting to {conversion.precision}", 0, 0)
         (converted,) = convert([conversion], self.folder, self.timeout_s)
@@ -139,7 +138,7 @@ class Workshop:
                 confusion_matrix(session.infer(scene.image_HW3), scene.reference_HW, count)
                 for scene in self.few_scenes
             ]
-        return mean_iou(np.sum(confusions_KK, axis=0))
+        return labelled_miou(np.sum(confusions_KK, axis=0))
 
     def say_if_one_class(self, target: Target) -> None:
         """Tell that agreement says little where PyTorch sees one class in all of the scenes."""

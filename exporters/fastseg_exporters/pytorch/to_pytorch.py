@@ -31,12 +31,13 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
             f"target {asked.target.name} holds weights of FastSegNet alone; the code of "
             f"{request.network.info.variant} cannot go into a bundle"
         )
+    output = asked.recipe.output
     save_checkpoint(out_dir / "model.safetensors", model, request.network.info)
     torch.save(model.state_dict(), out_dir / "state_dict.pth")
     return ExportedArtifact(
         format="pytorch",
         entry="model.safetensors",
-        io={"image": "uint8 NHWC", asked.recipe.output: "uint8"},
+        io={"image": "uint8 NHWC", output: "uint8" if output == "classes" else "float32 NCHW"},
         requires=ENGINES["pytorch"].requirement,
         toolchain=versions("torch", "safetensors"),
     )

@@ -37,6 +37,12 @@ def test_a_transposed_convolution_crops_and_holds_to_the_shape_it_states() -> No
         OPERATIONS["conv_transpose"](X, weight, **arguments, output_shape=(1, 2, 9, 10))
 
 
+@pytest.mark.parametrize("axis", [1, -3])
+def test_an_interleaved_concat_shuffles_channels(axis: int) -> None:
+    y = OPERATIONS["concat"]((X, -X), axis, interleave=True)
+    assert torch.equal(y, torch.cat([X, -X], 1).view(1, 2, 3, 4, 5).transpose(1, 2).flatten(1, 2))
+
+
 def test_max_pool_never_picks_padding() -> None:
     y = OPERATIONS["max_pool"](-X - 1, (3, 3), (2, 2), pad_type="custom", pad=(1, 1, 1, 1))
     assert torch.equal(y, F.max_pool2d(-X - 1, 3, 2, 1))

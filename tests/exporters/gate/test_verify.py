@@ -10,12 +10,14 @@ import pytest
 from fastseg_exporters.gate.reference import Scene
 from fastseg_exporters.gate.verify import (
     Verification,
+    _with_labels,
     bootstrap_drop,
     failures,
     selftest_failures,
     verify,
     worst_of,
 )
+from fastseg_runtime.arrays.metrics import confusion_matrix
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_targets.target import Gate
 
@@ -96,6 +98,20 @@ class OneScene:
 
     def infer(self, image_HW3: Any) -> Any:
         return self.ids_HW
+
+
+def test_a_stray_pixel_of_a_class_without_labels_moves_no_mean() -> None:
+    label_HW = np.zeros((1, 1000), np.uint8)
+    stray_HW = label_HW.copy()
+    stray_HW[0, 0] = 1
+    for ids_HW, reference_HW, drop in ((stray_HW, label_HW, 1e-3), (label_HW, stray_HW, -1e-3)):
+        ours, reference = (
+            np.stack([confusion_matrix(x_HW, label_HW, 2)]) for x_HW in (ids_HW, reference_HW)
+        )
+        found = _with_labels(GOOD, ours, reference, ["road", "pole"])
+        assert found.miou_drop == pytest.approx(drop)
+        assert found.miou_drop_ci95 == pytest.approx((drop, drop))
+        assert found.miou_classes == 1
 
 
 @pytest.mark.parametrize(("pixels", "is_rare"), [(1, True), (2, False)])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, mean_iou
+from fastseg_runtime.arrays.metrics import Array, agreement, confusion_matrix, labelled_miou
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.engines.backend import ModelSource
 from fastseg_runtime.engines.engine import find_precision
@@ -118,7 +118,7 @@ def _compare(
             references_KK += confusion_matrix(scene.reference_HW, scene.label_HW, count)
     found = {"images": len(there), "agreement": float(np.mean(agreements))}
     if labelled:
-        ours, reference = mean_iou(ours_KK), mean_iou(references_KK)
+        ours, reference = labelled_miou(ours_KK), labelled_miou(references_KK)
         found |= {"miou": ours, "reference_miou": reference, "miou_drop": reference - ours}
     return found
 
