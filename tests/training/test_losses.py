@@ -12,6 +12,7 @@ from fastseg_training.losses import (
     DiceLoss,
     FocalLoss,
     LossOptions,
+    LovaszLoss,
     OHEMLoss,
     build_loss,
     enet_weights,
@@ -102,6 +103,7 @@ def test_ohem_keeps_hard_pixels_and_never_too_few(
         DiceLoss(),
         OHEMLoss(),
         BorderLoss(),
+        LovaszLoss(),
     ],
     ids=lambda loss: type(loss).__name__,
 )
@@ -127,6 +129,36 @@ def test_the_border_loss_is_the_cross_entropy_three_pixels_around_a_border() -> 
     assert BorderLoss()(logits_NKHW, torch.zeros_like(label_NHW)) == 0
 
 
+def hard_jaccard_losses(label_NHW: Tensor, other_NHW: Tensor) -> list[float]:
+    judged_NHW = label_NHW != 255
+    losses = []
+    for k in label_NHW[judged_NHW].unique():
+        true_NHW, said_NHW = (label_NHW == k) & judged_NHW, (other_NHW == k) & judged_NHW
+        losses.append(1 - ((true_NHW & said_NHW).sum() / (true_NHW | said_NHW).sum()).item())
+    return losses
+
+
+def test_the_lovasz_loss_of_sure_masks_is_what_mean_iou_loses(label_NHW: Tensor) -> None:
+    said_NHW = torch.randint(0, 4, (2, 6, 5), generator=torch.Generator().manual_seed(2))
+    sure_NKHW = F.one_hot(said_NHW, 4).movedim(-1, 1) * 100.0
+    losses = hard_jaccard_losses(label_NHW, said_NHW)
+    loss = LovaszLoss(stride=1)(sure_NKHW, label_NHW).item()
+    assert loss == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    losses = hard_jaccard_losses(label_NHW[:, ::2, ::2], said_NHW[:, ::2, ::2])
+    loss = LovaszLoss(stride=2)(sure_NKHW, label_NHW).item()
+    assert loss == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+
+
+def test_the_lovasz_loss_weighs_pixels_by_what_their_error_costs_in_iou() -> None:
+    label_NHW = torch.tensor([[[0, 0, 1]]])
+    chance_NKHW = torch.tensor([[[[0.9, 0.4, 0.2]], [[0.1, 0.6, 0.8]]]])
+    loss = LovaszLoss(stride=1)(chance_NKHW.log(), label_NHW).item()
+    # Errors of class 0, the largest first: 0.6, of its own (1 - 1/2), 0.2, not of it (1/2 - 1/3),
+    # 0.1, of its own (1/3 - 0). Those of class 1: 0.6, not of it (1 - 1/2), 0.2, of it (1/2).
+    expected = (0.6 / 2 + 0.2 / 6 + 0.1 / 3 + 0.6 / 2 + 0.2 / 2) / 2
+    assert loss == pytest.approx(expected, abs=1e-6)
+
+
 def test_enet_weights_are_one_over_the_log_of_the_share() -> None:
     weights = enet_weights(torch.tensor([75.0, 25.0, 0.0]), constant=1.02)
     expected = [1 / math.log(1.77), 1 / math.log(1.27), 1 / math.log(1.02)]
@@ -149,7 +181,7 @@ def test_ohem_in_a_formula_keeps_a_share_of_the_batch(
     assert loss.item() == pytest.approx(hand_made_ohem(logits_NKHW, label_NHW, 0.01, 6), rel=1e-5)
 
 
-@pytest.mark.parametrize("formula", ["", "lovasz", "ce+", "half*ce", "nan*ce", "ce-dice"])
+@pytest.mark.parametrize("formula", ["", "tversky", "ce+", "half*ce", "nan*ce", "ce-dice"])
 def test_a_formula_that_cannot_be_read_is_refused_with_the_choices(formula: str) -> None:
     with pytest.raises(ValueError, match=f"write a sum of {re.escape(str(sorted(LOSSES)))}"):
         LossOptions(formula)

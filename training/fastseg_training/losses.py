@@ -180,6 +180,47 @@ class BorderLoss(CrossEntropyLoss):
         return super().forward(logits_NKHW, label_NHW.where(near_NHW, self.ignore_index))
 
 
+class LovaszLoss(nn.Module):
+    """The Lovász extension of 1 - IoU, mean over the classes that occur in the batch.
+
+    What mIoU itself would lose, made continuous: a pixel counts for more, the fewer its class has
+    (Lovász-softmax, Berman et al. 2018, arXiv:1705.08790, algorithm 1). Beside "ce", which learns
+    faster at first.
+
+    Args:
+        ignore_index: the label of pixels that do not count.
+        stride: of the rows and columns it looks at. All classes are sorted by their error, which
+            with every pixel takes longer than a step of nano on a CPU; crops lie anywhere, so that
+            every pixel is looked at in some epoch.
+    """
+
+    def __init__(self, ignore_index: int = IGNORE_INDEX, stride: int = 2) -> None:
+        super().__init__()
+        self.ignore_index, self.stride = ignore_index, stride
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        """Return a scalar between 0 and 1."""
+        some = (..., slice(None, None, self.stride), slice(None, None, self.stride))
+        logits_NKHW, label_NHW = logits_NKHW[some], label_NHW[some]
+        judged_NHW = label_NHW != self.ignore_index
+        chance_PK = logits_NKHW.movedim(1, -1)[judged_NHW].float().softmax(1)
+        label_P = label_NHW[judged_NHW]
+        if not label_P.numel():
+            return logits_NKHW.sum() * 0
+        present = label_P.bincount().nonzero()[:, 0].tolist()
+        losses = [lovasz_extension(chance_PK[:, k], (label_P == k).float()) for k in present]
+        return torch.stack(losses).mean()
+
+
+def lovasz_extension(chance_P: Tensor, truth_P: Tensor) -> Tensor:
+    """Return the Lovász extension of 1 - IoU of one class that occurs, a scalar."""
+    error_P, order_P = (truth_P - chance_P).abs().sort(descending=True)
+    truth_P = truth_P[order_P]
+    left_P, other_P = truth_P.sum() - truth_P.cumsum(0), (1 - truth_P).cumsum(0)
+    lost_P = 1 - left_P / (truth_P.sum() + other_P)  # 1 - IoU where the pixels up to here are wrong
+    return error_P @ lost_P.diff(prepend=lost_P.new_zeros(1))
+
+
 class WeightedSum(nn.Module):
     """Several losses, each times its factor."""
 
@@ -246,6 +287,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "dice": DiceLoss,
     "ohem": OHEMLoss,
     "border": BorderLoss,
+    "lovasz": LovaszLoss,
 }
 
 
