@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -159,6 +160,53 @@ def test_a_training_ends_half_way_between_its_average_and_its_start(tmp_path: Pa
         if value.is_floating_point():
             torch.testing.assert_close(value, (begun[name] + averaged[name]) / 2)
     assert not torch.equal(begun["head.1.bias"], averaged["head.1.bias"])
+
+
+def trained_by_a_seed(folder: Path, seed: int, **recipe: Any) -> SegmentationTrainer:
+    folder.mkdir()
+    config = TrainConfig(
+        data="synthetic:size=64x64,train=2,val=1,test=1",
+        model="nano",
+        init="nano-synthetic",
+        crop="64x64",
+        batch=2,
+        epochs=2,
+        seed=seed,
+        recipe=Recipe(evaluations=1, **recipe),
+    )
+    return build_trainer(config, folder)
+
+
+def test_a_training_ends_with_the_mean_of_itself_and_others_by_other_seeds(tmp_path: Path) -> None:
+    files = []
+    for seed in (0, 1):
+        trained_by_a_seed(tmp_path / f"{seed}", seed).train()
+        files.append(str(tmp_path / f"{seed}" / "model.safetensors"))
+    trainer = trained_by_a_seed(tmp_path / "2", 2, mean_with=files)
+    trainer.train()
+    ended = open_network(tmp_path / "2" / "model.safetensors")
+    others = [open_network(file) for file in files]
+    averaged = trainer.learner.ema.model.state_dict()
+    for name, value in ended.model.state_dict().items():
+        if value.is_floating_point():
+            all_three = [averaged[name], *(other.model.state_dict()[name] for other in others)]
+            torch.testing.assert_close(value, torch.stack(all_three).mean(0))
+    assert ended.info.training["mean_with"] == [other.sha256 for other in others]
+
+
+@pytest.mark.parametrize(
+    ("variant", "licence", "says"),
+    [("small", "none (generated)", "other weights"), ("nano", "for a fee", "other data_licence")],
+)
+def test_no_mean_is_taken_with_another_network_or_other_terms(
+    variant: str, licence: str, says: str, tmp_path: Path
+) -> None:
+    own = open_network("nano-synthetic")
+    model = FastSegNet(len(own.info.classes), variant)
+    info = dataclasses.replace(own.info, variant=variant, data_licence=licence)
+    save_checkpoint(tmp_path / "other.safetensors", model, info)
+    with pytest.raises(ConfigError, match=f"same recipe and start .* has {says}"):
+        trained_by_a_seed(tmp_path / "run", 0, mean_with=[str(tmp_path / "other.safetensors")])
 
 
 @pytest.mark.parametrize("changed", [False, True])

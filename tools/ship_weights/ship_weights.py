@@ -110,6 +110,9 @@ def comparable(config: TrainConfig) -> TrainConfig:
         teacher_weights=Path(config.teacher_weights).name,
         teacher_map=Path(config.teacher_map).stem,
         unlabelled=Path(config.unlabelled).name,
+        recipe=dataclasses.replace(
+            config.recipe, mean_with=[name_of(path) for path in config.recipe.mean_with]
+        ),
         threads=0,
         device="auto",
         seed=0,

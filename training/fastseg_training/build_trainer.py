@@ -14,11 +14,11 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
 from torch import Tensor, nn
 
-from fastseg import VARIANTS, CheckpointInfo, FastSegNet
+from fastseg import VARIANTS, CheckpointInfo, FastSegNet, open_network
 from fastseg.checkpoint import AUXILIARY
 from fastseg.data import Dataset
 from fastseg.data.class_list import read_classes
-from fastseg.network import name_of
+from fastseg.network import is_factory, is_onnx, name_of
 from fastseg.own_code import call_own
 from fastseg.progress import show_progress
 from fastseg_training import distributed
@@ -71,7 +71,8 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     # All this comes before a teacher labels, for hours perhaps: what is wrong with it is said now.
     check_recipe(config, model)
     rare, function = rare_classes(config, pixels_K), open_function(config)
-    adjust = in_turn(mixture(start, model), adjustment(config, model, data, info))
+    mean, info = mean_with(config, model, info)
+    adjust = in_turn(mixture(start, model), mean, adjustment(config, model, data, info))
     callbacks = [make_callback(config.callback)] if config.callback else []
     undone = weights_to_undo(config, model, pixels_K)
     criterion = choose_loss(config, pixels_K, classes)
@@ -213,6 +214,44 @@ def mixture(start: Start, model: nn.Module) -> Change | None:
             f"{anew[0]}"
         )
     return lambda averaged: mixed(averaged, begun, share)
+
+
+def mean_with(
+    config: TrainConfig, model: nn.Module, info: CheckpointInfo
+) -> tuple[Change | None, CheckpointInfo]:
+    """Return what takes the mean with networks that are there, and the header that says so.
+
+    Raises:
+        ConfigError: one is of another shape, or stands on other terms.
+        CheckpointError: one cannot be opened.
+    """
+    others = [open_network(path) for path in config.recipe.mean_with]
+    if not others:
+        return None, info
+    shapes = {
+        name: tensor.shape
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(AUXILIARY)
+    }
+    for other in others:
+        state = other.model.state_dict()
+        same = shapes == {name: tensor.shape for name, tensor in state.items()}
+        kept = ("classes", "normalization", "data_licence", "usage")
+        differs = [name for name in kept if getattr(other.info, name) != getattr(info, name)]
+        if differs or not same:
+            raise ConfigError(
+                f"mean_with is for networks of the same recipe and start and another seed; "
+                f"{other.name} has other {', '.join(differs) or 'weights'}"
+            )
+
+    def take_mean(averaged: nn.Module) -> nn.Module:
+        for count, other in enumerate(others, start=2):
+            state = {**averaged.state_dict(), **other.model.state_dict()}
+            averaged = mixed(averaged, state, 1 / count)
+        return averaged
+
+    training = info.training | {"mean_with": [other.sha256 for other in others]}
+    return take_mean, dataclasses.replace(info, training=training)
 
 
 def adjustment(

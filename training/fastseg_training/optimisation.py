@@ -47,6 +47,9 @@ class Recipe:
             training pictures; see logit_shift.py.
         start_share: in the end, before that, mix so much of the weights that --init named into the
             averaged ones: 0.5 is half-way (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+        mean_with: checkpoints of finished trainings of the same recipe and start by other seeds: in
+            the end, after that, take the mean of their weights and these (model soups, Wortsman et
+            al. 2022, arXiv:2203.05482).
     """
 
     decay: str = "cosine"
@@ -62,6 +65,7 @@ class Recipe:
     evaluations: int = 10
     adjust_logits: bool = False
     start_share: float = 0.0
+    mean_with: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
