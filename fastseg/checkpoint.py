@@ -159,6 +159,11 @@ def load_checkpoint(
             f"{path} knows {len(info.classes)} classes, {num_classes} were asked for; "
             "fastseg-train --init CHECKPOINT --classes FILE replaces its head"
         )
+    if info.variant not in VARIANTS:
+        raise CheckpointError(
+            f"{path} holds the weights of {info.variant}, a network of one's own: name that, with "
+            f"--weights {path}"
+        )
     model = FastSegNet(len(info.classes), info.variant, auxiliary=False)
     if info.pruned:
         narrow_to_weights(model, weights)

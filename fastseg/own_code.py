@@ -78,9 +78,12 @@ def call_own(spec: str, **offered: Any) -> Any:
         return factory(**{key: value for key, value in offered.items() if key in named})
 
 
-def code_sha256(objects: Iterable[Any]) -> str:
-    """Return a hash of the files that define the classes of objects, torch's own left out."""
-    modules = {type(entry).__module__ for entry in objects}
+def code_sha256(spec: str, objects: Iterable[Any]) -> str:
+    """Return a hash of the files of package.module:factory and of what defines objects' classes.
+
+    Torch's own are left out, and so are files that the code reads.
+    """
+    modules = {spec.partition(":")[0], *(type(entry).__module__ for entry in objects)}
     theirs = (sys.modules.get(name) for name in modules if not name.startswith("torch."))
     files = {getattr(module, "__file__", None) for module in theirs}
     digest = hashlib.sha256()

@@ -21,7 +21,7 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 from onnx.numpy_helper import from_array
 from safetensors.numpy import load_file
 
-from fastseg import FastSegNet, load_checkpoint
+from fastseg import FastSegNet, load_checkpoint, open_network, save_checkpoint
 
 DATA = "synthetic:size=96x64,train=12,val=3,test=4"
 TINY = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4"]
@@ -140,6 +140,39 @@ def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> Non
     code, _, err = cli(*TINY)
     assert code == 1
     assert "go on with --resume, replace it with --force" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("option", ["--init", "--teacher"])
+def test_a_run_is_not_replaced_by_one_that_reads_from_it(
+    cli: Cli, tmp_path: Path, option: str
+) -> None:
+    start = open_network("nano-synthetic")
+    file = tmp_path / "runs" / "synthetic-nano" / "model.safetensors"
+    save_checkpoint(file, start.model, start.info)
+    told = str(file.relative_to(tmp_path))
+    code, _, err = cli(*TINY, option, told, "--force")
+    assert code == 1
+    assert f"and with it {told}, which this training reads; --name another" in err
+    assert open_network(file).sha256 == start.sha256
+
+
+def test_a_training_without_validation_answers_in_json_too(cli: Cli) -> None:
+    code, out, err = cli(*TINY, "--split", "trainval", "--epochs", "0.3", "--json")
+    assert code == 0, err
+    assert json.loads(out) == {"miou": None, "iou": {}, "images": 0}
+
+
+def test_what_an_edited_configuration_says_is_named_and_not_taken_on_resume(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'data = "{DATA}"\nmodel = "nano"\ncrop = "64x64"\nbatch = 4\nepochs = 0.3\n')
+    assert cli("--config", str(file))[0] == 0
+    assert "--config has another" not in cli("--config", str(file), "--resume")[2]
+    file.write_text(file.read_text().replace("0.3", "0.9") + "[augmentation]\nflip = 0.0\n")
+    code, _, err = cli("--config", str(file), "--resume")
+    assert code == 0
+    assert "--config has another epochs, augmentation, which is not taken" in " ".join(err.split())
 
 
 @pytest.mark.parametrize("how", ["--force", "--resume"])

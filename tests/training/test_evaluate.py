@@ -1,5 +1,7 @@
+import io
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,10 @@ from fastseg_training.evaluate import (
     full_size_logits,
     predict,
 )
+from fastseg_training.pictures import draw_confusion
 from torch import Tensor, nn
 
+from fastseg import CheckpointError
 from fastseg.data import Sample
 
 
@@ -142,3 +146,33 @@ def test_scores_of_pictures_without_a_border_or_a_judged_pixel_are_valid_json() 
     assert (plain["miou"], plain["boundary_miou"]) == (None, None)
     assert unjudged["miou"] is None
     json.dumps([plain, unjudged], allow_nan=False)
+
+
+class Halving(nn.Module):
+    """Takes sides that 8 divides alone, as many a U-Net, or none but those given."""
+
+    def __init__(self, only: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.only = only
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        size = (image_N3HW.shape[-2], image_N3HW.shape[-1])
+        if any(side % 8 for side in size) or (self.only or size) != size:
+            raise RuntimeError(f"no skip fits at {size}")
+        return image_N3HW[:, :2]
+
+
+def test_tta_asks_a_network_of_ones_own_for_sizes_as_even_as_the_pictures() -> None:
+    image_N3HW = torch.zeros(1, 3, 72, 80)
+    assert predict(Halving(), image_N3HW, tta=True).shape[-2:] == (72, 80)
+    with pytest.raises(CheckpointError, match="the network at 64x56, which --tta asks for"):
+        predict(Halving((72, 80)), image_N3HW, tta=True)
+
+
+def test_the_confusion_of_many_classes_is_drawn_in_a_figure_of_bounded_size() -> None:
+    sizes = []
+    for count in (40, 41, 150):
+        drawn = io.BytesIO()
+        draw_confusion(np.eye(count), numbered_classes(count), drawn)
+        sizes.append(cv2.imdecode(np.frombuffer(drawn.getvalue(), np.uint8), 1).shape)
+    assert sizes[0] == sizes[1] == sizes[2]

@@ -1,4 +1,5 @@
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def test_a_line_that_a_kill_cut_short_is_left_out(run: RunFolder) -> None:
     run.forget_after(5)
     run.log({"step": 3})
     assert [entry["step"] for entry in run.metrics()] == [1, 3]
+
+
+def test_a_folder_that_is_not_there_is_made_by_the_first_line(run: RunFolder) -> None:
+    shutil.rmtree(run.path)
+    run.log({"step": 50})
+    assert run.metrics() == [{"step": 50}]
 
 
 def test_lines_after_the_resumed_step_are_forgotten(run: RunFolder) -> None:

@@ -216,6 +216,13 @@ def test_labels_of_a_factory_are_made_anew_where_its_code_was_edited(
     (folder / "foreign.py").write_text(CODE.replace("::2, ::2", "1::2, 1::2"))
     after = opened().identity
     assert after != before and after | {"code": before["code"]} == before
+    # Its layers may be of another file than what puts them together.
+    (folder / "layers.py").write_text((folder / "foreign.py").read_text())
+    for sign in ("", "-"):
+        monkeypatch.delitem(sys.modules, "foreign")
+        (folder / "foreign.py").write_text(f"from layers import net\nSIGN = {sign}1.0\n")
+        after, before = opened().identity, after
+        assert after != before
 
 
 @pytest.mark.parametrize(
@@ -251,6 +258,11 @@ def test_a_file_that_fastseg_wrote_says_itself_what_its_students_may_be_used_for
     config = TrainConfig(teacher="ours.onnx", teacher_usage="commercial")
     assert usage_of_teacher(config) == "research"
     assert usage_of_teacher(dataclasses.replace(config, teacher="four.onnx")) == "commercial"
+    own = open_network("nano-synthetic")
+    save_checkpoint(folder / "own.safetensors", own.model, own.info)
+    header = TrainConfig(teacher="foreign:net", teacher_weights="own.safetensors")
+    assert usage_of_teacher(header) == "commercial"
+    assert usage_of_teacher(dataclasses.replace(header, teacher_usage="research")) == "research"
 
 
 def test_a_teacher_whose_values_are_no_numbers_is_refused(folder: Path) -> None:
@@ -307,6 +319,11 @@ def test_pictures_without_labels_are_named_though_data_and_teacher_have_the_same
     same = dataclasses.replace(teacher, licence=dataset.licence)
     config = TrainConfig(teacher="nano-synthetic")
     assert "those of" not in licence_of(Start(config), dataset, same, "")
+    unnamed = dataclasses.replace(dataset, licence="")
+    foreign = dataclasses.replace(teacher, licence="")
+    told = licence_of(Start(TrainConfig(teacher="foreign:net")), unnamed, foreign, "research")
+    assert "of which no licence is named, on synthetic pictures (no licence named)" in told
+    assert licence_of(Start(config), unnamed, foreign, "research") == ""  # ours taught on ours
     for licence, named in (("", "terms not stated"), ("Udacity, MIT", "Udacity, MIT")):
         config = TrainConfig(
             teacher="nano-synthetic", unlabelled="frames", unlabelled_licence=licence

@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import math
 import signal
@@ -16,7 +17,7 @@ from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunError, RunFolder
-from fastseg_training.selection import Selection
+from fastseg_training.selection import Best, Selection
 from fastseg_training.supervision import AllHeads
 from fastseg_training.trainer import TrainingStoppedError
 from fastseg_training.user_loader import LoaderError
@@ -484,6 +485,17 @@ def test_patience_ends_a_training_that_gets_no_better_and_the_best_weights_are_k
         make_trainer(run, val_loader=None, selection=selection)
     with pytest.raises(RunError, match="need a run folder"):
         make_trainer(selection=selection)
+    two = dataclasses.replace(run.info, classes=run.info.classes[:2])
+    with pytest.raises(RunError, match="names 2 classes, the network tells 3 apart"):
+        make_trainer(RunFolder(run.path, two), model=TinyNet(3))
+
+
+def test_an_evaluation_that_tells_nothing_apart_is_neither_better_nor_worse() -> None:
+    best = Best()
+    assert not best.note(math.nan, 1)
+    assert best.note(0.2, 2)
+    assert not best.note(math.nan, 3)
+    assert (best.miou, best.step, best.since, best.evaluations) == (0.2, 2, 0, 3)
 
 
 def test_weights_are_kept_each_time_so_many_epochs_are_over(

@@ -351,7 +351,9 @@ def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: s
 def _licence_of_training(
     config: TrainConfig, dataset: Dataset, teacher: Teacher | None, usage: str
 ) -> str:
-    if teacher is None or (teacher.licence == dataset.licence and not config.unlabelled):
+    same = teacher is not None and teacher.licence == dataset.licence and not config.unlabelled
+    foreign = is_factory(config.teacher) or is_onnx(config.teacher)  # whose terms nobody has said
+    if teacher is None or (same and (teacher.licence or not foreign)):
         return dataset.licence
     pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
     if config.unlabelled:

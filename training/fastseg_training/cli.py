@@ -268,17 +268,54 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         config = new_config(given, chosen, said=not resume)
         folder = run_path(given.get("name", default_name(config, given.get("config"))))
         if resume:
-            config = saved_config(folder, chosen)
-        elif folder.exists() and not force:
-            raise RunError(
-                f"{folder} exists; go on with --resume, replace it with --force, or --name another"
-            )
+            asked, config = config, saved_config(folder, chosen)
+            say_what_the_file_says_else(asked, config, folder)
+        elif folder.exists():
+            if not force:
+                raise RunError(
+                    f"{folder} exists; go on with --resume, replace it with --force, or --name "
+                    "another"
+                )
+            keep_what_is_read(config, folder)
     if not resume:  # config.toml says what it started from, whatever is installed when it goes on
         config = dataclasses.replace(config, init=choose_start(config))
     if not config.data:
         raise UsageError("--data is missing, e.g. --data camvid:PATH or --data synthetic")
     with process_group(choose_device(local_device(config.device))):
         train(config, folder, resume, as_json)
+
+
+def say_what_the_file_says_else(asked: TrainConfig, config: TrainConfig, folder: Path) -> None:
+    """Tell of what --config says otherwise than the run, which goes on as it began."""
+    own = {"init", "data"}  # a run's are what it found
+    differs = [
+        field.name
+        for field in dataclasses.fields(TrainConfig)
+        if field.name not in own and getattr(asked, field.name) != getattr(config, field.name)
+    ]
+    if differs:
+        print(
+            f"{folder} goes on as its own {CONFIG} says; --config has another "
+            f"{', '.join(differs)}, which is not taken: {', '.join(CHANGEABLE)} may change, as "
+            "options",
+            file=sys.stderr,
+        )
+
+
+def keep_what_is_read(config: TrainConfig, folder: Path) -> None:
+    """Refuse to replace a run folder that the new training reads from.
+
+    Raises:
+        RunError: --init, a teacher, data or more lie in it.
+    """
+    data = config.data.partition(":")[2].partition(",")[0]
+    read = (config.init, config.teacher, config.teacher_weights, config.unlabelled, data)
+    for name in (*read, *config.recipe.mean_with):
+        if name and Path(name).exists() and Path(name).resolve().is_relative_to(folder.resolve()):
+            raise RunError(
+                f"--force would remove {folder}, and with it {name}, which this training reads; "
+                "--name another"
+            )
 
 
 def new_config(given: dict[str, Any], chosen: dict[str, Any], said: bool) -> TrainConfig:
@@ -355,7 +392,9 @@ def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> Non
         return
     assert trainer.run is not None
     print(f"trained {trainer.run.model_path}", file=sys.stderr)
-    if config.keep_best:
+    if config.keep_best and not trainer.run.best_path.exists():
+        print("no evaluation told two classes apart: none is the best", file=sys.stderr)
+    elif config.keep_best:
         print(
             f"best validation mIoU, {trainer.best.miou:.4f} at step {trainer.best.step}: "
             f"{trainer.run.best_path}; chosen on that split, it is no fair score of it",
@@ -363,6 +402,8 @@ def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> Non
         )
     if evaluation is not None:
         report_scores(evaluation.scores(trainer.run.info.classes), as_json)
+    elif as_json:
+        print(json.dumps({"miou": None, "iou": {}, "images": 0}))
 
 
 def default_name(config: TrainConfig, file: Path | None) -> str:

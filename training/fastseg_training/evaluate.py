@@ -25,12 +25,14 @@ from fastseg_runtime.arrays.metrics import (
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, InputSpec
 from torch import Tensor, nn
 
-from fastseg import CheckpointInfo, Network
+from fastseg import CheckpointInfo, FastSegNet, Network
 from fastseg.data import Array, DataError, Samples, Survey, open_dataset
 from fastseg.data.class_list import class_mismatch, renamed_classes
+from fastseg.fastsegnet import STRIDE
 from fastseg.fitting import covered, fit_image
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Reading
+from fastseg.own_code import own_code
 from fastseg.progress import show_progress
 from fastseg_training import distributed
 from fastseg_training.config import ConfigError
@@ -184,15 +186,21 @@ def full_size_logits(
 def tta_probabilities(
     model: nn.Module, image_N3HW: Tensor, reading: Reading | None = None
 ) -> Tensor:
-    """Return probabilities averaged over TTA_SCALES and mirror images, (N, K, H, W)."""
+    """Return probabilities averaged over TTA_SCALES and mirror images, (N, K, H, W).
+
+    Raises:
+        CheckpointError: a network of one's own takes no picture of one of the sizes.
+    """
     size = image_N3HW.shape[-2:]
+    # FastSegNet takes any size. Of others none is asked for that is less even than the picture's.
+    even = [1 if isinstance(model, FastSegNet) else math.gcd(side, STRIDE) for side in size]
     total: Tensor | None = None
     for scale in TTA_SCALES:
-        scaled = F.interpolate(
-            image_N3HW, size=[round(side * scale) for side in size], mode="bilinear"
-        )
+        sides = [step * round(side * scale / step) for side, step in zip(size, even, strict=True)]
+        scaled = F.interpolate(image_N3HW, size=sides, mode="bilinear")
         for flip in (False, True):
-            logits = full_size_logits(model, scaled.flip(-1) if flip else scaled, reading)
+            with own_code(f"the network at {sides[1]}x{sides[0]}, which --tta asks for"):
+                logits = full_size_logits(model, scaled.flip(-1) if flip else scaled, reading)
             logits = F.interpolate(logits.flip(-1) if flip else logits, size=size, mode="bilinear")
             total = logits.softmax(1) if total is None else total + logits.softmax(1)
     assert total is not None

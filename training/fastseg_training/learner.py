@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastseg import CheckpointError
+from fastseg import CheckpointError, FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed, optimisation
 from fastseg_training.distill import DistillationLoss, soft_label_loss
@@ -67,7 +67,9 @@ class Learner:
         self.model = self._to_device(model)
         self.network: nn.Module = AllHeads(self.model, reading)
         if distributed.world_size() > 1:
-            self.network = DistributedDataParallel(self.network)
+            # A network of one's own may have parts that its output does not use.
+            unused = not isinstance(model, FastSegNet)
+            self.network = DistributedDataParallel(self.network, find_unused_parameters=unused)
         self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
         self.taught = list(taught)

@@ -17,6 +17,7 @@ from fastseg.outputs import Reading
 from fastseg_training.evaluate import predict, spec_of
 
 ROWS = 4  # of predictions.png
+MOST_NAMED = 40  # classes whose shares are written into the confusion matrix
 GAP = 4  # pixels between its pictures
 
 
@@ -104,15 +105,18 @@ def draw_confusion(
 ) -> None:
     """Draw which share of each true class (rows) went to which prediction (columns)."""
     share_KK = confusion_KK / np.maximum(confusion_KK.sum(1, keepdims=True), 1)
-    names, inches = [info.name for info in classes], 2.5 + 0.5 * len(classes)
+    # Beyond MOST_NAMED the figure grows no more: 150 classes took 19 s and 3 GB.
+    names, many = [info.name for info in classes], len(classes) > MOST_NAMED
+    inches = 2.5 + 0.5 * min(len(classes), MOST_NAMED)
     figure = Figure(figsize=(inches, inches), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(share_KK, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
+    size = min(10.0, 10 * MOST_NAMED / len(names))
+    axes.set_xticks(range(len(names)), names, rotation=90, size=size)
+    axes.set_yticks(range(len(names)), names, size=size)
     axes.set(xlabel="prediction", ylabel="truth")
     for (row, column), share in np.ndenumerate(share_KK):
-        if share >= 0.005:
+        if share >= 0.005 and not many:
             color = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=color, size=7)
     figure.savefig(path, dpi=100)

@@ -60,7 +60,8 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl; the folder is made where there is none."""
+        self.path.mkdir(parents=True, exist_ok=True)
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 

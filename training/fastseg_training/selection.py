@@ -44,6 +44,8 @@ class Best:
     def note(self, miou: float, step: int) -> bool:
         """Take note of an evaluation; return whether it is the best so far."""
         self.evaluations += 1
+        if math.isnan(miou):  # nothing was told apart there: neither better nor worse
+            return False
         if not miou > self.miou:
             self.since += 1
             return False

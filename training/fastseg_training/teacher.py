@@ -171,6 +171,8 @@ def usage_of_teacher(config: TrainConfig) -> str:
     said = usage_of_weights(weights) if config.teacher_weights else NOT_STATED
     if is_onnx(config.teacher) and Path(config.teacher).is_file():
         said = _said_in_onnx(Path(config.teacher))
+    if config.teacher_usage == RESEARCH:  # the user's stricter word
+        return RESEARCH
     return said or config.teacher_usage or RESEARCH
 
 
@@ -248,7 +250,7 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
         info.input_normalization(),
         info.training.get("init_licence", ""),
         config.teacher_output_name,
-        code_sha256(network.model.modules()) if is_factory(config.teacher) else "",
+        code_sha256(config.teacher, network.model.modules()) if is_factory(config.teacher) else "",
     )
 
 

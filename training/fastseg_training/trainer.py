@@ -261,6 +261,11 @@ class SegmentationTrainer:
     def _check_what_is_kept(self) -> None:
         if self.run is None and (self.selection.keep_best or self.checkpoint_every):
             raise RunError("keep_best and checkpoint_every need a run folder to keep weights in")
+        if self.run is not None and len(self.run.info.classes) != self.num_classes:
+            raise RunError(
+                f"the run's info names {len(self.run.info.classes)} classes, the network tells "
+                f"{self.num_classes} apart; give both the same"
+            )
         if self.val_loader is None and self.selection.needs_validation:
             raise LoaderError(
                 "keep_best and patience choose on the validation split, and there is none"
