@@ -1,3 +1,4 @@
+import math
 import zipfile
 from pathlib import Path
 
@@ -5,10 +6,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from compare_models import memory
 from compare_models.candidate import (
     BORDER_SHARE,
     OwnNetworks,
     border_share,
+    feed_for,
     open_candidates,
     open_module,
     read_onnx,
@@ -22,9 +25,11 @@ from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.onnx.to_onnx import to_onnx
 from fastseg_targets.target import load_target
+from onnxruntime import InferenceSession
 
 from fastseg import CheckpointError, DeployGraph
 from fastseg.outputs import Reading
+from tests.doubles.own_onnx import HEIGHT, WIDTH, own_onnx
 
 SIZE = (128, 64)
 MAIN = OwnNetworks(output_name="0")
@@ -144,3 +149,32 @@ def test_a_rival_gets_its_own_normalisation_and_one_logit_its_threshold(
     (ids,) = call_of(candidate.model, candidate.feed, threads=1)()
     assert 0.3 < ids.mean() < 0.7
     assert (ids == (probability_1HW > own.threshold).numpy()).mean() > 0.99
+
+
+@pytest.mark.parametrize("output", ["logits", "uint8"])
+@pytest.mark.parametrize("picture", ["float", "uint8"])
+def test_every_file_takes_a_cameras_bytes_and_normalises_them_inside(
+    tmp_path: Path, picture: str, output: str
+) -> None:
+    theirs = own_onnx(picture=picture, output=output)
+    onnx.save(theirs, tmp_path / "theirs.onnx")
+    graph = read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
+    image_1HW3 = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
+    feed = feed_for(graph, image_1HW3)
+    assert [(array.dtype, array.shape) for array in feed.values()] == [(np.uint8, image_1HW3.shape)]
+    (ours,) = InferenceSession(graph.SerializeToString()).run(None, feed)
+    image_13HW = image_1HW3.transpose(0, 3, 1, 2)
+    if picture == "float":
+        image_13HW = (image_13HW.astype(np.float32) - 128) / 64
+    (expected,) = InferenceSession(theirs.SerializeToString()).run(None, {"image": image_13HW})
+    if output == "uint8":
+        np.testing.assert_array_equal(ours, expected.reshape(ours.shape))
+    else:
+        assert ours.shape == (1, HEIGHT, WIDTH) and ours.max() < expected.shape[1]
+
+
+def test_memory_is_unknown_where_no_kernel_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.Path, "exists", lambda path: False)
+    assert math.isnan(memory._status_mb("VmRSS"))
+    monkeypatch.setattr(memory, "TIMEOUT_S", 0.01)
+    assert math.isnan(memory.peak_memory_mb(own_onnx(), {}, 1))

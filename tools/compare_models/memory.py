@@ -5,6 +5,7 @@ The child is `python -m compare_models.memory FOLDER`, with model.onnx and feed.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ TIMEOUT_S = 300
 def peak_memory_mb(model: onnx.ModelProto, feed: Mapping[str, Array], threads: int) -> float:
     """Return by how many MB of 2^20 bytes a process grows at most that opens and runs a graph.
 
+    NaN where no kernel tells (there is no /proc) and where it takes longer than TIMEOUT_S.
+
     Raises:
         RuntimeError: the child failed.
     """
@@ -29,7 +32,10 @@ def peak_memory_mb(model: onnx.ModelProto, feed: Mapping[str, Array], threads: i
         onnx.save(model, f"{folder}/model.onnx")
         np.savez(f"{folder}/feed.npz", allow_pickle=False, **feed)
         command = [sys.executable, "-m", "compare_models.memory", folder, str(threads)]
-        child = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        try:
+            child = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return math.nan
     if child.returncode:
         raise RuntimeError(f"measuring memory failed: {child.stderr.strip()[-500:]}")
     return float(child.stdout)
@@ -50,7 +56,10 @@ def main(folder: Path, threads: int) -> None:
 
 def _status_mb(key: str) -> float:
     """Return a size from /proc/self/status (proc(5))."""
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return math.nan
+    lines = status.read_text("ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
