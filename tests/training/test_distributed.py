@@ -67,3 +67,21 @@ def test_ctrl_c_stops_all_processes_at_the_same_step_and_saves(tmp_path: Path) -
     steps = re.findall(r"stopped at step (\d+)", said)
     assert set(steps) == {str(torch.load(run / "resume.pt", weights_only=True)["step"])}, said
     assert not list(run.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_may_have_parts_that_its_output_does_not_use(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv2d(3, num_classes, 1)\n"
+        "        self.fc = nn.Linear(3, 1000)\n"
+        "    def forward(self, x):\n"
+        "        return self.conv(x)\n"
+    )
+    asked = ("--model", "nets:Net", "--epochs", "1", "--name", "own")
+    process = start(tmp_path, 2, *asked, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
