@@ -57,6 +57,12 @@ def opencv() -> Optional[Any]:
 
 def as_array(frame: Any) -> Array:
     """Return a frame, or several, as an array; ValueError where that makes none of numbers."""
+    mode = getattr(frame, "mode", None)  # of a PIL picture, which may be YCbCr or HSV
+    if isinstance(mode, str) and mode != "RGB":
+        raise ValueError(
+            f"expected a frame of uint8 (H, W, 3), got a picture of mode {mode}; give "
+            "picture.convert('RGB')"
+        )
     try:
         image: Array = np.asarray(frame)
     except ValueError:  # rows or frames of different lengths

@@ -89,7 +89,10 @@ class Bundle:
         self._members = _checked_members(path, archive)
         self.manifest = self._read_manifest()
         listed = [entry for artifact in self.manifest.artifacts for entry in artifact.files]
-        self.entries = {entry.path: entry for entry in (*listed, *self.manifest.selftest)}
+        self.entries: Dict[str, FileEntry] = {}
+        for entry in (*listed, *self.manifest.selftest):
+            if self.entries.setdefault(entry.path, entry) != entry:
+                raise BundleError(f"{path}: the manifest has two records of {entry.path}")
         for entry in self.entries.values():
             self._check_entry(entry)
         for artifact in self.manifest.artifacts:

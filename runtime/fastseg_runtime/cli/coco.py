@@ -17,6 +17,9 @@ from fastseg_runtime.masks import regions
 class CocoFile:
     """Collects the regions of pictures; leaving the block writes them, whatever ended it.
 
+    Raises:
+        ValueError: the sources share no folder, on Windows.
+
     Names in the file are relative to the folder that all `sources` share.
     """
 
@@ -24,7 +27,11 @@ class CocoFile:
         self.path = path
         self._images: List[Dict[str, Any]] = []
         self._annotations: List[Dict[str, Any]] = []
-        self._folder = os.path.commonpath([os.path.dirname(os.path.abspath(s)) for s in sources])
+        try:
+            folders = [os.path.dirname(os.path.abspath(source)) for source in sources]
+            self._folder = os.path.commonpath(folders)
+        except ValueError as error:
+            raise ValueError("--format coco needs all inputs on one drive") from error
         self._categories = [
             {"id": number, "name": entry.name, "supercategory": ""}
             for number, entry in enumerate(classes, start=1)
@@ -54,7 +61,9 @@ class CocoFile:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Write the file."""
+        """Write the file; without any picture there is none, and an older one stays."""
+        if not self._images:
+            return
         document = {
             "images": self._images,
             "annotations": self._annotations,

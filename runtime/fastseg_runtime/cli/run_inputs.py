@@ -3,13 +3,13 @@
 import sys
 import threading
 from argparse import Namespace
+from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -210,7 +210,8 @@ def _run_video(
 
     A signal ends it after the frame under way, and is added to `signals`.
     """
-    save, stop, written, drawn = options.save, threading.Event(), 0, count(1)
+    save, stop, written = options.save, threading.Event(), 0
+    drawn: Deque[Array] = deque()  # class maps of pictures that are not in the video yet
 
     def note(number: int, frame: Optional[FrameType]) -> None:
         if stop.is_set():
@@ -220,15 +221,18 @@ def _run_video(
 
     def show(done: int, total: int) -> None:
         nonlocal written
-        written = done
+        while written < done:
+            written += 1
+            classes_HW = drawn.popleft()
+            counter.add(classes_HW)
+            if coco is not None:
+                coco.add(job.source, classes_HW, written)
         progress(done, total)
 
     counter, colors_K3 = ClassCounter(), palette(session.classes)
 
     def draw(frame_HW3: Array, classes_HW: Array) -> Array:
-        counter.add(classes_HW)
-        if coco is not None:
-            coco.add(job.source, classes_HW, next(drawn))
+        drawn.append(classes_HW.copy())
         if save == "mask":
             return colors_K3[classes_HW]
         overlay_HW3 = session.overlay(frame_HW3, classes_HW)

@@ -14,6 +14,7 @@ from typing import IO, Tuple
 _MATRIX = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # upright
 # Descriptors of an elementary stream: 0x6C is JPEG, 0x11 a visual one.
 _JPEG_STREAM = bytes.fromhex("0315000000 040D6C11000000 0000000000000000 060102")
+_MOST_TICKS = 2**32 - 1  # of one picture in .mp4: 13 hours, in which a camera may have been off
 _AVI_BYTES = (1 << 32) - (1 << 26)  # sizes have 32 bits; room for the index
 _FIRST_BOXES = (b"ftyp", b"free", b"mdat", b"moov", b"skip", b"wide")
 # At the outermost level: ISO/IEC 14496-12, table 1, and QuickTime's; of RIFF, those of AVI.
@@ -86,7 +87,8 @@ class Mp4(_Container):
     def finish(self) -> None:
         """Add the index; may be repeated where it was interrupted."""
         end, count = self.end, len(self._ticks)
-        shown = [after - tick for tick, after in zip(self._ticks, self._ticks[1:])] + [self._usual]
+        gaps = [after - tick for tick, after in zip(self._ticks, self._ticks[1:])]
+        shown = [min(gap, _MOST_TICKS) for gap in gaps] + [self._usual]
         runs = array("L")
         for ticks in shown:
             if runs and runs[-1] == ticks:
@@ -177,11 +179,11 @@ class Mkv(_Container):
 
     def finish(self) -> None:
         """Add the index; may be repeated where it was interrupted."""
-        base, cues, index = self._segment + 8, self.end, b""
+        base, cues, index = self._segment + 8, self.end, bytearray()
         for tick, offset in zip(self._ticks, self._offsets):
             place = _element("F7", b"\1") + _element("F1", _number(offset - base))
             index += _element("BB", _element("B3", _number(tick)) + _element("B7", place))
-        self._append(_element("1C53BB6B", index))
+        self._append(_element("1C53BB6B", bytes(index)))
         self._patch(self._room, _seek(cues - base))
         shown = self._last + self.ticks_per_s / self._fps
         self._patch(self._duration, struct.pack(">d", shown))
@@ -205,9 +207,11 @@ class Avi(_Container):
 
     def finish(self) -> None:
         """Add the index; may be repeated where it was interrupted."""
-        data_bytes, index = self.end - self._data, b""
-        for offset, length in zip(self._offsets, self._lengths):
-            index += struct.pack("<4s3I", b"00dc", 16 if length else 0, offset - self._data, length)
+        data_bytes = self.end - self._data
+        index = b"".join(
+            struct.pack("<4s3I", b"00dc", 16 if length else 0, offset - self._data, length)
+            for offset, length in zip(self._offsets, self._lengths)
+        )
         self._append(_chunk(b"idx1", index))
         self._patch(0, self._head(data_bytes))
 

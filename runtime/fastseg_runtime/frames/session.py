@@ -5,6 +5,7 @@ engine gives.
 """
 
 import logging
+import operator
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -209,7 +210,7 @@ class RealtimeSegmentation:
         """
         if on_gpu(image) or as_array(image).ndim != 4:
             return self._infer_one(image, out, confidence, tiles, region)
-        frames = [as_rgb_uint8(frame) for frame in image]
+        frames = [self._checked(frame) for frame in image]
         if not frames:
             raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
         shape = (len(frames), *frames[0].shape[:2])
@@ -239,7 +240,7 @@ class RealtimeSegmentation:
                 "this artifact gives class ids and keeps no scores; "
                 "export one with fastseg-export --output logits"
             )
-        frame_HW3 = as_rgb_uint8(image)
+        frame_HW3 = self._checked(image)
         with self._pool.engine() as runner:
             return runner.logits(frame_HW3, self.color == "bgr", in_frame)
 
@@ -393,7 +394,7 @@ class RealtimeSegmentation:
             with self._late.timed(), self._pool.engine() as runner:
                 runner.infer_on_gpu(image, out, confidence)
             return out
-        frame_HW3 = as_rgb_uint8(image)
+        frame_HW3 = self._checked(image)
         out = _checked_out(out, frame_HW3.shape[:2])
         if confidence is not None:
             _checked_out(confidence, frame_HW3.shape[:2], "confidence")
@@ -406,6 +407,14 @@ class RealtimeSegmentation:
             else:
                 self._infer_tiled(runner, frame_HW3, out, confidence, tiles)
         return whole
+
+    def _checked(self, image: Any) -> Array:
+        if self.color == "bgr" and isinstance(getattr(image, "mode", None), str):
+            raise ValueError(
+                "a PIL picture is RGB, and this session takes bgr; give "
+                "numpy.asarray(picture)[..., ::-1]"
+            )
+        return as_rgb_uint8(image)
 
     def _infer_tiled(
         self,
@@ -432,10 +441,14 @@ def _cut(
         ValueError: it does not lie in the frame.
     """
     height, width = frame_HW3.shape[:2]
-    left, top, right, bottom = region if len(region) == 4 else (0, 0, 0, 0)
+    try:
+        left, top, right, bottom = map(operator.index, region)
+    except (TypeError, ValueError):  # a detector's boxes are floats
+        left = top = right = bottom = 0
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(
-            f"region is {tuple(region)}; expected left, top, right, bottom within {width}x{height}"
+            f"region is {tuple(region)}; expected whole left, top, right, bottom within "
+            f"{width}x{height}"
         )
     place = slice(top, bottom), slice(left, right)
     out.fill(IGNORE_INDEX)

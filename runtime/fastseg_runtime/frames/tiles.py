@@ -4,7 +4,8 @@ Where tiles overlap, the surest decides, whose confidence counts less and less t
 whole frame where it is surer. Without a confidence, the tile decides whose edge is furthest.
 """
 
-from typing import Iterator, List, Tuple, Union
+import operator
+from typing import Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,13 +21,15 @@ Tiles = Union[int, Tuple[int, int]]
 
 def grid_of(tiles: Tiles) -> Tuple[int, int]:
     """Return (columns, rows); ValueError if it is neither that nor one number for both."""
-    columns_rows = (tiles, tiles) if isinstance(tiles, int) else tiles
-    counts = [type(count) is int and 1 <= count <= MAX_TILES for count in columns_rows]
-    if counts != [True, True]:
+    pair = tuple(tiles) if isinstance(tiles, Sequence) else (tiles, tiles)
+    try:
+        columns, rows = (operator.index(count) for count in pair if not isinstance(count, bool))
+    except (TypeError, ValueError):
+        columns = rows = 0
+    if not (1 <= columns <= MAX_TILES and 1 <= rows <= MAX_TILES):
         raise ValueError(
             f"tiles is {tiles!r}; expected (columns, rows) or one number, 1 to {MAX_TILES}"
         )
-    columns, rows = columns_rows
     return columns, rows
 
 

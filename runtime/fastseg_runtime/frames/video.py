@@ -1,5 +1,6 @@
 """Videos and cameras by OpenCV: frames in, a video with classes drawn over it out."""
 
+import errno
 import logging
 import os
 import threading
@@ -34,6 +35,7 @@ _RETRY_S = 1.0  # between attempts to connect
 # Of JPEG. Nearer to the picture than OpenCV's MPEG-4, at half its time and two to four times its
 # bytes: measured on dash-cam clips, 39.5 against 36.6 dB.
 _QUALITY = 75
+_NO_DISK = (errno.EINVAL, errno.ENOTSUP, errno.EROFS)  # fsync of what is none
 _SYNC_S = 0.5  # a power cut costs what came since the last sync: below a second
 
 
@@ -248,6 +250,7 @@ class VideoWriter:
         self._is_late = False
         self._container: Optional[Any] = None
         self._ended = threading.Event()
+        self._lost: Optional[OSError] = None  # what the disk said of pictures that it had taken
         self._syncing = threading.Thread(target=self._sync, daemon=True)
 
     def write(self, picture_HW3: Array, time_s: Optional[float] = None) -> None:
@@ -268,6 +271,8 @@ class VideoWriter:
         jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
         time_s = self.count / self._fps if time_s is None else time_s
         with self._telling():
+            if self._lost is not None:
+                raise self._lost
             container = self._container or self._open()
             due = round(time_s * container.ticks_per_s)
             self._tick = max(self._tick + 1, due)
@@ -305,6 +310,8 @@ class VideoWriter:
                 os.fsync(self._file.fileno())
             finally:
                 self._file.truncate(self._container.end)
+        if self._lost is not None:
+            raise self._lost
 
     def _open(self) -> Any:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -319,8 +326,11 @@ class VideoWriter:
 
     def _sync(self) -> None:
         while not self._ended.wait(_SYNC_S):  # a thread: a slow card does not delay the frames
-            with suppress(OSError):  # of what is no disk
+            try:
                 os.fsync(self._file.fileno())
+            except OSError as error:
+                if error.errno not in _NO_DISK:  # Linux tells a lost write once: here
+                    self._lost = self._lost or error
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

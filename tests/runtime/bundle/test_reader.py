@@ -138,6 +138,15 @@ def test_reader_refuses_an_entry_that_is_none_of_the_artifacts_files(
         open_bundle(plan.write(tmp_path / "entry.fastseg"))
 
 
+def test_reader_refuses_two_records_of_one_file(tmp_path: Path) -> None:
+    artifact = WHOLE.manifest.artifacts[0]
+    (true,) = artifact.files[:1]
+    false = replace(artifact, target="other", files=(replace(true, sha256="0" * 64),))
+    both = replace(WHOLE.manifest, artifacts=(false, artifact))
+    with pytest.raises(BundleError, match=f"two records of {true.path}"):
+        open_bundle(BundlePlan(both, WHOLE.members).write(tmp_path / "two.fastseg"))
+
+
 def test_reader_refuses_files_that_would_overwrite_each_other_when_extracted(
     tmp_path: Path,
 ) -> None:

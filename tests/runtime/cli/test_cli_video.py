@@ -129,7 +129,8 @@ def test_a_signal_leaves_a_recording_that_plays(name: str, bundle_path: Path) ->
         writer.write(frame)
     writer.finish()
     command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "long.mp4"]
-    process = subprocess.Popen([*command, "-o", "out.mp4"], stderr=subprocess.PIPE, text=True)
+    coco = ["--format", "coco", "--save", "overlay", "-o", "out.mp4"]
+    process = subprocess.Popen([*command, *coco], stderr=subprocess.PIPE, text=True)
     while not (Path("out.mp4").exists() and Path("out.mp4").stat().st_size > 50_000):
         assert process.poll() is None
         time.sleep(0.002)
@@ -140,6 +141,8 @@ def test_a_signal_leaves_a_recording_that_plays(name: str, bundle_path: Path) ->
     if name != "SIGKILL":
         assert process.returncode == 128 + number
         assert f"stopped after {frames} frames, in out.mp4" in said
+        (annotations,) = Path().rglob("annotations.json")
+        assert len(json.loads(annotations.read_text())["images"]) == frames
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_rgb
+from fastseg_runtime.cli.coco import CocoFile
 
 from fastseg.data import open_dataset
 from tests.doubles.fastseg_run import run
@@ -83,3 +84,23 @@ def test_a_camera_is_refused_before_anything_runs(
 ) -> None:
     assert run(bundle_path, "camera:0", "--format", "coco") == 2
     assert "record the camera first" in capsys.readouterr().err
+
+
+def test_a_run_that_comes_to_no_picture_keeps_the_annotations_that_are_there(
+    bundle_path: Path,
+) -> None:
+    photos("x/1.png")
+    assert run(bundle_path, "x", "--format", "coco") == 0
+    kept = Path("segmented/annotations.json").read_bytes()
+    Path("x/1.png").write_bytes(b"damaged")
+    assert run(bundle_path, "x", "--format", "coco", "--overwrite") == 1
+    assert Path("segmented/annotations.json").read_bytes() == kept
+
+
+def test_inputs_on_two_drives_are_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(paths: list[str]) -> str:
+        raise ValueError("Paths don't have the same drive")  # as ntpath says it
+
+    monkeypatch.setattr("os.path.commonpath", refuse)
+    with pytest.raises(ValueError, match="needs all inputs on one drive"):
+        CocoFile(Path("a.json"), (), ["C:/a.png", "D:/b.png"])

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ def test_every_picture_comes_out_at_its_time_before_and_after_the_file_is_finish
         assert list(shown) == list(range(len(times_s)))
         assert when_s == pytest.approx(times_s, abs=1e-3)
         assert missing_bytes(file) == 0
+
+
+def test_a_camera_that_was_off_over_night_leaves_a_file_that_is_finished(tmp_path: Path) -> None:
+    write(tmp_path / "clip.mp4", [0.0, 14 * 3600.0]).finish()
+    assert [value for value, _ in read(tmp_path / "clip.mp4")] == [0, 1]
+
+
+def test_an_hour_of_an_avi_is_finished_in_a_moment(tmp_path: Path) -> None:
+    writer = write(tmp_path / "clip.avi", [0.0, 3600.0])
+    begin_s = time.process_time()
+    writer.finish()
+    assert time.process_time() - begin_s < 5  # 90,000 entries; by bytes that grew it took 15 s
+    assert missing_bytes(tmp_path / "clip.avi") == 0
 
 
 def test_an_avi_holds_gaps_as_empty_pictures(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fastseg_runtime import BundleError, RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import InputSpec, Manifest, OutputSpec
 from fastseg_runtime.frames.session import EnginePool
 from onnx import TensorProto
+from PIL import Image
 
 from tests.doubles.tiny_bundle import (
     CLASSES,
@@ -112,6 +113,17 @@ def test_out_is_filled_and_returned_even_if_strided(
     assert not canvas[1::2].any()
 
 
+def test_a_pil_picture_is_rgb_and_no_frame_of_a_bgr_session(bundle_path: Path) -> None:
+    picture = Image.fromarray(noise())
+    with RealtimeSegmentation(bundle_path) as session:
+        assert np.array_equal(session.infer(picture), session.infer(noise()))
+    with (
+        RealtimeSegmentation(bundle_path, color="bgr") as session,
+        pytest.raises(ValueError, match="a PIL picture is RGB, and this session takes bgr"),
+    ):
+        session.infer(picture)
+
+
 @pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_session_says_that_it_cannot_be_pickled_or_copied(
     take: Any, session: RealtimeSegmentation
@@ -135,6 +147,8 @@ def test_an_out_that_is_read_only_is_refused(session: RealtimeSegmentation) -> N
         ("photo.jpg", "got str; give a picture"),
         (None, "got NoneType"),
         (np.zeros((4, 4, 1), np.uint8), "repeat the grey channel"),
+        (Image.new("YCbCr", (4, 4)), r"of mode YCbCr; give picture.convert\('RGB'\)"),
+        (Image.new("L", (4, 4)), r"of mode L; give picture.convert\('RGB'\)"),
         (np.zeros((4, 4, 3), np.int8), "0 to 255"),
         (np.zeros((4, 4, 3), bool), "0 to 255"),
         (np.zeros((2, 4, 4, 3), np.int32), "0 to 255"),

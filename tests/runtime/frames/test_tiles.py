@@ -111,14 +111,22 @@ def test_a_region_alone_is_run_and_the_rest_is_nothing(with_logits: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "region", [(0, 0, 81, 50), (0, 0, 80, 51), (-1, 0, 5, 5), (5, 5, 5, 9), (5, 9, 9, 9), (0, 0, 1)]
-)
+    "region", [(0, 0, 81, 50), (0, 0, 80, 51), (-1, 0, 5, 5), (5, 5, 5, 9), (5, 9, 9, 9), (0, 0, 1),
+               (0, 0, 10.5, 10), "abcd"],
+)  # fmt: skip
 def test_a_region_outside_of_the_frame_is_refused(region: tuple[int, ...], with_ids: Path) -> None:
     frame = np.zeros((50, 80, 3), np.uint8)
     with RealtimeSegmentation(with_ids) as session:
         with pytest.raises(ValueError, match="region is .* within 80x50"):
             session.infer(frame, region=region)
         session.infer(frame, region=(0, 0, 80, 50))
+
+
+@pytest.mark.parametrize("tiles", [2.0, 0, True, (2, 0), (2,), (1, 2, 3), (2, 1.5), "22", None])
+def test_tiles_that_are_none_are_refused(tiles: Any) -> None:
+    with pytest.raises(ValueError, match="expected .columns, rows. or one number, 1 to 64"):
+        grid_of(tiles)
+    assert grid_of(np.int64(2)) == (2, 2)  # type: ignore[arg-type]
 
 
 def test_tiles_of_any_side_leave_no_gap() -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 import time
@@ -316,3 +317,22 @@ def test_a_real_dash_cam_clip_decodes_to_its_end() -> None:
     source = FrameSource(os.path.join(os.environ["FASTSEG_CLIPS"], "vehicle_test_1280x720.mp4"))
     frames = list(source)
     assert len(frames) == 38 and frames[0].shape == (720, 1280, 3)
+
+
+def test_pictures_that_the_disk_lost_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced, sync = tmp_path / "clip.mp4", threading.Event(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not synced.is_set() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            synced.set()
+            raise OSError(errno.EIO, "Input/output error")  # Linux says it once
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    writer = VideoWriter(str(path), 25)
+    writer.write(np.zeros((16, 32, 3), np.uint8))
+    assert synced.wait(20)
+    with pytest.raises(VideoError, match="cannot be written: Input/output error"):
+        writer.finish()
