@@ -86,7 +86,9 @@ class RailSum:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a scope that means nothing to the report."""
+        """Refuse a scope that means nothing to the report, and a sum of nothing."""
+        if not self.rails or "" in self.rails:
+            raise ValueError("a total without rails; name those that add up to it")
         if self.scope not in SCOPES:
             raise ValueError(f"unknown scope {self.scope!r}; choose one of {SCOPES}")
 

@@ -51,6 +51,13 @@ def test_a_board_is_recognised_by_rockchips_chip_on_it(name, compatible):
     assert recognise({"board": {"model": "A board", "compatible": compatible}}).name == name
 
 
+@pytest.mark.parametrize("board", ["radxa,dragon-q6a", "fairphone,fp5"])
+def test_another_board_or_phone_with_qualcomms_chip_is_no_rb3(board):
+    for chip in ("qcom,qcs6490", "qcom,qcm6490"):
+        probe = {"board": {"model": "X", "compatible": [board, chip]}}
+        assert recognise(probe).name.startswith("generic")
+
+
 def test_part_number_wins_over_a_model_name_that_names_the_carrier():
     board = {
         "model": "NVIDIA Jetson Orin Nano Developer Kit",
@@ -125,6 +132,10 @@ def test_bound_refuses_a_precision_it_does_not_know():
         (
             MINIMAL + "[[power.totals]]\nrails = ['A']\nscope = 'galaxy'\n",
             r"unknown scope 'galaxy'; choose one of",
+        ),
+        (
+            MINIMAL + "[[power.totals]]\nrails = []\nscope = 'system'\n",
+            "a total without rails; name those that add up to it",
         ),
         (
             MINIMAL

@@ -98,12 +98,29 @@ def test_what_a_run_depends_on_is_a_group_that_differs(side, name):
 
 @pytest.mark.parametrize(
     ("group", "flags"),
-    [("measurement", {"seconds": 9}), ("measurement", {"sampler_hz": 5}), ("frames", {"fps": 30})],
+    [
+        ("measurement", {"seconds": 9}),
+        ("measurement", {"sampler_hz": 5}),
+        ("frames", {"fps": 30}),
+        ("frames", {"frames_sha256": "ab"}),
+        ("software", {"arguments": ["--use_gpu=true"]}),
+    ],
 )
 def test_how_it_was_measured_is_a_group_too(side, group, flags):
     [b] = side()
     b = replace(b, flags={**b.flags, **flags})
     assert list(compare(side(), [b]).differs) == [group]
+
+
+def test_a_bundle_that_a_run_was_recorded_in_holds_the_same_network(side):
+    [a], [b] = side(), side()
+    a = replace(a, bundle=BundleFacts(sha256="aa", artifact_sha256="11"))
+    b = replace(b, bundle=BundleFacts(sha256="bb", artifact_sha256="11"))
+    assert compare([a], [b]).differs == {}
+    b = replace(b, bundle=BundleFacts(sha256="aa", artifact_sha256="22"))
+    assert list(compare([a], [b]).differs) == ["network"]
+    b = replace(b, bundle=BundleFacts(sha256="bb"))  # of a report that says nothing of it
+    assert list(compare([a], [b]).differs) == ["network"]
 
 
 def test_threads_are_a_group_and_memory_that_moves_with_the_kernel_is_none(side):

@@ -73,6 +73,12 @@ def test_a_run_that_is_wrong_or_unproven_closes_nothing_and_says_why(changed, wh
     assert not row.closed and row.why.startswith("jetson-fp16: ") and why in row.why
 
 
+def test_a_wrong_mask_is_a_fault_though_no_labels_were_asked_for():
+    unlabelled = dataclasses.replace(GOOD, labelled=None, verdict=None)
+    assert not unlabelled.failed
+    assert dataclasses.replace(unlabelled, agreement=0.5).failed
+
+
 def test_just_within_the_limits_it_is_closed():
     labelled = Labelled(20, 0.5551, 0.565, 0.01)
     assert TENSORRT in closed(ORIN, dataclasses.replace(GOOD, agreement=0.97, labelled=labelled))

@@ -69,6 +69,17 @@ def test_a_known_name_never_stays(text):
     assert known not in Cleaner([known]).clean(f"{text} {known} {text}")
 
 
+def test_a_name_with_a_port_and_one_in_capitals_are_known():
+    cleaner = Cleaner(["me@orin.acme.com:2222", "Robot7.acme.com", "fe80::1:22"])
+    for text in ("orin.acme.com: no connection", "ROBOT7.acme.com port 22", "robot7.acme.com"):
+        assert "acme" not in cleaner.clean(text).lower()
+
+
+def test_a_records_own_words_stay_though_a_host_be_called_so():
+    table = {"target": {"device": "x"}, "jetson": {"l4t": "36"}}
+    assert Cleaner(["target", "device", "jetson"]).clean(table) == table
+
+
 def test_keys_and_lists_are_cleaned_too():
     found = CLEANER.clean({"/home/bob": [("alice", 1, None)]})
     assert found == {"[path]": [["[name]", 1, None]]}

@@ -18,11 +18,17 @@ from fastseg_runtime.engines.own_onnx import OwnFile
 from fastseg_targets.device import load_device
 from remote_bench.analysis.report import BundleFacts
 from remote_bench.analysis.requirements import parse
+from remote_bench.analysis.result import Failure
 from remote_bench.cli.beforehand import check
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.run.benchmark import Benchmark, Untrained
 from remote_bench.run.bundles import choose_bundle, open_onnx, target_for
-from remote_bench.run.sweep import parse_sweep, summarise_sweep, untrained_bundle
+from remote_bench.run.sweep import (
+    parse_sweep,
+    summarise_sweep,
+    sweep_table,
+    untrained_bundle,
+)
 
 from tests.boards.measuring import Watcher
 from tests.doubles.own_onnx import own_onnx
@@ -221,6 +227,29 @@ def test_boards_side_by_side_export_one_after_another(folder, monkeypatch):
     assert made[:2] == made[2:]
 
 
+def test_a_bundle_that_lacks_a_target_is_gone_on_with_and_not_taken_for_whole(folder, monkeypatch):
+    onnx.save(own_onnx(), "own.onnx")
+    plans, failed = [], {"cpu-fp32": "out of memory"}
+
+    def export_bundle(plan, note):
+        plans.append(plan)
+        plan.out.touch()
+        if len(plans) == 1:
+            raise KeyboardInterrupt
+        return SimpleNamespace(failed=failed, manifest=SimpleNamespace(artifacts=(1,)))
+
+    monkeypatch.setattr("fastseg_exporters.export.export_bundle", export_bundle)
+    watch, said = Watcher(), OwnFile(normalization="imagenet")
+    with pytest.raises(KeyboardInterrupt):
+        choose_bundle(Path("own.onnx"), None, BOARD, watch, said)
+    partial = choose_bundle(Path("own.onnx"), None, BOARD, watch, said)
+    assert "cpu-fp32 is left out: out of memory" in watch.notes
+    failed = {}
+    whole = choose_bundle(Path("own.onnx"), None, BOARD, watch, said)
+    assert choose_bundle(Path("own.onnx"), None, BOARD, watch, said) == whole != partial
+    assert [plan.resume for plan in plans] == [False, True, True]
+
+
 @pytest.mark.slow
 def test_a_sweep_exports_each_network_once(folder):
     size, again = Untrained("nano", 64, 32), Watcher()
@@ -253,3 +282,12 @@ def test_the_largest_network_that_keeps_the_limits_is_found(row):
     assert found["largest"] == "small-64x32"
     assert found["networks"][3]["missed"] == ["fps>=30: measured 29"]
     assert summarise_sweep(reports[3:], parse("fps>=30"))["largest"] is None
+
+
+def test_why_a_network_of_a_sweep_was_not_measured_is_in_its_row(row):
+    failed = dataclasses.replace(
+        row("nano-64x32", 1, "invalid"), error=Failure("board_busy", "others use 80%")
+    )
+    found = summarise_sweep([failed], None)
+    assert found["networks"][0]["error"] == "others use 80%" and found["largest"] is None
+    assert "others use 80%" in str(sweep_table("board", found).rows)

@@ -105,3 +105,12 @@ def test_labels_are_ids_or_colours_and_what_is_neither_is_ignored(manifest):
     assert ids_HW.tolist() == [[0, count - 1, 255]]
     colours_HW3 = np.array([[manifest.classes[1].color, (1, 2, 3)]], np.uint8)
     assert class_ids(colours_HW3, manifest).tolist() == [[1, 255]]
+
+
+def test_the_same_frames_are_the_same_archive_at_any_time(tmp_path, manifest, monkeypatch):
+    (tmp_path / "a.png").write_bytes(picture(7))
+    archives = [io.BytesIO(), io.BytesIO()]
+    for year, archive in zip((2001, 2031), archives, strict=True):
+        monkeypatch.setattr("time.time", lambda year=year: (year - 1970) * 31_557_600.0)
+        frames_zip(tmp_path, archive, manifest)
+    assert archives[0].getvalue() == archives[1].getvalue()

@@ -121,6 +121,19 @@ def test_figures_of_the_tool_stand_in_a_report_with_what_they_leave_out(phone, b
     assert "Android phone" in text and "no agent runs on a phone" in text
 
 
+def test_an_onnx_file_is_exported_as_the_tool_takes_it(phone, bundle, tmp_path, monkeypatch):
+    asked = []
+
+    def choose(file, target, *others):
+        asked.append(target)
+        return bundle
+
+    monkeypatch.setattr("remote_bench.run.phone.choose_bundle", choose)
+    for file in (tmp_path / "yours.onnx", None, bundle):
+        run(file, benchmark_model(phone))
+    assert asked == ["android-fp16", "android-fp16", None]
+
+
 def test_requirements_hold_for_a_phone_too(phone, bundle):
     report = run(bundle, benchmark_model(phone))
     check = parse("fps>=30,p50<=60ms,power<=5W").check(report)

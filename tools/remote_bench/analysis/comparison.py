@@ -23,15 +23,16 @@ from remote_bench.analysis.verdict import LIMITS
 
 # What must be equal within a group for the group not to differ. A table's keys are held one by one.
 _GROUPS = {
-    "network": "bundle.sha256 engine.target engine.precision bundle.width bundle.height",
-    "software": "engine.backend engine.version engine.device device.l4t device.kernel device.python"
-    " device.modules device.packages",
+    "network": "bundle.artifact_sha256 bundle.sha256 engine.target engine.precision bundle.width"
+    " bundle.height",
+    "software": "engine.backend engine.version engine.device engine.delegates flags.binary"
+    " flags.arguments device.l4t device.kernel device.python device.modules device.packages",
     "threads": "engine.threads engine.usable_cores",
     "power mode and clocks": "device.power_mode.name device.power_mode.id device.settings"
     " device.cpu_count",  # of cores that are on: nvpmodel switches some off
     "board": "device.name device.module device.model device.serial_sha256 device.cpu"
     " device.memory_mb",
-    "frames": "flags.frames flags.fps",
+    "frames": "flags.frames flags.frames_sha256 flags.fps",
     "measurement": "flags.seconds flags.repeats flags.warmup_s flags.idle_s flags.sampler_hz",
 }
 _SAME_MEMORY = 0.02  # MemTotal moves with the kernel, and modules differ by halves
@@ -145,6 +146,8 @@ def _differing(reports: Sequence[Report]) -> dict[str, tuple[str, ...]]:
 
 def _differing_at(path: str, reports: Sequence[Report]) -> Iterator[str]:
     values = [_get(report, path) for report in reports]
+    if path == "bundle.sha256" and all(report.bundle.artifact_sha256 for report in reports):
+        return  # of the file around what ran, which --record writes into
     if path.endswith("memory_mb"):
         least, most = min(v or 0 for v in values), max(v or 0 for v in values)
         values = values if least < (1 - _SAME_MEMORY) * most else [most]

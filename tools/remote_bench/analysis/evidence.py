@@ -118,6 +118,8 @@ class TargetRun:
     def failed(self) -> bool:
         """Return whether it was tried and is wrong; what was not asked for is no fault."""
         asked = self.labelled is not None and self.labelled.drop is not None
+        if self.agreement is not None and self.required is not None:
+            asked = asked or self.agreement < self.required
         return bool(self.no_evidence) and not self.skipped and bool(self.problem or asked)
 
     def _no_accuracy(self) -> str:

@@ -29,6 +29,7 @@ from remote_bench.host.errors import (
     UNTRUSTED,
     VALID,
     BenchError,
+    Unreachable,
     UsageError,
 )
 from remote_bench.host.live import out, plain
@@ -314,19 +315,29 @@ def _sweep(
     wanted: Requirements | None,
     as_json: bool,
 ) -> int:
-    def work(measurement: Measurement) -> dict[str, Any]:
-        benchmarks = [dataclasses.replace(benchmark, untrained=network) for network in networks]
-        each = [dataclasses.replace(measurement, benchmark=one) for one in benchmarks]
-        return summarise_sweep([measure(one) for one in each], wanted)
+    def work(measurement: Measurement) -> tuple[dict[str, Any], int]:
+        reports: list[Report] = []
+        for network in networks:
+            one = dataclasses.replace(benchmark, untrained=network)
+            try:
+                reports.append(measure(dataclasses.replace(measurement, benchmark=one)))
+            except Unreachable as error:  # what was measured stays
+                if not reports:
+                    raise
+                return summarise_sweep(reports, wanted), complain("remote_bench", error)
+        found = summarise_sweep(reports, wanted)
+        failed = [exit_code(report) for report in reports if report.error]
+        return found, VALID if found["largest"] else max(failed, default=INVALID)
 
-    sweeps, code = _told(on_hosts(hosts, connector, benchmark, work))
+    done, code = _told(on_hosts(hosts, connector, benchmark, work))
+    sweeps = {host: found for host, (found, _) in done.items()}
     if as_json:
         print(json.dumps({"schema": 1, "sweeps": sweeps}, indent=1))
     else:
         for host, found in sweeps.items():
             out.print(sweep_table(host, found), soft_wrap=True)
             print(f"{host}: the largest that does: {found['largest'] or 'none'}")
-    return max([code, *(VALID if found["largest"] else INVALID for found in sweeps.values())])
+    return max([code, *(own for _, own in done.values())])
 
 
 def _told(outcomes: dict[str, T | BenchError]) -> tuple[dict[str, T], int]:

@@ -31,6 +31,7 @@ class AdbHost:
             Unreachable: no such phone, or it does not trust this machine.
         """
         self.name, self.address, self.user = name, name.removeprefix(PREFIX), ""
+        self.known_as: list[str] = []
         self.weakened: list[str] = []
         if not self.address or self.address.startswith("-") or not self.address.isprintable():
             raise UsageError(f"{name}: expected adb:SERIAL; adb devices lists the serials")

@@ -48,6 +48,23 @@ class BoardBusy(BenchError):
     exit_code = 8
 
 
+# By the kind of a report's error; all others are a DeviceFailure.
+_OF_KIND: dict[str, type[BenchError]] = {
+    "board_busy": BoardBusy,
+    "connection_lost": Unreachable,
+    "disk_full": MissingRequirement,
+    "no_engine": MissingRequirement,
+    "no_numpy": MissingRequirement,
+    "no_runtime": MissingRequirement,
+    "power_mode": MissingRequirement,
+}
+
+
+def failure_of(kind: str) -> type[BenchError]:
+    """Return the exception, with its exit code, of a kind of error that a report has."""
+    return _OF_KIND.get(kind, DeviceFailure)
+
+
 COMPARED = {
     VALID: "different, or no difference",
     INVALID: "not comparable",

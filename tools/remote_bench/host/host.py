@@ -61,6 +61,7 @@ class Host(Protocol):
     name: str  # as the user gave it
     address: str  # what the name was resolved to, for messages and reports
     user: str  # who is logged in there; "" where nobody had to
+    known_as: list[str]  # other names of it, of jump hosts and of who logs in there
     weakened: list[str]  # what the user's own configuration takes from the trust in it, for reports
 
     def start(self, command: str) -> Stream:

@@ -22,6 +22,7 @@ class LocalHost:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         self.name, self.address, self.user = "localhost", "localhost", ""
+        self.known_as: list[str] = []
         self.weakened: list[str] = []
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **(environment or {})}

@@ -46,6 +46,7 @@ class SshHost:
         """
         self.name, self.address, self.user = name, "", ""
         self.notes: list[str] = []  # for the user
+        self.known_as: list[str] = []
         self.weakened: list[str] = []
         self._people, self._accept_key = People(ask, **more), accept_key
         self._shown: dict[str, Key] = {}  # the keys of the first connection: of each host one
@@ -89,6 +90,7 @@ class SshHost:
                 f"{self.name}: more than {_MOST_JUMPS} ProxyJumps; see ~/.ssh/config for a loop"
             )
         settings = read_settings(name)
+        self.known_as += [name, settings.hostname, settings.user]
         if gateway is None:
             for jump in settings.jumps:
                 self._connect(jump, gateway, depth + 1)

@@ -42,6 +42,8 @@ class SshProgram:
         values = {key: found[-1] for key, found in parse_values(ask_ssh(name)).items()}
         self.name, self.notes = name, list[str]()
         self.address, self.user = values["hostname"], values.get("user", "")
+        jumps = re.split(r"[,@\s]+|:\d+", values.get("proxyjump", ""))
+        self.known_as = [name for name in jumps if name and name != "none"]
         self.weakened: list[str] = []
         options = list(_OPTIONS)
         if values.get("connecttimeout", "none") == "none":

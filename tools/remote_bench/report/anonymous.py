@@ -18,7 +18,8 @@ from fastseg_targets.target import target_names
 from remote_bench.analysis.report import Report
 
 # Of what the agent was asked: the rest are names and folders on the board.
-_FLAGS = ("target", "seconds", "warmup_s", "idle_s", "fps", "sampler_hz", "power_mode")
+_FLAGS = ("target", "seconds", "warmup_s", "idle_s", "fps", "sampler_hz", "power_mode",
+          "frames_sha256")  # fmt: skip
 # Names that say nothing of anybody.
 _PUBLIC = {"", "localhost", "127.0.0.1", "::1", "root", *device_names(), *target_names()}
 _LOOKS = (  # what to look for -> what stands there instead; in this order
@@ -73,7 +74,7 @@ class Cleaner:
             versions: of software; those that look like an address (TensorRT's) stay.
         """
         known = {getpass.getuser(), socket.gethostname(), *names}
-        parts = {part for name in known for part in (name, *re.split(r"[@\[\]/]", name))}
+        parts = {part for name in known for part in (name, *re.split(r"[@\[\]/]|:\d+$", name))}
         self._names = sorted(
             (part for part in parts if len(part) > 1 and part not in _PUBLIC), key=len, reverse=True
         )
@@ -84,7 +85,11 @@ class Cleaner:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
-            return {self._text(str(key)): self.clean(item) for key, item in value.items()}
+            # A record's own words stay, though a host be called "target" or "jetson".
+            return {
+                key if str(key).isidentifier() else self._text(str(key)): self.clean(item)
+                for key, item in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self.clean(item) for item in value]
         return value
@@ -93,7 +98,9 @@ class Cleaner:
         if text in _PUBLIC:
             return text
         for name in self._names:
-            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", "[name]", text)
+            # ssh lowers names.
+            whole = rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)"
+            text = re.sub(whole, "[name]", text, flags=re.IGNORECASE)
         for pattern, instead in _LOOKS[:-2]:
             text = re.sub(pattern, instead, text, flags=re.IGNORECASE | re.DOTALL)
         text = _QUAD.sub(self._quad, text)

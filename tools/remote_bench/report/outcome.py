@@ -17,26 +17,14 @@ from remote_bench.host.errors import (
     UNTRUSTED,
     VALID,
     BenchError,
-    BoardBusy,
     DeviceFailure,
-    MissingRequirement,
-    Unreachable,
+    failure_of,
 )
 from remote_bench.host.live import log, out, plain
 from remote_bench.report.figures import render
 from remote_bench.report.page import write_html
 
 Outcome = Report | BenchError  # a report, or why there is none
-# Kind of a report's error -> the exception with its exit code; all others are a DeviceFailure.
-_CODES: dict[str, type[BenchError]] = {
-    "board_busy": BoardBusy,
-    "connection_lost": Unreachable,
-    "disk_full": MissingRequirement,
-    "no_engine": MissingRequirement,
-    "no_numpy": MissingRequirement,
-    "no_runtime": MissingRequirement,
-    "power_mode": MissingRequirement,
-}
 
 
 def check_requirements(
@@ -64,7 +52,7 @@ def exit_code(outcome: Outcome) -> int:
     if isinstance(outcome, BenchError):
         return outcome.exit_code
     if outcome.error:
-        return _CODES.get(outcome.error.kind, DeviceFailure).exit_code
+        return failure_of(outcome.error.kind).exit_code
     if outcome.deployed and outcome.deployed.error:
         return DeviceFailure.exit_code
     if outcome.verdict == "invalid":  # before any limit: a wrong number neither keeps nor misses it

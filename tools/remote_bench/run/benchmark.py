@@ -106,6 +106,7 @@ class Prepared:
     runtime_paths: tuple[str, ...]  # for sys.path on the board
     frames: str | None  # folder in the work folder
     name: str = BUNDLE  # of the bundle there
+    frames_sha256: str | None = None
 
     def request(self, benchmark: Benchmark, detach: bool = False) -> dict[str, Any]:
         """Return what the agent is asked to do."""
@@ -114,6 +115,7 @@ class Prepared:
             "target": benchmark.target,
             "runtime_paths": list(self.runtime_paths),
             "frames": self.frames,
+            "frames_sha256": self.frames_sha256,
             "seconds": benchmark.seconds,
             "repeats": benchmark.repeats,
             "warmup_s": benchmark.warmup_s,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from remote_bench.analysis.report import BundleFacts
 from remote_bench.host.errors import BenchError, UsageError
 from remote_bench.host.host import Watch
 from remote_bench.host.local import cache_folder
+from remote_bench.run.benchmark import TOOL
 
 if TYPE_CHECKING:
     from fastseg_exporters.convert.source import NetworkSource
@@ -171,13 +173,18 @@ def exported(
     from fastseg_exporters.convert.exporter import Recipe
     from fastseg_exporters.export import Plan, export_bundle
 
-    said = repr((network.sha256, dataclasses.replace(source, spec="")))  # size, normalisation ...
+    # Size, normalisation ..., what the targets ask for, and who makes them.
+    said = repr((network.sha256, dataclasses.replace(source, spec=""), targets, TOOL))
     digest = hashlib.sha256(said.encode()).hexdigest()[:12]
     names = "+".join(target.name for target in targets)
     bundle = folder / f"{network.name}-{digest}-{names}.fastseg"
     if bundle.exists():
         return bundle
-    plan = Plan(Recipe(source), targets, bundle, force=True)
+    # The export writes after each target. What is cut off, or lacks one, is not taken for whole
+    # the next time, but gone on with.
+    unfinished = folder / "unfinished" / bundle.name
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    plan = Plan(Recipe(source), targets, unfinished, resume=unfinished.exists(), force=True)
     try:
         outcome = export_bundle(plan, watch.note)
     except ValueError as error:  # the network's, the data's, or of both together
@@ -186,6 +193,9 @@ def exported(
         raise BenchError(f"the export failed: {'; '.join(outcome.failed.values())}")
     for name, why in outcome.failed.items():
         watch.note(f"{name} is left out: {why}")
+    if outcome.failed:
+        return unfinished
+    os.replace(unfinished, bundle)
     return bundle
 
 

@@ -16,7 +16,12 @@ from pathlib import Path
 import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import resize_nearest
-from fastseg_runtime.arrays.metrics import Array, confusion_matrix, mean_iou
+from fastseg_runtime.arrays.metrics import (
+    Array,
+    confusion_matrix,
+    mean_iou,
+    occurring_classes,
+)
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
 from fastseg_runtime.bundle.reader import BundleError, open_bundle
 from fastseg_runtime.engines.engine import find_engine, find_precision
@@ -114,7 +119,7 @@ class Gathering:
     def _know(self, measurement: Measurement, prepared: Prepared) -> None:
         host, probe = measurement.host, prepared.probe
         hostname = probe["system"].get("hostname")
-        self.names = [host.name, host.address, host.user, str(hostname or "")]
+        self.names = [host.name, host.address, host.user, *host.known_as, str(hostname or "")]
         found = (*probe["packages"].values(), *probe["python"]["modules"].values())
         self.versions = [str(version) for version in found if version]
 
@@ -212,7 +217,10 @@ class Frames:
 
 
 def _miou(confusions: Sequence[Array]) -> float | None:
-    return mean_iou(np.sum(confusions, axis=0)) if confusions else None
+    total_KK = np.sum(confusions, axis=0) if confusions else None
+    if total_KK is None or occurring_classes(total_KK) < 2:  # as the worker on a board has it
+        return None
+    return mean_iou(total_KK)
 
 
 def _gate(target: str) -> Gate:

@@ -23,6 +23,7 @@ from remote_bench.host.errors import (
     MissingRequirement,
     Unreachable,
     UsageError,
+    failure_of,
 )
 from remote_bench.link.connection import Connection
 from remote_bench.run.benchmark import BUNDLE, TOOL, Measurement, Prepared
@@ -97,7 +98,8 @@ def measure_in_turns(
             result = fetch_result(board, measurement, both[side], ended)
             report = report_of(board, measurement, both[side], result)
             if report.error:
-                raise DeviceFailure(f"{bundles[side]}: {report.error.message}")
+                failure = failure_of(report.error.kind)
+                raise failure(f"{bundles[side]}: {report.error.message}")
             reports[side].append(report)
     return reports
 

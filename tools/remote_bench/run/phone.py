@@ -41,7 +41,7 @@ from remote_bench.host.adb import AdbHost, quoted
 from remote_bench.host.errors import DeviceFailure, MissingRequirement, UsageError
 from remote_bench.host.live import plain
 from remote_bench.run.benchmark import TOOL, Measurement
-from remote_bench.run.bundles import choose_bundle, describe, read_manifest
+from remote_bench.run.bundles import choose_bundle, describe, is_onnx, read_manifest
 
 _FOLDER = "/data/local/tmp/fastseg-"  # the one place where adb's user may run a program
 _PATIENCE_S = 180.0  # beyond the seconds: loading, a GPU's shaders, a slow network's few runs
@@ -71,7 +71,8 @@ def measure_phone(host: AdbHost, measurement: Measurement) -> Report:
     watch.phase("probe")
     phone, tool = Phone(host), tool_of(Path(wanted.binary[0]).name)
     device = recognise(dataclasses.asdict(phone.probe), wanted.device)
-    target = wanted.target or (None if wanted.bundle else _DEFAULTS[tool.format])
+    is_made_here = wanted.bundle is None or is_onnx(wanted.bundle)
+    target = wanted.target or (_DEFAULTS[tool.format] if is_made_here else None)
     bundle = choose_bundle(wanted.bundle, target, device, watch, wanted.own_file)
     manifest = read_manifest(bundle, wanted.target)
     artifact = _artifact_for(tool, manifest.artifacts, wanted.target, str(bundle))

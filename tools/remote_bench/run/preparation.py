@@ -83,8 +83,11 @@ class Preparation:
         if builds_engines(probe):
             self._board.request("room", bytes=engine_bytes(artifacts))
         source = frames_for(wanted, manifest)
-        frames = self._send_frames(source, manifest) if source else None
-        return Prepared(bundle, sha256, manifest, device, probe, tuple(paths), frames, name)
+        of_frames = self._send_frames(source, manifest) if source else None
+        frames = _FRAMES if source else None
+        return Prepared(
+            bundle, sha256, manifest, device, probe, tuple(paths), frames, name, of_frames
+        )
 
     def probe(self) -> dict[str, Any]:
         """Send the code, have the agent look at the board, read-only; return what it found.
@@ -120,13 +123,14 @@ class Preparation:
         return [self._board.request("site", wheels=hashes)["path"]]
 
     def _send_frames(self, source: Path, manifest: Manifest) -> str:
+        """Send frames and return their archive's SHA-256."""
         self._watch.phase("frames")
         with tempfile.TemporaryFile() as archive:  # without a name: it cannot be left behind
             count, labelled = frames_zip(source, archive, manifest)
             self._watch.note(f"frames: {count}, of which {labelled} have labels")
             sha256 = self._upload(archive)
         self._board.request("unpack", sha256=sha256, name=_FRAMES)
-        return _FRAMES
+        return sha256
 
     def _upload_file(self, file: Path) -> str:
         with file.open("rb") as content:

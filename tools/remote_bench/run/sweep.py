@@ -80,6 +80,7 @@ def _row(report: Report, requirements: Requirements | None) -> dict[str, Any]:
         "macs": bundle.macs,
         "parameters": bundle.parameters,
         "verdict": report.verdict,
+        "error": report.error.message if report.error else None,
         "fps": report.fps,
         "p50_ms": latency.p50 if latency else None,
         "p99_ms": latency.p99 if latency else None,
@@ -91,7 +92,17 @@ def _row(report: Report, requirements: Requirements | None) -> dict[str, Any]:
 
 def sweep_table(host: str, sweep: dict[str, Any]) -> TextTable:
     """Return the rows of a sweep for the terminal."""
-    names = ("network", "GMACs", "FPS", "p50 ms", "p99 ms", "MB", "W", "verdict", "missed")
+    names = (
+        "network",
+        "GMACs",
+        "FPS",
+        "p50 ms",
+        "p99 ms",
+        "MB",
+        "W",
+        "verdict",
+        "why",
+    )
     figures = ("fps", "p50_ms", "p99_ms", "memory_mb", "power_w")
     rows = [
         (
@@ -99,7 +110,7 @@ def sweep_table(host: str, sweep: dict[str, Any]) -> TextTable:
             f"{row['macs'] / 1e9:.2f}",
             *("-" if row[key] is None else f"{row[key]:.1f}" for key in figures),
             row["verdict"].replace("_", " "),
-            plain("; ".join(row["missed"])),
+            plain(row["error"] or "; ".join(row["missed"])),
         )
         for row in sweep["networks"]
     ]
