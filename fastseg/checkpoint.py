@@ -34,6 +34,7 @@ from fastseg.normalization import Normalization
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
+WRAPPERS = ("module.", "_orig_mod.")
 AUXILIARY = "auxiliary_heads."  # begins the names of weights that are left out
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which people save weights
 # End of a kind of file (fastseg_runtime.bundle.file_kind) -> what to do where weights are wanted.
@@ -215,11 +216,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{path} holds {type(content).__name__}, expected a state dict")
-    tensors = {
-        str(name).removeprefix("module."): value  # DistributedDataParallel's prefix
-        for name, value in content.items()
-        if isinstance(value, Tensor)
-    }
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    # Of what torch.compile and DistributedDataParallel wrap, in either order.
+    while prefix := next((p for p in WRAPPERS if all(n.startswith(p) for n in tensors)), ""):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     if len(tensors) != len(content):
         raise CheckpointError(f"{path}: {len(content) - len(tensors)} entries are not tensors")
     return tensors

@@ -200,7 +200,7 @@ class ChosenLogits(nn.Module):
     ) -> None:
         super().__init__()
         self.enter, self.network = enter, network
-        with torch.inference_mode():
+        with torch.no_grad():  # what it keeps of that may be trained with later
             image_13HW = enter(image_13HW)
             result = network(image_13HW)
         self.path = choose(result, image_13HW, reading.num_classes, reading.output_name).path

@@ -13,6 +13,7 @@ import torch
 from fastseg_runtime.bundle.file_kind import ONNX, file_kind
 from fastseg_runtime.bundle.manifest import ClassInfo
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fastseg import pretrained
 from fastseg.checkpoint import (
@@ -73,7 +74,7 @@ class Network:
         width, height = image_NHW3.shape[2], image_NHW3.shape[1]
         image_N3HW = self.info.input_normalization().normalise(image_NHW3)
         doing = f"{self.name} at {width}x{height}"
-        with own_code(doing, type(self.model).forward), torch.inference_mode():
+        with own_code(doing, type(self.model).forward), torch.no_grad():
             result = self.model(image_N3HW)
         try:
             return self.reading.logits(result, image_N3HW)
@@ -220,7 +221,8 @@ def check_logits(
     doing, reading = f"{spec}, tried at {size[0]}x{size[1]}", reading or Reading()
 
     def run(image_N3HW: Tensor) -> tuple[Choice, Tensor]:
-        with own_code(doing, getattr(type(model), "forward", model)), torch.inference_mode():
+        # Not inference_mode(): a network that keeps a grid by size could not be trained with it.
+        with own_code(doing, getattr(type(model), "forward", model)), torch.no_grad():
             result = model(image_N3HW)
         choice = choose(result, image_N3HW, num_classes, reading.output_name)
         return choice, leaves(result)[choice.path]
@@ -234,7 +236,14 @@ def check_logits(
     )
     image_N3HW = normalization.normalise(noise_1HW3)
     try:
-        choice, logits_NKhw = run(image_N3HW)
+        try:
+            choice, logits_NKhw = run(image_N3HW)
+        except CheckpointError as error:
+            if "view size is not compatible" not in str(error):
+                raise
+            raise CheckpointError(
+                f"{error}; pictures are channels last in memory here, which .reshape() takes too"
+            ) from error
         if reading.threshold != Reading.threshold and logits_NKhw.shape[1] > 1:
             raise ReadingError("has a logit for each class; --threshold is for one: leave it out")
         kind = kind_of_probabilities(logits_NKhw)
@@ -357,7 +366,10 @@ def _from_factory(
     named = classes or (header.classes if header else None)
     if named is None:
         raise CheckpointError(f"{spec} needs the names of its classes: --classes FILE")
-    model = _call_factory(spec, len(named)).float()
+    model = _call_factory(spec, len(named))
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        raise CheckpointError(f"{spec} has lazy modules; call the network once in the factory")
+    model = model.float()
     if weights is not None:
         tensors = read_state_dict(weights)
         try:

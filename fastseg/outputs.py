@@ -187,7 +187,11 @@ def misfit(value: Any, image: tuple[int, ...], num_classes: int | None = None) -
     shape = tuple(value.shape)
     if not value.is_floating_point():
         kind = str(value.dtype).removeprefix("torch.")
+        if value.dtype == torch.bool:
+            return f"gives {shape} in bool; export its logits, or ids as integers; {EXPECTED}"
         return f"gives {shape} in {kind}, class ids already: leave the argmax out; {EXPECTED}"
+    if value.ndim == 3:
+        return f"gives {shape}; {EXPECTED}; ids in place of them have to be integers"
     if value.ndim != 4:
         return f"gives {shape}; {EXPECTED}"
     if shape[0] != image[0]:

@@ -25,6 +25,8 @@ _LIBRARIES = {
     "torch",
     "litert_torch",
     "coremltools",
+    "onnx",
+    "onnxruntime",
     "onnxsim",
 }
 _STANDARD = sysconfig.get_path("stdlib")

@@ -176,7 +176,20 @@ def _avg_pool2d(
     return F.avg_pool2d(x_NChw, kernel_size, stride, 0, True, False, divisor_override)
 
 
+def _linspace(start: Any, end: Any, steps: Any, **how: Any) -> Tensor | None:
+    """Give the numbers themselves: torch's exporter makes float64 of them and of all behind them.
+
+    A graph has one size, so they are constants.
+    """
+    if isinstance(start, Tensor) or isinstance(end, Tensor) or how.get("out") is not None:
+        return None
+    numbers = np.linspace(float(start), float(end), int(steps)).tolist()
+    kept = {key: value for key, value in how.items() if key in ("dtype", "device")}
+    return torch.tensor(numbers, **{"dtype": torch.get_default_dtype(), **kept})
+
+
 FOR_ALL: Restatements = {
+    torch.linspace: _linspace,
     F.interpolate: _interpolate,
     F.adaptive_avg_pool2d: _adaptive(torch.mean),
     F.adaptive_max_pool2d: _adaptive(torch.amax),

@@ -123,6 +123,7 @@ OPERATORS: Mapping[str, Callable[[], nn.Module]] = {
     "pixel shuffle": lambda: nn.PixelShuffle(2),
     "length 1": lambda: Op(lambda x: F.normalize(x, dim=1)),
     "largest of two": lambda: Op(lambda x: torch.maximum(x, x.flip(2))),
+    "positions": lambda: Op(lambda x: x + torch.linspace(-1.0, 1.0, x.shape[3])),
     "roll": lambda: Op(lambda x: x.roll((2, -3), (2, 3))),
     "up to a size": _resized(size=(27, 41), **BILINEAR),
     "down to a size": _resized(size=(5, 6), **BILINEAR),

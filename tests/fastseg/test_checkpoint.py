@@ -15,6 +15,7 @@ from fastseg import (
     load_checkpoint,
     save_checkpoint,
 )
+from fastseg.checkpoint import read_state_dict
 
 CLASSES = (ClassInfo("road", (128, 64, 128)), ClassInfo("sky", (70, 130, 180)))
 INFO = CheckpointInfo(
@@ -162,3 +163,12 @@ def test_old_code_that_loads_a_state_dict_into_the_network_still_works(
     torch.save(model.state_dict(), tmp_path / "model.pth")
     other = FastSegNet(num_classes=2, variant="nano")
     other.load_state_dict(torch.load(tmp_path / "model.pth"))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_a_wrapped_network_are_those_of_the_network(tmp_path: Path, prefix: str) -> None:
+    weights = {"a.weight": torch.ones(2), "module.weight": torch.zeros(2)}
+    torch.save({f"{prefix}{name}": value for name, value in weights.items()}, tmp_path / "w.pth")
+    assert read_state_dict(tmp_path / "w.pth").keys() == weights.keys()
+    torch.save(weights, tmp_path / "w.pth")  # a part of a network may be called so
+    assert read_state_dict(tmp_path / "w.pth").keys() == weights.keys()

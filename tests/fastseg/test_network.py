@@ -15,6 +15,9 @@ import torch
 def small_net(num_classes):
     return torch.nn.Conv2d(3, num_classes, 3, padding=1)
 
+def lazy():
+    return torch.nn.LazyConv2d(2, 1)
+
 def no_net():
     return 7
 
@@ -115,6 +118,7 @@ def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
         ("their_nets:absent", "cannot import their_nets:absent"),
         ("absent.module:f", "cannot import absent.module:f"),
         ("their_nets:no_net", "returned int, expected a torch.nn.Module"),
+        ("their_nets:lazy", "lazy modules; call the network once in the factory"),
     ],
 )
 def test_a_factory_that_cannot_serve_is_refused(project: Path, spec: str, message: str) -> None:

@@ -116,6 +116,11 @@ def test_a_named_tuple_is_asked_by_name_or_index(name: str) -> None:
     [
         (lambda x: x.argmax(1), r"\(2, 8, 16\) in int64, class ids already.*leave the argmax out"),
         (lambda x: x[0], r"\(5, 8, 16\); expected logits"),
+        (
+            lambda x: x.argmax(1).float(),
+            r"\(2, 8, 16\); .*ids .* have to be integers",
+        ),
+        (lambda x: x > 0, r"\(2, 5, 8, 16\) in bool; export its logits, or ids as integers"),
         (lambda x: x[:1], r"\(1, 5, 8, 16\) for a batch of 2"),
         (lambda x: x.transpose(2, 3), "does not lie evenly over a picture of 64x32"),
         (lambda x: F.interpolate(x, size=(34, 66)), "more than the picture's 64x32"),
@@ -154,3 +159,41 @@ def test_an_error_of_the_users_code_is_one_line_with_its_place(error: BaseExcept
     assert str(caught.value).startswith(f"own at 64x32: {type(error).__name__}")
     assert f"({__file__}:{line})" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class KeepingAGrid(nn.Module):
+    """Keeps positions by size, as a network that is run at several sizes may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.grids = nn.Conv2d(3, 5, 4, stride=4), dict[int, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if y.shape[3] not in self.grids:
+            self.grids[y.shape[3]] = torch.arange(y.shape[3]).float() + 1
+        return y * self.grids[y.shape[3]]
+
+
+def test_a_network_that_keeps_what_it_made_in_a_check_can_be_trained_after_it() -> None:
+    module = KeepingAGrid()
+    made = network(module)
+    made.check()
+    made.logits(IMAGE)
+    width, height = made.info.width, made.info.height
+    module(torch.zeros(1, 3, height, width)).sum().backward()
+    assert module.conv.weight.grad is not None
+
+
+def test_a_view_that_minds_channels_last_is_told_what_it_minds() -> None:
+    class Grouped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 6, 4, stride=4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return y.view(y.shape[0], 2, -1).mean(-1)[:, :, None, None].expand(-1, 2, 8, 16)
+
+    with pytest.raises(CheckpointError, match=r"channels last in memory here, which .reshape\(\)"):
+        network(Grouped()).check()

@@ -14,6 +14,7 @@ from fastseg.backend_onnx import ONE_HOT, RUN, OnnxFile
 from fastseg.onnx_graph import graph_at
 
 PREFIX = "/core/network/"  # of its names: such as torch's exporter gives the network of others
+OLD_GRID = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 # What only moves values: bytes stay what they are in float32 too.
 _MOVES = ("Transpose", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Slice")
@@ -54,7 +55,10 @@ def _same_opset(around: ModelProto, own: ModelProto) -> tuple[ModelProto, ModelP
     if opset_of(own) == wanted:
         return around, own
     try:
-        return around, version_converter.convert_version(own, wanted)
+        converted = version_converter.convert_version(own, wanted)
+        if opset_of(own) < 11:
+            _keep_grid(converted.graph)
+        return around, converted
     except Exception as error:  # it raises RuntimeError and others, with the C++ line
         if opset_of(own) < wanted:
             words = " ".join(str(error).split())[:200]
@@ -63,6 +67,16 @@ def _same_opset(around: ModelProto, own: ModelProto) -> tuple[ModelProto, ModelP
                 f"with opset {wanted}"
             ) from error
     return version_converter.convert_version(around, opset_of(own)), own  # ours pass any
+
+
+def _keep_grid(graph: onnx.GraphProto) -> None:
+    """Say where Resize looks, which until opset 10 was where asymmetric looks, and no choice."""
+    for node in graph.node:
+        if node.op_type == "Resize":
+            said = {attribute.name for attribute in node.attribute}
+            for name, value in OLD_GRID.items():
+                if name not in said:
+                    node.attribute.append(helper.make_attribute(name, value))
 
 
 def _widen(graph: onnx.GraphProto) -> None:

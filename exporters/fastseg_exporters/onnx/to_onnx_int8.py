@@ -28,6 +28,8 @@ MEAN_OF_EXTREMES = {"CalibMovingAverage": True}
 FLOAT_OUTPUTS = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
 OWN_NORMALISATION, TWO_LOGITS = "/core/enter/Conv", "/core/leave/Conv"  # of DeployGraph's core
 NOTHING_FOR_INT8 = "the network has no convolution that int8 could take; export it in float"
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv")
+ALREADY_INT8 = "the file is int8 already; name the float file that it was made from"
 EXACT_MEAN = 128.0  # bytes as uint8 with zero point 128 are then exactly the normalised image
 
 
@@ -48,7 +50,7 @@ def quantize(
         keep_float: convolutions, by name, to leave in float.
 
     Raises:
-        ValueError: a name in keep_float that is no convolution.
+        ValueError: a name in keep_float that is no convolution, or what run_quantizer raises.
     """
     check_kept(keep_float, layers := convolutions(model))
     if not layers:
@@ -87,7 +89,12 @@ def run_quantizer(
         symmetric: activations are int8 around 0, else uint8.
         extra_options: of ONNX Runtime's quantize_static, in its own words, like the rest.
         options: which nodes, and how.
+
+    Raises:
+        ValueError: the graph is int8 already.
     """
+    if any(node.op_type in QUANTIZED for node in model.graph.node):
+        raise ValueError(ALREADY_INT8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         logging.disable(logging.WARNING)  # advice to pre-process, which onnxsim has done

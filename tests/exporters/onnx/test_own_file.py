@@ -17,6 +17,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import numbered_classes
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_targets.target import load_target
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from fastseg import CheckpointError, open_network
 from fastseg.data import open_dataset
@@ -227,6 +228,42 @@ def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.append(last)
     del graph.value_info[:]
     return model
+
+
+@pytest.mark.parametrize("opset", [9, 10])
+def test_an_upsampling_of_an_old_opset_keeps_its_grid(tmp_path: Path, opset: int) -> None:
+    model = own_onnx(11, output="int64")
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            node.op_type = "Upsample" if opset == 9 else "Resize"
+            del node.input[1]  # opset 11's region of interest
+    model.opset_import[0].version = opset
+    check(model, tmp_path)
+
+
+def test_a_file_whose_nodes_are_in_another_order_is_taken(tmp_path: Path) -> None:
+    model = own_onnx()
+    first = model.graph.node[0]
+    del model.graph.node[0]
+    model.graph.node.append(first)  # as ONNX Runtime's converter to half puts its Cast
+    check(model, tmp_path)
+
+
+def test_a_file_that_is_int8_already_is_told_to_be_exported_from_float(tmp_path: Path) -> None:
+    onnx.save(ending(), tmp_path / "float.onnx")
+
+    class Reader(CalibrationDataReader):
+        left = 2
+
+        def get_next(self) -> Any:
+            self.left -= 1
+            image = np.random.default_rng(0).standard_normal((1, 3, HEIGHT, WIDTH))
+            return {"image": image.astype(np.float32)} if self.left >= 0 else None
+
+    quantize_static(tmp_path / "float.onnx", tmp_path / "net.onnx", Reader())
+    said = {"normalization": NAMED["imagenet"]}
+    with pytest.raises(ValueError, match="int8 already; name the float file"):
+        export(tmp_path / "net.onnx", tmp_path / "out", "cpu-int8", "int8", **said)
 
 
 @pytest.mark.parametrize("target", ["cpu-fp32", "cpu-int8"])
