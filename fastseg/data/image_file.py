@@ -23,9 +23,8 @@ from fastseg.data.dataset import Array, DataError
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3  # colour types of the PNG specification, section 11.2.2
 _GIF_START = b"GIF8"
-_EXIF_MARKS = (b"Exif\0\0", b"eXIf", b"EXIF")  # of JPEG, PNG and WebP, which OpenCV turns
 _EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a TIFF header says its byte order
-_EXIF_WITHIN = 1 << 17  # bytes: a JPEG's segment has 64 kB, others come before it
+_JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA
 _ORIENTATION = 0x0112
 UPRIGHT = 1
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -123,26 +122,60 @@ def _to_bytes(path: Path, stored_HW3: Array, image_range: Range | None) -> Array
 
 def _exif_orientation(data: bytes) -> int:
     """Return the orientation that EXIF data say, 1 where there are none."""
-    head = data[:_EXIF_WITHIN] if data.startswith(JPEG_START) else data
-    start = max(head.find(mark) for mark in _EXIF_MARKS)
-    if start < 0:
+    tiff = _exif_of(data)
+    order = _EXIF_ORDERS.get(tiff[:4])
+    if order is None:
         return UPRIGHT
-    tiff = min((at for at in (head.find(o, start) for o in _EXIF_ORDERS) if at >= 0), default=-1)
-    if not 0 <= tiff < start + 32:
-        return UPRIGHT
-    order = _EXIF_ORDERS[head[tiff : tiff + 4]]
     try:
-        (first,) = struct.unpack_from(f"{order}I", head, tiff + 4)
-        (count,) = struct.unpack_from(f"{order}H", head, tiff + first)
+        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, first)
         for entry in range(count):
-            tag, _, _, value = struct.unpack_from(
-                f"{order}HHIH", head, tiff + first + 2 + 12 * entry
-            )
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * entry)
             if tag == _ORIENTATION:
                 return value if 1 <= value <= max(SIDEWAYS) else UPRIGHT
     except struct.error:
         pass  # it ends in the middle: as if it said nothing, as OpenCV has it
     return UPRIGHT
+
+
+def _exif_of(data: bytes) -> bytes:
+    """Return the EXIF data of a JPEG, PNG or WebP, which OpenCV turns by; b"" where none are.
+
+    They lie in a place of their own: the word alone may also stand in a comment.
+    """
+    try:
+        if data.startswith(JPEG_START):
+            return _exif_of_jpeg(data)
+        if data.startswith(_PNG_SIGNATURE):
+            return next((body for kind, body, _ in _png_chunks(data) if kind == b"eXIf"), b"")
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _exif_of_webp(data)
+    except struct.error:
+        pass  # it ends in the middle
+    return b""
+
+
+def _exif_of_jpeg(data: bytes) -> bytes:
+    """Walk the segments before the picture (ITU T.81, B.1) to APP1's Exif (CIPA DC-008, 4.5)."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1] != _JPEG_SCAN:
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        body = data[at + 4 : at + 2 + length]
+        if data[at + 1] == _JPEG_APP1 and body.startswith(b"Exif\0"):
+            return body[6:]
+        at += 2 + length
+    return b""
+
+
+def _exif_of_webp(data: bytes) -> bytes:
+    at = 12
+    while at < len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        if kind == b"EXIF":
+            body = data[at + 8 : at + 8 + length]
+            return body.removeprefix(b"Exif\0\0")
+        at += 8 + length + length % 2
+    return b""
 
 
 def read_label_file(path: Path) -> Array:

@@ -48,13 +48,14 @@ class Evidence:
 
     def note_reading(self, reading: str, place: str) -> None:
         """Note how a file was read, or refuse it if another one was read the other way."""
-        self.readings.setdefault(reading, place)
-        if len(self.readings) > 1:
+        if self.readings and reading not in self.readings:  # which is not kept: it may be left out
+            both = {**self.readings, reading: place}
             raise DataError(
-                f"{self.readings[BY_GREY]}: holds {BY_GREY}, {self.readings[BY_VALUE]} "
+                f"{both[BY_GREY]}: holds {BY_GREY}, {both[BY_VALUE]} "
                 f"{BY_VALUE}: they cannot both be right; store one kind, and if 255 is no class "
                 "write '255 void' into the class list"
             )
+        self.readings.setdefault(reading, place)
 
     def join(self, other: Evidence) -> None:
         """Add what another split's files store, or refuse what contradicts it."""

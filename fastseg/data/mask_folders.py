@@ -194,9 +194,9 @@ def _classes(
             return classes, BinaryReader(LabelCodec(_of_black_and_white(codec, named), {})), ()
         return classes, MaskReader(codec), ()
     is_mmseg = places[0].labels.name == _MMSEG or places[0].labels.parent.name == _MMSEG
-    values = _values_of(tuple(masks if is_mmseg else masks[:: max(1, len(masks) // _LOOKED_AT)]))
+    values = _values_of(masks if is_mmseg else masks[:: max(1, len(masks) // _LOOKED_AT)])
     if values == {0}:  # by chance none of them shows the object
-        values = _values_of(tuple(masks))
+        values = _values_of(masks)
     high = max(values - {0}, default=0)
     if values <= {0, high} and high in (1, IGNORE_INDEX):
         note = f"no list of classes; masks store 0 and {high}: background and foreground"
@@ -323,11 +323,16 @@ def _black_and_white(stored: StoredLabel) -> Array | None:
     return palette_P3[:, 0] if colors <= {(0, 0, 0), (255, 255, 255)} else None
 
 
-@lru_cache(maxsize=8)
-def _values_of(masks: tuple[Path, ...]) -> frozenset[int]:
+def _values_of(masks: Sequence[Path]) -> frozenset[int]:
     """Return the values that masks store."""
+    facts = [(mask, mask.stat()) for mask in masks]  # one may be edited under an open notebook
+    return _values_once(tuple((mask, stat.st_mtime_ns, stat.st_size) for mask, stat in facts))
+
+
+@lru_cache(maxsize=8)
+def _values_once(masks: tuple[tuple[Path, int, int], ...]) -> frozenset[int]:
     values: set[int] = set()
-    for mask in masks:
+    for mask, _, _ in masks:
         values.update(np.unique(_stored_values(mask)).tolist())
     return frozenset(values)
 

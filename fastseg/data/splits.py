@@ -13,6 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 from fastseg.data.dataset import SPLITS, DataError
 
@@ -24,7 +25,7 @@ SPLIT_NAMES = {
 }
 BY_FOLDER = "folder"
 _ENDS_PERCENT = {"train": 80, "val": 90, "test": 100}
-_NUMBERED = re.compile(r"(.*?)([0-9]{3,})")
+_NUMBERED = re.compile(r"(.*?)([0-9]{3,})([^0-9]*)")
 
 
 def hashed_split(name: str) -> str:
@@ -59,11 +60,16 @@ def choose_names(names: Iterable[str], split: str, by: str = "", place: str = ""
 
 
 def look_like_frames(names: Iterable[str]) -> bool:
-    """Return whether most names are a number after the one of another, as a video's frames are."""
-    matches = [match for name in names if (match := _NUMBERED.fullmatch(name))]
-    numbered = {(match[1], int(match[2])) for match in matches}
-    followed = sum((stem, number + 1) in numbered for stem, number in numbered)
-    return followed > len(set(names)) / 2
+    """Return whether most names are one step after another, as each n-th frame of a video is."""
+    names = set(names)
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for match in filter(None, map(_NUMBERED.fullmatch, names)):
+        numbers.setdefault((match[1], match[3]), []).append(int(match[2]))
+    followed = 0
+    for those in numbers.values():
+        gaps = Counter(after - before for before, after in pairwise(sorted(those)))
+        followed += max(gaps.values(), default=0)
+    return followed > len(names) / 2
 
 
 def _assign(keys: set[str]) -> dict[str, str]:

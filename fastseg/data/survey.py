@@ -9,7 +9,10 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from fastseg_runtime.bundle.manifest import FITS, IGNORE_INDEX
@@ -234,19 +237,20 @@ class Survey:
         low, high = np.searchsorted(shares_256, (_TAILS, 1 - _TAILS))
         if not self._seen or high - low >= NARROW_LEVELS:
             return
-        files = [pair.image for part in self.file_parts() for pair in part.pairs[:_LOOKED_AT]]
+        files = [pair.image for part in self.file_parts() for pair in part.pairs]
         text = f"{self.dataset.split}: pictures use {high - low + 1} of 256 levels"
-        if files:
-            ranges = [stored_range(file) for file in files]
+        if ranges := list(islice(_stored_ranges(files), _LOOKED_AT)):
             least, most = min(r[0][0] for r in ranges), max(r[0][1] for r in ranges)
             dark = 0 <= least < most / 4  # as a sensor's bits in a wider file: whole powers of two
             scale = (
                 f"0:{2 ** math.ceil(math.log2(most + 1)) - 1}" if dark else f"{least:g}:{most:g}"
             )
-            text += (
-                f" (their files {least:g} to {most:g} of {ranges[0][1]:g}); stretch them with "
-                f"--image-range {scale}, and what the device sees in the same way"
-            )
+            text += f" (their files {least:g} to {most:g} of {ranges[0][1]:g})"
+            if least < most:
+                text += (
+                    f"; stretch them with --image-range {scale}, and what the device sees in the "
+                    "same way"
+                )
         yield text
 
     def file_parts(self) -> list[FileDataset]:
@@ -263,6 +267,12 @@ class Survey:
         self._turned[sample.turned] += 1
         digest = hashlib.blake2b(sample.image_HW3.tobytes(), digest_size=16)
         self.digests[sample.name] = digest.hexdigest()
+
+
+def _stored_ranges(files: Iterable[Path]) -> Iterator[tuple[tuple[float, float], float]]:
+    for file in files:
+        with suppress(DataError):  # it is told of as broken
+            yield stored_range(file)
 
 
 def obstacles(

@@ -1,13 +1,19 @@
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
-from fastseg_training.resident import ResizedDataset, make_resident
+from fastseg_runtime.arrays.image import encode_class_map, encode_rgb
+from fastseg_runtime.bundle.manifest import numbered_classes, palette
+from fastseg_training.config import TrainConfig
+from fastseg_training.resident import ResizedDataset, free_memory_bytes, make_resident
 from fastseg_training.soft_labels import SoftLabels
+from fastseg_training.training_data import open_data
 
 from fastseg.data import Sample
 
 PICTURES, PIXELS = 5, 64
+PALETTE = palette(numbered_classes(2))
 
 
 @pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
@@ -35,3 +41,49 @@ def test_soft_labels_are_kept_by_the_same_measure(
     free_bytes = 2 * PICTURES * 48 + spare
     monkeypatch.setattr("fastseg_training.soft_labels.free_memory_bytes", lambda: free_bytes)
     assert (labels.resident() is not labels) == fits
+
+
+def test_pictures_larger_than_the_first_are_counted_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastseg_training.resident.free_memory_bytes", lambda: 2 * 3 * PIXELS * 4)
+    small = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), "small")
+    large = Sample(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "large")
+    for samples, fits in (([small] * 3, True), ([small, small, large], False)):
+        given = ResizedDataset(samples, None)
+        assert (make_resident(given, "reading") is not given) == fits
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # processes that share the machine's memory
+    given = ResizedDataset([small] * 3, None)
+    assert make_resident(given, "reading") is given
+
+
+def test_a_container_has_what_its_limit_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastseg_training.resident.CGROUP", tmp_path)
+    whole = free_memory_bytes()
+    files = {"memory.current": "900\n", "memory.stat": "anon 1\ninactive_file 300\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    for limit, free in (("1000\n", 400), ("max\n", whole)):
+        (tmp_path / "memory.max").write_text(limit)
+        assert free_memory_bytes() == pytest.approx(free, rel=0.2)
+
+
+def test_pictures_of_several_sizes_are_trained_on_at_the_one_that_the_network_sees(
+    tmp_path: Path,
+) -> None:
+    for split, count in (("train", 6), ("val", 1)):
+        for kind in ("images", "labels"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        for number in range(count):
+            height, width = (48, 64) if number < 4 else (480, 640)
+            image_HW3 = np.full((height, width, 3), number, np.uint8)
+            label_HW = (np.arange(width) % 2).repeat(height).reshape(width, height).T
+            (tmp_path / split / "images" / f"{number}.png").write_bytes(encode_rgb(image_HW3))
+            label = encode_class_map(label_HW.astype(np.uint8), PALETTE)
+            (tmp_path / split / "labels" / f"{number}.png").write_bytes(label)
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    data = open_data(TrainConfig(data=f"folder:{tmp_path}"))
+    assert data.size == (64, 48)
+    assert {data.train[index].label_HW.shape for index in range(6)} == {(48, 64)}

@@ -32,7 +32,7 @@ from fastseg_training.logit_shift import MOST_PICTURES, adjusted
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.optimisation import freeze, make_optimizer, mixed
 from fastseg_training.precision import choose_device, choose_precision
-from fastseg_training.resident import keep_freed_memory
+from fastseg_training.resident import ResizedDataset, keep_freed_memory
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.selection import Selection
 from fastseg_training.teacher import Teacher, open_teacher
@@ -43,7 +43,6 @@ from fastseg_training.training_data import (
     open_function,
     open_loader,
     rare_classes,
-    resized,
 )
 
 STARTED = r"; started from [^:]*: "  # between the terms of a training and those of its start
@@ -76,7 +75,8 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     callbacks = [make_callback(config.callback)] if config.callback else []
     undone = weights_to_undo(config, model, pixels_K)
     criterion = choose_loss(config, pixels_K, classes)
-    lessons = give_lessons(config, teacher, resized(config, dataset), meant_for)
+    samples = ResizedDataset(dataset, meant_for, config.fit)
+    lessons = give_lessons(config, teacher, samples, meant_for)
     return SegmentationTrainer(
         model,
         open_loader(config, data.train, info, lessons, rare, function),

@@ -2,7 +2,10 @@
 
 import ctypes
 import dataclasses
+import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 from fastseg_runtime.bundle.manifest import InputSpec
@@ -11,6 +14,7 @@ from fastseg.data import Sample, Samples
 from fastseg.fitting import STRETCH, fit_image, fit_labels
 from fastseg.progress import show_progress
 
+CGROUP = Path("/sys/fs/cgroup")  # of this process, in a container
 MEMORY_SHARE = 0.5  # of what is free, for a resident data set: the network needs some too
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -49,20 +53,40 @@ class ResizedDataset:
 
 def make_resident(samples: Samples, description: str) -> Samples:
     """Decode all samples into memory if they fit, with a bar on stderr; else return them as is."""
-    bytes_each = samples[0].label_HW.size * 4  # three of colour, one of class
-    if bytes_each * len(samples) > free_memory_bytes() * MEMORY_SHARE:
+    budget = free_memory_bytes() * MEMORY_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if _bytes_of(samples[0]) * len(samples) > budget:
         return samples
-    indices = show_progress(range(len(samples)), description, len(samples))
-    return [samples[index] for index in indices]
+    kept = []
+    for index in show_progress(range(len(samples)), description, len(samples)):
+        kept.append(samples[index])
+        budget -= _bytes_of(kept[-1])
+        if budget < 0:  # later ones are larger than the first
+            return samples
+    return kept
+
+
+def _bytes_of(sample: Sample) -> int:
+    return int(sample.label_HW.size) * 4  # three of colour, one of class
 
 
 def free_memory_bytes() -> int:
     """Return the physical memory that programs can have.
 
     Memory that keeps files that were read lately is counted: else a data set that fits would no
-    longer do so when it has been read once.
+    longer do so when it has been read once. A container may have less than its machine.
     """
-    return int(psutil.virtual_memory().available)
+    return int(min(psutil.virtual_memory().available, _left_to_container(CGROUP)))
+
+
+def _left_to_container(folder: Path) -> float:
+    """Return what a control group may still take (Linux, cgroup-v2.rst); infinite without limit."""
+    try:
+        limit = (folder / "memory.max").read_text()
+        used = int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int(limit) - used + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):  # no such group, or its limit is "max"
+        return math.inf
 
 
 def keep_freed_memory() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.terminal import TextTable
 
 from fastseg import Network
@@ -110,7 +111,7 @@ def report_suspects(
     )
     page = suspects_page(title, found.notes, network.info.classes, lists)
     sheet.parent.mkdir(parents=True, exist_ok=True)
-    sheet.write_text(page, "utf-8")
+    write_file(sheet, page.encode("utf-8", "replace"))  # names of files may be in another code
     return found
 
 
@@ -120,10 +121,13 @@ def _rank(network: Network, dataset: Dataset | None, unlabelled: str) -> Suspect
     if dataset is not None:
         check_classes(network, dataset.name, dataset.classes)
         splits = {dataset.split, "trainval" if dataset.split in ("train", "val") else ""}
-        if network.info.trained_on in {f"{dataset.name} {split}" for split in splits}:
+        kind, _, learnt = network.info.trained_on.partition(" ")
+        if kind == dataset.name and learnt.partition(" without ")[0] in splits:
+            # Of a kind, such as "folder", there are many data sets: the header names none.
             notes.append(
-                f"{network.name} was trained on this split: what it learnt of wrong labels it does "
-                "not doubt; a network trained on other pictures sees more"
+                f"{network.name} was trained on {kind} {learnt}; if that is this split, what it "
+                "learnt of wrong labels it does not doubt; a network trained on other pictures "
+                "sees more"
             )
         found = find_suspects(network, dataset)
         suspects = list(show_progress(found, "looking at labels", len(dataset)))

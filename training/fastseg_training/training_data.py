@@ -78,8 +78,13 @@ def open_data(config: TrainConfig) -> TrainingData:
     val = None
     if val_survey is not None:
         val = make_resident(val_survey, "reading the validation split")
+    size = look_at(config, survey, val_survey)
+    if len(survey.sizes) > 1 and not config.size:  # all are seen at one, as val and the device do
+        train = make_resident(
+            ResizedDataset(train, size, config.fit), "resizing the training split"
+        )
     pixels_K = torch.from_numpy(class_frequencies(train, len(dataset.classes)))
-    return TrainingData(dataset, train, val, look_at(config, survey, val_survey), pixels_K)
+    return TrainingData(dataset, train, val, size, pixels_K)
 
 
 def hold_out(dataset: Dataset, prefix: str) -> tuple[Dataset, Dataset | None]:

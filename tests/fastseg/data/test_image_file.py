@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,33 @@ def test_a_camera_s_rotation_mark_turns_the_picture_upright(
     expected = np.rot90(picture, -1)
     assert upright.shape == expected.shape
     assert np.abs(upright.astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize("before", [b"", b"\xff\xe2" + struct.pack(">H", 60_000) + bytes(59_998)])
+def test_the_word_exif_in_a_comment_hides_no_rotation_mark(
+    before: bytes, tmp_path: Path, picture: np.ndarray
+) -> None:
+    exif = PIL.Exif()
+    exif[0x0112] = 3
+    path = tmp_path / "turned.jpg"
+    PIL.fromarray(picture).save(path, exif=exif, quality=98, subsampling=0)
+    expected = read_image(path)
+    data = path.read_bytes()
+    comment = b"\xff\xfe" + struct.pack(">H", 14) + b"EXIF removed"
+    (length,) = struct.unpack_from(">H", data, 4)  # of its first segment
+    end = 4 + length
+    path.write_bytes(data[:2] + 3 * before + data[2:end] + comment + data[end:])
+    assert np.array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize("name", ["turned.png", "turned.webp"])
+def test_a_rotation_mark_of_png_and_webp_turns_too(
+    name: str, tmp_path: Path, picture: np.ndarray
+) -> None:
+    exif = PIL.Exif()
+    exif[0x0112] = 6
+    PIL.fromarray(picture).save(tmp_path / name, exif=exif, lossless=True)
+    assert np.array_equal(read_image(tmp_path / name), np.rot90(picture, -1))
 
 
 def test_a_video_behind_a_phone_s_picture_is_nobody_s_business(

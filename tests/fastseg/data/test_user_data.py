@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,19 @@ from fastseg.data import (
     with_options,
 )
 from fastseg.data.read_options import parse_spec
-from fastseg.data.splits import choose_names
+from fastseg.data.splits import choose_names, look_like_frames
 from fastseg.data.survey import NARROW_LEVELS
-from tests.fastseg.data.user_data import CASES, Case, Draw, coco, folder, png, scene, unsplit
+from tests.fastseg.data.user_data import (
+    CASES,
+    Case,
+    Draw,
+    coco,
+    folder,
+    of_values,
+    png,
+    scene,
+    unsplit,
+)
 
 PYTHONS_WORDS = re.compile(r"Error\b|NoneType|object is not|Traceback|invalid literal|reshape")
 
@@ -200,3 +212,55 @@ def test_a_folder_that_leads_back_to_itself_ends(tmp_path: Path) -> None:
     root = folder(tmp_path)
     (root / "train/images/again").symlink_to(root / "train/images")
     assert len(open_dataset(f"folder:{root}", "train")) == 4
+
+
+def test_one_broken_picture_of_a_narrow_range_costs_no_report(tmp_path: Path) -> None:
+    def dark(path: Path, image_HW3: np.ndarray, number: int) -> None:
+        png(path, image_HW3 // 32, number)
+
+    folder(tmp_path, image=dark)
+    picture = sorted((tmp_path / "train" / "images").iterdir())[0]
+    picture.write_bytes(b"")
+    report = check_dataset(f"folder:{tmp_path}")
+    assert any("--image-range" in warning for warning in report.warnings)
+    assert [problem.message for split in report.splits for problem in split.problems]
+
+
+def test_all_black_pictures_are_given_no_advice_that_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, image=lambda path, image, number: png(path, 0 * image, number))
+    warnings = check_dataset(f"folder:{tmp_path}").warnings
+    assert any("pictures use 1 of 256 levels" in warning for warning in warnings)
+    assert not any("--image-range" in warning for warning in warnings)
+
+
+def test_one_mask_that_contradicts_the_others_is_the_only_one_that_is_broken(
+    tmp_path: Path,
+) -> None:
+    def label(path: Path, label_HW: np.ndarray, number: int) -> None:
+        png(path, (label_HW > 0).astype(np.uint8) * (255 if number == 3 else 1), number)
+
+    folder(tmp_path, label=label, classes="0 background 0 0 0\n1 object 255 255 255\n")
+    train = check_dataset(f"folder:{tmp_path}").splits[0]
+    assert len(train.problems) <= 1 and train.readable >= train.pairs - 1
+
+
+def test_masks_that_are_edited_under_an_open_notebook_are_read_anew(tmp_path: Path) -> None:
+    colors = "0 background 0 0 0\n1 polyp 255 255 255\n"
+    folder(tmp_path, label=of_values(0, 2), classes=colors, count=2)
+    with pytest.raises(DataError):
+        open_dataset(f"folder:{tmp_path}", "train")[0]
+    shutil.rmtree(tmp_path)
+    folder(tmp_path, label=of_values(0, 255), classes=colors, count=2)
+    assert set(np.unique(open_dataset(f"folder:{tmp_path}", "train")[0].label_HW)) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("0001TP_{:06d}".format, True),
+        ("frame_{:04d}_rgb".format, True),
+        (lambda n: f"img_{n * n:06d}", False),
+    ],
+)
+def test_each_nth_frame_of_a_video_looks_like_one(name: Callable[[int], str], said: bool) -> None:
+    assert look_like_frames([name(6690 + 30 * n) for n in range(40)]) == said
