@@ -205,8 +205,11 @@ def main(folder: Path) -> int:
         if not place_of(error):
             raise
         return _refuse(folder, describe_error(error))  # the user's own code
-    result = dataclasses.asdict(_Result(artifacts, _peak_memory_mb()))
-    write_file(folder / RESULT, json.dumps(result).encode())
+    try:
+        result = json.dumps(dataclasses.asdict(_Result(artifacts, _peak_memory_mb())))
+    except (TypeError, ValueError) as error:  # a Path, a number of numpy's
+        return _refuse(folder, f"its exporter gave what cannot be: {error}")
+    write_file(folder / RESULT, result.encode())
     return 0
 
 

@@ -83,8 +83,9 @@ class Workshop:
             folder = Path(tempfile.mkdtemp(dir=self.folder))
             shutil.copytree(made.folder, folder, dirs_exist_ok=True)
             artifact = made.artifact
-            engine = find_engine(find_exporter(conversion.target.exporter).engine)
-            if artifact.requires.get("backend") != engine.name:  # made for another of one format
+            engine = engines().get(find_exporter(conversion.target.exporter).engine)
+            # Of one format they may have been made for another; a plug-in need not name any.
+            if engine is not None and artifact.requires.get("backend") != engine.name:
                 artifact = dataclasses.replace(artifact, requires=engine.requirement)
             return dataclasses.replace(made, artifact=artifact, folder=folder, seconds=0.0)
         self.progress(f"{conversion.target.name}: converting to {conversion.precision}", 0, 0)

@@ -5,6 +5,7 @@ what NPUs are worst at, and in int8 it costs mIoU (docs/exporting.md). The camer
 normalised by the NPU. The toolkit finds int8's ranges itself.
 """
 
+import dataclasses
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,9 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     for_gate.mkdir()
     save(model, for_gate / SOURCE)
     if find_precision(asked.precision).calibrated:
-        for index, image_1HW3 in zip(range(RANGES), request.images(), strict=False):
+        calibration = asked.recipe.calibration  # spread over what there is, whatever its number
+        few = dataclasses.replace(calibration, count=min(calibration.count, RANGES))
+        for index, image_1HW3 in enumerate(few.images(request.network.info.input_spec())):
             np.save(for_gate / f"{index}.npy", image_1HW3)
     with closing(Toolchain(REFEREES["rknn"])) as toolkit:
         said = build(toolkit, for_gate, chip, out_dir / ENTRY)

@@ -134,7 +134,7 @@ def _write(bundle: Bundle, artifact: Artifact, folder: Path) -> Written:
     manifest, name = bundle.manifest, artifact.target
     model = onnx.load_from_string(bundle.read(artifact.entry))
     try:
-        graph = nvinfer_graph(model, manifest.input)
+        graph = nvinfer_graph(model, manifest.input, temperature_of(artifact))
         images = [_fitted(image_HW3, manifest) for image_HW3, _ in bundle.selftests()]
         share = _agreement(model, graph, images, manifest.input)
         if share < LEAST_AGREEMENT:
@@ -150,12 +150,19 @@ def _write(bundle: Bundle, artifact: Artifact, folder: Path) -> Written:
     return Written(name, config, share, batched is not None)
 
 
-def nvinfer_graph(model: ModelProto, spec: InputSpec) -> ModelProto:
+def temperature_of(artifact: Artifact) -> float:
+    """Return what an artifact with a confidence divides its logits by; 1 for others."""
+    found = (artifact.verification or {}).get("confidence") or {}
+    return float(found.get("temperature", 1.0))
+
+
+def nvinfer_graph(model: ModelProto, spec: InputSpec, temperature: float = 1.0) -> ModelProto:
     """Return the graph of an artifact from its normalised image to probabilities.
 
     Args:
         model: uint8 (1, H, W, 3) in, class ids (1, h, w) out, as the TensorRT exporter writes it.
         spec: what it takes.
+        temperature: of the probabilities, which the threshold is compared with.
 
     Returns:
         float32 (1, 3, H, W) in, float32 (1, K, h, w) out.
@@ -170,6 +177,11 @@ def nvinfer_graph(model: ModelProto, spec: InputSpec) -> ModelProto:
     shape = [dim.dim_value for dim in result.type.tensor_type.shape.dim]
     for node in graph.node:
         node.input[:] = [IMAGE if name == image else name for name in node.input]
+    if temperature != 1:
+        by = numpy_helper.from_array(np.array(1 / temperature, np.float32), "by_temperature")
+        graph.initializer.append(by)
+        graph.node.append(helper.make_node("Mul", [scores, by.name], ["calibrated"], "calibrated"))
+        scores = "calibrated"
     graph.node.append(helper.make_node("Softmax", [scores], [PROBABILITIES], PROBABILITIES, axis=1))
     for values, name, dims in (
         (graph.input, IMAGE, [1, 3, spec.height, spec.width]),
@@ -375,11 +387,16 @@ def _write_readme(
         width=spec.width,
         height=spec.height,
         **_mask_size(manifest),
-        builds="\n".join(_trtexec(target) for target in int8),
+        builds="\n".join(_trtexec(one, spec) for one in written if one.target in int8),
         classes=len(manifest.classes),
     )
     write_file(folder / README, text.encode())
 
 
-def _trtexec(target: str) -> str:
-    return f"    trtexec --onnx={target}.onnx --int8 --fp16 --saveEngine={target}.engine"
+def _trtexec(one: Written, spec: InputSpec) -> str:
+    command = f"    trtexec --onnx={one.target}.onnx --int8 --fp16 --saveEngine={one.target}.engine"
+    if not one.any_batch:
+        return command
+    # Without them trtexec builds for a batch of 1, and nvinfer refuses the engine for more.
+    frame = f"{IMAGE}:1x3x{spec.height}x{spec.width}"
+    return f"{command} --minShapes={frame} --optShapes={frame} --maxShapes={frame}"

@@ -31,6 +31,7 @@ def test_a_conversion_tells_its_time_and_memory(source: NetworkSource, tmp_path:
     [
         ("crash", "board in fp32 was killed by SIGSEGV"),
         pytest.param("flood", "ValueError: operator Frobnicate is unknown", marks=pytest.mark.slow),
+        pytest.param("gives-a-path", "its exporter gave what cannot be", marks=pytest.mark.slow),
         pytest.param("exit-quietly", "ended without a result", marks=pytest.mark.slow),
         pytest.param("no-such", "no exporter 'no-such'; choose one of", marks=pytest.mark.slow),
     ],

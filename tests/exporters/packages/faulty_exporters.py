@@ -40,3 +40,9 @@ def flood(request: Request, out_dir: Path) -> ExportedArtifact:
 def exit_quietly(request: Request, out_dir: Path) -> ExportedArtifact:
     """End the process as if all were well."""
     os._exit(0)
+
+
+def gives_a_path(request: Request, out_dir: Path) -> ExportedArtifact:
+    """Name its file by where it lies, as is done first."""
+    (out_dir / "m.pt2").write_bytes(b"x")
+    return ExportedArtifact("pt2", out_dir / "m.pt2", {}, {}, {})  # type: ignore[arg-type]

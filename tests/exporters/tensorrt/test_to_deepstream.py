@@ -20,7 +20,12 @@ import torch
 from fastseg_exporters.gate.referees.judge import judge
 from fastseg_exporters.gate.referees.referee import REFEREES
 from fastseg_exporters.onnx.to_onnx import float_graph, take_bytes
-from fastseg_exporters.tensorrt.to_deepstream import Written, write_deepstream
+from fastseg_exporters.tensorrt.to_deepstream import (
+    Written,
+    nvinfer_graph,
+    temperature_of,
+    write_deepstream,
+)
 from fastseg_exporters.tensorrt.to_tensorrt import quantize, tensorrt_onnx
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array
@@ -254,6 +259,22 @@ def test_nvinfer_gets_the_runtimes_ids_from_what_is_written(
     assert len(np.unique(found_hw)) > 1
 
 
+def test_the_probabilities_have_the_artifacts_temperature() -> None:
+    model, spec = tensorrt_onnx(own(Own())), InputSpec(WIDTH, HEIGHT)
+    image = np.random.default_rng(0).standard_normal((1, 3, HEIGHT, WIDTH)).astype(np.float32)
+    plain, warm = (
+        onnxruntime.InferenceSession(nvinfer_graph(model, spec, t).SerializeToString()).run(
+            None, {"image": image}
+        )[0]
+        for t in (1.0, 1.5)
+    )
+    expected = (torch.from_numpy(plain).log() / 1.5).softmax(1).numpy()
+    np.testing.assert_allclose(warm, expected, atol=1e-5)
+    kept = Artifact("t", "onnx", "fp16", "m", (), verification={"confidence": {"temperature": 1.5}})
+    assert temperature_of(kept) == 1.5
+    assert temperature_of(replace(kept, verification=None)) == 1
+
+
 def test_a_graph_takes_several_frames_at_once_where_its_network_does(tmp_path: Path) -> None:
     graph, fixed = own(Own()), own(Flat())
     one = written(
@@ -286,7 +307,9 @@ def test_int8_keeps_the_artifacts_ranges_and_asks_for_an_engine_that_nvinfer_can
     assert kinds.count("QuantizeLinear") == [n.op_type for n in int8.graph.node].count(
         "QuantizeLinear"
     )
-    assert "trtexec --onnx=jetson-int8.onnx --int8" in (tmp_path / "README.md").read_text("utf-8")
+    readme = (tmp_path / "README.md").read_text("utf-8")
+    assert "trtexec --onnx=jetson-int8.onnx --int8" in readme
+    assert one.any_batch and f"--maxShapes=image:1x3x{HEIGHT}x{WIDTH}" in readme
 
 
 @pytest.mark.parametrize(("precision", "mode"), [("fp16", "2"), ("fp32", "0")])
