@@ -160,8 +160,9 @@ TERMS = {
 }
 # Data set -> what a network of it is not good for.
 LIMITS = {
-    "camvid": "Other cities, cameras, weathers or seasons: its training pictures come from a few "
-    "drives of one car through one English town. Classes with a low IoU below are not to be relied "
+    "camvid": "Other cities, cameras, weathers or seasons: its labelled pictures come from a few "
+    "drives of one car through one English town, and 267 that networks labelled from Californian "
+    "dashcams. Classes with a low IoU below are not to be relied "
     "on, nor is any of it where safety depends on the answer.",
     "synthetic": "Real pictures: it has seen generated scenes alone. It is for trying the tools, "
     "and a start for training on pictures of your own that owes nothing to anybody's data.",
