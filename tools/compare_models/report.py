@@ -11,6 +11,7 @@ from typing import Any
 from fastseg_runtime.arrays.terminal import TextTable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from compare_models.cost import Peaks
 from compare_models.front import Scored
@@ -224,6 +225,10 @@ def table_rows(table: TextTable) -> str:
 
 DPI = 130
 OURS, OTHERS = "#2563eb", "#6b7280"
+# Of a label beside its point, in points of type, the best first.
+PLACES = tuple(
+    (x, y, side) for y in (4, -11, 14, -21, 24) for x, side in ((6, "left"), (-6, "right"))
+)
 
 
 def pictures_of(results: Results, ours: set[str]) -> dict[str, bytes]:
@@ -266,8 +271,6 @@ def front_picture(front: Sequence[Scored]) -> bytes:
         marker = "o" if row.precision == "fp32" else "s"
         axes.plot([row.latency_ms] * 2, [100 * end for end in row.miou_ci95], color=color, lw=0.8)
         axes.scatter(row.latency_ms, percent, s=40, marker=marker, color=color, alpha=0.8)
-        place = (row.latency_ms, percent)
-        axes.annotate(row.label, place, (6, 4), textcoords="offset points", fontsize=8)
     points = pareto_front([(1 / row.latency_ms, 100 * row.miou) for row in front], True)
     steps = [(1 / speed, percent) for speed, percent in points]
     axes.plot(*zip(*steps, strict=True), color=OURS, linewidth=0.8, linestyle=":", zorder=0)
@@ -275,7 +278,29 @@ def front_picture(front: Sequence[Scored]) -> bytes:
     axes.set_title(FRONT_NOTE, fontsize=8)
     axes.margins(0.12)
     axes.grid(alpha=0.3, which="both")
+    label_points(figure, axes, [(row.label, (row.latency_ms, 100 * row.miou)) for row in front])
     return _png(figure)
+
+
+def label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[str, tuple[float, float]]]
+) -> None:
+    """Write a label at each point of a picture that is whole, in the first place that is free."""
+    figure.draw_without_rendering()
+    inside, taken = axes.get_window_extent(), list[Bbox]()
+    for x, y in (axes.transData.transform(place) for _, place in points):
+        taken.append(Bbox([[x - 4, y - 4], [x + 4, y + 4]]))
+    for label, place in points:
+        for number, (x, y, side) in enumerate(PLACES, start=1):
+            text = axes.annotate(
+                label, place, (x, y), textcoords="offset points", fontsize=8, ha=side
+            )
+            box = text.get_window_extent()
+            fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
+            if number == len(PLACES) or (fits and not any(map(box.overlaps, taken))):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def pareto_front(
