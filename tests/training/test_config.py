@@ -55,7 +55,7 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
         ('size = "8x7"', "8x7 is too small; expected 8 pixels or more"),
         ("threshold = 1.0", "threshold is 1.0; expected more than 0, less than 1"),
         ('usage = "free"', "expected commercial or research"),
-        ('[loss]\nformula = "lovasz"', "cannot read 'lovasz'; write a sum of"),
+        ('[loss]\nformula = "tversky"', "cannot read 'tversky'; write a sum of"),
         ('[loss]\nclass_weights = "some"', "choose one of enet"),
         ("[distillation]\ntemperature = 0", "temperature is 0.0; expected more than 0"),
         ("[distillation]\nlogit_weight = -1", "logit_weight is -1.0; expected 0 or more"),
