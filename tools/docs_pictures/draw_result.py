@@ -3,7 +3,8 @@
 python tools/docs_pictures/draw_result.py CLIP [FILE]      default: docs/images/result.jpg
 
 The clip is vehicle_test_1280x720.mp4, which is test_video.mp4 of udacity/CarND-Vehicle-Detection
-(MIT, docs/images/LICENSE-UDACITY.txt): a road that no labelled picture of the training shows.
+(MIT, docs/images/LICENSE-UDACITY.txt): a road that no labelled picture shows; it is
+among the frames that networks labelled for the training.
 """
 
 import sys
