@@ -151,22 +151,24 @@ def test_a_rival_gets_its_own_normalisation_and_one_logit_its_threshold(
     assert (ids == (probability_1HW > own.threshold).numpy()).mean() > 0.99
 
 
-@pytest.mark.parametrize("output", ["logits", "uint8"])
 @pytest.mark.parametrize("picture", ["float", "uint8"])
+@pytest.mark.parametrize(
+    ("layout", "output"), [("NCHW", "logits"), ("NCHW", "uint8"), ("NHWC", "uint8")]
+)
 def test_every_file_takes_a_cameras_bytes_and_normalises_them_inside(
-    tmp_path: Path, picture: str, output: str
+    tmp_path: Path, layout: str, picture: str, output: str
 ) -> None:
-    theirs = own_onnx(picture=picture, output=output)
+    theirs = own_onnx(layout=layout, picture=picture, output=output)
     onnx.save(theirs, tmp_path / "theirs.onnx")
     graph = read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
     image_1HW3 = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
     feed = feed_for(graph, image_1HW3)
     assert [(array.dtype, array.shape) for array in feed.values()] == [(np.uint8, image_1HW3.shape)]
     (ours,) = InferenceSession(graph.SerializeToString()).run(None, feed)
-    image_13HW = image_1HW3.transpose(0, 3, 1, 2)
+    image = image_1HW3 if layout == "NHWC" else image_1HW3.transpose(0, 3, 1, 2)
     if picture == "float":
-        image_13HW = (image_13HW.astype(np.float32) - 128) / 64
-    (expected,) = InferenceSession(theirs.SerializeToString()).run(None, {"image": image_13HW})
+        image = (image.astype(np.float32) - 128) / 64
+    (expected,) = InferenceSession(theirs.SerializeToString()).run(None, {"image": image})
     if output == "uint8":
         np.testing.assert_array_equal(ours, expected.reshape(ours.shape))
     else:

@@ -280,6 +280,9 @@ def _from_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     picture = _picture(model)
     kind, dims = picture.type.tensor_type.elem_type, _dims(picture)
+    channels_first = dims[1] == 3
+    if kind not in FLOATS and not channels_first:
+        return model  # that is what it takes
     last, nodes = BYTES, list[onnx.NodeProto]()
     if kind in FLOATS:
         dtype = helper.tensor_dtype_to_np_dtype(kind)
@@ -288,9 +291,10 @@ def _from_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(_node("Cast", [BYTES], "bytes_as_float", to=int(kind)))
         nodes.append(_node("Sub", ["bytes_as_float", "bytes_mean"], "bytes_centred"))
         nodes.append(_node("Div", ["bytes_centred", "bytes_deviation"], last := "normalised_bytes"))
-    channels_first = dims[1] == 3
-    order = [0, 3, 1, 2] if channels_first else [0, 1, 2, 3]
-    nodes.append(_node("Transpose", [last], picture.name, perm=order))
+    if channels_first:
+        nodes.append(_node("Transpose", [last], picture.name, perm=[0, 3, 1, 2]))
+    else:
+        nodes[-1].output[:] = [picture.name]
     nodes += list(model.graph.node)
     height, width = dims[2:] if channels_first else dims[1:3]
     taken = helper.make_tensor_value_info(BYTES, TensorProto.UINT8, [1, height, width, 3])
