@@ -91,7 +91,11 @@ def pinned() -> Iterator[None]:
 def open_session(
     model: onnx.ModelProto | bytes, threads: int, profile_prefix: str = ""
 ) -> onnxruntime.InferenceSession:
-    """Open a graph, with threads of one operation; a profile's path begins with its prefix."""
+    """Open a graph, with threads of one operation; a profile's path begins with its prefix.
+
+    Raises:
+        ValueError: ONNX Runtime does not run it.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_profiling = bool(profile_prefix)
@@ -102,7 +106,11 @@ def open_session(
         own_cores = ";".join(str(core + 1) for core in CORES[1:threads])
         options.add_session_config_entry("session.intra_op_thread_affinities", own_cores)
     content = model if isinstance(model, bytes) else model.SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no base of their own
+        words = " ".join(str(error).split())[:300]
+        raise ValueError(f"ONNX Runtime does not run a graph that is compared: {words}") from error
 
 
 def time_graphs(graphs: Mapping[str, Graph], threads: int, rounds: int) -> dict[str, Floats]:
