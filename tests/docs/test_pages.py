@@ -138,11 +138,13 @@ def test_the_rooms_on_the_page_of_the_architecture_exist() -> None:
 
 def test_readme_has_a_row_for_each_network_that_ships_as_its_card_has() -> None:
     readme, cards = ((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/models.md"))
-    rows = {row[0]: row for row in map(cells, readme.splitlines()) if row[0].startswith("`")}
+    rows, of_cards = (
+        {row[0].partition(",")[0]: row for row in map(cells, page.splitlines())}
+        for page in (readme, cards)
+    )
     for name in re.findall(r"^## ([\w-]+)$", cards, re.MULTILINE):
-        card = next(row for row in map(cells, cards.splitlines()) if row[0] == f"`{name}`")
-        row = rows[f"`{name}`"]
-        assert (row[1], row[2], row[4]) == (card[1], card[4], card[8])
+        row, card = rows[f"`{name}`"], of_cards[f"`{name}`"]
+        assert (row[0], row[1], row[2], row[4]) == (card[0], card[1], card[4], card[8])
         assert row[3].startswith(card[5])
 
 

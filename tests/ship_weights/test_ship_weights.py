@@ -8,9 +8,16 @@ from types import ModuleType
 
 import pytest
 import torch
-from fastseg_training.config import TrainConfig, dump_config
+from fastseg_training.config import SHIPPED, TrainConfig, dump_config, load_config
 
-from fastseg import CheckpointInfo, FastSegNet, load_checkpoint, pretrained, save_checkpoint
+from fastseg import (
+    CheckpointInfo,
+    FastSegNet,
+    load_checkpoint,
+    open_network,
+    pretrained,
+    save_checkpoint,
+)
 from fastseg.data import open_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +81,8 @@ def test_a_run_ships_in_half_precision_with_its_scores_command_and_card(
     page = (tmp_path / "models.md").read_text()
     assert "## nano-synthetic" in page and "Not good for: Real pictures" in page
     assert (
-        "| `nano-synthetic` | 0.4" in page and "| `nano-synthetic` | 0.4" in capsys.readouterr().out
+        "| `nano-synthetic`, the default | 0.4" in page
+        and "`, the default |" in capsys.readouterr().out
     )
 
 
@@ -114,3 +122,21 @@ def test_the_page_of_models_is_that_of_the_networks_that_ship(
     networks = [tool.open_network(name) for name in pretrained.names()]
     page = (ROOT / "docs" / "models.md").read_text("utf-8")
     assert page == tool.render_page(networks, pretrained.FOLDER)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_whatever_a_configuration_starts_from_is_one_that_ships(
+    tool: ModuleType, path: Path
+) -> None:
+    config = load_config(path, {})
+    chain = list(tool.trained_before(config))
+    for stem in chain:
+        earlier = chain[: chain.index(stem)]
+        assert set(tool.trained_before(load_config(SHIPPED / f"{stem}.toml", {}))) <= set(earlier)
+
+
+def test_a_card_names_all_trainings_that_its_network_is_made_of(tool: ModuleType) -> None:
+    card = tool.render_card(open_network(ROOT / "fastseg" / "weights" / "lite-camvid.safetensors"))
+    for stem in ("camvid-lite-640", "camvid-lite-long --unlabelled FRAMES", "camvid-lite-longer"):
+        assert f"`--config {stem}" in card
+    assert "the mean with 1 more" in card

@@ -194,24 +194,43 @@ def _row(network: Network, folder: Path) -> str:
     cost = profile(network.model, (info.width, info.height))
     megabytes = (folder / f"{network.name}.safetensors").stat().st_size / 1e6
     scores = info.evaluation
+    name = f"`{network.name}`" + (", the default" * (network.name == pretrained.default()))
     return (
-        f"| `{network.name}` | {cost.parameters / 1e6:.2f} M | {cost.macs / 1e9:.2f} "
+        f"| {name} | {cost.parameters / 1e6:.2f} M | {cost.macs / 1e9:.2f} "
         f"| {info.width}x{info.height} | {megabytes:.1f} MB | {scores['miou']:.3f} "
         f"| {scores['boundary_miou']:.3f} | {info.trained_on} | {describe_usage(info.usage)} |\n"
     )
 
 
-def _beside(command: str) -> tuple[str, str]:
-    """Return the options that a command wants beside its configuration, and what comes first."""
+def _beside(config: TrainConfig) -> str:
+    """Return the options that a command wants beside its configuration."""
+    frames = " --unlabelled FRAMES" if config.unlabelled else ""
+    return frames + (f" --teacher {config.teacher}" if config.teacher.endswith(".onnx") else "")
+
+
+def trained_before(config: TrainConfig) -> dict[str, TrainConfig]:
+    """Return the configurations whose trainings one starts from, learns from or is mixed with.
+
+    Returns:
+        stem -> configuration, each after those that it wants itself.
+    """
+    chain: dict[str, TrainConfig] = {}
+    for path in (config.init, config.teacher, *config.recipe.mean_with):
+        if path.startswith("runs/"):
+            first = load_config(SHIPPED / f"{name_of(path)}.toml", {})
+            chain |= trained_before(first) | {name_of(path): first}
+    return chain
+
+
+def _recipe(command: str) -> str:
+    """Return a command with what it wants beside its configuration, and what comes before it."""
     named = re.search(r"--config ([\w.-]+)", command)
     if named is None:
-        return "", ""
+        return f"`{command}`"
     config = load_config(SHIPPED / f"{named[1]}.toml", {})
-    options = " --unlabelled FRAMES" if config.unlabelled else ""
-    options += f" --teacher {config.teacher}" if config.teacher.endswith(".onnx") else ""
-    runs = [path for path in (config.init, config.teacher) if path.startswith("runs/")]
-    first = " and ".join(f"`--config {name_of(path)}`" for path in dict.fromkeys(runs))
-    return options, f" after {first}" if first else ""
+    chain = trained_before(config).items()
+    first = ", ".join(f"`--config {stem}{_beside(before)}`" for stem, before in chain)
+    return f"`{command}{_beside(config)}`" + (f" after, in this order, {first}" if first else "")
 
 
 def render_card(network: Network) -> str:
@@ -220,17 +239,17 @@ def render_card(network: Network) -> str:
     data = info.trained_on.split()[0]
     start = f"started from {training['init']}" if training.get("init") else "from scratch"
     teacher = f", taught by {training['teacher']}" if training.get("teacher") else ""
-    made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}"
+    mean = f", the mean with {len(others)} more" if (others := training.get("mean_with")) else ""
+    made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}{mean}"
     # Headers of before the configurations shipped name a path where these go by their names now.
     command = re.sub(r"training/configs/([\w.-]+)\.toml", r"\1", training["command"])
-    options, first = _beside(command)
     imagenet = f"- ImageNet: {terms}.\n" if (terms := training.get("init_licence")) else ""
     return f"""\
 ## {network.name}
 
 - Weights: {describe_usage(info.usage)}. {TERMS.get(network.name) or TERMS[data]}
 - Data: {info.trained_on}. Licence of the data: {info.data_licence}.
-{imagenet}- Made by `{command}{options}`{first}: {made}, PyTorch {training["torch"]}.
+{imagenet}- Made by {_recipe(command)}: {made}, PyTorch {training["torch"]}.
   One run; another seed may differ by a point.
 - Not good for: {LIMITS[data]}
 - Half precision: mIoU {scores["miou"]:.4f}, {scores["float32_miou"]:.4f} before rounding.
