@@ -307,7 +307,9 @@ def test_the_header_says_that_the_teacher_came_from_imagenet(folder: Path) -> No
     config = TrainConfig(data=DATA, model="nano", teacher="teacher.safetensors")
     teacher = open_teacher(config, dataset.classes, (96, 64))
     told = describe(Start(config), dataset, dataset.classes, (96, 64), teacher)
-    assert told.training["init_licence"] == "its teacher, teacher, has ImageNet's"
+    assert told.training["init_licence"] == (
+        "among its teachers and theirs, teacher has ImageNet's"
+    )
 
 
 def test_pictures_without_labels_are_named_though_data_and_teacher_have_the_same_terms(

@@ -243,7 +243,11 @@ def render_card(network: Network) -> str:
     made = f"{training['epochs']:g} epochs, seed {training['seed']}, {start}{teacher}{mean}"
     # Headers of before the configurations shipped name a path where these go by their names now.
     command = re.sub(r"training/configs/([\w.-]+)\.toml", r"\1", training["command"])
-    imagenet = f"- ImageNet: {terms}.\n" if (terms := training.get("init_licence")) else ""
+    # Headers of before say "its teacher" of one that may have taught what the network started from.
+    terms = training.get("init_licence", "").replace(
+        "its teacher,", "among its teachers and theirs,"
+    )
+    imagenet = f"- ImageNet: {terms}.\n" if terms else ""
     return f"""\
 ## {network.name}
 

@@ -332,7 +332,10 @@ def terms_behind(teacher: Teacher | None) -> dict[str, str]:
     """Return what a header says of the ImageNet weights behind a teacher, nothing where none is."""
     if teacher is None or not teacher.init_licence:
         return {}
-    return {"init_licence": f"its teacher, {teacher.name}, has {teacher.init_licence}"}
+    # What starts from this network inherits the sentence, so it must be true there as well.
+    said = teacher.init_licence
+    among = f"among its teachers and theirs, {teacher.name} has {said}"
+    return {"init_licence": said if said.startswith("among its teachers") else among}
 
 
 def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
