@@ -100,7 +100,10 @@ class Options:
     ] = None
     target: Annotated[
         list[str] | None,
-        typer.Option(help="A target, a glob ('android-*'), all, or a TOML file; may be repeated."),
+        typer.Option(
+            help="A target, a glob ('android-*'), all, or a TOML file; may be repeated. "
+            f"[{DEFAULT_TARGET}]"
+        ),
     ] = None
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The bundle.")] = None
     size: Annotated[str | None, typer.Option(help="WxH of the input.")] = None

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fastseg_runtime.engines.backend import BuildRefusedError
     from fastseg_runtime.engines.opening import NoBackendError
     from fastseg_runtime.frames.session import RealtimeSegmentation
+    from fastseg_runtime.frames.stream import VideoError
 
 __version__ = "0.1.0"
 
@@ -17,6 +18,7 @@ __all__ = [
     "BundleError",
     "NoBackendError",
     "RealtimeSegmentation",
+    "VideoError",
     "open_bundle",
 ]
 # Loaded when first used: a command that only prints its help does not wait for numpy.
@@ -26,6 +28,7 @@ _HOMES = {
     "BundleError": "bundle.reader",
     "NoBackendError": "engines.opening",
     "RealtimeSegmentation": "frames.session",
+    "VideoError": "frames.stream",
     "open_bundle": "bundle.reader",
 }
 

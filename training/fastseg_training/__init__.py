@@ -13,6 +13,7 @@ from fastseg_training.callbacks import Callback
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.losses import CrossEntropyLoss, DiceLoss, FocalLoss, OHEMLoss
 from fastseg_training.optimisation import Recipe
+from fastseg_training.run_folder import RunFolder
 from fastseg_training.selection import Selection
 from fastseg_training.trainer import SegmentationTrainer
 
@@ -24,6 +25,7 @@ __all__ = [
     "FocalLoss",
     "OHEMLoss",
     "Recipe",
+    "RunFolder",
     "SegmentationTrainer",
     "Selection",
 ]

@@ -120,7 +120,7 @@ class Options(options_of(TrainConfig)):  # type: ignore[misc]  # a base that is 
         Path | None,
         typer.Option(
             metavar="TOML|NAME",
-            help="A file of all options, or one that ships, such as camvid-small; options given go "
+            help="A file of all options, or one that ships, such as camvid-lite; options given go "
             "first. In it [loss] formula is a sum of "
             f"{', '.join(LOSSES)}, such as ce+0.5*dice.",
         ),

@@ -134,5 +134,5 @@ def find_shipped(name: str = "") -> Path:
                 return path
     raise FileNotFoundError(
         f"{name or 'no bundle named'}: no such file, and no network to take instead; name a bundle "
-        "made by fastseg-export. Networks ship with pip install 'fastseg-edge[train]'"
+        "made by fastseg-export. Networks ship with a checkout of fastseg: pip install -e .[train]"
     )

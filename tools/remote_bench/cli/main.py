@@ -26,6 +26,8 @@ from remote_bench.host.errors import (
     COMPARED,
     EXIT_CODES,
     INVALID,
+    OF_DOCTOR,
+    OF_EVIDENCE,
     UNTRUSTED,
     VALID,
     BenchError,
@@ -347,7 +349,7 @@ def _told(outcomes: dict[str, T | BenchError]) -> tuple[dict[str, T], int]:
     return done, max([complain("remote_bench", error) for error in errors], default=VALID)
 
 
-@app.command("doctor", epilog=exit_code_help(EXIT_CODES))
+@app.command("doctor", epilog=exit_code_help(OF_DOCTOR))
 @dataclass(frozen=True)
 class Doctor(Login):
     """Say what can be measured on a board, with and without root, and how to get the rest.
@@ -419,7 +421,7 @@ def findings_table(findings: dict[str, Any]) -> TextTable:
     return TextTable(("what", "here", "found", "fix"), rows, plain(title))
 
 
-@app.command("evidence", epilog=exit_code_help(EXIT_CODES))
+@app.command("evidence", epilog=exit_code_help(OF_EVIDENCE))
 @dataclass(frozen=True)
 class EvidenceOf(Login):
     """Run every artifact of a bundle on a machine, and say what nobody had run before.

@@ -82,3 +82,13 @@ EXIT_CODES = {
     DeviceFailure.exit_code: "the board failed: out of memory, rebooted, engine or self-test",
     BoardBusy.exit_code: "the board is busy: another measurement, or other programs (--allow-busy)",
 }
+OF_DOCTOR = {
+    code: why for code, why in EXIT_CODES.items() if code not in (VALID, INVALID, UNTRUSTED)
+}
+OF_EVIDENCE = EXIT_CODES | {
+    VALID: "every artifact that can run there ran and is right",
+    BenchError.exit_code: "the time was over first, or it failed otherwise",
+    INVALID: "an artifact loses too much of its mIoU",
+    UNTRUSTED: "a measurement is not to be trusted",
+    DeviceFailure.exit_code: "an artifact gives other masks there, or the board failed",
+}
