@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 from fastseg_runtime.arrays.shared_files import locked
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.cli import held, main
 from fastseg_training.config import TrainConfig, dump_config, load_config
+from fastseg_training.trainer import SegmentationTrainer
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from onnx.numpy_helper import from_array
@@ -140,6 +142,34 @@ def test_an_existing_run_is_refused_unless_told(cli: Cli, tmp_path: Path) -> Non
     code, _, err = cli(*TINY)
     assert code == 1
     assert "go on with --resume, replace it with --force" in " ".join(err.split())
+
+
+def test_a_run_that_another_training_made_meanwhile_is_not_removed(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "runs" / "synthetic-nano" / "model.safetensors"
+
+    def builds_slowly(config: TrainConfig, folder: Path) -> SegmentationTrainer:
+        model.parent.mkdir(parents=True)
+        model.touch()
+        return build_trainer(config, folder)
+
+    monkeypatch.setattr("fastseg_training.cli.build_trainer", builds_slowly)
+    code, _, err = cli(*TINY, "--epochs", "0.3")
+    assert code == 1 and "replace it with --force" in " ".join(err.split())
+    assert model.exists()
+
+
+@pytest.mark.parametrize("option", ["--classes", "--teacher-map"])
+def test_files_in_a_run_that_a_training_reads_are_not_removed(
+    cli: Cli, tmp_path: Path, option: str
+) -> None:
+    file = tmp_path / "runs" / "synthetic-nano" / "mine.txt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    code, _, err = cli(*TINY, "--teacher", "nano-synthetic", option, str(file), "--force")
+    assert code == 1 and f"and with it {file}, which this training reads" in err
+    assert file.exists()
 
 
 @pytest.mark.parametrize("option", ["--init", "--teacher"])

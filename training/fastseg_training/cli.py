@@ -270,19 +270,23 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         if resume:
             asked, config = config, saved_config(folder, chosen)
             say_what_the_file_says_else(asked, config, folder)
-        elif folder.exists():
-            if not force:
-                raise RunError(
-                    f"{folder} exists; go on with --resume, replace it with --force, or --name "
-                    "another"
-                )
+        else:
+            refuse_existing(folder, force)
             keep_what_is_read(config, folder)
     if not resume:  # config.toml says what it started from, whatever is installed when it goes on
         config = dataclasses.replace(config, init=choose_start(config))
     if not config.data:
         raise UsageError("--data is missing, e.g. --data camvid:PATH or --data synthetic")
     with process_group(choose_device(local_device(config.device))):
-        train(config, folder, resume, as_json)
+        train(config, folder, resume, force, as_json)
+
+
+def refuse_existing(folder: Path, force: bool) -> None:
+    """Raise RunError where a run is that may not be replaced."""
+    if folder.exists() and not force:
+        raise RunError(
+            f"{folder} exists; go on with --resume, replace it with --force, or --name another"
+        )
 
 
 def say_what_the_file_says_else(asked: TrainConfig, config: TrainConfig, folder: Path) -> None:
@@ -309,8 +313,12 @@ def keep_what_is_read(config: TrainConfig, folder: Path) -> None:
         RunError: --init, a teacher, data or more lie in it.
     """
     data = config.data.partition(":")[2].partition(",")[0]
-    read = (config.init, config.teacher, config.teacher_weights, config.unlabelled, data)
-    for name in (*read, *config.recipe.mean_with):
+    read = (
+        *(data, config.init, config.unlabelled, config.classes, config.normalization),
+        *(config.teacher, config.teacher_weights, config.teacher_map, config.teacher_normalization),
+        *config.recipe.mean_with,
+    )
+    for name in read:
         if name and Path(name).exists() and Path(name).resolve().is_relative_to(folder.resolve()):
             raise RunError(
                 f"--force would remove {folder}, and with it {name}, which this training reads; "
@@ -372,11 +380,11 @@ def has_few_pictures(config: TrainConfig, chosen: dict[str, Any], said: bool) ->
     return has_learnt
 
 
-def train(config: TrainConfig, folder: Path, resume: bool, as_json: bool) -> None:
+def train(config: TrainConfig, folder: Path, resume: bool, force: bool, as_json: bool) -> None:
     """Train into a folder, in as many processes as torchrun started."""
     trainer = build_trainer(config, folder)
     if rank() == 0 and not resume:
-        start_folder(folder)
+        start_folder(folder, force)
     with held(folder) if rank() == 0 else nullcontext():
         if resume:
             trainer.resume()
@@ -457,12 +465,13 @@ def may_change(key: str, old: Any, new: Any) -> bool:
     return key in CHANGEABLE and (key != "data" or old.partition(":")[0] == new.partition(":")[0])
 
 
-def start_folder(folder: Path) -> None:
+def start_folder(folder: Path, force: bool) -> None:
     """Make the run folder, empty.
 
     Raises:
-        RunError: a training is writing there.
+        RunError: a training is writing there, or has written while this one was made ready.
     """
+    refuse_existing(folder, force)
     if folder.exists():
         with held(folder):
             pass  # nobody writes there; an open file could not be removed on Windows
