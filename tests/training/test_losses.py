@@ -230,3 +230,15 @@ def test_class_weights_that_are_named_are_taken_and_the_rest_is_one() -> None:
         weights_of(LossOptions(class_weights=[1, 2, 0]), torch.ones(2), ["road", "pole"])
     with pytest.raises(ValueError, match="all class_weights are 0"):
         weights_of(LossOptions(class_weights={"sky": 0}), torch.ones(1), ["sky"])
+
+
+@pytest.mark.parametrize("formula", ["ohem", "dice", "lovasz", "ohem+0.5*dice"])
+def test_class_weights_that_no_term_takes_are_refused_rather_than_ignored_or_undone(
+    formula: str,
+) -> None:
+    for weights in ("enet-undone", {"pole": 5.0}, [1.0, 2.0]):
+        with pytest.raises(ValueError, match="no term of the loss .* takes any; leave them out"):
+            LossOptions(formula, weights)
+        assert LossOptions(f"{formula}+border", weights).class_weights == weights
+    assert LossOptions(formula, "none").class_weights == "none"
+    assert LossOptions(formula).class_weights == "enet"

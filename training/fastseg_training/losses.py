@@ -10,7 +10,7 @@ adjustment", arXiv:2007.07314): logit_shift.py takes them out again.
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +30,10 @@ class LossOptions:
 
     Attributes:
         formula: a sum of LOSSES, e.g. "ce" or "ohem+0.5*dice".
-        class_weights: "enet" or "none", for losses that take them; "enet-undone" takes them out of
-            the averaged network again: better after long trainings, worse after short ones. Or
+        class_weights: "enet" or "none", for losses that take them: ce, focal and border;
+            "enet-undone" takes them out of the averaged network again: better after long trainings,
+            worse after short ones. It is for "ce" alone: beside a term that takes none, as in
+            "ce+lovasz", it takes out more than was put in; choose "none" there. Or
             a table of names and weights, such as {Pole = 5.0}; classes that it leaves out have 1.
             Or a list of weights, one for each class.
         enet_constant: see enet_weights.
@@ -47,7 +49,7 @@ class LossOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        parse_formula(self.formula)
+        losses = [LOSSES[name] for _, name in parse_formula(self.formula)]
         if not self.enet_constant > 1:  # a weight is 1 / log(constant + share)
             raise ValueError(f"enet_constant is {self.enet_constant}; expected more than 1")
         if isinstance(self.class_weights, str):
@@ -56,11 +58,17 @@ class LossOptions:
                     f"class_weights is {self.class_weights!r}; choose one of "
                     f"{', '.join(CLASS_WEIGHTS)}, or give a table of names and weights or a list"
                 )
-            return
-        known = self.class_weights
-        for weight in known.values() if isinstance(known, dict) else known:
-            if weight < 0:
-                raise ValueError(f"a class weight is {weight:g}; expected 0 or more")
+        else:
+            known = self.class_weights
+            for weight in known.values() if isinstance(known, dict) else known:
+                if weight < 0:
+                    raise ValueError(f"a class weight is {weight:g}; expected 0 or more")
+        is_default = self.class_weights in ("enet", "none")
+        if not is_default and not any("weight_K" in _arguments(loss) for loss in losses):
+            raise ValueError(
+                f"class_weights are given, and no term of the loss {self.formula!r} takes any; "
+                "leave them out, or add ce, focal or border to formula"
+            )
 
 
 class CrossEntropyLoss(nn.Module):
@@ -306,9 +314,13 @@ def build_loss(
     }
     terms: list[tuple[float, nn.Module]] = []
     for factor, name in parse_formula(options.formula):
-        wanted = inspect.signature(LOSSES[name]).parameters.keys() & given.keys()
+        wanted = _arguments(LOSSES[name]) & given.keys()
         terms.append((factor, LOSSES[name](**{key: given[key] for key in wanted})))
     return WeightedSum(terms)
+
+
+def _arguments(loss: type[nn.Module]) -> Set[str]:
+    return inspect.signature(loss).parameters.keys()
 
 
 def parse_formula(formula: str) -> list[tuple[float, str]]:
