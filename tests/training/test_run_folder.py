@@ -1,3 +1,4 @@
+import dataclasses
 import resource
 import shutil
 from collections.abc import Iterator
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.run_folder import RunError, RunFolder
 
 from fastseg import FastSegNet, load_checkpoint
@@ -29,6 +31,21 @@ def test_a_state_comes_back(run: RunFolder) -> None:
     state = run.load_state()
     assert state is not None and state["step"] == 3
     assert torch.equal(state["model"]["a"], torch.arange(3))
+
+
+def test_a_state_of_other_classes_or_another_order_is_refused(run: RunFolder) -> None:
+    run.save_state({"step": 1})
+    for names in (("disc", "ground", "bar"), ("ground", "disc"), ("ground", "disc", "pole")):
+        classes = tuple(ClassInfo(name, (0, 0, 0)) for name in names)
+        other = RunFolder(run.path, dataclasses.replace(run.info, classes=classes))
+        said = f"learnt the classes ground, disc, bar, .*now they are {', '.join(names)}"
+        with pytest.raises(RunError, match=said):
+            other.load_state()
+
+
+def test_a_state_of_before_classes_were_kept_goes_on(run: RunFolder) -> None:
+    torch.save({"step": 1}, run.resume_path)
+    assert run.load_state() == {"step": 1}
 
 
 def test_a_full_disk_keeps_the_last_good_state(run: RunFolder, small_disk: None) -> None:

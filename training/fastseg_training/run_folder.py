@@ -86,7 +86,7 @@ class RunFolder:
         """
         try:
             with whole_file(self.resume_path) as part, part.open("wb") as file:
-                torch.save({**state, "origin": self._origin()}, file)
+                torch.save({**state, "origin": self._origin(), "classes": self._names()}, file)
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch wraps a short write in a RuntimeError
@@ -96,8 +96,8 @@ class RunFolder:
         """Read resume.pt without running any code that it may hold; None if there is none yet.
 
         Raises:
-            RunError: it is damaged, or began with another network than --init or --teacher name
-                now.
+            RunError: it is damaged, or began with other classes, or with another network than
+                --init or --teacher name now.
         """
         if not self.resume_path.is_file():
             return None
@@ -115,7 +115,16 @@ class RunFolder:
                     f"{self.info.training.get(name.removesuffix(SHA256))} is now; bring that back, "
                     "or start anew with --force"
                 )
+        learnt, names = state.pop("classes", self._names()), self._names()
+        if learnt != names:  # the weights know numbers alone
+            raise RunError(
+                f"{self.resume_path} learnt the classes {', '.join(learnt)}, in this order; now "
+                f"they are {', '.join(names)}: bring those back, or start anew with --force"
+            )
         return state
+
+    def _names(self) -> list[str]:
+        return [entry.name for entry in self.info.classes]
 
     def _origin(self) -> dict[str, str]:
         """Return the hashes of the networks that the training takes from."""
