@@ -1,5 +1,6 @@
 """Who is told how a training goes: TensorBoard, or whatever else is a Callback."""
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
@@ -47,12 +48,22 @@ class TensorBoard(Callback):
 
     @cached_property
     def _writer(self) -> Any:
-        from torch.utils.tensorboard import SummaryWriter
+        try:
+            from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(self.folder))
+            return SummaryWriter(str(self.folder))
+        except Exception as error:  # of protobuf and others that do not fit it: any kind
+            why = str(error).partition("\n")[0]
+            print(
+                f"no TensorBoard: it is installed and fails with {type(error).__name__}: {why}",
+                file=sys.stderr,
+            )
+            return None
 
     def on_log(self, entry: Mapping[str, Any]) -> None:
-        """Write a point of each curve."""
+        """Write a point of each curve; nothing where TensorBoard is broken, which is said once."""
+        if self._writer is None:
+            return
         for name, value in scalars(entry).items():
             if name != "step":
                 self._writer.add_scalar(name, value, entry["step"])
