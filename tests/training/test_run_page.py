@@ -1,3 +1,4 @@
+import io
 import re
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.evaluate import Evaluation
+from fastseg_training.pictures import draw_confusion
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.run_page import WORST, WorstPictures, write_page
 
@@ -44,3 +46,10 @@ def test_the_worst_pictures_are_kept_and_unlabelled_ones_passed_over() -> None:
         worst(number, image, label if number != 7 else label + 255, guess)
     numbers = [number for number in range(WORST + 4) if number != 7]
     assert sorted(kept[1] for kept in worst.kept) == numbers[-WORST:]
+
+
+def test_a_name_that_looks_like_a_formula_is_drawn_as_it_is() -> None:
+    classes = (ClassInfo("a $_$ b", (0, 0, 0)), ClassInfo("$x$", (1, 2, 3)))
+    drawn = io.BytesIO()
+    draw_confusion(np.eye(2), classes, drawn)
+    assert drawn.getvalue().startswith(b"\x89PNG")

@@ -112,8 +112,8 @@ def draw_confusion(
     axes = figure.add_subplot()
     axes.imshow(share_KK, cmap="Blues", vmin=0, vmax=1)
     size = min(10.0, 10 * MOST_NAMED / len(names))
-    axes.set_xticks(range(len(names)), names, rotation=90, size=size)
-    axes.set_yticks(range(len(names)), names, size=size)
+    axes.set_xticks(range(len(names)), names, rotation=90, size=size, parse_math=False)
+    axes.set_yticks(range(len(names)), names, size=size, parse_math=False)
     axes.set(xlabel="prediction", ylabel="truth")
     for (row, column), share in np.ndenumerate(share_KK):
         if share >= 0.005 and not many:
