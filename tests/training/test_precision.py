@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -59,6 +60,45 @@ def test_fast_depthwise_convolutions_have_the_gradients_of_float32(
     pairs += [(a.grad, b.grad) for a, b in zip(fast.parameters(), exact.parameters(), strict=True)]
     for ours, theirs in pairs:
         assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+
+
+CALLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "by name": lambda x, w: F.conv2d(input=x, weight=w, stride=2, groups=8),
+    "same": lambda x, w: F.conv2d(x, w, padding="same", groups=8),
+    "lists": lambda x, w: F.conv2d(x, w, None, [2, 2], [2], groups=8),
+    "dilated": lambda x, w: F.conv2d(x, w, None, 1, 4, 2, 8),
+    "dense": lambda x, w: F.conv2d(x, w.expand(-1, 8, -1, -1)),
+    "pairs": lambda x, w: F.conv2d(x, w.expand(-1, 2, -1, -1), None, 2, 2, 1, 4),
+    "two maps of each": lambda x, w: F.conv2d(x, w.repeat(2, 1, 1, 1), groups=8),
+    "even": lambda x, w: F.conv2d(x, w[..., :4, :4], groups=8),
+    "oblong": lambda x, w: F.conv2d(x, w[..., :3], groups=8),
+    "one picture": lambda x, w: F.conv2d(x[0], w, groups=8),
+}
+
+
+class Calling(nn.Conv2d):
+    call: Callable[[Tensor, Tensor], Tensor]
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.call(x_NCHW, self.weight)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_layers_of_others_that_call_a_convolution_otherwise_compute_what_they_did(
+    call: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    torch.manual_seed(0)
+    layer, image = Calling(8, 8, 5, 2, groups=8), torch.randn(2, 8, 21, 22)
+    layer.call = call
+    pairs = []
+    for precision in (None, torch.bfloat16):
+        layer.zero_grad()
+        with fast_depthwise(layer, precision, CPU), torch.autocast("cpu", torch.bfloat16):
+            output = layer(image)
+        output.float().square().sum().backward()
+        pairs.append((output, layer.weight.grad))
+    for plain, ours in zip(*pairs, strict=True):
+        torch.testing.assert_close(ours, plain)
 
 
 def test_freed_memory_is_kept_where_the_c_library_can_and_nothing_else_happens(

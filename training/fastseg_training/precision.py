@@ -114,9 +114,33 @@ class _FastConv2d(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is not F.conv2d or not torch.is_autocast_enabled("cpu"):
-            return func(*args, **(kwargs or {}))
-        return _conv2d(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        # A class of somebody's own may call it for another layer, or in another of torch's forms.
+        is_ours = func is F.conv2d and len(args) > 1 and torch.is_autocast_enabled("cpu")
+        if is_ours and _is_depthwise(*args, **kwargs):
+            return _conv2d(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _is_depthwise(
+    x_NCHW: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    """Return whether a call is of the form that is_slow() looks for in layers."""
+    height, width = weight.shape[-2:]
+    return (
+        x_NCHW.ndim == 4
+        and groups == len(weight) == x_NCHW.shape[1]
+        and height == width >= SMALL
+        and height % 2 == 1
+        and dilation in (1, (1, 1))
+        and all(isinstance(v, int) or (type(v) is tuple and len(v) == 2) for v in (stride, padding))
+    )
 
 
 def _conv2d(
