@@ -118,6 +118,27 @@ def test_networks_of_ones_own_train_too(heads: int) -> None:
     assert evaluation is not None and mean_iou(evaluation.confusion_KK) > 0.9
 
 
+class Unusual(TinyNet):
+    """Holds weights of five dimensions and a mode that it keeps by itself, as frozen norms do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = nn.Conv3d(1, 1, (1, 3, 3), padding=(0, 1, 1))
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(self.depth(x[:, None])[:, 0])
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]  # as people write it
+        super().train(mode)
+
+
+def test_weights_of_any_dimensions_train_and_train_may_return_nothing() -> None:
+    model, loader = Unusual(), [tuple(torch.stack(x) for x in zip(*colour_pairs(), strict=True))]
+    before = model.depth.weight.clone()
+    SegmentationTrainer(model, loader, loader, 2, num_epochs=1, device="cpu").train()
+    assert not torch.equal(model.depth.weight, before)
+
+
 def test_class_weights_are_taken_out_of_the_averaged_network_alone(
     make_trainer: MakeTrainer,
 ) -> None:

@@ -3,6 +3,7 @@
 Shape letters: N batch, H and W pixels, h and w of soft labels, K classes.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -131,8 +132,11 @@ class Learner:
         }
 
     def _to_device(self, model: nn.Module) -> nn.Module:
-        moved: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        return moved
+        model.to(self.device)
+        for tensor in itertools.chain(model.parameters(), model.buffers()):
+            if tensor.ndim == 4:  # torch's to() would try weights of 3-D convolutions too
+                tensor.data = tensor.data.to(memory_format=torch.channels_last)
+        return model
 
     def _moved(self, batch: Batch) -> Batch:
         soft_NKhw = batch.soft_NKhw

@@ -196,7 +196,8 @@ class ModelEMA:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model.eval()  # one's own may return nothing
         self.decay = decay
         pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
         floating = [pair for pair in pairs if pair[0].is_floating_point()]

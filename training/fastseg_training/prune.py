@@ -36,7 +36,8 @@ def prune(model: FastSegNet, share: float, size: tuple[int, int]) -> FastSegNet:
         import torch_pruning  # an extra
     except ImportError as error:
         raise ConfigError("--prune needs torch-pruning: pip install -e '.[prune]'") from error
-    pruned = copy.deepcopy(model).cpu().eval()
+    pruned = copy.deepcopy(model).cpu()
+    pruned.eval()
     classifiers = [head[-1] for head in (pruned.head, *pruned.auxiliary_heads)]
     pruner = torch_pruning.pruner.BasePruner(
         pruned,
@@ -58,4 +59,5 @@ def prune(model: FastSegNet, share: float, size: tuple[int, int]) -> FastSegNet:
         pruner.step()
     for parameter in pruned.parameters():
         parameter.grad = None
-    return pruned.train(model.training)
+    pruned.train(model.training)
+    return pruned
