@@ -10,7 +10,7 @@ import pytest
 import torch
 from fastseg_runtime.arrays.metrics import mean_iou
 from fastseg_training import Callback, SegmentationTrainer
-from fastseg_training.config import TrainConfig
+from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import Evaluation
 from fastseg_training.learner import NonFiniteLossError
 from fastseg_training.loader import Batch
@@ -137,6 +137,22 @@ def test_weights_of_any_dimensions_train_and_train_may_return_nothing() -> None:
     before = model.depth.weight.clone()
     SegmentationTrainer(model, loader, loader, 2, num_epochs=1, device="cpu").train()
     assert not torch.equal(model.depth.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        ({"minutes": 0}, "minutes is 0; expected more than 0"),
+        ({"num_epochs": -2}, "num_epochs is -2; expected more than 0"),
+        ({"num_epochs": math.inf}, "num_epochs is inf; expected more than 0 and less than inf"),
+        ({"minutes": math.nan}, "minutes is nan"),
+    ],
+)
+def test_a_training_that_would_have_no_length_or_no_end_is_refused(
+    length: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SegmentationTrainer(TinyNet(), colour_pairs(), None, 2, **length)  # type: ignore[arg-type]
 
 
 def test_class_weights_are_taken_out_of_the_averaged_network_alone(

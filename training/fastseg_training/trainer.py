@@ -23,7 +23,7 @@ from fastseg import FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed
 from fastseg_training.callbacks import Callback, own_callbacks
-from fastseg_training.config import TrainConfig
+from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import (
     Evaluation,
@@ -108,7 +108,7 @@ class SegmentationTrainer:
 
     Raises:
         ReadingError: a threshold that is no probability.
-        ConfigError: no such device or precision here.
+        ConfigError: no such device or precision here, or a length that no training has.
         LoaderError: a loader has no batches, or can be gone through only once.
         ValueError: freeze or the recipe's rates name a module that is not there.
         RunError: weights are to be kept, and there is no run folder.
@@ -140,6 +140,9 @@ class SegmentationTrainer:
         callbacks: Sequence[Callback] = (),
         freeze: Sequence[str] = (),
     ) -> None:
+        for name, value in (("num_epochs", num_epochs), ("minutes", minutes)):
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value}; expected more than 0 and less than inf")
         self.reading = Reading(num_classes, output_name, threshold)
         self.recipe, self.run, self.num_classes = recipe or Recipe(), run, num_classes
         self.train_loader, self.val_loader = train_loader, val_loader
