@@ -51,6 +51,14 @@ def test_soft_labels_of_two_sizes_do_not_go_onto_a_device(
     assert fits_on_device(plan, torch.device("cuda")) == fits
 
 
+@pytest.mark.parametrize("kind", ["mps", "xpu"])
+def test_devices_whose_free_memory_is_not_known_hold_no_data_set(
+    samples: list[Sample], kind: str
+) -> None:
+    plan = BatchPlan(samples, 4, (64, 32), Augmentation(), seed=3)
+    assert not fits_on_device(plan, torch.device(kind))
+
+
 PASTED = {
     "nothing pasted": Augmentation(),
     "rectangles": Augmentation(cutmix=1),

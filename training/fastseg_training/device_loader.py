@@ -91,8 +91,11 @@ def _mask(region: Region, label_hw: Tensor) -> Tensor:
 
 
 def fits_on_device(plan: BatchPlan, device: torch.device) -> bool:
-    """Return whether samples and soft labels have one size each and leave room to train."""
-    if not isinstance(plan.samples, list):
+    """Return whether samples and soft labels have one size each and leave room to train.
+
+    Of other devices than NVIDIA's and AMD's nobody here asks how much memory is free.
+    """
+    if device.type != "cuda" or not isinstance(plan.samples, list):
         return False
     samples = [*plan.samples, *plan.unlabelled]
     first_HW = samples[0].label_HW
