@@ -385,13 +385,15 @@ def test_weights_with_a_header_say_themselves_what_they_know_take_and_allow(
     model = nn.Module()
     model.conv = conv(3)
     info = CheckpointInfo(
-        "foreign:net", OURS, data_licence="ours", usage="commercial", normalization=IMAGENET
+        "foreign:net", OURS, 48, 32, data_licence="ours", usage="commercial", normalization=IMAGENET
     )
     save_checkpoint(folder / "run.safetensors", model, info)
     chosen = {"teacher_weights": "run.safetensors", "teacher_map": ""}
     teacher = opened(**chosen)
     assert capsys.readouterr().err == ""
     assert teacher.licence == "ours" and "0.485" in teacher.identity["normalization"]
+    assert teacher.size == (48, 32)
+    assert opened(**chosen, teacher_size="96x64").size == (96, 64)
     assert usage_of_teacher(TrainConfig(teacher="foreign:net", **chosen)) == "commercial"
     with pytest.raises(ConfigError, match="knows road, house, cow, map.toml has wall, street"):
         opened(teacher_weights="run.safetensors")

@@ -213,7 +213,8 @@ def _from_factory(
     else:
         class_map = class_map or _assumed(config, names)
         normalization = _normalization(config)
-    wanted = parse_size(config.teacher_size) if config.teacher_size else size
+    own = size if header is None else (header.width, header.height)
+    wanted = parse_size(config.teacher_size) if config.teacher_size else own
     classes = tuple(ClassInfo(name, (0, 0, 0)) for name in class_map.teacher)  # none is drawn
     how = (normalization, config.teacher_output_name)
     network = open_network(config.teacher, classes, weights, wanted, *how)
