@@ -48,6 +48,7 @@ def test_a_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
         ("batch = 2.5", "batch: expected int, got 2.5"),
         ("batch = true", "batch: expected int, got True"),
         ("batch = 0", "batch is 0; expected more than 0"),
+        ('split = "trainval"\nholdout = "b"', "holdout takes from split train"),
         ('crop = "300x300"', "multiples of 32"),
         ('crop = "big"', "write WxH"),
         ('[recipe]\ndecay = "step"', "choose one of .*'cosine'"),
@@ -97,6 +98,17 @@ def test_the_command_in_the_header_names_no_folder_of_this_machine() -> None:
     assert config.command() == (
         "fastseg-train --data camvid:PATH --model nano --init a.safetensors --epochs 50"
     )
+
+
+@pytest.mark.parametrize(
+    "text", ['holdout = "0006R0"', "[recipe]\nema_decay = 0.9", '[loss]\nformula = "dice"']
+)
+def test_the_command_names_the_runs_configuration_for_what_no_option_says(
+    text: str, tmp_path: Path
+) -> None:
+    written = write(tmp_path / "a.toml", f'data = "synthetic"\nkeep_best = true\n{text}')
+    command = load_config(written, {}).command()
+    assert command == "fastseg-train --data synthetic --keep-best --config config.toml"
 
 
 def test_values_at_the_edge_of_what_is_refused_are_taken(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.build_network import IMAGENET, choose_start, model_of_start
 from fastseg_training.build_trainer import build_trainer
-from fastseg_training.config import TrainConfig, dump_config, find_config, load_config
+from fastseg_training.config import CONFIG, TrainConfig, dump_config, find_config, load_config
 from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.evaluate import score_network
 from fastseg_training.losses import LOSSES
@@ -53,7 +53,7 @@ from fastseg_training.run_folder import RunError
 from fastseg_training.suspects_report import report_suspects
 from fastseg_training.trainer import TrainingStoppedError
 
-RUNS, CONFIG, LOCK = Path("runs"), "config.toml", ".lock"
+RUNS, LOCK = Path("runs"), ".lock"
 # Where nothing else is chosen for few labelled pictures: measured with 20, 50 and 367.
 FEW, FEWER_THAN = Path("few-pictures"), 100
 # What a run may go on with: how long, on which machine, and what is kept of it.

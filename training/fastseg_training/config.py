@@ -27,6 +27,7 @@ from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
 
 SHIPPED = Path(__file__).parent / "configs"
+CONFIG = "config.toml"  # in a run's folder: all that was asked for
 
 
 class ConfigError(ValueError):
@@ -267,6 +268,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {value!r}; expected commercial or research")
         if self.fit not in FITS:
             raise ConfigError(f"fit is {self.fit!r:.80}; expected {' or '.join(FITS)}")
+        if self.holdout and self.split == "trainval":
+            raise ConfigError("holdout takes from split train what is validated on, not trainval")
         if self.fit == LETTERBOX and not self.size:
             raise ConfigError("letterbox needs the size to bring pictures to: --size WxH")
         if self.fit == LETTERBOX and self.teacher:
@@ -290,16 +293,22 @@ class TrainConfig:
         return with_options(self.data, ReadOptions(self.image_range, self.split_by, skipped))
 
     def command(self) -> str:
-        """Return the fastseg-train command of this run, without where its files lie."""
-        words = ["fastseg-train"]
-        for option in dataclasses.fields(self):
-            value = getattr(self, option.name)
-            if value is True:
-                words.append(f"--{option_name(option.name)}")
-            elif option.default not in (dataclasses.MISSING, value):
-                said = value if option.name.endswith("_licence") else _without_folders(value)
-                words += [f"--{option_name(option.name)}", said]
-        return shlex.join(words)
+        """Return the fastseg-train command of this run, without where its files lie.
+
+        What no option says makes it name the run's own configuration.
+        """
+        default, words, needs_file = TrainConfig(), ["fastseg-train"], False
+        for name, value in vars(self).items():
+            if value == getattr(default, name):
+                continue
+            if name == "holdout" or dataclasses.is_dataclass(value):
+                needs_file = True
+            elif value is True:
+                words.append(f"--{option_name(name)}")
+            else:
+                said = value if name.endswith("_licence") else _without_folders(value)
+                words += [f"--{option_name(name)}", said]
+        return shlex.join(words + ["--config", CONFIG] * needs_file)
 
 
 def option_name(field_name: str) -> str:
