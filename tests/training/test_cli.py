@@ -205,6 +205,19 @@ def test_what_an_edited_configuration_says_is_named_and_not_taken_on_resume(
     assert "--config has another epochs, augmentation, which is not taken" in " ".join(err.split())
 
 
+def test_a_run_that_is_named_goes_on_and_says_what_another_configuration_says_otherwise(
+    cli: Cli, tmp_path: Path, asked: list[TrainConfig]
+) -> None:
+    run = tmp_path / "runs" / "R"
+    run.mkdir(parents=True)
+    begun = TrainConfig(data=DATA, model="nano")
+    (run / "config.toml").write_text(dump_config(begun))
+    (tmp_path / "other.toml").write_text(f'data = "{DATA}"\nmodel = "nano"\nseed = 3\n')
+    code, _, err = cli("--resume", "--name", "R", "--config", "other.toml")
+    assert code == 0 and "--config has another seed, which is not taken" in " ".join(err.split())
+    assert asked == [begun]
+
+
 @pytest.mark.parametrize("how", ["--force", "--resume"])
 def test_a_run_that_another_training_writes_to_is_left_alone(
     how: str, cli: Cli, tmp_path: Path

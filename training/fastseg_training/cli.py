@@ -264,6 +264,9 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
     if resume and ("name" in given or not given.keys() & {"data", "config"}):
         folder = run_path(given["name"]) if "name" in given else newest_run()
         config = saved_config(folder, chosen)
+        if "config" in given:
+            asked = new_config(given, chosen, said=False)
+            say_what_the_file_says_else(asked, config, folder)
     else:
         config = new_config(given, chosen, said=not resume)
         folder = run_path(given.get("name", default_name(config, given.get("config"))))
