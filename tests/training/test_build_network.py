@@ -195,17 +195,23 @@ def test_a_training_ends_with_the_mean_of_itself_and_others_by_other_seeds(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("variant", "licence", "says"),
-    [("small", "none (generated)", "other weights"), ("nano", "for a fee", "other data_licence")],
+    ("other", "says"),
+    [
+        ({"variant": "small"}, "same recipe and start .* has other weights"),
+        ({"data_licence": "for a fee"}, "same recipe and start .* has other data_licence"),
+        ({"height": 96}, "same recipe and start .* has other height"),
+        ({"fit": "letterbox"}, "same recipe and start .* has other fit"),
+        ({"training": {"finished": False}}, "finished trainings; other was saved in"),
+    ],
 )
-def test_no_mean_is_taken_with_another_network_or_other_terms(
-    variant: str, licence: str, says: str, tmp_path: Path
+def test_no_mean_is_taken_with_another_network_or_other_terms_or_an_unfinished_one(
+    other: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
-    own = open_network("nano-synthetic")
-    model = FastSegNet(len(own.info.classes), variant)
-    info = dataclasses.replace(own.info, variant=variant, data_licence=licence)
+    own = open_network("nano-synthetic", size=(64, 64))
+    info = dataclasses.replace(own.info, **other)
+    model = FastSegNet(len(own.info.classes), info.variant)
     save_checkpoint(tmp_path / "other.safetensors", model, info)
-    with pytest.raises(ConfigError, match=f"same recipe and start .* has {says}"):
+    with pytest.raises(ConfigError, match=says):
         trained_by_a_seed(tmp_path / "run", 0, mean_with=[str(tmp_path / "other.safetensors")])
 
 

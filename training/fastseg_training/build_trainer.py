@@ -222,7 +222,7 @@ def mean_with(
     """Return what takes the mean with networks that are there, and the header that says so.
 
     Raises:
-        ConfigError: one is of another shape, or stands on other terms.
+        ConfigError: one is of another shape or not finished, or stands on other terms.
         CheckpointError: one cannot be opened.
     """
     others = [open_network(path) for path in config.recipe.mean_with]
@@ -236,7 +236,12 @@ def mean_with(
     for other in others:
         state = other.model.state_dict()
         same = shapes == {name: tensor.shape for name, tensor in state.items()}
-        kept = ("classes", "normalization", "data_licence", "usage")
+        if not other.info.training.get("finished", True):
+            raise ConfigError(
+                f"mean_with is for finished trainings; {other.name} was saved in the midst of one: "
+                "go on with it by --resume first"
+            )
+        kept = ("classes", "width", "height", "fit", "normalization", "data_licence", "usage")
         differs = [name for name in kept if getattr(other.info, name) != getattr(info, name)]
         if differs or not same:
             raise ConfigError(
