@@ -39,8 +39,10 @@ def test_soft_labels_are_kept_by_the_same_measure(
 ) -> None:
     labels = Made(tuple(range(PICTURES)))  # type: ignore[arg-type]  # no file is opened
     free_bytes = 2 * PICTURES * 48 + spare
-    monkeypatch.setattr("fastseg_training.soft_labels.free_memory_bytes", lambda: free_bytes)
+    monkeypatch.setattr("fastseg_training.resident.free_memory_bytes", lambda: free_bytes)
     assert (labels.resident() is not labels) == fits
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert labels.resident() is labels
 
 
 def test_pictures_larger_than_the_first_are_counted_as_they_are(
@@ -57,16 +59,37 @@ def test_pictures_larger_than_the_first_are_counted_as_they_are(
     assert make_resident(given, "reading") is given
 
 
-def test_a_container_has_what_its_limit_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+V2 = ("memory.max", "memory.current", "inactive_file")
+
+
+@pytest.mark.parametrize(
+    ("said", "limited", "names"),
+    [
+        ("0::/\n", "", V2),
+        ("0::/system.slice/slurmd/job_7/step_0\n", "system.slice/slurmd/job_7", V2),
+        ("0::/user.slice/train.scope\n", "user.slice/train.scope", V2),
+        ("4:memory:/slurm/uid_0/job_7\n1:cpu:/x\n0::/\n", "memory/slurm/uid_0/job_7", V1),
+        ("4:memory:/docker/of_the_host\n", "memory", V1),
+    ],
+)
+def test_a_process_has_what_the_limits_of_its_control_groups_leave(
+    said: str,
+    limited: str,
+    names: tuple[str, str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("fastseg_training.resident.CGROUP", tmp_path)
-    whole = free_memory_bytes()
-    files = {"memory.current": "900\n", "memory.stat": "anon 1\ninactive_file 300\n"}
+    monkeypatch.setattr("fastseg_training.resident.OWN_GROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text(said)
+    whole, group = free_memory_bytes(), tmp_path / limited
+    group.mkdir(parents=True, exist_ok=True)
+    files = {names[1]: "900\n", "memory.stat": f"anon 1\n{names[2]} 300\n"}
     for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    for limit, free in (("1000\n", 400), ("max\n", whole)):
-        (tmp_path / "memory.max").write_text(limit)
+        (group / name).write_text(text)
+    for limit, free in (("1000\n", 400), ("max\n", whole), (f"{2**63 - 4096}\n", whole)):
+        (group / names[0]).write_text(limit)
         assert free_memory_bytes() == pytest.approx(free, rel=0.2)
 
 

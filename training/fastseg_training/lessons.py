@@ -19,7 +19,7 @@ from fastseg.data import Array, DataError, Sample
 from fastseg.data.file_dataset import IMAGE_SUFFIXES
 from fastseg.data.image_file import read_image
 from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.resident import MEMORY_SHARE, ResizedDataset, free_memory_bytes
+from fastseg_training.resident import ResizedDataset, memory_budget_bytes
 from fastseg_training.soft_labels import Labels, Picture, SoftLabels, label_softly
 from fastseg_training.teacher import Teacher
 from fastseg_training.trainer import TrainingStoppedError
@@ -194,11 +194,11 @@ def _open_frames(config: TrainConfig, size: Size) -> Frames:
     if not config.unlabelled:
         return Frames(())
     frames = open_frames(config.unlabelled, config.unlabelled_frames.most)
-    needed, free = len(frames) * size[0] * size[1] * 3, free_memory_bytes()
-    if needed > free * MEMORY_SHARE:
+    needed, budget = len(frames) * size[0] * size[1] * 3, memory_budget_bytes()
+    if needed > budget:
         raise ConfigError(
             f"{len(frames)} pictures without labels take {needed / 1e6:.0f} MB of memory, "
-            f"{free / 1e6:.0f} are free; set a smaller `most` under [unlabelled_frames]"
+            f"{budget / 1e6:.0f} can be spared; set a smaller `most` under [unlabelled_frames]"
         )
     return frames
 

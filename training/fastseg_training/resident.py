@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from fastseg.data import Sample, Samples
 from fastseg.fitting import STRETCH, fit_image, fit_labels
 from fastseg.progress import show_progress
 
-CGROUP = Path("/sys/fs/cgroup")  # of this process, in a container
+CGROUP = Path("/sys/fs/cgroup")  # of control groups, in a container its own one
+OWN_GROUPS = Path("/proc/self/cgroup")  # below it, those of this process
+# Limit, what is used, and what of that keeps files, see memory.stat; of version 2 and of version 1.
+MEMORY_V2 = ("memory.max", "memory.current", "inactive_file")
+MEMORY_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 MEMORY_SHARE = 0.5  # of what is free, for a resident data set: the network needs some too
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -53,7 +58,7 @@ class ResizedDataset:
 
 def make_resident(samples: Samples, description: str) -> Samples:
     """Decode all samples into memory if they fit, with a bar on stderr; else return them as is."""
-    budget = free_memory_bytes() * MEMORY_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    budget = memory_budget_bytes()
     if _bytes_of(samples[0]) * len(samples) > budget:
         return samples
     kept = []
@@ -69,22 +74,40 @@ def _bytes_of(sample: Sample) -> int:
     return int(sample.label_HW.size) * 4  # three of colour, one of class
 
 
+def memory_budget_bytes() -> float:
+    """Return how much of the free memory data may take, in each process of this machine."""
+    return free_memory_bytes() * MEMORY_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def free_memory_bytes() -> int:
     """Return the physical memory that programs can have.
 
     Memory that keeps files that were read lately is counted: else a data set that fits would no
     longer do so when it has been read once. A container may have less than its machine.
     """
-    return int(min(psutil.virtual_memory().available, _left_to_container(CGROUP)))
+    return int(min(psutil.virtual_memory().available, *_left_to_groups()))
 
 
-def _left_to_container(folder: Path) -> float:
-    """Return what a control group may still take (Linux, cgroup-v2.rst); infinite without limit."""
+def _left_to_groups() -> Iterator[float]:
+    """Yield what this process's control groups and those around them may still take (Linux)."""
+    lines = OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else []
+    for line in ["0::/", *lines]:
+        _, controllers, path = line.split(":", 2)
+        root, names = CGROUP, MEMORY_V2
+        if controllers:
+            root, names = CGROUP / "memory", MEMORY_V1
+        if controllers in ("", "memory"):
+            group = root / path.strip("/")
+            for folder in (group, *group.parents):
+                yield _left_to_group(folder, *names)
+
+
+def _left_to_group(folder: Path, limit: str, current: str, files: str) -> float:
+    """Return what a control group may still take, see cgroup-v2.rst; infinite without limit."""
     try:
-        limit = (folder / "memory.max").read_text()
-        used = int((folder / "memory.current").read_text())
+        most, used = (folder / limit).read_text(), int((folder / current).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return int(limit) - used + int(stat["inactive_file"])
+        return int(most) - used + int(stat[files])
     except (OSError, ValueError, KeyError):  # no such group, or its limit is "max"
         return math.inf
 

@@ -33,7 +33,7 @@ from fastseg_runtime.arrays.shared_files import cache_folder, write_file
 from fastseg.data import Array, DataError
 from fastseg.progress import show_progress
 from fastseg_training.augment import Variation
-from fastseg_training.resident import MEMORY_SHARE, free_memory_bytes
+from fastseg_training.resident import memory_budget_bytes
 
 LABEL_STRIDE = 2  # pixels of a training picture per position of a soft label
 CROP_STRIDE = 4  # likewise of a crop: where the student is compared
@@ -118,7 +118,7 @@ class SoftLabels:
 
     def resident(self) -> Labels:
         """Return them read into memory if they fit there, else themselves."""
-        fits = len(self) * self[0].nbytes <= free_memory_bytes() * MEMORY_SHARE
+        fits = len(self) * self[0].nbytes <= memory_budget_bytes()
         return [self[index] for index in range(len(self))] if fits else self
 
 
