@@ -103,7 +103,7 @@ def hold_out(dataset: Dataset, prefix: str) -> tuple[Dataset, Dataset | None]:
             f"holdout is {prefix!r}: {len(held_out)} of {len(dataset)} names start so, such as "
             f"{dataset.pairs[0].name!r}; expected some and not all"
         )
-    rest = tuple(pair for pair in dataset.pairs if pair not in held_out)
+    rest = tuple(pair for pair in dataset.pairs if not pair.name.startswith(prefix))
     return (
         dataclasses.replace(dataset, split=f"{dataset.split} without {prefix}", pairs=rest),
         dataclasses.replace(dataset, pairs=held_out),
