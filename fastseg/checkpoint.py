@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from fastseg.fastsegnet import FastSegNet
 from fastseg.normalization import Normalization
+from fastseg.outputs import MAX_CLASSES
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
@@ -218,11 +219,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} holds {type(content).__name__}, expected a state dict")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     # Of what torch.compile and DistributedDataParallel wrap, in either order.
-    while prefix := next((p for p in WRAPPERS if all(n.startswith(p) for n in tensors)), ""):
+    while tensors and (prefix := _common_wrapper(tensors)):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     if len(tensors) != len(content):
-        raise CheckpointError(f"{path}: {len(content) - len(tensors)} entries are not tensors")
+        below = [str(key) for key, value in content.items() if isinstance(value, Mapping)]
+        advice = f"; save the weights alone, perhaps those under {below}" if below else ""
+        count = len(content) - len(tensors)
+        raise CheckpointError(f"{path}: {count} entries are not tensors{advice}")
     return tensors
+
+
+def _common_wrapper(names: Iterable[str]) -> str:
+    return next((p for p in WRAPPERS if all(name.startswith(p) for name in names)), "")
 
 
 def read_info(path: Path) -> CheckpointInfo | None:
@@ -265,7 +273,8 @@ def usage_of_weights(path: Path) -> str:
 
 def _guess_info(weights: Mapping[str, Tensor], path: Path) -> CheckpointInfo:
     classifier = weights.get("head.1.weight")
-    if classifier is not None:
+    # What else is called so is another network's, as one of more classes than ids is.
+    if classifier is not None and classifier.ndim == 4 and 1 <= len(classifier) <= MAX_CLASSES:
         shapes = {name: value.shape for name, value in weights.items()}
         for variant in VARIANTS:
             with torch.device("meta"):

@@ -100,8 +100,22 @@ def test_a_truncated_checkpoint_is_refused(model: FastSegNet, tmp_path: Path) ->
         load_checkpoint(path)
 
 
-def test_weights_of_another_network_point_to_the_factory_form(tmp_path: Path) -> None:
-    save_file({"layer.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+def test_weights_under_a_key_of_ones_own_are_refused_with_that_key(
+    model: FastSegNet, tmp_path: Path
+) -> None:
+    torch.save({"epoch": 3, "net": model.state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"w.pth: 2 entries are not tensors.*\['net'\]"):
+        read_state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("layer.weight", (3,)), ("head.1.weight", ()), ("head.1.weight", (300, 8, 1, 1))],
+)
+def test_weights_of_another_network_point_to_the_factory_form(
+    name: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    save_file({name: torch.zeros(shape)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="package.module:factory"):
         load_checkpoint(tmp_path / "other.safetensors")
 
