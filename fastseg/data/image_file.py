@@ -23,6 +23,7 @@ from fastseg.data.dataset import Array, DataError
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3  # colour types of the PNG specification, section 11.2.2
 _GIF_START = b"GIF8"
+_TIFF_STARTS = (b"II", b"MM")
 _EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a TIFF header says its byte order
 _JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA
 _ORIENTATION = 0x0112
@@ -79,17 +80,24 @@ def read_picture(path: Path, image_range: Range | None = None) -> Picture:
         DataError: the file is missing, no picture, truncated, or neither 8 nor 16 bits wide.
     """
     data = _read(path)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    stored_HW3 = cv2.cvtColor(_decode(path, data, flags), cv2.COLOR_BGR2RGB)
+    pixels = _to_bytes(path, _decode_picture(path, data), image_range)
+    to_rgb = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
     orientation = _exif_orientation(data)
-    return Picture(turn(_to_bytes(path, stored_HW3, image_range), orientation), orientation)
+    return Picture(turn(cv2.cvtColor(pixels, to_rgb), orientation), orientation)
 
 
 def stored_range(path: Path) -> tuple[Range, float]:
-    """Return the least and greatest stored value of a picture, and the greatest that fits."""
+    """Return the least and greatest stored number of a picture, and the greatest that fits."""
     stored = _decode(path, _read(path), cv2.IMREAD_UNCHANGED)
     limit = np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else np.inf
-    return (float(stored.min()), float(stored.max())), limit
+    return _finite_range(path, stored), limit
+
+
+def _finite_range(path: Path, stored: Array) -> Range:
+    finite = stored[np.isfinite(stored)]  # a sensor's holes are NaN or infinite
+    if not finite.size:
+        raise DataError(f"{path}: stores no finite number; replace it, or remove it with its label")
+    return float(finite.min()), float(finite.max())
 
 
 def turn(pixels: Array, orientation: int) -> Array:
@@ -103,21 +111,21 @@ def turn(pixels: Array, orientation: int) -> Array:
     return np.ascontiguousarray(pixels)
 
 
-def _to_bytes(path: Path, stored_HW3: Array, image_range: Range | None) -> Array:
+def _to_bytes(path: Path, stored: Array, image_range: Range | None) -> Array:
     if image_range is not None:
         low, high = image_range
-        scaled_HW3: Array = (np.nan_to_num(stored_HW3.astype(np.float32)) - low) * (
-            255 / (high - low)
-        )
-        return np.rint(scaled_HW3).clip(0, 255).astype(np.uint8)
-    if stored_HW3.dtype == np.uint16:
-        return (stored_HW3 >> 8).astype(np.uint8)
-    if stored_HW3.dtype != np.uint8:
+        finite = np.nan_to_num(stored.astype(np.float32), posinf=high, neginf=low)
+        scaled: Array = np.rint((finite - low) * (255 / (high - low)))
+        return scaled.clip(0, 255).astype(np.uint8)
+    if stored.dtype == np.uint16:
+        return (stored >> 8).astype(np.uint8)
+    if stored.dtype != np.uint8:
+        least, most = _finite_range(path, stored)
         raise DataError(
-            f"{path}: stores {stored_HW3.dtype} from {stored_HW3.min():g} to {stored_HW3.max():g}; "
-            "say with --image-range LOW:HIGH which values are black and white"
+            f"{path}: stores {stored.dtype} from {least:g} to {most:g}; say with --image-range "
+            "LOW:HIGH which values are black and white"
         )
-    return stored_HW3
+    return stored
 
 
 def _exif_orientation(data: bytes) -> int:
@@ -214,6 +222,16 @@ def _palette(data: bytes) -> Array | None:
     if data[25] != _PALETTE or (palette_P3 == np.arange(len(palette_P3))[:, None]).all():
         return None
     return palette_P3
+
+
+def _decode_picture(path: Path, data: bytes) -> Array:
+    """Return (H, W) greys, or (H, W, 3 or 4) with blue first, of any type."""
+    if data.startswith(_TIFF_STARTS):
+        stored = _decode(path, data, cv2.IMREAD_UNCHANGED)
+        if stored.itemsize > 2:  # of such greys OpenCV makes no colours
+            return stored
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    return _decode(path, data, flags)
 
 
 def _decode(path: Path, data: bytes, flags: int) -> Array:

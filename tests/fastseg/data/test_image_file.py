@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastseg.data import DataError
-from fastseg.data.image_file import read_image, read_label_file
+from fastseg.data.image_file import read_image, read_label_file, read_picture
 
 PIL = pytest.importorskip("PIL.Image", reason="Pillow writes the odd files of these tests")
 INDICES = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -38,6 +38,26 @@ def test_pictures_of_every_kind_become_rgb_bytes(tmp_path: Path, picture: np.nda
     assert (read_image(tmp_path / "rgb.png") == picture).all()
     assert (read_image(tmp_path / "rgba.png") == picture).all()
     assert (read_image(tmp_path / "sixteen.png")[..., 0] == grey).all()
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16", "int32", "float32", "float64"])
+def test_a_tiff_of_any_numbers_is_read_by_its_range(
+    kind: str, tmp_path: Path, picture: np.ndarray
+) -> None:
+    for pixels in (picture[..., 0], picture):
+        stored = np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+        path = tmp_path / "a.tif"
+        path.write_bytes(cv2.imencode(".tif", (100 * stored.astype(kind)))[1].tobytes())
+        read = read_picture(path, (0, 25500)).image_HW3
+        assert np.array_equal(read, np.broadcast_to(pixels.T, (3, *pixels.T.shape[-2:])).T)
+
+
+def test_floats_without_a_range_are_refused_with_that_of_the_finite_ones(tmp_path: Path) -> None:
+    stored = np.float32([[np.nan, 2, np.inf], [7, 3, 4]])
+    for pixels, said in ((stored, "from 2 to 7; say"), (stored * np.nan, "no finite number")):
+        (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", pixels)[1].tobytes())
+        with pytest.raises(DataError, match=said):
+            read_picture(tmp_path / "a.tif")
 
 
 def test_a_camera_s_rotation_mark_turns_the_picture_upright(

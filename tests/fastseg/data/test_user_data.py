@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -224,6 +225,17 @@ def test_one_broken_picture_of_a_narrow_range_costs_no_report(tmp_path: Path) ->
     report = check_dataset(f"folder:{tmp_path}")
     assert any("--image-range" in warning for warning in report.warnings)
     assert [problem.message for split in report.splits for problem in split.problems]
+
+
+def test_a_sensor_s_holes_are_no_part_of_the_range_that_is_advised(tmp_path: Path) -> None:
+    def holed(path: Path, image_HW3: np.ndarray, number: int) -> None:
+        pixels = (image_HW3[..., 0] // 8).astype(np.float32)
+        pixels[0, :3] = np.nan, np.inf, -np.inf
+        path.with_suffix(".tif").write_bytes(cv2.imencode(".tif", pixels)[1].tobytes())
+
+    folder(tmp_path, image=holed)
+    warnings = check_dataset(f"folder:{tmp_path}?image-range=0:255").warnings
+    assert any("--image-range 0:31," in warning for warning in warnings)
 
 
 def test_all_black_pictures_are_given_no_advice_that_is_refused(tmp_path: Path) -> None:
