@@ -9,8 +9,9 @@ The path may be that YAML itself. Where its paths lead out of its folder, as `..
 
 Each line of a label file is "class x1 y1 x2 y2 ...": the corners of one object as fractions of
 the image's width and height. Class 0 is "background", every pixel that no object covers; YOLO's
-class n is class n + 1. An image without a label file has no objects, as YOLO has it. Later lines
-are drawn on top. Format: docs.ultralytics.com, "Instance Segmentation Datasets".
+class n is class n + 1. An image without a label file has no objects, as YOLO has it, where others
+of its split have one. Later lines are drawn on top. Format: docs.ultralytics.com, "Instance
+Segmentation Datasets".
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def open_yolo(location: str, split: str) -> FileDataset:
     """Open one split of a data set of YOLO segments.
 
     Raises:
-        DataError: no class names.
+        DataError: no class names, or not one label file for the pictures.
         MissingSplitError: no folder of images for this split.
     """
     path = Path(location)
@@ -133,6 +134,11 @@ def open_yolo(location: str, split: str) -> FileDataset:
     table = _read_yaml(yaml) if yaml and (path.is_file() or not _names_file(root)) else {}
     classes, class_ids = _classes(_names(root, yaml, table))
     pairs, labels = _pairs(root, split, table)
+    if pairs and not any(pair.label.is_file() for pair in pairs):
+        raise DataError(
+            f"{root}: none of {len(pairs)} pictures of {split} has a label file; expected "
+            f"{pairs[0].label} and the like, empty ones where no object is"
+        )
     problems = _mismatches(pairs, labels)
     reader, added = SegmentReader(class_ids), (BACKGROUND.name,)
     return FileDataset("yolo", split, classes, "", pairs, reader, problems, added)

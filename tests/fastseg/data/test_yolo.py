@@ -41,8 +41,21 @@ def test_later_objects_lie_on_top(write_yolo: Writer) -> None:
 
 
 @pytest.mark.parametrize("lines", [None, "", "\n\n"])
-def test_an_image_without_objects_is_background(write_yolo: Writer, lines: str | None) -> None:
-    assert not open_dataset(f"yolo:{write_yolo(lines)}", "train")[0].label_HW.any()
+def test_an_image_without_objects_is_background(
+    write_yolo: Writer, write_picture: Writer, picture: np.ndarray, lines: str | None
+) -> None:
+    root = write_yolo(lines)
+    write_picture(root / "images" / "train" / "b.png", picture)
+    (root / "labels" / "train" / "b.txt").write_text(BOX)
+    assert not open_dataset(f"yolo:{root}", "train")[0].label_HW.any()
+
+
+def test_a_split_without_any_label_file_is_not_all_background(write_yolo: Writer) -> None:
+    root = write_yolo(None)
+    with pytest.raises(DataError, match=r"none of 1 pictures of train .*labels/train/a\.txt"):
+        open_dataset(f"yolo:{root}", "train")
+    (root / "labels" / "train" / "a.txt").touch()
+    assert not open_dataset(f"yolo:{root}", "train")[0].label_HW.any()
 
 
 @pytest.mark.parametrize("names", ["names: [cat, dog]\n", "names:\n  0: cat\n  1: dog\n"])
