@@ -99,6 +99,14 @@ def test_classes_that_labels_call_otherwise_are_named_once(
     assert "calls classes otherwise; taken as they stand: green is hay" in said
 
 
+def test_a_score_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = f"folder:{folder(tmp_path)}"
+    network = _network(spec)
+    (tmp_path / "test/labels").joinpath("s06.png").unlink()
+    assert score_network(network, f"{spec}?skip-broken=0.5", "test").images == 1
+    assert "s06.png: image has no label s06" in capsys.readouterr().err
+
+
 def test_a_mask_of_0_and_255_is_asked_about_before_it_is_scored(tmp_path: Path) -> None:
     root = folder(tmp_path, "0 background\n255 polyp\n", of_values(0, 255), count=2)
     network = _network(f"folder:{root}")

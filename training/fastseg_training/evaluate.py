@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from fastseg import CheckpointInfo, FastSegNet, Network
 from fastseg.data import Array, DataError, Samples, Survey, open_dataset
 from fastseg.data.class_list import class_mismatch, renamed_classes
+from fastseg.data.loaders import DRAWN
 from fastseg.fastsegnet import STRIDE
 from fastseg.fitting import covered, fit_image
 from fastseg.normalization import CENTRED, Normalization
@@ -287,6 +288,8 @@ def check_classes(network: Network, data: str, classes: Sequence[ClassInfo]) -> 
 def score_network(network: Network, data: str, split: str, tta: bool = False) -> Evaluation:
     """Run a network over the "val" or "test" split of a data set, with a progress bar on stderr.
 
+    What has to be said of the data, such as what was left out of it, goes there too.
+
     Raises:
         ConfigError: the data has another number of classes, or the same ones in another order.
         DataError: the data cannot be opened, or its labels do not say what is right.
@@ -300,4 +303,7 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
     found = evaluate(network.model, shown, len(info.classes), tta, network.reading, spec=spec)
     if wrong := list(survey.unusable()):
         raise DataError("\n".join(f"{data}: {text}" for text in wrong))
+    if survey.dataset.name not in DRAWN:
+        for text in dict.fromkeys(survey.remarks(size, info.fit)):
+            print(text, file=sys.stderr)
     return found
