@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def _listed(root: Path) -> list[str]:
 def _pairs(
     folder: Path, files: Sequence[Path], tables: Mapping[Path, Mapping[str, Any]]
 ) -> tuple[list[Pair], list[Problem], tuple[str, ...]]:
-    pairs, problems = [], []
+    pairs, problems, named_by = [], [], dict[Path, list[Path]]()
     pictures = list_files(folder, IMAGE_SUFFIXES)
     beside = {picture.with_suffix(""): picture for picture in pictures}
     for file in files:
@@ -155,11 +155,25 @@ def _pairs(
         if picture is None:
             problems.append(Problem(str(file), f"names the picture {named!r}, which is not there"))
         else:
-            name = name_within(folder, file)
-            pairs.append(Pair(name, picture, file))
-    left = len(pictures) - len({pair.image for pair in pairs})
+            named_by.setdefault(picture, []).append(file)
+    for picture, (file, *others) in named_by.items():
+        if others:
+            problems += _shared(picture, [file, *others], beside)
+        else:
+            pairs.append(Pair(name_within(folder, file), picture, file))
+    left = len(pictures) - len(named_by)
     note = f"{left} pictures have no JSON yet and are left out"
     return pairs, problems, (note,) if left else ()
+
+
+def _shared(picture: Path, files: Sequence[Path], beside: Mapping[Path, Path]) -> Iterator[Problem]:
+    """Yield what is wrong with JSONs that name one picture: nothing says whose shapes are right."""
+    for file in files:
+        other = next(other for other in files if other != file)
+        text = f"names the picture {picture.name}, as {other.name} does"
+        own = beside.get(file.with_suffix(""), picture)
+        hint = "" if own == picture else f"; {own.name} is beside it: write that as its imagePath"
+        yield Problem(str(file), text + hint)
 
 
 def _shapes(table: Mapping[str, Any]) -> tuple[list[Shape], tuple[int, int] | None]:

@@ -570,6 +570,15 @@ def test_pictures_without_annotations_are_left_out_and_counted(tmp_path: Path) -
     assert note == "1 pictures have no JSON yet and are left out"
 
 
+def test_two_jsons_of_labelme_s_that_name_one_picture_are_refused(tmp_path: Path) -> None:
+    root = labelme_json(tmp_path / "d")
+    copied = json.loads((root / "f0.json").read_text())
+    write_json(root / "f1.json", copied)
+    message = r"(?s)f0\.json: names the picture f0\.jpg, as f1\.json does\n.*f1\.json: .*f1\.jpg is"
+    with pytest.raises(DataError, match=message):
+        open_dataset(str(root), "train")
+
+
 def test_one_file_of_annotations_may_be_named(tmp_path: Path) -> None:
     file = cvat_coco(tmp_path / "d") / "annotations/instances_default.json"
     assert len(samples_of(str(file))) == len(samples_of(f"coco:{file}")) == COUNT
