@@ -22,7 +22,6 @@ difference to the run two before (cocodataset/cocoapi, common/maskApi.c, rleFrSt
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
-from fastseg.data.label_codec import LabelCodec, fill_polygon
+from fastseg.data.label_codec import LabelCodec, fill_polygon, ignore_box
 from fastseg.data.named_files import (
     PictureFinder,
     begins_with,
@@ -423,11 +422,10 @@ def _corners(numbers: Any) -> Array:
 
 
 def _ignore_box(label_HW: Array, entry: Table) -> None:
-    """Ignore the box of an object whose outline cannot be drawn: it is there, but not where."""
+    """Ignore the box of an object whose outline cannot be drawn."""
     try:
         x, y, width, height = (float(value) for value in entry["bbox"])
-        left, top = max(0, math.floor(x)), max(0, math.floor(y))
-        label_HW[top : math.ceil(y + height), left : math.ceil(x + width)] = IGNORE_INDEX
+        ignore_box(label_HW, x, y, x + width, y + height)
     except (KeyError, TypeError, ValueError, OverflowError):
         return  # no box either
 

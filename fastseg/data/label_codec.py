@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -100,3 +101,15 @@ def fill_polygon(label_HW: Array, corners_V2: Array, class_id: int) -> None:
     centers_V2 = np.clip(corners_V2, -_LIMIT_PX, _LIMIT_PX) - 0.5
     fixed_V2 = np.rint(centers_V2 * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     cv2.fillPoly(label_HW, [fixed_V2], (class_id,), shift=_SUBPIXEL_BITS)
+
+
+def ignore_box(label_HW: Array, left: float, top: float, right: float, bottom: float) -> None:
+    """Ignore the pixels of a box, in place: the object in it is there, but nobody knows where.
+
+    Args:
+        label_HW: uint8 class map.
+        left, top, right, bottom: in pixels; what lies outside of the picture counts for nothing.
+    """
+    edges = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    x0, y0, x1, y1 = (max(0, edge) for edge in edges)
+    label_HW[y0:y1, x0:x1] = IGNORE_INDEX

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,15 @@ def _shape(mark: Table, size: tuple[int, int] | None) -> Shape:
     label, value = _label(mark), _value(mark)
     if size is None:
         return Shape(label, lambda *_: _refuse("has no original_width and original_height"))
+    upright = _upright(mark, size)
     if mark.get("image_rotation") or value.get("rotation"):
-        return Shape(label, lambda *_: _refuse("is rotated, which is not known to fastseg"))
+        why = "is rotated, which is not known to fastseg"
+        return replace(upright, draw=lambda *_: _refuse(why))
+    return upright
+
+
+def _upright(mark: Table, size: tuple[int, int]) -> Shape:
+    label, value = _label(mark), _value(mark)
     if _kind(mark) == "brushlabels":
         return bitmap(label, lambda: decode_brush(value.get("rle"), *size))
     scale = np.array(size) / _PERCENT

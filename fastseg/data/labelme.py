@@ -198,7 +198,8 @@ def _shape(table: Mapping[str, Any]) -> Shape:
         case "mask":
             return _mask(label, points, table.get("mask"))
         case other:
-            return Shape(label, lambda *_: _refuse(f"is a {other!s:.40}, not known to fastseg"))
+            why = f"is a {other!s:.40}, not known to fastseg"
+            return Shape(label, lambda *_: _refuse(why), points)
 
 
 def _mask(label: str, points: Any, encoded: Any) -> Shape:
@@ -207,7 +208,7 @@ def _mask(label: str, points: Any, encoded: Any) -> Shape:
         left, top = (round(float(value)) for value in points[0])
     except (TypeError, ValueError, IndexError, OverflowError):
         return Shape(label, lambda *_: _refuse("has no points of its mask's corners"))
-    return bitmap(label, lambda: _decode(encoded), left, top)
+    return bitmap(label, lambda: _decode(encoded), left, top, points)
 
 
 def _decode(encoded: Any) -> Array:

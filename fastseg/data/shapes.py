@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import cv2
@@ -19,7 +20,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError
 from fastseg.data.file_dataset import Pair, Sieve
-from fastseg.data.label_codec import fill_polygon
+from fastseg.data.label_codec import fill_polygon, ignore_box
 
 MAX_SHAPES = 100_000  # of one picture; a dense one has some hundreds
 MAX_CORNERS = 1_000_000  # of one shape
@@ -33,10 +34,12 @@ class Shape:
     Attributes:
         label: the class as the tool names it.
         draw: sets the class id given in the class map given; raises ValueError where it cannot.
+        points: its corners [[x, y], ...] in pixels as the tool has them; None where it has none.
     """
 
     label: str
     draw: Draw
+    points: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class ShapeReader:
                 f"{size}; shapes are drawn in pixels, so they have to agree"
             )
         for number, shape in enumerate(shapes, start=1):
-            with self.sieve.annotation():
+            with self.sieve.annotation(partial(_ignore_box, label_HW, shape)):
                 self._draw(label_HW, shape, f"{pair.label}: shape {number} of {pair.name}")
         return label_HW
 
@@ -72,6 +75,14 @@ class ShapeReader:
             shape.draw(label_HW, self.ids[shape.label])
         except ValueError as error:
             raise DataError(f"{place}, {shape.label!r:.60}: {error}") from error
+
+
+def _ignore_box(label_HW: Array, shape: Shape) -> None:
+    try:
+        found_V2 = corners(shape.points, at_least=1)
+    except ValueError:
+        return  # no box either
+    ignore_box(label_HW, *found_V2.min(axis=0), *found_V2.max(axis=0))
 
 
 def name_classes(
@@ -111,7 +122,7 @@ def polygon(label: str, points: Any) -> Shape:
     def draw(label_HW: Array, class_id: int) -> None:
         fill_polygon(label_HW, corners(points, at_least=3), class_id)
 
-    return Shape(label, draw)
+    return Shape(label, draw, points)
 
 
 def box(label: str, points: Any) -> Shape:
@@ -125,11 +136,13 @@ def box(label: str, points: Any) -> Shape:
         (x0, y0), (x1, y1) = found_V2.tolist()
         fill_polygon(label_HW, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), class_id)
 
-    return Shape(label, draw)
+    return Shape(label, draw, points)
 
 
-def bitmap(label: str, mask_hw: Callable[[], Array], left: int = 0, top: int = 0) -> Shape:
-    """Return a bitmap, (h, w) bool, that lies with its corner at (left, top)."""
+def bitmap(
+    label: str, mask_hw: Callable[[], Array], left: int = 0, top: int = 0, points: Any = None
+) -> Shape:
+    """Return a bitmap, (h, w) bool, that lies with its corner at (left, top), of these points."""
 
     def draw(label_HW: Array, class_id: int) -> None:
         mask = mask_hw()
@@ -139,7 +152,7 @@ def bitmap(label: str, mask_hw: Callable[[], Array], left: int = 0, top: int = 0
             raise ValueError(f"bitmap of {width}x{height} at ({left}, {top}) leaves the picture")
         label_HW[top : top + height, left : left + width][mask] = class_id
 
-    return Shape(label, draw)
+    return Shape(label, draw, points)
 
 
 def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shape:
@@ -151,7 +164,7 @@ def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shap
             corners_V2 = corners_V2.repeat(2, axis=0)
         cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
 
-    return Shape(label, draw)
+    return Shape(label, draw, points)
 
 
 def disc(label: str, points: Any) -> Shape:
@@ -164,7 +177,7 @@ def disc(label: str, points: Any) -> Shape:
         outline_V2 = middle + radius * np.stack((np.cos(angles), np.sin(angles)), axis=1)
         fill_polygon(label_HW, outline_V2, class_id)
 
-    return Shape(label, draw)
+    return Shape(label, draw, points)
 
 
 def corners(points: Any, at_least: int) -> Array:

@@ -16,7 +16,6 @@ Segmentation Datasets".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo
 
 from fastseg.data.class_list import BACKGROUND, generated_color, is_background, read_lines
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
@@ -39,7 +38,7 @@ from fastseg.data.file_dataset import (
     name_within,
     read_text,
 )
-from fastseg.data.label_codec import fill_polygon
+from fastseg.data.label_codec import fill_polygon, ignore_box
 from fastseg.data.named_files import PictureFinder, clean_path
 from fastseg.data.pairing import folders_there, split_of
 from fastseg.data.recognise import recognised_by
@@ -99,15 +98,14 @@ def _number(word: str) -> float | None:
 
 
 def _ignore_box(label_HW: Array, line: str) -> None:
-    """Ignore the box of an object whose outline is not known: it is there, but not where."""
+    """Ignore the box of an object whose outline is not known."""
     numbers = [_number(word) for word in line.split()]
     if len(numbers) != 5 or any(n is None or not 0 <= n <= 1 for n in numbers[1:]):
         return
     height, width = label_HW.shape
     x, y, box_width, box_height = (number or 0.0 for number in numbers[1:])
     left, top = (x - box_width / 2) * width, (y - box_height / 2) * height
-    right, bottom = math.ceil(left + box_width * width), math.ceil(top + box_height * height)
-    label_HW[max(0, int(top)) : bottom, max(0, int(left)) : right] = IGNORE_INDEX
+    ignore_box(label_HW, left, top, left + box_width * width, top + box_height * height)
 
 
 def _looks_like_yolo(path: Path) -> str:

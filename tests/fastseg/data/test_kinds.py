@@ -622,6 +622,27 @@ def test_labelme_s_other_shapes_are_drawn_and_unknown_ones_named(tmp_path: Path)
         samples_of(str(file.parent))
 
 
+def test_shapes_of_labelme_and_label_studio_that_are_left_out_leave_their_boxes_ignored(
+    tmp_path: Path,
+) -> None:
+    (left, top, right, bottom), _ = boxes_of(0)
+    of_labelme = labelme_json(tmp_path / "a") / "f0.json"
+    table = json.loads(of_labelme.read_text())
+    table["shapes"][0] |= {"shape_type": "spline"}
+    write_json(of_labelme, table)
+    of_studio = label_studio_brush(tmp_path / "b") / "project-1.json"
+    tasks = json.loads(of_studio.read_text())
+    box = {"x": left / WIDTH, "width": (right - left) / WIDTH}
+    box |= {"y": top / HEIGHT, "height": (bottom - top) / HEIGHT}
+    box = {side: 100 * share for side, share in box.items()} | {"rotation": 9}
+    tasks[0]["annotations"][0]["result"][0] |= {"value": box | {"rectanglelabels": ["red"]}}
+    write_json(of_studio, tasks)
+    for root in (tmp_path / "a", tmp_path / "b"):
+        found = samples_of(f"{root}?skip-broken=0.2")
+        (label_HW,) = (sample.label_HW for name, sample in found.items() if name.endswith("f0"))
+        assert np.array_equal(label_HW == 255, label_of(0) == 1)
+
+
 def test_label_studio_s_short_form_and_its_polygons_are_read(tmp_path: Path) -> None:
     file = label_studio_brush(tmp_path / "d") / "project-1.json"
     size = {"original_width": WIDTH, "original_height": HEIGHT}

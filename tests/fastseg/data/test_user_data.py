@@ -168,11 +168,23 @@ def test_exactly_the_share_that_is_told_may_be_broken(tmp_path: Path) -> None:
         open_dataset(spec, "train")
 
 
-def test_an_object_that_is_left_out_leaves_its_box_ignored(tmp_path: Path) -> None:
-    coco(tmp_path, more=[{"id": 9, "image_id": 3, "category_id": 1, "bbox": [40, 2, 6, 3]}])
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ([40, 2, 6, 3], slice(2, 5), slice(40, 46)),
+        ([44, -4, 99, 6], slice(0, 2), slice(44, 48)),
+        ([-20, 0, 10, 32], slice(0), slice(0)),
+    ],
+)
+def test_an_object_that_is_left_out_leaves_its_box_ignored(
+    box: list[int], rows: slice, columns: slice, tmp_path: Path
+) -> None:
+    coco(tmp_path, more=[{"id": 9, "image_id": 3, "category_id": 1, "bbox": box, "area": 1e9}])
     label_HW = open_dataset(f"coco:{tmp_path}?skip-broken=0.05", "train")[3].label_HW
-    assert (label_HW[2:5, 40:46] == 255).any()
-    assert (label_HW == 255).sum() <= 18
+    inside_HW = np.zeros_like(label_HW, bool)
+    inside_HW[rows, columns] = True
+    assert not (label_HW == 255)[~inside_HW].any()
+    assert (label_HW == 255).any() == inside_HW.any()
 
 
 @settings(max_examples=40)
