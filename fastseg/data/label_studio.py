@@ -26,7 +26,7 @@ import numpy as np
 from fastseg.data.class_list import BACKGROUND
 from fastseg.data.dataset import Array, DataError
 from fastseg.data.file_dataset import IMAGE_SUFFIXES, FileDataset, Pair, Problem
-from fastseg.data.named_files import PictureFinder, begins_with, clean_path, read_json
+from fastseg.data.named_files import PictureFinder, begins_with, clean_path, peek, read_json
 from fastseg.data.recognise import recognised_by
 from fastseg.data.shapes import MAX_SHAPES, Shape, ShapeReader, bitmap, box, name_classes, polygon
 
@@ -95,8 +95,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_label_studio(path: Path) -> bool:
-    with path.open("rb") as file:
-        is_list = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[")
+    is_list = peek(path, 64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[")
     # A brush's run lengths come before its kind, and may fill the head.
     known = (("type", "result"), ("annotations", "result"), *((kind,) for kind in _KINDS))
     return is_list and any(begins_with(path, *words) for words in known)

@@ -38,6 +38,7 @@ from fastseg.data.named_files import (
     PictureFinder,
     begins_with,
     only_table,
+    peek,
     read_json,
 )
 from fastseg.data.pairing import subfolders_by_split
@@ -84,9 +85,7 @@ def open_labelme(location: str, split: str) -> FileDataset:
         raise DataError(f"{root}: no JSON of LabelMe here; expected NAME.json beside NAME.jpg")
     if split not in folders and "" not in folders:
         raise MissingSplitError(f"{root}: no split {split!r}; expected a folder of that name")
-    tables = {
-        file: _read(file, file.stat().st_mtime_ns) for found in files.values() for file in found
-    }
+    tables = {file: _read(file, _changed_ns(file)) for found in files.values() for file in found}
     labels = [shape["label"] for table in tables.values() for shape in table["shapes"]]
     classes, ids = name_classes(labels, str(root), _listed(root))
     folder, chosen = folders.get(split, root), files.get(split, files.get("", []))
@@ -117,10 +116,12 @@ def _annotations(folder: Path) -> Sequence[Path]:
 
 def _ends_with_shapes(path: Path) -> bool:
     """Return whether the last bytes name a picture: before them may be the picture itself."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        tail = file.read()
+    tail = peek(path, 4096, at_end=True)
     return b'"imagePath"' in tail and b'"imageHeight"' in tail
+
+
+def _changed_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0  # what is not there, _read refuses
 
 
 @lru_cache(maxsize=1 << 16)

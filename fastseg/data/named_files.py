@@ -89,12 +89,19 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 def begins_with(path: Path, *words: str, head_bytes: int = 1 << 16) -> bool:
     """Return whether a JSON file's first bytes hold all words in quotes: a look, no parsing."""
+    head = peek(path, head_bytes)
+    return all(f'"{word}"'.encode() in head for word in words)
+
+
+def peek(path: Path, count: int, at_end: bool = False) -> bytes:
+    """Return a file's first bytes, or its last; none of a folder, a dangling link and the like."""
     try:
         with path.open("rb") as file:
-            head = file.read(head_bytes)
+            if at_end:
+                file.seek(max(0, path.stat().st_size - count))
+            return file.read(count)
     except OSError:
-        return False
-    return all(f'"{word}"'.encode() in head for word in words)
+        return b""
 
 
 def only_table(value: Any, place: str) -> Mapping[str, Any]:

@@ -103,7 +103,7 @@ def _candidates(path: Path, openers: Mapping[str, str]) -> Iterator[Recognised]:
         opener = load_opener(target)
         if not isinstance(opener, Opener):
             continue
-        with contextlib.suppress(DataError):  # what cannot even be looked at is not of this kind
+        with contextlib.suppress(DataError, OSError):  # what cannot be looked at is not it
             if words := opener.looks_like(path):
                 found.append(Recognised(kind, str(path), words, opener.general))
     special = [one for one in found if not one.general]

@@ -39,7 +39,7 @@ from fastseg.data.file_dataset import (
     read_text,
 )
 from fastseg.data.label_codec import fill_polygon, ignore_box
-from fastseg.data.named_files import PictureFinder, clean_path
+from fastseg.data.named_files import PictureFinder, clean_path, peek
 from fastseg.data.pairing import folders_there, split_of
 from fastseg.data.recognise import recognised_by
 from fastseg.data.splits import SPLIT_NAMES
@@ -267,9 +267,8 @@ def _yaml_file(root: Path) -> Path | None:
 
 def _is_yaml(path: Path) -> bool:
     """Return whether a file has the keys of a data.yaml at the beginning of lines."""
-    if path.suffix.lower() not in (".yaml", ".yml") or path.stat().st_size > _MAX_YAML_BYTES:
-        return False
-    lines = path.read_bytes().splitlines()
+    content = peek(path, _MAX_YAML_BYTES + 1) if path.suffix.lower() in (".yaml", ".yml") else b""
+    lines = content.splitlines() if len(content) <= _MAX_YAML_BYTES else []
     return any(line.startswith(b"names:") for line in lines) and any(
         split_of(line.partition(b":")[0].decode("ascii", "replace")) for line in lines
     )

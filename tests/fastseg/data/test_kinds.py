@@ -467,6 +467,25 @@ def test_what_nobody_recognises_is_told_with_what_is_there(tmp_path: Path) -> No
         open_dataset(str(tmp_path), "train")
 
 
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+@pytest.mark.parametrize(
+    "title", ["LabelMe: its JSON files", "Label Studio: JSON", "mmsegmentation"]
+)
+def test_a_folder_or_a_dangling_link_beside_the_data_hinders_no_other(
+    title: str, suffix: str, tmp_path: Path
+) -> None:
+    make, kind, count, _ = EXAMPLES[title]
+    root = make(tmp_path / "d")
+    (root / f"meta{suffix}").mkdir()
+    assert len(samples_of(str(root))) == count
+    (root / f"gone{suffix}").symlink_to("/nowhere")
+    if (kind, suffix) == ("labelme", ".json"):  # whose annotations all of them are
+        with pytest.raises(DataError, match=r"gone\.json: cannot be read"):
+            samples_of(str(root))
+    else:
+        assert len(samples_of(str(root))) == count
+
+
 def test_a_wrong_kind_is_refused_with_what_to_write(tmp_path: Path) -> None:
     root = cvat_masks(tmp_path / "d")
     with pytest.raises(
