@@ -182,10 +182,12 @@ def _sizes(split: SplitReport) -> str:
 
 def _classes_table(report: DatasetReport) -> TextTable:
     """Return one row per class and one column per split: share of pixels, images that hold it."""
-    rows = [
-        (counts[0].name, *(f"{count.pixel_share:.2%} ({count.images})" for count in counts))
-        for counts in zip(*(split.classes for split in report.splits), strict=True)
+    shares = [
+        {count.name: f"{count.pixel_share:.2%} ({count.images})" for count in split.classes}
+        for split in report.splits
     ]
+    names = dict.fromkeys(name for of_split in shares for name in of_split)
+    rows = [(name, *(of_split.get(name, "") for of_split in shares)) for name in names]
     headings = ("class", *(split.split for split in report.splits))
     title = "share of labelled pixels (images)"
     return TextTable(headings, rows, title, right=range(1, len(headings)))

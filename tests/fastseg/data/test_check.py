@@ -119,6 +119,24 @@ def test_a_set_that_cannot_be_opened_is_a_report_too(spec: str) -> None:
     assert "not ready to train" in _text(spec)
 
 
+def test_splits_of_other_classes_are_a_report_with_each_class_in_a_row_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uneven_samples.py").write_text(
+        "import numpy as np\n"
+        "class Samples(list):\n"
+        "    pass\n"
+        "def mine(split):\n"
+        "    found = Samples([(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), int))])\n"
+        "    found.classes = ['sky', 'road', 'tree'][: 3 if split == 'train' else 2]\n"
+        "    return found\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = _text("uneven_samples:mine")
+    assert "tree" in text and "not ready to train" in text
+
+
 def test_the_report_is_json(tmp_path: Path, write_folder: Writer) -> None:
     report = check_dataset(f"folder:{write_folder(tmp_path)}")
     table = json.loads(json.dumps(dataclasses.asdict(report)))
