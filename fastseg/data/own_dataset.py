@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,7 +44,7 @@ class OwnDataset:
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return len(self.samples)
+        return int(_run(f"{self.name}: len() of {self.split}", lambda: len(self.samples)))
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample, or raise a DataError that says what is wrong with it."""
@@ -74,13 +74,13 @@ class OwnDataset:
 
 
 def is_factory(spec: str) -> bool:
-    """Return whether a spec names something in a module that is there."""
+    """Return whether a spec names something in a module or a package that is there."""
     module, _, name = spec.rpartition(":")
     if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
         return False
     _search_here()
     try:
-        return find_spec(module) is not None
+        return find_spec(module.partition(".")[0]) is not None  # of "a.b" it would run a's code
     except (ImportError, ValueError):
         return False
 
@@ -109,14 +109,16 @@ def open_own(spec: str, split: str) -> OwnDataset:
 
 
 def _classes(spec: str, samples: Any) -> tuple[ClassInfo, ...]:
-    named = list(getattr(samples, "classes", ()))
+    named = _run(spec, lambda: getattr(samples, "classes", ()))
+    is_list = isinstance(named, Iterable) and not isinstance(named, str | Mapping)
     classes = tuple(
         info if isinstance(info, ClassInfo) else ClassInfo(str(info), generated_color(index))
-        for index, info in enumerate(named)
+        for index, info in enumerate(named if is_list else ())
     )
     if not 1 <= len({info.name for info in classes}) == len(classes) <= MAX_CLASSES:
+        shown = [info.name for info in classes] if is_list else named
         raise DataError(
-            f"{spec}: its samples have classes = {[info.name for info in classes]}; expected 1 to "
+            f"{spec}: its samples have classes = {shown!r:.200}; expected a list of 1 to "
             f"{MAX_CLASSES} different names in the order of their ids"
         )
     return classes

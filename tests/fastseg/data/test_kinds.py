@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -580,6 +581,41 @@ def test_a_data_set_of_one_s_own_is_named_by_its_factory(
         open_dataset("own_samples:mine", "test")
     with pytest.raises(DataError, match=r"own_samples:broken: KeyError: .*own_samples\.py:\d+"):
         open_dataset("own_samples:broken", "train")
+
+
+@pytest.mark.parametrize("classes", ["2", "None", "'road'", "{0: 'sky'}", "[]", "['a', 'a']"])
+def test_classes_of_one_s_own_samples_have_to_be_a_list_of_names(
+    classes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = OWN.replace('["sky", "road"]', classes)
+    (tmp_path / "unnamed_samples.py").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "unnamed_samples", raising=False)
+    with pytest.raises(DataError, match=rf"classes = {re.escape(classes)}; expected a list of 1"):
+        open_dataset("unnamed_samples:mine", "train")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("x = None.y", r"broken_package\.data:mine: AttributeError: .*__init__\.py:1"),
+        ("x = (", r"broken_package\.data:mine: SyntaxError: .*__init__\.py:1"),
+        (OWN.replace("return 3", "raise OSError('gone')"), r"len\(\) of train: OSError: gone"),
+    ],
+)
+def test_what_one_s_own_package_raises_is_one_line_with_its_place(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package/__init__.py").write_text(code)
+    (tmp_path / "broken_package/data.py").write_text("from broken_package import mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("broken_package", "broken_package.data"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(DataError, match=message):
+        open_dataset("broken_package.data:mine", "train")
 
 
 def test_pictures_without_annotations_are_left_out_and_counted(tmp_path: Path) -> None:
