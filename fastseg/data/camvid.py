@@ -30,6 +30,7 @@ from fastseg.data.file_dataset import (
     Problem,
     list_files,
     pair_files,
+    read_text,
 )
 from fastseg.data.label_codec import Color, LabelCodec
 from fastseg.data.recognise import recognised_by
@@ -176,7 +177,7 @@ def _listed_pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[Probl
             f"{listed}: no such list; the authors' folders come without splits, so put the image "
             "names of each split into train.txt, val.txt and test.txt, one a line"
         )
-    lines = listed.read_text("utf-8").splitlines()
+    lines = read_text(listed).splitlines()
     names = {Path(line.split()[0]).stem for line in lines if line.strip()}
     images = list_files(root / RAW_IMAGES, IMAGE_SUFFIXES)
     labels = list_files(root / RAW_LABELS, LABEL_SUFFIXES)

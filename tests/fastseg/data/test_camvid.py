@@ -62,10 +62,11 @@ def test_the_authors_folders_need_lists_of_the_splits(
     with pytest.raises(MissingSplitError, match=r"train\.txt: no such list.*one a line"):
         open_dataset(f"camvid:{tmp_path}", "train")
     line = "/SegNet/CamVid/train/0001TP_006690.png /SegNet/CamVid/trainannot/0001TP_006690.png\n"
-    (tmp_path / "train.txt").write_text(line)
-    dataset = open_dataset(f"camvid:{tmp_path}", "train")
-    assert [dataset[0].name] == ["0001TP_006690"]
-    assert len(dataset) == 1
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "train.txt").write_text(line, encoding)
+        dataset = open_dataset(f"camvid:{tmp_path}", "train")
+        assert [dataset[0].name] == ["0001TP_006690"]
+        assert len(dataset) == 1
     (tmp_path / "val.txt").write_text("absent\n")
     with pytest.raises(DataError, match=r"val\.txt: lists absent, no such image"):
         open_dataset(f"camvid:{tmp_path}", "val")
