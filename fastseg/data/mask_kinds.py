@@ -37,6 +37,7 @@ from fastseg.data.image_file import read_label_file
 from fastseg.data.label_codec import Color, LabelCodec
 from fastseg.data.pairing import (
     Affix,
+    by_split,
     pair_folders,
     pair_in_one_folder,
     split_of,
@@ -128,7 +129,8 @@ def open_voc(location: str, split: str) -> FileDataset:
 
 
 def _looks_like_roboflow(path: Path) -> str:
-    return "Roboflow's semantic masks" if _with_csv(path) else ""
+    of_splits = any(split_of(file.parent.name) for file in path.glob(f"*/{_CSV}"))
+    return "Roboflow's semantic masks" if of_splits or (path / _CSV).is_file() else ""
 
 
 @recognised_by(_looks_like_roboflow)
@@ -310,8 +312,8 @@ def _listed(
 ) -> FileDataset:
     """Return the pairs that the split's list names; pictures that nobody labelled are left out."""
     pairs, problems = found
-    lists = {split_of(file.stem): file for file in sorted((root / _LISTS).glob("*.txt"))}
-    if any(lists) and split not in lists:
+    lists = by_split(root / _LISTS, sorted((root / _LISTS).glob("*.txt")))
+    if lists and split not in lists:
         raise MissingSplitError(f"{root / _LISTS}: no list of split {split!r}")
     unlabelled = {problem.file for problem in problems if "has no label" in problem.message}
     problems = [problem for problem in problems if problem.file not in unlabelled]
@@ -347,8 +349,7 @@ def _with_csv(root: Path) -> dict[str, Path]:
     """Return the folders with a _classes.csv by split, "" for none."""
     if (root / _CSV).is_file():
         return {"": root}
-    found = {split_of(file.parent.name): file.parent for file in sorted(root.glob(f"*/{_CSV}"))}
-    return {split: folder for split, folder in found.items() if split}
+    return by_split(root, sorted(file.parent for file in root.glob(f"*/{_CSV}")))
 
 
 def _split_folders(root: Path, images: str, labels: str, split: str) -> Found:

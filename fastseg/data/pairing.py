@@ -166,12 +166,23 @@ def subfolders_by_split(folder: Path) -> dict[str, Path]:
         DataError: two are named after one.
     """
     found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    by_split: dict[str, Path] = {}
+    return by_split(folder, found)
+
+
+def by_split(folder: Path, found: Iterable[Path]) -> dict[str, Path]:
+    """Return the lists or sub-folders of a folder that are named after a split, by split.
+
+    Raises:
+        DataError: two are named after one.
+    """
+    named: dict[str, Path] = {}
     for path in found:
-        other = by_split.setdefault(split_of(path.name), path)
-        if other is not path and split_of(path.name):
+        split = split_of(path.name if path.is_dir() else path.stem)
+        other = named.setdefault(split, path)
+        if other is not path and split:
+            first, second = (f"{p.name}/" if p.is_dir() else p.name for p in (other, path))
             raise DataError(
-                f"{folder}: both {other.name}/ and {path.name}/ are there for one split; put their "
-                "files together, or move one away"
+                f"{folder}: both {first} and {second} are there for one split; put what is in them "
+                "together, or move one away"
             )
-    return {split: by_split[split] for split in SPLITS if split in by_split}
+    return {split: named[split] for split in SPLITS if split in named}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -505,6 +506,25 @@ def test_masks_of_a_turned_picture_are_turned_with_it_without_a_list_too(tmp_pat
             picture.convert("RGB").save(file, exif=exif)
     for name, sample in samples_of(str(root)).items():
         assert sample.label_HW.shape == sample.image_HW3.shape[:2] == upright[name][::-1]
+
+
+@pytest.mark.parametrize(
+    ("title", "one", "other"),
+    [
+        ("Pascal VOC", "ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/training.txt"),
+        ("Roboflow: Semantic Segmentation Masks", "valid", "val"),
+    ],
+)
+def test_two_lists_or_folders_of_one_split_are_refused(
+    title: str, one: str, other: str, tmp_path: Path
+) -> None:
+    root = EXAMPLES[title][0](tmp_path / "d")
+    (found,) = tmp_path.rglob(one)
+    copy = shutil.copytree if found.is_dir() else shutil.copyfile
+    copy(found, found.with_name(Path(other).name))
+    names = sorted((found.name, Path(other).name))
+    with pytest.raises(DataError, match=rf"both {names[0]}/? and {names[1]}/? are there for one"):
+        open_dataset(str(root), "train")
 
 
 def test_two_folders_of_masks_are_asked_about(tmp_path: Path) -> None:
