@@ -118,16 +118,36 @@ def save_checkpoint(
         model: the network; its weights go to the CPU.
         info: goes into the header.
         dtype: torch.float16 halves the file.
+
+    Raises:
+        CheckpointError: see tensors_of.
     """
+    left_out = AUXILIARY if isinstance(model, FastSegNet) else ()  # others may call theirs so
     weights = {
         name: (value.to(dtype) if value.is_floating_point() else value)
         .cpu()
         .clone(memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
-        if not name.startswith(AUXILIARY)
+        for name, value in tensors_of(model).items()
+        if not name.startswith(left_out)
     }
     # Not save_file(), which would make the file private to the user.
     write_file(Path(path), save(weights, {HEADER_KEY: json.dumps(dataclasses.asdict(info))}))
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a network, whole.
+
+    Raises:
+        CheckpointError: something in it is no tensor, which a checkpoint could not hold.
+    """
+    state: dict[str, Any] = model.state_dict()
+    if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        kind = type(state[odd[0]]).__name__
+        raise CheckpointError(
+            f"{type(model).__name__}: {odd[0]} in its state_dict() is {kind}, and a checkpoint "
+            "holds tensors alone; keep what get_extra_state() gives in a buffer"
+        )
+    return state
 
 
 def load_checkpoint(

@@ -367,8 +367,14 @@ def _from_factory(
     if named is None:
         raise CheckpointError(f"{spec} needs the names of its classes: --classes FILE")
     model = _call_factory(spec, len(named))
-    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+    held = (*model.parameters(), *model.buffers())
+    if any(map(is_lazy, held)):
         raise CheckpointError(f"{spec} has lazy modules; call the network once in the factory")
+    if any(tensor.is_meta for tensor in held):
+        raise CheckpointError(
+            f"{spec} has tensors without values, on the meta device; give it some in the factory, "
+            "by to_empty() and its weights, or make it on the CPU"
+        )
     model = model.float()
     if weights is not None:
         tensors = read_state_dict(weights)

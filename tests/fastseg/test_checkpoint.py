@@ -166,6 +166,23 @@ def test_tensors_that_layers_share_are_written_for_each(tmp_path: Path) -> None:
     assert torch.equal(saved["1.weight"], layer.weight)
 
 
+def test_auxiliary_heads_of_ones_own_network_are_written_too(tmp_path: Path) -> None:
+    model = torch.nn.Module()
+    model.auxiliary_heads = torch.nn.ModuleList([torch.nn.Conv2d(3, 2, 1)])
+    save_checkpoint(tmp_path / "a.safetensors", model, INFO)
+    model.load_state_dict(load_file(tmp_path / "a.safetensors"))
+
+
+def test_a_network_that_holds_more_than_tensors_is_refused_in_a_line(tmp_path: Path) -> None:
+    class Extra(torch.nn.Conv2d):
+        def get_extra_state(self) -> object:
+            return {"scale": 2}
+
+    model = torch.nn.Sequential(Extra(3, 2, 1))
+    with pytest.raises(CheckpointError, match=r"Sequential: 0\._extra_state .* is dict, .* buffer"):
+        save_checkpoint(tmp_path / "a.safetensors", model, INFO)
+
+
 def test_a_missing_checkpoint_says_how_to_train_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="fastseg-train"):
         load_checkpoint(tmp_path / "none.safetensors")

@@ -18,6 +18,9 @@ def small_net(num_classes):
 def lazy():
     return torch.nn.LazyConv2d(2, 1)
 
+def empty():
+    return torch.nn.Conv2d(3, 2, 1, device="meta")
+
 def no_net():
     return 7
 
@@ -119,6 +122,7 @@ def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
         ("absent.module:f", "cannot import absent.module:f"),
         ("their_nets:no_net", "returned int, expected a torch.nn.Module"),
         ("their_nets:lazy", "lazy modules; call the network once in the factory"),
+        ("their_nets:empty", "tensors without values, on the meta device"),
     ],
 )
 def test_a_factory_that_cannot_serve_is_refused(project: Path, spec: str, message: str) -> None:

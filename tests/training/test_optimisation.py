@@ -15,7 +15,7 @@ from fastseg_training.optimisation import (
 )
 from torch import nn
 
-from fastseg import FastSegNet
+from fastseg import CheckpointError, FastSegNet
 
 
 @pytest.mark.parametrize("decay", ["cosine", "poly"])
@@ -47,6 +47,15 @@ def test_a_budget_of_steps_does_not_look_at_the_clock() -> None:
 def test_a_budget_of_seconds_does_not_count_steps() -> None:
     budget = Budget(steps=200, seconds=60)
     assert [budget.progress(10**6, s) for s in (0.0, 15.0, 60.0, 70.0)] == [0, 0.25, 1, 1]
+
+
+def test_a_network_that_no_checkpoint_could_hold_is_refused_before_its_training() -> None:
+    class Extra(nn.Linear):
+        def get_extra_state(self) -> object:
+            return {"scale": 2}
+
+    with pytest.raises(CheckpointError, match="_extra_state"):
+        ModelEMA(Extra(1, 1), decay=0.9)
 
 
 def test_the_average_follows_the_weights_by_the_decay_after_the_ramp() -> None:

@@ -7,11 +7,12 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
+
+from fastseg.checkpoint import tensors_of
 
 WARMUP_SHARE = 0.1  # of a training: short ones would be over before warmup_steps are
 POLY_POWER = 0.9  # DeepLab, Chen et al. 2017, arXiv:1606.00915
@@ -193,6 +194,9 @@ class ModelEMA:
     Args:
         model: the network in training; it is copied.
         decay: share of the old average that a step keeps, after the ramp.
+
+    Raises:
+        CheckpointError: not all that it holds are tensors, so that it could not be saved either.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -223,4 +227,4 @@ def mixed(model: nn.Module, other: Mapping[str, Tensor], share: float) -> nn.Mod
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    return cast(list[Tensor], list(model.state_dict().values()))
+    return list(tensors_of(model).values())
