@@ -83,7 +83,9 @@ def read_picture(path: Path, image_range: Range | None = None) -> Picture:
     pixels = _to_bytes(path, _decode_picture(path, data), image_range)
     to_rgb = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
     orientation = _exif_orientation(data)
-    return Picture(turn(cv2.cvtColor(pixels, to_rgb), orientation), orientation)
+    turned_by_opencv = data.startswith(_TIFF_STARTS)  # TIFF alone, whatever the flags say
+    to_turn = UPRIGHT if turned_by_opencv else orientation
+    return Picture(turn(cv2.cvtColor(pixels, to_rgb), to_turn), orientation)
 
 
 def stored_range(path: Path) -> tuple[Range, float]:
@@ -147,11 +149,14 @@ def _exif_orientation(data: bytes) -> int:
 
 
 def _exif_of(data: bytes) -> bytes:
-    """Return the EXIF data of a JPEG, PNG or WebP, which OpenCV turns by; b"" where none are.
+    """Return the EXIF data of a JPEG, PNG, WebP or TIFF, which OpenCV turns by; b"" where none are.
 
-    They lie in a place of their own: the word alone may also stand in a comment.
+    They lie in a place of their own: the word alone may also stand in a comment. A TIFF is such
+    data itself.
     """
     try:
+        if data.startswith(_TIFF_STARTS):
+            return data
         if data.startswith(JPEG_START):
             return _exif_of_jpeg(data)
         if data.startswith(_PNG_SIGNATURE):

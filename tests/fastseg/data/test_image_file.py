@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastseg.data import DataError
-from fastseg.data.image_file import read_image, read_label_file, read_picture
+from fastseg.data.image_file import read_image, read_label_file, read_picture, turn
 
 PIL = pytest.importorskip("PIL.Image", reason="Pillow writes the odd files of these tests")
 INDICES = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -89,14 +89,28 @@ def test_the_word_exif_in_a_comment_hides_no_rotation_mark(
     assert np.array_equal(read_image(path), expected)
 
 
-@pytest.mark.parametrize("name", ["turned.png", "turned.webp"])
-def test_a_rotation_mark_of_png_and_webp_turns_too(
+@pytest.mark.parametrize("name", ["turned.png", "turned.webp", "turned.tif"])
+def test_a_rotation_mark_of_png_webp_and_tiff_turns_too(
     name: str, tmp_path: Path, picture: np.ndarray
 ) -> None:
     exif = PIL.Exif()
     exif[0x0112] = 6
     PIL.fromarray(picture).save(tmp_path / name, exif=exif, lossless=True)
-    assert np.array_equal(read_image(tmp_path / name), np.rot90(picture, -1))
+    read = read_picture(tmp_path / name)
+    assert np.array_equal(read.image_HW3, np.rot90(picture, -1))
+    assert read.orientation == 6
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_a_rotation_mark_of_a_grey_tiff_turns_it_once(
+    kind: str, tmp_path: Path, picture: np.ndarray
+) -> None:
+    stored = PIL.fromarray(picture[..., 0].astype(kind))
+    for orientation in range(1, 9):
+        stored.save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+        read = read_picture(tmp_path / "a.tif", (0, 255))
+        assert np.array_equal(read.image_HW3[..., 0], turn(picture[..., 0], orientation))
+        assert read.orientation == orientation
 
 
 def test_a_video_behind_a_phone_s_picture_is_nobody_s_business(

@@ -430,11 +430,11 @@ NAMED = (
 # --- pictures ---------------------------------------------------------------------------------
 
 
-def _marked(orientation: int) -> Draw:
+def _marked(orientation: int, suffix: str = ".jpg") -> Draw:
     def draw(path: Path, image_HW3: Array, _: int) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
-        save(Image.fromarray(image_HW3), path, ".jpg", exif=exif, quality=95)
+        save(Image.fromarray(image_HW3), path, suffix, exif=exif)
 
     return draw
 
@@ -507,6 +507,16 @@ PICTURES = (
     ),
     case("turned by a quarter", image=_marked(6), said="4 pictures and their labels were turned"),
     case("marked as upright", image=_marked(1)),
+    case(
+        "TIFFs turned by half",
+        image=_marked(3, ".tif"),
+        said="4 pictures were turned upright by their EXIF mark",
+    ),
+    case(
+        "TIFFs turned by a quarter",
+        image=_marked(6, ".tif"),
+        said="4 pictures and their labels were turned",
+    ),
     case("suffixes of all kinds", image=_suffixes),
     case("CMYK", image=lambda p, a, n: save(Image.fromarray(a).convert("CMYK"), p, ".jpg")),
     changed("HEIC", _heic, wrong=r"s00\.heic is there, but of \.heic"),
