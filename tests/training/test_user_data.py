@@ -10,6 +10,7 @@ import pytest
 from fastseg_training.cli import run_check
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import score_network
+from fastseg_training.suspects_report import report_suspects
 from fastseg_training.training_data import open_data
 
 from fastseg import CheckpointInfo, FastSegNet, Network
@@ -99,12 +100,17 @@ def test_classes_that_labels_call_otherwise_are_named_once(
     assert "calls classes otherwise; taken as they stand: green is hay" in said
 
 
-def test_a_score_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_score_and_a_list_of_doubts_say_what_they_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = f"folder:{folder(tmp_path)}"
     network = _network(spec)
     (tmp_path / "test/labels").joinpath("s06.png").unlink()
     assert score_network(network, f"{spec}?skip-broken=0.5", "test").images == 1
     assert "s06.png: image has no label s06" in capsys.readouterr().err
+    found = report_suspects(network, f"{spec}?skip-broken=0.5", "test", "", tmp_path / "sheet.html")
+    assert len(found.by_disagreement) == 1
+    assert any("s06.png: image has no label s06" in note for note in found.notes)
 
 
 def test_a_mask_of_0_and_255_is_asked_about_before_it_is_scored(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.terminal import TextTable
 
 from fastseg import Network
-from fastseg.data import Dataset, open_dataset
+from fastseg.data import Dataset, Survey, open_dataset
+from fastseg.data.loaders import DRAWN
 from fastseg.progress import show_progress
 from fastseg_training.config import UnlabelledFrames
 from fastseg_training.evaluate import check_classes
@@ -129,8 +130,10 @@ def _rank(network: Network, dataset: Dataset | None, unlabelled: str) -> Suspect
                 "learnt of wrong labels it does not doubt; a network trained on other pictures "
                 "sees more"
             )
-        found = find_suspects(network, dataset)
+        survey = Survey(dataset)
+        found = find_suspects(network, survey)
         suspects = list(show_progress(found, "looking at labels", len(dataset)))
+        notes += survey.remarks(fit=network.info.fit) if dataset.name not in DRAWN else ()
     candidates: list[Candidate] = []
     if unlabelled:
         frames = open_frames(unlabelled, UnlabelledFrames.most)
