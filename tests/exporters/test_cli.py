@@ -14,6 +14,7 @@ import pytest
 from fastseg_exporters.cli import main
 from fastseg_targets.target import target_names
 
+from tests.doubles.fastseg_run import running
 from tests.doubles.tiny_onnx import tiny_onnx
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -201,28 +202,25 @@ def test_a_stopped_export_leaves_no_file_and_no_process(
     )
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    export = subprocess.Popen(
-        [sys.executable, "-m", "fastseg_exporters.cli", str(checkpoint), "--target", "slow.toml"],
-        cwd=tmp_path,
-        env=os.environ | {"TMPDIR": str(temporary)},
-        stderr=subprocess.DEVNULL,
-    )
-    child = wait_for(lambda: next(temporary.rglob("child.pid"), None), export)
-    pid = int(wait_for(child.read_text, export))
-    export.send_signal(number)
-    assert export.wait(timeout=60) == code
+    command = [sys.executable, "-m", "fastseg_exporters.cli", checkpoint, "--target", "slow.toml"]
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    with running(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as export:
+        child = wait_for(lambda: next(temporary.rglob("child.pid"), None), export)
+        pid = int(wait_for(child.read_text, export))
+        export.send_signal(number)
+        assert export.wait(timeout=60) == code
     wait_for(lambda: not Path(f"/proc/{pid}").exists() or None)
     assert list(tmp_path.glob("*.fastseg*")) == []
     assert list(temporary.iterdir()) == []
 
 
-def wait_for(look: Callable[[], Any], running: "subprocess.Popen[bytes] | None" = None) -> Any:
+def wait_for(look: Callable[[], Any], child: "subprocess.Popen[str] | None" = None) -> Any:
     """Return what `look` finds, as soon as it finds something."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if found := look():
             return found
-        assert running is None or running.poll() is None, "it ended by itself"
+        assert child is None or child.poll() is None, "it ended by itself"
         time.sleep(0.05)
     raise AssertionError("nothing came")
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fastseg_web import cli, library
 
+from tests.doubles.fastseg_run import running
 from tests.doubles.tiny_bundle import argmax_onnx, full_plan
 from tests.fastseg_web.conftest import FAKE
 
@@ -114,7 +115,7 @@ def test_it_serves_the_newest_bundle_until_it_is_stopped(tmp_path: Path) -> None
     code = f"from fastseg_web import cli, library\nlibrary.read = lambda: {FAKE!r}\ncli.main()"
     command = [sys.executable, "-c", code, "--port", "0", "--json"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as child:
+    with running(command, cwd=tmp_path, stdout=pipe, stderr=pipe) as child:
         assert child.stdout is not None and child.stderr is not None
         told = json.loads(child.stdout.readline())
         assert told["bundle"].endswith("tiny.fastseg") and told["target"] == "cpu-fp32"

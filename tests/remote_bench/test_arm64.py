@@ -18,6 +18,7 @@ from remote_bench.run.benchmark import Benchmark, Measurement
 
 from tests.boards.arm64_board import ADDRESS, Arm64Board, missing
 from tests.boards.measuring import Watcher, connect, run
+from tests.doubles.fastseg_run import running
 from tests.doubles.tiny_bundle import noise, strongest_channel
 
 pytestmark = [
@@ -85,9 +86,8 @@ def test_a_bare_board_runs_a_network_with_wheels_that_travel_and_nothing_stays(b
 def test_a_board_with_another_job_is_measured_where_that_is_allowed_and_says_so(
     board, host, bundle
 ):
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as job:
+    with running([sys.executable, "-c", "while True: pass"]):
         report = run(host, bundle=bundle, seconds=3, idle_s=0.5, warmup_s=0.5, allow_busy=True)
-        job.kill()
     assert report.error is None and len(report.blocks) == 3
     assert {"busy_board", "foreign_load"} <= {reason.code for reason in report.reasons}
     assert report.verdict != "invalid" and "<svg" in render_html([report])
@@ -133,7 +133,7 @@ measure(Measurement(host, wanted, Printer(), Cancel()))
 
 def test_a_killed_client_leaves_a_clean_board(board, host, bundle):
     command = [sys.executable, "-c", CLIENT, str(bundle)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+    with running(command, stdout=subprocess.PIPE) as client:
         for line in client.stdout:
             if line.strip() == "run":
                 break

@@ -35,6 +35,7 @@ from tests.boards.measuring import (
 )
 from tests.boards.sshd import files_in, processes_in
 from tests.boards.stand_ins import make_bundle
+from tests.doubles.fastseg_run import running
 
 pytestmark = pytest.mark.slow  # needs openssh-server; seconds each
 
@@ -190,7 +191,7 @@ def test_a_client_that_is_killed_at_any_time_leaves_nothing_but_what_a_retry_goe
 ):
     ssh_client.add("board", sshd)
     command = [sys.executable, "-c", CLIENT, str(bundle)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+    with running(command, stdout=subprocess.PIPE) as client:
         for line in client.stdout:
             if line.strip() == phase:
                 break

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from onnx.numpy_helper import from_array
 from safetensors.numpy import load_file
 
 from fastseg import FastSegNet, load_checkpoint, open_network, save_checkpoint
+from tests.doubles.fastseg_run import running
 
 DATA = "synthetic:size=96x64,train=12,val=3,test=4"
 TINY = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4"]
@@ -51,14 +53,14 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trains nano for one epoch by the command line; returns the folder that holds runs/."""
     folder = tmp_path_factory.mktemp("trained")
-    start(folder, *TINY, "--epochs", "1", "--json").wait(timeout=300)
+    with start(folder, *TINY, "--epochs", "1", "--json") as process:
+        process.wait()
     return folder
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "fastseg_training", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True)
+    return running(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def test_an_onnx_file_is_scored_with_the_threads_that_are_asked_for(
@@ -315,14 +317,15 @@ def final_weights(run: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
     options = [*TINY, "--epochs", "16", "--threads", "1"]
-    start(tmp_path, *options, "--name", "whole").wait(timeout=300)
+    with start(tmp_path, *options, "--name", "whole") as process:
+        process.wait()
     killed_run = tmp_path / "runs" / "killed"
-    process = start(tmp_path, *options, "--name", "killed")
-    wait_for(lambda: (killed_run / "resume.pt").exists())
-    process.kill()
-    process.wait()
+    with start(tmp_path, *options, "--name", "killed") as process:
+        wait_for(lambda: (killed_run / "resume.pt").exists())
+        process.kill()
     assert not (killed_run / "predictions.png").exists(), "it finished before the kill"
-    assert start(tmp_path, "--resume", "--name", "killed").wait(timeout=300) == 0
+    with start(tmp_path, "--resume", "--name", "killed") as process:
+        assert process.wait() == 0
     whole = final_weights(tmp_path / "runs" / "whole")
     killed = final_weights(killed_run)
     assert whole.keys() == killed.keys()
@@ -336,11 +339,11 @@ def test_a_signal_saves_says_how_to_go_on_and_leaves_no_part_files(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "fastseg_training", *TINY, "--epochs", "1000", "--name", "x"]
-    process = subprocess.Popen(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE)
     run = tmp_path / "runs" / "x"
-    wait_for(lambda: (run / "metrics.jsonl").exists())
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    with running(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: (run / "metrics.jsonl").exists())
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code
     last = err.splitlines()[-1]
     assert last.startswith("fastseg-train: stopped at step ")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from fastseg import load_checkpoint
+from tests.doubles.fastseg_run import running
 
 DATA = "synthetic:size=96x64,train=12,val=5"
 OPTIONS = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4", "--lr", "0.001"]
@@ -19,13 +21,12 @@ OPTIONS = ["--data", DATA, "--model", "nano", "--crop", "64x64", "--batch", "4",
 
 def start(
     folder: Path, processes: int, *arguments: str, stderr: int | None = None
-) -> subprocess.Popen[str]:
+) -> AbstractContextManager[subprocess.Popen[str]]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *launcher, "-m", "fastseg_training", *OPTIONS, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": stderr}
+    return running(command, 400, cwd=folder, env=environment, **pipes)
 
 
 def last_entry(run: Path) -> dict[str, Any]:
@@ -38,8 +39,8 @@ def test_two_processes_train_one_network_like_one_process(tmp_path: Path) -> Non
     outputs = {}
     for processes in (1, 2):
         name = f"by-{processes}"
-        process = start(tmp_path, processes, "--epochs", "4", "--name", name, "--json")
-        outputs[processes], _ = process.communicate(timeout=400)
+        with start(tmp_path, processes, "--epochs", "4", "--name", name, "--json") as process:
+            outputs[processes], _ = process.communicate(timeout=400)
         assert process.returncode == 0
     scores = {processes: json.loads(out) for processes, out in outputs.items()}
     assert scores[2]["images"] == scores[1]["images"] == 5
@@ -57,13 +58,14 @@ def test_two_processes_train_one_network_like_one_process(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_ctrl_c_stops_all_processes_at_the_same_step_and_saves(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
-    process = start(tmp_path, 2, "--epochs", "10000", "--name", "x", stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 200
-    while not (run / "metrics.jsonl").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=100)
+    asked = ("--epochs", "10000", "--name", "x")
+    with start(tmp_path, 2, *asked, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 200
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=100)
     steps = re.findall(r"stopped at step (\d+)", said)
     assert set(steps) == {str(torch.load(run / "resume.pt", weights_only=True)["step"])}, said
     assert not list(run.glob("*.part"))
@@ -82,6 +84,6 @@ def test_a_network_of_ones_own_may_have_parts_that_its_output_does_not_use(tmp_p
         "        return self.conv(x)\n"
     )
     asked = ("--model", "nets:Net", "--epochs", "1", "--name", "own")
-    process = start(tmp_path, 2, *asked, stderr=subprocess.PIPE)
-    _, said = process.communicate(timeout=400)
+    with start(tmp_path, 2, *asked, stderr=subprocess.PIPE) as process:
+        _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said

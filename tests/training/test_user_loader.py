@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from fastseg.data import Sample
+from tests.doubles.fastseg_run import running
 
 Pair = tuple[Tensor, Tensor]
 PRESSED_S = 0.2  # Ctrl-C, after a loader has begun to hang
@@ -235,9 +236,8 @@ def test_a_thread_or_worker_that_hangs_does_not_keep_the_process_from_ending(
 ) -> None:
     (tmp_path / "hangs.py").write_text(SCRIPT)
     command = [sys.executable, "hangs.py", loader]
-    with subprocess.Popen(
-        command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    pipe = subprocess.PIPE
+    with running(command, cwd=tmp_path, stdout=pipe, stderr=pipe) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.readline()
         pressed = time.monotonic()

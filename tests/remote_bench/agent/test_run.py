@@ -18,6 +18,7 @@ from remote_bench.agent.tegrastats_feed import TegrastatsFeed
 from remote_bench.analysis.result import read_result
 from remote_bench.analysis.summary import summarise
 
+from tests.doubles.fastseg_run import running
 from tests.doubles.tiny_bundle import HEIGHT, WIDTH, full_plan, noise, strongest_channel
 
 pytestmark = pytest.mark.slow  # seconds each: agent, worker and sampler are real processes
@@ -379,13 +380,9 @@ def test_what_came_and_went_in_the_run_is_seen(start, made_board):
 
 
 def test_busy_board_is_refused_by_the_name_of_what_loads_it(start):
-    load = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
+    with running([sys.executable, "-c", "while True: pass"]):
         run = start({}, allow_busy=False, busy_patience_s=0.5)
         assert run.end() == 1
-    finally:
-        load.kill()
-        load.wait()
     [error] = run.named("error")
     assert error["kind"] == "board_busy" and "--allow-busy" in error["message"]
     assert "python" in error["message"] and "of all CPU cores" in error["message"]
@@ -393,13 +390,9 @@ def test_busy_board_is_refused_by_the_name_of_what_loads_it(start):
 
 
 def test_busy_board_is_measured_where_that_is_allowed_and_the_report_says_so(start):
-    load = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
+    with running([sys.executable, "-c", "while True: pass"]):
         run = start({}, allow_busy=True)
         assert run.end() == 0
-    finally:
-        load.kill()
-        load.wait()
     report = summarise(read_result((run.folder / "result.json").read_bytes()))
     assert report.verdict == "valid_with_notes"
     codes = [reason.code for reason in report.reasons]

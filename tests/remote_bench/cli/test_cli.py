@@ -19,6 +19,7 @@ from remote_bench.cli.main import Bench, Compare, Doctor, app
 from remote_bench.host.errors import UsageError
 
 from tests.boards.sshd import files_in, processes_in
+from tests.doubles.fastseg_run import running
 from tests.doubles.tiny_bundle import noise, strongest_channel
 
 COMMAND = [sys.executable, "-m", "remote_bench"]
@@ -389,10 +390,8 @@ def test_a_signal_at_any_point_leaves_a_clean_board(
     seconds = "1" if phase == "fetch" else "60"
     command = [*COMMAND, "localhost", str(bundle), "--seconds", seconds, "--idle", "0.5",
                "--allow-busy"]  # fmt: skip
-    with subprocess.Popen(
-        command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, text=True,
-    ) as client:  # fmt: skip
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with running(command, env=environment, cwd=tmp_path, **pipes) as client:
         for line in client.stderr:
             if line.strip() == f"localhost: {phase}":
                 break
@@ -424,9 +423,8 @@ def test_a_ctrl_c_while_connecting_exits_with_130(environment, ssh_client, sshd,
     server = socket.create_server(("127.0.0.1", 0))  # accepts, and never says a word
     ssh_client.add("orin", sshd, port=server.getsockname()[1])
     environment["PATH"] = os.environ["PATH"]
-    with subprocess.Popen(
-        [*COMMAND, "orin"], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as client:
+    pipe = subprocess.PIPE
+    with running([*COMMAND, "orin"], env=environment, cwd=tmp_path, stderr=pipe) as client:
         assert client.stderr.readline() == "orin: connect\n"
         time.sleep(0.5)
         client.send_signal(signal.SIGINT)

@@ -30,6 +30,7 @@ from remote_bench.run.evidence import in_order, why_rehearsal
 from remote_bench.run.material import drawn_frames, targets_of
 
 from fastseg.data import open_dataset
+from tests.doubles.fastseg_run import running
 from tests.doubles.tiny_bundle import full_plan, noise, strongest_channel
 
 QUICK = {"seconds": 0.4, "warmup_s": 0.1, "idle_s": 0.1}
@@ -158,12 +159,11 @@ def test_a_ctrl_c_leaves_what_there_was_and_a_clean_board(several, frames, tmp_p
     (tmp_path / "board").mkdir()
     folder = tmp_path / "new"
     words = ["evidence", "localhost", str(several), "--frames", str(frames), "-o", str(folder)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "remote_bench", *words], stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path / "board")},
-    )  # fmt: skip
-    when_noted(folder, 0, lambda: process.send_signal(signal.SIGINT)).join()
-    said = process.communicate(timeout=60)[1]
+    command = [sys.executable, "-m", "remote_bench", *words]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "board")}
+    with running(command, stderr=subprocess.PIPE, env=environment) as process:
+        when_noted(folder, 0, lambda: process.send_signal(signal.SIGINT)).join()
+        said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
     report = json.loads((folder / "report.json").read_text())
     assert report["unfinished"].startswith("interrupted") and report["place"]["device"]

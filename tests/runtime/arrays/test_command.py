@@ -17,6 +17,8 @@ from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.engine import find_engine
 from fastseg_runtime.engines.opening import NoBackendError
 
+from tests.doubles.fastseg_run import running
+
 SLEEPER = (
     "import time\nfrom fastseg_runtime.arrays.command import run_command\n"
     "def work(options):\n"
@@ -110,8 +112,7 @@ def test_a_command_may_call_more_exceptions_its_users_mistakes(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_in_order_with_its_own_code(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", SLEEPER]
-    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+    with running([sys.executable, "-c", SLEEPER], stdout=-1, stderr=-1) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
@@ -120,8 +121,7 @@ def test_a_signal_ends_in_order_with_its_own_code(number: signal.Signals) -> Non
 
 
 def test_under_nohup_a_hangup_ends_nothing() -> None:
-    command = ["nohup", sys.executable, "-c", SLEEPER]
-    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+    with running(["nohup", sys.executable, "-c", SLEEPER], stdout=-1, stderr=-1) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)

@@ -17,7 +17,7 @@ from fastseg_runtime.engines.opening import NoBackendError
 from fastseg_runtime.frames.session import RealtimeSegmentation
 from PIL import Image
 
-from tests.doubles.fastseg_run import run
+from tests.doubles.fastseg_run import run, running
 from tests.doubles.own_onnx import own_onnx
 from tests.doubles.tiny_bundle import (
     BundlePlan,
@@ -347,17 +347,13 @@ def test_ctrl_c_stops_with_its_own_code_and_leaves_nothing_half_written(
     for index in range(300):
         (folder / f"{index:03d}.png").write_bytes(content)
     command = [sys.executable, "-m", "fastseg_runtime.cli.main", str(bundle_path), str(folder)]
-    process = subprocess.Popen(
-        [*command, "-o", "out", "--save", "mask"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not list(Path(".").glob("out/*.png")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with running([*command, "-o", "out", "--save", "mask"], **pipes) as process:
+        while not list(Path(".").glob("out/*.png")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "fastseg-run: stopped"
     for path in Path("out").iterdir():

@@ -15,7 +15,7 @@ import pytest
 from fastseg_runtime.frames.video import FrameSource, VideoWriter
 from PIL import Image
 
-from tests.doubles.fastseg_run import run
+from tests.doubles.fastseg_run import run, running
 from tests.doubles.http_camera import http_camera
 from tests.doubles.tiny_bundle import noise
 
@@ -130,12 +130,12 @@ def test_a_signal_leaves_a_recording_that_plays(name: str, bundle_path: Path) ->
     writer.finish()
     command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "long.mp4"]
     coco = ["--format", "coco", "--save", "overlay", "-o", "out.mp4"]
-    process = subprocess.Popen([*command, *coco], stderr=subprocess.PIPE, text=True)
-    while not (Path("out.mp4").exists() and Path("out.mp4").stat().st_size > 50_000):
-        assert process.poll() is None
-        time.sleep(0.002)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    with running([*command, *coco], stderr=subprocess.PIPE) as process:
+        while not (Path("out.mp4").exists() and Path("out.mp4").stat().st_size > 50_000):
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
     frames = len(list(FrameSource("out.mp4")))
     assert 10 < frames < 3000
     if name != "SIGKILL":
@@ -182,16 +182,15 @@ def test_a_video_comes_from_stdin(bundle_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_can_be_seen_while_it_goes_and_ends_in_order(bundle_path: Path) -> None:
     command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "-o", "out.mkv"]
-    with http_camera(10_000) as camera:
-        process = subprocess.Popen(
-            [*map(str, command), camera.url, "--view"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    pipe = subprocess.PIPE
+    with (
+        http_camera(10_000) as camera,
+        running([*command, camera.url, "--view"], stdout=pipe, stderr=pipe) as process,
+    ):
         assert process.stderr is not None
         url = next(line.split()[-1] for line in process.stderr if "see it at" in line)
-        while json.load(urllib.request.urlopen(f"{url}state"))["frames"] < 10:
+        while json.load(urllib.request.urlopen(f"{url}state", timeout=60))["frames"] < 10:
+            assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         out, said = process.communicate(timeout=60)

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +27,7 @@ from fastseg_runtime.frames.video import FrameSource
 from onnx import TensorProto
 
 from fastseg.checkpoint import load_checkpoint
+from tests.doubles.fastseg_run import running
 from tests.doubles.tiny_bundle import argmax_onnx, empty_plan
 
 SOURCES = Path(__file__).parents[3] / "runtime/cpp"
@@ -117,9 +117,8 @@ class Example:
         environment = {**os.environ, "TBB_ENABLE_SANITIZERS": "1"}
         self._log, self._errors = log, log.open("wb")
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment
-        )
+        pipes = {"stdin": pipe, "stdout": pipe, "stderr": self._errors}
+        self._running = running(command, 600, text=False, env=environment, **pipes)
 
     def __call__(self, frame_HW3: Array) -> Array:
         """Return the ids (H, W), or the overlay (H, W, 3), of a frame."""
@@ -138,11 +137,15 @@ class Example:
         return [float(line.split()[0]) for line in self._log.read_text().splitlines()]
 
     def __enter__(self) -> Self:
+        self._child = self._running.__enter__()
         return self
 
-    def __exit__(self, kind: type | None, error: object, trace: TracebackType | None) -> None:
-        self._child.communicate(timeout=60)
-        self._errors.close()
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._child.communicate(timeout=60)
+        finally:
+            self._running.__exit__(*error)
+            self._errors.close()
         assert self._child.returncode == 0, self._log.read_text()
 
 

@@ -23,6 +23,8 @@ from fastseg_runtime.engines.tensorrt.cache import (
 from fastseg_runtime.engines.tensorrt.cuda import Gpu
 from fastseg_runtime.engines.tensorrt.platform import Platform, Release
 
+from tests.doubles.fastseg_run import running
+
 PLATFORM = Platform(
     release=Release("10.3.0", strongly_typed=False, checked=True),
     gpu=Gpu("Orin", "8.7", 8, True),
@@ -303,14 +305,14 @@ with cache.building(key):
 
 def test_two_processes_that_want_one_engine_build_it_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WANT, str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
-    for process in processes:
-        process.stdout.readline()
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    outputs = [process.communicate()[0] for process in processes]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with running(command, **pipes) as first, running(command, **pipes) as second:
+        for process in (first, second):
+            process.stdout.readline()
+        for process in (first, second):
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        outputs = [process.communicate()[0] for process in (first, second)]
     assert sorted(outputs) == ["", "built\n"]
 
 
