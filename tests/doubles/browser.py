@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 CHROMIUM = shutil.which("chromium")
+_SILENT_S = 120  # a page of ours may compute for so long
 
 
 class Browser:
@@ -34,10 +36,14 @@ class Browser:
         for end in (theirs_in, theirs_out, *ends):
             os.close(end)
         self._number, self._session, self._left = 0, "", b""
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        self.ask("Page.navigate", url=url)
+        try:
+            target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+            attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
+            self._session = attached["sessionId"]
+            self.ask("Page.navigate", url=url)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def ask(self, method: str, **parameters: Any) -> Any:
         """Send a message of Chromium's debugging protocol and return its result."""
@@ -56,6 +62,7 @@ class Browser:
 
     def _message(self) -> bytes:
         while b"\0" not in self._left:
+            assert select.select([self._in], [], [], _SILENT_S)[0], "the browser is silent"
             part = os.read(self._in, 1 << 16)
             assert part, "the browser has ended"
             self._left += part

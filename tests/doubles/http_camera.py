@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def http_camera(count: int, **wishes: float) -> Iterator[HttpCamera]:
     with HttpCamera(count, **wishes) as camera:
-        threading.Thread(target=camera.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        threading.Thread(target=camera.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield camera
         finally:

@@ -174,7 +174,7 @@ class Hangs:
         yield from [self.item] * self.good
         threading.Timer(PRESSED_S, os.kill, (os.getpid(), signal.SIGINT)).start()
         self.pressed = time.monotonic() + PRESSED_S
-        threading.Event().wait()
+        threading.Event().wait(120)
 
 
 def test_ctrl_c_is_heard_while_a_loader_hangs_and_what_was_learnt_is_saved(
@@ -215,7 +215,7 @@ class Hangs:
         return 4
     def __getitem__(self, index):
         print("waiting", flush=True)
-        threading.Event().wait()
+        threading.Event().wait(120)
 
 loaders = {
     "our threads": lambda: BatchLoader(BatchPlan(Hangs(), 2, (64, 64), Augmentation(), 0)),

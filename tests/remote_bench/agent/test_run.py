@@ -68,7 +68,7 @@ class Run:
         self.process.stdin.write(line)
         self.process.stdin.flush()
         self.events: list[dict] = []
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:

@@ -6,6 +6,8 @@ import ipaddress
 import os
 import pty
 import re
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from remote_bench.host.via_ssh import SshProgram
 from tests.boards.measuring import Watcher
 from tests.boards.password_server import PasswordServer
 from tests.boards.sshd import make_key
+from tests.doubles.fastseg_run import running
 
 pytestmark = pytest.mark.slow  # needs openssh-server
 
@@ -31,9 +34,6 @@ SECRET = "pass phrase with ü"
 def agent(tmp_path):
     """Start an ssh-agent on a socket of its own; add(keys) returns the socket."""
     socket = tmp_path / "agent socket"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
-    while not socket.exists():
-        assert process.poll() is None
 
     def add(*keys: Path, options: tuple[str, ...] = ()) -> Path:
         environment = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
@@ -41,9 +41,10 @@ def agent(tmp_path):
             subprocess.run(["ssh-add", "-q", *options, *keys], env=environment, check=True)
         return socket
 
-    yield add
-    process.terminate()
-    process.wait()
+    with running(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as process:
+        while not socket.exists():
+            assert process.poll() is None
+        yield add
 
 
 def lock(key: Path, *options: str) -> Path:
@@ -153,17 +154,21 @@ def at_a_terminal(code: str, *answers: str) -> str:
     if child == 0:
         os.execv(sys.executable, [sys.executable, "-c", code])
     screen = ""
-    for text in (*answers, ""):
-        while not re.search(r"(Type yes|\(yes/no|[Pp]assphrase).*: ?$|\? $", screen):
-            try:
-                screen += os.read(terminal, 4096).decode()
-            except OSError:  # it ended
-                break
-        if text:
-            os.write(terminal, f"{text}\n".encode())
-            screen += " \n"
-    os.close(terminal)
-    os.waitpid(child, 0)
+    try:
+        for text in (*answers, ""):
+            while not re.search(r"(Type yes|\(yes/no|[Pp]assphrase).*: ?$|\? $", screen):
+                assert select.select([terminal], [], [], 60)[0], screen
+                try:
+                    screen += os.read(terminal, 4096).decode()
+                except OSError:  # it ended
+                    break
+            if text:
+                os.write(terminal, f"{text}\n".encode())
+                screen += " \n"
+    finally:
+        os.close(terminal)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     return screen
 
 

@@ -208,11 +208,12 @@ def test_several_threads_may_share_a_session(session: RealtimeSegmentation) -> N
             if not np.array_equal(session.infer(frame), expected):
                 wrong.append(seed)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    threads = [threading.Thread(target=work, args=(seed,), daemon=True) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     assert not wrong
 
 
@@ -227,13 +228,13 @@ def test_other_threads_run_while_the_engine_does(tmp_path: Path) -> None:
     with RealtimeSegmentation(plan.write(tmp_path / "busy.fastseg"), threads=1) as session:
         frame, out = noise(256, 512), np.empty((256, 512), np.uint8)
         session.infer(frame, out)
-        ticker = threading.Thread(target=tick)
+        ticker = threading.Thread(target=tick, daemon=True)
         ticker.start()
         before = ticks[0]
         session.infer(frame, out)
         during = ticks[0] - before
         done.set()
-        ticker.join()
+        ticker.join(60)
     assert during >= 3
 
 

@@ -182,7 +182,9 @@ def test_a_url_of_a_whole_file_is_read_to_its_end(tmp_path: Path) -> None:
     writer.finish()
     files = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
-        threading.Thread(target=server.serve_forever).start()
-        source = FrameSource(f"http://127.0.0.1:{server.server_address[1]}/drive.mp4")
-        assert (source.is_live, source.count, len(list(source))) == (False, 6, 6)
-        server.shutdown()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            source = FrameSource(f"http://127.0.0.1:{server.server_address[1]}/drive.mp4")
+            assert (source.is_live, source.count, len(list(source))) == (False, 6, 6)
+        finally:
+            server.shutdown()

@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +59,29 @@ def test_no_frame_is_lost_or_wrong_while_networks_are_swapped(
     with RealtimeSegmentation(bundle_path, engines=engines) as session:
 
         def swap() -> None:
-            for done in range(1000):
-                session.swap(other_path)
-                session.swap(bundle_path)
-                if done >= 3 and min(seen) > 0:  # on a busy machine frames wait for long
-                    break
-            swapped.set()
+            end_s = time.monotonic() + 60
+            try:
+                for done in count():
+                    session.swap(other_path)
+                    session.swap(bundle_path)
+                    if done >= 3 and min(seen) > 0:  # on a busy machine frames wait for long
+                        return
+                    assert time.monotonic() < end_s, seen
+            finally:
+                swapped.set()
 
         def source() -> Any:
             while not swapped.is_set():
                 yield frame
 
-        swapping = threading.Thread(target=swap)
-        swapping.start()
-        for number, result in enumerate(session.stream(source())):
-            assert result.index == number
-            which = [np.array_equal(result.classes, answer) for answer in answers]
-            assert which.count(True) == 1
-            seen[which.index(True)] += 1
-        swapping.join()
+        with ThreadPoolExecutor(1) as pool:
+            swapping = pool.submit(swap)
+            for number, result in enumerate(session.stream(source())):
+                assert result.index == number
+                which = [np.array_equal(result.classes, answer) for answer in answers]
+                assert which.count(True) == 1
+                seen[which.index(True)] += 1
+            swapping.result()
         assert session.timing["frames"] == min(sum(seen), 1000)
     assert min(seen) > 0
 
@@ -149,10 +155,10 @@ def test_frames_after_their_deadline_are_counted_and_said_once_in_a_while(
 def test_the_wait_for_an_engine_counts_too(bundle_path: Path) -> None:
     with RealtimeSegmentation(bundle_path, deadline_ms=100) as session:
         with session._pool.engine():
-            waiting = threading.Thread(target=session.infer, args=(noise(),))
+            waiting = threading.Thread(target=session.infer, args=(noise(),), daemon=True)
             waiting.start()
             time.sleep(0.2)
-        waiting.join()
+        waiting.join(60)
         assert session.timing["late"] == 1
 
 

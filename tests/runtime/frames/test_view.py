@@ -162,10 +162,10 @@ def test_a_viewer_sees_ten_pictures_a_second_and_a_stalled_one_delays_nobody(
             done.append(time.monotonic() - start_s)
             time.sleep(0.02)
 
-    runner = threading.Thread(target=run)
+    runner = threading.Thread(target=run, daemon=True)
     runner.start()
     pictures = viewer.pictures(during_s=2)
-    runner.join()
+    runner.join(60)
     assert len(pictures) >= 20 and all(p.shape == (48, 64, 3) for p in pictures)
     assert max(done) < 0.1
     stalled.socket.close()
@@ -212,7 +212,9 @@ def test_a_viewer_who_has_seen_nothing_is_sent_away_at_the_end(
 ) -> None:
     with View(session, "127.0.0.1", tmp_path) as view:
         viewer = Viewer(view)
+        end_s = time.monotonic() + 5
         while not view.viewers:
+            assert time.monotonic() < end_s
             time.sleep(0.01)
     end_s = time.monotonic() + 5
     while view.viewers:
@@ -251,7 +253,7 @@ def test_a_browser_shows_the_run_and_a_click_saves_a_frame(
             view.show(frame_of(session, index))
             index += 1
 
-    runner = threading.Thread(target=run)
+    runner = threading.Thread(target=run, daemon=True)
     runner.start()
     try:
         with Browser(tmp_path / "profile", view.url) as page:
@@ -263,5 +265,5 @@ def test_a_browser_shows_the_run_and_a_click_saves_a_frame(
             page.wait_for("document.getElementById('said').textContent.startsWith('paused; saved')")
     finally:
         ended.set()
-        runner.join()
+        runner.join(60)
     assert len(list((tmp_path / "saved").iterdir())) == 2

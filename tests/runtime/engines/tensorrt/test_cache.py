@@ -274,17 +274,18 @@ def test_two_threads_that_want_one_engine_build_it_once(cache: EngineCache) -> N
     builds, barrier = [], threading.Barrier(2)
 
     def want() -> None:
-        barrier.wait()
+        barrier.wait(60)
         with cache.building(KEY):
             if cache.load(KEY) is None:
                 builds.append(1)
                 cache.store(KEY, PLAN, RECORD)
 
-    threads = [threading.Thread(target=want) for _ in range(2)]
+    threads = [threading.Thread(target=want, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     assert builds == [1]
 
 

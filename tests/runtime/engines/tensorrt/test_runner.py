@@ -204,11 +204,12 @@ def test_threads_take_turns(newest: Device) -> None:
             if not (newest.view(out) == expected[index][0]).all():
                 wrong.append(index)
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
 
 
