@@ -1,16 +1,21 @@
 """What a board sends is data: bounded, checked, and never trusted to be what was agreed."""
 
+import json
+from pathlib import Path
+
 import pytest
+from fastseg_targets.device import load_device
 from remote_bench.analysis.comparison import compare
-from remote_bench.host.errors import DeviceFailure
+from remote_bench.host.errors import DeviceFailure, Unreachable
 from remote_bench.host.host import Cancel
 from remote_bench.host.local import LocalHost
-from remote_bench.run.benchmark import Benchmark, Measurement
-from remote_bench.run.measurement import fetch_result, follow, measure_in_turns
+from remote_bench.run.benchmark import Benchmark, Measurement, Prepared
+from remote_bench.run.measurement import fetch_result, finish, follow, measure_in_turns
 from remote_bench.run.preparation import Preparation
 
 from tests.boards.measuring import SHORT, Watcher
 from tests.boards.stand_ins import make_bundle
+from tests.doubles.tiny_bundle import full_plan
 
 
 class Board:
@@ -70,6 +75,27 @@ def test_a_probe_that_never_came_quotes_what_the_agent_said():
 def test_a_result_of_another_form_is_the_boards_failure(result):
     with pytest.raises(DeviceFailure, match="not a result"):
         fetch_result(*measured(Board(result=result)), None, {"status": 0})
+
+
+@pytest.mark.parametrize("broken", [Unreachable, DeviceFailure])
+def test_a_link_that_breaks_after_the_result_came_takes_no_report(made_result, broken):
+    class Breaking(Board):
+        hello, address, weakened = {"run": "run-x"}, "", ()
+
+        def request(self, operation, **fields):
+            raise broken("the connection broke")
+
+        def finish(self):
+            raise broken("the connection broke")
+
+    board, watch = Breaking(result=json.dumps(made_result()).encode()), Watcher()
+    prepared = Prepared(Path("a.fastseg"), "0" * 64, full_plan().manifest,
+                        load_device("orin-nano"), {}, (), None)  # fmt: skip
+    measurement = Measurement(board, Benchmark(deploy="/app"), watch, Cancel())
+    report = finish(board, measurement, prepared)
+    assert report.fps == pytest.approx(100, rel=0.01) and report.error is None
+    assert report.deployed.error == "the connection broke"
+    assert watch.notes[-1].startswith("measured and fetched; not cleaned up")
 
 
 @pytest.mark.slow

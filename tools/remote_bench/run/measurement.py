@@ -72,7 +72,13 @@ def finish(
         deployed = _deploy(board, measurement.benchmark.deploy, report)
         report = dataclasses.replace(report, deployed=deployed)
     measurement.watch.phase("clean up")
-    return dataclasses.replace(report, board=board.finish())
+    try:
+        return dataclasses.replace(report, board=board.finish())
+    except (DeviceFailure, Unreachable) as error:  # what is measured and fetched stays so
+        measurement.watch.note(
+            f"measured and fetched; not cleaned up, which the next run there does: {error}"
+        )
+        return report
 
 
 def measure_in_turns(
@@ -208,7 +214,7 @@ def _deploy(board: Connection, folder: str, report: Report) -> Deployment:
     summary = {key: value for key, value in report.to_table().items() if key != "series"}
     try:
         reply = board.request("deploy", folder=folder, names=DEPLOYED, report=summary)
-    except (DeviceFailure, MissingRequirement, UsageError) as error:
+    except (DeviceFailure, MissingRequirement, Unreachable, UsageError) as error:
         return Deployment(folder, {}, str(error))
     return Deployment(reply["folder"], reply["files"], None)
 
