@@ -77,6 +77,14 @@ def test_a_request_waits_no_longer_than_it_says_while_somebody_is_told(host_with
         session.close()
 
 
+def test_a_peer_here_that_freezes_is_given_up_in_the_middle_of_what_is_sent_to_it(host_with):
+    with Connection(host_with(f"{HELLO}; exec sleep 6"), Limits(keeper_s=1)) as session:
+        begin = time.monotonic()
+        with pytest.raises(Unreachable, match="no sign of life for 1 s"):
+            session.request("lock", text="more than a pipe holds " * 50_000)
+        assert time.monotonic() - begin < 4
+
+
 def test_what_a_keeper_does_not_know_is_refused_and_the_connection_goes_on(tmp_path):
     with Connection(LocalHost({"TMPDIR": str(tmp_path)}), base=str(tmp_path)) as session:
         with pytest.raises(DeviceFailure, match=r"expected one of .*, got 'serve'"):

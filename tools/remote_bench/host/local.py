@@ -1,6 +1,7 @@
 """This machine: as a host, by the same code path without SSH, and where it keeps things."""
 
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from fastseg_runtime.arrays.shared_files import user_cache
 
 from remote_bench.host.host import Stream
+
+_LOOK_S = 0.1  # how late a send notices that it was closed
 
 
 def cache_folder(name: str) -> Path:
@@ -67,8 +70,9 @@ class ChildProcess(Stream):
         """Write to its stdin."""
         assert self._process.stdin is not None
         view = memoryview(data)
-        while view:
-            view = view[self._process.stdin.write(view) :]
+        while view:  # never into a full pipe: close() wakes nobody there
+            if select.select([], [self._process.stdin], [], _LOOK_S)[1]:
+                view = view[self._process.stdin.write(view[: select.PIPE_BUF]) :]
 
     def receive(self) -> bytes:
         """Return what it wrote next."""
