@@ -1,13 +1,14 @@
 import io
 import zipfile
 
+import cv2
 import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_class_map, encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.host.errors import UsageError
 from remote_bench.run import frame_files
-from remote_bench.run.frame_files import class_ids, frames_zip, read_label
+from remote_bench.run.frame_files import class_ids, frames_zip, read_frames, read_label
 
 
 @pytest.fixture
@@ -47,6 +48,16 @@ def test_of_many_pictures_a_hundred_are_taken_evenly(tmp_path, manifest):
     with zipfile.ZipFile(archive) as file:
         last = np.load(io.BytesIO(file.read("0099.npy")), allow_pickle=False)
     assert last[0, 0, 0] == 247
+
+
+def test_of_a_video_that_does_not_say_how_long_it_is_frames_are_taken_evenly(tmp_path, manifest):
+    jpegs = (
+        cv2.imencode(".jpg", np.full((8, 16, 3), n, np.uint8))[1].tobytes() for n in range(250)
+    )
+    (tmp_path / "drive.mjpeg").write_bytes(b"".join(jpegs))
+    taken = [int(frame.mean()) for frame, _ in read_frames(tmp_path / "drive.mjpeg", manifest)]
+    assert len(taken) == 100
+    assert taken == pytest.approx([2.5 * n for n in range(100)], abs=3)
 
 
 def test_what_the_board_cannot_hold_is_left_out_but_never_all(tmp_path, manifest, monkeypatch):

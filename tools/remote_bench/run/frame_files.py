@@ -8,6 +8,7 @@ video and of many pictures, 100 frames are taken evenly.
 import io
 import zipfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -101,9 +102,12 @@ def _of_video(file: Path) -> Iterator[Frame]:
         video = FrameSource(str(file))
     except VideoError as error:
         raise UsageError(f"--frames: {error}") from error
-    wanted = set(_evenly(list(range(video.count or _MOST_FRAMES))))
+    count = video.count or _MOST_FRAMES
+    if not video.count and file.is_file():  # what was cut off, or is bare pictures, does not say
+        count = sum(1 for _ in FrameSource(str(file)))
+    wanted = set(_evenly(list(range(count))))
     try:
-        for number, frame_HW3 in enumerate(video):
+        for number, frame_HW3 in enumerate(islice(video, max(wanted, default=-1) + 1)):
             if number in wanted:
                 yield frame_HW3, None
     finally:
