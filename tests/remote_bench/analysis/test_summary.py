@@ -70,6 +70,13 @@ def test_raspberry_pi_flags_are_compared_with_those_before_the_run(made_result):
     assert "throttled" in codes(report, "note")
 
 
+def test_frames_of_ones_own_have_the_agreement_of_the_self_test(made_result):
+    own = {"images": 5, "agreement": None, "miou": 0.7, "labelled": 5}
+    report = judged(made_result(accuracy=own, selftest={**ACCURATE, "required": 0.95}))
+    accuracy = report["accuracy"]
+    assert (accuracy["agreement"], accuracy["required"], accuracy["miou"]) == (0.99, 0.95, 0.7)
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

@@ -51,6 +51,7 @@ from remote_bench.analysis.report import (
     Steadiness,
 )
 from remote_bench.analysis.result import (
+    Accuracy,
     EnvironmentSample,
     Frames,
     JetsonProbe,
@@ -129,7 +130,7 @@ def summarise(
         latency_ms=summarise_latency(timed) if blocks and timed else None,
         paced=_paced(result),
         steady=_steady(found.temperatures, timed),
-        accuracy=result.accuracy or result.selftest,
+        accuracy=_accuracy(result),
         load=result.load,
         engine=result.info,
         memory=memory(result, board.unified_memory),
@@ -203,6 +204,13 @@ def _blocks(result: Result, watts: Watts) -> tuple[Block, ...]:
             blocks, watts([(part.begin, part.end) for part, _ in blocks]), strict=True
         )
     )
+
+
+def _accuracy(result: Result) -> Accuracy | None:
+    ran, tested = result.accuracy, result.selftest
+    if ran and tested and ran.agreement is None:  # PyTorch never saw frames of the user's own
+        return dataclasses.replace(ran, agreement=tested.agreement, required=tested.required)
+    return ran or tested
 
 
 def _paced(result: Result) -> PacedRun | None:
