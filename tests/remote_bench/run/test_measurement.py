@@ -99,6 +99,22 @@ def test_a_link_that_breaks_after_the_result_came_takes_no_report(made_result, b
 
 
 @pytest.mark.slow
+def test_a_run_in_turns_that_fails_leaves_those_before_it(monkeypatch, tmp_path):
+    class Cutting(Watcher):
+        def note(self, text) -> None:
+            super().note(text)
+            if text.startswith("run 8 of 8"):
+                host.close()
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    host, bundle, watch = LocalHost(), make_bundle(tmp_path / "a.fastseg"), Cutting()
+    measurement = Measurement(host, Benchmark(repeats=1, **SHORT), watch, Cancel())
+    sides = measure_in_turns(measurement, (bundle, bundle), rounds=4)
+    assert [len(side) for side in sides] == [3, 3]
+    assert watch.notes[-1].startswith("compared are the 3 runs a side before one failed: localhost")
+
+
+@pytest.mark.slow
 def test_two_bundles_take_turns_on_one_locked_board(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     bundles = make_bundle(tmp_path / "a.fastseg"), make_bundle(tmp_path / "b.fastseg")

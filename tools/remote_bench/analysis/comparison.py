@@ -44,7 +44,7 @@ _SPEED, _POWER = 0.96, 0.99
 RUN_SPREAD, _OF_BLOCKS = 0.018, 0.6
 _SMALL = 0.05  # a difference that nobody takes two runs for different for; see verdict.LIMITS
 _MANY = 1000  # degrees of freedom of what is not estimated
-_LEAST = 3  # values a side that have an interval worth showing
+LEAST = 3  # values a side that have an interval worth showing
 Name = Literal["fps", "mean_w", "j_per_frame", "p50", "p90", "p99"]
 _METRICS: dict[Name, tuple[str, Callable[[Block], float | None]]] = {
     "fps": ("frames/s", lambda block: block.fps),
@@ -228,7 +228,7 @@ def log_ratio(
     """
     left, right = np.log(a), np.log(b)
     middle = float(right.mean() - left.mean())
-    if min(len(left), len(right)) < _LEAST:
+    if min(len(left), len(right)) < LEAST:
         return math.expm1(middle), None
     beyond = 0.0
     if in_turns:
@@ -247,7 +247,7 @@ def log_ratio(
 
 def _answer(fps: Difference | None = None) -> tuple[Answer, str]:
     if fps is None or fps.interval is None:
-        blocks = f"fewer than {_LEAST} blocks a side"
+        blocks = f"fewer than {LEAST} blocks a side"
         return "cannot_tell", f"cannot tell: {blocks}; measure with --repeats 3 or more"
     low, high = fps.interval
     between = f"{fps.change:+.1%} frames a second, {low:+.1%} to {high:+.1%}"

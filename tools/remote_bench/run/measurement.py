@@ -13,12 +13,14 @@ from typing import Any
 
 from fastseg_runtime.arrays.strict_tables import TableError
 
+from remote_bench.analysis.comparison import LEAST
 from remote_bench.analysis.report import Deployment, Report
 from remote_bench.analysis.result import MOST_BYTES, Result, failed_result, read_result
 from remote_bench.analysis.summary import summarise
 from remote_bench.host.adb import AdbHost
 from remote_bench.host.errors import (
     BenchError,
+    BoardBusy,
     DeviceFailure,
     MissingRequirement,
     Unreachable,
@@ -86,28 +88,42 @@ def measure_in_turns(
 ) -> tuple[list[Report], list[Report]]:
     """Measure two bundles on one locked board in the order A B, B A, A B ...; one run a turn.
 
+    A run that fails ends it; the whole rounds before it are returned where they tell something.
+
     Raises:
-        BenchError: it did not come to a run, or one failed.
+        BenchError: it did not come to a run, or one failed too early.
     """
     sides = [dataclasses.replace(measurement.benchmark, bundle=bundle) for bundle in bundles]
+    each = [dataclasses.replace(measurement, benchmark=side) for side in sides]
     reports: tuple[list[Report], list[Report]] = ([], [])
     with measurement.connect() as board:
-        preparation = Preparation(board, dataclasses.replace(measurement, benchmark=sides[0]))
+        preparation = Preparation(board, each[0])
         first = preparation.prepare()
         both = (first, preparation.bring(first.probe, sides[1], f"b.{BUNDLE}"))
         for turn in range(2 * rounds):
             side = (0, 1, 1, 0)[turn % 4]
             measurement.watch.note(f"run {turn + 1} of {2 * rounds}: {bundles[side].name}")
-            request = both[side].request(sides[side])
-            board.request("agent", mode="run", request=request)
-            ended = follow(board, measurement, both[side])
-            result = fetch_result(board, measurement, both[side], ended)
-            report = report_of(board, measurement, both[side], result)
-            if report.error:
-                failure = failure_of(report.error.kind)
-                raise failure(f"{bundles[side]}: {report.error.message}")
-            reports[side].append(report)
+            try:
+                reports[side].append(_turn(board, each[side], both[side]))
+            except (BoardBusy, DeviceFailure, MissingRequirement, Unreachable) as error:
+                whole = min(map(len, reports))
+                if whole < LEAST:
+                    raise
+                kept = f"compared are the {whole} runs a side before one failed"
+                measurement.watch.note(f"{kept}: {error}")
+                return reports[0][:whole], reports[1][:whole]
     return reports
+
+
+def _turn(board: Connection, measurement: Measurement, prepared: Prepared) -> Report:
+    board.request("agent", mode="run", request=prepared.request(measurement.benchmark))
+    ended = follow(board, measurement, prepared)
+    result = fetch_result(board, measurement, prepared, ended)
+    report = report_of(board, measurement, prepared, result)
+    if report.error:
+        failure = failure_of(report.error.kind)
+        raise failure(f"{measurement.benchmark.bundle}: {report.error.message}")
+    return report
 
 
 def follow(
