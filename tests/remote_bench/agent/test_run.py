@@ -13,7 +13,10 @@ import fastseg_runtime
 import numpy as np
 import pytest
 import remote_bench.agent
+from remote_bench.agent import worker_client
 from remote_bench.agent.board import Board
+from remote_bench.agent.channel import Channel
+from remote_bench.agent.supervisor import Supervisor
 from remote_bench.agent.tegrastats_feed import TegrastatsFeed
 from remote_bench.analysis.result import read_result
 from remote_bench.analysis.summary import summarise
@@ -217,6 +220,31 @@ def test_power_mode_is_set_for_the_run_and_given_back(start, made_board):
     report = summarise(read_result((run.folder / "result.json").read_bytes()))
     assert report.device.power_mode.name == report.conditions.power_mode.name == "25W"
     assert report.changed.power_mode is None
+
+
+def test_power_mode_is_given_back_though_the_worker_cannot_be_killed(
+    made_board, tmp_path, monkeypatch
+):
+    def start(command, **options):  # a driver that hangs keeps its process, as this one stays
+        process = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60 >&-"], **options)
+        monkeypatch.setattr(process, "kill", lambda: started.append(process))
+        return process
+
+    monkeypatch.setattr(worker_client, "start", start)
+    monkeypatch.setattr(worker_client, "END_S", 0.1)
+    request = {
+        "root": str(made_board("orin-nano").root), "work_dir": str(tmp_path), "idle_s": 0,
+        "power_mode": "25W", "runtime_paths": [],
+    }  # fmt: skip
+    started, channel, begin = [], Channel("t0k"), time.monotonic()
+    assert not Supervisor(request, channel, threading.Event()).run()
+    channel.close()
+    assert time.monotonic() - begin < 30
+    os.kill(started[0].pid, signal.SIGKILL)
+    started[0].wait(30)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert "hung up and did not end" in result["error"]["message"]
+    assert result["power_mode_restored"]["ok"]
 
 
 def test_power_mode_that_is_refused_ends_the_run_before_it_measures(start, made_board):

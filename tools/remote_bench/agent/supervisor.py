@@ -220,13 +220,15 @@ class Supervisor:
 
     def _restore(self) -> None:
         self._enter("restore")
-        if self._sampler is not None:
-            self._sampler.stop()
-            self._result["samples"] = self._sampler.data()
-        self._stop_worker()
+        try:
+            if self._sampler is not None:
+                self._sampler.stop()
+                self._result["samples"] = self._sampler.data()
+            self._stop_worker()
+        finally:  # the mode is given back whatever became of those
+            if self._guard is not None:
+                self._result["power_mode_restored"] = self._guard.restore()
         self._result["log"] = tail(self._log, _LOG_BYTES)
-        if self._guard is not None:
-            self._result["power_mode_restored"] = self._guard.restore()
         self._result["inventory_after"] = inventory(self._board, self._work_dir)
         self._leave()
 

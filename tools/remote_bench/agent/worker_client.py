@@ -24,6 +24,7 @@ _NVMAP_ADVICE = (
 )
 _MAY_BE_MEMORY = ("build_failed", "no_engine", "run_failed", "worker_died")
 _LOOK_S = 0.1  # how late a wait notices that the run was called off
+END_S = 10.0  # of a killed process; where a driver hangs the kernel keeps it for ever
 
 
 class Aborted(Exception):
@@ -80,7 +81,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.wait()
+        self._status()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -108,8 +109,17 @@ class Worker:
             raise self._death()
         self._waiting = self._messages.feed(chunk)
 
+    def _status(self) -> Optional[int]:
+        try:
+            return self._process.wait(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            return None
+
     def _death(self) -> Failure:
-        status = self._process.wait()
+        status = self._status()
+        if status is None:
+            hangs = f"the worker hung up and did not end within {END_S:.0f} s: a driver hangs, "
+            return Failure("worker_died", hangs + "reboot the board" + self._said())
         if status in (-9, 137):
             return Failure(
                 "oom",
