@@ -178,9 +178,10 @@ def test_foreign_load_on_one_side_is_not_comparable(side, share, answer, key):
     assert answer == "no_difference" or result.reasons[0].startswith("B3 was disturbed: others")
 
 
-def test_power_of_a_side_without_it_is_left_out(side):
+@pytest.mark.parametrize("mean_w", [None, -0.02])  # no sensor, or one that is off at rest
+def test_power_of_a_side_without_it_is_left_out(side, mean_w):
     [b] = side()
-    b = replace(b, blocks=tuple(replace(block, mean_w=None) for block in b.blocks))
+    b = replace(b, blocks=tuple(replace(block, mean_w=mean_w) for block in b.blocks))
     assert {row.metric for row in compare(side(), [b]).differences} == {"fps", "p50", "p90"}
 
 

@@ -209,7 +209,9 @@ def _values(
     """Return a side's independent values: of its runs where both have several, else of blocks."""
     sides: list[list[float]] = []
     for reports in (a, b):
-        runs = [[found for block in r.blocks if (found := value(block))] for r in reports]
+        runs = [
+            [found for block in r.blocks if (found := value(block) or 0.0) > 0] for r in reports
+        ]
         if any(len(run) < len(r.blocks) for run, r in zip(runs, reports, strict=True)):
             return [], []
         means = [math.exp(float(np.mean(np.log(run)))) for run in runs if run]
