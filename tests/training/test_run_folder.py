@@ -1,13 +1,16 @@
 import dataclasses
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
+from fastseg_runtime.arrays.shared_files import locked
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_training.run_folder import RunError, RunFolder
+from fastseg_training.run_folder import LOCK, RunError, RunFolder, held
+from fastseg_training.trainer import SegmentationTrainer
 
 from fastseg import FastSegNet, load_checkpoint
 
@@ -106,3 +109,35 @@ def test_lines_after_the_resumed_step_are_forgotten(run: RunFolder) -> None:
         run.log({"step": step})
     run.forget_after(2)
     assert [entry["step"] for entry in run.metrics()] == [1, 2]
+
+
+def test_a_disk_without_locks_is_no_reason_not_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fastseg_training.run_folder.locked", refuse)
+    with held(tmp_path):
+        pass
+    assert "cannot be locked" in capsys.readouterr().err
+
+
+def test_a_trainer_leaves_a_folder_alone_that_another_training_writes_to(
+    make_trainer: Callable[..., SegmentationTrainer], run: RunFolder
+) -> None:
+    trainer = make_trainer(run, steps=1)
+    run.path.mkdir(exist_ok=True)
+    with locked(run.path / LOCK, pytest.fail):
+        for begin in (trainer.resume, trainer.train):
+            with pytest.raises(RunError, match="another training is writing"):
+                begin()
+    assert [path.name for path in run.path.iterdir()] == [LOCK]
+    trainer.train()
+
+
+def test_who_holds_a_folder_may_hold_it_again_and_then_nobody_does(tmp_path: Path) -> None:
+    with held(tmp_path), held(tmp_path):
+        pass
+    with locked(tmp_path / LOCK, pytest.fail):
+        pass

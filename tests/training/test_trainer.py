@@ -231,6 +231,7 @@ def test_an_infinite_gradient_stops_before_it_reaches_the_weights(
 def test_a_run_folder_holds_everything(make_trainer: MakeTrainer, run: RunFolder) -> None:
     make_trainer(run).train()
     assert {path.name for path in run.path.iterdir() if "tfevents" not in path.name} == {
+        ".lock",
         "curves.png",
         "metrics.jsonl",
         "model.safetensors",

@@ -4,8 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from fastseg_runtime.arrays.command import (
     run_command,
 )
 from fastseg_runtime.arrays.image import parse_size
-from fastseg_runtime.arrays.shared_files import locked, write_file
+from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_runtime.bundle.usage import COMMERCIAL
 from rich.console import Console
@@ -49,11 +48,11 @@ from fastseg_training.evaluate import score_network
 from fastseg_training.losses import LOSSES
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
-from fastseg_training.run_folder import RunError
+from fastseg_training.run_folder import RunError, held
 from fastseg_training.suspects_report import report_suspects
 from fastseg_training.trainer import TrainingStoppedError
 
-RUNS, LOCK = Path("runs"), ".lock"
+RUNS = Path("runs")
 # Where nothing else is chosen for few labelled pictures: measured with 20, 50 and 367.
 FEW, FEWER_THAN = Path("few-pictures"), 100
 # What a run may go on with: how long, on which machine, and what is kept of it.
@@ -480,27 +479,6 @@ def start_folder(folder: Path, force: bool) -> None:
             pass  # nobody writes there; an open file could not be removed on Windows
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a run folder: two trainings in one would mix their weights.
-
-    Raises:
-        RunError: another training holds it.
-    """
-
-    def refuse() -> None:
-        raise RunError(
-            f"another training is writing into {folder}; wait for it, stop it, or --name another"
-        )
-
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder / LOCK, refuse))
-        except OSError as error:  # some disks of clusters have no locks
-            print(f"{folder} cannot be locked ({error}): start no other there", file=sys.stderr)
-        yield
 
 
 def main() -> None:

@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from fastseg_runtime.arrays.shared_files import whole_file, write_file
+from fastseg_runtime.arrays.shared_files import locked, whole_file, write_file
 from fastseg_runtime.bundle.file_kind import TORCH, file_kind
 from torch import nn
 
@@ -20,6 +22,8 @@ class RunError(RuntimeError):
     """A run folder cannot be used or written; the message says what to do."""
 
 
+LOCK = ".lock"  # in the folder
+_HELD: set[Path] = set()  # by this process
 SHA256 = "_sha256"  # in the header: of the network that --init or --teacher named
 
 
@@ -145,3 +149,31 @@ def _unwritable(path: Path, error: Exception) -> RunError:
         f"cannot write {path} ({error}); the last whole one is kept. Free some disk space, then "
         "go on with --resume"
     )
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder: two trainings in one would mix their weights.
+
+    What holds it already in this process goes on.
+
+    Raises:
+        RunError: another process holds it.
+    """
+
+    def refuse() -> None:
+        raise RunError(
+            f"another training is writing into {folder}; wait for it, stop it, or --name another"
+        )
+
+    place = folder.resolve()
+    with ExitStack() as stack:
+        if place not in _HELD:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder / LOCK, refuse))
+            except OSError as error:  # some disks of clusters have no locks
+                print(f"{folder} cannot be locked ({error}): start no other there", file=sys.stderr)
+            _HELD.add(place)
+            stack.callback(_HELD.discard, place)
+        yield

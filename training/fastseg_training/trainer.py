@@ -38,7 +38,7 @@ from fastseg_training.loader import Batch, StepLoader, check_pictures, source
 from fastseg_training.optimisation import Budget, Recipe
 from fastseg_training.pictures import draw_curves, draw_predictions
 from fastseg_training.progress import TrainingProgress
-from fastseg_training.run_folder import RunError, RunFolder
+from fastseg_training.run_folder import RunError, RunFolder, held
 from fastseg_training.run_page import WorstPictures, write_page
 from fastseg_training.selection import Best, Selection
 from fastseg_training.supervision import pad_batch
@@ -188,11 +188,13 @@ class SegmentationTrainer:
 
         Raises:
             NonFiniteLossError: nothing of that step was applied or saved.
+            RunError: another training writes into the run folder.
             TrainingStoppedError: Ctrl-C.
         """
         self.adjusted = None
         try:
             with (
+                self._held(),
                 noting_signals(AFTER_THIS_STEP if self._leads else "") as noted,
                 TrainingProgress(visible=self._leads) as bar,
                 self.learner.start(),
@@ -255,11 +257,15 @@ class SegmentationTrainer:
         """
         if self.run is None:
             raise RunError("resume() needs a trainer with a run folder")
-        state = self.run.load_state()
-        if state is not None:
-            self._restore(state, self.run)
-        if self._leads:
-            self.run.forget_after(self.step)
+        with self._held():
+            state = self.run.load_state()
+            if state is not None:
+                self._restore(state, self.run)
+            if self._leads:
+                self.run.forget_after(self.step)
+
+    def _held(self) -> contextlib.AbstractContextManager[None]:
+        return held(self.run.path) if self.run and self._leads else contextlib.nullcontext()
 
     def _check_what_is_kept(self) -> None:
         if self.run is None and (self.selection.keep_best or self.checkpoint_every):
