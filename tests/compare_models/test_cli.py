@@ -67,6 +67,14 @@ def test_options_that_scoring_would_ignore_are_refused(cli: Cli) -> None:
     assert "--score does not take --size, --normalization" in err and ".toml" in err
 
 
+def test_a_network_that_ships_is_not_trained_again_beside_others(cli: Cli) -> None:
+    training = ["--data", "synthetic:size=64x32,train=8,val=2,test=2", "--minutes", "0.0001"]
+    arguments = ["nano-synthetic", "--classes", "11", *ARGUMENTS[:2], *ARGUMENTS[4:]]
+    code, out, err = cli(*arguments, *training, "--json")
+    assert (code, json.loads(out)["accuracy"]) == (0, [])
+    assert "nano-synthetic is trained already, or a file: not trained" in err
+
+
 @pytest.mark.slow
 def test_every_network_is_trained_and_scored_alike(cli: Cli, rival: str) -> None:
     training = ["--data", "synthetic:size=96x64,train=8,val=2,test=2", "--minutes", "0.03"]

@@ -30,8 +30,7 @@ class Accuracy:
 
 def trainable(candidate: Candidate) -> bool:
     """Return whether a candidate can be trained anew: a variant, or a factory."""
-    path = Path(candidate.spec)
-    return candidate.spec in VARIANTS or (candidate.graph is not None and not path.exists())
+    return candidate.spec in VARIANTS or is_factory(candidate.spec)
 
 
 def train_and_score(
