@@ -75,6 +75,45 @@ def test_a_network_that_ships_is_not_trained_again_beside_others(cli: Cli) -> No
     assert "nano-synthetic is trained already, or a file: not trained" in err
 
 
+ONE_SIZE = """
+import torch
+
+class OneSize(torch.nn.Conv2d):
+    def forward(self, x):
+        assert x.shape[-2:] == (32, 64), "made for 64x32"
+        return super().forward(x)
+
+def net(num_classes):
+    return OneSize(3, num_classes, 1)
+"""
+
+
+def test_what_was_measured_is_kept_where_later_parts_fail(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one_size.py").write_text(ONE_SIZE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    later = ["--scale", "--torch", "toaster"]
+    code, out, err = cli("one_size:net", *ARGUMENTS, *later, "--json", "-o", "comparison")
+    document = json.loads(out)
+    assert code == 1
+    assert [row["name"] for row in document["rows"]] == ["net"]
+    assert set(document["failed"]) == {"torch", "sizes", "batches"}
+    assert "made for 64x32" in document["failed"]["sizes"] and "made for 64x32" in err
+    page = (tmp_path / "comparison" / "report.html").read_text()
+    assert "Left out, since it failed" in page and "toaster" in page
+
+
+@pytest.mark.parametrize("later", [["--minutes", "1"], ["--train-speed"]])
+def test_data_that_are_not_there_are_told_before_anything_is_measured(
+    later: list[str], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compare_models.run.compare", pytest.fail)
+    code, out, err = cli("nano", *ARGUMENTS, "--data", "folder:/nowhere", *later)
+    assert (code, out) == (1, "") and "/nowhere" in err
+
+
 @pytest.mark.slow
 def test_every_network_is_trained_and_scored_alike(cli: Cli, rival: str) -> None:
     training = ["--data", "synthetic:size=96x64,train=8,val=2,test=2", "--minutes", "0.03"]

@@ -70,7 +70,7 @@ def test_growth_is_the_exponent_of_time_in_pixels() -> None:
 
 
 def test_a_sweep_has_a_point_for_each_size_and_thread_count() -> None:
-    points = sweep_sizes(["nano"], 3, rounds=3, sizes=((64, 32), (128, 64)), threads=(1,))
+    points = list(sweep_sizes(["nano"], 3, rounds=3, sizes=((64, 32), (128, 64)), threads=(1,)))
     assert [(p.width, p.height, p.threads) for p in points] == [(64, 32, 1), (128, 64, 1)]
     assert all(p.latency_ms > 0 and p.memory_mb > 0 for p in points)
 

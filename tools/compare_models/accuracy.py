@@ -13,7 +13,7 @@ from fastseg_training.evaluate import score_network
 
 from compare_models.candidate import Candidate, OwnNetworks
 from fastseg import VARIANTS, Network
-from fastseg.data import MissingSplitError
+from fastseg.data import MissingSplitError, open_dataset
 from fastseg.network import is_factory
 
 
@@ -31,6 +31,18 @@ class Accuracy:
 def trainable(candidate: Candidate) -> bool:
     """Return whether a candidate can be trained anew: a variant, or a factory."""
     return candidate.spec in VARIANTS or is_factory(candidate.spec)
+
+
+def scored_split(data: str) -> str:
+    """Return "test", or "val" where there is no such split.
+
+    Raises:
+        DataError: the data cannot be read, or have neither.
+    """
+    try:
+        return open_dataset(data, "test").split
+    except MissingSplitError:
+        return open_dataset(data, "val").split
 
 
 def train_and_score(
@@ -58,10 +70,6 @@ def train_and_score(
     network = Network(
         trainer.model, info, candidate.name, "", reading.output_name, reading.threshold
     )
-    split = "test"
-    try:
-        scored = score_network(network, data, split)
-    except MissingSplitError:
-        split = "val"
-        scored = score_network(network, data, split)
+    split = scored_split(data)
+    scored = score_network(network, data, split)
     return Accuracy(candidate.name, scored.miou, split, scored.images, trainer.step)

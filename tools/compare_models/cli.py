@@ -7,7 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import typer
-from fastseg_runtime.arrays.command import UsageError, exit_code_help, run_command
+from fastseg_runtime.arrays.command import (
+    DONE,
+    FAILED,
+    UsageError,
+    exit_code_help,
+    run_command,
+)
 from fastseg_runtime.arrays.shared_files import write_file
 from rich.console import Console
 
@@ -21,11 +27,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 app.command(epilog=exit_code_help({}))(ComparisonPlan)
 
 
-def compare(plan: ComparisonPlan) -> None:
-    """Do what was asked, and print and write the results."""
+def compare(plan: ComparisonPlan) -> int:
+    """Do what was asked, print and write the results, and return the exit code."""
     if plan.version:
         print(f"compare_models {fastseg.__version__}")
-        return
+        return DONE
     if plan.data is not None and not (plan.minutes or plan.train_speed or plan.score):
         raise UsageError("--data needs --score, --minutes or --train-speed")
     if plan.score and plan.data is None:
@@ -41,10 +47,11 @@ def compare(plan: ComparisonPlan) -> None:
         write_report(results, ours, plan.out)
     if plan.as_json:
         print(results.to_json())
-        return
-    console = Console()
-    for table in tables_of(results):
-        console.print(table, soft_wrap=True)
+    else:
+        console = Console()
+        for table in tables_of(results):
+            console.print(table, soft_wrap=True)
+    return FAILED if results.failed else DONE
 
 
 def unused_by_score(plan: ComparisonPlan) -> list[str]:

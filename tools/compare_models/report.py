@@ -45,6 +45,8 @@ def tables_of(results: Results) -> Iterator[TextTable]:
         yield _training_table(results.training)
     if results.exports:
         yield _export_table(results)
+    if results.failed:
+        yield TextTable(("part", "why"), list(results.failed.items()), "Left out, since it failed")
 
 
 def _table(title: str, columns: Columns, rows: Iterable[Any], note: str = "") -> TextTable:

@@ -6,8 +6,10 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +20,7 @@ import typer
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import without_nan
 
-from compare_models.accuracy import Accuracy, train_and_score, trainable
+from compare_models.accuracy import Accuracy, scored_split, train_and_score, trainable
 from compare_models.candidate import Candidate, OwnNetworks, open_candidates
 from compare_models.cost import Peaks, measure_peaks
 from compare_models.export_cost import ExportCost, installed_targets, measure_exports
@@ -36,6 +38,7 @@ from fastseg.command_options import (
     ThresholdOption,
 )
 from fastseg.data import open_dataset
+from fastseg.own_code import describe_error
 from fastseg.pretrained import names
 
 FIRST_FOUR = ["nano", "small", "base", "large"]
@@ -73,6 +76,7 @@ class Results:
     front: list[Scored] = field(default_factory=list)
     training: TrainingSpeed | None = None
     exports: list[ExportCost] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # why parts of it are missing, by name
 
     def to_json(self) -> str:
         """Return one JSON document; what could not be had is null."""
@@ -153,27 +157,35 @@ def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Result
     if plan.score and plan.data:
         return score_all(plan, plan.data, tell)
     networks, size = plan.networks or FIRST_FOUR, parse_size(plan.size)
+    _check_data(plan)
     tell("exporting " + ", ".join(networks))
     candidates = open_candidates(networks, size, plan.classes, plan.fast_tail, plan.own)
     results = begin(plan, size, plan.classes)
     if plan.roofline:
         results.peaks = measure_peaks(plan.threads)
     results.rows = compare(candidates, plan.threads, plan.rounds, plan.int8, results.peaks)
-    _measure_torch(plan, candidates, results)
+    part = partial(_part, results, tell)
+    with part("torch"):
+        _measure_torch(plan, candidates, results)
     _measure_accuracy(plan, candidates, results, tell)
     modules = [c.spec for c in candidates if c.graph is not None]
     variants = [spec for spec in modules if spec in VARIANTS]
     if plan.scale and not modules:
         tell("--scale is for torch modules: an ONNX file has one size")
     elif plan.scale:
-        results.sizes = sweep_sizes(modules, plan.classes, SWEEP_ROUNDS, own=plan.own)
-        results.batches = sweep_batches(modules[-1], plan.classes, SWEEP_ROUNDS, own=plan.own)
+        with part("sizes"):
+            for point in sweep_sizes(modules, plan.classes, SWEEP_ROUNDS, own=plan.own):
+                results.sizes.append(point)  # those before a size that fails are kept
+        with part("batches"):
+            results.batches = sweep_batches(modules[-1], plan.classes, SWEEP_ROUNDS, own=plan.own)
     if plan.train_speed:
         data = None if plan.minutes else plan.data
-        results.training = measure_training(data, "small", 8, (288, 288), TRAINING_ROUNDS)
+        with part("training speed"):
+            results.training = measure_training(data, "small", 8, (288, 288), TRAINING_ROUNDS)
     if plan.export_cost:
-        targets = installed_targets()
-        results.exports = measure_exports(variants, targets, size, plan.classes)
+        with part("export cost"):
+            targets = installed_targets()
+            results.exports = measure_exports(variants, targets, size, plan.classes)
     return results, {candidate.name for candidate in candidates if candidate.is_ours}
 
 
@@ -193,6 +205,24 @@ def begin(plan: ComparisonPlan, size: tuple[int, int], classes: int) -> Results:
     """Return results without any yet, at (width, height) pixels."""
     command = " ".join(["compare_models", *sys.argv[1:]])
     return Results(describe_machine(), command, *size, classes, plan.threads, plan.rounds)
+
+
+def _check_data(plan: ComparisonPlan) -> None:
+    """Open what is trained on after all else was measured, and scored on after the training."""
+    if plan.data is not None:
+        open_dataset(plan.data, "train")
+        if plan.minutes:
+            scored_split(plan.data)
+
+
+@contextmanager
+def _part(results: Results, tell: Callable[[str], None], name: str) -> Iterator[None]:
+    """Keep what was measured before where a part fails, and tell why it is missing."""
+    try:
+        yield
+    except Exception as error:  # networks of others raise what comes
+        results.failed[name] = describe_error(error)
+        tell(f"{name}: left out: {results.failed[name]}")
 
 
 def _measure_torch(plan: ComparisonPlan, candidates: list[Candidate], results: Results) -> None:
@@ -219,10 +249,11 @@ def _measure_accuracy(
                 tell(f"{candidate.name} is trained already, or a file: not trained")
                 continue
             tell(f"training {candidate.name} for {plan.minutes:g} minutes")
-            score = train_and_score(
-                candidate, plan.data, plan.minutes, Path(folder) / candidate.name, plan.own
-            )
-            results.accuracy.append(score)
+            with _part(results, tell, f"training {candidate.name}"):
+                score = train_and_score(
+                    candidate, plan.data, plan.minutes, Path(folder) / candidate.name, plan.own
+                )
+                results.accuracy.append(score)
 
 
 PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,16 +45,14 @@ def sweep_sizes(
     sizes: Sequence[tuple[int, int]] = SIZES,
     threads: Sequence[int] = THREADS,
     own: OwnNetworks | None = None,
-) -> list[Point]:
+) -> Iterator[Point]:
     """Measure torch modules at several sizes; those of one size and thread count interleaved."""
-    points = []
     for width, height in show_progress(sizes, "sweeping sizes", len(sizes)):
         candidates = open_candidates(specs, (width, height), classes, own=own)
         for count in threads:
             graphs = {c.name: (c.model, c.feed) for c in candidates}
             for name, cost in _costs(graphs, count, rounds).items():
-                points.append(Point(name, width, height, 1, count, *cost))
-    return points
+                yield Point(name, width, height, 1, count, *cost)
 
 
 def sweep_batches(
