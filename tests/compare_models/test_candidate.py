@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from compare_models import memory
 from compare_models.candidate import (
     BORDER_SHARE,
@@ -25,11 +26,12 @@ from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.onnx.to_onnx import to_onnx
 from fastseg_targets.target import load_target
+from onnx import TensorProto
 from onnxruntime import InferenceSession
 
 from fastseg import CheckpointError, DeployGraph
 from fastseg.outputs import Reading
-from tests.doubles.own_onnx import HEIGHT, WIDTH, own_onnx
+from tests.doubles.own_onnx import FIRST, HEIGHT, LAST, WIDTH, ending, own_onnx
 
 SIZE = (128, 64)
 MAIN = OwnNetworks(output_name="0")
@@ -173,6 +175,40 @@ def test_every_file_takes_a_cameras_bytes_and_normalises_them_inside(
         np.testing.assert_array_equal(ours, expected.reshape(ours.shape))
     else:
         assert ours.shape == (1, HEIGHT, WIDTH) and ours.max() < expected.shape[1]
+
+
+@pytest.mark.parametrize("output", ["logits", "one"])
+@pytest.mark.parametrize("turns", [(), (FIRST,), (LAST,)])
+def test_a_class_map_is_made_over_the_classes_wherever_they_lie(
+    turns: tuple[object, ...], output: str, tmp_path: Path
+) -> None:
+    layout = "NHWC" if FIRST in turns else "NCHW"
+    onnx.save(ending(*turns, layout=layout, output=output), tmp_path / "theirs.onnx")
+    graph = read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
+    image_1HW3 = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
+    (ids,) = InferenceSession(graph.SerializeToString()).run(None, feed_for(graph, image_1HW3))
+    image_13HW = (image_1HW3.transpose(0, 3, 1, 2).astype(np.float32) - 128) / 64
+    plain = InferenceSession(own_onnx(output=output).SerializeToString())
+    (logits,) = plain.run(None, {"image": image_13HW})
+    full = F.interpolate(torch.from_numpy(logits), (HEIGHT, WIDTH), mode="bilinear").numpy()
+    expected = full.argmax(1) if output == "logits" else full[:, 0] > 0
+    assert ids.dtype == np.uint8 and ids.shape == (1, HEIGHT, WIDTH)
+    assert (ids == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (ending(("Cast", {"to": TensorProto.DOUBLE}), kind=TensorProto.DOUBLE), "gives DOUBLE"),
+        (ending(("Transpose", {"perm": [0, 2, 1, 3]})), r"FLOAT \[1, 12, 4, 16\]"),
+    ],
+)
+def test_scores_that_do_not_lie_over_the_picture_are_refused_with_their_shape(
+    model: onnx.ModelProto, said: str, tmp_path: Path
+) -> None:
+    onnx.save(model, tmp_path / "theirs.onnx")
+    with pytest.raises(ValueError, match=said):
+        read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
 
 
 def test_memory_is_unknown_where_no_kernel_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from fastseg_exporters.onnx.to_onnx import FloatGraph, take_bytes, to_onnx
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.file_kind import file_kind
 from fastseg_runtime.bundle.manifest import numbered_classes
+from fastseg_runtime.engines.own_onnx import class_axis
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -240,11 +241,11 @@ def read_onnx(path: Path, size: tuple[int, int]) -> onnx.ModelProto:
 
     Args:
         path: one input, an image as (1, 3, H, W) or (1, H, W, 3), float32 or uint8; its first
-            output logits (1, K, h, w) or class ids.
+            output logits (1, K, h, w) or (1, h, w, K), one for two classes, or class ids.
         size: (width, height) for the dimensions that the file leaves open.
 
     Raises:
-        ValueError: no such file, no ONNX, or another kind of input.
+        ValueError: no such file, no ONNX, or another kind of input or output.
     """
     try:
         model = onnx.load(path)
@@ -256,9 +257,10 @@ def read_onnx(path: Path, size: tuple[int, int]) -> onnx.ModelProto:
     if len(inputs) != 1:
         raise ValueError(f"{path} has {len(inputs)} inputs; expected one image")
     _fix_size(inputs[0], size, path)
+    channels_last = _dims(inputs[0])[1] != 3
     del model.graph.value_info[:]  # of the open size
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    return _with_class_map(_from_bytes(model), size, path)
+    return _with_class_map(_from_bytes(model), size, path, channels_last)
 
 
 def feed_for(model: onnx.ModelProto, image_1HW3: Array) -> dict[str, Array]:
@@ -323,25 +325,41 @@ def _fix_size(value: onnx.ValueInfoProto, size: tuple[int, int], path: Path) -> 
         dim.dim_value = want
 
 
-def _with_class_map(model: onnx.ModelProto, size: tuple[int, int], path: Path) -> onnx.ModelProto:
+def _with_class_map(
+    model: onnx.ModelProto, size: tuple[int, int], path: Path, channels_last: bool
+) -> onnx.ModelProto:
     output = model.graph.output[0]
-    if output.type.tensor_type.elem_type not in FLOATS:
+    kind, dims = output.type.tensor_type.elem_type, _dims(output)
+    type_name, axis = TensorProto.DataType.Name(kind), None
+    if "INT" in type_name:
         return model
     width, height = size
-    dims = _dims(output)
-    if len(dims) != 4 or 0 in dims or _opset(model) < OPSET_OF_RESIZE:
+    if kind in FLOATS and len(dims) == 4 and _opset(model) >= OPSET_OF_RESIZE:
+        # Where no other axis fits, the last does: a converter may turn the picture alone.
+        axis = class_axis(dims, size, channels_last) or class_axis(dims, size, True)
+    if axis is None:
         raise ValueError(
-            f"{path} gives {dims} in opset {_opset(model)}; expected class ids, or logits "
-            f"(1, K, h, w) in opset {OPSET_OF_RESIZE} or newer"
+            f"{path} gives {type_name} {dims} in opset {_opset(model)}; expected class ids, or "
+            f"FLOAT logits (1, K, h, w) or (1, h, w, K) that lie over a picture of "
+            f"{width}x{height}, in opset {OPSET_OF_RESIZE} or newer"
         )
-    scales = np.array([1, 1, height / dims[2], width / dims[3]], np.float32)
-    model.graph.initializer.append(numpy_helper.from_array(scales, "class_map_scales"))
-    model.graph.node.extend(
-        [
-            _node("Resize", [output.name, "", "class_map_scales"], "full_size", mode="linear"),
-            _node("ArgMax", ["full_size"], "full_size_ids", axis=1, keepdims=0),
-            _node("Cast", ["full_size_ids"], CLASS_MAP, to=int(TensorProto.UINT8)),
-        ]
+    last, nodes = output.name, list[onnx.NodeProto]()
+    if axis == 3:
+        nodes.append(_node("Transpose", [last], last := "logits_first", perm=[0, 3, 1, 2]))
+        dims = [1, dims[3], *dims[1:3]]
+    constants = {"scales": np.array([1, 1, height / dims[2], width / dims[3]], np.float32)}
+    nodes.append(_node("Resize", [last, "", "class_map_scales"], "full_size", mode="linear"))
+    if dims[1] > 1:
+        nodes.append(_node("ArgMax", ["full_size"], "full_size_ids", axis=1, keepdims=0))
+    else:  # the logit of the second of two classes
+        dtype = helper.tensor_dtype_to_np_dtype(kind)
+        constants |= {"half": np.zeros(1, dtype), "axis": np.array([1])}
+        nodes.append(_node("Greater", ["full_size", "class_map_half"], "is_second"))
+        nodes.append(_node("Squeeze", ["is_second", "class_map_axis"], "full_size_ids"))
+    nodes.append(_node("Cast", ["full_size_ids"], CLASS_MAP, to=int(TensorProto.UINT8)))
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, f"class_map_{name}") for name, value in constants.items()
     )
     del model.graph.output[:]
     shape = [1, height, width]
