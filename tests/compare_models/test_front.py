@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compare_models import front as front_module
 from compare_models.front import Entrant, _scored, _source, measure_front, read_rival
 from compare_models.timing import Ratio
+from fastseg_exporters.export import Outcome, Plan
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, InputSpec
 
+from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
 from fastseg.data import open_dataset
 
 DATA = "synthetic:size=96x64,train=4,val=2,test=4"
@@ -102,3 +106,61 @@ def test_pixels_of_a_class_that_the_data_do_not_know_are_misses() -> None:
     assert found.iou["Car"] == 0.0
     assert found.iou["Road"] == 1.0
     assert found.miou == pytest.approx(np.mean(occurring))
+
+
+class Exported:
+    """Stands for exports and for what runs them: every network calls all of a picture class 0."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.plans: list[Plan] = []
+        self.rungs = ("fp32", "int8")  # what each target's ladder ends at
+        monkeypatch.setattr(front_module, "export_bundle", self.export)
+        monkeypatch.setattr(front_module, "RealtimeSegmentation", self.open)
+
+    def export(self, plan: Plan, tell: object) -> Outcome:
+        self.plans.append(plan)
+        pairs = zip(plan.targets, self.rungs, strict=False)
+        made = tuple(Artifact(target.name, "onnx", rung, "", ()) for target, rung in pairs)
+        return Outcome(type("Manifest", (), {"artifacts": made})())
+
+    def open(self, *_: object, **__: object) -> "Exported":
+        return self
+
+    input = InputSpec(96, 64)
+
+    def infer(self, image_HW3: Array) -> Array:
+        return np.zeros(image_HW3.shape[:2], np.uint8)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> Exported:
+    return Exported(monkeypatch)
+
+
+def save_nano(path: Path, classes: tuple[ClassInfo, ...]) -> str:
+    """Write an untrained network of some classes; return its path."""
+    path.parent.mkdir(exist_ok=True)
+    save_checkpoint(path, FastSegNet(len(classes), "nano"), CheckpointInfo("nano", classes, 96, 64))
+    return str(path)
+
+
+def test_a_network_that_knows_more_classes_in_another_order_is_scored_by_their_names(
+    exported: Exported, tmp_path: Path
+) -> None:
+    classes = open_dataset(DATA, "test").classes
+    more = (*classes[::-1], ClassInfo("Canal", (0, 0, 9)))
+    spec = save_nano(tmp_path / "more.safetensors", more)
+    (scored,) = measure_front([spec], DATA, 1, 3, False, lambda line: None)
+    assert scored.iou[classes[-1].name] and not scored.iou[classes[0].name]
+    assert exported.plans[0].verify_data is None  # which has ids of other classes
+
+
+def test_a_network_of_the_datas_own_classes_is_judged_on_them(
+    exported: Exported, tmp_path: Path
+) -> None:
+    spec = save_nano(tmp_path / "same.safetensors", open_dataset(DATA, "test").classes)
+    measure_front([spec], DATA, 1, 3, False, lambda line: None)
+    assert exported.plans[0].verify_data == DATA

@@ -197,16 +197,18 @@ def _enter(
 ) -> Iterator[Entrant]:
     source, lookup_256 = _source(spec, samples)
     network = source.open()
+    theirs, wanted = ([c.name for c in x.classes] for x in (network.info, samples))
+    if lookup_256 is None:
+        lookup_256 = _by_name(theirs, wanted, spec)
     recipe = Recipe(source, Calibration(data))
-    judged = data if source.classes is None else None
+    # The gate knows no names: of other classes, or in another order, it compares answers alone.
+    judged = data if source.classes is None and theirs == wanted else None
     plan = Plan(recipe, tuple(select_targets(targets)), bundle, judged)
     outcome = export_bundle(plan, tell)
     if not outcome.manifest.artifacts:
         raise ValueError(f"{spec} cannot be compared: {'; '.join(outcome.failed.values())}")
     for target, why in outcome.failed.items():  # its other precision is compared all the same
         tell(f"{spec}: {target} is left out: {why}")
-    if lookup_256 is None:
-        lookup_256 = _by_name([c.name for c in network.info.classes], samples.classes, spec)
     for artifact in outcome.manifest.artifacts:
         session = RealtimeSegmentation(bundle, target=artifact.target, threads=threads)
         yield Entrant(
@@ -255,13 +257,12 @@ def _beside(folder: Path, named: str) -> str:
     return str(folder / named) if named and (folder / named).is_file() else named
 
 
-def _by_name(names: Sequence[str], classes: Sequence[ClassInfo], spec: str) -> Array:
+def _by_name(names: Sequence[str], wanted: Sequence[str], spec: str) -> Array:
     """Return the ids of the data for those of a network with classes of the same names, K for none.
 
     Raises:
         ValueError: the data have a class that it does not know.
     """
-    wanted = [c.name for c in classes]
     if missing := sorted(set(wanted) - set(names)):
         raise ValueError(
             f"{spec} does not know {', '.join(missing)}; name a .toml with a class_map for it"
