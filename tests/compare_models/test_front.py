@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare_models import front as front_module
-from compare_models.front import Entrant, _scored, _source, measure_front, read_rival
+from compare_models.front import Entrant, Scored, _scored, _source, measure_front, read_rival
+from compare_models.report import pictures_of, tables_of
+from compare_models.run import Results
 from compare_models.timing import Ratio
 from fastseg_exporters.export import Outcome, Plan
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, InputSpec
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
-from fastseg.data import open_dataset
+from fastseg.data import Sample, open_dataset
 
 DATA = "synthetic:size=96x64,train=4,val=2,test=4"
 MAP = """
@@ -164,3 +166,50 @@ def test_a_network_of_the_datas_own_classes_is_judged_on_them(
     spec = save_nano(tmp_path / "same.safetensors", open_dataset(DATA, "test").classes)
     measure_front([spec], DATA, 1, 3, False, lambda line: None)
     assert exported.plans[0].verify_data == DATA
+
+
+class Labelled:
+    """Pictures of two pixels, 40 of them, and what a network gives for each."""
+
+    classes = (ClassInfo("road", (0, 0, 0)), ClassInfo("tram", (1, 1, 1)))
+    input = InputSpec(2, 1)
+
+    def __init__(self, labels_NW: Array, ids_NW: Array) -> None:
+        self.labels_NW, self.ids = labels_NW.astype(np.uint8), iter(ids_NW.astype(np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.labels_NW)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(np.zeros((1, 2, 3), np.uint8), self.labels_NW[index][None], str(index))
+
+    def infer(self, image_HW3: Array) -> Array:
+        return next(self.ids)[None]
+
+    def score(self) -> Scored:
+        lookup_256 = np.arange(256, dtype=np.uint8)
+        entrant = Entrant("n", "fp32", False, self, 1, lookup_256)  # type: ignore[arg-type]
+        return _scored(entrant, self, Ratio(1, 1, 1, (1, 1), 1), 1.0)  # type: ignore[arg-type]
+
+
+def test_a_stray_pixel_weighs_nothing_in_resamples_that_lack_its_class() -> None:
+    labels_NW, ids_NW = np.zeros((2, 40, 2))
+    labels_NW[0] = ids_NW[0] = 1  # the one tram, found
+    ids_NW[1::2, 1] = 1  # strays
+    found = Labelled(labels_NW, ids_NW).score()
+    road, tram = found.iou.values()
+    assert road and tram and found.miou == pytest.approx((road + tram) / 2)
+    assert found.miou_ci95 is not None
+    assert found.miou_ci95[1] == pytest.approx(road, abs=0.1)  # some resamples have no tram
+
+
+def test_pictures_without_a_label_spoil_no_interval() -> None:
+    labels_NW, ids_NW = np.zeros((2, 40, 2))
+    labels_NW[1:] = 255
+    assert Labelled(labels_NW, ids_NW).score().miou_ci95 == (1.0, 1.0)
+    labels_NW[:] = 255
+    nothing = Labelled(labels_NW, ids_NW).score()
+    assert nothing.miou_ci95 is None
+    results = Results({}, "", 2, 1, 2, 1, 3, front=[nothing])
+    assert [row[2] for table in tables_of(results) for row in table.rows] == ["nan"]
+    assert pictures_of(results, set()) == {}

@@ -22,7 +22,7 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.image import parse_size
-from fastseg_runtime.arrays.metrics import Array, confusion_matrix, iou_per_class
+from fastseg_runtime.arrays.metrics import Array, confusion_matrix, iou_per_class, labelled_miou
 from fastseg_runtime.arrays.stats import bootstrap, interval95
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
@@ -83,8 +83,8 @@ class Scored:
         size: WxH of its input, pixels.
         file_bytes: of the artifact.
         images: that were scored.
-        miou: over the classes that occur.
-        miou_ci95: over images, resampled with their neighbours.
+        miou: over the classes that are labelled.
+        miou_ci95: over images, resampled with their neighbours; None where none has a label.
         iou: by class; None where it does not occur.
         latency_ms: median of infer(), a frame in and its class map out, on this machine.
         speedup: the first network's time over this one's.
@@ -97,7 +97,7 @@ class Scored:
     file_bytes: int
     images: int
     miou: float
-    miou_ci95: tuple[float, float]
+    miou_ci95: tuple[float, float] | None
     iou: dict[str, float | None]
     latency_ms: float
     speedup: Ratio
@@ -284,14 +284,16 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
         confusions.append(confusion_matrix(ids_HW, sample.label_HW, len(names) + 1))
     confusions_NLL = np.stack(confusions)  # L is K + 1
 
-    def iou_K(picked_N: Array) -> Array:
-        return iou_per_class(confusions_NLL[picked_N].sum(0))[:-1]
-
-    def miou(picked_N: Array) -> float:
-        return float(np.nanmean(iou_K(picked_N)))
-
-    everything_N = np.arange(len(samples))
+    whole_LL = confusions_NLL.sum(0)
     block = max(1, min(NEIGHBOURS, len(samples) // 4))
+    # In a resample that lacks a class, one stray pixel of it would count as an IoU of 0.
+    replicates = bootstrap(
+        lambda picked_N: labelled_miou(confusions_NLL[picked_N].sum(0)),
+        len(samples),
+        RESAMPLES,
+        block,
+    )
+    finite = replicates[np.isfinite(replicates)]
     return Scored(
         entrant.name,
         entrant.precision,
@@ -299,11 +301,11 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
         f"{entrant.session.input.width}x{entrant.session.input.height}",
         entrant.file_bytes,
         len(samples),
-        miou(everything_N),
-        interval95(bootstrap(miou, len(samples), RESAMPLES, block)),
+        labelled_miou(whole_LL),
+        interval95(finite) if len(finite) else None,
         {
             name: None if np.isnan(iou) else float(iou)
-            for name, iou in zip(names, iou_K(everything_N), strict=True)
+            for name, iou in zip(names, iou_per_class(whole_LL)[:-1], strict=True)
         },
         latency_ms,
         speedup,

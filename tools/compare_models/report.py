@@ -129,9 +129,7 @@ def _front_table(results: Results) -> TextTable:
     columns: Columns = {
         "network": lambda row: row.label,
         "its input": lambda row: row.size,
-        "mIoU %, 95 %": lambda row: (
-            f"{100 * row.miou:.1f} ({100 * row.miou_ci95[0]:.1f} to {100 * row.miou_ci95[1]:.1f})"
-        ),
+        "mIoU %, 95 %": lambda row: " ".join([f"{100 * row.miou:.1f}", *_interval(row)]),
         f"times as fast as {results.front[0].name} (95 %)": lambda row: str(row.speedup),
         "ms here": lambda row: f"{row.latency_ms:.1f}",
         "file MB": lambda row: f"{row.file_bytes / 1e6:.1f}",
@@ -141,6 +139,12 @@ def _front_table(results: Results) -> TextTable:
         f"{results.classes} classes, frame in, class map out, {results.threads} threads"
     )
     return _table(title, columns, results.front, FRONT_NOTE)
+
+
+def _interval(row: Scored) -> Iterator[str]:
+    if row.miou_ci95:
+        low, high = (100 * end for end in row.miou_ci95)
+        yield f"({low:.1f} to {high:.1f})"
 
 
 FRONT_NOTE = "Measured rivals only, on this CPU; a Jetson's GPU ranks dense networks higher."
@@ -236,7 +240,7 @@ PLACES = tuple(
 def pictures_of(results: Results, ours: set[str]) -> dict[str, bytes]:
     """Return PNGs by file name; `ours` are the names of the networks that are FastSegNets."""
     pictures = {"pareto.png": pareto(results, ours)} if results.rows else {}
-    if results.front:
+    if any(row.miou_ci95 for row in results.front):  # else no pixel is labelled
         pictures["front.png"] = front_picture(results.front)
     if results.sizes:
         pictures["scale.png"] = scale(results.sizes, "input, megapixels")
@@ -271,7 +275,8 @@ def front_picture(front: Sequence[Scored]) -> bytes:
     for row in front:
         color, percent = OURS if row.is_ours else OTHERS, 100 * row.miou
         marker = "o" if row.precision == "fp32" else "s"
-        axes.plot([row.latency_ms] * 2, [100 * end for end in row.miou_ci95], color=color, lw=0.8)
+        ends = row.miou_ci95 or (row.miou, row.miou)
+        axes.plot([row.latency_ms] * 2, [100 * end for end in ends], color=color, lw=0.8)
         axes.scatter(row.latency_ms, percent, s=40, marker=marker, color=color, alpha=0.8)
     points = pareto_front([(1 / row.latency_ms, 100 * row.miou) for row in front], True)
     steps = [(1 / speed, percent) for speed, percent in points]
