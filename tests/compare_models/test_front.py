@@ -213,3 +213,19 @@ def test_pictures_without_a_label_spoil_no_interval() -> None:
     results = Results({}, "", 2, 1, 2, 1, 3, front=[nothing])
     assert [row[2] for table in tables_of(results) for row in table.rows] == ["nan"]
     assert pictures_of(results, set()) == {}
+
+
+def test_equal_names_are_numbered(exported: Exported, tmp_path: Path) -> None:
+    classes = open_dataset(DATA, "test").classes
+    specs = [save_nano(tmp_path / folder / "n.safetensors", classes) for folder in "ab"]
+    front = measure_front(specs, DATA, 1, 3, True, lambda line: None)
+    assert [row.label for row in front] == ["n", "n int8", "n-2", "n-2 int8"]
+
+
+def test_an_int8_that_its_gate_refuses_has_no_row(exported: Exported, tmp_path: Path) -> None:
+    exported.rungs = ("fp32", "fp32")
+    spec = save_nano(tmp_path / "n.safetensors", open_dataset(DATA, "test").classes)
+    told: list[str] = []
+    front = measure_front([spec], DATA, 1, 3, True, told.append)
+    assert [row.label for row in front] == ["n"]
+    assert told == [f"{spec}: int8 fails its gate; no int8 row"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Container
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -97,9 +98,7 @@ def open_candidates(
     image_1HW3 = street_image(size)
     candidates: list[Candidate] = []
     for spec in specs:
-        short, taken = short_name(spec), {candidate.name for candidate in candidates}
-        numbered = (f"{short}-{index}" for index in count(2))
-        name = next(name for name in chain([short], numbered) if name not in taken)
+        name = unlike(short_name(spec), {candidate.name for candidate in candidates})
         if is_onnx(spec):
             model = read_onnx(Path(spec), size)
             candidates.append(Candidate(name, spec, None, model, feed_for(model, image_1HW3)))
@@ -180,6 +179,12 @@ def short_name(spec: str) -> str:
         return path.resolve().parent.name
     is_file = path.suffix in (".onnx", ".safetensors", ".pth", ".pt")
     return path.stem if is_file else spec.rpartition(":")[2].rpartition("/")[2]
+
+
+def unlike(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: with a number where it is."""
+    numbered = (f"{name}-{index}" for index in count(2))
+    return next(name for name in chain([name], numbered) if name not in taken)
 
 
 # Our class map computes only where classes meet, so its time depends on the picture. Untrained, the

@@ -29,6 +29,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_targets.target import select_targets
 from fastseg_training.class_map import read_class_map
 
+from compare_models.candidate import unlike
 from compare_models.timing import Ratio, ratio_to, time_rounds
 from fastseg import FastSegNet
 from fastseg.data import Dataset, open_dataset
@@ -150,10 +151,11 @@ def measure_front(
     samples = open_dataset(data, "test")
     targets = ["cpu-fp32", *(["cpu-int8"] if int8 else [])]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as sessions:
-        entrants = []
+        entrants: list[Entrant] = []
         for number, spec in enumerate(specs):
             bundle = Path(folder) / f"{number}.fastseg"
-            for entrant in _enter(spec, samples, data, targets, bundle, threads, tell):
+            taken = {entrant.name for entrant in entrants}
+            for entrant in _enter(spec, samples, data, targets, bundle, threads, tell, taken):
                 sessions.callback(entrant.session.close)
                 entrants.append(entrant)
         frame_HW3 = samples[0].image_HW3
@@ -194,6 +196,7 @@ def _enter(
     bundle: Path,
     threads: int,
     tell: Callable[[str], None],
+    taken: set[str],
 ) -> Iterator[Entrant]:
     source, lookup_256 = _source(spec, samples)
     network = source.open()
@@ -209,10 +212,14 @@ def _enter(
         raise ValueError(f"{spec} cannot be compared: {'; '.join(outcome.failed.values())}")
     for target, why in outcome.failed.items():  # its other precision is compared all the same
         tell(f"{spec}: {target} is left out: {why}")
+    name = unlike(Path(spec).stem if spec.endswith(".toml") else network.name, taken)
     for artifact in outcome.manifest.artifacts:
+        if artifact.target == "cpu-int8" and artifact.precision == "fp32":
+            tell(f"{spec}: int8 fails its gate; no int8 row")
+            continue
         session = RealtimeSegmentation(bundle, target=artifact.target, threads=threads)
         yield Entrant(
-            Path(spec).stem if spec.endswith(".toml") else network.name,
+            name,
             artifact.precision,
             isinstance(network.model, FastSegNet),
             session,
