@@ -153,6 +153,24 @@ def test_a_compiled_network_is_judged_as_it_is(
     assert said["says"] == "a compiled network, 2 nodes left to the CPU"
 
 
+def test_ids_are_compared_whatever_confidence_comes_with_them(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = graph(CAST)
+    model.graph.node.append(onnx.helper.make_node("Abs", ["logits"], ["confidence"]))
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("confidence", onnx.TensorProto.FLOAT, None)
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    opened = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    monkeypatch.setattr(script, "session", lambda *asked, **options: opened)
+    np.save(tmp_path / "0.npy", frame(0))
+    file, out = tmp_path / "model.onnx", tmp_path / "out"
+    out.mkdir()
+    assert script.simulate(file, file, [tmp_path / "0.npy"], out, tmp_path) == [1.0]
+    assert np.load(out / "0.npy").shape == (1, 4, 8, 12)
+
+
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("preparation", [CAST, DEQUANTIZE])
