@@ -36,8 +36,12 @@ class SimulatorBackend:
                 "the verification in its manifest is what was simulated at its export"
             )
         self._toolkit = Toolchain(REFEREES["rknn"])
-        with tempfile.TemporaryDirectory() as name:
-            build(self._toolkit, folder, str(source.artifact.extra["chip"]), Path(name, "made"))
+        try:
+            with tempfile.TemporaryDirectory() as name:
+                build(self._toolkit, folder, str(source.artifact.extra["chip"]), Path(name, "made"))
+        except BaseException:  # nobody closes what did not open
+            self.close()
+            raise
 
     def infer(self, image_1HW3: Array) -> Array:
         """Return logits, float32 (1, K, h, w); see Backend.infer."""

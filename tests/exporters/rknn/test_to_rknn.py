@@ -19,10 +19,13 @@ from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.record import members
 from fastseg_exporters.gate.referees.judge_rknn import CHIPS
 from fastseg_exporters.gate.referees.referee import REFEREES
-from fastseg_exporters.rknn import to_rknn
+from fastseg_exporters.gate.referees.toolchain import ToolchainError
+from fastseg_exporters.rknn import backend_rknn_simulator, to_rknn
 from fastseg_runtime import NoBackendError, RealtimeSegmentation
 from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_runtime.bundle.manifest import Artifact, InputSpec, OutputSpec
 from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.engines.backend import ModelSource
 from fastseg_targets.target import load_target, parse_target, target_names
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
@@ -105,6 +108,29 @@ class ToolkitDouble:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def test_a_toolkit_that_refuses_the_graph_is_not_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+
+    class Refusing(ToolkitDouble):
+        def ask(self, made: str, **order: object) -> dict[str, str]:
+            raise ToolchainError("no such op")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    monkeypatch.setattr(backend_rknn_simulator, "Toolchain", Refusing)
+    (tmp_path / FOR_GATE).mkdir()
+    made = Artifact("rockchip-fp16", "rknn", "fp16", "made.rknn", (), extra={"chip": "rk3588"})
+    source = ModelSource(
+        made, InputSpec(64, 32), OutputSpec(), lambda name: b"", lambda: tmp_path / made.entry
+    )
+    with pytest.raises(ToolchainError, match="no such op"):
+        backend_rknn_simulator.SimulatorBackend().open(source)
+    assert closed == [True]
 
 
 @pytest.mark.slow
