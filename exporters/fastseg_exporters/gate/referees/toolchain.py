@@ -4,10 +4,13 @@
 what was asked for. It ends with its input.
 """
 
+import contextlib
 import json
+import os
 import select
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,13 @@ import numpy as np
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import read_json
 
-from fastseg_exporters.gate.referees.judge import child_environment, last_line, one_line
+from fastseg_exporters.convert.child import kill_group
+from fastseg_exporters.gate.referees.judge import (
+    MAX_ANSWER,
+    child_environment,
+    last_line,
+    one_line,
+)
 from fastseg_exporters.gate.referees.referee import MAX_LINE, Referee
 
 PATIENCE_S = 10.0  # with one that is to end by itself
@@ -50,6 +59,7 @@ class Toolchain:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
+                start_new_session=True,
             )
         except OSError as error:
             self._clear()
@@ -61,16 +71,14 @@ class Toolchain:
         Raises:
             ToolchainError: it refuses, ended, or took longer than its referee may.
         """
-        assert self._child.stdin is not None and self._child.stdout is not None
-        title, limit_s = self._referee.title, self._referee.timeout_s
+        assert self._child.stdin is not None
+        title = self._referee.title
         try:
             self._child.stdin.write(json.dumps(order).encode() + b"\n")
             self._child.stdin.flush()
         except OSError:
             pass  # it is gone; what it said last is read below
-        if not select.select([self._child.stdout], [], [], limit_s)[0]:
-            raise ToolchainError(f"{title} took more than {limit_s:.0f} s")
-        line = self._child.stdout.readline()
+        line = self._line()
         if not line:
             last = last_line(Path(self._folder.name, "log.txt"))
             raise ToolchainError(f"{title} ended: {one_line(last)[:MAX_LINE]}")
@@ -81,6 +89,27 @@ class Toolchain:
         if "refused" in said:
             raise ToolchainError(f"{title} refuses: {one_line(str(said['refused']))[:MAX_LINE]}")
         return said
+
+    def _line(self) -> bytes:
+        """Return the line that it says next; nothing where it ended.
+
+        Raises:
+            ToolchainError: it took longer than its referee may, and was stopped: what it says late
+                would answer the next order.
+        """
+        assert self._child.stdout is not None
+        line, limit_s = b"", self._referee.timeout_s
+        deadline = time.monotonic() + limit_s
+        while not line.endswith(b"\n"):
+            left_s = max(0.0, deadline - time.monotonic())
+            if not select.select([self._child.stdout], [], [], left_s)[0]:
+                kill_group(self._child)
+                raise ToolchainError(f"{self._referee.title} took more than {limit_s:.0f} s")
+            part = os.read(self._child.stdout.fileno(), MAX_ANSWER)
+            if not part:
+                break
+            line += part
+        return line
 
     def run(self, image_1HW3: Array) -> Array:
         """Return what the network that it holds gives for a picture, uint8 (1, H, W, 3).
@@ -95,15 +124,18 @@ class Toolchain:
         return result
 
     def close(self) -> None:
-        """End it."""
+        """End it, and all that it started."""
         if self._log.closed:
             return
+        assert self._child.stdin is not None and self._child.stdout is not None
         try:
-            self._child.communicate(timeout=PATIENCE_S)  # which ends its input
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.communicate()
-        self._clear()
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._child.stdin.close()
+                self._child.wait(PATIENCE_S)
+        finally:
+            kill_group(self._child)
+            self._child.stdout.close()
+            self._clear()
 
     def _clear(self) -> None:
         self._log.close()

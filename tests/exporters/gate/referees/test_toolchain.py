@@ -1,6 +1,7 @@
 """A toolchain that is asked line by line: whatever its script does, one line says it."""
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from fastseg_exporters.gate.referees.referee import REFEREES, Referee
 from fastseg_exporters.gate.referees.toolchain import Toolchain, ToolchainError
 
 SCRIPT = """
-import json, sys, time
+import json, subprocess, sys, time
 for line in sys.stdin:
     order = json.loads(line)
     if "frame" in order:
@@ -19,6 +20,11 @@ for line in sys.stdin:
         print(order["say"], file=sys.stderr, flush=True)
     if order.get("do") == "crash":
         sys.exit(1)
+    if order.get("do") == "start":
+        child = subprocess.Popen(["sleep", "60"])
+        order["answer"] = {"pid": child.pid}
+    if order.get("do") == "half":
+        print("{", end="", flush=True)
     time.sleep(order.get("sleep", 0))
     print(json.dumps(order.get("answer", {})), flush=True)
 """
@@ -74,12 +80,33 @@ def test_after_its_end_it_says_so_again(referee: Referee) -> None:
     toolchain.close()
 
 
-def test_one_that_hangs_is_given_up(referee: Referee, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastseg_exporters.gate.referees.toolchain.PATIENCE_S", 0.3)
+@pytest.mark.parametrize("order", [{}, {"do": "half"}])
+def test_one_that_hangs_is_given_up(referee: Referee, order: dict[str, str]) -> None:
     toolchain = Toolchain(Referee("double", title="Its toolchain", timeout_s=0.3))
+    start = time.monotonic()
     with pytest.raises(ToolchainError, match=r"^Its toolchain took more than 0 s$"):
-        toolchain.ask(sleep=60)
-    toolchain.close()  # which does not wait for it
+        toolchain.ask(**order, sleep=60)
+    with pytest.raises(ToolchainError, match=r"^Its toolchain ended"):
+        toolchain.ask()  # rather than take a late answer to the order before
+    toolchain.close()
+    assert time.monotonic() - start < 10  # it waited for nothing
+
+
+def test_nothing_that_it_started_outlives_it(referee: Referee) -> None:
+    toolchain = Toolchain(referee)
+    pid, start = toolchain.ask(do="start")["pid"], time.monotonic()
+    toolchain.close()
+    assert time.monotonic() - start < 10  # though that holds its output open
+    while runs(pid) and time.monotonic() - start < 10:
+        time.sleep(0.01)
+    assert not runs(pid)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").split()[2] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("name", REFEREES)
