@@ -5,6 +5,7 @@ in our graphs is cut off, and its mean and deviation are said to the toolkit ins
 """
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -27,6 +28,7 @@ FRAMES_OF_OTHERS = 1  # the simulator computes the same for all three chips
 # The first frames give int8 its ranges and are not run: half of them, and no more than these.
 MAX_CALIBRATION = 16
 MIN_AGREEMENT = {HALF: 0.998, INT8: 0.95}  # of the ids of logits with ONNX Runtime's
+CHANNELS = 3
 PREPARATION = ("Transpose", "Cast", "DequantizeLinear", "Sub", "Div", "Mul")
 
 
@@ -45,28 +47,58 @@ def stand_in_for_torch() -> None:
 
 def before_the_network(model: onnx.ModelProto) -> str:
     """Return the tensor of the normalised image, the last that is made of the image alone."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    constants |= {n.output[0] for n in model.graph.node if n.op_type == "Constant"}
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    constants = (node for node in model.graph.node if node.op_type == "Constant")
+    sizes |= {node.output[0]: math.prod(node.attribute[0].t.dims) for node in constants}
     last: str = model.graph.input[0].name
     for node in model.graph.node:
-        made_of = [name for name in node.input if name not in constants]
-        if node.op_type in PREPARATION and made_of == [last]:
+        if last in node.input:
+            if not prepares(node, last, sizes):
+                break
             last = node.output[0]
     return last
 
 
+def prepares(node: onnx.NodeProto, image: str, sizes: dict[str, int]) -> bool:
+    """Return whether a node does what a mean and a deviation of each channel can say.
+
+    Args:
+        node: takes the image.
+        image: the tensor.
+        sizes: how many values each constant has: a mean picture has more than the channels.
+    """
+    others = list(node.input)
+    others.remove(image)  # x * x has it once more
+    is_first = node.input[0] == image or node.op_type == "Mul"  # 1 - x has no mean
+    return (
+        node.op_type in PREPARATION
+        and is_first
+        and all(sizes.get(name) in (1, CHANNELS) for name in others)
+    )
+
+
 def normalisation(model: onnx.ModelProto, image: str) -> tuple[list[float], list[float]]:
-    """Return mean and deviation of each channel, from what black and white become."""
+    """Return mean and deviation of each channel, from what black and white become.
+
+    Raises:
+        ValueError: the image is not turned to planes before what stands in the network.
+    """
     ends = onnx.ModelProto()
     ends.CopyFrom(model)
     del ends.graph.output[:]
     ends.graph.output.append(onnx.helper.make_tensor_value_info(image, 1, None))
     session = onnxruntime.InferenceSession(ends.SerializeToString())
     given = session.get_inputs()[0]
-    black_3, white_3 = (
-        session.run(None, {given.name: np.full(given.shape, byte, np.uint8)})[0][0, :, 0, 0]
+    black, white = (
+        session.run(None, {given.name: np.full(given.shape, byte, np.uint8)})[0]
         for byte in (0, 255)
     )
+    if black.shape[1] != CHANNELS:
+        raise ValueError(
+            f"{image} {black.shape} is prepared in another way than by a mean and a deviation of "
+            f"each channel; expected (1, {CHANNELS}, H, W) before it"
+        )
+    black_3, white_3 = black[0, :, 0, 0], white[0, :, 0, 0]
     std_3 = 255 / (white_3 - black_3)
     return [float(x) for x in -black_3 * std_3], [float(x) for x in std_3]
 

@@ -17,7 +17,7 @@ from fastseg_exporters.gate.referees.referee import REFEREES
 from fastseg_runtime.arrays.shared_files import cache_folder
 from fastseg_runtime.bundle.manifest import Artifact
 
-from tests.exporters.gate.referees.small_graphs import CAST, DEQUANTIZE, frame, graph
+from tests.exporters.gate.referees.small_graphs import CAST, DEQUANTIZE, SIZE, frame, graph
 
 REFEREE = REFEREES["rknn"]
 CACHE = cache_folder()  # the user's own, before tests get one of theirs
@@ -101,6 +101,38 @@ def test_what_stands_before_the_network_is_found_and_its_normalisation_read(
     assert image == "normalised"
     means, stds = judge_rknn.normalisation(model, image)
     assert np.allclose(means, [mean] * 3, atol=1e-3) and np.allclose(stds, [std] * 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "preparation",
+    [
+        ("Sub", "normalised", "mean_picture"),
+        ("Sub", "std", "normalised"),
+        ("Div", "std", "normalised"),
+        ("Mul", "normalised", "normalised"),
+    ],
+)
+def test_what_no_mean_and_deviation_can_say_stays_in_the_network(
+    preparation: tuple[str, ...],
+) -> None:
+    model = graph(DEQUANTIZE)
+    mean_13HW = np.ones((1, 3, *SIZE), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(mean_13HW, "mean_picture"))
+    operator, *operands = preparation
+    model.graph.node.insert(2, onnx.helper.make_node(operator, operands, ["own_way"]))
+    model.graph.node[-1].input[0] = "own_way"
+    onnx.checker.check_model(model)
+    assert judge_rknn.before_the_network(model) == "normalised"
+
+
+def test_a_preparation_of_pixels_that_are_no_planes_yet_is_refused() -> None:
+    model = graph(CAST)
+    subtraction = model.graph.node[1]
+    subtraction.input[:] = ["mean", "float"]
+    image = judge_rknn.before_the_network(model)
+    assert image == "float"
+    with pytest.raises(ValueError, match=r"float \(1, 8, 12, 3\) is prepared in another way"):
+        judge_rknn.normalisation(model, image)
 
 
 @pytest.mark.parametrize(
