@@ -26,7 +26,7 @@ from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.onnx.to_onnx import to_onnx
 from fastseg_targets.target import load_target
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from fastseg import CheckpointError, DeployGraph
@@ -209,6 +209,39 @@ def test_scores_that_do_not_lie_over_the_picture_are_refused_with_their_shape(
     onnx.save(model, tmp_path / "theirs.onnx")
     with pytest.raises(ValueError, match=said):
         read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize("output", ["logits", "uint8"])
+def test_of_a_file_nothing_but_what_its_first_output_needs_is_compared(
+    output: str, tmp_path: Path
+) -> None:
+    theirs = own_onnx(output=output)
+    onnx.save(theirs, tmp_path / "theirs.onnx")
+    alone = operators(read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT)))
+    theirs.graph.node.append(helper.make_node("Conv", ["a", "w1"], ["auxiliary"]))
+    theirs.graph.output.append(helper.make_tensor_value_info("auxiliary", TensorProto.FLOAT, None))
+    onnx.save(theirs, tmp_path / "theirs.onnx")
+    both = read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
+    assert len(both.graph.output) == 1 and operators(both) == alone
+
+
+def test_what_a_branch_takes_from_around_it_is_kept(tmp_path: Path) -> None:
+    theirs = own_onnx()
+    (main,) = theirs.graph.output
+    branch = helper.make_graph(
+        [helper.make_node("Neg", [main.name], ["turned"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("turned", TensorProto.FLOAT, None)],
+    )
+    theirs.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    theirs.graph.node.append(
+        helper.make_node("If", ["yes"], ["either"], then_branch=branch, else_branch=branch)
+    )
+    dims = [1, 4, HEIGHT // 4, WIDTH // 4]
+    main.CopyFrom(helper.make_tensor_value_info("either", TensorProto.FLOAT, dims))
+    onnx.save(theirs, tmp_path / "theirs.onnx")
+    onnx.checker.check_model(read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT)), full_check=True)
 
 
 def test_memory_is_unknown_where_no_kernel_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:

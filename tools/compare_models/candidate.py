@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -337,7 +337,7 @@ def _with_class_map(
     kind, dims = output.type.tensor_type.elem_type, _dims(output)
     type_name, axis = TensorProto.DataType.Name(kind), None
     if "INT" in type_name:
-        return model
+        return keep_only(model, output)
     width, height = size
     if kind in FLOATS and len(dims) == 4 and _opset(model) >= OPSET_OF_RESIZE:
         # Where no other axis fits, the last does: a converter may turn the picture alone.
@@ -366,10 +366,31 @@ def _with_class_map(
     model.graph.initializer.extend(
         numpy_helper.from_array(value, f"class_map_{name}") for name, value in constants.items()
     )
-    del model.graph.output[:]
     shape = [1, height, width]
-    model.graph.output.append(helper.make_tensor_value_info(CLASS_MAP, TensorProto.UINT8, shape))
+    ids = helper.make_tensor_value_info(CLASS_MAP, TensorProto.UINT8, shape)
+    return keep_only(model, ids)
+
+
+def keep_only(model: onnx.ModelProto, output: onnx.ValueInfoProto) -> onnx.ModelProto:
+    """Leave in a graph what one output needs: ONNX Runtime runs what nobody asked for too."""
+    needed, kept = {output.name}, []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(_taken_by(node))
+            kept.append(node)
+    del model.graph.node[:], model.graph.output[:]
+    model.graph.node.extend(reversed(kept))
+    model.graph.output.extend([output])
     return model
+
+
+def _taken_by(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield what a node takes, and what the graphs inside of it take from around it."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _taken_by(inner)
+        yield from (value.name for value in attribute.g.output)
 
 
 def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:

@@ -20,7 +20,7 @@ from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import InputSpec
 
-from compare_models.candidate import Candidate, export_float
+from compare_models.candidate import Candidate, export_float, keep_only
 from compare_models.cost import Peaks
 from compare_models.memory import peak_memory_mb
 from compare_models.timing import Graph, Ratio, open_session, pinned, ratio_to, time_graphs
@@ -136,15 +136,7 @@ def up_to_logits(model: onnx.ModelProto) -> onnx.ModelProto:
     following = {node.input[0]: node for node in nodes if node.op_type in QUANTIZING}
     while name in following:
         name = following[name].output[0]
-    needed, kept = {name}, []
-    for node in reversed(nodes):  # ONNX Runtime runs what nobody asked for too
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    del cut.graph.node[:], cut.graph.output[:]
-    cut.graph.node.extend(reversed(kept))
-    cut.graph.output.append(onnx.ValueInfoProto(name=name))
-    return cut
+    return keep_only(cut, onnx.ValueInfoProto(name=name))
 
 
 SUFFIX = "_kernel_time"
