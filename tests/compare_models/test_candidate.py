@@ -249,3 +249,10 @@ def test_memory_is_unknown_where_no_kernel_tells_it(monkeypatch: pytest.MonkeyPa
     assert math.isnan(memory._status_mb("VmRSS"))
     monkeypatch.setattr(memory, "TIMEOUT_S", 0.01)
     assert math.isnan(memory.peak_memory_mb(own_onnx(), {}, 1))
+
+
+def test_memory_is_unknown_where_the_process_fails_and_it_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert math.isnan(memory.peak_memory_mb(own_onnx(), {}, 1))  # without a picture
+    assert "measuring memory failed: " in capsys.readouterr().err

@@ -23,10 +23,8 @@ TIMEOUT_S = 300
 def peak_memory_mb(model: onnx.ModelProto, feed: Mapping[str, Array], threads: int) -> float:
     """Return by how many MB of 2^20 bytes a process grows at most that opens and runs a graph.
 
-    NaN where no kernel tells (there is no /proc) and where it takes longer than TIMEOUT_S.
-
-    Raises:
-        RuntimeError: the child failed.
+    NaN where no kernel tells (there is no /proc), where it takes longer than TIMEOUT_S, and where
+    the process fails, as for want of memory.
     """
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(model, f"{folder}/model.onnx")
@@ -37,7 +35,8 @@ def peak_memory_mb(model: onnx.ModelProto, feed: Mapping[str, Array], threads: i
         except subprocess.TimeoutExpired:
             return math.nan
     if child.returncode:
-        raise RuntimeError(f"measuring memory failed: {child.stderr.strip()[-500:]}")
+        print(f"measuring memory failed: {child.stderr.strip()[-500:]}", file=sys.stderr)
+        return math.nan  # the times that were measured before it count all the same
     return float(child.stdout)
 
 
