@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from compare_models.candidate import Candidate, OwnNetworks, open_candidates
 from compare_models.cost import Peaks, measure_peaks
+from compare_models.report import pictures_of, tables_of
+from compare_models.run import Results
 from compare_models.scale import Point, growth, sweep_sizes
 from compare_models.speed import compare, export_int8, up_to_logits
 from compare_models.timing import call_of
@@ -67,6 +69,13 @@ def test_the_peaks_of_a_machine_are_positive() -> None:
 def test_growth_is_the_exponent_of_time_in_pixels() -> None:
     points = [Point("a", 100 * n, 100 * n, 1, 1, 3.0 * n**3, 10.0) for n in (1, 2, 4)]
     assert growth(points) == pytest.approx(1.5)
+
+
+def test_a_sweep_that_failed_after_its_first_point_is_reported_all_the_same() -> None:
+    results = Results({}, "", 64, 32, 3, 1, 3, sizes=[Point("a", 64, 32, 1, 1, 3.0, 10.0)])
+    (table,) = tables_of(results)
+    assert table.rows == [["a, 1 threads", "3.0", "10", "nan"]]
+    assert pictures_of(results, set())["scale.png"].startswith(b"\x89PNG")
 
 
 def test_a_sweep_has_a_point_for_each_size_and_thread_count() -> None:

@@ -331,8 +331,8 @@ def scale(points: Sequence[Point], x_label: str) -> bytes:
         pixels = [point.megapixels for point in curve]
         time_axes.plot(pixels, [point.latency_ms for point in curve], marker=".", label=label)
         memory_axes.plot(pixels, [point.memory_mb for point in curve], marker=".")
-    first, *_, last = (point for curve in curves.values() for point in curve)
-    ends = [first.megapixels, last.megapixels]
+    drawn = [point for curve in curves.values() for point in curve]
+    last, ends = drawn[-1], [drawn[0].megapixels, drawn[-1].megapixels]
     linear_ms = [last.latency_ms * x / last.megapixels for x in ends]
     time_axes.plot(ends, linear_ms, color=OTHERS, linestyle=":", label="linear")
     for axes, label in ((time_axes, "ms"), (memory_axes, "peak memory, MB")):

@@ -99,6 +99,8 @@ def curves_of(points: Iterable[Point]) -> dict[str, list[Point]]:
 
 
 def growth(points: Sequence[Point]) -> float:
-    """Return the exponent of time in pixels, 1 for linear, of one network's points."""
+    """Return the exponent of time in pixels, 1 for linear, of a network's points; NaN of one."""
+    if len(points) < 2:
+        return float("nan")
     pixels = np.log([point.megapixels for point in points])
     return float(np.polyfit(pixels, np.log([point.latency_ms for point in points]), 1)[0])
