@@ -54,6 +54,20 @@ def test_data_without_minutes_is_wrong_usage(cli: Cli) -> None:
     assert err == "compare_models: --data needs --score, --minutes or --train-speed\n"
 
 
+def test_minutes_without_data_are_wrong_usage(cli: Cli) -> None:
+    code, out, err = cli("nano", *ARGUMENTS, "--minutes", "20")
+    assert (code, out) == (2, "") and "--minutes needs --data" in err
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compare_models.cli.carry_out", pytest.fail)
+    (tmp_path / "notes").write_text("a file")
+    code, _, err = cli("nano", *ARGUMENTS, "-o", str(tmp_path / "notes"))
+    assert code == 1 and "no folder can be there, a file is" in err
+
+
 def test_scores_need_data(cli: Cli) -> None:
     code, _, err = cli("nano-synthetic", "--score")
     assert code == 2

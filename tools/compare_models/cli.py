@@ -34,6 +34,8 @@ def compare(plan: ComparisonPlan) -> int:
         return DONE
     if plan.data is not None and not (plan.minutes or plan.train_speed or plan.score):
         raise UsageError("--data needs --score, --minutes or --train-speed")
+    if plan.minutes and plan.data is None:
+        raise UsageError("--minutes needs --data KIND:PATH, which is trained on")
     if plan.score and plan.data is None:
         raise UsageError("--score needs --data KIND:PATH, whose test split is scored on")
     if plan.score and (unused := unused_by_score(plan)):
@@ -41,6 +43,8 @@ def compare(plan: ComparisonPlan) -> int:
             f"--score does not take {', '.join(unused)}: each network is scored as it was trained, "
             "and how one of others is used stands in a .toml (docs/speed.md)"
         )
+    if plan.out is not None:  # one that cannot be is told before hours of measuring
+        plan.out.mkdir(parents=True, exist_ok=True)
     with redirect_stdout(sys.stderr):  # networks may print
         results, ours = carry_out(plan, lambda line: print(line, file=sys.stderr))
     if plan.out is not None:
