@@ -193,12 +193,10 @@ def score_all(
     plan: ComparisonPlan, data: str, tell: Callable[[str], None]
 ) -> tuple[Results, set[str]]:
     """Score trained networks against their time for a frame; return the names of ours too."""
-    networks = plan.networks or names()
-    front = measure_front(networks, data, plan.threads, plan.rounds, plan.int8, tell)
-    sample = open_dataset(data, "test")[0]
-    results = begin(plan, sample.label_HW.shape[::-1], len(front[0].iou))
-    results.front = front
-    return results, {scored.name for scored in front if scored.is_ours}
+    networks, samples = plan.networks or names(), open_dataset(data, "test")
+    results = begin(plan, samples[0].label_HW.shape[::-1], len(samples.classes))
+    results.front = measure_front(networks, data, plan.threads, plan.rounds, plan.int8, tell)
+    return results, {scored.name for scored in results.front if scored.is_ours}
 
 
 def begin(plan: ComparisonPlan, size: tuple[int, int], classes: int) -> Results:
