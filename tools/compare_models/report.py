@@ -300,8 +300,9 @@ def label_points(
     for label, place in points:
         for number, (x, y, side) in enumerate(PLACES, start=1):
             text = axes.annotate(
-                label, place, (x, y), textcoords="offset points", fontsize=8, ha=side
-            )
+                label, place, (x, y),
+                textcoords="offset points", fontsize=8, ha=side, parse_math=False,
+            )  # fmt: skip
             box = text.get_window_extent()
             fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
             if number == len(PLACES) or (fits and not any(map(box.overlaps, taken))):
@@ -347,7 +348,10 @@ def _draw_network(axes: Axes, row: GraphSpeed, value: float, is_ours: bool) -> N
     ratio = row.speedup
     axes.plot([ratio.low, ratio.high], [value, value], color=color, linewidth=1)
     axes.scatter(ratio.median, value, s=30 + 25 * row.cost.parameters / 1e6, color=color, alpha=0.7)
-    axes.annotate(row.label, (ratio.median, value), (6, 6), textcoords="offset points", fontsize=8)
+    axes.annotate(
+        row.label, (ratio.median, value), (6, 6),
+        textcoords="offset points", fontsize=8, parse_math=False,
+    )  # fmt: skip
 
 
 def _png(figure: Figure) -> bytes:
