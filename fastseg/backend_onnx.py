@@ -43,12 +43,13 @@ class OnnxFile(nn.Module):
         path: as given.
         num_classes: K, which ids do not say; None: ids stay ids.
         port: how it takes its picture.
-        metadata: what the file says of itself, by key.
+        manifest: what the file says of itself; None: fastseg-export did not write it.
 
     Raises:
         OSError: it cannot be read.
         CheckpointError: it does not load, or takes anything else than one picture.
         BundleError: it is damaged, or names files that do not lie beside it.
+        ManifestError: what it says of itself cannot be read.
     """
 
     num_classes: int | None = None
@@ -74,7 +75,8 @@ class OnnxFile(nn.Module):
         except ValueError as error:
             raise CheckpointError(f"{path} {error}") from error
         self.names = [output.name for output in self._session.get_outputs()]
-        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self.manifest = Manifest.from_json(text) if text else None
         digest = hashlib.sha256(content)
         for name in sorted(beside):
             digest.update((path.parent / name).read_bytes())
@@ -107,8 +109,8 @@ class OnnxFile(nn.Module):
         Raises:
             CheckpointError: it gives ids, or nothing that can be logits.
         """
-        if text := self.metadata.get(METADATA_KEY):
-            return Manifest.from_json(text).classes
+        if self.manifest is not None:
+            return self.manifest.classes
         image_13HW = torch.zeros(1, 3, size[1], size[0])
         result = self(image_13HW)
         try:

@@ -152,11 +152,12 @@ def open_network(
         output_name: of one's own network's outputs, the path of the logits: "out", "1", "aux.0".
         threshold: of the probability above which one logit means the second class; 0.5 where the
             weights' header names none.
-        fit: "stretch" or "letterbox", instead of the checkpoint's.
+        fit: "stretch" or "letterbox", instead of the checkpoint's or of an ONNX file's of ours.
 
     Raises:
         CheckpointError: the network cannot be had from this.
         BundleError: an ONNX file that is damaged, or names files that do not lie beside it.
+        ManifestError: what an ONNX file of ours says of itself cannot be read.
         ValueError: a threshold that is no probability, a fit that is not known.
     """
     Reading(None, output_name, threshold)
@@ -337,6 +338,15 @@ def _from_onnx(
     classes = classes or model.classes((width, height), output_name)
     info = CheckpointInfo(path.name, _against_background(str(path), classes), width, height)
     model.num_classes = len(info.classes)
+    if (said := model.manifest) is not None:  # what is made of it inherits that
+        info = dataclasses.replace(
+            info,
+            ignore_index=said.ignore_index,
+            trained_on=said.model.trained_on,
+            data_licence=said.model.data_licence,
+            usage=said.model.usage,
+            fit=said.input.resize,
+        )
     return model, _with_normalization(info, normalization, path, fixed=False)
 
 

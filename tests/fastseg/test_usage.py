@@ -7,9 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
-from fastseg_runtime.bundle.manifest import numbered_classes
+from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, numbered_classes
+from fastseg_runtime.engines.backend_pytorch import manifest_of
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -23,6 +25,7 @@ from fastseg import (
     save_checkpoint,
 )
 from fastseg.checkpoint import HEADER_KEY, usage_of_data, usage_of_weights
+from tests.doubles.own_onnx import CLASSES, own_onnx
 
 INFO = CheckpointInfo("nano", numbered_classes(2))
 
@@ -91,6 +94,27 @@ def test_a_network_of_ones_own_takes_it_from_its_weights(
     for weights, usage in ((tmp_path / "w.safetensors", "research"), (tmp_path / "w.pth", "")):
         assert open_network("my_net:net", info.classes, weights).info.usage == usage
     assert open_network("my_net:net", info.classes).info.usage == ""
+
+
+@pytest.mark.parametrize("named", [None, numbered_classes(CLASSES)])
+def test_an_onnx_file_that_we_wrote_says_what_the_checkpoint_before_it_did(
+    tmp_path: Path, named: tuple[ClassInfo, ...] | None
+) -> None:
+    said = {
+        "usage": "research",
+        "data_licence": "CamVid: research use",
+        "trained_on": "camvid trainval",
+        "fit": "letterbox",
+    }
+    info = CheckpointInfo("nano", numbered_classes(CLASSES), **said)  # type: ignore[arg-type]
+    save_checkpoint(tmp_path / "a.safetensors", FastSegNet(CLASSES, "nano"), info)
+    model = own_onnx(picture="uint8")
+    manifest = manifest_of(open_network(tmp_path / "a.safetensors"))
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, tmp_path / "a.onnx")
+    found = open_network(tmp_path / "a.onnx", named).info
+    assert {key: getattr(found, key) for key in said} == said
+    assert open_network(tmp_path / "a.onnx", named, fit="stretch").info.fit == "stretch"
 
 
 def test_the_data_decide_what_is_known() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import parse_size, resize_bilinear
-from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
@@ -180,8 +180,8 @@ def _said_in_onnx(path: Path) -> str:
     """Return the usage in the metadata of a file that fastseg-export wrote, "" in another."""
     from fastseg.backend_onnx import OnnxFile  # an extra, asked for where the teacher is opened
 
-    text = OnnxFile(path).metadata.get(METADATA_KEY)
-    return Manifest.from_json(text).model.usage if text else NOT_STATED
+    manifest = OnnxFile(path).manifest
+    return NOT_STATED if manifest is None else manifest.model.usage
 
 
 def _from_checkpoint(config: TrainConfig, class_map: ClassMap | None, names: Names) -> Teacher:
