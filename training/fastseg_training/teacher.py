@@ -294,13 +294,14 @@ def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
             )
         return found
 
-    sha256, licence = bytes(file.get_buffer("sha256").tolist()).hex(), config.teacher_licence
+    said = "" if file.manifest is None else file.manifest.model.data_licence
+    sha256 = bytes(file.get_buffer("sha256").tolist()).hex()
     return Teacher(
         scores,
         wanted,
         fixed is not None,
         class_map,
-        licence,
+        config.teacher_licence or said,
         config.teacher,
         sha256,
         normalization,
