@@ -418,4 +418,8 @@ def _call_factory(spec: str, num_classes: int) -> nn.Module:
     model = call_own(spec, num_classes=num_classes)
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"{spec} returned {type(model).__name__}, expected a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CheckpointError(
+            f"{spec} is TorchScript, which no exporter traces; return the module it was made from"
+        )
     return model

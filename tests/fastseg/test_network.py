@@ -10,6 +10,8 @@ from fastseg.network import check_logits, hash_weights
 from fastseg.normalization import NAMED
 
 FACTORY = """
+import warnings
+
 import torch
 
 def small_net(num_classes):
@@ -23,6 +25,10 @@ def empty():
 
 def no_net():
     return 7
+
+def scripted(num_classes):
+    with warnings.catch_warnings(action="ignore"):  # that it is deprecated
+        return torch.jit.script(small_net(num_classes))
 
 class Odd(torch.nn.Module):
     def __init__(self, answer):
@@ -121,6 +127,7 @@ def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
         ("their_nets:absent", "cannot import their_nets:absent"),
         ("absent.module:f", "cannot import absent.module:f"),
         ("their_nets:no_net", "returned int, expected a torch.nn.Module"),
+        ("their_nets:scripted", "is TorchScript, which .*; return the module it was made from"),
         ("their_nets:lazy", "lazy modules; call the network once in the factory"),
         ("their_nets:empty", "tensors without values, on the meta device"),
     ],
