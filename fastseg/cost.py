@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -79,8 +80,9 @@ def profile(model: nn.Module, size: tuple[int, int]) -> Profile:
     training = model.training
     try:
         with torch.inference_mode():
-            parameter = next(model.parameters())
-            model.eval()(torch.zeros(1, 3, height, width, device=parameter.device))
+            model.eval()
+            held = next(chain(model.parameters(), model.buffers()), torch.empty(0))
+            model(torch.zeros(1, 3, height, width, device=held.device))
     finally:
         model.train(training)
         for handle in handles:

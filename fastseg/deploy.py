@@ -73,7 +73,9 @@ class DeployGraph(nn.Module):
         self.output, self.mask_stride = output, mask_stride
         self.normalization = normalization
         image_13HW = torch.zeros(1, 3, height, width)
-        network = _copy(network, image_13HW).cpu().float().eval()
+        network = _copy(network, image_13HW)
+        for prepare in (network.cpu, network.float, network.eval):
+            prepare()  # whose author's own may return nothing
         bake_parametrizations(network)
         spread_dilated_kernels(network)
         own = normalization
@@ -256,6 +258,7 @@ def _copy(network: nn.Module, image_13HW: Tensor) -> nn.Module:
         try:
             return copy.deepcopy(network)
         except RuntimeError:
+            network.eval()
             with torch.no_grad():
-                network.eval()(image_13HW)
+                network(image_13HW)
             return copy.deepcopy(network)

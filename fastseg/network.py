@@ -385,7 +385,7 @@ def _from_factory(
             f"{spec} has tensors without values, on the meta device; give it some in the factory, "
             "by to_empty() and its weights, or make it on the CPU"
         )
-    model = model.float()
+    model.float()
     if weights is not None:
         tensors = read_state_dict(weights)
         try:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastseg import VARIANTS, FastSegNet, profile
@@ -38,3 +38,21 @@ def test_profiling_leaves_the_model_as_it_was() -> None:
     profile(model, (64, 64))
     assert model.training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+class WeightsAsBuffers(nn.Module):
+    """One convolution without a parameter, whose train() returns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(2, 3, 1, 1))
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]  # as people write it
+        super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.get_buffer("weight"))
+
+
+def test_a_network_without_parameters_is_profiled() -> None:
+    assert profile(WeightsAsBuffers(), (64, 64)).parameters == 0

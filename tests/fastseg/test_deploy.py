@@ -57,6 +57,26 @@ def test_all_batch_norms_of_ours_are_folded_and_the_network_itself_is_left_alone
     assert network.training
 
 
+class FrozenNorms(ForeignNet):
+    """As people freeze batch norms; nothing that it overrides returns the module."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+        self.bn1.eval()
+
+    def float(self) -> None:  # type: ignore[override]
+        super().float()
+
+
+def test_a_network_whose_train_returns_nothing_gets_a_graph() -> None:
+    network, image = FrozenNorms(5), torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    network.eval()
+    with torch.inference_mode():
+        logits = DeployGraph(network, 96, 64, output="logits")(image)
+        expected = network(((image.float() - 128) / 64).permute(0, 3, 1, 2))
+    torch.testing.assert_close(logits, expected)
+
+
 def test_a_foreign_network_gets_the_same_graph() -> None:
     network = with_statistics(ForeignNet(5))
     graph = DeployGraph(network, 64, 48)

@@ -89,8 +89,10 @@ class ModelOptimizer:
         variant = self.model.variant if isinstance(self.model, FastSegNet) else "foreign"
         classes = numbered_classes(num_classes)
         info = CheckpointInfo(variant, classes, *self.size, normalization=self.normalization)
+        model = copy.deepcopy(self.model)
+        model.eval()
         network = Network(
-            copy.deepcopy(self.model).eval(),
+            model,
             info,
             variant,
             hash_weights(self.model.state_dict()),

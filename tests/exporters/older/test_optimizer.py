@@ -6,6 +6,7 @@ import pytest
 import torch
 from fastseg_exporters import ModelOptimizer
 from fastseg_runtime import RealtimeSegmentation
+from torch import nn
 
 from fastseg import DeployGraph, FastSegNet
 
@@ -52,3 +53,13 @@ def test_the_graph_is_one_file_of_the_opset_asked_for(model: FastSegNet, tmp_pat
     path = ModelOptimizer(model, size=(96, 64)).export_to_onnx(tmp_path / "model.onnx")
     assert [entry.version for entry in onnx.load(path).opset_import if not entry.domain] == [17]
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+class FrozenNorms(nn.Sequential):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]  # as people write it
+        super().train(mode)
+
+
+def test_a_network_whose_train_returns_nothing_is_exported(tmp_path: Path) -> None:
+    model = FrozenNorms(nn.Conv2d(3, 2, 3, 4, 1))
+    assert ModelOptimizer(model, size=(96, 64)).export_to_onnx(tmp_path / "model.onnx").is_file()
