@@ -16,6 +16,10 @@ from fastseg.onnx_graph import graph_at
 PREFIX = "/core/network/"  # of its names: such as torch's exporter gives the network of others
 OLD_GRID = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+# A cast to these leaves class ids what they are; one to bool makes others of them.
+_HOLD_IDS = {
+    getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
+} | {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 # What only moves values: bytes stay what they are in float32 too.
 _MOVES = ("Transpose", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Slice")
 
@@ -166,7 +170,8 @@ def _only_moved(name: str, inner: onnx.GraphProto) -> bool:
 def _ids_as_they_are(nodes: list[NodeProto], outputs: Collection[str]) -> list[NodeProto]:
     """Return the nodes without making scores of ids, of which the argmax makes the ids again.
 
-    A cast at the file's end is left out too: TensorRT has no bytes inside, and ours follows.
+    A cast at the file's end is left out too, unless it makes other ids, as one to bool does:
+    TensorRT has no bytes inside, and ours follows.
 
     Raises:
         ValueError: scores are wanted, and the file gives none.
@@ -177,7 +182,7 @@ def _ids_as_they_are(nodes: list[NodeProto], outputs: Collection[str]) -> list[N
     for node in nodes:
         if node.op_type == "ArgMax" and node.input[0] in ids:
             source = ids[node.input[0]]
-            while source in made_by and made_by[source].op_type in ("Cast", "Identity"):
+            while source in made_by and _keeps_ids(made_by[source]):
                 source = made_by[source].input[0]
             node = _cast(source, node.output[0], node.name, onnx.TensorProto.INT64)
         if node.output[0] not in ids:
@@ -188,6 +193,11 @@ def _ids_as_they_are(nodes: list[NodeProto], outputs: Collection[str]) -> list[N
             "--mask-stride out"
         )
     return left
+
+
+def _keeps_ids(node: NodeProto) -> bool:
+    to = (given.i for given in node.attribute if given.name == "to")
+    return node.op_type == "Identity" or (node.op_type == "Cast" and next(to) in _HOLD_IDS)
 
 
 def _cast(source: str, made: str, name: str, to: int) -> NodeProto:

@@ -37,6 +37,7 @@ from tests.doubles.own_onnx import (
 )
 
 FLOAT16, DOUBLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE
+BOOL, UINT8 = onnx.TensorProto.BOOL, onnx.TensorProto.UINT8
 EXPORTS = {"onnx": to_onnx.export, "tensorrt": to_tensorrt.export}
 
 
@@ -172,6 +173,12 @@ def test_ids_are_not_called_probabilities(tmp_path: Path) -> None:
     classes = numbered_classes(CLASSES)
     network = open_network(tmp_path / "net.onnx", classes, normalization=NAMED["imagenet"])
     assert network.check() == []
+
+
+@pytest.mark.parametrize("kind", [BOOL, UINT8])
+def test_ids_come_out_as_a_cast_inside_of_the_file_leaves_them(tmp_path: Path, kind: int) -> None:
+    ids = ("ArgMax", {"axis": 1, "keepdims": 0})
+    check(ending(FULL, ids, ("Cast", {"to": kind}), ("Cast", {"to": INT64}), kind=INT64), tmp_path)
 
 
 def test_colours_in_another_order_stay_the_files_own(tmp_path: Path) -> None:
