@@ -79,8 +79,9 @@ def test_every_target_says_what_it_needs_and_what_proves_it() -> None:
 
 def test_an_exporter_is_here_only_with_all_that_it_needs() -> None:
     assert find_exporter("pytorch").is_installed
-    lacking = dataclasses.replace(find_exporter("pytorch"), modules=("torch", "no_such_module"))
-    assert not lacking.is_installed
+    for name in ("no_such_module", "no_such_package.client"):
+        lacking = dataclasses.replace(find_exporter("pytorch"), modules=("torch", name))
+        assert not lacking.is_installed
 
 
 def test_a_converter_that_is_not_here_is_named_with_the_command_that_brings_it(

@@ -180,7 +180,10 @@ class Exporter:
     @property
     def is_installed(self) -> bool:
         """Return whether its converter is here."""
-        here = all(find_spec(module) is not None for module in self.modules)
+        try:
+            here = all(find_spec(module) is not None for module in self.modules)
+        except (ImportError, ValueError):  # the package of a dotted name is not here
+            here = False
         return here and not self.missing_toolchain
 
     @property
