@@ -214,6 +214,8 @@ class ChosenLogits(nn.Module):
         image_N3HW = self.enter(image_N3HW)
         with Restated(FOR_ALL):
             logits_NKhw: Tensor = leaves(self.network(image_N3HW))[self.path]
+        if logits_NKhw.dtype != torch.float32:  # of a tensor of doubles, an autocast
+            logits_NKhw = logits_NKhw.float()
         two_or_more_NKhw: Tensor = self.leave(logits_NKhw)
         return two_or_more_NKhw
 

@@ -77,6 +77,16 @@ def test_a_network_whose_train_returns_nothing_gets_a_graph() -> None:
     torch.testing.assert_close(logits, expected)
 
 
+class InDoubles(ForeignNet):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * torch.ones(1, dtype=torch.float64)
+
+
+def test_logits_in_doubles_are_given_as_floats() -> None:
+    graph = DeployGraph(InDoubles(5), 96, 64, output="logits")
+    assert graph(torch.zeros(1, 64, 96, 3, dtype=torch.uint8)).dtype == torch.float32
+
+
 def test_a_foreign_network_gets_the_same_graph() -> None:
     network = with_statistics(ForeignNet(5))
     graph = DeployGraph(network, 64, 48)
