@@ -45,7 +45,7 @@ def put_in(around: ModelProto, file: OnnxFile, size: tuple[int, int]) -> ModelPr
         ValueError: the file cannot be said in any opset.
     """
     own = inliner.inline_local_functions(graph_at(file.path, file.port, size))
-    _widen(own.graph)
+    widen(own.graph)
     around, own = _same_opset(around, own)
     _leave_out_what_is_empty(own.graph)
     own = compose.add_prefix(own, PREFIX)
@@ -83,7 +83,7 @@ def _keep_grid(graph: onnx.GraphProto) -> None:
                     node.attribute.append(helper.make_attribute(name, value))
 
 
-def _widen(graph: onnx.GraphProto) -> None:
+def widen(graph: onnx.GraphProto) -> None:
     """Change half precision to float32: in what a target computes is said by its precision.
 
     int8 and half have no operator in common, and "fp32" would be half in fact.
@@ -99,7 +99,7 @@ def _widen(graph: onnx.GraphProto) -> None:
         if given.type == onnx.AttributeProto.TENSOR:
             _widen_tensor(given.t)
         for inner in (*given.graphs, *([given.g] if given.HasField("g") else [])):
-            _widen(inner)
+            widen(inner)
 
 
 def _widen_tensor(tensor: onnx.TensorProto) -> None:

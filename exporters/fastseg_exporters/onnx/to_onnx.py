@@ -28,7 +28,7 @@ from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
 from fastseg_exporters.onnx.fold_columns import fold_columns
 from fastseg_exporters.onnx.logit_rows import write_rows
-from fastseg_exporters.onnx.own_file import opset_of, put_in
+from fastseg_exporters.onnx.own_file import opset_of, put_in, widen
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
@@ -103,8 +103,8 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
     """Convert a module with one input and the graph's outputs, check the opset, fold constants.
 
     Raises:
-        ValueError: an operation that ONNX lacks, Python that decides by values of the image, or
-            another opset than asked for.
+        ValueError: an operation that ONNX lacks, Python that decides by values of the image,
+            bfloat16 inside, or another opset than asked for.
     """
     if place := first_value_read(module, example):
         raise ValueError(
@@ -130,6 +130,13 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
         reason = f"{short(error)} ({place})" if place else short(error)
         raise ValueError(f"ONNX cannot express {step}: {reason}") from error
     made = onnx.load_from_string(file.getvalue())
+    casts = (given.i for node in made.graph.node for given in node.attribute if given.name == "to")
+    if TensorProto.BFLOAT16 in casts:
+        raise ValueError(
+            "its forward() computes in bfloat16 (autocast), which no artifact does; put "
+            "torch.autocast around its call in the training, not inside"
+        )
+    widen(made.graph)
     found = opset_of(made)
     own = next((part for part in module.modules() if isinstance(part, OnnxFile)), None)
     if own is not None:

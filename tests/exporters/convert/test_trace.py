@@ -8,6 +8,7 @@ import pytest
 import torch
 from fastseg_exporters.convert.trace import first_value_read
 from fastseg_exporters.onnx.to_onnx import float_graph
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from fastseg import DeployGraph, FastSegNet
@@ -74,3 +75,27 @@ def test_such_a_network_is_refused_by_its_line() -> None:
     with pytest.raises(ValueError, match=r'looks at values.*test_trace\.py:\d+: "if"') as said:
         float_graph(graph)
     assert "\n" not in str(said.value)
+
+
+class Autocast(nn.Conv2d):
+    """A network that leaves float32 by itself."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__(3, 2, 3, padding=1)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", self.dtype):
+            return super().forward(x)
+
+
+def test_half_precision_inside_becomes_float() -> None:
+    graph = float_graph(DeployGraph(Autocast(torch.float16), 16, 16).eval()).graph
+    casts = {given.i for node in graph.node for given in node.attribute if given.name == "to"}
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in graph.initializer} | casts
+
+
+def test_bfloat16_inside_is_refused_by_its_name() -> None:
+    graph = DeployGraph(Autocast(torch.bfloat16), 16, 16).eval()
+    with pytest.raises(ValueError, match=r"its forward\(\) computes in bfloat16 \(autocast\)"):
+        float_graph(graph)
