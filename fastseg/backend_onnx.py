@@ -28,6 +28,7 @@ from fastseg.outputs import ReadingError, choose, leaves
 
 DOMAIN = "fastseg"  # of the two steps that exporters put the file's own nodes in place of
 RUN, ONE_HOT = f"{DOMAIN}::Run", f"{DOMAIN}::OneHot"
+_SIGNED = dict.fromkeys(("uint16", "uint32", "uint64"), "int64")  # of which torch has no minimum
 MAX_WORDS = 200  # letters of ONNX Runtime's message
 
 
@@ -165,7 +166,7 @@ class OnnxFile(nn.Module):
             shape = "x".join(map(str, array.shape))
             raise CheckpointError(f"{self.path}, tried at {shape}: {_words(error)}") from error
         return tuple(
-            torch.from_numpy(np.array(value))
+            torch.from_numpy(value.astype(_SIGNED.get(value.dtype.name, value.dtype)))
             if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
             else torch.zeros(0)  # a sequence, text: nothing that could be logits
             for value in found

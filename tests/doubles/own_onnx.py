@@ -7,7 +7,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 HEIGHT, WIDTH, CLASSES = 48, 64, 4
-TYPES = {"int32": TensorProto.INT32, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8}
+TYPES = {
+    name: getattr(TensorProto, name.upper())
+    for name in ("int32", "int64", "uint8", "uint16", "uint64")
+}
 
 
 def own_onnx(
@@ -25,7 +28,7 @@ def own_onnx(
         opset: of ONNX's operators.
         layout: "NCHW" or "NHWC"; of logits too.
         picture: "float" or "uint8".
-        output: "logits" at a quarter of the size, "one" logit, or ids: "int32", "int64", "uint8".
+        output: "logits" at a quarter of the size, "one" logit, or ids, one of TYPES.
         size: (height, width); words leave a side open.
         seed: of the weights.
         changes: auxiliary=True: another output of as many channels, in front; sizes=True: ids by

@@ -118,6 +118,8 @@ def test_a_file_of_any_kind_becomes_a_graph_of_bytes_and_ids_with_its_own_answer
         {"opset": 11},
         {"opset": 22, "layout": "NHWC", "picture": "uint8", "output": "uint8"},
         {"output": "int32"},
+        {"output": "uint16"},
+        {"output": "uint64"},
         {"output": "one", "picture": "uint8"},
     ],
 )
