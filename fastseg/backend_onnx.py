@@ -14,7 +14,13 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
-from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest, numbered_classes
+from fastseg_runtime.bundle.manifest import (
+    METADATA_KEY,
+    ClassInfo,
+    Manifest,
+    ManifestError,
+    numbered_classes,
+)
 from fastseg_runtime.bundle.named_files import MAX_BYTES, check_onnx, files_beside
 from fastseg_runtime.engines.image_port import ImagePort, image_port
 from fastseg_runtime.engines.own_onnx import class_axis, lies_evenly
@@ -48,9 +54,9 @@ class OnnxFile(nn.Module):
 
     Raises:
         OSError: it cannot be read.
-        CheckpointError: it does not load, or takes anything else than one picture.
+        CheckpointError: it does not load, takes anything else than one picture, or says of itself
+            what cannot be read.
         BundleError: it is damaged, or names files that do not lie beside it.
-        ManifestError: what it says of itself cannot be read.
     """
 
     num_classes: int | None = None
@@ -77,7 +83,10 @@ class OnnxFile(nn.Module):
             raise CheckpointError(f"{path} {error}") from error
         self.names = [output.name for output in self._session.get_outputs()]
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self.manifest = Manifest.from_json(text) if text else None
+        try:
+            self.manifest = Manifest.from_json(text) if text else None
+        except ManifestError as error:
+            raise CheckpointError(f"{path}: what it says of itself: {error}") from error
         digest = hashlib.sha256(content)
         for name in sorted(beside):
             digest.update((path.parent / name).read_bytes())

@@ -157,7 +157,6 @@ def open_network(
     Raises:
         CheckpointError: the network cannot be had from this.
         BundleError: an ONNX file that is damaged, or names files that do not lie beside it.
-        ManifestError: what an ONNX file of ours says of itself cannot be read.
         ValueError: a threshold that is no probability, a fit that is not known.
     """
     Reading(None, output_name, threshold)

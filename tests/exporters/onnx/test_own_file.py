@@ -14,7 +14,7 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.onnx import to_onnx
 from fastseg_exporters.tensorrt import to_tensorrt
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.bundle.manifest import numbered_classes
+from fastseg_runtime.bundle.manifest import METADATA_KEY, numbered_classes
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_targets.target import load_target
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
@@ -331,6 +331,8 @@ def changed(**what: Any) -> onnx.ModelProto:
         model.graph.input[0].CopyFrom(
             onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, what["shape"])
         )
+    if "says" in what:
+        onnx.helper.set_model_props(model, {METADATA_KEY: what["says"]})
     for index in range(what.get("more", 0)):
         more = model.graph.input.add()
         more.CopyFrom(value)
@@ -342,6 +344,7 @@ def changed(**what: Any) -> onnx.ModelProto:
     ("model", "said", "message"),
     [
         (changed(), {"normalization": None}, "float pictures.*--normalization imagenet, unit"),
+        (changed(says="{}"), {}, "what it says of itself: manifest.json has schema None"),
         (changed(more=4), {}, "takes image.*more_0.*; expected one picture"),
         (changed(shape=None), {}, "expected one picture|no ONNX file that loads"),
         (changed(shape=[1, 4, 48, 64]), {}, "expected one picture|no ONNX file that loads"),
