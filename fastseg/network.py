@@ -290,7 +290,8 @@ def hash_weights(weights: dict[str, Tensor], how_used: str = "") -> str:
         if not isinstance(value, Tensor):  # what get_extra_state() gives, packed parameters
             digest.update(re.sub(r" at 0x[0-9a-f]+", "", f"{name} {value!r}\n").encode())
             continue
-        value = (value.dequantize() if value.is_quantized else value).detach().cpu().contiguous()
+        value = value.dequantize() if value.is_quantized else value.to_dense()
+        value = value.detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()

@@ -26,6 +26,11 @@ def empty():
 def no_net():
     return 7
 
+def sparse(num_classes):
+    net = small_net(num_classes)
+    net.register_buffer("mix", torch.eye(num_classes).to_sparse())
+    return net
+
 def scripted(num_classes):
     with warnings.catch_warnings(action="ignore"):  # that it is deprecated
         return torch.jit.script(small_net(num_classes))
@@ -116,6 +121,12 @@ def test_a_factory_of_the_current_folder_gives_a_network_with_its_weights(projec
     assert network.name == "small_net"
 
 
+def test_sparse_tensors_are_part_of_a_networks_identity(project: Path) -> None:
+    network = open_network("their_nets:sparse", numbered_classes(2))
+    other = {**network.model.state_dict(), "mix": torch.zeros(2, 2).to_sparse()}
+    assert network.sha256 != hash_weights(other)
+
+
 def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
     with pytest.raises(CheckpointError, match="--classes FILE"):
         open_network("their_nets:small_net")
@@ -128,6 +139,9 @@ def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
         ("absent.module:f", "cannot import absent.module:f"),
         ("their_nets:no_net", "returned int, expected a torch.nn.Module"),
         ("their_nets:scripted", "is TorchScript, which .*; return the module it was made from"),
+        (
+            "is on the device 'meta', without values; make it on the CPU",
+        ),
         ("their_nets:lazy", "lazy modules; call the network once in the factory"),
         ("their_nets:empty", "tensors without values, on the meta device"),
     ],
