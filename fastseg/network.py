@@ -416,6 +416,7 @@ def _against_background(spec: str, classes: tuple[ClassInfo, ...]) -> tuple[Clas
 
 def _call_factory(spec: str, num_classes: int) -> nn.Module:
     model = call_own(spec, num_classes=num_classes)
+    model = getattr(model, "_orig_mod", model)  # torch.compile() wraps it: no exporter traces that
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"{spec} returned {type(model).__name__}, expected a torch.nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
