@@ -49,6 +49,7 @@ class OnnxFile(nn.Module):
     Attributes:
         path: as given.
         num_classes: K, which ids do not say; None: ids stay ids.
+        chosen: the one output, by name or index, whose ids become scores; "": those of all.
         port: how it takes its picture.
         manifest: what the file says of itself; None: fastseg-export did not write it.
 
@@ -60,6 +61,7 @@ class OnnxFile(nn.Module):
     """
 
     num_classes: int | None = None
+    chosen = ""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -156,7 +158,8 @@ class OnnxFile(nn.Module):
         given = _Run.apply(picture, self)  # type: ignore[no-untyped-call]
         image = tuple(image_N3HW.shape)
         return {
-            name: self._scores(value, image) for name, value in zip(self.names, given, strict=True)
+            name: self._scores(value, image) if self.chosen in ("", name, str(index)) else value
+            for index, (name, value) in enumerate(zip(self.names, given, strict=True))
         }
 
     def cost(self, size: tuple[int, int]) -> StageCost:

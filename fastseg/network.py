@@ -337,10 +337,13 @@ def _from_onnx(
     width, height = model.size_for(size)
     classes = classes or model.classes((width, height), output_name)
     info = CheckpointInfo(path.name, _against_background(str(path), classes), width, height)
-    model.num_classes = len(info.classes)
+    model.num_classes, model.chosen = len(info.classes), output_name
     if (said := model.manifest) is not None:  # what is made of it inherits that
+        if len(model.names) > 1:  # a confidence lies beside
+            model.chosen = output_name or model.names[0]
         info = dataclasses.replace(
             info,
+            output_name=model.chosen,
             ignore_index=said.ignore_index,
             trained_on=said.model.trained_on,
             data_licence=said.model.data_licence,

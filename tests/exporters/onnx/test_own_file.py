@@ -16,6 +16,7 @@ from fastseg_exporters.tensorrt import to_tensorrt
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import METADATA_KEY, numbered_classes
 from fastseg_runtime.bundle.reader import BundleError
+from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_targets.target import load_target
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
@@ -396,6 +397,20 @@ def test_one_of_several_outputs_is_taken_by_its_name(tmp_path: Path) -> None:
     assert [entry.name for entry in alone.info.classes] == [
         entry.name for entry in numbered_classes(CLASSES)
     ]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_ids_are_read_beside_other_bytes(tmp_path: Path, ours: bool) -> None:
+    model = own_onnx(18, picture="uint8", output="uint8")
+    model.graph.node.append(onnx.helper.make_node("BitwiseNot", ["out"], ["confidence"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("confidence", UINT8, None))
+    if ours:
+        record = manifest_of(open_network("nano-synthetic")).to_json()
+        onnx.helper.set_model_props(model, {METADATA_KEY: record})
+    onnx.save(model, tmp_path / "net.onnx")
+    named = "" if ours else "out"
+    network = open_network(tmp_path / "net.onnx", numbered_classes(CLASSES), output_name=named)
+    assert network.check() == []
 
 
 def test_formats_that_are_made_of_torch_modules_say_so(tmp_path: Path) -> None:
