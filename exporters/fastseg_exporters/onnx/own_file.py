@@ -46,6 +46,8 @@ def put_in(around: ModelProto, file: OnnxFile, size: tuple[int, int]) -> ModelPr
     """
     own = inliner.inline_local_functions(graph_at(file.path, file.port, size))
     widen(own.graph)
+    if file.port.takes_bytes:
+        _spell_normalisation_out(own.graph, file.port.name)
     around, own = _same_opset(around, own)
     _leave_out_what_is_empty(own.graph)
     own = compose.add_prefix(own, PREFIX)
@@ -106,6 +108,43 @@ def _widen_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_type in _HALF:
         values = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _spell_normalisation_out(graph: onnx.GraphProto, image: str) -> None:
+    """Say in float operations how a float file of ours normalises, which is as DequantizeLinear.
+
+    Half precision has no such operation on bytes, and a graph with one counts as int8.
+    """
+    if any(node.op_type == "QuantizeLinear" for node in graph.node):
+        return
+    scalars = {tensor.name for tensor in graph.initializer if not tensor.dims}
+    moved, nodes = {image}, list[NodeProto]()
+    for node in graph.node:
+        if (
+            node.op_type == "DequantizeLinear"
+            and moved & {*node.input}
+            and node.input[1] in scalars
+        ):
+            nodes += _in_float(node)
+            continue
+        nodes.append(node)
+        if node.op_type in _MOVES and node.input[0] in moved:
+            moved.add(node.output[0])
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _in_float(dequantizer: NodeProto) -> list[NodeProto]:
+    source, scale, *zero = dequantizer.input
+    (made,) = dequantizer.output
+    names = [f"{made}_{index}" for index in range(len(zero) + 1)]
+    casts = [
+        _cast(given, name, "", onnx.TensorProto.FLOAT)
+        for given, name in zip((source, *zero), names, strict=True)
+    ]
+    centred = [helper.make_node("Sub", names, [f"{made}_centred"])] if zero else []
+    last = [*casts, *centred][-1].output[0]
+    return [*casts, *centred, helper.make_node("Mul", [last, scale], [made])]
 
 
 def _leave_out_what_is_empty(inner: onnx.GraphProto) -> None:

@@ -220,6 +220,14 @@ def test_an_upsampling_by_sizes_of_opset_11_is_loaded_in_half_precision(tmp_path
     assert (ids_of(made, picture()) == expected).mean() >= 0.999
 
 
+@pytest.mark.parametrize("target", ["jetson-fp16", "cpu-int8"])
+def test_a_float_file_of_ours_becomes_half_and_int8(tmp_path: Path, target: str) -> None:
+    onnx.save(own_onnx(), tmp_path / "first.onnx")
+    ours = export(tmp_path / "first.onnx", tmp_path / "a", normalization=NAMED["imagenet"])
+    made = export(ours, tmp_path / "out", target, load_target(target).ladder[0])
+    assert (ids_of(made, picture()) == ids_of(ours, picture())).mean() >= 0.9
+
+
 def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a network of float pictures and logits that computes in half precision inside."""
     graph = model.graph
