@@ -207,6 +207,20 @@ def test_which_of_several_outputs_a_teacher_says_has_to_be_told(folder: Path) ->
         assert other.identity != teacher.identity  # its labels are kept apart
 
 
+def test_whole_numbers_beside_the_logits_are_no_ids_of_its_classes(folder: Path) -> None:
+    model = write_onnx(folder / "net.onnx")
+    counts = numpy_helper.from_array(np.full((1, 3, 4), 900, np.int64), "counts")
+    model.graph.initializer.append(counts)
+    model.graph.node.append(helper.make_node("Identity", ["counts"], ["depth"]))
+    model.graph.output.append(
+        helper.make_tensor_value_info("depth", onnx.TensorProto.INT64, [1, 3, 4])
+    )
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    how = {"teacher": "net.onnx", "teacher_weights": "", "teacher_normalization": "imagenet"}
+    p_hwK = opened(**how, teacher_output_name="scores").probabilities(picture(), (4, 3))
+    np.testing.assert_allclose(p_hwK, expected_probabilities(picture()), atol=1e-5)
+
+
 def test_labels_of_a_factory_are_made_anew_where_its_code_was_edited(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -284,6 +284,7 @@ def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
         raise ConfigError(
             f"{path} gives {', '.join(file.names)}; --teacher-output-name says which are the logits"
         )
+    file.chosen = output  # integers of others are no ids of these classes
 
     def scores(image_1HW3: Array) -> Tensor:
         found: Tensor = file(taken.normalise(torch.from_numpy(image_1HW3)))[output]
