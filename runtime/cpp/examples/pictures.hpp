@@ -67,7 +67,8 @@ void segment_stream(Segmenter<Engine>& segmenter, bool draws) {
     }
     write_pnm(std::cout, draws ? drawn.data() : ids.data(), frame.width, frame.height,
               draws ? 3 : 1);
-    std::cout.flush();  // what reads them may be a display
+    if (!std::cout.flush())  // what reads them may be a display
+      throw Error("stdout cannot be written to: no space left, or its reader has gone");
   }
 }
 
@@ -81,7 +82,7 @@ int answer_stream(int argc, char** argv, const std::string& usage, const Open& o
   const Contract contract = read_contract(argv[1]);
   Segmenter segmenter(contract, open(contract));
   segment_stream(segmenter, kind == "overlay");
-  return std::cout ? 0 : 1;
+  return 0;
 } catch (const std::exception& error) {  // the engine's own among them
   std::cerr << usage.substr(0, usage.find(' ')) << ": " << error.what() << '\n';
   return 1;

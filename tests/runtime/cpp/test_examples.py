@@ -251,6 +251,31 @@ def test_the_example_of_onnx_runtime_refuses_in_one_line(sanitized: Path, tmp_pa
         assert f"got '{threads}'" in refusal(sanitized, tmp_path, "ids", library, threads)
 
 
+def streamed(program: Path, engine: str, folder: Path, given: bytes, **pipes: Any) -> list[str]:
+    """Return what the program says of a stream that it refuses, after the times of its pictures."""
+    (folder / "model.onnx").write_bytes(argmax_onnx())
+    plan = empty_plan().with_artifact(TARGET, argmax_onnx())
+    write_contract(plan.manifest, plan.manifest.artifacts[0], folder)
+    command = [str(program), str(folder), "ids", *arguments(engine)]
+    environment = {**os.environ, "TBB_ENABLE_SANITIZERS": "1"}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **pipes}
+    done = subprocess.run(command, input=given, env=environment, timeout=60, **pipes)
+    assert done.returncode == 1
+    *times, said = done.stderr.decode().splitlines()
+    assert all(line.endswith(" ms") for line in times)
+    return [*times, said]
+
+
+@pytest.mark.slow
+def test_a_stream_ends_with_the_first_picture_that_cannot_be_written(
+    engine: str, sanitized: Path, tmp_path: Path
+) -> None:
+    given = (b"P6\n8 8\n255\n" + b"7" * 192) * 200
+    with open("/dev/full", "wb") as full:
+        _, said = streamed(sanitized, engine, tmp_path, given, stdout=full)
+    assert "stdout cannot be written to" in said
+
+
 def older_library(folder: Path) -> Path:
     """Build what answers as an ONNX Runtime of a release before those that are promised does."""
     code = """#include <stdint.h>
