@@ -70,6 +70,7 @@ void segment_stream(Segmenter<Engine>& segmenter, bool draws) {
     if (!std::cout.flush())  // what reads them may be a display
       throw Error("stdout cannot be written to: no space left, or its reader has gone");
   }
+  if (ids.empty()) throw Error("stdin has no picture; does what writes it say why?");
 }
 
 // What main() of an example returns: argv[1] is the folder, argv[2] "ids" or "overlay". `usage`

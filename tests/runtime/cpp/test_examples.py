@@ -276,6 +276,13 @@ def test_a_stream_ends_with_the_first_picture_that_cannot_be_written(
     assert "stdout cannot be written to" in said
 
 
+@pytest.mark.slow
+def test_a_stream_without_a_picture_is_refused(
+    engine: str, sanitized: Path, tmp_path: Path
+) -> None:
+    assert "stdin has no picture" in streamed(sanitized, engine, tmp_path, b"")[0]
+
+
 def older_library(folder: Path) -> Path:
     """Build what answers as an ONNX Runtime of a release before those that are promised does."""
     code = """#include <stdint.h>
