@@ -9,6 +9,8 @@
 
 namespace fastseg {
 
+inline constexpr std::size_t kPiece = 1 << 20;  // bytes that a picture grows by as it is read
+
 struct Picture {
   int width = 0, height = 0;
   std::vector<std::uint8_t> pixels;  // RGB
@@ -26,11 +28,14 @@ inline bool read_ppm(std::istream& in, Picture& picture) {
   if (!in || kind != "P6" || depth != "255" || least < 1 || most > kMaxFrameSide)
     throw Error("stdin is no stream of PPM pictures (P6, 255)");
   in.get();  // the one blank after the head
-  picture.pixels.resize(std::size_t{3} * static_cast<std::size_t>(picture.width) *
-                        static_cast<std::size_t>(picture.height));
-  in.read(reinterpret_cast<char*>(picture.pixels.data()),
-          static_cast<std::streamsize>(picture.pixels.size()));
-  if (!in) throw Error("stdin ends in the middle of a picture");
+  const std::size_t bytes = std::size_t{3} * static_cast<std::size_t>(picture.width) *
+                            static_cast<std::size_t>(picture.height);
+  for (std::size_t at = 0; at < bytes; at = picture.pixels.size()) {  // a head alone has no memory
+    picture.pixels.resize(std::min(bytes, std::max(at + kPiece, picture.pixels.size())));
+    in.read(reinterpret_cast<char*>(picture.pixels.data() + at),
+            static_cast<std::streamsize>(picture.pixels.size() - at));
+    if (!in) throw Error("stdin ends in the middle of a picture");
+  }
   return true;
 }
 

@@ -257,9 +257,10 @@ def streamed(program: Path, engine: str, folder: Path, given: bytes, **pipes: An
     plan = empty_plan().with_artifact(TARGET, argmax_onnx())
     write_contract(plan.manifest, plan.manifest.artifacts[0], folder)
     command = [str(program), str(folder), "ids", *arguments(engine)]
-    environment = {**os.environ, "TBB_ENABLE_SANITIZERS": "1"}
+    # A gigabyte at once is refused by the sanitizer, for all.
+    refuses = {"ASAN_OPTIONS": "max_allocation_size_mb=1000", "TBB_ENABLE_SANITIZERS": "1"}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **pipes}
-    done = subprocess.run(command, input=given, env=environment, timeout=60, **pipes)
+    done = subprocess.run(command, input=given, env={**os.environ, **refuses}, timeout=60, **pipes)
     assert done.returncode == 1
     *times, said = done.stderr.decode().splitlines()
     assert all(line.endswith(" ms") for line in times)
@@ -281,6 +282,14 @@ def test_a_stream_without_a_picture_is_refused(
     engine: str, sanitized: Path, tmp_path: Path
 ) -> None:
     assert "stdin has no picture" in streamed(sanitized, engine, tmp_path, b"")[0]
+
+
+@pytest.mark.slow
+def test_a_picture_takes_memory_as_its_bytes_come(
+    engine: str, sanitized: Path, tmp_path: Path
+) -> None:
+    (said,) = streamed(sanitized, engine, tmp_path, b"P6\n32767 32767\n255\n" + b"7" * (3 << 20))
+    assert "stdin ends in the middle of a picture" in said
 
 
 def older_library(folder: Path) -> Path:
