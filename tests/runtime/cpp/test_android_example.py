@@ -213,6 +213,8 @@ def test_what_cannot_be_is_an_exception_and_not_a_crash(
         (Given(6, 8, [plane[:-1]], 0, (stride, 0, 0)), "the frame has"),
         (Given(6, 8, [None], 0, (stride, 0, 0)), "the frame is no direct buffer"),
         (Given(6, 8, [plane], 0, (-1, 0, 0)), "strides of -1"),
+        (Given(6, 8, [plane], 0, (0, 0, 0)), "strides of 0"),
+        (Given(6, 8, [plane], 0, (23, 0, 0)), "and 24 for a row"),
         (Given(6, 8, [plane], 0, (2**31 - 1, 0, 0)), "needs 15032385553"),
         (Given(6, 8, [plane], 45, (stride, 0, 0)), "a turn by 45 degrees"),
         (Given(0, 8, [plane], 0, (stride, 0, 0), room=1), "a frame of 0x8"),
@@ -222,6 +224,7 @@ def test_what_cannot_be_is_an_exception_and_not_a_crash(
         (Given(6, 8, [bytes(48), half[1:], half], 0, (6, 3, 1)), "plane 1 has 11 bytes"),
         (Given(6, 8, [bytes(48), half, None], 0, (6, 3, 1)), "plane 2 is no direct buffer"),
         (Given(6, 8, [bytes(48), half, half], 0, (6, 3, 0)), "strides of 3 and 0"),
+        (Given(6, 8, [bytes(48), bytes(20), bytes(20)], 0, (6, 4, 2)), "and 5 for a row"),
         (Given(5, 7, [bytes(35), half, half[1:]], 0, (5, 3, 1)), "plane 2 has 11 bytes"),
         (frame, None),
     ]

@@ -17,17 +17,18 @@ struct Plane {
            x * static_cast<std::ptrdiff_t>(pixel_stride);
   }
 
-  // Refuses a plane that ends before its last pixel; that of a last row is often not padded.
+  // Refuses a plane whose rows overlap, or that ends before its last pixel; the last row is often
+  // not padded.
   void check(const char* name, std::int64_t columns, std::int64_t rows,
              std::int64_t pixel_bytes) const {
-    const std::int64_t needed =
-        (rows - 1) * row_stride + (columns - 1) * pixel_stride + pixel_bytes;
+    const std::int64_t row = (columns - 1) * pixel_stride + pixel_bytes;
+    const std::int64_t needed = (rows - 1) * row_stride + row;
     if (bytes == nullptr) throw Error(std::string(name) + " is no direct buffer");
-    if (row_stride < 0 || pixel_stride < pixel_bytes || size < needed)
+    if (pixel_stride < pixel_bytes || (rows > 1 && row_stride < row) || size < needed)
       throw Error(std::string(name) + " has " + std::to_string(size) + " bytes; " +
                   std::to_string(columns) + "x" + std::to_string(rows) + " with strides of " +
                   std::to_string(row_stride) + " and " + std::to_string(pixel_stride) + " needs " +
-                  std::to_string(needed));
+                  std::to_string(needed) + ", and " + std::to_string(row) + " for a row");
   }
 };
 
