@@ -432,6 +432,22 @@ struct Frame {
 
 namespace detail {
 
+inline void check_sides(int width, int height) {
+  if (std::min(width, height) < 1 || std::max(width, height) > kMaxFrameSide)
+    throw Error("a frame of " + std::to_string(width) + "x" + std::to_string(height) +
+                "; sides are 1 to " + std::to_string(kMaxFrameSide) + " pixels");
+}
+
+inline void check_frame(const Frame& frame) {
+  check_sides(frame.width, frame.height);
+  if (frame.pixels == nullptr) throw Error("a frame without pixels");
+  const std::ptrdiff_t least = std::ptrdiff_t{3} * frame.width;
+  if (std::abs(frame.row_bytes()) < least)  // negative: from bottom to top
+    throw Error("rows of " + std::to_string(frame.width) + " pixels that are " +
+                std::to_string(frame.row_bytes()) + " bytes apart; at least " +
+                std::to_string(least));
+}
+
 // The two neighbours of each output position along one axis, and the weight of the second.
 struct Taps {
   Taps(int size_in, int size_out, double scale) {
@@ -520,7 +536,7 @@ class FrameFit {
   // The network's input, RGB, rows side by side: valid until the next call. A frame that fits as
   // it is comes back itself.
   const std::uint8_t* to_input(const Frame& frame) {
-    check(frame);
+    detail::check_frame(frame);
     const std::ptrdiff_t dense = std::ptrdiff_t{3} * input_.width;
     const bool fills = width_ == input_.width && height_ == input_.height;
     if (fills && !frame.bgr && frame.row_bytes() == dense) return frame.pixels;
@@ -559,9 +575,7 @@ class FrameFit {
   };
 
   static Placement place(const Contract::Input& input, int width, int height) {
-    if (std::min(width, height) < 1 || std::max(width, height) > kMaxFrameSide)
-      throw Error("a frame of " + std::to_string(width) + "x" + std::to_string(height) +
-                  "; sides are 1 to " + std::to_string(kMaxFrameSide) + " pixels");
+    detail::check_sides(width, height);
     if (!input.letterbox) return {0, 0, input.height, input.width};
     const double scale = std::min(static_cast<double>(input.height) / height,
                                   static_cast<double>(input.width) / width);
@@ -569,15 +583,6 @@ class FrameFit {
     const int high = std::max(1, static_cast<int>(std::nearbyint(height * scale)));
     const int wide = std::max(1, static_cast<int>(std::nearbyint(width * scale)));
     return {(input.height - high) / 2, (input.width - wide) / 2, high, wide};
-  }
-
-  static void check(const Frame& frame) {
-    if (frame.pixels == nullptr) throw Error("a frame without pixels");
-    const std::ptrdiff_t least = std::ptrdiff_t{3} * frame.width;
-    if (std::abs(frame.row_bytes()) < least)  // negative: from bottom to top
-      throw Error("rows of " + std::to_string(frame.width) + " pixels that are " +
-                  std::to_string(frame.row_bytes()) + " bytes apart; at least " +
-                  std::to_string(least));
   }
 
   // Each pixel is the mean of what it covers, rounded half up: two neighbours would skip the rest.
@@ -781,6 +786,7 @@ class Segmenter {
 // channels. Ids without a class leave the frame as it is. alpha: share of the colour, 0 to 1.
 inline void overlay(const Frame& frame, const std::uint8_t* classes,
                     const std::vector<ClassInfo>& infos, std::uint8_t* out, double alpha = 0.5) {
+  detail::check_frame(frame);
   if (!(alpha >= 0 && alpha <= 1)) throw Error("alpha is outside 0 (frame) to 1 (colour)");
   const int share = static_cast<int>(std::nearbyint(alpha * 256));
   for (int y = 0; y < frame.height; ++y) {

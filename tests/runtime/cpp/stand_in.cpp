@@ -130,15 +130,22 @@ void read_each() {
 void refuse_frames(const std::string& folder) {
   const Contract contract = read_contract(folder);
   Segmenter<Channels> segmenter(contract, {contract, 4, 6, 3, {}});
-  std::vector<std::uint8_t> pixels(300), ids(100);
+  std::vector<std::uint8_t> pixels(300), ids(100), drawn(300);
   const std::uint8_t* const there = pixels.data();
   for (const Frame& frame :
        {Frame{there, 0, 10}, Frame{there, 10, -1}, Frame{there, kMaxFrameSide + 1, 1},
-        Frame{nullptr, 10, 10}, Frame{there, 10, 10, 29}, Frame{there, 10, 10, -29}}) try {
+        Frame{nullptr, 10, 10}, Frame{there, 10, 10, 29}, Frame{there, 10, 10, -29}}) {
+    try {
       segmenter.infer(frame, ids.data());
     } catch (const Error& error) {
       std::cout << error.what() << '\n';
     }
+    try {
+      overlay(frame, ids.data(), contract.classes, drawn.data());
+    } catch (const Error& error) {
+      std::cout << error.what() << '\n';
+    }
+  }
   segmenter.infer({there, 10, 10, 30}, ids.data());
   segmenter.infer({there + 270, 10, 10, -30}, ids.data());  // from bottom to top
 }

@@ -36,9 +36,7 @@ struct Plane {
 // ImageInfo.getRotationDegrees() says makes it upright.
 struct Turn {
   Turn(int columns, int rows, int degrees) : width(columns), height(rows) {
-    if (std::min(columns, rows) < 1 || std::max(columns, rows) > kMaxFrameSide)
-      throw Error("a frame of " + std::to_string(columns) + "x" + std::to_string(rows) +
-                  "; sides are 1 to " + std::to_string(kMaxFrameSide) + " pixels");
+    detail::check_sides(columns, rows);
     const std::ptrdiff_t w = columns, h = rows;
     if (degrees == 0) {
       first = 0, right = 1, down = w;
