@@ -305,3 +305,16 @@ def test_two_browsers_see_their_own_cameras(visit: Visit, browser: Browser, tmp_
     with Browser(tmp_path / "profile", f"{url}?threads=1", *CAMERA) as other:
         other.wait_for(f"{FIGURES}.endsWith('threads: 1')")
     assert browser.value(SAID) == ""
+
+
+def test_the_address_sets_as_many_threads_as_the_processor_has(
+    visit: Visit, browser: Browser, tmp_path: Path
+) -> None:
+    assert visit(full_plan()) == ""
+    url = browser.value("location.href")
+    with Browser(tmp_path / "profile", "about:blank", *CAMERA) as other:
+        other.ask("Emulation.setHardwareConcurrencyOverride", hardwareConcurrency=11)
+        for asked, expected in (("?threads=10", 10), ("?threads=12", 11), ("?threads=0", 4)):
+            other.ask("Page.navigate", url=url + asked)
+            other.wait_for(f"location.search === '{asked}' && {FIGURES}.includes(' threads: ')")
+            assert other.value("ort.env.wasm.numThreads") == expected
