@@ -81,6 +81,7 @@ struct Contract {
     bool padded;        // logits cover the input and its padding; false: the input alone
   };
   std::string target, file;
+  std::string backend;  // that the file is made for: "onnxruntime", "tensorrt"; "": not said
   Input input;
   Output output;
   int ignore_index;
@@ -298,6 +299,10 @@ class Table {
     return value;
   }
 
+  bool has(const char* key) const {
+    return std::find(json_.keys.begin(), json_.keys.end(), key) != json_.keys.end();
+  }
+
   Table table(const char* key) const {
     return Table(at(key, Json::kTable, "a table"), place_ + key + ".");
   }
@@ -392,6 +397,7 @@ inline Contract parse_contract(std::string_view text) {
   Contract result{
       table.text("target"),
       table.text("file"),
+      table.has("backend") ? table.text("backend") : "",
       {input.text("name"), input.text("type"), input.text("layout"), width, height,
        input.number("mean", 0, 255), input.number("std", 1e-3, 1e4), resize == "letterbox"},
       {output.text("name"), output.text("type"), output.text("layout"),

@@ -113,6 +113,11 @@ class OnnxRuntime {
     // As in Python: backend_onnxruntime.py says why.
     check(api_->disable_memory_pattern(options.get()));
     check(api_->add_config(options.get(), "session.force_spinning_stop", "1"));
+    if (contract.backend == "tensorrt") {  // as_another_means_it() there
+      check(api_->add_config(options.get(), "session.disable_quant_qdq", "1"));
+      check(api_->add_config(options.get(), "optimization.disable_specified_optimizers",
+                             "WeightBiasQuantization"));
+    }
     if (threads > 0) check(api_->set_threads(options.get(), threads));
     const std::string path = (folder / contract.file).string();
     session_ = made(api_->release_session, api_->create_session, env_.get(), path.c_str(),

@@ -25,6 +25,7 @@ def contract(manifest: Manifest, artifact: Artifact) -> Dict[str, Any]:
         "version": VERSION,
         "target": artifact.target,
         "file": inner_name(artifact.entry),
+        "backend": str(artifact.requires.get("backend", "")),
         "input": {"name": "image", "type": image, "layout": layout, **asdict(given)},
         "output": {
             "name": kind,

@@ -25,6 +25,7 @@ def test_a_contract_holds_what_a_program_in_another_language_needs(tmp_path: Pat
         "version": 1,
         "target": "some",
         "file": "model.onnx",
+        "backend": "onnxruntime",
         "input": {
             "name": "image",
             "type": "int8",

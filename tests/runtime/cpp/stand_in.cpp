@@ -93,7 +93,7 @@ void run_logits(const std::string& folder, int height, int width) {
 void show(const std::string& folder) {
   const Contract read = read_contract(folder);
   std::cout.precision(15);
-  std::cout << read.target << '\n' << read.file << '\n';
+  std::cout << read.target << '\n' << read.file << ' ' << read.backend << '\n';
   std::cout << read.input.name << ' ' << read.input.type << ' ' << read.input.layout << ' '
             << read.input.width << ' ' << read.input.height << ' ' << read.input.mean << ' '
             << read.input.std << ' ' << read.input.letterbox << '\n';

@@ -165,7 +165,7 @@ def test_the_header_reads_every_field_that_extract_writes(stand_in: Path, tmp_pa
     classes = [ClassInfo(name, (0, 7, 255)) for name in ('Straße "B\\1"', "道路", "\U0001f697")]
     spec = InputSpec(WIDTH, HEIGHT, mean=123.675, std=58.395, resize="letterbox")
     folder = extracted(tmp_path, input=spec, output=OutputSpec(mask_stride=2), classes=classes)
-    expected = ["cpu-fp32", "model.onnx", "image uint8 NHWC 48 32 123.675 58.395 1"]
+    expected = ["cpu-fp32", "model.onnx onnxruntime", "image uint8 NHWC 48 32 123.675 58.395 1"]
     expected += ["classes uint8 NHW 24 16 255", *(f"{entry.name} 0 7 255" for entry in classes)]
     shown = call(stand_in, "show", folder).decode().splitlines()
     assert shown == expected
@@ -347,6 +347,12 @@ def test_frames_that_cannot_be_are_refused_in_one_line(stand_in: Path, tmp_path:
     # Of each what infer() says, then overlay().
     lines = call(stand_in, "frames", tmp_path).decode().splitlines()
     assert lines == [line for line in told for _ in range(2)]
+
+
+def test_a_contract_of_before_the_backend_was_named_is_read(stand_in: Path, tmp_path: Path) -> None:
+    file = extracted(tmp_path) / "contract.json"
+    file.write_text(file.read_text("utf-8").replace(' "backend": "onnxruntime",\n', ""), "utf-8")
+    assert call(stand_in, "show", file.parent).decode().splitlines()[1] == "model.onnx "
 
 
 def test_the_header_passes_over_keys_and_depths_that_newer_writers_add(

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
+import onnx
 import pytest
 from fastseg_exporters import ModelOptimizer
 from fastseg_runtime import RealtimeSegmentation
@@ -24,11 +25,12 @@ from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.engines import frame_runner
 from fastseg_runtime.frames import draw
 from fastseg_runtime.frames.video import FrameSource
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from fastseg.checkpoint import load_checkpoint
 from tests.doubles.fastseg_run import running
-from tests.doubles.tiny_bundle import argmax_onnx, empty_plan
+from tests.doubles.tiny_bundle import HEIGHT, WIDTH, argmax_onnx, empty_plan, noise
+from tests.runtime.engines.test_backend_onnxruntime import faint_channels_onnx
 
 SOURCES = Path(__file__).parents[3] / "runtime/cpp"
 WEIGHTS = Path(__file__).parents[3] / "fastseg/weights/nano-camvid.safetensors"
@@ -249,6 +251,29 @@ def test_the_example_of_onnx_runtime_refuses_in_one_line(sanitized: Path, tmp_pa
     assert "usage: fastseg_onnxruntime" in refusal(sanitized, tmp_path, "map", library)
     for threads in ("many", "-1", "1000", ""):
         assert f"got '{threads}'" in refusal(sanitized, tmp_path, "ids", library, threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime"], indirect=True, scope="module")
+def test_the_example_of_onnx_runtime_computes_a_graph_for_tensorrt_as_python_does(
+    sanitized: Path, tmp_path: Path
+) -> None:
+    """Whose second class wins by a bias that ONNX Runtime's integer kernels lose."""
+    model = onnx.load_from_string(faint_channels_onnx())
+    model.graph.node.append(helper.make_node("ArgMax", ["logits"], ["best"], axis=1, keepdims=0))
+    model.graph.node.append(helper.make_node("Cast", ["best"], ["classes"], to=TensorProto.UINT8))
+    ids = helper.make_tensor_value_info("classes", TensorProto.UINT8, [1, HEIGHT, WIDTH])
+    model.graph.output[0].CopyFrom(ids)
+    requires = {"backend": "tensorrt"}
+    plan = empty_plan().with_artifact(TARGET, model.SerializeToString(), requires=requires)
+    with open_bundle(plan.write(tmp_path / "faint.fastseg")) as bundle:
+        bundle.extract(TARGET, tmp_path)
+        write_contract(bundle.manifest, bundle.artifact(TARGET), tmp_path)
+    with RealtimeSegmentation(tmp_path / "faint.fastseg", backend="onnxruntime") as session:
+        expected = session.infer(noise())
+    with Example(sanitized, tmp_path, "ids", "onnxruntime", tmp_path / "log") as example:
+        assert np.array_equal(example(noise()), expected)
+    assert expected.all()
 
 
 def streamed(program: Path, engine: str, folder: Path, given: bytes, **pipes: Any) -> list[str]:
