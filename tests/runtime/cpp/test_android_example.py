@@ -95,11 +95,12 @@ def run(program: list[str], folder: Path, given: Sequence[Given]) -> list[bytes 
     ]
     # The JVM makes and catches faults of its own, and does not free all that it has.
     options = "handle_segv=0:detect_leaks=0:allow_user_segv_handler=1"
+    native = {"LD_PRELOAD": " ".join(preload), "ASAN_OPTIONS": options}
     done = subprocess.run(
         [*program, str(folder), str(library)],
         input=b"".join(frame.content() for frame in given),
         capture_output=True,
-        env={**os.environ, "LD_PRELOAD": " ".join(preload), "ASAN_OPTIONS": options},
+        env={**os.environ, **native, "LC_ALL": "C.UTF-8"},  # what java reads its arguments by
         cwd=folder,  # where a JVM that crashes leaves its report
         timeout=300,
     )
@@ -198,6 +199,15 @@ def test_frames_of_a_camera_have_the_ids_of_python(program: list[str], bundle_fi
                     upright_HW3 = np.ascontiguousarray(np.rot90(picture, **turn))
                     expected.append(seg.infer(upright_HW3).tobytes())
     assert run(program, bundle_file.parent, given) == expected
+
+
+def test_a_folder_may_be_called_by_any_character(program: list[str], bundle_file: Path) -> None:
+    folder = bundle_file.parent / "Straße-道-\U0001f697"
+    folder.mkdir()
+    for name in ("contract.json", "model.onnx"):
+        shutil.copy(bundle_file.with_name(name), folder)
+    (ids,) = run(program, folder, [rgba(noise(), 0)])
+    assert isinstance(ids, bytes)
 
 
 def test_what_cannot_be_is_an_exception_and_not_a_crash(

@@ -28,12 +28,11 @@ void guarded(JNIEnv* env, const Call& call) {
   }
 }
 
-std::string text_of(JNIEnv* env, jstring text) {
-  if (text == nullptr) throw Error("expected a text, got null");
-  const char* const bytes = env->GetStringUTFChars(text, nullptr);
-  if (bytes == nullptr) throw Error("out of memory");
-  std::string result = bytes;
-  env->ReleaseStringUTFChars(text, bytes);
+// A text as Java's getBytes(UTF_8) gives it: what JNI gives of a String is no UTF-8 past U+FFFF.
+std::string text_of(JNIEnv* env, jbyteArray text) {
+  std::string result(static_cast<std::size_t>(env->GetArrayLength(text)), '\0');
+  env->GetByteArrayRegion(text, 0, static_cast<jsize>(result.size()),
+                          reinterpret_cast<jbyte*>(result.data()));
   return result;
 }
 
@@ -62,8 +61,8 @@ void infer(JNIEnv* env, jlong handle, const Turn& turn, jobject classes, const C
 
 extern "C" {
 
-JNIEXPORT jlong JNICALL Java_fastseg_Segmenter_open(JNIEnv* env, jclass, jstring folder_text,
-                                                    jstring library, jint threads) {
+JNIEXPORT jlong JNICALL Java_fastseg_Segmenter_open(JNIEnv* env, jclass, jbyteArray folder_text,
+                                                    jbyteArray library, jint threads) {
   Native* native = nullptr;
   guarded(env, [&] {
     const std::string folder = text_of(env, folder_text);

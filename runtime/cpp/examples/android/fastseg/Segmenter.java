@@ -1,6 +1,7 @@
 package fastseg;
 
 import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 
 /**
  * A network of fastseg by ONNX Runtime, in C++: frames of the camera in, class ids out.
@@ -23,7 +24,7 @@ public final class Segmenter implements AutoCloseable {
    * @param threads of the CPU; 0: as many as ONNX Runtime likes
    */
   public Segmenter(String folder, String library, int threads) {
-    handle = open(folder, library, threads);
+    handle = open(utf8(folder), utf8(library), threads);
   }
 
   /** Segments the one plane of OUTPUT_IMAGE_FORMAT_RGBA_8888. */
@@ -54,6 +55,13 @@ public final class Segmenter implements AutoCloseable {
     handle = 0;
   }
 
+  private static byte[] utf8(String text) {
+    if (text == null) {
+      throw new IllegalArgumentException("expected a text, got null");
+    }
+    return text.getBytes(StandardCharsets.UTF_8);
+  }
+
   private static ByteBuffer writable(ByteBuffer classes) {
     if (classes != null && classes.isReadOnly()) {
       throw new IllegalArgumentException("the buffer of classes is read-only");
@@ -61,7 +69,7 @@ public final class Segmenter implements AutoCloseable {
     return classes;
   }
 
-  private static native long open(String folder, String library, int threads);
+  private static native long open(byte[] folder, byte[] library, int threads);
 
   private static native void inferRgba(
       long handle,
