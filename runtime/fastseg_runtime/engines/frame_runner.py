@@ -4,8 +4,9 @@
 and fills the rest with the mean colour, which the normalisation turns into zero.
 """
 
+from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -152,6 +153,25 @@ class FrameRunner:
         self._decoder: Optional[LogitsToClasses] = None
         self._fit: Optional[FrameFit] = None
         self._plane_fit: Optional[PlaneToFrame] = None
+        self._runs: Optional[List[Tuple[float, float]]] = None  # of one frame; see one_frame()
+
+    @contextmanager
+    def one_frame(self) -> Iterator[None]:
+        """Time what is run meanwhile as one frame; what lies between the runs is its "post"."""
+        start, self._runs = perf_counter(), []
+        try:
+            yield
+            pre_s, infer_s = map(sum, zip(*self._runs))
+            self.times.add((pre_s, infer_s, perf_counter() - start - pre_s - infer_s))
+        finally:
+            self._runs = None
+
+    def _note(self, start: float, prepared: float, inferred: float) -> None:
+        """Take note of a run that is done now."""
+        if self._runs is None:
+            self.times.add((prepared - start, inferred - prepared, perf_counter() - inferred))
+        else:
+            self._runs.append((prepared - start, inferred - prepared))
 
     def infer(
         self,
@@ -173,8 +193,7 @@ class FrameRunner:
         fit.to_frame(self.class_map(result), out_HW)
         if confidence_HW is not None:
             self._confidence_to_frame(result, fit, confidence_HW)
-        done = perf_counter()
-        self.times.add((prepared - start, inferred - prepared, done - inferred))
+        self._note(start, prepared, inferred)
 
     def infer_new(self, image_HW3: Array) -> Array:
         """Return the class ids of an RGB image, (H, W) uint8."""
@@ -201,7 +220,7 @@ class FrameRunner:
         if confidence_HW is not None:
             fit = self._fit_for(confidence_HW.shape, swap=False)
             self._confidence_to_frame(result, fit, confidence_HW)
-        self.times.add((0.0, inferred - start, perf_counter() - inferred))
+        self._note(start, start, inferred)
 
     def logits(self, frame_HW3: Array, swap: bool = False, in_frame: bool = False) -> Array:
         """Return a copy of a frame's logits, float32 (K, h, w), or (K, H, W) `in_frame`."""

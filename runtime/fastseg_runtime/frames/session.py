@@ -426,10 +426,11 @@ class RealtimeSegmentation:
     ) -> None:
         if confidence is not None and not runner.gives_confidence:
             raise ValueError(NO_CONFIDENCE)
-        tiled = TiledFrames(frame_HW3.shape[:2], tiles)
-        sure_HW = tiled.run(runner, frame_HW3, out, self.color == "bgr")
-        if confidence is not None:
-            np.copyto(confidence, sure_HW)
+        with runner.one_frame():
+            tiled = TiledFrames(frame_HW3.shape[:2], tiles)
+            sure_HW = tiled.run(runner, frame_HW3, out, self.color == "bgr")
+            if confidence is not None:
+                np.copyto(confidence, sure_HW)
 
 
 def _cut(

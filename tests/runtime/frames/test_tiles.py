@@ -1,5 +1,6 @@
 """Large frames: in tiles, a part alone, and shrunk by averages."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def test_the_surest_of_frame_and_tiles_decides_and_says_how_sure(with_logits: Pa
         session.infer(frame, confidence=confidence, tiles=4)
         assert confidence[place].mean() > once
         assert confidence.min() > 80  # a third: never below what three classes share
+
+
+def test_a_frame_in_tiles_is_timed_as_one_with_all_its_runs(with_logits: Path) -> None:
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    with RealtimeSegmentation(with_logits) as session:
+        session.infer(frame)
+        start = time.perf_counter()
+        session.infer(frame, tiles=(8, 8))
+        wall_s = time.perf_counter() - start
+        assert session.timing["frames"] == 2
+        assert 0.25 * wall_s < sum(session.newest_stages_s) < wall_s
+        session.infer(frame, tiles=2, region=(0, 0, 9, 9))
+        session.infer(frame)
+        assert session.timing["frames"] == 4
 
 
 def test_a_region_alone_is_run_and_the_rest_is_nothing(with_logits: Path) -> None:
