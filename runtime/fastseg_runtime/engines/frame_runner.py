@@ -224,15 +224,23 @@ class FrameRunner:
 
     def logits(self, frame_HW3: Array, swap: bool = False, in_frame: bool = False) -> Array:
         """Return a copy of a frame's logits, float32 (K, h, w), or (K, H, W) `in_frame`."""
+        start = perf_counter()
         fit = self._fit_for(frame_HW3.shape[:2], swap)
-        planes_Khw = self._planes(self._backend.infer(fit.to_input(frame_HW3)))
-        if not in_frame:
-            own_Khw: Array = planes_Khw.astype(np.float32, order="C")
-            return own_Khw
-        logits_KHW: Array = np.empty((len(planes_Khw), *fit.frame_size), np.float32)
-        for plane_hw, out_HW in zip(planes_Khw, logits_KHW):
+        image_1HW3 = fit.to_input(frame_HW3)
+        prepared = perf_counter()
+        result = self._backend.infer(image_1HW3)
+        inferred = perf_counter()
+        logits_Khw: Array = self._planes(result).astype(np.float32, order="C")
+        if in_frame:
+            logits_Khw = self._planes_to_frame(logits_Khw, fit)
+        self._note(start, prepared, inferred)
+        return logits_Khw
+
+    def _planes_to_frame(self, planes_Khw: Array, fit: "FrameFit") -> Array:
+        planes_KHW: Array = np.empty((len(planes_Khw), *fit.frame_size), np.float32)
+        for plane_hw, out_HW in zip(planes_Khw, planes_KHW):
             self._plane_fit_for(plane_hw.shape, fit)(plane_hw, out_HW)
-        return logits_KHW
+        return planes_KHW
 
     def _confidence_to_frame(self, result: Any, fit: "FrameFit", out_HW: Array) -> None:
         if self.gives_logits:

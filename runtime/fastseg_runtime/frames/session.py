@@ -241,7 +241,7 @@ class RealtimeSegmentation:
                 "export one with fastseg-export --output logits"
             )
         frame_HW3 = self._checked(image)
-        with self._pool.engine() as runner:
+        with self._late.timed(), self._pool.engine() as runner:
             return runner.logits(frame_HW3, self.color == "bgr", in_frame)
 
     def overlay(self, frame: Array, classes: Array, alpha: float = 0.5) -> Array:

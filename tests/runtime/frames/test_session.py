@@ -323,6 +323,19 @@ def test_logits_are_turned_into_ids_and_can_be_had(tmp_path: Path) -> None:
         assert np.array_equal(session.logits(frame), frame.transpose(2, 0, 1).astype(np.float32))
 
 
+@pytest.mark.parametrize("in_frame", [False, True])
+def test_logits_are_timed_and_held_to_the_deadline_as_any_frame(
+    in_frame: bool, tmp_path: Path
+) -> None:
+    plan = empty_plan(output=OutputSpec("logits"))
+    plan = plan.with_artifact("cpu-fp32", argmax_onnx(kind="logits"), io={"logits": "float32 NCHW"})
+    path = plan.write(tmp_path / "logits.fastseg")
+    with RealtimeSegmentation(path, deadline_ms=0.001) as session:
+        session.logits(noise(), in_frame)
+        assert (session.timing["frames"], session.timing["late"]) == (1, 1)
+        assert min(session.newest_stages_s) > 0
+
+
 def test_logits_come_back_in_the_geometry_of_the_frame_if_asked_for(tmp_path: Path) -> None:
     plan = empty_plan(output=OutputSpec("logits"))
     plan = plan.with_artifact("cpu-fp32", argmax_onnx(kind="logits"), io={"logits": "float32 NCHW"})
