@@ -118,7 +118,7 @@ def run_inputs(options: Namespace) -> int:
         raise UsageError("--view shows videos and cameras; name one")
     results: List[Result] = []
     failures: List[Dict[str, str]] = []
-    signals: List[int] = []  # that ended a video
+    signals: List[int] = []  # that ended a video; 0: of a live one, which runs until then
     with ExitStack() as stack:
         session = stack.enter_context(open_session(options))
         options.on_frame = coco = None
@@ -165,7 +165,7 @@ def run_inputs(options: Namespace) -> int:
         print_json({"inputs": list(map(asdict, results)), "failed": failures, **used})
     elif len(jobs) > 1:
         print(f"{len(results)} of {len(jobs)} done")
-    if signals and job.kind != "camera":  # which runs until then
+    if any(signals):
         raise Stopped(signals[0])
     return FAILED if failures else DONE
 
@@ -210,17 +210,18 @@ def _run_video(
 
     A signal ends it after the frame under way, and is added to `signals`.
     """
-    save, stop, written = options.save, threading.Event(), 0
+    save, stop, written, is_live = options.save, threading.Event(), 0, job.kind == "camera"
     drawn: Deque[Array] = deque()  # class maps of pictures that are not in the video yet
 
     def note(number: int, frame: Optional[FrameType]) -> None:
         if stop.is_set():
             raise Stopped(number)  # the second one does not wait
-        signals.append(number)
+        signals.append(0 if is_live else number)
         stop.set()
 
     def show(done: int, total: int) -> None:
-        nonlocal written
+        nonlocal written, is_live
+        is_live = is_live and not total  # a URL may be that of a file
         while written < done:
             written += 1
             classes_HW = drawn.popleft()

@@ -5,13 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.frames.video import FrameSource, VideoWriter
 from PIL import Image
 
@@ -196,6 +201,38 @@ def test_a_run_can_be_seen_while_it_goes_and_ends_in_order(bundle_path: Path) ->
         out, said = process.communicate(timeout=60)
     assert process.returncode == 0, said  # a live source runs until then
     assert "64x48" in out and len(list(FrameSource("out.mkv"))) >= 3  # some are dropped
+
+
+@pytest.mark.parametrize("kind", ["file", "camera"])
+def test_a_signal_ends_a_file_of_the_network_as_one_on_disk(
+    kind: str,
+    bundle_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    writer = VideoWriter("long.avi", 30)
+    for _ in range(200):
+        writer.write(noise())
+    writer.finish()
+    drawn: list[int] = []
+    overlay = RealtimeSegmentation.overlay
+
+    def overlay_and_stop(self: RealtimeSegmentation, frame: Any, classes: Any) -> Any:
+        drawn.append(len(drawn))
+        if drawn[-1] == 20:
+            signal.raise_signal(signal.SIGTERM)
+        return overlay(self, frame, classes)
+
+    monkeypatch.setattr(RealtimeSegmentation, "overlay", overlay_and_stop)
+    files = partial(SimpleHTTPRequestHandler, directory=".")
+    with http_camera(300) as camera, ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/long.avi"
+        source, code = (url, 143) if kind == "file" else (camera.url, 0)
+        assert run(bundle_path, source, "-o", "out.mp4") == code
+        server.shutdown()
+    assert "out.mp4" in capsys.readouterr().out
+    assert 1 <= len(list(FrameSource("out.mp4"))) < 200
 
 
 def test_view_shows_no_pictures(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
