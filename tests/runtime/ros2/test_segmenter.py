@@ -439,6 +439,23 @@ def test_a_swap_that_fails_keeps_the_network_and_the_parameter(
     assert len(active.topics["classes"].sent) == 1
 
 
+def test_a_full_memory_is_told_and_ends_neither_the_node_nor_its_executor(
+    active: Any, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **wishes: Any) -> None:
+        raise MemoryError
+
+    other = make(bundle=plain_bundle(tmp_path))
+    monkeypatch.setattr("fastseg_runtime.frames.session.open_best", fail)
+    result = set_one(active, "bundle", plain_bundle(tmp_path, "other"))
+    assert not result.successful and result.reason == "not enough memory"
+    active.arrive("image", frame())
+    active.spin()
+    assert len(active.topics["classes"].sent) == 1
+    assert other.trigger_configure() is FAILURE
+    assert said(other, "error") == ["not configured: not enough memory"]
+
+
 def test_another_parameter_that_is_refused_stops_the_swap(active: Any, tmp_path: Path) -> None:
     names = []
     active._session.swap = names.append

@@ -53,6 +53,15 @@ TRANSPORTS = {
     "raw": (Image, "image", frame_of),
     "compressed": (CompressedImage, "image/compressed", decoded),
 }
+# What opening a network raises, where it is no fault of ours.
+CANNOT_OPEN = (OSError, ValueError, RuntimeError, ImportError, MemoryError)
+
+
+def _in_words(error: Exception) -> str:
+    """Return what an error says; Python's own of a full memory says nothing."""
+    return str(error) or (
+        "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
+    )
 
 
 def _between(low: float, high: float, text: str) -> ParameterDescriptor:
@@ -111,9 +120,9 @@ class Segmenter(LifecycleNode):
         try:
             self._session = self._open()
             self._check_confidence(self._session, self._value("min_confidence"))
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+        except CANNOT_OPEN as error:
             self._free()
-            self.get_logger().error(f"not configured: {error}")
+            self.get_logger().error(f"not configured: {_in_words(error)}")
             return FAILURE
         create = self.create_lifecycle_publisher
         for topic in ("classes", "confidence", "overlay"):
@@ -216,8 +225,8 @@ class Segmenter(LifecycleNode):
             if "bundle" in asked:
                 self._session.swap(asked["bundle"])
                 self.get_logger().info(f"swapped to {asked['bundle']}")
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        except CANNOT_OPEN as error:
+            return SetParametersResult(successful=False, reason=_in_words(error))
         if self._frames is not None and "min_confidence" in asked:
             self._tell_labels(asked["min_confidence"])
         return SetParametersResult(successful=True)
