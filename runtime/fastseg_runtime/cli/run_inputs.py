@@ -3,7 +3,7 @@
 import sys
 import threading
 from argparse import Namespace
-from collections import deque
+from collections import Counter, deque
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -295,7 +295,8 @@ def plan_jobs(inputs: Sequence[str], output: Path) -> List[Job]:
     names = [_result_name(source) for source in sources]
     stems = [name.rpartition(".")[0] or name for name in names]
     # "a.jpg" and "a.png" give results "a" unless both are there.
-    unique = [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names)]
+    times = Counter(stems)
+    unique = [stem if times[stem] == 1 else name for stem, name in zip(stems, names)]
     if len(set(unique)) < len(unique):
         unique = [f"{index:04d}-{name}" for index, name in enumerate(names)]
     return [Job(s, kind_of(s), output / name) for s, name in zip(sources, unique)]

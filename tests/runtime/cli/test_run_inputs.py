@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,14 @@ class TestPlanning:
         jobs = plan_jobs(["photos", "photos/b.png"], Path("out"))
         assert len({job.output for job in jobs}) == 4
         assert not any(job.names_file for job in jobs)
+
+    def test_ten_times_the_pictures_take_ten_times_as_long_to_plan(self) -> None:
+        took_s = []
+        for count in (1_000, 10_000):
+            start = time.process_time()
+            assert len(plan_jobs([f"http://host/{n}" for n in range(count)], Path("out"))) == count
+            took_s.append(time.process_time() - start)
+        assert took_s[1] < 20 * took_s[0]  # each held against each other: 30 times
 
     def test_an_empty_folder_is_an_error(self) -> None:
         with pytest.raises(InputError, match=r"no pictures in empty; expected \*\.bmp"):
