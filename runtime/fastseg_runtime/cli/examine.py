@@ -207,9 +207,11 @@ def verify(path: Path, wish: Wish) -> Dict[str, Any]:
         "passed", "reason"}]}; "passed" is None where an artifact could not be run here.
 
     Raises:
-        BundleError: a file is damaged.
+        BundleError: a file is damaged, or there is no such target.
     """
     with open_bundle(path) as bundle:
+        if wish.target is not None:
+            bundle.artifact(wish.target)
         bundle.verify()
         manifest, scenes, files = bundle.manifest, bundle.selftests(), len(bundle.entries)
     rows = [

@@ -231,6 +231,13 @@ def test_verify_goes_on_after_an_engine_that_fails(capsys: pytest.CaptureFixture
     assert "cpu-int8: FAILS: expected an ONNX graph" in out
 
 
+def test_verify_of_a_target_that_is_not_there_lists_those_there_are(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle_path, "--verify", "--target", "cpu-fp23") == 1
+    assert "has no target 'cpu-fp23'; it has cpu-fp32" in capsys.readouterr().err
+
+
 def test_verify_of_a_damaged_bundle_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     plan = full_plan()
     member = "artifacts/cpu-fp32/model.onnx"
