@@ -137,11 +137,13 @@ class Bundle:
     def extract(self, target: str, directory: Union[str, "os.PathLike[str]"]) -> List[Path]:
         """Write the files of one target into a folder, all of them or none.
 
+        They replace files of these names, and a folder (a Core ML package) that holds no others.
+
         Returns:
             The files written, in the manifest's order.
 
         Raises:
-            BundleError: no such target, damaged, or a folder of that name is in the way.
+            BundleError: no such target, damaged, or something else of that name is in the way.
         """
         artifact, directory = self.artifact(target), Path(directory)
         names = {entry.path: inner_name(entry.path) for entry in artifact.files}
@@ -152,11 +154,16 @@ class Bundle:
                 file = staging / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(self.read(member))
-            for top in sorted(staging.iterdir()):
-                if (directory / top.name).is_dir():
+            tops = sorted(staging.iterdir())
+            for top in tops:
+                if _is_in_the_way(directory / top.name, top):
                     raise BundleError(
                         f"{directory / top.name} exists; remove it, or extract to another folder"
                     )
+            aside = tempfile.mkdtemp(dir=staging)
+            for top in tops:
+                if top.is_dir() and (directory / top.name).exists():
+                    os.replace(directory / top.name, Path(aside, top.name))
                 os.replace(top, directory / top.name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -289,6 +296,14 @@ def inner_name(member: str) -> str:
     """Return a member's path as extracted: "model.onnx" for "artifacts/cpu-int8/model.onnx"."""
     parts = PurePosixPath(member).parts
     return "/".join(parts[2:] if parts[0] == "artifacts" and len(parts) > 2 else parts)
+
+
+def _is_in_the_way(place: Path, top: Path) -> bool:
+    """Return whether more is lost where `top` takes a place than what it replaces."""
+    if place.exists() and place.is_dir() != top.is_dir():
+        return True
+    held = [path for path in place.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return not all((top / path.relative_to(place)).is_file() for path in held)
 
 
 def _load_arrays(content: bytes, most_bytes: int) -> Scene:

@@ -357,3 +357,35 @@ def test_extract_of_a_damaged_target_leaves_nothing_behind(tmp_path: Path) -> No
     with open_bundle(path) as bundle, pytest.raises(BundleError, match="SHA-256"):
         bundle.extract("cpu-fp32", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A bundle whose target "ios" is a file and a folder of two, as a Core ML package is."""
+    paths = [f"artifacts/ios/{name}" for name in ("a.txt", "m.mlpackage/x", "m.mlpackage/d/y")]
+    files = tuple(entry_of(path, b"new") for path in paths)
+    artifact = replace(WHOLE.manifest.artifacts[0], target="ios", entry=paths[0], files=files)
+    manifest = replace(WHOLE.manifest, artifacts=(artifact,), selftest=())
+    return BundlePlan(manifest, dict.fromkeys(paths, b"new")).write(tmp_path / "ios.fastseg")
+
+
+def test_extract_replaces_a_folder_that_holds_nothing_else(package: Path, tmp_path: Path) -> None:
+    with open_bundle(package) as bundle:
+        written = bundle.extract("ios", tmp_path / "out")
+        for file in written:
+            file.write_bytes(b"old")
+        assert bundle.extract("ios", tmp_path / "out") == written
+    assert [file.read_bytes() for file in written] == [b"new"] * 3
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.txt", "m.mlpackage"]
+
+
+@pytest.mark.parametrize("name", ["m.mlpackage/notes", "m.mlpackage", "a.txt/notes"])
+def test_extract_keeps_what_else_is_there_and_writes_nothing_then(
+    name: str, package: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with open_bundle(package) as bundle, pytest.raises(BundleError, match="exists; remove it"):
+        bundle.extract("ios", tmp_path / "out")
+    assert [path for path in tmp_path.rglob("out/**/*") if path.is_file()] == [mine]
