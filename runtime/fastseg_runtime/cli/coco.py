@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Sequence
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.frames.sources import numbered_pictures, parse_source
 from fastseg_runtime.masks import regions
 
 
@@ -27,6 +28,7 @@ class CocoFile:
         self.path = path
         self._images: List[Dict[str, Any]] = []
         self._annotations: List[Dict[str, Any]] = []
+        self._pictures: Dict[str, List[Path]] = {}  # of a numbered sequence
         try:
             folders = [os.path.dirname(os.path.abspath(source)) for source in sources]
             self._folder = os.path.commonpath(folders)
@@ -39,10 +41,9 @@ class CocoFile:
 
     def add(self, source: str, classes_HW: Array, frame: int = 0) -> None:
         """Add ids, uint8 (H, W), of a picture, or of a video's frame, from 1."""
-        name = Path(os.path.relpath(source, self._folder)).as_posix()
         height, width = classes_HW.shape
         image = {"id": len(self._images) + 1, "width": width, "height": height}
-        self._images.append({**image, "file_name": f"{name}/{frame:06d}.png" if frame else name})
+        self._images.append({**image, "file_name": self._name(source, frame)})
         for region in regions(classes_HW, range(len(self._categories))):
             left, top, right, bottom = region.box
             annotation = {
@@ -55,6 +56,17 @@ class CocoFile:
                 "iscrowd": 0,
             }
             self._annotations.append(annotation)
+
+    def _name(self, source: str, frame: int) -> str:
+        """Return the name of a picture, or the one that ffmpeg would unpack a frame to."""
+        path, named = Path(source), parse_source(source)
+        if named.kind == "sequence":  # whose frames are pictures already
+            if source not in self._pictures:
+                self._pictures[source] = numbered_pictures(named.place)
+            path = self._pictures[source][frame - 1]
+        elif frame:
+            path /= f"{frame:06d}.png"
+        return Path(os.path.relpath(path, self._folder)).as_posix()
 
     def __enter__(self) -> "CocoFile":
         """Return the collection itself."""

@@ -79,6 +79,16 @@ def test_the_frames_of_a_video_are_named_as_ffmpeg_would_unpack_them(bundle_path
     ]
 
 
+def test_numbered_pictures_keep_their_names(bundle_path: Path) -> None:
+    pytest.importorskip("cv2")
+    photos("drive/000017.png", "drive/000018.png", "drive/000030.png", "b.png")
+    assert run(bundle_path, "drive/%06d.png@10", "b.png", "--format", "coco", "-o", "out") == 0
+    images = json.loads(Path("out/annotations.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == [
+        "drive/000017.png", "drive/000018.png", "drive/000030.png", "b.png",
+    ]  # fmt: skip
+
+
 def test_a_camera_is_refused_before_anything_runs(
     bundle_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
