@@ -6,6 +6,7 @@ engine gives.
 
 import logging
 import operator
+import os
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -295,7 +296,9 @@ class RealtimeSegmentation:
 
         return float(infer_video(self, src, dst, progress, draw, stop, overwrite, on_frame, steady))
 
-    def stream(self, frames: Union[str, Iterable[Any]], **options: Any) -> Iterator[Any]:
+    def stream(
+        self, frames: Union[str, "os.PathLike[str]", Iterable[Any]], **options: Any
+    ) -> Iterator[Any]:
         """Run frames through a pipeline that overlaps its stages; see stream.stream.
 
         Args:
@@ -304,10 +307,10 @@ class RealtimeSegmentation:
         """
         from fastseg_runtime.frames.stream import stream
 
-        if isinstance(frames, str):
+        if isinstance(frames, (str, os.PathLike)):
             from fastseg_runtime.frames.video import FrameSource  # needs OpenCV
 
-            frames = FrameSource(frames, self.color)
+            frames = FrameSource(os.fspath(frames), self.color)
         return iter(stream(self, frames, **options))
 
     def benchmark(self, iterations: int = 100, warmup: int = 10) -> Dict[str, Any]:

@@ -96,6 +96,7 @@ def test_the_same_names_go_into_streams_and_videos(tmp_path: Path, bundle_path: 
     name = f"{tmp_path}/%04d.png@10"
     with RealtimeSegmentation(bundle_path) as session:
         times_s = [result.time_s for result in session.stream(name)]
+        assert [result.time_s for result in session.stream(Path(name))] == times_s
         session.infer_video(name, tmp_path / "out.mp4")
     assert times_s == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
     assert len(list(FrameSource(str(tmp_path / "out.mp4")))) == 5
