@@ -66,6 +66,8 @@ def parse_source(name: str) -> SourceName:
 
 def numbered_pictures(pattern: str) -> List[Path]:
     """Return the files of a pattern such as frames/%06d.png, by number."""
+    if "%" not in Path(pattern).name:  # but in a folder's
+        return []
     before, number, after = re.split(r"(%0?\d?d)", Path(pattern).name, maxsplit=1)
     width = number[2:-1] if number[1] == "0" else ""
     digits = rf"\d{{{width},}}" if width else r"\d+"

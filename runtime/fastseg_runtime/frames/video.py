@@ -221,7 +221,7 @@ def _why_not(name: SourceName) -> str:
         "camera": "no such camera, or another program has it",
         "network": f"no video comes from there within {_STALL_S:g} s",
         "pipeline": "GStreamer cannot run it; it has to end in appsink",
-        "sequence": "no such pictures; write their number as %d, or %06d with zeros",
+        "sequence": "no such pictures; write the number of each file as %d, or %06d with zeros",
         "stdin": "no video that a pipe can hold; give .mkv, .ts or Motion JPEG",
     }.get(name.kind, "not a video that OpenCV can decode; convert it to H.264 in .mp4")
 

@@ -90,6 +90,13 @@ def test_pictures_are_taken_by_number(tmp_path: Path) -> None:
     assert (source.count, source.fps, source.time_s()) == (4, 4.0, 0.75)
 
 
+def test_a_number_in_the_folders_name_is_none_of_pictures(tmp_path: Path) -> None:
+    (tmp_path / "cam1").mkdir()
+    cv2.imwrite(str(tmp_path / "cam1/frame.png"), np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(VideoError, match="no such pictures; write the number of each file"):
+        FrameSource(f"{tmp_path}/cam%d/frame.png")
+
+
 def test_the_same_names_go_into_streams_and_videos(tmp_path: Path, bundle_path: Path) -> None:
     for number in range(5):
         cv2.imwrite(str(tmp_path / f"{number:04d}.png"), np.full((48, 64, 3), 80, np.uint8))
