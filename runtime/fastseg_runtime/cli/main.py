@@ -158,6 +158,12 @@ def run(options: argparse.Namespace) -> int:
                 raise UsageError(f"--{name} takes no inputs, got {given}")
             examine.check_usage(options)
             return action(options)
+    view = options.view or ""
+    if Path(view).is_file() or (run_inputs.is_input(view) and not Path(view).is_dir()):
+        raise UsageError(
+            f"--view took {parse_source(view).shown} as its address; write --view behind the "
+            "inputs, or --view=HOST:PORT"
+        )
     if options.model and run_inputs.is_input(options.model):
         options.model, options.inputs = None, [options.model, *options.inputs]
     if not options.inputs:

@@ -114,8 +114,9 @@ def run_inputs(options: Namespace) -> int:
         options.model = find_shipped()
         print(f"no bundle named: taking {options.model.stem}", file=sys.stderr)
     check_usage(options)
-    if options.view and not any(job.kind != "image" for job in jobs):
-        raise UsageError("--view shows videos and cameras; name one")
+    for name in ("view", "steady"):
+        if getattr(options, name) and all(job.kind == "image" for job in jobs):
+            raise UsageError(f"--{name} is for videos and cameras; name one")
     results: List[Result] = []
     failures: List[Dict[str, str]] = []
     signals: List[int] = []  # that ended a video; 0: of a live one, which runs until then

@@ -324,6 +324,9 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
         (["b.fastseg", "--inspect", "--verify"], "not allowed with"),
         (["b.fastseg", "none.png"], "no such file or folder: none.png"),
         (["b.fastseg", "a.png", "--threads", "0"], "expected 1 or more"),
+        (["b.fastseg", "--view", "camera:0"], "--view took camera:0 as its address; write --view "),
+        (["--view", "b.fastseg", "camera:0"], "--view took b.fastseg as its address"),
+        (["b.fastseg", "--view", "rtsp://me:secret@host/a"], "--view took rtsp://host/a as its"),
     ],
 )
 def test_wrong_usage_is_said_and_exits_with_2(

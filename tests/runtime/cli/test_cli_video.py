@@ -235,10 +235,13 @@ def test_a_signal_ends_a_file_of_the_network_as_one_on_disk(
     assert 1 <= len(list(FrameSource("out.mp4"))) < 200
 
 
-def test_view_shows_no_pictures(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--view", "--steady"])
+def test_what_is_for_videos_is_refused_with_pictures_alone(
+    option: str, bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cv2.imwrite("a.png", noise())
-    assert run(bundle_path, "a.png", "--view") == 2
-    assert "--view shows videos and cameras" in capsys.readouterr().err
+    assert run(bundle_path, "a.png", option) == 2
+    assert f"{option} is for videos and cameras" in capsys.readouterr().err
 
 
 def test_a_video_that_was_cut_off_fails(
