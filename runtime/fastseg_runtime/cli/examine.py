@@ -24,7 +24,7 @@ from fastseg_runtime.bundle.manifest import MAX_TEXT, Artifact, Manifest
 from fastseg_runtime.bundle.reader import Scene, inner_name, open_bundle
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
 from fastseg_runtime.engines.engine import engines, names_record
-from fastseg_runtime.engines.model_file import open_model
+from fastseg_runtime.engines.model_file import named_file, open_model
 from fastseg_runtime.engines.opening import NoBackendError, Wish, candidates, reject_unavailable
 from fastseg_runtime.engines.own_onnx import OwnFile
 from fastseg_runtime.engines.selection import Availability, probe, this_processor
@@ -43,17 +43,17 @@ def check_usage(options: Namespace) -> None:
 
 def inspect_bundle(options: Namespace) -> int:
     """Print the manifest."""
-    with open_bundle(options.model) as bundle:
+    with closing(open_model(options.model, _own_file(options))) as model:
         if options.json:
-            print_json(json.loads(bundle.manifest.to_json()))
+            print_json(json.loads(model.manifest.to_json()))
         else:
-            print(printable(describe_bundle(bundle.manifest)))
+            print(printable(describe_bundle(model.manifest)))
     return DONE
 
 
 def verify_bundle(options: Namespace) -> int:
     """Check hashes and run the self-test; fails if an artifact fails, or if none could be run."""
-    report = verify(Path(options.model), _wish(options))
+    report = verify(named_file(options.model), _wish(options))
     _print(options, report, describe_verification(report))
     outcomes = [row["passed"] for row in report["artifacts"]]
     return DONE if True in outcomes and False not in outcomes else FAILED
@@ -61,7 +61,7 @@ def verify_bundle(options: Namespace) -> int:
 
 def extract_target(options: Namespace) -> int:
     """Write the files of one target, and its contract, into a folder."""
-    with open_bundle(options.model) as bundle:
+    with open_bundle(named_file(options.model)) as bundle:
         artifact = bundle.artifact(options.extract)
         names = [inner_name(entry.path) for entry in artifact.files] + [CONTRACT]
         refuse_existing([options.output / name for name in names], options)
@@ -171,9 +171,11 @@ def describe_bundle(manifest: Manifest) -> str:
     """Return a manifest as text for people."""
     model, spec, output = manifest.model, manifest.input, manifest.output
     names = ", ".join(entry.name for entry in manifest.classes)
+    counts = {"M parameters": model.parameters / 1e6, "G multiply-adds": model.macs / 1e9}
+    size = [f"{count:.2f} {unit}" for unit, count in counts.items() if count]  # 0: nobody counted
+    made = ", ".join(filter(None, (manifest.created, manifest.tool)))
     lines = [
-        f"{manifest.name}: {model.variant}, {model.parameters / 1e6:.2f} M parameters, "
-        f"{model.macs / 1e9:.2f} G multiply-adds; {manifest.created}, {manifest.tool}",
+        ", ".join([f"{manifest.name}: {model.variant}", *size]) + (f"; {made}" if made else ""),
         f"trained on {model.trained_on or 'unknown data'}; "
         f"licence of the data: {model.data_licence or 'not stated'}; {describe_usage(model.usage)}",
         f"input {spec.width}x{spec.height}, {spec.resize}; gives {output.kind}"

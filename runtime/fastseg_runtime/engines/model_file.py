@@ -81,9 +81,7 @@ def open_model(path: Union[str, Path], own_file: OwnFile = NOTHING_SAID) -> Mode
         ImportError: a bare file, and the library that reads it is absent.
         ValueError: a bare file without what a session needs.
     """
-    path = Path(path)
-    if not path.suffix and not path.exists():
-        path = find_shipped(str(path))
+    path = named_file(path)
     suffix = path.suffix.lower()
     if path.is_file():
         kind = file_kind(path)
@@ -106,6 +104,12 @@ def open_model(path: Union[str, Path], own_file: OwnFile = NOTHING_SAID) -> Mode
     for known in manifest.artifacts:
         artifact = replace(artifact, files=(*artifact.files, *known.files), extra=known.extra)
     return ModelFile(path, replace(manifest, artifacts=(artifact,)), None)
+
+
+def named_file(name: Union[str, Path]) -> Path:
+    """Return the file that a user names; FileNotFoundError for a name that ships nowhere."""
+    path = Path(name)
+    return path if path.suffix or path.exists() else find_shipped(str(path))
 
 
 def _bare(path: Path, engine: Engine) -> Artifact:

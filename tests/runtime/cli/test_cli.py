@@ -182,6 +182,24 @@ def test_inspect_json_is_the_manifest(
     assert json.loads(capsys.readouterr().out)["name"] == "tiny"
 
 
+def test_inspect_takes_what_a_run_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "theirs.onnx").write_bytes(own_onnx().SerializeToString())
+    assert run("theirs.onnx", "--normalization", "imagenet", "--inspect") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("theirs: unknown\n") and "theirs.onnx: fp32" in text
+    assert run("nano-synthetic", "--inspect") == 0
+    assert "nano-synthetic: nano, 0.46 M parameters\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("action", [["--verify"], ["--extract", "cpu-fp32"]])
+def test_what_only_a_bundle_has_is_not_asked_of_a_checkpoint(
+    action: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("nano-synthetic", *action) == 1
+    said = "nano-synthetic.safetensors is not a fastseg bundle; name a .fastseg file"
+    assert said in capsys.readouterr().err
+
+
 def test_verify_checks_hashes_and_runs_the_selftest(
     bundle_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
