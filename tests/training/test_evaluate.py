@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fastseg_runtime.arrays.metrics import confusion_matrix
 from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_training.evaluate import (
     Evaluation,
@@ -31,6 +32,13 @@ class Threshold(nn.Module):
     def forward(self, image_N3HW: Tensor) -> Tensor:
         bright_N1HW = image_N3HW.mean(1, keepdim=True) * self.scale
         return torch.cat([-bright_N1HW, bright_N1HW], 1)
+
+
+@pytest.mark.parametrize(("ids", "wrong"), [([-1, 3, 10], -1), ([0, 3, 11], 11)])
+def test_the_id_that_no_class_has_is_the_one_that_is_named(ids: list[int], wrong: int) -> None:
+    ids_N = np.array(ids)
+    with pytest.raises(ValueError, match=f"label holds class id {wrong}; expected 0 to 10"):
+        confusion_matrix(np.zeros_like(ids_N), ids_N, 11)
 
 
 def test_iou_comes_from_one_confusion_matrix_over_all_images() -> None:

@@ -37,8 +37,9 @@ def confusion_matrix(pred: Array, label: Array, num_classes: int, ignore_index: 
     truth, guess = label[judged].astype(np.int64), pred[judged].astype(np.int64)
     for name, ids in (("label", truth), ("prediction", guess)):
         if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < num_classes:
+            wrong = ids.min() if ids.min() < 0 else ids.max()
             raise ValueError(
-                f"{name} holds class id {int(ids.max())}; expected 0 to {num_classes - 1} "
+                f"{name} holds class id {int(wrong)}; expected 0 to {num_classes - 1} "
                 f"or {ignore_index} (ignore)"
             )
     counts = np.bincount(truth * num_classes + guess, minlength=num_classes * num_classes)
