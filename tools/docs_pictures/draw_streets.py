@@ -1,7 +1,7 @@
-"""Draw docs/images/streets.jpg: roads of another continent, and what each shipped network sees.
+"""Draw docs/images/streets*.jpg: roads of another continent, and what shipped networks see there.
 
     git show 74fb543:fastseg/weights/small-camvid.safetensors > small-before.safetensors
-    python tools/docs_pictures/draw_streets.py CLIPS small-before.safetensors [FILE]
+    python tools/docs_pictures/draw_streets.py CLIPS small-before.safetensors [FOLDER]
 
 CLIPS is a folder of dashcam frames. The small of that commit, 0.582 on CamVid, is the last that
 knew CamVid alone.
@@ -11,6 +11,7 @@ CarND-Advanced-Lane-Lines (MIT, docs/images/LICENSE-UDACITY.txt). No network was
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,15 +19,24 @@ import numpy as np
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array
 
-FILE = Path(__file__).parents[2] / "docs/images/streets.jpg"
+FOLDER = Path(__file__).parents[2] / "docs/images"
 NETWORKS = ("small-camvid", "lite-camvid", "lite-camvid-cs")
-FRAMES = (
-    ("solidWhiteRight_960x540.mp4", 100),
-    ("vehicle_test_1280x720.mp4", 20),
-    ("stills/straight_lines1.jpg", 0),
-    ("stills/test2.jpg", 0),
-    ("stills/test5.jpg", 0),
-)
+PAGES = {
+    "streets.jpg": (
+        ("solidWhiteRight_960x540.mp4", 100),
+        ("vehicle_test_1280x720.mp4", 20),
+        ("stills/straight_lines1.jpg", 0),
+        ("stills/test2.jpg", 0),
+        ("stills/test5.jpg", 0),
+    ),
+    "streets-stills.jpg": (
+        ("stills/straight_lines2.jpg", 0),
+        ("stills/test1.jpg", 0),
+        ("stills/test3.jpg", 0),
+        ("stills/test4.jpg", 0),
+        ("stills/test6.jpg", 0),
+    ),
+}
 SIZE = (288, 162)  # of each picture; five beside another are read at some 1500 pixels
 QUALITY = 62  # pages keep pictures below 150 kB
 
@@ -41,9 +51,15 @@ def read_frame(file: Path, index: int) -> Array:
     return frame_HW3
 
 
-def main(clips: str, before: str, file: str = str(FILE)) -> None:
+def main(clips: str, before: str, folder: str = str(FOLDER)) -> None:
+    """Write the pages."""
+    for page, rows in PAGES.items():
+        frames = [read_frame(Path(clips) / name, index) for name, index in rows]
+        draw_page(frames, before, Path(folder) / page)
+
+
+def draw_page(frames: Sequence[Array], before: str, file: Path) -> None:
     """Write a row a frame: the frame, then the overlay of a network of before and of each now."""
-    frames = [read_frame(Path(clips) / name, index) for name, index in FRAMES]
     columns, names = [frames], ["frame"]
     for network in (before, *NETWORKS):
         with RealtimeSegmentation(network, color="bgr") as seg:
