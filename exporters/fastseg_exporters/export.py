@@ -1,12 +1,15 @@
 """From a network and a list of targets to a bundle whose every artifact was judged."""
 
 import dataclasses
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.arrays.shared_files import cache_folder, locked
 from fastseg_runtime.bundle.manifest import Manifest
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
 from fastseg_runtime.bundle.writer import check_writable
@@ -92,6 +95,27 @@ def export_bundle(
     require_usage(plan.require_usage, network.info.usage, network.name)
     _introduce(network, plan.recipe.source.spec, tell)
     plan = _with_data(plan, network.info, tell)
+    with _alone(plan.out, tell):
+        return _grow(plan, network, tell, progress)
+
+
+@contextmanager
+def _alone(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other export of this user adds to a bundle: each writes all that it holds."""
+    locks = cache_folder() / "exports"
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:32]
+    with ExitStack() as stack:
+        with suppress(OSError):  # a read-only cache: as if there were no other
+            locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+            told = f"waiting for another export into {out}"
+            stack.enter_context(locked(locks / f"{name}.lock", lambda: tell(told)))
+        yield
+
+
+def _grow(
+    plan: Plan, network: Network, tell: Callable[[str], None], progress: Progressing
+) -> Outcome:
+    """Let the bundle grow by each target, whatever becomes of the others."""
     runner = pytorch_runner(network, plan.recipe.mask_stride)
     bundle = GrowingBundle(plan.out, network, plan.recipe, runner, plan.force)
     outcome = Outcome(bundle.manifest)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from fastseg_exporters import export
 from fastseg_exporters.convert.exporter import Recipe, find_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_exporters.export import Plan, export_bundle
+from fastseg_exporters.export import Outcome, Plan, export_bundle
 from fastseg_exporters.gate import workshop
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, Manifest, numbered_classes
@@ -337,6 +339,35 @@ def test_files_of_two_engines_are_each_ones_own_in_whatever_order(
     manifest = export_bundle(plan(NetworkSource(str(checkpoint)), path, targets=asked)).manifest
     engines = {artifact.target: artifact.requires["backend"] for artifact in manifest.artifacts}
     assert engines == {"cpu-fp32": "onnxruntime", "intel-bf16": "openvino"}
+
+
+@pytest.mark.usefixtures("converted_here")
+def test_two_exports_into_one_bundle_at_a_time_both_join_it(
+    source: NetworkSource, tmp_path: Path
+) -> None:
+    path, both_there = tmp_path / "tiny.fastseg", threading.Event()
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.startswith("waiting"):
+            both_there.set()
+        elif line.endswith("converting"):
+            both_there.wait(5)
+
+    def run(name: str) -> Outcome:
+        target = dataclasses.replace(load_target("pytorch"), name=name)
+        return export_bundle(plan(source, path, targets=(target,)), tell)
+
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(run, ("one", "other")))
+    assert [outcome.failed for outcome in outcomes] == [{}, {}]
+    assert f"waiting for another export into {path}" in told
+    assert {artifact.target for artifact in open_bundle(path).manifest.artifacts} == {
+        "one",
+        "other",
+    }
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_fault_of_one_target_stops_no_other(
