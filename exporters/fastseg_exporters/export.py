@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastseg_runtime.arrays.command import BUGS
 from fastseg_runtime.arrays.shared_files import cache_folder, locked
 from fastseg_runtime.bundle.manifest import Manifest
 from fastseg_runtime.bundle.usage import describe_usage, require_usage
@@ -17,6 +19,7 @@ from fastseg_runtime.engines.engine import find_precision
 from fastseg_targets.target import Target
 
 from fastseg import CheckpointInfo, FastSegNet, Network
+from fastseg.own_code import describe_error
 from fastseg_exporters.convert.exporter import Recipe, find_exporter
 from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import recorded_data
@@ -147,9 +150,9 @@ def _grow(
                 passed = passed or workshop.keep(climb_down(target, workshop, plan.strict))
                 climbed.setdefault(_climb(target), passed)
                 bundle.add(passed, options, time.monotonic() - start, mask_cost)
-            except (RuntimeError, ValueError) as error:  # of the gate, a converter, an engine
-                outcome.failed[target.name] = str(error)
-                tell(f"{target.name}: {error}")
+            except Exception as error:  # of the gate, a converter; engines raise their own classes
+                outcome.failed[target.name] = _why(error)
+                tell(f"{target.name}: {outcome.failed[target.name]}")
             workshop.clear()
         hear(plan.referees, workshop, {target.name for target in plan.targets})
         for target in plan.targets:
@@ -157,6 +160,14 @@ def _grow(
                 _hear_its_own(target, plan, workshop, outcome)
     outcome.manifest = bundle.manifest
     return outcome
+
+
+def _why(error: Exception) -> str:
+    """Return why a target failed; a mistake of ours shows its trace besides."""
+    if isinstance(error, BUGS):
+        traceback.print_exception(error)
+    ours = isinstance(error, RuntimeError | ValueError)  # whose messages are sentences
+    return str(error) if ours else describe_error(error)
 
 
 def _hear_its_own(target: Target, plan: Plan, workshop: Workshop, outcome: Outcome) -> None:

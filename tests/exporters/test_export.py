@@ -1,6 +1,7 @@
 """Exports end to end, on an untrained network: real converters, real runtime, real bundle."""
 
 import dataclasses
+import errno
 import importlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,14 @@ from fastseg_exporters import export
 from fastseg_exporters.convert.exporter import Recipe, find_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Outcome, Plan, export_bundle
-from fastseg_exporters.gate import workshop
+from fastseg_exporters.gate import record, workshop
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, Manifest, numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 from fastseg_runtime.engines.backend_onnxruntime import describe
 from fastseg_targets.target import Gate, load_target, parse_target
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_fault
 
 from fastseg import load_checkpoint, save_checkpoint
 from fastseg.data.camvid import CLASSES
@@ -370,22 +372,46 @@ def test_two_exports_into_one_bundle_at_a_time_both_join_it(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_a_fault_of_one_target_stops_no_other(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    verify = workshop.Workshop.verify
+    faults = {
+        "unknown": ValueError("an operation that nobody knows"),
+        "engine": onnxruntime_fault.InvalidArgument("no such node"),
+        "memory": MemoryError(),
+        "mistake": KeyError("ours"),
+    }
+    verify, write = workshop.Workshop.verify, record.write_bundle
 
     def stumble(self: Any, asked: Any, made: Any) -> Any:
-        if asked.target.name == "first":
-            raise ValueError("an operation that nobody knows")
+        if asked.target.name in faults:
+            raise faults[asked.target.name]
         return verify(self, asked, made)
 
+    def fill_up(path: Path, manifest: Manifest, members: Any) -> None:
+        if manifest.artifacts[-1].target == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, manifest, members)
+
     monkeypatch.setattr(workshop.Workshop, "verify", stumble)
-    asked = (dataclasses.replace(TARGETS[0], name="first"), TARGETS[0])
+    monkeypatch.setattr(record, "write_bundle", fill_up)
+    names, quick = (*faults, "full", "pytorch"), load_target("pytorch")
+    asked = tuple(dataclasses.replace(quick, name=name) for name in names)
     source = NetworkSource(str(checkpoint))
     outcome = export_bundle(plan(source, tmp_path / "tiny.fastseg", targets=asked))
-    assert outcome.failed == {"first": "an operation that nobody knows"}
-    assert [artifact.target for artifact in outcome.manifest.artifacts] == ["cpu-fp32"]
+    assert {name: why.partition(" (")[0] for name, why in outcome.failed.items()} == {
+        "unknown": "an operation that nobody knows",
+        "engine": "InvalidArgument: no such node",
+        "memory": "MemoryError",
+        "mistake": "KeyError: 'ours'",
+        "full": "OSError: [Errno 28] No space left on device",
+    }
+    assert [artifact.target for artifact in outcome.manifest.artifacts] == ["pytorch"]
+    assert capsys.readouterr().err.count("Traceback") == 1  # of what is a mistake in the code
 
 
 def test_what_its_own_toolchain_refuses_is_in_no_bundle(

@@ -232,11 +232,11 @@ class GrowingBundle:
             extra=extra,
         )
         others = tuple(a for a in self.manifest.artifacts if a.target != target.name)
-        self.manifest = dataclasses.replace(self.manifest, artifacts=(*others, artifact))
+        manifest = dataclasses.replace(self.manifest, artifacts=(*others, artifact))
         own = f"artifacts/{target.name}/"
         kept = {name: data for name, data in self._contents.items() if not name.startswith(own)}
-        self._contents = kept | files
-        write_bundle(self._path, self.manifest, self._contents)
+        write_bundle(self._path, manifest, kept | files)
+        self.manifest, self._contents = manifest, kept | files  # not before the disk took it
 
     def drop(self, target: str) -> None:
         """Leave out an artifact that it holds; without any other there is no bundle any more."""
