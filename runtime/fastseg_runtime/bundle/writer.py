@@ -11,7 +11,9 @@ import numpy as np
 
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.shared_files import whole_file
-from fastseg_runtime.bundle.manifest import FileEntry, Manifest
+from fastseg_runtime.arrays.terminal import is_plain
+from fastseg_runtime.bundle.file_kind import BUNDLE, file_kind
+from fastseg_runtime.bundle.manifest import MAX_TEXT, FileEntry, Manifest
 from fastseg_runtime.bundle.reader import MANIFEST, open_bundle
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
@@ -21,15 +23,23 @@ def check_writable(path: Path) -> None:
     """Find out before an hour of conversions whether a bundle can be written there.
 
     Raises:
-        OSError: it cannot; the message says why and what to do.
+        OSError: it cannot, or what lies there is no bundle; the message says why and what to do.
     """
     try:
+        kind = file_kind(path) if path.exists() else BUNDLE
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise OSError(
             f"cannot write {path}: {error.strerror}; make that folder writable, or name another "
             "file with -o"
         ) from error
+    if kind != BUNDLE:  # which no option replaces: it may be the checkpoint itself
+        raise OSError(f"{path} is {kind}, no bundle; name another file with -o")
+    if not is_plain(path.stem, MAX_TEXT):
+        raise OSError(
+            f"{path.stem!r:.80} has {len(path.stem)} characters; expected "
+            f"{MAX_TEXT} at most, none of them a control character; name another file with -o"
+        )
 
 
 def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Union[bytes, Path]]) -> None:

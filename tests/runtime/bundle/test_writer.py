@@ -11,7 +11,13 @@ from fastseg_runtime.bundle.manifest import (
     ModelInfo,
     OutputSpec,
 )
-from fastseg_runtime.bundle.writer import entry, pack_selftests, read_members, write_bundle
+from fastseg_runtime.bundle.writer import (
+    check_writable,
+    entry,
+    pack_selftests,
+    read_members,
+    write_bundle,
+)
 
 NAME, CONTENT = "artifacts/cpu/model.onnx", b"weights" * 100
 MANIFEST = Manifest(
@@ -53,6 +59,34 @@ def test_a_write_that_fails_leaves_the_old_bundle_and_no_rubbish(tmp_path: Path)
         write_bundle(path, MANIFEST, {NAME: CONTENT, "z": tmp_path / "no such file"})
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.fastseg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", "is a safetensors file, no bundle; name another file with -o"),
+        ("model.pth", "is a torch file, no bundle"),
+        ("folder", "is a folder, no bundle"),
+        ("b" * 245 + ".fastseg", "has 245 characters; expected 200 at most"),
+        ("b" * 300, "File name too long.*name another file"),
+        ("new\n.fastseg", "none of them a control character"),
+    ],
+)
+def test_what_is_no_bundle_or_cannot_be_one_is_refused_before_any_work(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with zipfile.ZipFile(tmp_path / "model.pth", "w") as archive:
+        archive.writestr("model/data.pkl", b"")
+    with pytest.raises(OSError, match=message):
+        check_writable(tmp_path / name)
+
+
+def test_a_new_name_and_a_bundle_may_be_written(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "a.fastseg", MANIFEST, {NAME: CONTENT})
+    for name in ("a.fastseg", "new.fastseg"):
+        check_writable(tmp_path / name)
 
 
 def test_selftests_load_without_pickle(tmp_path: Path) -> None:
