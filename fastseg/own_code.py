@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,32 @@ def import_own(spec: str) -> Any:
     Raises:
         CheckpointError: it cannot be imported.
     """
-    module_name, _, name = spec.rpartition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     with own_code(f"cannot import {spec} from {Path.cwd()}"):
-        return getattr(importlib.import_module(module_name), name)
+        return load_own(spec)
+
+
+def search_here() -> None:
+    """Search the current folder for modules too, after all libraries: an onnx.py is none."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
+def load_own(spec: str) -> Any:
+    """Return what package.module:name names, or raise whatever its import raises.
+
+    Raises:
+        ImportError: a library has the name of the module in the current folder.
+    """
+    search_here()
+    module, _, name = spec.rpartition(":")
+    top = module.partition(".")[0]
+    found = PathFinder.find_spec(top)
+    here = [file for file in (Path(top, "__init__.py"), Path(f"{top}.py")) if file.is_file()]
+    if here and found and found.origin and not any(map(Path(found.origin).samefile, here)):
+        raise ImportError(
+            f"{top} is {found.origin}, not {here[0]} of this folder; give yours another name"
+        )
+    return getattr(importlib.import_module(module), name)
 
 
 def call_own(spec: str, **offered: Any) -> Any:

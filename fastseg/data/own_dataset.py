@@ -9,12 +9,9 @@ current folder is searched for the module too.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +26,7 @@ from fastseg.data.dataset import (
     Sample,
     check_index,
 )
-from fastseg.own_code import describe_error
+from fastseg.own_code import describe_error, load_own, search_here
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def is_factory(spec: str) -> bool:
     module, _, name = spec.rpartition(":")
     if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
         return False
-    _search_here()
+    search_here()
     try:
         return find_spec(module.partition(".")[0]) is not None  # of "a.b" it would run a's code
     except (ImportError, ValueError):
@@ -92,9 +89,8 @@ def open_own(spec: str, split: str) -> OwnDataset:
         DataError: it is not there, fails, or returns something else.
         MissingSplitError: it returned None.
     """
-    module, _, name = spec.rpartition(":")
-    _search_here()
-    factory = _run(spec, lambda: getattr(importlib.import_module(module), name))
+    module = spec.rpartition(":")[0]
+    factory = _run(spec, lambda: load_own(spec))
     samples = _run(spec, lambda: factory(split))
     if samples is None:
         raise MissingSplitError(f"{spec}: no split {split!r}")
@@ -157,8 +153,3 @@ def _run(doing: str, code: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise DataError(f"{doing}: {describe_error(error)}") from error
-
-
-def _search_here() -> None:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))

@@ -1,3 +1,5 @@
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,8 @@ from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from torch import nn
 
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
+from fastseg.data.dataset import DataError
+from fastseg.data.own_dataset import open_own
 from fastseg.network import check_logits, hash_weights
 from fastseg.normalization import NAMED
 
@@ -312,6 +316,23 @@ def test_a_module_that_cannot_be_imported_is_one_line_with_its_place(project: Pa
         open_network("half_done:net", numbered_classes(2))
     with pytest.raises(CheckpointError, match=r"SyntaxError.*unfinished.py:3\)"):
         open_network("unfinished:net", numbered_classes(2))
+
+
+def test_a_file_of_the_current_folder_takes_no_librarys_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("mine_alone", "wave"):
+        Path(f"{name}.py").write_text("from torch import nn\ndef net(): return nn.Conv2d(3, 2, 3)")
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    open_network("mine_alone:net", numbered_classes(2), size=(64, 48))
+    assert hasattr(importlib.import_module("wave"), "Wave_read")
+    said = r"wave is .*lib.*wave\.py, not wave\.py of this folder; give yours another name"
+    with pytest.raises(CheckpointError, match=said):
+        open_network("wave:net", numbered_classes(2))
+    with pytest.raises(DataError, match=said):
+        open_own("wave:net", "train")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Conversions in a child process: one that crashes, hangs or floods harms nothing else.
 
-The child is `python -m fastseg_exporters.convert.child FOLDER`: it reads FOLDER/conversions.json,
-writes the artifacts into FOLDER/0, FOLDER/1 ... and, when done, FOLDER/result.json.
+The child is `python -P -m fastseg_exporters.convert.child FOLDER`: it reads
+FOLDER/conversions.json, writes the artifacts into FOLDER/0, FOLDER/1 ... and, when done,
+FOLDER/result.json.
 """
 
 import contextlib
@@ -113,7 +114,8 @@ def run_child(folder: Path, timeout_s: float, progress: Callable[[int], None]) -
     own_temporary.mkdir()
     with (folder / "log.txt").open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "fastseg_exporters.convert.child", str(folder)],
+            # -P: a file of the current folder is no library, whatever its name.
+            [sys.executable, "-P", "-m", "fastseg_exporters.convert.child", str(folder)],
             env={**os.environ, "TMPDIR": str(own_temporary)},
             stdin=subprocess.DEVNULL,
             stdout=log,

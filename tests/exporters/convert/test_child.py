@@ -45,6 +45,17 @@ def test_a_converter_that_fails_is_told_by_its_last_words(
 
 
 @pytest.mark.slow
+def test_a_file_of_the_current_folder_takes_no_librarys_place(
+    source: NetworkSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("queue", "onnx", "torch"):
+        (tmp_path / f"{library}.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    (converted,) = convert([with_exporter("onnx", source)], tmp_path, timeout_s=300)
+    assert converted.artifact.format == "onnx"
+
+
+@pytest.mark.slow
 def test_a_converter_that_hangs_is_stopped_with_all_its_children(
     source: NetworkSource, tmp_path: Path
 ) -> None:
