@@ -24,6 +24,12 @@ class Gate:
     miou_drop: float = 0.01
     class_drop: float = 0.03
 
+    def __post_init__(self) -> None:
+        """Refuse points taken for fractions, which would let everything pass."""
+        for name, limit in vars(self).items():
+            if not 0 <= limit < 1:
+                raise ValueError(f"{name} is {limit}; expected a fraction, 0.02 for two points")
+
 
 @dataclass(frozen=True)
 class Target:

@@ -16,7 +16,7 @@ from fastseg_exporters import export
 from fastseg_exporters.convert.exporter import Recipe, find_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Outcome, Plan, export_bundle
-from fastseg_exporters.gate import record, workshop
+from fastseg_exporters.gate import ladder, record, workshop
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, Manifest, numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
@@ -280,17 +280,14 @@ def test_a_network_that_sees_one_class_is_said_to_be_hard_to_judge(
 
 @pytest.mark.slow
 def test_strict_stops_with_the_numbers_and_writes_nothing(
-    source: NetworkSource, tmp_path: Path
+    source: NetworkSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (
-        'description = "d"\nexporter = "onnx"\nladder = ["int8", "fp32"]\nextra = "onnx"\n'
-        "[gate]\nmiou_drop = -1.0"
-    )
-    impossible = parse_target("impossible", text)
+    reason = "mIoU drops by 0.200, limit 0.010"
+    monkeypatch.setattr(ladder, "failures", lambda *given: [reason])
+    impossible = dataclasses.replace(TARGETS[1], name="impossible")
     path = tmp_path / "tiny.fastseg"
     outcome = export_bundle(plan(source, path, targets=(impossible,), strict=True))
-    assert "int8: mIoU drops by" in outcome.failed["impossible"]
-    assert "limit -1.000" in outcome.failed["impossible"]
+    assert outcome.failed["impossible"].splitlines()[1:] == [f"  int8: {reason}"]
     assert not path.exists()
 
 
