@@ -225,6 +225,7 @@ class IBuilderConfig(Behaviour):
     def __init__(self, world: World) -> None:
         self.world = world
         self.flags_set: list[str] = []
+        self.flags_cleared: list[str] = []
         self.limits: dict[str, int] = {}
         self.profiling_verbosity: Any = None
         self.progress_monitor: Any = None
@@ -235,6 +236,9 @@ class IBuilderConfig(Behaviour):
 
     def set_flag(self, flag: Any) -> None:
         self.flags_set.append(flag.name)
+
+    def clear_flag(self, flag: Any) -> None:
+        self.flags_cleared.append(flag.name)
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
         self.limits[pool.name] = pool_size

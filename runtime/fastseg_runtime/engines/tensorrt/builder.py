@@ -329,6 +329,8 @@ class _Build:
         config.profiling_verbosity = self.trt.ProfilingVerbosity.DETAILED  # for the audit
         for flag in self.flags:
             config.set_flag(getattr(self.trt.BuilderFlag, flag))
+        if self.precision == "fp32":  # on by default, it rounds to 10 bits, and is no board's fp32
+            config.clear_flag(self.trt.BuilderFlag.TF32)
         monitor = make_monitor(self.trt, self.status)
         if monitor is not None:
             config.progress_monitor = monitor

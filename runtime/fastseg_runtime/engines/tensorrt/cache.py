@@ -30,7 +30,7 @@ from fastseg_runtime.engines.tensorrt.cuda import Cuda
 from fastseg_runtime.engines.tensorrt.platform import Platform
 
 DEFAULT_LIMIT_MB = 2048
-BUILDER = 1  # raised when our builder changes so that engines of the former one do not serve
+BUILDER = 2  # raised when our builder changes so that engines of the former one do not serve
 log = logging.getLogger("fastseg_runtime")
 
 

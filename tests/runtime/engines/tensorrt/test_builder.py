@@ -61,6 +61,15 @@ def test_every_release_builds_every_precision(release: str, precision: str) -> N
     assert built.record["engine_bytes"] == len(built.plan)
 
 
+@pytest.mark.parametrize(("precision", "cleared"), [("fp32", ["TF32"]), ("fp16", [])])
+@pytest.mark.parametrize("release", RELEASES)
+def test_float32_is_not_rounded_to_ten_bits(
+    release: str, precision: str, cleared: list[str]
+) -> None:
+    _, trt = build(release, precision)
+    assert trt.world.configs[0].flags_cleared == cleared
+
+
 @pytest.mark.parametrize("release", WITH_FLAGS)
 def test_up_to_ten_the_precision_is_a_flag(release: str) -> None:
     _, trt = build(release, "int8")
