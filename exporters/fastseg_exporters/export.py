@@ -219,10 +219,11 @@ def _with_data(plan: Plan, info: CheckpointInfo, tell: Callable[[str], None]) ->
             tell(found.note)
         calibration = dataclasses.replace(calibration, data=calibration.data or found.spec)
         verify_data = verify_data or found.spec
-    if calibration.data is None and any(
-        find_precision(name).calibrated for target in plan.targets for name in target.ladder
-    ):
-        tell("int8 ranges come from generated scenes; --calibration DATA is better")
+    if any(find_precision(name).calibrated for target in plan.targets for name in target.ladder):
+        if calibration.data is None:
+            tell("int8 ranges come from generated scenes; --calibration DATA is better")
+        elif calibration.note:
+            tell(calibration.note)
     if verify_data is None:
         tell("no labelled images: artifacts need only agree with it; --verify DATA is better")
     recipe = dataclasses.replace(plan.recipe, calibration=calibration)

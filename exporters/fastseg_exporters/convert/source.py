@@ -1,5 +1,6 @@
 """What a user names, as plain data: the network and its images; and what is taken where none is."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from fastseg.data import (
     recognise_spec,
 )
 from fastseg.data.class_list import class_mismatch
+from fastseg.data.file_dataset import list_files
 from fastseg.data.image_file import read_image
 from fastseg.fitting import fit_image
 from fastseg.normalization import Normalization
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+FOLDERS_TOLD = 5  # in one line
 DATA_KEY = "data"  # in CheckpointInfo.training: the data set as fastseg-train was given it
 
 
@@ -94,19 +97,37 @@ class Calibration:
         Raises:
             DataError: no image there, or one that cannot be read.
         """
-        data = self.data or "synthetic"
-        folder = Path(data)
-        is_plain = folder.is_dir() and not holds_data_set(data)
-        for image_HW3 in self._folder(folder) if is_plain else self._training_split(data):
+        split = self._training_split(self.data or "synthetic")
+        for image_HW3 in self._pictures(Path(self.data or "")) if self._is_plain else split:
             yield np.ascontiguousarray(fit_image(image_HW3, spec))[None]
+
+    @property
+    def note(self) -> str:
+        """Return how many pictures each folder in a plain one has; "" where all are in one.
+
+        One of them may be of labels, in a layout that nobody recognised.
+        """
+        folder = Path(self.data or "")
+        files = list_files(folder, IMAGE_SUFFIXES) if self._is_plain else []
+        found = Counter((file.relative_to(folder).parent.parts or (".",))[0] for file in files)
+        counts = ", ".join(f"{name} ({count})" for name, count in found.most_common(FOLDERS_TOLD))
+        more = ", ..." if len(found) > FOLDERS_TOLD else ""
+        advice = "name one of them if another holds labels, or FORMAT:PATH"
+        told = f"calibrating on pictures of {folder} in {counts}{more}; {advice}"
+        return told if len(found) > 1 else ""
+
+    @property
+    def _is_plain(self) -> bool:
+        """Return whether it is a folder of pictures, not a data set."""
+        return self.data is not None and Path(self.data).is_dir() and not holds_data_set(self.data)
 
     def _training_split(self, data: str) -> Iterator[Array]:
         dataset = open_dataset(data, "train")
         for index in _spread(len(dataset), self.count):
             yield dataset[index].image_HW3
 
-    def _folder(self, folder: Path) -> Iterator[Array]:
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+    def _pictures(self, folder: Path) -> Iterator[Array]:
+        files = list_files(folder, IMAGE_SUFFIXES)
         if not files:
             raise DataError(
                 f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}) to calibrate on"

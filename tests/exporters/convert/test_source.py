@@ -45,6 +45,24 @@ def test_a_data_set_gives_its_training_split() -> None:
     assert len(list(Calibration(spec, 64).images(InputSpec(48, 32)))) == 3
 
 
+def test_what_a_mac_leaves_beside_pictures_is_none_of_them(tmp_path: Path) -> None:
+    grey = np.full((8, 12, 3), 20, np.uint8)
+    assert cv2.imwrite(str(tmp_path / "a0.png"), grey)
+    (tmp_path / "._a0.png").write_bytes(b"Mac OS X")
+    (tmp_path / "thumbs.png").mkdir()
+    assert len(list(Calibration(str(tmp_path)).images(InputSpec(8, 8)))) == 1
+
+
+def test_pictures_of_several_folders_are_counted_as_some_may_be_labels(tmp_path: Path) -> None:
+    for name in ("camera/a.png", "camera/b.png", "groundtruth_fine/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / name), np.zeros((8, 12, 3), np.uint8))
+    said = f"pictures of {tmp_path} in camera (2), groundtruth_fine (1); name one of them"
+    assert said in Calibration(str(tmp_path)).note
+    for alone in (str(tmp_path / "camera"), "synthetic", None):
+        assert Calibration(alone).note == ""
+
+
 def test_a_folder_without_images_and_a_broken_image_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no image"):
         list(Calibration(str(tmp_path)).images(InputSpec(8, 8)))
