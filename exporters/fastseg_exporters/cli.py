@@ -193,6 +193,8 @@ def _check(options: Options) -> None:
         raise UsageError(f"--mask-stride is {options.mask_stride}; choose one of {MASK_STRIDES}")
     if options.confidence and options.output == "logits":
         raise UsageError("--confidence stands beside classes; leave --output logits out")
+    if options.resume and options.force:
+        raise UsageError("--resume keeps what the bundle has, --force nothing; leave one out")
     if not options.timeout > 0:
         raise UsageError(f"--timeout is {options.timeout}; expected seconds above 0")
     if options.require_usage not in (None, COMMERCIAL):

@@ -239,5 +239,6 @@ def options_of(plan: Plan, target: Target) -> dict[str, Any]:
         **({"confidence": True} if plan.confidence else {}),  # older bundles do not say
         "ladder": list(target.ladder),
         "gate": dataclasses.asdict(target.gate),
+        "made_by": target.exporter,
         "exporter": target.options,
     }

@@ -51,6 +51,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["--deepstream", "ds", "--target", "jetson-fp16", "--output", "logits"], "class maps"),
         (["--deepstream", "ds", "--compare", "x"], "--compare makes none"),
         (["--deepstream", __file__, "--target", "jetson-int8"], "which is no folder"),
+        (["--resume", "--force"], "--force nothing; leave one out"),
         (["--timeout", "0"], "--timeout is 0.0; expected seconds above 0"),
         (["--verify-images", "0"], "--verify-images"),
         (["--calibration-images", "0"], "--calibration-images"),

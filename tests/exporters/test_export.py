@@ -178,6 +178,25 @@ def test_resume_skips_what_is_there(
     assert outcome.manifest.to_json() == exported[1].to_json()
 
 
+@pytest.mark.usefixtures("converted_here")
+def test_resume_knows_who_made_an_artifact_unless_its_bundle_is_older(
+    exported: tuple[Path, Manifest, Plan], tmp_path: Path
+) -> None:
+    path, manifest, made = exported
+    (artifact,) = manifest.artifacts
+    options = {key: value for key, value in artifact.extra["options"].items() if key != "made_by"}
+    older = dataclasses.replace(artifact, extra={**artifact.extra, "options": options})
+    again = dataclasses.replace(made, out=tmp_path / path.name, resume=True)
+    write_bundle(
+        again.out, dataclasses.replace(manifest, artifacts=(older,)), read_members(path)[1]
+    )
+    assert export_bundle(again).skipped == ["cpu-fp32"]
+    again.out.write_bytes(path.read_bytes())
+    other = (dataclasses.replace(TARGETS[0], exporter="pytorch"),)
+    outcome = export_bundle(dataclasses.replace(again, targets=other))
+    assert (outcome.skipped, outcome.manifest.artifacts[0].format) == ([], "pytorch")
+
+
 @pytest.mark.slow
 def test_two_exports_differ_in_times_alone(
     with_int8: tuple[Path, Manifest, Plan], tmp_path: Path

@@ -187,8 +187,9 @@ class GrowingBundle:
 
     def has(self, target: Target, options: dict[str, Any]) -> bool:
         """Return whether it holds an artifact that was made in this way."""
+        made_by = {"made_by": target.exporter}  # older bundles do not say
         return any(
-            a.target == target.name and a.extra.get("options") == options
+            a.target == target.name and made_by | a.extra.get("options", {}) == options
             for a in self.manifest.artifacts
         )
 
