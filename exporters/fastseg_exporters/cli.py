@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -268,6 +269,9 @@ def _targets(patterns: list[str]) -> list[Target]:
     names = [pattern for pattern in patterns if not pattern.endswith(".toml")]
     try:
         targets = [*select_targets(names), *map(_own_target, files)]
+        for name, count in Counter(target.name for target in targets).items():
+            if count > 1:
+                raise UsageError(f"{count} targets are called {name}; give a file another name")
         for target in targets:  # before minutes are spent
             find_exporter(target.exporter)
             for device in target.devices:

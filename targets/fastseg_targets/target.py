@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.engines.engine import precisions
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,12 @@ def load_target(name: str) -> Target:
 
 def parse_target(name: str, text: str) -> Target:
     """Make a Target of the text of a TOML file; see load_target for the errors."""
-    target = from_table(Target, {"name": name, **tomllib.loads(text)}, f"{name}.toml")
+    table, place = tomllib.loads(text), f"{name}.toml"
+    if not NAME.fullmatch(name):  # it is a folder's in the bundle, and on devices
+        raise ValueError(f"{place}: a target is named by its file, of letters, digits, - . and _")
+    if "name" in table:
+        raise TableError(place, "", "unknown keys ['name']; a target is named by its file")
+    target = from_table(Target, {"name": name, **table}, place)
     known = tuple(precisions())
     if not target.ladder or not set(target.ladder) <= set(known):
         raise ValueError(f"{name}.toml: ladder is {target.ladder}; choose from {known}")

@@ -286,3 +286,14 @@ def test_a_target_file_that_names_what_is_not_known_is_refused_before_any_work(
     code, _, err = cli("nano-synthetic", "--target", "mine.toml", *more)
     assert code == 2
     assert message in err and "Traceback" not in err
+
+
+def test_two_targets_of_one_name_are_refused_before_any_work(cli: Cli, tmp_path: Path) -> None:
+    text = 'description = "d"\nexporter = "onnx"\nladder = ["fp32"]\n'
+    for name in ("one/board.toml", "two/board.toml", "cpu-fp32.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for first, second in (("one/board.toml", "two/board.toml"), ("cpu-*", "cpu-fp32.toml")):
+        code, _, err = cli("nano-synthetic", "--target", first, "--target", second)
+        assert code == 2
+        assert f"2 targets are called {Path(second).stem}; give a file another name" in err

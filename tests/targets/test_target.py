@@ -64,6 +64,15 @@ def test_a_wrong_file_is_refused_by_name_and_key(text: str, message: str) -> Non
         parse_target("board", text)
 
 
+def test_a_target_is_named_by_its_file_and_in_plain_letters() -> None:
+    with pytest.raises(ValueError, match=r"unknown keys \['name'\]; a target is named by its file"):
+        parse_target("board", GOOD + 'name = "../../x"\n')
+    for name in ("..", "my board", "a/b", ""):
+        with pytest.raises(ValueError, match="a target is named by its file, of letters"):
+            parse_target(name, GOOD)
+    assert parse_target("Board_2.1-int8", GOOD).name == "Board_2.1-int8"
+
+
 def test_an_int8_target_has_a_way_down_to_float() -> None:
     for target in map(load_target, target_names()):
         assert target.ladder[-1] in ("fp32", "fp16"), target.name
