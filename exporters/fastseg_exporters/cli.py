@@ -273,7 +273,9 @@ def _targets(patterns: list[str]) -> list[Target]:
             if count > 1:
                 raise UsageError(f"{count} targets are called {name}; give a file another name")
         for target in targets:  # before minutes are spent
-            find_exporter(target.exporter)
+            made = find_exporter(target.exporter).precisions or target.ladder
+            if wrong := [name for name in target.ladder if name not in made]:
+                raise UsageError(f"{target.name}: {target.exporter} makes {made}, not {wrong}")
             for device in target.devices:
                 load_device(device)
         return targets

@@ -274,6 +274,7 @@ def test_a_target_file_of_another_kind_is_named(
     [
         ("exporter", '"tensorr"', "no exporter 'tensorr'"),
         ("devices", '["orin-nanoo"]', "orin-nanoo"),
+        ("ladder", '["int8", "fp16"]', "mine: onnx makes ('fp32', 'int8', 'int8-weights'), not"),
     ],
 )
 @pytest.mark.parametrize("more", [[], ["--deepstream", "app"]])

@@ -11,7 +11,7 @@ from typing import Any
 from fastseg_targets.target import Target
 
 from fastseg_exporters.convert.child import Converted
-from fastseg_exporters.convert.exporter import Conversion
+from fastseg_exporters.convert.exporter import Conversion, ConversionError
 from fastseg_exporters.gate.record import Passed
 from fastseg_exporters.gate.verify import (
     failures,
@@ -44,7 +44,10 @@ def climb_down(target: Target, workshop: Workshop, strict: bool = False) -> Pass
         conversion = Conversion(workshop.recipe, target, precision)
         tried = ladder.attempt(conversion)
         if isinstance(tried, Converted) and tried.artifact.layers and not strict:
-            tried = ladder.keep_worst_in_float(conversion, tried.artifact.layers) or tried
+            try:
+                tried = ladder.keep_worst_in_float(conversion, tried.artifact.layers) or tried
+            except ConversionError as error:  # the converter can do int8, and may do the next
+                workshop.tell(f"{target.name}: {error}")
         if isinstance(tried, Passed):
             return tried
         if strict:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fastseg_exporters.convert.child import Converted
-from fastseg_exporters.convert.exporter import Conversion, ExportedArtifact, Recipe
+from fastseg_exporters.convert.exporter import Conversion, ConversionError, ExportedArtifact, Recipe
 from fastseg_exporters.convert.source import NetworkSource
 from fastseg_exporters.gate.ladder import GateError, climb_down, rank_layers
 from fastseg_exporters.gate.verify import Verification
@@ -104,6 +104,18 @@ def test_when_int8_is_beyond_help_the_next_precision_is_taken_and_every_attempt_
     passed = climb_down(TARGET, Table({("fp16", ()): 0.0}))
     assert passed.conversion.precision == "fp16"
     assert [len(a["float_layers"]) for a in passed.attempts] == [0, 1, 2, 4, 0]
+
+
+def test_layers_that_cannot_be_ranked_leave_the_next_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: Table, conversion: Conversion, layers: tuple[str, ...]) -> list[Converted]:
+        raise ConversionError("t in int8 took more than 900 s and was stopped")
+
+    monkeypatch.setattr(Table, "convert_each", refuse)
+    workshop = Table({("fp16", ()): 0.0})
+    assert climb_down(TARGET, workshop).conversion.precision == "fp16"
+    assert "t: t in int8 took more than 900 s and was stopped" in workshop.told
 
 
 def test_strict_stops_with_the_numbers() -> None:
