@@ -129,8 +129,8 @@ def rank_layers(
 ) -> list[tuple[str, float]]:
     """Return each layer with how alike to PyTorch int8 is when it alone stays in float.
 
-    Best first: the layer whose rounding does most harm. All are converted in one child process,
-    with ranges from a few images, which are the same for all.
+    Best first: the layer whose rounding does most harm. All are converted in one child process
+    where the disk takes them, with ranges from a few images, which are the same for all.
     """
     name = conversion.target.name
     workshop.tell(f"{name}: ranking {len(layers)} layers, each alone in float")

@@ -46,6 +46,8 @@ CHECKED_FRAMES = 3  # to compare the graph with the network on, beside the self-
 # change, they would change for each, and a network has sixty layers to convert once.
 RANKING_IMAGES = 8
 KEPT = "kept"  # a folder
+MOST_BYTES_PER_WEIGHT = 16  # of an artifact: jetson-int8 has four graphs, which keep float weights
+FREE_SHARE = 0.5  # of the disk, for artifacts at a time
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,28 @@ class Workshop:
         (converted,) = convert([conversion], self.folder, self.timeout_s)
         return converted
 
-    def convert_each(self, conversion: Conversion, layers: tuple[str, ...]) -> list[Converted]:
-        """Convert once for each of the layers, which alone stays in float, on a few images."""
+    def convert_each(self, conversion: Conversion, layers: tuple[str, ...]) -> Iterator[Converted]:
+        """Convert once for each of the layers, which alone stays in float, on a few images.
+
+        As many at a time as the disk takes: whoever is done with one removes its folder.
+        """
         what, recipe = f"{conversion.target.name}: converting with one layer in float", self.recipe
         few = dataclasses.replace(
             recipe.calibration, count=min(recipe.calibration.count, RANKING_IMAGES)
         )
         quick = dataclasses.replace(conversion, recipe=dataclasses.replace(recipe, calibration=few))
-        return convert(
-            [dataclasses.replace(quick, keep_float=(layer,)) for layer in layers],
-            self.folder,
-            self.timeout_s,
-            lambda done: self.progress(what, done, len(layers)),
-        )
+        asked = [dataclasses.replace(quick, keep_float=(layer,)) for layer in layers]
+        artifact_bytes = MOST_BYTES_PER_WEIGHT * max(1, self.bundle.manifest.model.parameters)
+        first = 0
+
+        def progress(done: int) -> None:
+            self.progress(what, first + done, len(layers))
+
+        while first < len(asked):
+            fitting = int(FREE_SHARE * shutil.disk_usage(self.folder).free) // artifact_bytes
+            batch = asked[first : first + max(1, fitting)]
+            yield from convert(batch, self.folder, self.timeout_s, progress)
+            first += len(batch)
 
     def verify(self, conversion: Conversion, converted: Converted) -> Verification:
         """Return how an artifact does on all scenes, and on the self-test.

@@ -1,7 +1,9 @@
 """What is verified is what the device will compute, not a kinder file beside it."""
 
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,14 @@ from fastseg_exporters.gate.record import GrowingBundle
 from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import failures
 from fastseg_exporters.gate.workshop import Workshop, proving_backend
-from fastseg_runtime.bundle.manifest import Artifact
+from fastseg_runtime.bundle.manifest import Artifact, ModelInfo
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.selection import Availability
 from fastseg_targets.target import load_target
 from onnx import TensorProto, helper, numpy_helper
 
 DATA = "synthetic:train=2,val=2,test=1"
+INT8 = load_target("cpu-int8")
 
 
 @pytest.mark.slow
@@ -87,17 +90,42 @@ def test_what_judges_int8_with_scales_in_half_rounds_as_tensorrt_does() -> None:
     np.testing.assert_array_equal(session.run(None, {"x": halves})[0], [-1, -1, 0, 0, 1, 2])
 
 
+def ranked(
+    layers: str, images: int, free_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> list[list[Conversion]]:
+    """Return what is converted at a time to rank the layers of a network of a million weights."""
+    batches: list[list[Conversion]] = []
+    monkeypatch.setattr(
+        workshop, "convert", lambda conversions, *_: batches.append(conversions) or conversions
+    )
+    usage = SimpleNamespace(free=free_bytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    recipe = Recipe(NetworkSource("net"), Calibration(count=images))
+    model = ModelInfo("nano", 1_000_000, 1, "0" * 64)
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(model=model))
+    place: Any = Workshop(recipe, bundle, *list[Any]([None] * 5), progress=silent)
+    assert len(list(place.convert_each(Conversion(recipe, INT8, "int8"), layers))) == len(layers)
+    return batches
+
+
 @pytest.mark.parametrize(("images", "taken"), [(7, 7), (8, 8), (9, 8), (64, 8)])
 def test_layers_are_ranked_on_eight_images_at_most_each_alone_in_float(
     images: int, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Conversion] = []
-    monkeypatch.setattr(workshop, "convert", lambda conversions, *_: asked.extend(conversions))
-    recipe = Recipe(NetworkSource("net"), Calibration(count=images))
-    place: Any = Workshop(recipe, *[None] * 6, progress=silent)
-    place.convert_each(Conversion(recipe, load_target("cpu-int8"), "int8"), ("a", "b"))
+    (asked,) = ranked("ab", images, 1 << 40, monkeypatch)
     assert [conversion.keep_float for conversion in asked] == [("a",), ("b",)]
     assert {conversion.recipe.calibration.count for conversion in asked} == {taken}
+
+
+@pytest.mark.parametrize(("free_mb", "sizes"), [(1e6, [5]), (70, [2, 2, 1]), (0, [1] * 5)])
+def test_no_more_artifacts_are_on_the_disk_at_a_time_than_half_of_it_takes(
+    free_mb: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = ranked("abcde", 8, int(free_mb * 1e6), monkeypatch)
+    assert [len(batch) for batch in batches] == sizes
+    assert [conversion.keep_float for batch in batches for conversion in batch] == [
+        (x,) for x in "abcde"
+    ]
 
 
 @pytest.mark.parametrize(
