@@ -136,10 +136,10 @@ def slower_than_float(manifest: Manifest) -> list[str]:
     sentences = []
     for name, row in rows.items():
         sister = rows.get(name.replace("-int8", "-fp32"))
-        if "int8" not in name or sister is None or not (row["latency_ms"] and sister["latency_ms"]):
+        if sister is None or not (row["latency_ms"] and sister["latency_ms"]):
             continue
         ratio = row["latency_ms"] / sister["latency_ms"]
-        if ratio > 1:
+        if ratio > 1 and row["precision"].startswith("int8"):  # it may have stepped down
             sentences.append(
                 f"{name} is slower than {sister['target']} on this machine ({ratio:.2f}x the time)"
             )

@@ -36,8 +36,8 @@ MANIFEST = Manifest(
 )
 
 
-def artifact(target: str, latency_ms: float) -> Artifact:
-    return Artifact(target, "onnx", "x", "e", (), verification={"latency_ms": latency_ms})
+def artifact(target: str, latency_ms: float, precision: str = "int8") -> Artifact:
+    return Artifact(target, "onnx", precision, "e", (), verification={"latency_ms": latency_ms})
 
 
 def test_int8_that_is_slower_than_float_is_told() -> None:
@@ -50,6 +50,11 @@ def test_int8_that_is_slower_than_float_is_told() -> None:
 def test_int8_that_is_faster_or_has_no_sister_is_not_mentioned() -> None:
     several = (artifact("cpu-fp32", 10.0), artifact("cpu-int8", 4.0), artifact("jetson-int8", 99.0))
     assert slower_than_float(dataclasses.replace(MANIFEST, artifacts=several)) == []
+
+
+def test_an_int8_target_that_stepped_down_to_float_is_not_called_slower_than_float() -> None:
+    pair = (artifact("cpu-fp32", 10.0, "fp32"), artifact("cpu-int8", 12.5, "fp32"))
+    assert slower_than_float(dataclasses.replace(MANIFEST, artifacts=pair)) == []
 
 
 def test_a_bound_is_the_work_at_the_boards_peak_and_is_called_a_bound() -> None:
