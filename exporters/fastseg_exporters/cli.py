@@ -70,6 +70,10 @@ if TYPE_CHECKING:
 
 OUTPUTS: dict[str, OutputKind] = {"classes": "classes", "logits": "logits"}
 MASK_STRIDES = (1, 2, 4)
+OF_EXPORTS = (
+    *("target", "out", "calibration", "calibration_images", "output", "mask_stride", "confidence"),
+    *("strict", "resume", "force", "timeout", "require_usage", "referee", "deepstream"),
+)
 DEFAULT_TARGET = "cpu-fp32"
 EXIT_CODES = {
     FAILED: "a target failed (the others are in the bundle), or the weights are not for the use "
@@ -200,11 +204,10 @@ def _check(options: Options) -> None:
         raise UsageError(f"--timeout is {options.timeout}; expected seconds above 0")
     if options.require_usage not in (None, COMMERCIAL):
         raise UsageError(f"--require-usage is {options.require_usage!r}; expected {COMMERCIAL}")
-    if options.require_usage is not None and options.compare is not None:
-        raise UsageError("--require-usage is for exports, --compare makes none")
-    for option in ("referee", "deepstream"):
-        if getattr(options, option) is not None and options.compare is not None:
-            raise UsageError(f"--{option} is for exports, --compare makes none")
+    for option in OF_EXPORTS if options.compare is not None else ():
+        if getattr(options, option) != getattr(Options, option):
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} is for exports, --compare makes none")
     if options.deepstream is not None and options.output == "logits":
         raise UsageError("--deepstream needs class maps; leave --output logits out")
 
