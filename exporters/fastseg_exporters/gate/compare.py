@@ -10,9 +10,9 @@ from typing import Any
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import Artifact, Manifest
-from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.bundle.reader import BundleError, open_bundle
 from fastseg_runtime.engines.engine import find_precision
-from fastseg_runtime.engines.opening import NoBackendError
+from fastseg_runtime.engines.opening import NoBackendError, SelfTestError
 from fastseg_runtime.engines.selection import made_for
 
 from fastseg import Network
@@ -147,12 +147,15 @@ def _reference(
             f"of, fastseg-export NETWORK --compare {path}"
         )
     finest_first = sorted(floats, key=lambda a: -find_precision(a.precision).bytes_per_weight)
+    why = ""
     for artifact in finest_first:
-        with contextlib.suppress(NoBackendError):
+        try:
             session = _open(path, artifact)
             break
+        except (NoBackendError, BundleError, SelfTestError) as error:
+            why = why or str(error)
     else:
-        raise NoBackendError(f"no float artifact of {path} runs on this machine", ())
+        raise NoBackendError(f"no float artifact of {path} runs on this machine: {why}", ())
     with session:
         yield session.infer, f"{artifact.target} of the bundle"
 
@@ -167,6 +170,8 @@ def _row(path: Path, artifact: Artifact, scenes: VerificationSet, progress: Prog
     except NoBackendError as error:
         reasons = dict.fromkeys(" - ".join(filter(None, (r.reason, r.fix))) for r in error.rejected)
         return Row(artifact, not_here=f"not run here: {'; '.join(reasons) or error}")
+    except (BundleError, SelfTestError) as error:  # of this one; the others may run
+        return Row(artifact, not_here=f"not run here: {error}")
     with session:
         name = f"{artifact.target}: comparing"
         found = verify(session, scenes, lambda done, total: progress(name, done, total))

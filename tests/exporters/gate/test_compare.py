@@ -10,7 +10,7 @@ from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_exporters.gate.compare import Comparison, compare_bundle
 from fastseg_exporters.tables import comparison_table, missing_lines
-from fastseg_runtime.bundle.writer import read_members, write_bundle
+from fastseg_runtime.bundle.writer import entry, read_members, write_bundle
 from fastseg_targets.target import load_target
 
 pytestmark = pytest.mark.slow
@@ -68,6 +68,23 @@ def test_what_nothing_here_opens_says_what_it_needs(compared: Comparison) -> Non
     assert row.found is None and row.latency_ms is None
     assert row.not_here.startswith("not run here: ")
     assert "toaster" in row.not_here
+
+
+def test_an_artifact_that_its_engine_cannot_open_leaves_the_others_compared(
+    bundle: Path, tmp_path: Path
+) -> None:
+    manifest, members = read_members(bundle)
+    by_target = {artifact.target: artifact for artifact in manifest.artifacts}
+    pair, broken = [by_target["cpu-fp32"], by_target["jetson-fp16"]], b"no graph"
+    files = tuple(entry(file.path, broken) for file in pair[1].files)
+    pair[1] = dataclasses.replace(pair[1], files=files)
+    members |= {file.path: broken for file in files}
+    path = tmp_path / "half.fastseg"
+    write_bundle(path, dataclasses.replace(manifest, artifacts=tuple(pair)), members)
+    whole, damaged = compare_bundle(path, data=DATA, count=2).rows
+    assert whole.found is not None and whole.found.agreement == 1.0
+    assert damaged.found is None
+    assert damaged.not_here.startswith("not run here: ") and "is damaged" in damaged.not_here
 
 
 def test_without_the_network_the_bundles_float_artifact_stands_for_it(bundle: Path) -> None:
