@@ -310,12 +310,14 @@ def _default_network() -> str:
 
 def _report(plan: Plan, outcome: Outcome, written: "list[Written]", as_json: bool) -> None:
     manifest = outcome.manifest
+    kept = [a.target for a in manifest.artifacts if a.target in outcome.failed]
     if as_json:
         document = {
             "bundle": str(plan.out) if manifest.artifacts else None,
             "usage": manifest.model.usage,
             "artifacts": [summary(artifact) for artifact in manifest.artifacts],
             "failed": outcome.failed,
+            "kept": kept,  # of before, whose target failed now
             "skipped": outcome.skipped,
             "deepstream": [
                 {"target": one.target, "config": str(one.config), "agreement": one.agreement}
@@ -338,7 +340,8 @@ def _report(plan: Plan, outcome: Outcome, written: "list[Written]", as_json: boo
     for one in written:
         print(f"{one.config} (ids of {one.target}: {100 * one.agreement:.2f} %)")
     for name, why in outcome.failed.items():
-        complain("fastseg-export", f"{name} failed: {why}")
+        older = " (the bundle keeps its artifact of before)" if name in kept else ""
+        complain("fastseg-export", f"{name} failed{older}: {why}")
 
 
 def _list_targets(as_json: bool) -> int:

@@ -186,12 +186,19 @@ def test_one_target_that_fails_is_exit_code_1_and_the_others_are_there(
     cli: Cli, checkpoint: Path
 ) -> None:
     Path("hopeless.toml").write_text('description = "d"\nexporter = "crash"\nladder = ["fp32"]\n')
-    words = ("--target", "hopeless.toml", "--target", "cpu-fp32", "--verify", DATA, "--json")
-    code, out, _ = cli(checkpoint, "-o", "a.fastseg", *words)
+    words = ("-o", "a.fastseg", "--verify", DATA, "--target", "hopeless.toml")
+    code, out, _ = cli(checkpoint, *words, "--target", "cpu-fp32", "--json")
     document = json.loads(out)
-    assert code == 1
+    assert (code, document["kept"]) == (1, [])
     assert "was killed by SIGSEGV" in document["failed"]["hopeless"]
     assert [artifact["target"] for artifact in document["artifacts"]] == ["cpu-fp32"]
+
+    Path("hopeless.toml").rename("cpu-fp32.toml")
+    words = (*words[:-1], "cpu-fp32.toml")
+    assert json.loads(cli(checkpoint, *words, "--json")[1])["kept"] == ["cpu-fp32"]
+    assert "cpu-fp32 failed (the bundle keeps its artifact of before): " in " ".join(
+        cli(checkpoint, *words)[2].split()
+    )
 
 
 @pytest.mark.slow
