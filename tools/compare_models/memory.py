@@ -29,7 +29,7 @@ def peak_memory_mb(model: onnx.ModelProto, feed: Mapping[str, Array], threads: i
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(model, f"{folder}/model.onnx")
         np.savez(f"{folder}/feed.npz", allow_pickle=False, **feed)
-        command = [sys.executable, "-m", "compare_models.memory", folder, str(threads)]
+        command = [sys.executable, "-P", "-m", "compare_models.memory", folder, str(threads)]
         try:
             child = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
