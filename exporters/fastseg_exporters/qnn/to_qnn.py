@@ -74,7 +74,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
     source = out_dir / FOR_GATE / ENTRY
     source.parent.mkdir()
     save(model, source)
-    with closing(Toolchain(REFEREES["qualcomm-htp"])) as compiler:
+    with closing(Toolchain(REFEREES["qualcomm-htp"], own_group=False)) as compiler:
         made = out_dir / ENTRY
         said = compiler.ask(model=str(source.absolute()), soc=soc, made=str(made.absolute()))
     return ExportedArtifact(

@@ -66,7 +66,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         few = dataclasses.replace(calibration, count=min(calibration.count, RANGES))
         for index, image_1HW3 in enumerate(few.images(request.network.info.input_spec())):
             np.save(for_gate / f"{index}.npy", image_1HW3)
-    with closing(Toolchain(REFEREES["rknn"])) as toolkit:
+    with closing(Toolchain(REFEREES["rknn"], own_group=False)) as toolkit:
         said = build(toolkit, for_gate, chip, out_dir / ENTRY)
     return ExportedArtifact(
         format="rknn",

@@ -8,6 +8,7 @@ import pytest
 from fastseg_exporters.convert.child import Converted, convert
 from fastseg_exporters.convert.exporter import Conversion, ConversionError, Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
+from fastseg_exporters.gate.referees.referee import REFEREES
 from fastseg_targets.target import load_target, parse_target
 
 pytestmark = pytest.mark.usefixtures("outside_packages")
@@ -62,10 +63,48 @@ def test_a_converter_that_hangs_is_stopped_with_all_its_children(
     with pytest.raises(ConversionError, match="more than 25 s and was stopped"):
         convert([with_exporter("hang", source)], tmp_path, timeout_s=25)
     (pid,) = (file.read_text() for file in tmp_path.glob("*/0/child.pid"))
+    assert ended(pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "referee"), [("rockchip-fp16", "rknn"), ("snapdragon-int8", "qualcomm-htp")]
+)
+def test_a_toolchain_at_work_ends_with_its_conversion(
+    target: str,
+    referee: str,
+    source: NetworkSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FASTSEG_CACHE", str(tmp_path))
+    at_work = tmp_path / "pid"
+    python = REFEREES[referee].python
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f"#!/bin/sh\necho $$ > {at_work}.new; mv {at_work}.new {at_work}; exec sleep 60"
+    )
+    python.chmod(0o755)
+    (REFEREES[referee].environment / "ready").touch()
+    profile = load_target(target)
+    data = Calibration("synthetic:size=96x64,train=2,val=1,test=1", 2)
+
+    def stop_once_at_work(done: int) -> None:
+        if at_work.exists():
+            raise KeyboardInterrupt
+
+    conversion = Conversion(Recipe(source, data), profile, profile.ladder[0])
+    with pytest.raises(KeyboardInterrupt):
+        convert([conversion], tmp_path, 300, stop_once_at_work)
+    assert ended(at_work.read_text().strip())
+
+
+def ended(pid: str) -> bool:
+    """Return whether a process ends that was killed."""
     deadline = time.monotonic() + 10
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not running(pid)
+    return not running(pid)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def request(source: NetworkSource, precision: str, **recipe: object) -> Request:
 class CompilerDouble:
     """Writes a file and says nothing of what is in it."""
 
-    def __init__(self, referee: object) -> None:
+    def __init__(self, referee: object, own_group: bool) -> None:
         """Nothing to start."""
 
     def ask(self, made: str, **order: str) -> dict[str, object]:

@@ -98,7 +98,7 @@ def test_what_only_the_gate_takes_is_left_out_of_the_bundle(
 class ToolkitDouble:
     """Writes a file and says nothing of what is in it."""
 
-    def __init__(self, referee: object) -> None:
+    def __init__(self, referee: object, own_group: bool = True) -> None:
         """Nothing to start."""
 
     def ask(self, made: str, **order: object) -> dict[str, str]:

@@ -39,15 +39,17 @@ class Toolchain:
 
     Args:
         referee: whose it is.
+        own_group: it ends with all that it started. False in a conversion's child: there it stays
+            in the group that is killed where the child is stopped.
 
     Raises:
         ToolchainError: it is not installed, or does not start.
     """
 
-    def __init__(self, referee: Referee) -> None:
+    def __init__(self, referee: Referee, own_group: bool = True) -> None:
         if referee.missing:
             raise ToolchainError(referee.missing)
-        self._referee = referee
+        self._referee, self._own_group = referee, own_group
         self._folder = tempfile.TemporaryDirectory(prefix="fastseg-toolchain-")
         own = Path(self._folder.name)
         self._log = (own / "log.txt").open("wb")
@@ -59,7 +61,7 @@ class Toolchain:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                start_new_session=True,
+                start_new_session=own_group,
             )
         except OSError as error:
             self._clear()
@@ -103,7 +105,7 @@ class Toolchain:
         while not line.endswith(b"\n"):
             left_s = max(0.0, deadline - time.monotonic())
             if not select.select([self._child.stdout], [], [], left_s)[0]:
-                kill_group(self._child)
+                self._kill()
                 raise ToolchainError(f"{self._referee.title} took more than {limit_s:.0f} s")
             part = os.read(self._child.stdout.fileno(), MAX_ANSWER)
             if not part:
@@ -133,9 +135,16 @@ class Toolchain:
                 self._child.stdin.close()
                 self._child.wait(PATIENCE_S)
         finally:
-            kill_group(self._child)
+            self._kill()
             self._child.stdout.close()
             self._clear()
+
+    def _kill(self) -> None:
+        if self._own_group:
+            kill_group(self._child)
+        else:
+            self._child.kill()
+            self._child.wait()
 
     def _clear(self) -> None:
         self._log.close()

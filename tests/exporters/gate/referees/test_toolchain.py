@@ -1,5 +1,7 @@
 """A toolchain that is asked line by line: whatever its script does, one line says it."""
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -100,6 +102,19 @@ def test_nothing_that_it_started_outlives_it(referee: Referee) -> None:
     while runs(pid) and time.monotonic() - start < 10:
         time.sleep(0.01)
     assert not runs(pid)
+
+
+def test_of_a_group_that_is_killed_as_a_whole_it_is_a_part_and_ends_alone(
+    referee: Referee,
+) -> None:
+    toolchain = Toolchain(referee, own_group=False)
+    pid = toolchain.ask(do="start")["pid"]
+    try:
+        assert os.getpgid(pid) == os.getpgrp()
+        toolchain.close()
+        assert runs(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def runs(pid: int) -> bool:
