@@ -109,7 +109,7 @@ class Toolchain:
                 raise ToolchainError(f"{self._referee.title} took more than {limit_s:.0f} s")
             part = os.read(self._child.stdout.fileno(), MAX_ANSWER)
             if not part:
-                break
+                return b""  # half a line is no answer
             line += part
         return line
 
