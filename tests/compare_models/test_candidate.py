@@ -196,11 +196,17 @@ def test_a_class_map_is_made_over_the_classes_wherever_they_lie(
     assert (ids == expected).mean() > 0.999
 
 
+# Which rows and columns are left depends on the picture, for all that a file says.
+UNTOLD = [("Compress", {"axis": axis}, np.ones(side, bool)) for axis, side in ((2, 12), (3, 16))]
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
         (ending(("Cast", {"to": TensorProto.DOUBLE}), kind=TensorProto.DOUBLE), "gives DOUBLE"),
         (ending(("Transpose", {"perm": [0, 2, 1, 3]})), r"FLOAT \[1, 12, 4, 16\]"),
+        (ending(("Compress", {"axis": 2}, np.ones(12, bool))), r"FLOAT \[1, 4, \?, 16\]"),
+        (ending(*UNTOLD), r"FLOAT \[1, 4, \?, \?\] in opset .*; a \? is what"),
     ],
 )
 def test_scores_that_do_not_lie_over_the_picture_are_refused_with_their_shape(

@@ -343,10 +343,12 @@ def _with_class_map(
         # Where no other axis fits, the last does: a converter may turn the picture alone.
         axis = class_axis(dims, size, channels_last) or class_axis(dims, size, True)
     if axis is None:
+        told = ", ".join(str(dim or "?") for dim in dims)
+        fix = "; a ? is what the file does not tell: export it for one size" if 0 in dims else ""
         raise ValueError(
-            f"{path} gives {type_name} {dims} in opset {_opset(model)}; expected class ids, or "
+            f"{path} gives {type_name} [{told}] in opset {_opset(model)}; expected class ids, or "
             f"FLOAT logits (1, K, h, w) or (1, h, w, K) that lie over a picture of "
-            f"{width}x{height}, in opset {OPSET_OF_RESIZE} or newer"
+            f"{width}x{height}, in opset {OPSET_OF_RESIZE} or newer{fix}"
         )
     last, nodes = output.name, list[onnx.NodeProto]()
     if axis == 3:

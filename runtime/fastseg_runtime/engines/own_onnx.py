@@ -168,7 +168,9 @@ def _sides(ids: Array) -> Tuple[int, ...]:
 def lies_evenly(sides: Sequence[int], size: Tuple[int, int]) -> bool:
     """Return whether a map of (h, w) has one position for every s x s pixels of (width, height)."""
     whole = size[::-1]
-    if any(side > most for side, most in zip(sides, whole)) or (max(sides) == 1 < max(whole)):
+    if min(sides) < 1 or (max(sides) == 1 < max(whole)):
+        return False
+    if any(side > most for side, most in zip(sides, whole)):
         return False
     return any(
         all(
