@@ -217,6 +217,14 @@ def test_scores_that_do_not_lie_over_the_picture_are_refused_with_their_shape(
         read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
 
 
+def test_a_file_whose_classes_can_be_first_or_last_is_refused_with_its_name(tmp_path: Path) -> None:
+    onnx.save(own_onnx(layout="NHWC", size=("h", "w")), tmp_path / "theirs.onnx")
+    with pytest.raises(
+        ValueError, match=r"theirs\.onnx gives \(1, 4, 4, 4\), whose classes can be"
+    ):
+        read_onnx(tmp_path / "theirs.onnx", (16, 16))
+
+
 @pytest.mark.parametrize("output", ["logits", "uint8"])
 def test_of_a_file_nothing_but_what_its_first_output_needs_is_compared(
     output: str, tmp_path: Path

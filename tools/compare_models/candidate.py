@@ -340,8 +340,11 @@ def _with_class_map(
         return keep_only(model, output)
     width, height = size
     if kind in FLOATS and len(dims) == 4 and _opset(model) >= OPSET_OF_RESIZE:
-        # Where no other axis fits, the last does: a converter may turn the picture alone.
-        axis = class_axis(dims, size, channels_last) or class_axis(dims, size, True)
+        try:
+            # Where no other axis fits, the last does: a converter may turn the picture alone.
+            axis = class_axis(dims, size, channels_last) or class_axis(dims, size, True)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from error
     if axis is None:
         told = ", ".join(str(dim or "?") for dim in dims)
         fix = "; a ? is what the file does not tell: export it for one size" if 0 in dims else ""
