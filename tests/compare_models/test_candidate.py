@@ -177,6 +177,14 @@ def test_every_file_takes_a_cameras_bytes_and_normalises_them_inside(
         assert ours.shape == (1, HEIGHT, WIDTH) and ours.max() < expected.shape[1]
 
 
+def test_a_mask_of_two_classes_is_taken_as_their_ids(tmp_path: Path) -> None:
+    ids_of_two = ("Cast", {"to": TensorProto.BOOL})
+    onnx.save(ending(ids_of_two, kind=TensorProto.BOOL, output="uint8"), tmp_path / "theirs.onnx")
+    graph = read_onnx(tmp_path / "theirs.onnx", (WIDTH, HEIGHT))
+    (ids,) = call_of(graph, feed_for(graph, street_image((WIDTH, HEIGHT))), threads=1)()
+    assert ids.dtype == bool and ids.shape == (1, HEIGHT, WIDTH)
+
+
 @pytest.mark.parametrize("output", ["logits", "one"])
 @pytest.mark.parametrize("turns", [(), (FIRST,), (LAST,)])
 def test_a_class_map_is_made_over_the_classes_wherever_they_lie(
@@ -205,6 +213,7 @@ UNTOLD = [("Compress", {"axis": axis}, np.ones(side, bool)) for axis, side in ((
     [
         (ending(("Cast", {"to": TensorProto.DOUBLE}), kind=TensorProto.DOUBLE), "gives DOUBLE"),
         (ending(("Transpose", {"perm": [0, 2, 1, 3]})), r"FLOAT \[1, 12, 4, 16\]"),
+        (ending(("Tile", {}, np.array([1, 64, 1, 1]))), "of at most 255 classes"),
         (ending(("Compress", {"axis": 2}, np.ones(12, bool))), r"FLOAT \[1, 4, \?, 16\]"),
         (ending(*UNTOLD), r"FLOAT \[1, 4, \?, \?\] in opset .*; a \? is what"),
     ],

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from fastseg_exporters.onnx.to_onnx import FloatGraph, take_bytes, to_onnx
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.file_kind import file_kind
-from fastseg_runtime.bundle.manifest import numbered_classes
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, numbered_classes
 from fastseg_runtime.engines.own_onnx import class_axis
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -246,7 +246,8 @@ def read_onnx(path: Path, size: tuple[int, int]) -> onnx.ModelProto:
 
     Args:
         path: one input, an image as (1, 3, H, W) or (1, H, W, 3), float32 or uint8; its first
-            output logits (1, K, h, w) or (1, h, w, K), one for two classes, or class ids.
+            output logits (1, K, h, w) or (1, h, w, K), one for two classes, or class ids, those of
+            two classes also as BOOL.
         size: (width, height) for the dimensions that the file leaves open.
 
     Raises:
@@ -336,7 +337,7 @@ def _with_class_map(
     output = model.graph.output[0]
     kind, dims = output.type.tensor_type.elem_type, _dims(output)
     type_name, axis = TensorProto.DataType.Name(kind), None
-    if "INT" in type_name:
+    if "INT" in type_name or type_name == "BOOL":
         return keep_only(model, output)
     width, height = size
     if kind in FLOATS and len(dims) == 4 and _opset(model) >= OPSET_OF_RESIZE:
@@ -350,8 +351,8 @@ def _with_class_map(
         fix = "; a ? is what the file does not tell: export it for one size" if 0 in dims else ""
         raise ValueError(
             f"{path} gives {type_name} [{told}] in opset {_opset(model)}; expected class ids, or "
-            f"FLOAT logits (1, K, h, w) or (1, h, w, K) that lie over a picture of "
-            f"{width}x{height}, in opset {OPSET_OF_RESIZE} or newer{fix}"
+            f"FLOAT logits (1, K, h, w) or (1, h, w, K) of at most {IGNORE_INDEX} classes that lie "
+            f"over a picture of {width}x{height}, in opset {OPSET_OF_RESIZE} or newer{fix}"
         )
     last, nodes = output.name, list[onnx.NodeProto]()
     if axis == 3:
