@@ -382,7 +382,7 @@ def keep_only(model: onnx.ModelProto, output: onnx.ValueInfoProto) -> onnx.Model
     needed, kept = {output.name}, []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
-            needed.update(_taken_by(node))
+            needed.update(filter(None, _taken_by(node)))  # "" is what is left out
             kept.append(node)
     del model.graph.node[:], model.graph.output[:]
     model.graph.node.extend(reversed(kept))
