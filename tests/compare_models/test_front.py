@@ -10,7 +10,7 @@ from compare_models.report import pictures_of, tables_of
 from compare_models.run import Results
 from compare_models.timing import Ratio
 from fastseg_exporters.export import Outcome, Plan
-from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.metrics import Array, confusion_matrix, mean_iou
 from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, InputSpec
 
 from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
@@ -201,6 +201,19 @@ def test_a_stray_pixel_weighs_nothing_in_resamples_that_lack_its_class() -> None
     assert road and tram and found.miou == pytest.approx((road + tram) / 2)
     assert found.miou_ci95 is not None
     assert found.miou_ci95[1] == pytest.approx(road, abs=0.1)  # some resamples have no tram
+
+
+def test_a_class_that_is_labelled_nowhere_counts_as_in_every_other_miou() -> None:
+    labels_NW, ids_NW = np.zeros((2, 40, 2))
+    ids_NW[:2, 0] = 1  # trams where there are none
+    labels_NW[20:, 1] = 255
+    found = Labelled(labels_NW, ids_NW).score()
+    judged = labels_NW < 255
+    whole_KK = confusion_matrix(ids_NW[judged], labels_NW[judged], 2)
+    assert found.miou == pytest.approx(mean_iou(whole_KK)) == pytest.approx(29 / 60)
+    assert found.miou_ci95 is not None
+    low, high = found.miou_ci95
+    assert low < found.miou < high == pytest.approx(0.5)  # also in what lacks those two pictures
 
 
 def test_pictures_without_a_label_spoil_no_interval() -> None:

@@ -84,7 +84,7 @@ class Scored:
         size: WxH of its input, pixels.
         file_bytes: of the artifact.
         images: that were scored.
-        miou: over the classes that are labelled.
+        miou: over the classes that occur in the labels or in what it gives.
         miou_ci95: over images, resampled with their neighbours; None where none has a label.
         iou: by class; None where it does not occur.
         latency_ms: median of infer(), a frame in and its class map out, on this machine.
@@ -293,9 +293,10 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
 
     whole_LL = confusions_NLL.sum(0)
     block = max(1, min(NEIGHBOURS, len(samples) // 4))
-    # In a resample that lacks a class, one stray pixel of it would count as an IoU of 0.
+    given_L, labelled_L = whole_LL.any(0), whole_LL.any(1)
+    strays = np.count_nonzero((given_L & ~labelled_L)[:-1])
     replicates = bootstrap(
-        lambda picked_N: labelled_miou(confusions_NLL[picked_N].sum(0)),
+        lambda picked_N: _miou(confusions_NLL[picked_N].sum(0), strays),
         len(samples),
         RESAMPLES,
         block,
@@ -308,7 +309,7 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
         f"{entrant.session.input.width}x{entrant.session.input.height}",
         entrant.file_bytes,
         len(samples),
-        labelled_miou(whole_LL),
+        _miou(whole_LL, strays),
         interval95(finite) if len(finite) else None,
         {
             name: None if np.isnan(iou) else float(iou)
@@ -317,3 +318,19 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
         latency_ms,
         speedup,
     )
+
+
+def _miou(confusion_LL: Array, strays: int) -> float:
+    """Return the mean IoU of the data or of a resample; NaN without a label.
+
+    Of all the data it is what fastseg-train and remote_bench tell: the mean over the classes that
+    occur in the labels or in what the network gives. A resample is a mean over the same classes.
+    Left out are those that it has no label of: one stray pixel would count as an IoU of 0.
+
+    Args:
+        confusion_LL: its last column holds pixels of classes that the data do not know.
+        strays: how many classes the network gives that the data label nowhere. Their IoU is 0 in
+            the whole, so it is in each resample, whether or not that has such a pixel.
+    """
+    labelled = np.count_nonzero(confusion_LL.sum(1))
+    return labelled_miou(confusion_LL) * labelled / max(1, labelled + strays)
