@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,35 @@ def test_under_nohup_a_hangup_ends_nothing() -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert process.returncode == 143
+
+
+# As a launcher does: a worker has a group of its own, and is ended by what started it.
+LAUNCHER = """
+trap 'kill $two; exit' TERM
+sleep 60 & one=$!
+setsid sleep 60 & two=$!
+echo $one $two
+wait
+"""
+
+
+def test_nothing_that_the_child_of_a_test_started_outlives_it() -> None:
+    with running(["sh", "-c", LAUNCHER], stdout=-1) as process:
+        assert process.stdout is not None
+        workers = process.stdout.readline().split()
+        assert len(workers) == 2 and all(map(lives, workers))
+    deadline = time.monotonic() + 10
+    while any(map(lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(lives, workers))
+
+
+def lives(pid: str) -> bool:
+    """Return whether a process is there and no zombie that waits to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_reader_that_has_seen_enough_ends_it_without_a_word(tmp_path: Path) -> None:
