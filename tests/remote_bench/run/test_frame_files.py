@@ -1,11 +1,13 @@
 import io
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_class_map, encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
+from fastseg_runtime.frames import video
 from remote_bench.host.errors import UsageError
 from remote_bench.run import frame_files
 from remote_bench.run.frame_files import class_ids, frames_zip, read_frames, read_label
@@ -50,14 +52,47 @@ def test_of_many_pictures_a_hundred_are_taken_evenly(tmp_path, manifest):
     assert last[0, 0, 0] == 247
 
 
-def test_of_a_video_that_does_not_say_how_long_it_is_frames_are_taken_evenly(tmp_path, manifest):
+@pytest.fixture
+def bare(tmp_path) -> Path:
+    """250 pictures that get brighter, in a file that does not say how many they are."""
     jpegs = (
         cv2.imencode(".jpg", np.full((8, 16, 3), n, np.uint8))[1].tobytes() for n in range(250)
     )
     (tmp_path / "drive.mjpeg").write_bytes(b"".join(jpegs))
-    taken = [int(frame.mean()) for frame, _ in read_frames(tmp_path / "drive.mjpeg", manifest)]
+    return tmp_path / "drive.mjpeg"
+
+
+def brightness(file: Path, manifest) -> list[int]:
+    return [int(frame.mean()) for frame, _ in read_frames(file, manifest)]
+
+
+def test_of_a_video_that_does_not_say_how_long_it_is_frames_are_taken_evenly(bare, manifest):
+    taken = brightness(bare, manifest)
     assert len(taken) == 100
     assert taken == pytest.approx([2.5 * n for n in range(100)], abs=3)
+
+
+def test_what_the_board_can_hold_of_it_is_from_all_of_it(bare, manifest, monkeypatch):
+    monkeypatch.setattr(frame_files, "_MOST_BYTES", 10 * 8 * 16 * 3)
+    taken = brightness(bare, manifest)
+    assert taken == pytest.approx([32 * n for n in range(8)], abs=3)
+
+
+def test_it_is_read_once_and_closed(bare, manifest, monkeypatch):
+    told = []
+
+    class Watched(video.FrameSource):
+        def __init__(self, source):
+            told.append("opened")
+            super().__init__(source)
+
+        def close(self):
+            told.append("closed")
+            super().close()
+
+    monkeypatch.setattr(video, "FrameSource", Watched)
+    brightness(bare, manifest)
+    assert told == ["opened", "closed"]
 
 
 def test_what_the_board_cannot_hold_is_left_out_but_never_all(tmp_path, manifest, monkeypatch):

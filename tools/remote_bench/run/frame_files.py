@@ -7,7 +7,7 @@ video and of many pictures, 100 frames are taken evenly.
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -102,16 +102,29 @@ def _of_video(file: Path) -> Iterator[Frame]:
         video = FrameSource(str(file))
     except VideoError as error:
         raise UsageError(f"--frames: {error}") from error
-    count = video.count or _MOST_FRAMES
-    if not video.count and file.is_file():  # what was cut off, or is bare pictures, does not say
-        count = sum(1 for _ in FrameSource(str(file)))
-    wanted = set(_evenly(list(range(count))))
     try:
-        for number, frame_HW3 in enumerate(islice(video, max(wanted, default=-1) + 1)):
-            if number in wanted:
-                yield frame_HW3, None
+        if video.count or not file.is_file():
+            wanted = set(_evenly(list(range(video.count or _MOST_FRAMES))))
+            numbered = enumerate(islice(video, max(wanted) + 1))
+            frames: Iterable[Array] = (frame for number, frame in numbered if number in wanted)
+        else:  # what was cut off, or is bare pictures, does not say
+            frames = _evenly(_thinned(video))
+        for frame_HW3 in frames:
+            yield frame_HW3, None
     finally:
         video.close()
+
+
+def _thinned(video: Iterable[Array]) -> list[Array]:
+    """Return up to 200 frames, and 200 MB, at equal distances, however long a video goes on."""
+    kept: list[Array] = []
+    step = 1
+    for number, frame_HW3 in enumerate(video):
+        if number % step == 0:
+            kept.append(frame_HW3)
+        if len(kept) == 2 * _MOST_FRAMES or len(kept) * frame_HW3.nbytes > _MOST_BYTES:
+            kept, step = kept[::2], 2 * step
+    return kept
 
 
 def _evenly(items: list[_T]) -> list[_T]:
