@@ -51,12 +51,12 @@ def before_the_network(model: onnx.ModelProto) -> str:
     constants = (node for node in model.graph.node if node.op_type == "Constant")
     sizes |= {node.output[0]: math.prod(node.attribute[0].t.dims) for node in constants}
     last: str = model.graph.input[0].name
-    for node in model.graph.node:
-        if last in node.input:
-            if not prepares(node, last, sizes):
-                break
-            last = node.output[0]
-    return last
+    while True:
+        takers = [node for node in model.graph.node if last in node.input]
+        users = [node for node in takers if node.op_type != "Shape"]  # it takes no pixel
+        if len(users) != 1 or not prepares(users[0], last, sizes):
+            return last
+        last = users[0].output[0]
 
 
 def prepares(node: onnx.NodeProto, image: str, sizes: dict[str, int]) -> bool:

@@ -125,6 +125,20 @@ def test_what_no_mean_and_deviation_can_say_stays_in_the_network(
     assert judge_rknn.before_the_network(model) == "normalised"
 
 
+def test_what_asks_for_the_size_alone_stands_in_no_ones_way() -> None:
+    model = graph(CAST)
+    model.graph.node.insert(0, onnx.helper.make_node("Shape", ["image"], ["size"]))
+    assert judge_rknn.before_the_network(model) == "normalised"
+
+
+def test_an_image_that_the_network_takes_beside_the_normalised_one_is_not_cut_off() -> None:
+    model = graph(DEQUANTIZE)
+    as_half = onnx.helper.make_node("Cast", ["planes"], ["raw"], to=onnx.TensorProto.FLOAT16)
+    model.graph.node.append(as_half)
+    onnx.checker.check_model(model)
+    assert judge_rknn.before_the_network(model) == "planes"
+
+
 def test_a_preparation_of_pixels_that_are_no_planes_yet_is_refused() -> None:
     model = graph(CAST)
     subtraction = model.graph.node[1]
