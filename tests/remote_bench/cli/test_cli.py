@@ -16,7 +16,7 @@ from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.cli.beforehand import split_names
 from remote_bench.cli.main import Bench, Compare, Doctor, app
-from remote_bench.host.errors import UsageError
+from remote_bench.host.errors import UNTRUSTED, UsageError
 
 from tests.boards.sshd import files_in, processes_in
 from tests.doubles.fastseg_run import running
@@ -185,11 +185,11 @@ def test_a_missed_requirement_is_named_and_exits_with_3(call, bundle):
 def test_compare_on_a_host_measures_both_bundles_in_turns_and_says_what_came(
     monkeypatch, capsys, bundle, report_of, made_result
 ):
-    asked = []
+    asked, failed = [], [""]
 
     def in_turns(measurement, bundles, rounds):
         asked.append((measurement.host.name, bundles, rounds, measurement.benchmark.seconds))
-        return tuple([report_of(made_result(seconds=2))] * rounds for _ in bundles)
+        return *([report_of(made_result(seconds=2))] * rounds for _ in bundles), failed[-1]
 
     monkeypatch.setattr("remote_bench.cli.main.measure_in_turns", in_turns)
     options = {"on": "localhost", "repeats": 5, "seconds": 20.0, "as_json": True}
@@ -199,6 +199,13 @@ def test_compare_on_a_host_measures_both_bundles_in_turns_and_says_what_came(
     assert (
         found["answer"] == "no_difference" and found["basis"] == "between 5 pairs of runs in turns"
     )
+    failed.append("a run failed, and compared are the 5 a side before it: no memory")
+    assert Compare(str(bundle), str(bundle), **options).carry_out() == UNTRUSTED
+    assert json.loads(capsys.readouterr().out)["reasons"] == failed[1:]
+    assert (
+        Compare(str(bundle), str(bundle), **options | {"as_json": False}).carry_out() == UNTRUSTED
+    )
+    assert f"\n  {failed[1]}\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow

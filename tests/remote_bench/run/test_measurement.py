@@ -109,9 +109,9 @@ def test_a_run_in_turns_that_fails_leaves_those_before_it(monkeypatch, tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     host, bundle, watch = LocalHost(), make_bundle(tmp_path / "a.fastseg"), Cutting()
     measurement = Measurement(host, Benchmark(repeats=1, **SHORT), watch, Cancel())
-    sides = measure_in_turns(measurement, (bundle, bundle), rounds=4)
+    *sides, failed = measure_in_turns(measurement, (bundle, bundle), rounds=4)
     assert [len(side) for side in sides] == [3, 3]
-    assert watch.notes[-1].startswith("compared are the 3 runs a side before one failed: localhost")
+    assert failed.startswith("a run failed, and compared are the 3 a side before it: localhost")
 
 
 @pytest.mark.slow
@@ -120,7 +120,8 @@ def test_two_bundles_take_turns_on_one_locked_board(monkeypatch, tmp_path):
     bundles = make_bundle(tmp_path / "a.fastseg"), make_bundle(tmp_path / "b.fastseg")
     watch, benchmark = Watcher(), Benchmark(repeats=1, **SHORT)
     measurement = Measurement(LocalHost(), benchmark, watch, Cancel())
-    sides = measure_in_turns(measurement, bundles, rounds=3)
+    *sides, failed = measure_in_turns(measurement, bundles, rounds=3)
+    assert not failed
     assert [note.split()[-1][0] for note in watch.notes if " of 6: " in note] == list("abbaab")
     assert [[report.bundle.path for report in side] for side in sides] == [
         [str(bundle)] * 3 for bundle in bundles

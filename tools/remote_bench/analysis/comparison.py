@@ -83,12 +83,14 @@ class Comparison:
     headline: str
     basis: str  # what the intervals are between
     notes: tuple[str, ...]  # the verdict of each report and all its notes
-    reasons: tuple[str, ...]  # why they are not comparable
+    reasons: tuple[str, ...]  # why they are not comparable, or less was measured than asked for
     differs: dict[str, tuple[str, ...]]
     differences: tuple[Difference, ...]
 
 
-def compare(a: Sequence[Report], b: Sequence[Report], in_turns: bool = False) -> Comparison:
+def compare(
+    a: Sequence[Report], b: Sequence[Report], in_turns: bool = False, failed: str = ""
+) -> Comparison:
     """Compare two sides.
 
     Args:
@@ -96,11 +98,12 @@ def compare(a: Sequence[Report], b: Sequence[Report], in_turns: bool = False) ->
         b: those of the other.
         in_turns: the runs took turns on one board: they are compared pair by pair, so that what
             drifts there falls on both.
+        failed: what ended the turns early; "": nothing.
     """
     named = [(f"{side}{number if len(reports) > 1 else ''}", report)
              for side, reports in (("A", a), ("B", b))
              for number, report in enumerate(reports, start=1)]  # fmt: skip
-    differs = _differing([*a, *b])
+    differs, early = _differing([*a, *b]), (failed,) if failed else ()
     if "board" in differs and "power mode and clocks" in differs:
         differs["board"] += differs.pop("power mode and clocks")  # modes are not portable
     reasons = [f"{name} {why}" for name, report in named for why in _untrusted(report)]
@@ -108,10 +111,10 @@ def compare(a: Sequence[Report], b: Sequence[Report], in_turns: bool = False) ->
         reasons += [f"{group}: {text}" for group, texts in differs.items() for text in texts]
     notes = tuple(note for name, report in named for note in _notes(name, report))
     if reasons:
-        return Comparison("not_comparable", "", "", notes, tuple(reasons), differs, ())
+        return Comparison("not_comparable", "", "", notes, (*reasons, *early), differs, ())
     differences = tuple(_differences(a, b, in_turns))
     answer, headline = _answer(*differences[:1])
-    return Comparison(answer, headline, _basis(a, b, in_turns), notes, (), differs, differences)
+    return Comparison(answer, headline, _basis(a, b, in_turns), notes, early, differs, differences)
 
 
 def _notes(name: str, report: Report) -> Iterator[str]:

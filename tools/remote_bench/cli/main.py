@@ -498,14 +498,15 @@ class Compare(Login):
         """Compare, and return the exit code."""
         if not self.on and (useless := self._given() - {"--as-json"}):
             raise UsageError(f"{', '.join(sorted(useless))}: only with --on HOST; reports are read")
-        a, b = self._measured(self.on) if self.on else (_read_all(self.a), _read_all(self.b))
-        result = compare_reports(a, b, in_turns=self.on is not None)
+        sides = self._measured(self.on) if self.on else (_read_all(self.a), _read_all(self.b), "")
+        a, b, failed = sides
+        result = compare_reports(a, b, self.on is not None, failed)
         if self.as_json:
             print(json.dumps(to_table(result), indent=1))
         else:
             out.print(render_comparison(result), soft_wrap=True)
         codes = {"not_comparable": INVALID, "cannot_tell": UNTRUSTED}
-        return codes.get(result.answer, DONE)
+        return codes.get(result.answer, UNTRUSTED if failed else DONE)
 
     def _given(self) -> set[str]:
         """Return the options that are not as they are by default."""
@@ -513,7 +514,7 @@ class Compare(Login):
         return {f"--{f.name.replace('_', '-')}" for f in options
                 if getattr(self, f.name) != f.default}  # fmt: skip
 
-    def _measured(self, host: str) -> tuple[list[Report], list[Report]]:
+    def _measured(self, host: str) -> tuple[list[Report], list[Report], str]:
         benchmark = Benchmark(
             bundle=Path(self.a), target=self.target, seconds=self.seconds / self.repeats,
             repeats=1, idle_s=self.idle, base=self.folder, allow_busy=self.allow_busy,

@@ -68,7 +68,7 @@ def failure_of(kind: str) -> type[BenchError]:
 COMPARED = {
     VALID: "different, or no difference",
     INVALID: "not comparable",
-    UNTRUSTED: "cannot tell: noise would explain the difference",
+    UNTRUSTED: "cannot tell: noise would explain the difference; or a run failed",
 }
 # Those that only remote_bench has, or says more about.
 EXIT_CODES = {

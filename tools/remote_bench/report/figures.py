@@ -329,8 +329,8 @@ def _table(report: Report) -> TextTable:
 def render_comparison(comparison: Comparison) -> RenderableType:
     """Return a comparison for the terminal: both verdicts and all notes, the answer, figures."""
     notes = [Text(plain(note)) for note in comparison.notes]
+    reasons = [Text(f"  {plain(reason)}") for reason in comparison.reasons]
     if comparison.answer == "not_comparable":
-        reasons = (Text(f"  {plain(reason)}") for reason in comparison.reasons)
         return Group(*notes, Text("not comparable:", style="bold red"), *reasons)
     texts = [text for texts in comparison.differs.values() for text in texts]
     rows = [
@@ -349,6 +349,7 @@ def render_comparison(comparison: Comparison) -> RenderableType:
         *notes,
         Text(f"what differs: {plain('; '.join(texts)) or 'nothing'}"),
         Text(comparison.headline, style="bold"),
+        *reasons,
         TextTable(("metric", "A", "B", "change", "interval"), rows),
         Text(f"intervals: {comparison.basis}"),
     )

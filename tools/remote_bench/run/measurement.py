@@ -85,10 +85,13 @@ def finish(
 
 def measure_in_turns(
     measurement: Measurement, bundles: tuple[Path, Path], rounds: int
-) -> tuple[list[Report], list[Report]]:
+) -> tuple[list[Report], list[Report], str]:
     """Measure two bundles on one locked board in the order A B, B A, A B ...; one run a turn.
 
     A run that fails ends it; the whole rounds before it are returned where they tell something.
+
+    Returns:
+        The reports of each, and what failed; "": nothing.
 
     Raises:
         BenchError: it did not come to a run, or one failed too early.
@@ -109,10 +112,9 @@ def measure_in_turns(
                 whole = min(map(len, reports))
                 if whole < LEAST:
                     raise
-                kept = f"compared are the {whole} runs a side before one failed"
-                measurement.watch.note(f"{kept}: {error}")
-                return reports[0][:whole], reports[1][:whole]
-    return reports
+                failed = f"a run failed, and compared are the {whole} a side before it: {error}"
+                return reports[0][:whole], reports[1][:whole], failed
+    return *reports, ""
 
 
 def _turn(board: Connection, measurement: Measurement, prepared: Prepared) -> Report:
