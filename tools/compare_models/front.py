@@ -294,7 +294,7 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
     whole_LL = confusions_NLL.sum(0)
     block = max(1, min(NEIGHBOURS, len(samples) // 4))
     given_L, labelled_L = whole_LL.any(0), whole_LL.any(1)
-    strays = np.count_nonzero((given_L & ~labelled_L)[:-1])
+    strays = int(np.count_nonzero((given_L & ~labelled_L)[:-1]))
     replicates = bootstrap(
         lambda picked_N: _miou(confusions_NLL[picked_N].sum(0), strays),
         len(samples),
@@ -332,5 +332,5 @@ def _miou(confusion_LL: Array, strays: int) -> float:
         strays: how many classes the network gives that the data label nowhere. Their IoU is 0 in
             the whole, so it is in each resample, whether or not that has such a pixel.
     """
-    labelled = np.count_nonzero(confusion_LL.sum(1))
+    labelled = int(np.count_nonzero(confusion_LL.sum(1)))
     return labelled_miou(confusion_LL) * labelled / max(1, labelled + strays)
