@@ -52,6 +52,13 @@ def test_of_many_pictures_a_hundred_are_taken_evenly(tmp_path, manifest):
     assert last[0, 0, 0] == 247
 
 
+def test_of_large_pictures_there_are_fewer_but_from_end_to_end(tmp_path, manifest, monkeypatch):
+    for number in range(250):
+        (tmp_path / f"{number:03}.png").write_bytes(picture(number))
+    monkeypatch.setattr(frame_files, "_MOST_BYTES", 10 * 8 * 12 * 3)
+    assert brightness(tmp_path, manifest) == [0, 40, 80, 120, 160, 200, 240]
+
+
 @pytest.fixture
 def bare(tmp_path) -> Path:
     """250 pictures that get brighter, in a file that does not say how many they are."""

@@ -49,19 +49,15 @@ def frames_zip(source: Path, archive: BinaryIO, manifest: Manifest) -> tuple[int
 def read_frames(source: Path, manifest: Manifest) -> Iterator[Frame]:
     """Yield up to 100 frames, and 200 MB, of a folder or a video: image and label, or None.
 
+    Of larger frames there are fewer, from end to end too.
+
     Raises:
         UsageError: no frame there, or one that cannot be read.
     """
-    held = frames = 0
-    for image_HW3, label_HW in (
-        _of_folder(source, manifest) if source.is_dir() else _of_video(source)
-    ):
-        held += image_HW3.nbytes
-        if held > _MOST_BYTES and frames:
-            return
-        frames += 1
-        yield image_HW3, label_HW
-    if not frames:
+    found = _of_folder(source, manifest) if source.is_dir() else _of_video(source)
+    kept = _evenly(_thinned(found))
+    yield from kept
+    if not kept:
         raise UsageError(
             f"--frames {source}: no frame there; expected {', '.join(SUFFIXES)} or a video"
         )
@@ -108,21 +104,22 @@ def _of_video(file: Path) -> Iterator[Frame]:
             numbered = enumerate(islice(video, max(wanted) + 1))
             frames: Iterable[Array] = (frame for number, frame in numbered if number in wanted)
         else:  # what was cut off, or is bare pictures, does not say
-            frames = _evenly(_thinned(video))
+            frames = video
         for frame_HW3 in frames:
             yield frame_HW3, None
     finally:
         video.close()
 
 
-def _thinned(video: Iterable[Array]) -> list[Array]:
+def _thinned(frames: Iterable[Frame]) -> list[Frame]:
     """Return up to 200 frames, and 200 MB, at equal distances, however long a video goes on."""
-    kept: list[Array] = []
+    kept: list[Frame] = []
     step = 1
-    for number, frame_HW3 in enumerate(video):
+    for number, frame in enumerate(frames):
         if number % step == 0:
-            kept.append(frame_HW3)
-        if len(kept) == 2 * _MOST_FRAMES or len(kept) * frame_HW3.nbytes > _MOST_BYTES:
+            kept.append(frame)
+        held = sum(image_HW3.nbytes for image_HW3, _ in kept)
+        if len(kept) == 2 * _MOST_FRAMES or (held > _MOST_BYTES and len(kept) > 1):
             kept, step = kept[::2], 2 * step
     return kept
 
