@@ -125,7 +125,7 @@ def open_yolo(location: str, split: str) -> FileDataset:
 
     Raises:
         DataError: no class names, or not one label file for the pictures.
-        MissingSplitError: no folder of images for this split.
+        MissingSplitError: no folder of images for this split, or test pictures without a label.
     """
     path = Path(location)
     root, yaml = (path.parent, path) if path.is_file() else (path, _yaml_file(path))
@@ -133,7 +133,8 @@ def open_yolo(location: str, split: str) -> FileDataset:
     classes, class_ids = _classes(_names(root, yaml, table))
     pairs, labels = _pairs(root, split, table)
     if pairs and not any(pair.label.is_file() for pair in pairs):
-        raise DataError(
+        unlabelled = split == "test" and not labels  # as many sets give theirs out
+        raise (MissingSplitError if unlabelled else DataError)(
             f"{root}: none of {len(pairs)} pictures of {split} has a label file; expected "
             f"{pairs[0].label} and the like, empty ones where no object is"
         )

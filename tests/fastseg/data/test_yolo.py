@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastseg.data import DataError, MissingSplitError, open_dataset
+from fastseg.data import DataError, MissingSplitError, check_dataset, open_dataset
 
 Writer = Callable[..., Path]
 BOX = "1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n"
@@ -56,6 +56,22 @@ def test_a_split_without_any_label_file_is_not_all_background(write_yolo: Writer
         open_dataset(f"yolo:{root}", "train")
     (root / "labels" / "train" / "a.txt").touch()
     assert not open_dataset(f"yolo:{root}", "train")[0].label_HW.any()
+
+
+def test_pictures_for_testing_without_labels_leave_a_set_ready_to_train(
+    write_yolo: Writer, write_picture: Writer, picture: np.ndarray
+) -> None:
+    root = write_yolo(BOX + BOX.replace("1", "0", 1).replace("0.75", "0.5"))
+    write_picture(root / "images" / "val" / "b.png", picture[::-1])
+    (root / "labels" / "val").mkdir()
+    (root / "labels" / "val" / "b.txt").write_text(BOX)
+    write_picture(root / "images" / "test" / "c.png", picture)
+    (root / "labels" / "test").mkdir()
+    report = check_dataset(f"yolo:{root}")
+    assert report.ok, report.problems
+    assert "no split test" in report.warnings
+    with pytest.raises(DataError, match="none of 1 pictures of test has a label file"):
+        open_dataset(f"yolo:{root}", "test")
 
 
 @pytest.mark.parametrize("names", ["names: [cat, dog]\n", "names:\n  0: cat\n  1: dog\n"])
