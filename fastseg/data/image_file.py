@@ -26,7 +26,7 @@ _GIF_START = b"GIF8"
 _TIFF_STARTS = (b"II", b"MM")
 _EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a TIFF header says its byte order
 _JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA
-_ORIENTATION = 0x0112
+_ORIENTATION, _SAMPLES = 0x0112, 0x0115
 UPRIGHT = 1
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
@@ -132,20 +132,25 @@ def _to_bytes(path: Path, stored: Array, image_range: Range | None) -> Array:
 
 def _exif_orientation(data: bytes) -> int:
     """Return the orientation that EXIF data say, 1 where there are none."""
-    tiff = _exif_of(data)
+    value = _tag(_exif_of(data), _ORIENTATION)
+    return value if 1 <= value <= max(SIDEWAYS) else UPRIGHT
+
+
+def _tag(tiff: bytes, wanted: int) -> int:
+    """Return the number from 0 to 65535 that TIFF data say for a tag, 1 where there is none."""
     order = _EXIF_ORDERS.get(tiff[:4])
     if order is None:
-        return UPRIGHT
+        return 1
     try:
         (first,) = struct.unpack_from(f"{order}I", tiff, 4)
         (count,) = struct.unpack_from(f"{order}H", tiff, first)
         for entry in range(count):
             tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * entry)
-            if tag == _ORIENTATION:
-                return value if 1 <= value <= max(SIDEWAYS) else UPRIGHT
+            if tag == wanted:
+                return int(value)
     except struct.error:
         pass  # it ends in the middle: as if it said nothing, as OpenCV has it
-    return UPRIGHT
+    return 1
 
 
 def _exif_of(data: bytes) -> bytes:
@@ -233,7 +238,10 @@ def _decode_picture(path: Path, data: bytes) -> Array:
     """Return (H, W) greys, or (H, W, 3 or 4) with blue first, of any type."""
     if data.startswith(_TIFF_STARTS):
         stored = _decode(path, data, cv2.IMREAD_UNCHANGED)
-        if stored.itemsize > 2:  # of such greys OpenCV makes no colours
+        # Of wide greys OpenCV makes no colours. Alpha, and of 16 bits colours that are marked as
+        # greys, come as stored only the other way.
+        is_grey = stored.ndim == 2 and _tag(data, _SAMPLES) <= 1
+        if stored.itemsize > 2 or is_grey or stored.shape[2:] == (3,):
             return stored
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     return _decode(path, data, flags)

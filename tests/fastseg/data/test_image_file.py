@@ -52,6 +52,31 @@ def test_a_tiff_of_any_numbers_is_read_by_its_range(
         assert np.array_equal(read, np.broadcast_to(pixels.T, (3, *pixels.T.shape[-2:])).T)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "P", "RGB", "YCbCr"])
+def test_a_tiff_is_decoded_once(
+    mode: str, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sixteen = PIL.fromarray(picture[..., 0].astype(np.uint16) << 8)
+    stored = sixteen if mode == "I;16" else PIL.fromarray(picture).convert(mode)
+    stored.save(tmp_path / "a.tif")
+    decode, calls = cv2.imdecode, []
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: calls.append(args) or decode(*args))
+    read = read_image(tmp_path / "a.tif")
+    assert len(calls) == 1
+    expected = picture[..., :1] if mode == "I;16" else np.array(stored.convert("RGB"))
+    assert np.abs(read.astype(int) - expected).max() <= (3 if mode == "YCbCr" else 0)
+
+
+def test_sixteen_bit_colours_of_a_tiff_that_says_grey_are_not_mixed(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
+    data = cv2.imencode(".tif", picture[..., ::-1].astype(np.uint16) << 8)[1].tobytes()
+    colours, greys = (struct.pack("<HHIH", 0x0106, 3, 1, kind) for kind in (2, 1))
+    assert colours in data
+    (tmp_path / "a.tif").write_bytes(data.replace(colours, greys))
+    assert np.array_equal(read_image(tmp_path / "a.tif"), picture)
+
+
 def test_floats_without_a_range_are_refused_with_that_of_the_finite_ones(tmp_path: Path) -> None:
     stored = np.float32([[np.nan, 2, np.inf], [7, 3, 4]])
     for pixels, said in ((stored, "from 2 to 7; say"), (stored * np.nan, "no finite number")):
