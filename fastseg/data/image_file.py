@@ -116,16 +116,17 @@ def turn(pixels: Array, orientation: int) -> Array:
 def _to_bytes(path: Path, stored: Array, image_range: Range | None) -> Array:
     if image_range is not None:
         low, high = image_range
-        finite = np.nan_to_num(stored.astype(np.float32), posinf=high, neginf=low)
-        scaled: Array = np.rint((finite - low) * (255 / (high - low)))
-        return scaled.clip(0, 255).astype(np.uint8)
+        exact = np.float32 if stored.itemsize <= 2 else np.float64
+        within = np.nan_to_num(stored.astype(exact)).clip(low, high)
+        scaled: Array = np.rint((within - low) * (255 / (high - low)))
+        return scaled.astype(np.uint8)
     if stored.dtype == np.uint16:
         return (stored >> 8).astype(np.uint8)
     if stored.dtype != np.uint8:
         least, most = _finite_range(path, stored)
         raise DataError(
-            f"{path}: stores {stored.dtype} from {least:g} to {most:g}; say with --image-range "
-            "LOW:HIGH which values are black and white"
+            f"{path}: stores {stored.dtype} from {least:.10g} to {most:.10g}; say with "
+            "--image-range LOW:HIGH which values are black and white"
         )
     return stored
 

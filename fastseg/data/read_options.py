@@ -44,7 +44,7 @@ class ReadOptions:
             found = (float(low), float(high))
         except ValueError:
             found = (0.0, 0.0)
-        if not (colon and -1e9 < found[0] < found[1] < 1e9):
+        if not (colon and -1e38 < found[0] < found[1] < 1e38):
             raise DataError(
                 f"{spec}: cannot read the image range {self.image_range!r}; write LOW:HIGH, the "
                 "stored values that are black and white, such as 0:4095"

@@ -243,9 +243,11 @@ class Survey:
             least, most = min(r[0][0] for r in ranges), max(r[0][1] for r in ranges)
             dark = 0 <= least < most / 4  # as a sensor's bits in a wider file: whole powers of two
             scale = (
-                f"0:{2 ** math.ceil(math.log2(most + 1)) - 1}" if dark else f"{least:g}:{most:g}"
+                f"0:{2 ** math.ceil(math.log2(most + 1)) - 1}"
+                if dark
+                else f"{least:.10g}:{most:.10g}"
             )
-            text += f" (their files {least:g} to {most:g} of {ranges[0][1]:g})"
+            text += f" (their files {least:.10g} to {most:.10g} of {ranges[0][1]:.10g})"
             if least < most:
                 text += (
                     f"; stretch them with --image-range {scale}, and what the device sees in the "

@@ -52,6 +52,22 @@ def test_a_tiff_of_any_numbers_is_read_by_its_range(
         assert np.array_equal(read, np.broadcast_to(pixels.T, (3, *pixels.T.shape[-2:])).T)
 
 
+def test_a_tiff_of_large_numbers_keeps_their_differences(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
+    grey = picture[..., 0]
+    PIL.fromarray(2_000_000_000 + grey.astype(np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="from 2000000000 to 2000000184; say"):
+        read_picture(tmp_path / "a.tif")
+    read = read_picture(tmp_path / "a.tif", (2e9, 2e9 + 255)).image_HW3
+    assert np.array_equal(read[..., 0], grey)
+    huge = np.float64([[1e300, -1e300, np.inf, -np.inf, np.nan, 51]])
+    (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", huge)[1].tobytes())
+    with np.errstate(all="raise"):
+        read = read_picture(tmp_path / "a.tif", (0, 255)).image_HW3
+    assert read[..., 0].tolist() == [[255, 0, 255, 0, 0, 51]]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "I;16", "P", "RGB", "YCbCr"])
 def test_a_tiff_is_decoded_once(
     mode: str, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
