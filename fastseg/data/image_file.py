@@ -24,7 +24,12 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3  # colour types of the PNG specification, section 11.2.2
 _GIF_START = b"GIF8"
 _TIFF_STARTS = (b"II", b"MM")
-_EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # how a TIFF header says its byte order
+_LAYOUTS = {  # of TIFF (*) and BigTIFF (+): where the directory lies, its length, an entry
+    b"II*\0": ("<4xI", "<H", "<HHIH2x"),
+    b"MM\0*": (">4xI", ">H", ">HHIH2x"),
+    b"II+\0": ("<8xQ", "<Q", "<HHQH6x"),
+    b"MM\0+": (">8xQ", ">Q", ">HHQH6x"),
+}
 _JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA
 _ORIENTATION, _SAMPLES = 0x0112, 0x0115
 UPRIGHT = 1
@@ -139,17 +144,18 @@ def _exif_orientation(data: bytes) -> int:
 
 def _tag(tiff: bytes, wanted: int) -> int:
     """Return the number from 0 to 65535 that TIFF data say for a tag, 1 where there is none."""
-    order = _EXIF_ORDERS.get(tiff[:4])
-    if order is None:
+    if tiff[:4] not in _LAYOUTS:
         return 1
+    place, length, layout = _LAYOUTS[tiff[:4]]
     try:
-        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, first)
+        (first,) = struct.unpack_from(place, tiff)
+        (count,) = struct.unpack_from(length, tiff, first)
         for entry in range(count):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * entry)
+            at = first + struct.calcsize(length) + entry * struct.calcsize(layout)
+            tag, _, _, value = struct.unpack_from(layout, tiff, at)
             if tag == wanted:
                 return int(value)
-    except struct.error:
+    except (struct.error, OverflowError):
         pass  # it ends in the middle: as if it said nothing, as OpenCV has it
     return 1
 

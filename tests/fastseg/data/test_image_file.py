@@ -142,13 +142,16 @@ def test_a_rotation_mark_of_png_webp_and_tiff_turns_too(
     assert read.orientation == 6
 
 
-@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    ("kind", "big"),
+    [("uint8", 0), ("uint16", 0), (">u2", 0), ("float32", 0), ("uint8", 1), ("uint16", 1)],
+)
 def test_a_rotation_mark_of_a_grey_tiff_turns_it_once(
-    kind: str, tmp_path: Path, picture: np.ndarray
+    kind: str, big: int, tmp_path: Path, picture: np.ndarray
 ) -> None:
     stored = PIL.fromarray(picture[..., 0].astype(kind))
     for orientation in range(1, 9):
-        stored.save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+        stored.save(tmp_path / "a.tif", tiffinfo={0x0112: orientation}, big_tiff=bool(big))
         read = read_picture(tmp_path / "a.tif", (0, 255))
         assert np.array_equal(read.image_HW3[..., 0], turn(picture[..., 0], orientation))
         assert read.orientation == orientation
