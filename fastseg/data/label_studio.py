@@ -15,9 +15,9 @@ pixel; where alpha is above 0 the brush was.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,25 +184,28 @@ def _shape(mark: Table, size: tuple[int, int] | None) -> Shape:
     label, value = _label(mark), _value(mark)
     if size is None:
         return Shape(label, lambda *_: _refuse("has no original_width and original_height"))
-    upright = _upright(mark, size)
-    if mark.get("image_rotation") or value.get("rotation"):
-        why = "is rotated, which is not known to fastseg"
-        return replace(upright, draw=lambda *_: _refuse(why))
-    return upright
-
-
-def _upright(mark: Table, size: tuple[int, int]) -> Shape:
-    label, value = _label(mark), _value(mark)
+    turned = value.get("rotation") and _kind(mark) != "rectanglelabels"
+    if mark.get("image_rotation") or turned:
+        return Shape(label, lambda *_: _refuse("is rotated, which is not known to fastseg"))
     if _kind(mark) == "brushlabels":
         return bitmap(label, lambda: decode_brush(value.get("rle"), *size))
     scale = np.array(size) / _PERCENT
     if _kind(mark) == "polygonlabels":
         return polygon(label, _scaled(value.get("points"), scale))
-    x, y, width, height = (value.get(key) for key in ("x", "y", "width", "height"))
     try:
-        return box(label, _scaled([[x, y], [x + width, y + height]], scale))  # type: ignore[operator]  # refused below
-    except TypeError:
+        return box(label, _rectangle(value, scale))
+    except (KeyError, TypeError, ValueError, OverflowError):
         return Shape(label, lambda *_: _refuse("has no x, y, width and height"))
+
+
+def _rectangle(value: Table, scale: Array) -> Array:
+    """Return the corners of a rectangle, which is turned clockwise about its first one."""
+    degrees = value.get("rotation") or 0
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    sides_42 = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * (value["width"], value["height"])
+    first_2 = np.array((value["x"], value["y"]), np.float64)
+    corners_42: Array = first_2 * scale + sides_42 * scale @ np.array([(cos, sin), (-sin, cos)])
+    return corners_42
 
 
 def _scaled(points: Any, scale: Array) -> Any:

@@ -707,15 +707,35 @@ def test_shapes_of_labelme_and_label_studio_that_are_left_out_leave_their_boxes_
     write_json(of_labelme, table)
     of_studio = label_studio_brush(tmp_path / "b") / "project-1.json"
     tasks = json.loads(of_studio.read_text())
-    box = {"x": left / WIDTH, "width": (right - left) / WIDTH}
-    box |= {"y": top / HEIGHT, "height": (bottom - top) / HEIGHT}
-    box = {side: 100 * share for side, share in box.items()} | {"rotation": 9}
-    tasks[0]["annotations"][0]["result"][0] |= {"value": box | {"rectanglelabels": ["red"]}}
+    line = 100 * np.array([(left, top), (right, bottom)]) / (WIDTH, HEIGHT)
+    broken = {"points": line.tolist(), "polygonlabels": ["red"]}
+    tasks[0]["annotations"][0]["result"][0] |= {"value": broken}
     write_json(of_studio, tasks)
     for root in (tmp_path / "a", tmp_path / "b"):
         found = samples_of(f"{root}?skip-broken=0.2")
         (label_HW,) = (sample.label_HW for name, sample in found.items() if name.endswith("f0"))
         assert np.array_equal(label_HW == 255, label_of(0) == 1)
+
+
+def test_label_studio_s_rectangles_are_turned_about_their_first_corner(tmp_path: Path) -> None:
+    file = label_studio_brush(tmp_path / "d") / "project-1.json"
+    tasks = json.loads(file.read_text())
+    mark = tasks[0]["annotations"][0]["result"][0]
+    wide = {"width": 16 / WIDTH * 100, "height": 6 / HEIGHT * 100, "rotation": 90}
+    mark["value"] = {"x": 50, "y": 25, "rectanglelabels": ["red"], **wide}
+    tasks[0]["annotations"][0]["result"] = [mark]
+    write_json(file, tasks)
+    right, top = WIDTH // 2, HEIGHT // 4
+    expected_HW = np.zeros((HEIGHT, WIDTH), bool)
+    expected_HW[top : top + 16, right - 6 : right] = True
+    found_HW = samples_of(str(file))["0a1b2c3d-f0"].label_HW > 0
+    assert found_HW[expected_HW].all()
+    assert found_HW.sum() <= 17 * 7, "not more than the outline beside it"
+    mark["image_rotation"] = 90
+    write_json(file, tasks)
+    with pytest.raises(DataError, match="is rotated"):
+        samples_of(str(file))
+    assert not samples_of(f"{file}?skip-broken=1")["0a1b2c3d-f0"].label_HW.any()
 
 
 def test_label_studio_s_short_form_and_its_polygons_are_read(tmp_path: Path) -> None:
