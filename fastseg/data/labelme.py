@@ -204,12 +204,13 @@ def _shape(table: Mapping[str, Any]) -> Shape:
 
 
 def _mask(label: str, points: Any, encoded: Any) -> Shape:
-    """Return a bitmap in base64, whose points are its corners in the picture."""
+    """Return a bitmap in base64, whose points are its first and its last pixel in the picture."""
     try:
-        left, top = (round(float(value)) for value in points[0])
+        left, top, right, bottom = (round(float(v)) for v in (*points[0], *points[-1]))
     except (TypeError, ValueError, IndexError, OverflowError):
         return Shape(label, lambda *_: _refuse("has no points of its mask's corners"))
-    return bitmap(label, lambda: _decode(encoded), left, top, points)
+    around = [[left, top], [right + 1, bottom + 1]]
+    return bitmap(label, lambda: _decode(encoded), left, top, around)
 
 
 def _decode(encoded: Any) -> Array:

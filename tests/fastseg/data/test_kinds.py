@@ -717,6 +717,14 @@ def test_shapes_of_labelme_and_label_studio_that_are_left_out_leave_their_boxes_
         assert np.array_equal(label_HW == 255, label_of(0) == 1)
 
 
+def test_the_ignored_box_of_a_broken_labelme_mask_holds_its_last_pixel(tmp_path: Path) -> None:
+    file = labelme_json(tmp_path) / "f0.json"
+    mask = {"label": "red", "points": [[4, 5], [13, 11]], "shape_type": "mask", "mask": "broken"}
+    write_json(file, json.loads(file.read_text()) | {"shapes": [mask]})
+    label_HW = samples_of(f"{tmp_path}?skip-broken=0.2")["f0"].label_HW
+    assert (label_HW[5:12, 4:14] == 255).all() and (label_HW == 255).sum() == 7 * 10
+
+
 def test_label_studio_s_rectangles_are_turned_about_their_first_corner(tmp_path: Path) -> None:
     file = label_studio_brush(tmp_path / "d") / "project-1.json"
     tasks = json.loads(file.read_text())
