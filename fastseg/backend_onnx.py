@@ -156,10 +156,13 @@ class OnnxFile(nn.Module):
         if self.port.channels_last:
             picture = picture.permute(0, 2, 3, 1)
         given = _Run.apply(picture, self)  # type: ignore[no-untyped-call]
-        image = tuple(image_N3HW.shape)
+        image, chosen = tuple(image_N3HW.shape), self.chosen
+        if chosen not in self.names:  # a name may be a number too
+            by_index = {str(index): name for index, name in enumerate(self.names)}
+            chosen = by_index.get(chosen, chosen)
         return {
-            name: self._scores(value, image) if self.chosen in ("", name, str(index)) else value
-            for index, (name, value) in enumerate(zip(self.names, given, strict=True))
+            name: self._scores(value, image) if chosen in ("", name) else value
+            for name, value in zip(self.names, given, strict=True)
         }
 
     def cost(self, size: tuple[int, int]) -> StageCost:
@@ -252,9 +255,12 @@ class _OneHot(torch.autograd.Function):
         with torch._C.DisableTorchFunction():
             count, least, most = file.num_classes or 0, int(ids_NHW.min()), int(ids_NHW.max())
             if most >= count or least < 0:
+                several = len(file.names) > 1 and not file.chosen
+                among = ", ".join(file.names)
+                which = f", or --output-name says which of {among} are the class ids"
                 raise CheckpointError(
                     f"{file.path} gives class id {min(least, 0) or most}, {count} classes are "
-                    "named; name each that it knows in --classes"
+                    f"named; name each that it knows in --classes{which * several}"
                 )
             return F.one_hot(ids_NHW.long(), count).permute(0, 3, 1, 2).float()
 

@@ -421,6 +421,25 @@ def test_ids_are_read_beside_other_bytes(tmp_path: Path, ours: bool) -> None:
     assert network.check() == []
 
 
+@pytest.mark.parametrize("named", ["", "1", "0"])
+def test_of_two_integer_outputs_the_one_of_that_name_is_the_ids(tmp_path: Path, named: str) -> None:
+    model = own_onnx(18, picture="uint8", output="uint8")
+    model.graph.node.append(onnx.helper.make_node("BitwiseNot", ["out"], ["0"]))
+    model.graph.node.append(onnx.helper.make_node("Identity", ["out"], ["1"]))
+    outputs = [onnx.helper.make_tensor_value_info(name, UINT8, None) for name in ("1", "0")]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    onnx.save(model, tmp_path / "net.onnx")
+    network = open_network(tmp_path / "net.onnx", numbered_classes(CLASSES), output_name=named)
+    if named == "1":
+        assert network.check() == []
+        return
+    way_out = "or --output-name says which of 1, 0 are the class ids"
+    with pytest.raises(CheckpointError, match=r"gives class id 25\d, 4 classes") as caught:
+        network.check()
+    assert (way_out in str(caught.value)) == (not named)
+
+
 def test_formats_that_are_made_of_torch_modules_say_so(tmp_path: Path) -> None:
     onnx.save(own_onnx(), tmp_path / "net.onnx")
     network = open_network(tmp_path / "net.onnx", normalization=NAMED["imagenet"])
