@@ -88,7 +88,10 @@ class OnnxFile(nn.Module):
         try:
             self.manifest = Manifest.from_json(text) if text else None
         except ManifestError as error:
-            raise CheckpointError(f"{path}: what it says of itself: {error}") from error
+            raise CheckpointError(
+                f"{path}: what it says of itself: {error}; export it again, or remove its metadata "
+                f"entry {METADATA_KEY} to run it as any other ONNX file"
+            ) from error
         digest = hashlib.sha256(content)
         for name in sorted(beside):
             digest.update((path.parent / name).read_bytes())

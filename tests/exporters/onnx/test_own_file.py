@@ -353,7 +353,11 @@ def changed(**what: Any) -> onnx.ModelProto:
     ("model", "said", "message"),
     [
         (changed(), {"normalization": None}, "float pictures.*--normalization imagenet, unit"),
-        (changed(says="{}"), {}, "what it says of itself: manifest.json has schema None"),
+        (
+            changed(says="{}"),
+            {},
+            f"itself: manifest.json has schema None.*; export.*, or remove.* entry {METADATA_KEY}",
+        ),
         (changed(more=4), {}, "takes image.*more_0.*; expected one picture"),
         (changed(shape=None), {}, "expected one picture|no ONNX file that loads"),
         (changed(shape=[1, 4, 48, 64]), {}, "expected one picture|no ONNX file that loads"),
