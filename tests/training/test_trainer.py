@@ -512,7 +512,7 @@ def test_patience_ends_a_training_that_gets_no_better_and_the_best_weights_are_k
     trainer.train()
     assert trainer.step == 4  # no better at 3 and 4, where 0.5 is not more than 0.5
     header = read_info(run.best_path).training
-    assert header["chosen_by"] == "highest validation mIoU"
+    assert header["chosen_by"] == "highest validation mIoU" and header["finished"] is False
     assert (header["validation_miou"], header["step"], header["chosen_of_evaluations"]) == (
         0.5,
         2,

@@ -239,7 +239,7 @@ def mean_with(
         if not other.info.training.get("finished", True):
             raise ConfigError(
                 f"mean_with is for finished trainings; {other.name} was saved in the midst of one: "
-                "go on with it by --resume first"
+                "take model.safetensors of a finished run (--resume finishes one)"
             )
         kept = ("classes", "width", "height", "fit", "normalization", "data_licence", "usage")
         differs = [name for name in kept if getattr(other.info, name) != getattr(info, name)]

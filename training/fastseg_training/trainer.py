@@ -363,9 +363,10 @@ class SegmentationTrainer:
         is_best = self.best.note(miou, self.step)
         self._log(entry)
         if self.run is not None and self._leads:
-            self._save_model(self.run.model_path, {"finished": finished})
+            state = {"finished": finished}
+            self._save_model(self.run.model_path, state)
             if is_best and self.selection.keep_best:
-                self._save_model(self.run.best_path, self.best.described())
+                self._save_model(self.run.best_path, state | self.best.described())
             self._save_state()
             draw_curves(self.run.metrics(), self.run.path / "curves.png")
         return miou
