@@ -1,7 +1,9 @@
 import dataclasses
+import multiprocessing
 import resource
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -141,3 +143,19 @@ def test_who_holds_a_folder_may_hold_it_again_and_then_nobody_does(tmp_path: Pat
         pass
     with locked(tmp_path / LOCK, pytest.fail):
         pass
+
+
+def enter(folder: Path) -> None:
+    with held(folder):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_another_thread_or_a_forked_child_does_not_enter_a_folder_that_is_held(
+    tmp_path: Path,
+) -> None:
+    forked = multiprocessing.get_context("fork")
+    with held(tmp_path):
+        for executor in (ThreadPoolExecutor(1), ProcessPoolExecutor(1, forked)):
+            with executor, pytest.raises(RunError, match="another training is writing"):
+                executor.submit(enter, tmp_path).result()

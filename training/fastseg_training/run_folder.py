@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class RunError(RuntimeError):
 
 
 LOCK = ".lock"  # in the folder
-_HELD: set[Path] = set()  # by this process
+_HELD: set[tuple[int, int, Path]] = set()  # by process, as a child begins as a copy, and thread
 SHA256 = "_sha256"  # in the header: of the network that --init or --teacher named
 
 
@@ -155,10 +156,10 @@ def _unwritable(path: Path, error: Exception) -> RunError:
 def held(folder: Path) -> Iterator[None]:
     """Hold a run folder: two trainings in one would mix their weights.
 
-    What holds it already in this process goes on.
+    The thread that holds it already goes on.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process or thread holds it.
     """
 
     def refuse() -> None:
@@ -166,7 +167,7 @@ def held(folder: Path) -> Iterator[None]:
             f"another training is writing into {folder}; wait for it, stop it, or --name another"
         )
 
-    place = folder.resolve()
+    place = os.getpid(), threading.get_ident(), folder.resolve()
     with ExitStack() as stack:
         if place not in _HELD:
             try:
