@@ -217,7 +217,11 @@ def test_a_run_that_is_named_goes_on_and_says_what_another_configuration_says_ot
     (tmp_path / "other.toml").write_text(f'data = "{DATA}"\nmodel = "nano"\nseed = 3\n')
     code, _, err = cli("--resume", "--name", "R", "--config", "other.toml")
     assert code == 0 and "--config has another seed, which is not taken" in " ".join(err.split())
-    assert asked == [begun]
+    (tmp_path / "other.toml").write_text("no_such_key = 3\n")
+    for name, why in (("gone.toml", "no file gone"), ("other.toml", "no_such_key")):
+        code, _, err = cli("--resume", "--name", "R", "--config", name)
+        assert code == 0 and "R goes on as its own config.toml says: " in err and why in err
+    assert asked == [begun] * 3
 
 
 @pytest.mark.parametrize("how", ["--force", "--resume"])

@@ -34,7 +34,14 @@ from fastseg.command_options import (
     OutputNameOption,
     ThresholdOption,
 )
-from fastseg.data import check_dataset, full_spec, open_dataset, recognise_spec, render_report
+from fastseg.data import (
+    DataError,
+    check_dataset,
+    full_spec,
+    open_dataset,
+    recognise_spec,
+    render_report,
+)
 from fastseg.data.class_list import read_classes
 from fastseg.data.loaders import DRAWN
 from fastseg.imagenet_weights import find_weights, package_of
@@ -42,7 +49,14 @@ from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.build_network import IMAGENET, choose_start, model_of_start
 from fastseg_training.build_trainer import build_trainer
-from fastseg_training.config import CONFIG, TrainConfig, dump_config, find_config, load_config
+from fastseg_training.config import (
+    CONFIG,
+    ConfigError,
+    TrainConfig,
+    dump_config,
+    find_config,
+    load_config,
+)
 from fastseg_training.distributed import local_device, process_group, rank
 from fastseg_training.evaluate import score_network
 from fastseg_training.losses import LOSSES
@@ -264,8 +278,12 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
         folder = run_path(given["name"]) if "name" in given else newest_run()
         config = saved_config(folder, chosen)
         if "config" in given:
-            asked = new_config(given, chosen, said=False)
-            say_what_the_file_says_else(asked, config, folder)
+            try:
+                asked = new_config(given, chosen, said=False)
+            except (ConfigError, DataError) as error:  # the run needs nothing of it
+                print(f"{folder} goes on as its own {CONFIG} says: {error}", file=sys.stderr)
+            else:
+                say_what_the_file_says_else(asked, config, folder)
     else:
         config = new_config(given, chosen, said=not resume)
         folder = run_path(given.get("name", default_name(config, given.get("config"))))
