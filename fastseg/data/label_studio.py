@@ -211,7 +211,7 @@ def _rectangle(value: Table, scale: Array) -> Array:
 def _scaled(points: Any, scale: Array) -> Any:
     try:
         return np.asarray(points, np.float64) * scale
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return points  # refused where it is drawn
 
 

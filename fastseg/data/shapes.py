@@ -188,7 +188,7 @@ def corners(points: Any, at_least: int) -> Array:
     """
     try:
         corners_V2 = np.asarray(points, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("points are no list of [x, y]") from error
     if corners_V2.ndim != 2 or corners_V2.shape[1] != 2 or not np.isfinite(corners_V2).all():
         raise ValueError("points are no list of [x, y]")

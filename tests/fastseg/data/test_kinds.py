@@ -725,6 +725,21 @@ def test_the_ignored_box_of_a_broken_labelme_mask_holds_its_last_pixel(tmp_path:
     assert (label_HW[5:12, 4:14] == 255).all() and (label_HW == 255).sum() == 7 * 10
 
 
+def test_a_corner_that_no_float_holds_is_refused_with_its_shape(tmp_path: Path) -> None:
+    of_labelme = labelme_json(tmp_path / "a") / "f0.json"
+    table = json.loads(of_labelme.read_text())
+    table["shapes"][0]["points"][0][0] = 10**400
+    write_json(of_labelme, table)
+    of_studio = label_studio_brush(tmp_path / "b") / "project-1.json"
+    tasks = json.loads(of_studio.read_text())
+    huge = {"points": [[10**400, 1], [2, 2], [1, 2]], "polygonlabels": ["red"]}
+    tasks[0]["annotations"][0]["result"][0] |= {"value": huge}
+    write_json(of_studio, tasks)
+    for root in (tmp_path / "a", tmp_path / "b"):
+        with pytest.raises(DataError, match=r"shape 1 of .*f0, .*points are no list"):
+            samples_of(str(root))
+
+
 def test_label_studio_s_rectangles_are_turned_about_their_first_corner(tmp_path: Path) -> None:
     file = label_studio_brush(tmp_path / "d") / "project-1.json"
     tasks = json.loads(file.read_text())
