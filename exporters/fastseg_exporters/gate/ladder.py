@@ -104,7 +104,11 @@ class _Ladder:
             self._workshop.tell(
                 f"{conversion.target.name}: int8 with {count} of {len(names)} layers in float"
             )
-            tried = self.attempt(dataclasses.replace(conversion, keep_float=names[:count]))
+            try:
+                tried = self.attempt(dataclasses.replace(conversion, keep_float=names[:count]))
+            except ConversionError as error:  # costs this count, none that passed before
+                self._workshop.tell(f"{conversion.target.name}: {error}")
+                return None
             return tried if isinstance(tried, Passed) else None
 
         too_few, count, best = 0, 1, None

@@ -118,6 +118,22 @@ def test_layers_that_cannot_be_ranked_leave_the_next_precision(
     assert "t: t in int8 took more than 900 s and was stopped" in workshop.told
 
 
+def test_a_count_of_layers_that_cannot_be_converted_costs_none_that_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    convert = Table.convert
+
+    def refuse_three(self: Table, conversion: Conversion) -> Converted:
+        if len(conversion.keep_float) == 3:
+            raise ConversionError("t in int8 was killed by SIGKILL")
+        return convert(self, conversion)
+
+    monkeypatch.setattr(Table, "convert", refuse_three)
+    workshop = Table({("int8", LAYERS[:4]): 0.0, ("fp16", ()): 0.0})
+    assert climb_down(TARGET, workshop).conversion.keep_float == LAYERS[:4]
+    assert "t: t in int8 was killed by SIGKILL" in workshop.told
+
+
 def test_strict_stops_with_the_numbers() -> None:
     with pytest.raises(GateError, match=r"int8: mIoU drops by 0\.500, limit 0\.010"):
         climb_down(TARGET, Table({}), strict=True)
