@@ -47,7 +47,7 @@ class Plan:
         confidence: artifacts also give how sure the network is, and it is calibrated.
         strict: a failed gate stops the export instead of stepping down.
         resume: skip targets that the bundle has from the same network and options.
-        force: replace a bundle of another network.
+        force: replace a bundle of another network, or what is left of one.
         timeout_s: for each conversion.
         require_usage: "commercial" refuses weights that are not known to allow it.
         referees: installed ones that judge the artifacts besides; they refuse none.
@@ -93,7 +93,7 @@ def export_bundle(
             unpools, or the graph to convert gives another answer than it.
         CheckpointError, DataError: from opening the network and the data.
     """
-    check_writable(plan.out)
+    check_writable(plan.out, plan.force)
     network = plan.recipe.source.open()
     require_usage(plan.require_usage, network.info.usage, network.name)
     _introduce(network, plan.recipe.source.spec, tell)

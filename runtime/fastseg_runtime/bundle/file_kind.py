@@ -37,6 +37,7 @@ _MAGIC: Tuple[Tuple[int, bytes, str], ...] = (
 TORCH, SAFETENSORS, BUNDLE = "a torch file", "a safetensors file", "a fastseg bundle"
 PICKLE, UNKNOWN = "a pickle", "a file of an unknown kind"
 ONNX = "an ONNX model"
+EMPTY, DAMAGED_ZIP = "an empty file", "a zip archive that is damaged or cut short"
 # How torch.save() began until 1.6: pickle protocol 2 of the number 0x1950a86a20f9469cfc6c.
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ZIP, _PICKLED = b"PK\x03\x04", re.compile(rb"\x80[\x02-\x05]")
@@ -62,7 +63,7 @@ def file_kind(path: Union[str, Path]) -> str:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
-        return "an empty file"
+        return EMPTY
     if head.startswith(_ZIP):
         return _kind_of_zip(path)
     for offset, magic, kind in _MAGIC:
@@ -82,7 +83,7 @@ def _kind_of_zip(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return "a zip archive that is damaged or cut short"
+        return DAMAGED_ZIP
     ends = {name.rpartition("/")[2] for name in names}
     if "manifest.json" in names:
         return BUNDLE

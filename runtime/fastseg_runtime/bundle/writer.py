@@ -12,34 +12,53 @@ import numpy as np
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.shared_files import whole_file
 from fastseg_runtime.arrays.terminal import is_plain
-from fastseg_runtime.bundle.file_kind import BUNDLE, file_kind
+from fastseg_runtime.bundle.file_kind import BUNDLE, DAMAGED_ZIP, EMPTY, file_kind
 from fastseg_runtime.bundle.manifest import MAX_TEXT, FileEntry, Manifest
-from fastseg_runtime.bundle.reader import MANIFEST, open_bundle
+from fastseg_runtime.bundle.reader import MANIFEST, SUFFIX, open_bundle
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, replace: bool = False) -> None:
     """Find out before an hour of conversions whether a bundle can be written there.
+
+    Args:
+        path: the bundle.
+        replace: it takes the place of what is left of one: an empty file, or a damaged bundle.
 
     Raises:
         OSError: it cannot, or what lies there is no bundle; the message says why and what to do.
     """
     try:
-        kind = file_kind(path) if path.exists() else BUNDLE
-        tempfile.TemporaryFile(dir=path.parent).close()
+        kind = _kind_there(path)
     except OSError as error:
+        writable = "make that folder writable, or " if isinstance(error, PermissionError) else ""
         raise OSError(
-            f"cannot write {path}: {error.strerror}; make that folder writable, or name another "
-            "file with -o"
+            f"cannot write {path}: {error.strerror}; {writable}name another file with -o"
         ) from error
-    if kind != BUNDLE:  # which no option replaces: it may be the checkpoint itself
+    if kind == EMPTY or (kind == DAMAGED_ZIP and path.suffix.lower() == SUFFIX):
+        if not replace:
+            raise OSError(
+                f"{path} is {kind}; replace it with --force, or name another file with -o"
+            )
+    elif kind != BUNDLE:  # which no option replaces: it may be the checkpoint itself
         raise OSError(f"{path} is {kind}, no bundle; name another file with -o")
     if not is_plain(path.stem, MAX_TEXT):
         raise OSError(
             f"{path.stem!r:.80} has {len(path.stem)} characters; expected "
             f"{MAX_TEXT} at most, none of them a control character; name another file with -o"
         )
+
+
+def _kind_there(path: Path) -> str:
+    """Return what would be replaced, a bundle if nothing; OSError where nothing can be written."""
+    try:
+        kind = file_kind(path)
+    except FileNotFoundError:
+        kind = BUNDLE
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    tempfile.TemporaryFile(dir=nearest).close()  # whole_file makes the folders below it
+    return kind
 
 
 def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Union[bytes, Path]]) -> None:

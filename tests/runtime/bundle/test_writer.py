@@ -68,7 +68,10 @@ def test_a_write_that_fails_leaves_the_old_bundle_and_no_rubbish(tmp_path: Path)
         ("model.pth", "is a torch file, no bundle"),
         ("folder", "is a folder, no bundle"),
         ("b" * 245 + ".fastseg", "has 245 characters; expected 200 at most"),
-        ("b" * 300, "File name too long.*name another file"),
+        ("b" * 300, "File name too long; name another file"),
+        ("ü" * 200 + ".fastseg", "File name too long; name another file"),
+        ("model.safetensors/new.fastseg", "Not a directory; name another file"),
+        ("cut.onnx", "is a zip archive that is damaged or cut short, no bundle"),
         ("new\n.fastseg", "none of them a control character"),
     ],
 )
@@ -79,14 +82,27 @@ def test_what_is_no_bundle_or_cannot_be_one_is_refused_before_any_work(
     (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     with zipfile.ZipFile(tmp_path / "model.pth", "w") as archive:
         archive.writestr("model/data.pkl", b"")
-    with pytest.raises(OSError, match=message):
-        check_writable(tmp_path / name)
+    (tmp_path / "cut.onnx").write_bytes(b"PK\x03\x04")
+    for replace in (False, True):
+        with pytest.raises(OSError, match=message):
+            check_writable(tmp_path / name, replace)
 
 
 def test_a_new_name_and_a_bundle_may_be_written(tmp_path: Path) -> None:
     write_bundle(tmp_path / "a.fastseg", MANIFEST, {NAME: CONTENT})
-    for name in ("a.fastseg", "new.fastseg"):
+    for name in ("a.fastseg", "new.fastseg", "new/folders/a.fastseg"):
         check_writable(tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.fastseg"]
+
+
+def test_what_is_left_of_a_bundle_is_replaced_by_force_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.fastseg"
+    write_bundle(path, MANIFEST, {NAME: CONTENT})
+    for length, kind in ((500, "a zip archive that is damaged or cut short"), (0, "an empty file")):
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(OSError, match=f"is {kind}; replace it with --force, or name another"):
+            check_writable(path)
+        check_writable(path, replace=True)
 
 
 def test_selftests_load_without_pickle(tmp_path: Path) -> None:
