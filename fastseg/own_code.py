@@ -8,8 +8,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from importlib.machinery import PathFinder
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +70,18 @@ def search_here() -> None:
 def load_own(spec: str) -> Any:
     """Return what package.module:name names, or raise whatever its import raises.
 
-    Raises:
-        ImportError: a library has the name of the module in the current folder.
+    Meanwhile the current folder comes first, as for a script of the user's there: what stands
+    beside the module is its own, whatever is installed.
     """
     search_here()
     module, _, name = spec.rpartition(":")
-    top = module.partition(".")[0]
-    found = PathFinder.find_spec(top)
-    here = [file for file in (Path(top, "__init__.py"), Path(f"{top}.py")) if file.is_file()]
-    if here and found and found.origin and not any(map(Path(found.origin).samefile, here)):
-        raise ImportError(
-            f"{top} is {found.origin}, not {here[0]} of this folder; give yours another name"
-        )
-    return getattr(importlib.import_module(module), name)
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module), name)
+    finally:
+        with suppress(ValueError):  # the module may have set the path itself
+            sys.path.remove(here)
 
 
 def call_own(spec: str, **offered: Any) -> Any:

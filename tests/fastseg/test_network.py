@@ -328,11 +328,30 @@ def test_a_file_of_the_current_folder_takes_no_librarys_place(
     monkeypatch.delitem(sys.modules, "wave", raising=False)
     open_network("mine_alone:net", numbered_classes(2), size=(64, 48))
     assert hasattr(importlib.import_module("wave"), "Wave_read")
-    said = r"wave is .*lib.*wave\.py, not wave\.py of this folder; give yours another name"
-    with pytest.raises(CheckpointError, match=said):
-        open_network("wave:net", numbered_classes(2))
-    with pytest.raises(DataError, match=said):
-        open_own("wave:net", "train")
+
+
+def test_what_lies_beside_a_module_of_ones_own_is_its_own_whatever_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    Path("installed").mkdir()
+    for name in ("utils_of_a_net", "utils_of_a_set", "net_of_two_places"):
+        Path(f"installed/{name}.py").write_text("raise SystemExit('a stranger')")
+    Path("utils_of_a_net.py").write_text("COUNT = 2")
+    Path("utils_of_a_set.py").write_text("def samples(split): return [split]")
+    Path("net_of_two_places.py").write_text(
+        "import utils_of_a_net\n"
+        "from torch import nn\n"
+        "def net(): return nn.Conv2d(3, utils_of_a_net.COUNT, 3)"
+    )
+    Path("set_of_ones_own.py").write_text("from utils_of_a_set import samples")
+    network = open_network("net_of_two_places:net", numbered_classes(2), size=(64, 48))
+    assert network.info.variant == "net_of_two_places:net"
+    with pytest.raises(DataError, match="its samples have classes = "):
+        open_own("set_of_ones_own:samples", "train")
+    assert sys.path[0] == str(tmp_path / "installed")
+    assert sys.path[-1] == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from fastseg_exporters.convert.child import Converted, convert
 from fastseg_exporters.convert.exporter import Conversion, ConversionError, Recipe
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.gate.referees.referee import REFEREES
+from fastseg_runtime.bundle.manifest import numbered_classes
 from fastseg_targets.target import load_target, parse_target
 
 pytestmark = pytest.mark.usefixtures("outside_packages")
@@ -47,11 +48,15 @@ def test_a_converter_that_fails_is_told_by_its_last_words(
 
 @pytest.mark.slow
 def test_a_file_of_the_current_folder_takes_no_librarys_place(
-    source: NetworkSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for library in ("queue", "onnx", "torch"):
         (tmp_path / f"{library}.py").write_text("raise SystemExit('a stranger')")
+    (tmp_path / "beside_them.py").write_text(
+        "from torch import nn\ndef net(): return nn.Conv2d(3, 2, 1)"
+    )
     monkeypatch.chdir(tmp_path)
+    source = NetworkSource("beside_them:net", numbered_classes(2), size=(64, 48))
     (converted,) = convert([with_exporter("onnx", source)], tmp_path, timeout_s=300)
     assert converted.artifact.format == "onnx"
 
