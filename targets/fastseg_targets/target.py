@@ -17,7 +17,7 @@ from typing import Any
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.engines.engine import precisions
 
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")  # Windows drops a dot at its end
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ def parse_target(name: str, text: str) -> Target:
     """Make a Target of the text of a TOML file; see load_target for the errors."""
     table, place = tomllib.loads(text), f"{name}.toml"
     if not NAME.fullmatch(name):  # it is a folder's in the bundle, and on devices
-        raise ValueError(f"{place}: a target is named by its file, of letters, digits, - . and _")
+        raise ValueError(
+            f"{place}: a target is named by its file, of ASCII letters, digits, - _ and, "
+            "within it, dots"
+        )
     if "name" in table:
         raise TableError(place, "", "unknown keys ['name']; a target is named by its file")
     target = from_table(Target, {"name": name, **table}, place)
