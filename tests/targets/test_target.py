@@ -74,6 +74,10 @@ def test_a_target_is_named_by_its_file_and_in_plain_letters() -> None:
         assert parse_target(name, GOOD).name == name
 
 
+def test_a_limit_of_one_is_none() -> None:
+    assert parse_target("board", GOOD + "[gate]\nclass_drop = 1.0").gate.class_drop == 1
+
+
 def test_an_int8_target_has_a_way_down_to_float() -> None:
     for target in map(load_target, target_names()):
         assert target.ladder[-1] in ("fp32", "fp16"), target.name
