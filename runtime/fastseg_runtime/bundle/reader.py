@@ -137,7 +137,8 @@ class Bundle:
     def extract(self, target: str, directory: Union[str, "os.PathLike[str]"]) -> List[Path]:
         """Write the files of one target into a folder, all of them or none.
 
-        They replace files of these names, and a folder (a Core ML package) that holds no others.
+        They replace files of these names, and a folder (a Core ML package) that holds no others;
+        a link is in the way.
 
         Returns:
             The files written, in the manifest's order.
@@ -162,9 +163,7 @@ class Bundle:
                     )
             aside = tempfile.mkdtemp(dir=staging)
             for top in tops:
-                if top.is_dir() and (directory / top.name).exists():
-                    os.replace(directory / top.name, Path(aside, top.name))
-                os.replace(top, directory / top.name)
+                _put(top, directory / top.name, Path(aside, top.name))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return [directory / name for name in names.values()]
@@ -300,10 +299,23 @@ def inner_name(member: str) -> str:
 
 def _is_in_the_way(place: Path, top: Path) -> bool:
     """Return whether more is lost where `top` takes a place than what it replaces."""
-    if place.exists() and place.is_dir() != top.is_dir():
+    if place.is_symlink() or (place.exists() and place.is_dir() != top.is_dir()):
         return True
     held = [path for path in place.rglob("*") if path.is_symlink() or not path.is_dir()]
-    return not all((top / path.relative_to(place)).is_file() for path in held)
+    return any(path.is_symlink() or not (top / path.relative_to(place)).is_file() for path in held)
+
+
+def _put(top: Path, place: Path, aside: Path) -> None:
+    """Let a file or folder take a place; a folder there goes aside, and back if that fails."""
+    replaces = top.is_dir() and place.exists()  # which no system replaces by a folder
+    if replaces:
+        os.replace(place, aside)
+    try:
+        os.replace(top, place)
+    except OSError:
+        if replaces:
+            os.replace(aside, place)
+        raise
 
 
 def _load_arrays(content: bytes, most_bytes: int) -> Scene:

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -377,6 +378,39 @@ def test_extract_replaces_a_folder_that_holds_nothing_else(package: Path, tmp_pa
         assert bundle.extract("ios", tmp_path / "out") == written
     assert [file.read_bytes() for file in written] == [b"new"] * 3
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.txt", "m.mlpackage"]
+
+
+def test_extract_puts_an_old_folder_back_whose_place_the_new_one_cannot_take(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_file, out = os.replace, tmp_path / "out"
+
+    def refuse(source: Path, place: Path) -> None:
+        if place == out / "m.mlpackage" and Path(source, "x").read_bytes() == b"new":
+            raise PermissionError(13, "a scanner holds it")
+        replace_file(source, place)
+
+    with open_bundle(package) as bundle:
+        for file in bundle.extract("ios", out):
+            file.write_bytes(b"old")
+        monkeypatch.setattr(os, "replace", refuse)
+        with pytest.raises(PermissionError, match="a scanner holds it"):
+            bundle.extract("ios", out)
+    assert [(out / "m.mlpackage" / name).read_bytes() for name in ("x", "d/y")] == [b"old"] * 2
+    assert sorted(p.name for p in out.iterdir()) == ["a.txt", "m.mlpackage"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "m.mlpackage", "m.mlpackage/x"])
+@pytest.mark.parametrize("there", [True, False])
+def test_extract_replaces_no_link(name: str, there: bool, package: Path, tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "out" / name
+    if there:
+        elsewhere.mkdir() if name == "m.mlpackage" else elsewhere.touch()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with open_bundle(package) as bundle, pytest.raises(BundleError, match="exists; remove it"):
+        bundle.extract("ios", tmp_path / "out")
+    assert link.readlink() == elsewhere
 
 
 @pytest.mark.parametrize("name", ["m.mlpackage/notes", "m.mlpackage", "a.txt/notes"])
