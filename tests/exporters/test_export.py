@@ -371,7 +371,7 @@ def test_two_exports_into_one_bundle_at_a_time_both_join_it(
         if line.startswith("waiting"):
             both_there.set()
         elif line.endswith("converting"):
-            both_there.wait(5)
+            both_there.wait(60)
 
     def run(name: str) -> Outcome:
         target = dataclasses.replace(load_target("pytorch"), name=name)

@@ -1,5 +1,7 @@
 import time
+from functools import partial
 from pathlib import Path
+from timeit import repeat
 
 import pytest
 from fastseg_runtime.cli.run_inputs import InputError, Job, plan_jobs, refuse_inputs
@@ -78,9 +80,10 @@ class TestPlanning:
     def test_ten_times_the_pictures_take_ten_times_as_long_to_plan(self) -> None:
         took_s = []
         for count in (1_000, 10_000):
-            start = time.process_time()
-            assert len(plan_jobs([f"http://host/{n}" for n in range(count)], Path("out"))) == count
-            took_s.append(time.process_time() - start)
+            urls = [f"http://host/{n}" for n in range(count)]
+            plan = partial(plan_jobs, urls, Path("out"))
+            assert len(plan()) == count
+            took_s.append(min(repeat(plan, timer=time.process_time, number=1, repeat=3)))
         assert took_s[1] < 20 * took_s[0]  # each held against each other: 30 times
 
     def test_an_empty_folder_is_an_error(self) -> None:
