@@ -30,7 +30,7 @@ class Gate:
     def __post_init__(self) -> None:
         """Refuse points taken for fractions, which would let everything pass."""
         for name, limit in vars(self).items():
-            if not 0 <= limit <= 1:  # 1: no limit
+            if not 0 <= limit <= 1 or (name, limit) == ("miou_drop", 1):  # 1: no limit of a class
                 raise ValueError(f"{name} is {limit}; expected a fraction, 0.02 for two points")
 
 

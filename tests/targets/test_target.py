@@ -52,6 +52,7 @@ def test_a_mistyped_target_is_answered_with_the_nearest_one() -> None:
         (GOOD + "speed = 3", r"unknown keys \['speed'\]"),
         (GOOD + "[gate]\nmiou = 0.01", r"unknown keys \['miou'\]"),
         (GOOD + "[gate]\nmiou_drop = 2.0", "gate: miou_drop is 2.0; expected a fraction, 0.02"),
+        (GOOD + "[gate]\nmiou_drop = 1", r"gate: miou_drop is 1(\.0)?; expected a fraction"),
         (GOOD + "[gate]\nclass_drop = -0.1", "gate: class_drop is -0.1; expected a fraction"),
         (GOOD.replace('exporter = "onnx"', ""), r"missing keys \['exporter'\]"),
         (GOOD.replace('"int8", "fp32"', '"int4"'), "choose from"),

@@ -113,8 +113,8 @@ def run_child(folder: Path, timeout_s: float, progress: Callable[[int], None]) -
     own_temporary = folder / "tmp"  # what a killed converter leaves there goes with the folder
     own_temporary.mkdir()
     with (folder / "log.txt").open("wb") as log:
+        # -P: a file of the current folder is no library, whatever its name.
         child = subprocess.Popen(
-            # -P: a file of the current folder is no library, whatever its name.
             [sys.executable, "-P", "-m", "fastseg_exporters.convert.child", str(folder)],
             env={**os.environ, "TMPDIR": str(own_temporary)},
             stdin=subprocess.DEVNULL,

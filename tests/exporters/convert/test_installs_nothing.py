@@ -42,7 +42,7 @@ def test_no_file_can_run_an_installer(file: Path) -> None:
 def test_the_one_process_that_is_started_is_our_own() -> None:
     source = (ROOT / "exporters/fastseg_exporters/convert/child.py").read_text("utf-8")
     assert re.findall(r"Popen\(\s*(\[.*?\])", source) == [
-        '[sys.executable, "-m", "fastseg_exporters.convert.child", str(folder)]'
+        '[sys.executable, "-P", "-m", "fastseg_exporters.convert.child", str(folder)]'
     ]
 
 

@@ -139,7 +139,7 @@ trap 'kill $two; exit' TERM
 sleep 60 & one=$!
 setsid sleep 60 & two=$!
 echo $one $two
-wait
+while :; do sleep 0.1; done
 """
 
 
