@@ -19,9 +19,11 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: so does every co
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps what passed a self-test, doubles of engines among it, out of the user's cache."""
+    """Keeps what passed a self-test out of the user's cache, and the user's boards out of tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name in ("FASTSEG_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("own")))
+        patch.setenv("no_proxy", "127.0.0.1,localhost,::1")  # many networks have a proxy
         yield
 
 
