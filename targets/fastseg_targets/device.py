@@ -174,8 +174,10 @@ class Device:
 
 def boards_folder() -> Path:
     """Return where the user's boards are: $XDG_CONFIG_HOME/fastseg/boards, or in ~/.config."""
-    base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    return (base if base.is_absolute() else Path("~/.config").expanduser()) / "fastseg" / "boards"
+    base = Path(os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config"))
+    if not base.is_absolute():
+        base = Path(os.path.expanduser("~/.config"))
+    return base / "fastseg" / "boards"
 
 
 def device_names() -> list[str]:
@@ -190,6 +192,8 @@ def user_devices() -> list[Device]:
     Raises:
         ValueError: one of them cannot be read; see read_device.
     """
+    if not boards_folder().is_absolute():  # a service without a home folder
+        return []
     try:
         return [read_device(file) for file in sorted(boards_folder().glob("[!.]*.toml"))]
     except OSError as error:

@@ -212,7 +212,7 @@ def test_product_of_a_family_is_told_by_part_number_and_modes_and_has_its_own_fi
         ("Raspberry Pi 4 Model B Rev 1.5", 3791, "raspberry-pi-4-4gb"),
         ("AGX Orin of a carrier that hides its module", 29800, "agx-orin-32gb"),
         ("AGX Orin of a carrier that hides its module", 62841, "agx-orin-64gb"),
-        ("Thor of a carrier that hides its module", 62000, "thor-t4000"),
+        ("Jetson Thor of a carrier that hides its module", 62000, "thor-t4000"),
         ("Raspberry Pi 5 Model B Rev 1.0", None, ""),  # nobody says: the family
         ("Raspberry Pi 5 Model B Rev 9.0", 33000, ""),  # more than any has
     ],
@@ -382,3 +382,21 @@ def test_what_is_no_file_is_no_board_and_nothing_is_read_of_it(tmp_path, name):
 def test_any_text_is_a_board_or_a_mistake_that_is_named(text):
     with contextlib.suppress(ValueError):
         parse_device("made-up", text)
+
+
+def test_a_service_without_a_home_has_no_boards_of_its_own(monkeypatch):
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where no user is known
+    assert recognise({}).name == "generic-x86"
+
+
+@pytest.mark.parametrize(
+    ("board", "machine", "name"),
+    [
+        ({"dmi": ["Dell Inc.", "OptiPlex GX100"]}, "x86_64", "generic-x86"),
+        ({"model": "Thor96"}, "aarch64", "generic-arm64"),
+    ],
+)
+def test_a_name_that_holds_another_boards_is_not_that_board(board, machine, name):
+    assert recognise({"board": board, "system": {"machine": machine}}).name == name
