@@ -140,3 +140,13 @@ def test_a_card_names_all_trainings_that_its_network_is_made_of(tool: ModuleType
     for stem in ("camvid-lite-640", "camvid-lite-long --unlabelled FRAMES", "camvid-lite-longer"):
         assert f"`--config {stem}" in card
     assert "the mean with 1 more" in card
+
+
+def test_a_network_of_which_nobody_said_on_what_terms_it_stands_is_refused(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path)
+    for name, data in (("nano-lanes", "folder:lanes"), ("nano-camvid-cs", DATA)):
+        with pytest.raises(tool.NotShippedError, match="TERMS and LIMITS"):
+            tool.ship(run, name, data)
+    assert not (tmp_path / "weights").exists()

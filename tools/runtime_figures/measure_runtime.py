@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="for a machine that is busy")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.soak_frames < 10:
+        parser.error("--soak-frames: 10 or more, since memory is looked at ten times")
     with tempfile.TemporaryDirectory() as folder:
         report = measure(options, Path(folder))
     print(json.dumps(report, indent=1) if options.json else as_text(report))
@@ -169,7 +171,7 @@ def soak(bundle: Path, frames: int, now: Callable[[], float]) -> dict[str, float
             times_ms[index] = 1e3 * (now() - start)
             if (index + 1) % (frames // 10) == 0:  # the first tenth allocates everything once
                 rss_mb.append(resident_mb())
-    halves = [float(quantiles(half, [0.99])[0]) for half in np.split(times_ms, 2)]
+    halves = [float(quantiles(half, [0.99])[0]) for half in np.array_split(times_ms, 2)]
     return {
         "soak, frames": frames,
         "soak, largest RSS / RSS after a tenth": round(max(rss_mb) / rss_mb[0], 4),

@@ -44,6 +44,9 @@ def ship(run: Path, name: str, data: str) -> None:
     Raises:
         NotShippedError: see the module.
     """
+    kind = data.partition(":")[0]
+    if kind not in LIMITS or (name.endswith("-cs") and name not in TERMS):
+        raise NotShippedError(f"write into TERMS and LIMITS what {name} of {kind} is good for")
     trained = open_network(run / "model.safetensors")
     if not trained.info.training.get("finished"):
         raise NotShippedError(f"{run} is not finished; go on with fastseg-train --resume")
