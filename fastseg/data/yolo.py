@@ -155,7 +155,8 @@ def _pairs(root: Path, split: str, table: Mapping[str, Any]) -> tuple[tuple[Pair
     entries = next((table[key] for key in SPLIT_NAMES[split] if table.get(key)), None)
     if entries is None or not (places := list(_places(root, table, entries))):
         if entries is not None and not folders_there(root, _LAYOUTS, SPLIT_NAMES[split]):
-            raise MissingSplitError(f"{root}: {split} is {entries!r}, no such folder or list in it")
+            said = f"{split} is {entries!r:.80}"
+            raise MissingSplitError(f"{root}: {said}, no such folder or list in it")
         images, beside = _folders(root, split)
         found = [(name_within(images, file), file) for file in list_files(images, IMAGE_SUFFIXES)]
         pairs = tuple(Pair(name, file, beside / f"{name}.txt") for name, file in found)
@@ -187,8 +188,8 @@ def _places(root: Path, table: Mapping[str, Any], entries: Any) -> Iterator[Path
             missing.append(str(entry))
     if found_any and missing:
         raise DataError(
-            f"{root}: its YAML names {missing[0]!r}, no such folder or list in it, beside others "
-            "that are there; correct the name, letter case too, or take it out"
+            f"{root}: its YAML names {missing[0]!r:.80}, no such folder or list in it, beside "
+            "others that are there; correct the name, letter case too, or take it out"
         )
 
 
@@ -254,7 +255,8 @@ def _names(root: Path, yaml: Path | None, table: Mapping[str, Any]) -> list[str]
         source = root / "data.yaml"
         names = _yaml_names(source, _read_yaml(source))
     if not 1 <= len(names) < MAX_CLASSES or len(set(names)) < len(names):
-        raise DataError(f"{source}: expected 1 to {MAX_CLASSES - 1} different names, got {names}")
+        wanted = f"expected 1 to {MAX_CLASSES - 1} different names"
+        raise DataError(f"{source}: {wanted}, got {len(names)}: {names!s:.80}")
     return names
 
 
@@ -287,20 +289,26 @@ def _read_yaml(source: Path) -> Mapping[str, Any]:
     if len(text) > _MAX_YAML_BYTES:
         raise DataError(f"{source}: has {len(text)} letters; at most {_MAX_YAML_BYTES} are read")
     try:
-        table = yaml.safe_load(text)
+        # Texts alone: dates and numbers of any size fail in too many ways. With aliases a few
+        # lines are a table of any size.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise yaml.YAMLError("it has aliases, *name, which are not read")
+        table = yaml.load(text, yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
         why = " ".join(str(error).split())
         raise DataError(f"{source}: {_CANNOT} ({why}); {_NAMES}") from error
-    if not isinstance(table, dict) or "names" not in table:
+    told = table if isinstance(table, dict) else {}
+    told = {key: value for key, value in told.items() if value not in ("null", "~")}
+    if "names" not in told:
         raise DataError(f"{source}: {_CANNOT} (it has no names); {_NAMES}")
-    return table
+    return told
 
 
 def _yaml_names(source: Path, table: Mapping[str, Any]) -> list[str]:
     """Return `names:` of a data.yaml, a list or a table by number."""
     names = table["names"]
-    numbered = isinstance(names, dict) and set(names) == set(range(len(names)))
-    ordered = [names[i] for i in range(len(names))] if numbered else names
+    numbered = isinstance(names, dict) and set(names) == set(map(str, range(len(names))))
+    ordered = [names[str(i)] for i in range(len(names))] if numbered else names
     if not isinstance(ordered, list) or any(isinstance(name, dict | list) for name in ordered):
-        raise DataError(f"{source}: {_CANNOT} ({str(names)[:60]}); {_NAMES}")
-    return [str(name) for name in ordered]
+        raise DataError(f"{source}: {_CANNOT} ({names!s:.60}); {_NAMES}")
+    return ordered

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,24 @@ def test_a_data_yaml_without_names_is_refused(write_yolo: Writer, names: str) ->
     pytest.importorskip("yaml")
     with pytest.raises(DataError, match=r"data\.yaml: cannot read the class names"):
         open_dataset(f"yolo:{write_yolo(BOX, names, 'data.yaml')}", "train")
+
+
+def test_names_that_grow_by_aliases_are_refused_at_once(write_yolo: Writer) -> None:
+    pytest.importorskip("yaml")
+    lines = [f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghijk")]
+    bomb = "\n".join(["a: &a [x]", *lines, "names: *k", "train: a"])
+    assert len(bomb) < 500
+    with pytest.raises(DataError, match=r"data\.yaml: .*aliases") as caught:
+        open_dataset(f"yolo:{write_yolo(BOX, bomb, 'data.yaml')}", "train")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["2020-99-99", "9" * 5000, "0x" + "f" * 5000, "!!int 'x'"])
+def test_names_in_a_yaml_are_texts_whatever_they_look_like(write_yolo: Writer, name: str) -> None:
+    pytest.importorskip("yaml")
+    lines = f"names: [dog, {name}]\ntest: null\n"
+    dataset = open_dataset(f"yolo:{write_yolo(BOX, lines, 'data.yaml')}", "train")
+    assert dataset.classes[2].name == name.strip("! 'int")
 
 
 def test_without_pyyaml_the_error_names_two_ways_out(
