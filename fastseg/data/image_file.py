@@ -21,6 +21,7 @@ from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg
 from fastseg.data.dataset import Array, DataError
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER_BYTES = 33  # signature and IHDR
 _GRAY, _PALETTE = 0, 3  # colour types of the PNG specification, section 11.2.2
 _GIF_START = b"GIF8"
 _TIFF_STARTS = (b"II", b"MM")
@@ -30,7 +31,7 @@ _LAYOUTS = {  # of TIFF (*) and BigTIFF (+): where the directory lies, its lengt
     b"II+\0": ("<8xQ", "<Q", "<HHQH6x"),
     b"MM\0+": (">8xQ", ">Q", ">HHQH6x"),
 }
-_JPEG_APP1, _JPEG_SCAN = 0xE1, 0xDA
+_JPEG_APP1, _JPEG_SCAN, _JPEG_FILL = 0xE1, 0xDA, 0xFF
 _ORIENTATION, _SAMPLES = 0x0112, 0x0115
 UPRIGHT = 1
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -183,12 +184,14 @@ def _exif_of(data: bytes) -> bytes:
 def _exif_of_jpeg(data: bytes) -> bytes:
     """Walk the segments before the picture (ITU T.81, B.1) to APP1's Exif (CIPA DC-008, 4.5)."""
     at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1] != _JPEG_SCAN:
-        (length,) = struct.unpack_from(">H", data, at + 2)
+    while data[at : at + 1] == b"\xff":
+        marker, length = struct.unpack_from(">BH", data, at + 1)
         body = data[at + 4 : at + 2 + length]
-        if data[at + 1] == _JPEG_APP1 and body.startswith(b"Exif\0"):
+        if marker == _JPEG_SCAN:
+            break
+        if marker == _JPEG_APP1 and body.startswith(b"Exif\0"):
             return body[6:]
-        at += 2 + length
+        at += 1 if marker == _JPEG_FILL else 2 + length
     return b""
 
 
@@ -290,6 +293,8 @@ def _read(path: Path) -> bytes:
 def _png_problem(data: bytes) -> str:
     kind = b""
     try:
+    if data[12:16] != b"IHDR" or len(data) < _PNG_HEADER_BYTES:
+        return "has no header of a PNG"
         for kind, body, crc in _png_chunks(data):
             if zlib.crc32(kind + body) != crc:
                 return f"is damaged in chunk {kind.decode('ascii', 'replace')}"

@@ -113,7 +113,9 @@ def test_a_camera_s_rotation_mark_turns_the_picture_upright(
     assert np.abs(upright.astype(int) - expected).mean() < 4
 
 
-@pytest.mark.parametrize("before", [b"", b"\xff\xe2" + struct.pack(">H", 60_000) + bytes(59_998)])
+@pytest.mark.parametrize(
+    "before", [b"", b"\xff", b"\xff\xe2" + struct.pack(">H", 60_000) + bytes(59_998)]
+)
 def test_the_word_exif_in_a_comment_hides_no_rotation_mark(
     before: bytes, tmp_path: Path, picture: np.ndarray
 ) -> None:
@@ -213,7 +215,17 @@ def test_sixteen_bit_labels_keep_their_values(tmp_path: Path) -> None:
     assert read_label_file(tmp_path / "label.png").max() == 3300
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a picture",
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xd9\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xaeB`\x82",
+    ],
+)
 def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(content)
