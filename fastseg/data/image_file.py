@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg
+from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg, why_refused
 
 from fastseg.data.dataset import Array, DataError
 
@@ -258,13 +258,14 @@ def _decode_picture(path: Path, data: bytes) -> Array:
 
 
 def _decode(path: Path, data: bytes, flags: int) -> Array:
+    why = ""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # e.g. a header that promises more pixels than OpenCV allows
-        image = None
+    except cv2.error as error:  # e.g. a header that promises more pixels than OpenCV allows
+        image, why = None, f" ({why_refused(error)})"
     if image is None:
         raise DataError(
-            f"{path}: expected a picture, got {len(data)} bytes that cannot be decoded; "
+            f"{path}: expected a picture, got {len(data)} bytes that cannot be decoded{why}; "
             "replace the file, or remove it with its partner"
         )
     return image
@@ -292,9 +293,9 @@ def _read(path: Path) -> bytes:
 
 def _png_problem(data: bytes) -> str:
     kind = b""
-    try:
     if data[12:16] != b"IHDR" or len(data) < _PNG_HEADER_BYTES:
         return "has no header of a PNG"
+    try:
         for kind, body, crc in _png_chunks(data):
             if zlib.crc32(kind + body) != crc:
                 return f"is damaged in chunk {kind.decode('ascii', 'replace')}"

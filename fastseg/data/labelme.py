@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from fastseg_runtime.arrays.image import why_refused
 
 from fastseg.data.class_list import BACKGROUND
 from fastseg.data.dataset import Array, DataError, MissingSplitError
@@ -219,7 +220,9 @@ def _decode(encoded: Any) -> Array:
     try:
         data = base64.b64decode(encoded, validate=True)
         mask_hw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except (binascii.Error, ValueError, cv2.error):
+    except cv2.error as error:
+        raise ValueError(f"has a mask that is no picture: {why_refused(error)}") from error
+    except (binascii.Error, ValueError):
         mask_hw = None
     if mask_hw is None:
         raise ValueError("has a mask that is no picture")

@@ -7,6 +7,7 @@ PNG is written with the standard library, after ISO/IEC 15948, sections 5 and 11
 """
 
 import io
+import os
 import re
 import struct
 import zlib
@@ -27,6 +28,10 @@ _RGB, _PALETTE = 2, 3  # colour types
 _PNG_LEVEL = 3  # of zlib: a third of the time of its default for a tenth more bytes
 _BLOCK_ROWS = 16  # rows at a time: intermediate values stay in the CPU's cache
 _MAX_SIDE = 1 << 15
+_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
+# A picture may say anything of its size. OpenCV reads this when it is loaded, which whoever reads
+# files does after this module.
+os.environ.setdefault(_LIMIT, str(1 << 27))
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 
 
@@ -347,10 +352,21 @@ def _decode(path: Path, content: bytes) -> Any:
     try:
         image = _by_opencv(cv2, content) if cv2 else _by_pillow(pillow, content)
     except Exception as error:  # decoders raise many kinds for damaged files
-        raise ImageError(f"{path} is no picture that can be decoded: {error}") from error
+        why = why_refused(error)
+        raise ImageError(f"{path} is no picture that can be decoded: {why}") from error
     if image is None:
         raise ImageError(f"{path} is no picture that can be decoded ({len(content)} bytes)")
     return image
+
+
+def why_refused(error: Exception) -> str:
+    """Return what a decoder said of a picture, on one line."""
+    if "MAX_IMAGE_PIXELS" in str(error):
+        limit = os.environ.get(_LIMIT, "")
+        return (
+            f"it has more pixels than {_LIMIT}={limit} allows; scale it down, or set a higher one"
+        )
+    return " ".join(str(error).split())
 
 
 def _by_opencv(cv2: Any, content: bytes) -> Any:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from fastseg_runtime.arrays.image import encode_class_map
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -232,6 +237,29 @@ def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path: Path, content: b
     for read in (read_image, read_label_file):
         with pytest.raises(DataError, match=r"broken\.png: "):
             read(path)
+
+
+def test_a_picture_of_more_pixels_than_fit_is_refused_with_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    path.write_bytes(encode_class_map(np.zeros((1, 1), np.uint8), np.zeros((1, 3))))
+    header = b"IHDR" + struct.pack(">IIBBBBB", 12_000, 12_000, 8, 3, 0, 0, 0)
+    data = path.read_bytes()
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    program = (
+        "import sys, pathlib\n"
+        "from fastseg.data.image_file import read_image as of_data\n"
+        "from fastseg_runtime.arrays.image import read_image\n"
+        "for read in (of_data, read_image):\n"
+        "    try: read(pathlib.Path(sys.argv[1]))\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    env = {name: value for name, value in os.environ.items() if name[:6] != "OPENCV"}
+    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    for line in out.splitlines():
+        assert "huge.png" in line
+        assert "OPENCV_IO_MAX_IMAGE_PIXELS=134217728" in line
+    assert len(out.splitlines()) == 2
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
