@@ -4,6 +4,7 @@ A lock holds between threads too, and the system frees it when its holder dies.
 """
 
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -46,6 +47,19 @@ def cache_folder() -> Path:
     """Return where fastseg keeps what it can make again."""
     named = os.environ.get("FASTSEG_CACHE")
     return Path(named) if named else user_cache() / "fastseg"
+
+
+def is_private(folder: Path) -> bool:
+    """Return whether only this user, or root, can have put files into a folder.
+
+    Raises:
+        OSError: it is not there.
+    """
+    if sys.platform == "win32":
+        return True  # profiles of Windows are private by default
+    status = folder.stat()
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid in (0, os.getuid()) and not others_write
 
 
 @contextmanager

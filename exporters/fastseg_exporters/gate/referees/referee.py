@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from fastseg_runtime.arrays.shared_files import cache_folder
+from fastseg_runtime.arrays.shared_files import cache_folder, is_private
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_runtime.arrays.terminal import is_plain
 from fastseg_runtime.bundle.manifest import Artifact
@@ -99,9 +99,10 @@ class Referee:
 
     @property
     def is_installed(self) -> bool:
-        """Return whether its environment was made to its end."""
+        """Return whether its environment was made to its end, by nobody but this user or root."""
         try:
-            return (self.environment / "ready").is_file()
+            made = (self.environment / "ready").is_file()
+            return made and is_private(self.environment.parent) and is_private(self.environment)
         except (RefereeError, OSError):
             return False
 

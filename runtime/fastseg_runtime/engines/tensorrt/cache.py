@@ -16,13 +16,12 @@ import hashlib
 import json
 import logging
 import os
-import stat
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from fastseg_runtime.arrays.shared_files import cache_folder, locked, write_file
+from fastseg_runtime.arrays.shared_files import cache_folder, is_private, locked, write_file
 from fastseg_runtime.engines.backend import BuildRefusedError
 from fastseg_runtime.engines.tensorrt.builder import BuiltEngine, Progress, build_engine
 from fastseg_runtime.engines.tensorrt.choice import build_fastest, time_in_turns
@@ -105,11 +104,13 @@ class EngineCache:
         """Return the engine of a key, or None if there is none that may be used."""
         plan_path, record_path = self._paths(key.digest)
         try:
+            was_private = is_private(self.folder)  # while it was read, not only afterwards
             plan = plan_path.read_bytes()
             record = json.loads(record_path.read_text(encoding="utf-8"))
+            private = was_private and is_private(self.folder)
         except (OSError, ValueError):
             return None
-        reason = self._why_refused(key, plan, record)
+        reason = self._why_refused(key, plan, record, private)
         if reason:
             log.warning("not using the engine %s: %s; building it again", plan_path, reason)
             return None
@@ -206,7 +207,7 @@ class EngineCache:
     def load_timing_cache(self, key: EngineKey) -> bytes:
         """Return what earlier builds with this TensorRT on this GPU measured, or nothing."""
         try:
-            return self._timing_path(key).read_bytes() if self._is_private() else b""
+            return self._timing_path(key).read_bytes() if is_private(self.folder) else b""
         except OSError:
             return b""
 
@@ -216,22 +217,14 @@ class EngineCache:
             self._make_folder()
             write_file(self._timing_path(key), timing_cache)
 
-    def _why_refused(self, key: EngineKey, plan: bytes, record: Any) -> str:
+    def _why_refused(self, key: EngineKey, plan: bytes, record: Any, private: bool) -> str:
         if not isinstance(record, dict) or record.get("key") != dataclasses.asdict(key):
             return "its build record is for another engine"
         if record.get("engine_sha256") != hashlib.sha256(plan).hexdigest():
             return "it is not the file that was built here (sha256 differs from the build record)"
-        if self._is_private():
+        if private:
             return ""
         return f"others can write to its folder (chown it to you and chmod 700 {self.folder})"
-
-    def _is_private(self) -> bool:
-        """Return whether only this user, or root, can have put files into the folder."""
-        if os.name != "posix":
-            return True  # profiles of Windows are private by default
-        status = self.folder.stat()
-        others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        return status.st_uid in (0, os.getuid()) and not others_write
 
     def _make_folder(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

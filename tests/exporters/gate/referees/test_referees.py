@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_wheels_that_cannot_be_had_leave_no_referee_behind(
     with pytest.raises(RefereeError, match=r"^fake cannot be installed: .*nowhere"):
         install(fake, lambda line: None)
     assert not fake.is_installed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_referee_where_others_may_write_counts_as_absent(
+    fake: Referee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FASTSEG_CACHE", str(tmp_path))
+    fake.environment.mkdir(parents=True)
+    (fake.environment / "ready").touch()
+    for folder in (fake.environment, fake.environment.parent):
+        folder.chmod(0o755)
+        assert fake.is_installed
+    for mode in (0o777, 0o770):
+        fake.environment.parent.chmod(mode)
+        assert not fake.is_installed
+        with pytest.raises(RefereeError, match="others can write to .*chmod 700"):
+            install(fake, lambda line: None)
 
 
 def test_its_python_sees_nothing_of_ours_and_its_litter_goes(

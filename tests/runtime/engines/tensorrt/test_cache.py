@@ -142,6 +142,23 @@ def test_a_folder_that_others_may_write_to_is_not_believed(
     assert cache.load_timing_cache(KEY) == b""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_folder_that_others_could_write_to_while_it_was_read_is_not_believed(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.store(KEY, PLAN, RECORD)
+    cache.folder.chmod(0o777)
+    read = Path.read_bytes
+
+    def read_and_close(path: Path) -> bytes:
+        content = read(path)
+        path.parent.chmod(0o700)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_close)
+    assert cache.load(KEY) is None
+
+
 def pretend_owner(folder: Path, owner: int, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a folder belong to `owner`, and this process to `user`."""
     real_stat = Path.stat
