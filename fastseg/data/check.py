@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
-from fastseg_runtime.arrays.terminal import TextTable
+from fastseg_runtime.arrays.terminal import TextTable, printable
 from rich.console import Group
 from rich.text import Text
 
@@ -139,7 +139,7 @@ def _warnings(surveys: dict[str, Survey], overlaps: Iterable[Overlap]) -> Iterab
 
 def render_report(report: DatasetReport) -> Group:
     """Return the report as tables and lines for rich's console.print()."""
-    parts: list[TextTable | Text] = [Text(report.recognised)] if report.recognised else []
+    parts: list[TextTable | Text] = [_line(report.recognised)] if report.recognised else []
     parts.append(_splits_table(report))
     if report.splits:
         parts.append(_classes_table(report))
@@ -147,15 +147,19 @@ def render_report(report: DatasetReport) -> Group:
         unknown = sorted(split.unknown_labels.items(), key=lambda item: -item[1])
         shown = ", ".join(f"{value} ({pixels} px)" for value, pixels in unknown[:_LISTED])
         if shown:
-            parts.append(Text(f"{split.split}: unknown label values {shown}", "red"))
+            parts.append(_line(f"{split.split}: unknown label values {shown}", "red"))
     found = [*report.problems, *(p for split in report.splits for p in split.problems)]
     problems = list(dict.fromkeys(found))  # what lies beside all splits is a problem of each
-    parts += [Text(f"{problem.file}: {problem.message}", "red") for problem in problems[:_LISTED]]
+    parts += [_line(f"{problem.file}: {problem.message}", "red") for problem in problems[:_LISTED]]
     if len(problems) > _LISTED:
-        parts.append(Text(f"and {len(problems) - _LISTED} more problems; --json has all", "red"))
-    parts += [Text(f"warning: {warning}", "yellow") for warning in report.warnings]
-    parts.append(Text("ready to train" if report.ok else "not ready to train: see above"))
+        parts.append(_line(f"and {len(problems) - _LISTED} more problems; --json has all", "red"))
+    parts += [_line(f"warning: {warning}", "yellow") for warning in report.warnings]
+    parts.append(_line("ready to train" if report.ok else "not ready to train: see above"))
     return Group(*parts)
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(printable(text), style)  # a file's name may hold what a terminal obeys
 
 
 def _splits_table(report: DatasetReport) -> TextTable:

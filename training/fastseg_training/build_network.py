@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fastseg_runtime.arrays.image import parse_size
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH, strictest
 from torch import Tensor, nn
@@ -253,10 +254,10 @@ def own_network(start: Start, classes: Classes, normalization: Normalization | N
     for note in check_logits(
         config.model, model, len(classes), size, own, network.reading, for_training=True
     ):
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     if start.file:
         weights = read_state_dict(Path(start.file))
-        print(copy_matching(weights, model, True, config.init), file=sys.stderr)
+        print(printable(copy_matching(weights, model, True, config.init)), file=sys.stderr)
     return model
 
 
@@ -278,7 +279,8 @@ def start_from(model: FastSegNet, source: Network, init: str, classes: Classes) 
         model.head[1] = nn.Conv2d(channels, model.num_classes, 1)
         renew_auxiliary_heads(model)
     same_classes = [x.name for x in source.info.classes] == [x.name for x in classes]
-    print(copy_matching(source.model.state_dict(), model, same_classes, init), file=sys.stderr)
+    said = copy_matching(source.model.state_dict(), model, same_classes, init)
+    print(printable(said), file=sys.stderr)
 
 
 def renew_auxiliary_heads(model: FastSegNet) -> None:

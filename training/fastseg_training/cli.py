@@ -22,7 +22,7 @@ from fastseg_runtime.arrays.command import (
 )
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.shared_files import write_file
-from fastseg_runtime.arrays.terminal import TextTable
+from fastseg_runtime.arrays.terminal import TextTable, printable
 from fastseg_runtime.bundle.usage import COMMERCIAL
 from rich.console import Console
 
@@ -184,7 +184,7 @@ def data_as_told(given: dict[str, Any]) -> str:
 def name_kind(data: str) -> str:
     """Return data with their kind; a path alone is recognised, which is said."""
     if recognised := recognise_spec(data):
-        print(recognised, file=sys.stderr)
+        print(printable(recognised), file=sys.stderr)
     return full_spec(data)
 
 
@@ -244,7 +244,7 @@ def open_given(spec: str, given: dict[str, Any]) -> Network:
         given.get("fit"),
     )
     for note in network.check(spec):
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     if "device" in given:
         network.model.to(choose_device(local_device(given["device"])))
     return network
@@ -281,7 +281,8 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
             try:
                 asked = new_config(given, chosen, said=False)
             except (ConfigError, DataError) as error:  # the run needs nothing of it
-                print(f"{folder} goes on as its own {CONFIG} says: {error}", file=sys.stderr)
+                said = printable(f"{folder} goes on as its own {CONFIG} says: {error}")
+                print(said, file=sys.stderr)
             else:
                 say_what_the_file_says_else(asked, config, folder)
     else:

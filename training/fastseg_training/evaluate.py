@@ -22,6 +22,7 @@ from fastseg_runtime.arrays.metrics import (
     mean_iou,
     occurring_classes,
 )
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, InputSpec
 from torch import Tensor, nn
 
@@ -282,7 +283,7 @@ def check_classes(network: Network, data: str, classes: Sequence[ClassInfo]) -> 
     if wrong := class_mismatch(network.info.classes, data, classes):
         raise ConfigError(f"{network.name}: {wrong}")
     if said := renamed_classes(network.info.classes, data, classes):
-        print(said, file=sys.stderr)
+        print(printable(said), file=sys.stderr)
 
 
 def score_network(network: Network, data: str, split: str, tta: bool = False) -> Evaluation:
@@ -305,5 +306,5 @@ def score_network(network: Network, data: str, split: str, tta: bool = False) ->
         raise DataError("\n".join(f"{data}: {text}" for text in wrong))
     if survey.dataset.name not in DRAWN:
         for text in dict.fromkeys(survey.remarks(size, info.fit)):
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from fastseg_runtime.arrays.command import INTERRUPTED
 from fastseg_runtime.arrays.image import resize_bilinear, resize_nearest
 from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_runtime.frames.stream import VIDEO_SUFFIXES
 from fastseg_runtime.frames.video import FrameSource
@@ -77,7 +78,7 @@ class Frames:
                 try:
                     yield Frame(read_image(file), str(file))
                 except DataError as error:
-                    print(f"skipped: {error}", file=sys.stderr)
+                    print(printable(f"skipped: {error}"), file=sys.stderr)
                 continue
             source = FrameSource(str(file))
             wanted = set(numbers)

@@ -29,6 +29,7 @@ from zipfile import BadZipFile
 import cv2
 import numpy as np
 from fastseg_runtime.arrays.shared_files import cache_folder, write_file
+from fastseg_runtime.arrays.terminal import printable
 
 from fastseg.data import Array, DataError
 from fastseg.progress import show_progress
@@ -239,4 +240,4 @@ def _check_room(folder: Path, most_bytes: int, what: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)

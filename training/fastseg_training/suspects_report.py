@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastseg_runtime.arrays.shared_files import write_file
-from fastseg_runtime.arrays.terminal import TextTable
+from fastseg_runtime.arrays.terminal import TextTable, printable
 
 from fastseg import Network
 from fastseg.data import Dataset, Survey, open_dataset
@@ -140,7 +140,7 @@ def _rank(network: Network, dataset: Dataset | None, unlabelled: str) -> Suspect
         shown = show_progress(frames, "looking at pictures", len(frames))
         candidates = choose_next(network, shown, suspects, MOST)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     return Suspects(
         sorted(suspects, key=lambda one: -one.disagreement),
         sorted(suspects, key=lambda one: -one.unlabelled_share),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import parse_size, resize_bilinear
+from fastseg_runtime.arrays.terminal import printable
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
@@ -342,4 +343,4 @@ def _normalization(config: TrainConfig) -> Normalization:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from fastseg_runtime.arrays.image import parse_size
+from fastseg_runtime.arrays.terminal import printable
 from torch import Tensor
 
 from fastseg import CheckpointInfo
@@ -142,7 +143,7 @@ def look_at(config: TrainConfig, train: Survey, val: Survey | None) -> tuple[int
         said += [] if config.size else [train.input_size()]
         said += train.shared_with(val) if val else ["no split val: nothing will be scored"]
         for text in dict.fromkeys(said):
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
     return size
 
 

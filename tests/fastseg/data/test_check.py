@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,15 @@ def test_a_set_that_cannot_be_opened_is_a_report_too(spec: str) -> None:
     assert len(report.problems) == 1
     assert report.problems[0].message
     assert "not ready to train" in _text(spec)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such names elsewhere")
+def test_a_file_s_name_tells_a_terminal_nothing(tmp_path: Path, write_folder: Writer) -> None:
+    root = write_folder(tmp_path, {"train": 1, "val": 1})
+    (root / "train" / "images" / "\x1b]0;mine\x07\x9b31m.png").write_bytes(b"no picture")
+    text = _text(f"folder:{root}")
+    assert not set("\x1b\x07\x9b") & set(text)
+    assert "\\u001b]0;mine" in text.replace("\n", "")
 
 
 def test_splits_of_other_classes_are_a_report_with_each_class_in_a_row_of_its_own(
