@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, numbered_classes
+from fastseg_runtime.arrays.terminal import is_plain
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, MAX_TEXT, ClassInfo, numbered_classes
 
 from fastseg.data.dataset import MAX_CLASSES, DataError
 from fastseg.data.file_dataset import read_text
@@ -58,6 +59,20 @@ class ClassLine:
     name: str
     color: Color | None
     counted: bool
+
+
+def check_names(place: str, classes: Sequence[ClassInfo]) -> None:
+    """Refuse names that no bundle can hold, before anything is trained for them.
+
+    Raises:
+        DataError: one is blank, too long or holds control characters.
+    """
+    for name in (entry.name for entry in classes):
+        if not (name.strip() and is_plain(name, MAX_TEXT)):
+            raise DataError(
+                f"{place}: the class {name!r:.80} has {len(name)} characters; expected a name of 1 "
+                f"to {MAX_TEXT}, none of them a control character; rename it"
+            )
 
 
 def class_mismatch(known: Sequence[ClassInfo], data: str, given: Sequence[ClassInfo]) -> str:
@@ -115,6 +130,7 @@ def read_classes(path: Path) -> tuple[tuple[ClassInfo, ...], LabelCodec]:
         ClassInfo(line.name, line.color or generated_color(index))
         for index, line in enumerate(kept)
     )
+    check_names(str(path), classes)
     codec = LabelCodec(
         {IGNORE_INDEX: IGNORE_INDEX} | ids,
         colors,

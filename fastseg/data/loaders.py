@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from fastseg.data.class_list import check_names
 from fastseg.data.dataset import SPLITS, DataError, Dataset, JoinedDataset, MissingSplitError
 from fastseg.data.file_dataset import FileDataset
 from fastseg.data.own_dataset import is_factory, open_own
@@ -117,6 +118,7 @@ def load_split(spec: str, split: str) -> Dataset:
         raise DataError(f"{spec}: no split {split!r}; choose one of {[*SPLITS, 'trainval']}")
     bare, options = parse_spec(full_spec(spec))
     dataset = _open(bare, split)
+    check_names(spec, dataset.classes)
     if isinstance(dataset, FileDataset):
         return apply(options, dataset, spec)
     if options != ReadOptions():

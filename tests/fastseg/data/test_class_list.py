@@ -60,6 +60,8 @@ def test_generated_colours_are_those_of_pascal_voc() -> None:
         ("0 a 1 1 1\nb 2 2 2\n", "cannot read the line"),
         ("0\n1\n", "cannot read the line"),
         ("256 a 1 1 1\n", "cannot read the line"),
+        ("a\nb\x1bm\n", "the class 'b.x1bm' has 3 characters"),
+        (f"a\n{'b' * 201}\n", "has 201 characters; expected a name of 1 to 200"),
     ],
 )
 def test_lists_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
