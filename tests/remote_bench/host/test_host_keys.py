@@ -1,4 +1,6 @@
 import base64
+import hashlib
+import hmac
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,17 @@ def known(file: Path, **settings) -> KnownKeys:
 )
 def test_host_patterns_match_as_openssh_matches_them(patterns, name, expected):
     assert matches(patterns, name) is expected
+
+
+def test_a_hashed_line_is_found_however_the_host_is_typed(tmp_path):
+    file = tmp_path / "known_hosts"
+    salt = b"salt" * 5
+    digest = hmac.new(salt, b"board.lan", hashlib.sha1).digest()
+    parts = (base64.b64encode(part).decode() for part in (salt, digest))
+    file.write_text(line_of("|1|" + "|".join(parts), key_of(1)))
+    assert [line.key for line in read_lines(file, "Board.LAN")] == [key_of(1)]
+    known(file, hostname="Jetson").check(key_of(2), "Jetson", fingerprint(key_of(2)))
+    assert file.read_text().splitlines()[-1].startswith("jetson ")  # as ssh would look for it
 
 
 def test_a_fingerprint_is_what_ssh_keygen_prints():

@@ -99,7 +99,8 @@ class KnownKeys:
 
     def _add(self, key: Key) -> str:
         kind, blob = key
-        line = f"{self._settings.key_name} {kind} {base64.b64encode(blob).decode('ascii')}\n"
+        name = self._settings.key_name.lower()
+        line = f"{name} {kind} {base64.b64encode(blob).decode('ascii')}\n"
         file = next(iter(self._settings.user_known_hosts), Path(os.devnull))
         if file == Path(os.devnull):
             return "accepted for this run; there is no known_hosts file to keep it in"
@@ -154,9 +155,9 @@ def _parse(line: str) -> tuple[str, str, Key] | None:
 
 def matches(patterns: str, name: str) -> bool:
     """Tell whether the first field of a line concerns a host."""
+    name = name.lower()  # as OpenSSH writes it, and hashes it
     if patterns.startswith("|1|"):
         return _matches_hash(patterns, name)
-    name = name.lower()
     wanted = patterns.lower().split(",")
     if any(_matches(pattern[1:], name) for pattern in wanted if pattern.startswith("!")):
         return False
