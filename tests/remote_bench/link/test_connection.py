@@ -1,5 +1,6 @@
 """Boards that start slowly, hang or flood."""
 
+import io
 import itertools
 import os
 import sys
@@ -90,6 +91,39 @@ def test_what_a_keeper_does_not_know_is_refused_and_the_connection_goes_on(tmp_p
         with pytest.raises(DeviceFailure, match=r"expected one of .*, got 'serve'"):
             session.request("serve")
         session.request("room", bytes=1)
+
+
+def answering(operation: str, *events: str) -> str:
+    """Return a program on the board that answers one request."""
+    lines = "; ".join(f"echo '@{TOKEN} {{{event}}}'" for event in events)
+    asked = f"""grep -qm1 '^{{.*"event": "{operation}"'"""
+    return f"{HELLO}; {asked}; {lines}; exec cat >/dev/null"
+
+
+@pytest.mark.parametrize("have", ["", '"have": -5,', '"have": "x",', '"have": 1e9,'])
+def test_an_offer_that_makes_no_sense_is_a_failure_of_the_board(host_with, have):
+    program = answering("offer", f'{have} "event": "reply"')
+    with Connection(host_with(program)) as session:
+        with pytest.raises(DeviceFailure, match=r"makes no sense, it has .* bytes of a file of 3"):
+            session.upload(io.BytesIO(b"abc"), lambda done, size: None)
+        session.close()
+
+
+@pytest.mark.parametrize("count", ["null", "NaN", '"x"', "[]"])
+def test_a_count_that_is_no_number_ends_no_connection(host_with, count):
+    received = f'"event": "received", "bytes": {count}'
+    program = answering("lock", received, '"event": "reply", "well": true')
+    with Connection(host_with(program)) as session:
+        assert session.request("lock")["well"]
+        session.close()
+
+
+def test_a_piece_of_a_file_that_is_none_is_a_failure_of_the_board(host_with):
+    program = answering("get", '"event": "chunk", "data": "x"')
+    with Connection(host_with(program)) as session:
+        with pytest.raises(DeviceFailure, match=r"makes no sense, a piece of a\.txt"):
+            session.get("a.txt", 100)
+        session.close()
 
 
 PAGE = Path(__file__).parents[3] / "docs/remote_bench.md"

@@ -141,11 +141,13 @@ class Connection:
         size = file.seek(0, 2)
         sha256 = _hash_prefix(file, size)
         offer = self.request("offer", sha256=sha256, size=size)
-        have = int(offer["have"])
-        if have == size and offer["prefix_sha256"] == sha256:
+        have, prefix_sha256 = offer.get("have"), offer.get("prefix_sha256")
+        if type(have) is not int or not 0 <= have <= size:
+            raise self._strange(f"it has {have!r:.40} bytes of a file of {size}")
+        if have == size and prefix_sha256 == sha256:
             progress(size, size)
             return sha256
-        if offer["prefix_sha256"] != _hash_prefix(file, have):
+        if prefix_sha256 != _hash_prefix(file, have):
             self.request("restart", sha256=sha256)
             have = 0
         file.seek(have)
@@ -165,7 +167,10 @@ class Connection:
         self._begin("get", name=name, most=most_bytes)
         content = bytearray()
         while (event := self._take())["event"] == "chunk":
-            content += base64.b64decode(event["data"])
+            try:
+                content += base64.b64decode(event["data"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._strange(f"a piece of {name} that is no base64") from error
             if len(content) > most_bytes:
                 raise DeviceFailure(
                     f"{self.host.name}: {name} is bigger than it said; measure again"
@@ -243,9 +248,15 @@ class Connection:
     def _take(self, timeout_s: float | None = None) -> dict[str, Any]:
         event = self._take_any(timeout_s or self._limits.reply_s)
         if not event.get("ok", True):
-            error = _REFUSALS.get(event.get("kind", ""), DeviceFailure)
+            error = _REFUSALS.get(str(event.get("kind")), DeviceFailure)
             raise error(f"{self.host.name}: {event.get('message')}")
         return event
+
+    def _strange(self, said: str) -> DeviceFailure:
+        return DeviceFailure(
+            f"{self.host.name}: our program on the board said what makes no sense, {said}; start "
+            "it again"
+        )
 
     def _next(self, events: _Events, timeout_s: float) -> dict[str, Any] | None:
         try:
@@ -308,7 +319,8 @@ class Connection:
         if event["event"] in ("shell", "hello", "reply", "chunk"):
             self._hand_over(self._replies, event)
         elif event["event"] == "received":
-            self._received += int(event.get("bytes", 0))
+            more = event.get("bytes")
+            self._received += more if type(more) is int else 0  # for a progress bar alone
         elif event["event"] != "alive":
             self._hand_over(self._agent, event)
 
