@@ -20,7 +20,7 @@ from fastseg_targets.device import load_device
 from remote_bench.analysis.report import read_report
 from remote_bench.cli.evidence import EVIDENCE, gather_evidence
 from remote_bench.host.connect import Connector
-from remote_bench.host.errors import BenchError, UsageError
+from remote_bench.host.errors import BenchError, DeviceFailure, UsageError
 from remote_bench.link import payload
 from remote_bench.run import evidence as gathering
 from remote_bench.run import fleet, frame_files
@@ -200,6 +200,23 @@ def test_work_that_is_called_off_at_nine_tenths_has_the_rest_to_clean_up(takes, 
         assert "minutes are over" in str(found) and 0.9 * limit_s <= took_s < limit_s
     else:
         assert "left to clean up" in str(found) and limit_s <= took_s < 3.0
+
+
+def test_a_board_whose_answers_break_the_work_costs_the_others_nothing():
+    broken = SimpleNamespace(name="broken", close=lambda: None)
+    sound = SimpleNamespace(name="sound", close=lambda: None)
+    hosts = {"broken": broken, "sound": sound}
+    connector = SimpleNamespace(connect=lambda name, row: hosts[name])
+
+    def work(measurement) -> str:
+        return {"sound": "well"}[measurement.host.name]
+
+    found = fleet.on_hosts(list(hosts), connector, Benchmark(), work)
+    assert found["sound"] == "well"
+    assert isinstance(found["broken"], DeviceFailure)
+    assert str(found["broken"]) == "broken: its work broke off: KeyError: 'broken'"
+    with pytest.raises(KeyError):  # alone: our mistake, with its trace
+        fleet.on_hosts(["broken"], connector, Benchmark(), work)
 
 
 def test_off_linux_the_artifacts_run_in_this_process(several, frames, gather, monkeypatch):

@@ -4,17 +4,19 @@ import contextlib
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import TypeVar
 
 from fastseg_runtime.arrays.command import FAILED, INTERRUPTED
+from fastseg_runtime.arrays.terminal import printable
 
 from remote_bench.host.connect import Connector
-from remote_bench.host.errors import BenchError
+from remote_bench.host.errors import BenchError, DeviceFailure
 from remote_bench.host.host import Cancel
-from remote_bench.host.live import LiveView, log
+from remote_bench.host.live import LiveView, log, plain
 from remote_bench.run.benchmark import Benchmark, Measurement
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ def _started(work: Callable[[], T]) -> Future[T | BenchError]:
             future.set_result(work())
         except BenchError as error:
             future.set_result(error)
-        except BaseException as error:  # a mistake of ours, raised in the main thread
+        except BaseException as error:  # a mistake of ours, for the main thread
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -46,10 +48,15 @@ def _wait(futures: Iterable[Future[T | BenchError]], end: float = math.inf) -> b
     return not running
 
 
-def _outcome(future: Future[T | BenchError]) -> T | BenchError:
-    if future.done():
+def _outcome(name: str, future: Future[T | BenchError], alone: bool) -> T | BenchError:
+    if not future.done():
+        return BenchError("the time is over; the board was left to clean up by itself")
+    error = future.exception()
+    if error is None or alone:
         return future.result()
-    return BenchError("the time is over; the board was left to clean up by itself")
+    # What others measured took hours, and one board's answers may be anything.
+    log.print(printable("".join(traceback.format_exception(error))), markup=False)
+    return DeviceFailure(f"{name}: its work broke off: {plain(f'{type(error).__name__}: {error}')}")
 
 
 def on_hosts(
@@ -71,7 +78,8 @@ def on_hosts(
 
     Raises:
         KeyboardInterrupt: a second Ctrl-C; the boards clean up by themselves.
-        Exception: what is no BenchError is a mistake of ours.
+        Exception: what is no BenchError is a mistake of ours, raised where one host is alone; of
+            several it is shown, and a DeviceFailure is that host's outcome.
     """
     view, cancel = LiveView(log, list(names)), Cancel()
     outcomes: dict[str, T | BenchError] = {}
@@ -96,5 +104,6 @@ def on_hosts(
                 view.say("stopping, and cleaning the boards up; Ctrl-C again leaves that to them")
                 cancel.set(getattr(stop, "exit_code", INTERRUPTED))
                 _wait(futures.values())
-            outcomes.update({name: _outcome(future) for name, future in futures.items()})
+            alone = len(names) == 1
+            outcomes.update({n: _outcome(n, future, alone) for n, future in futures.items()})
     return {name: outcomes[name] for name in names}
