@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,7 +23,7 @@ from fastseg_runtime.bundle.named_files import check_onnx
 from fastseg_runtime.bundle.reader import Bundle, BundleError
 from fastseg_runtime.engines.selection import Processor, made_for, rank
 from fastseg_runtime.engines.selftest import required_agreement
-from fastseg_runtime.frames.view import BoundedServer, is_this_machine
+from fastseg_runtime.frames.view import BoundedServer, TimedHandler, is_this_machine
 
 from fastseg_web import library
 
@@ -36,7 +35,6 @@ BINARY = "application/octet-stream"
 KINDS = {".mjs": "text/javascript", ".wasm": "application/wasm"}
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 EVERYWHERE = "0.0.0.0", "::"  # all addresses of this machine
-_SILENT_S = 10.0  # of a browser that takes nothing, until it is given up
 _CHUNK = 1 << 16  # bytes at a time: the limit is of each
 _POLICY = {
     "default-src": "'none'",
@@ -212,8 +210,7 @@ def _own_address(host: str) -> str:
         return str(probe.getsockname()[0])
 
 
-class _Handler(BaseHTTPRequestHandler):
-    timeout = _SILENT_S
+class _Handler(TimedHandler):
     server_version, sys_version = "fastseg", ""
 
     def __init__(self, served: Mapping[str, Content], host: str | None, *request: Any) -> None:

@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 _PICTURES_PER_S = 15  # what an eye follows; more would cost the run its time
 _WIDEST = 960  # pixels of a picture that is sent
 _QUALITY = 70
-_SILENT_S = 10.0  # of a viewer that takes nothing, until it is given up
 _LOOK_EVERY_S = 1.0  # whether a viewer has left who gets no new picture
 _MAX_VIEWERS = 16  # connections at a time, of whatever kind
 _HIDDEN = {
@@ -222,8 +221,34 @@ class BoundedServer(ThreadingHTTPServer):
         """Say nothing of viewers that went away."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    timeout = _SILENT_S
+class TimedHandler(BaseHTTPRequestHandler):
+    """Gives up who is silent for `timeout` s, or takes longer to ask, however the bytes dribble."""
+
+    timeout = 10.0
+
+    def handle_one_request(self) -> None:
+        """Answer a request, which has to be there in time."""
+        self._late = threading.Timer(self.timeout, self._give_up)
+        self._late.daemon = True
+        self._late.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self._late.cancel()
+
+    def parse_request(self) -> bool:
+        """Read the headers; the answer may take longer, for slow viewers."""
+        try:
+            return super().parse_request()
+        finally:
+            self._late.cancel()
+
+    def _give_up(self) -> None:
+        with suppress(OSError):  # TLS or not, so that its thread wakes
+            socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
+
+
+class _Handler(TimedHandler):
     server_version, sys_version = "fastseg", ""
 
     def __init__(self, view: View, *request: Any) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.arrays.command import UsageError
 from fastseg_runtime.arrays.image import read_image
 from fastseg_runtime.frames.stream import StreamFrame
-from fastseg_runtime.frames.view import View, is_this_machine
+from fastseg_runtime.frames.view import TimedHandler, View, is_this_machine
 
 from tests.doubles.browser import CHROMIUM, Browser
 from tests.doubles.tiny_bundle import noise
@@ -188,6 +189,28 @@ def test_more_connections_than_a_few_are_turned_away(view: View) -> None:
     assert view.viewers <= 16
     for viewer in viewers:
         viewer.socket.close()
+
+
+def test_who_never_ends_a_request_locks_nobody_out(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TimedHandler, "timeout", 1.0)
+    address = ("127.0.0.1", int(view.url.split(":")[2].split("/")[0]))
+    slow = []
+    for _ in range(16):
+        slow.append(socket.create_connection(address))
+        time.sleep(0.01)  # a few wait at a time to be accepted
+    status, end_s = 0, time.monotonic() + 5
+    while status != 200:
+        assert time.monotonic() < end_s
+        for one in slow:
+            with suppress(OSError):  # it was given up
+                one.sendall(b"G")
+        time.sleep(0.1)
+        with suppress(OSError, http.client.HTTPException):
+            status = ask(view, "GET", f"/{view.token}/state")[0]
+    for one in slow:
+        one.close()
 
 
 def test_viewers_who_leave_while_no_picture_comes_make_room_for_others(
