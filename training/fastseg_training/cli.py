@@ -184,7 +184,7 @@ def data_as_told(given: dict[str, Any]) -> str:
 def name_kind(data: str) -> str:
     """Return data with their kind; a path alone is recognised, which is said."""
     if recognised := recognise_spec(data):
-        print(printable(recognised), file=sys.stderr)
+        print(printable(str(recognised)), file=sys.stderr)
     return full_spec(data)
 
 
