@@ -32,6 +32,7 @@ def install(referee: Referee, tell: Callable[[str], None]) -> None:
             "or chown it to you and chmod 700 it)"
         )
     venv.create(folder, clear=True, symlinks=True)
+    folder.chmod(0o700)  # whatever the umask: what others can write to does not count
     pip = [sys.executable, "-m", "pip", "--python", str(referee.python), "install", "--quiet"]
     wheels = ["--require-hashes", "--no-deps", "--only-binary=:all:", "-r"]
     done = subprocess.run(

@@ -110,6 +110,19 @@ def test_a_referee_where_others_may_write_counts_as_absent(
             install(fake, lambda line: None)
 
 
+@pytest.mark.slow
+def test_a_referee_counts_whatever_the_umask_that_it_was_installed_under(
+    fake: Referee, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FASTSEG_CACHE", str(tmp_path))
+    before = os.umask(0o002)  # of Debian and Ubuntu
+    try:
+        install(fake, lambda line: None)
+    finally:
+        os.umask(before)
+    assert fake.is_installed
+
+
 def test_its_python_sees_nothing_of_ours_and_its_litter_goes(
     installed: Referee, tmp_path: Path
 ) -> None:
