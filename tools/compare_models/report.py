@@ -282,6 +282,8 @@ def front_picture(front: Sequence[Scored]) -> bytes:
     steps = [(1 / speed, percent) for speed, percent in points]
     axes.plot(*zip(*steps, strict=True), color=OURS, linewidth=0.8, linestyle=":", zorder=0)
     axes.set(xscale="log", xlabel="ms a frame, class map out", ylabel="mIoU, %")
+    for told in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        told("{x:g}")  # 40, not 4 x 10^1
     axes.set_title(FRONT_NOTE, fontsize=8)
     axes.margins(0.12)
     axes.grid(alpha=0.3, which="both")
