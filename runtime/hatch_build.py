@@ -1,7 +1,7 @@
 """The wheel without what is for those who work on the code alone: devices count kilobytes.
 
-Comments go, and docstrings of functions in all but the PUBLIC modules. Lines stay where they
-are, so that a traceback names those of the repository.
+Comments go, and docstrings of functions and classes in all but the PUBLIC modules. Lines stay where
+they are, so that a traceback names those of the repository.
 """
 
 import ast
@@ -62,10 +62,10 @@ def without_comments(source: str) -> str:
 
 
 def without_docstrings(source: str) -> str:
-    """Return Python source without the docstrings of functions, each line where it was."""
+    """Return Python source without docstrings but the module's, each line where it was."""
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
         if ast.get_docstring(node) is None:
             continue
