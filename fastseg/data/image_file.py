@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
+from fastseg_runtime.arrays.command import limit_pictures
 from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg, why_refused
 
 from fastseg.data.dataset import Array, DataError
+
+limit_pictures()
+import cv2  # noqa: E402  # which reads the limit when it is loaded
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 33  # signature and IHDR

@@ -29,6 +29,7 @@ _EXIT_CODES = {
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 # Packages whose own exceptions are sentences for users, of whatever class they are.
 _OURS = ("fastseg", "remote_bench", "compare_models")
+MOST_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS"  # of a picture, for OpenCV
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 _LONGEST = 2000  # characters of a message, which may be a device's
 Handler = Callable[[int, Optional[FrameType]], None]
@@ -46,6 +47,14 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__("stopped")
         self.exit_code = 128 + number
+
+
+def limit_pictures() -> None:
+    """Let OpenCV read no more than 134 million pixels: a picture may say anything of its size.
+
+    For commands, before OpenCV is loaded; in an app it is the app's own OpenCV.
+    """
+    os.environ.setdefault(MOST_PIXELS, str(1 << 27))
 
 
 def exit_code_help(own: Mapping[int, str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.command import UsageError
+from fastseg_runtime.arrays.command import MOST_PIXELS, UsageError
 from fastseg_runtime.arrays.metrics import Array
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -28,10 +28,6 @@ _RGB, _PALETTE = 2, 3  # colour types
 _PNG_LEVEL = 3  # of zlib: a third of the time of its default for a tenth more bytes
 _BLOCK_ROWS = 16  # rows at a time: intermediate values stay in the CPU's cache
 _MAX_SIDE = 1 << 15
-_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
-# A picture may say anything of its size. OpenCV reads this when it is loaded, which whoever reads
-# files does after this module.
-os.environ.setdefault(_LIMIT, str(1 << 27))
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 
 
@@ -362,10 +358,8 @@ def _decode(path: Path, content: bytes) -> Any:
 def why_refused(error: Exception) -> str:
     """Return what a decoder said of a picture, on one line."""
     if "MAX_IMAGE_PIXELS" in str(error):
-        limit = os.environ.get(_LIMIT, "")
-        return (
-            f"it has more pixels than {_LIMIT}={limit} allows; scale it down, or set a higher one"
-        )
+        limit = os.environ.get(MOST_PIXELS, "")
+        return f"it has more pixels than {MOST_PIXELS}={limit} allows; scale it down, or set more"
     return " ".join(str(error).split())
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import NoReturn, Optional, Sequence
 
 from fastseg_runtime import __version__
-from fastseg_runtime.arrays.command import FAILED, UsageError, exit_code_help, run_command
+from fastseg_runtime.arrays.command import (
+    FAILED,
+    UsageError,
+    exit_code_help,
+    limit_pictures,
+    run_command,
+)
 from fastseg_runtime.bundle.usage import COMMERCIAL
 from fastseg_runtime.frames.sources import parse_source
 
@@ -53,6 +59,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run the command line and exit."""
+    limit_pictures()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     run_command("fastseg-run", lambda: make_parser().parse_intermixed_args(arguments), run)
 

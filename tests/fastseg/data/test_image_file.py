@@ -262,6 +262,14 @@ def test_a_picture_of_more_pixels_than_fit_is_refused_with_the_limit(tmp_path: P
     assert len(out.splitlines()) == 2
 
 
+def test_the_runtime_leaves_the_limit_of_an_apps_own_opencv_alone() -> None:
+    program = "import os, fastseg_runtime as f; f.RealtimeSegmentation; print(*os.environ)"
+    env = {name: value for name, value in os.environ.items() if name[:6] != "OPENCV"}
+    command = [sys.executable, "-c", program]
+    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert "OPENCV_IO_MAX_IMAGE_PIXELS" not in out
+
+
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.png: cannot be read"):
         read_image(tmp_path / "absent.png")
