@@ -20,9 +20,10 @@ from fastseg_exporters.onnx.to_onnx_int8 import quantize
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import InputSpec
 
-from compare_models.candidate import Candidate, export_float, keep_only
+from compare_models.candidate import Candidate, export_float
 from compare_models.cost import Peaks
 from compare_models.memory import peak_memory_mb
+from compare_models.onnx_file import keep_only
 from compare_models.timing import Graph, Ratio, open_session, pinned, ratio_to, time_graphs
 from fastseg import DeployGraph
 from fastseg.onnx_graph import Cost, cost_of
