@@ -3,9 +3,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from compare_models.cli import main
 from compare_models.report import pareto_front
+
+from tests.doubles.own_onnx import HEIGHT, WIDTH, own_onnx
 
 MAIN = ["--output-name", "0"]  # before the auxiliary one
 ARGUMENTS = ["--size", "64x32", "--classes", "3", "--threads", "1", "--rounds", "3"]
@@ -129,6 +132,16 @@ def test_data_that_are_not_there_are_told_before_anything_is_measured(
 
 
 @pytest.mark.slow
+def test_what_an_onnx_file_alone_has_nothing_for_is_said(cli: Cli, tmp_path: Path) -> None:
+    onnx.save(own_onnx(), tmp_path / "theirs.onnx")
+    size = f"{WIDTH}x{HEIGHT}"
+    command = [str(tmp_path / "theirs.onnx"), "--size", size, "--classes", "4", "--rounds", "3"]
+    code, _, told = cli(*command, "--torch", "cpu", "--scale", "--export-cost")
+    assert code == 0
+    for option in ("--torch is for torch modules", "--scale is for", "--export-cost is for nano"):
+        assert option in told
+
+
 def test_every_network_is_trained_and_scored_alike(cli: Cli, rival: str) -> None:
     training = ["--data", "synthetic:size=96x64,train=8,val=2,test=2", "--minutes", "0.03"]
     arguments = [rival, "nano", *MAIN, "--classes", "11", *ARGUMENTS[:2], *ARGUMENTS[4:]]

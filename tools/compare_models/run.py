@@ -169,6 +169,8 @@ def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Result
         _measure_torch(plan, candidates, results)
     _measure_accuracy(plan, candidates, results, tell)
     modules = [c.spec for c in candidates if c.graph is not None]
+    if plan.torch and not modules:
+        tell("--torch is for torch modules: an ONNX file runs in ONNX Runtime alone")
     variants = [spec for spec in modules if spec in VARIANTS]
     if plan.scale and not modules:
         tell("--scale is for torch modules: an ONNX file has one size")
@@ -182,7 +184,9 @@ def carry_out(plan: ComparisonPlan, tell: Callable[[str], None]) -> tuple[Result
         data = None if plan.minutes else plan.data
         with part("training speed"):
             results.training = measure_training(data, "small", 8, (288, 288), TRAINING_ROUNDS)
-    if plan.export_cost:
+    if plan.export_cost and not variants:
+        tell(f"--export-cost is for {', '.join(VARIANTS)}: none of them is compared")
+    elif plan.export_cost:
         with part("export cost"):
             targets = installed_targets()
             results.exports = measure_exports(variants, targets, size, plan.classes)
