@@ -102,7 +102,7 @@ def test_pixels_of_a_class_that_the_data_do_not_know_are_misses() -> None:
     car = [c.name for c in samples.classes].index("Car")
     lookup_256[car] = count
 
-    entrant = Entrant("n", "fp32", False, Knowing(), 1, lookup_256)  # type: ignore[arg-type]
+    entrant = Entrant("n", "fp32", 0, False, Knowing(), 1, lookup_256)  # type: ignore[arg-type]
     found = _scored(entrant, samples, Ratio(1, 1, 1, (1, 1), 1), 1.0)
     occurring = [iou for iou in found.iou.values() if iou is not None]
     assert found.iou["Car"] == 0.0
@@ -116,13 +116,17 @@ class Exported:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.plans: list[Plan] = []
         self.rungs = ("fp32", "int8")  # what each target's ladder ends at
+        self.kept: list[str] = []  # layers of int8 that go back to float
         monkeypatch.setattr(front_module, "export_bundle", self.export)
         monkeypatch.setattr(front_module, "RealtimeSegmentation", self.open)
 
     def export(self, plan: Plan, tell: object) -> Outcome:
         self.plans.append(plan)
         pairs = zip(plan.targets, self.rungs, strict=False)
-        made = tuple(Artifact(target.name, "onnx", rung, "", ()) for target, rung in pairs)
+        made = tuple(
+            Artifact(target.name, "onnx", rung, "", (), extra={"float_layers": self.kept})
+            for target, rung in pairs
+        )
         return Outcome(type("Manifest", (), {"artifacts": made})())
 
     def open(self, *_: object, **__: object) -> "Exported":
@@ -188,7 +192,7 @@ class Labelled:
 
     def score(self) -> Scored:
         lookup_256 = np.arange(256, dtype=np.uint8)
-        entrant = Entrant("n", "fp32", False, self, 1, lookup_256)  # type: ignore[arg-type]
+        entrant = Entrant("n", "fp32", 0, False, self, 1, lookup_256)  # type: ignore[arg-type]
         return _scored(entrant, self, Ratio(1, 1, 1, (1, 1), 1), 1.0)  # type: ignore[arg-type]
 
 
@@ -233,6 +237,15 @@ def test_equal_names_are_numbered(exported: Exported, tmp_path: Path) -> None:
     specs = [save_nano(tmp_path / folder / "n.safetensors", classes) for folder in "ab"]
     front = measure_front(specs, DATA, 1, 3, True, lambda line: None)
     assert [row.label for row in front] == ["n", "n int8", "n-2", "n-2 int8"]
+
+
+def test_a_row_of_int8_tells_how_many_layers_stay_in_float(
+    exported: Exported, tmp_path: Path
+) -> None:
+    exported.kept = ["head"]
+    spec = save_nano(tmp_path / "n.safetensors", open_dataset(DATA, "test").classes)
+    front = measure_front([spec], DATA, 1, 3, True, lambda line: None)
+    assert [row.label for row in front] == ["n", "n int8, 1 in float"]
 
 
 def test_an_int8_that_its_gate_refuses_has_no_row(exported: Exported, tmp_path: Path) -> None:

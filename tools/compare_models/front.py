@@ -80,6 +80,7 @@ class Scored:
     Attributes:
         name: short, unlike the others'.
         precision: what the export gave: "fp32", "int8", or a rung between.
+        float_layers: how many layers of int8 the gate gave back to float.
         is_ours: whether it is a FastSegNet.
         size: WxH of its input, pixels.
         file_bytes: of the artifact.
@@ -93,6 +94,7 @@ class Scored:
 
     name: str
     precision: str
+    float_layers: int
     is_ours: bool
     size: str
     file_bytes: int
@@ -105,8 +107,9 @@ class Scored:
 
     @property
     def label(self) -> str:
-        """The name, with the precision where it is not fp32."""
-        return self.name if self.precision == "fp32" else f"{self.name} {self.precision}"
+        """The name, with the precision where it is not fp32, and what of it stays in float."""
+        kept = f", {self.float_layers} in float" if self.float_layers else ""
+        return self.name if self.precision == "fp32" else f"{self.name} {self.precision}{kept}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Entrant:
 
     name: str
     precision: str
+    float_layers: int
     is_ours: bool
     session: RealtimeSegmentation
     file_bytes: int
@@ -221,6 +225,7 @@ def _enter(
         yield Entrant(
             name,
             artifact.precision,
+            len(artifact.extra.get("float_layers", ())),
             isinstance(network.model, FastSegNet),
             session,
             sum(file.bytes for file in artifact.files),
@@ -305,6 +310,7 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
     return Scored(
         entrant.name,
         entrant.precision,
+        entrant.float_layers,
         entrant.is_ours,
         f"{entrant.session.input.width}x{entrant.session.input.height}",
         entrant.file_bytes,
