@@ -76,6 +76,16 @@ def as_array(frame: Any) -> Array:
     return image
 
 
+def as_frame(frame: Any, color: str) -> Array:
+    """Return a frame of "rgb" or "bgr" as as_rgb_uint8() does; ValueError for PIL's in "bgr"."""
+    if color == "bgr" and isinstance(getattr(frame, "mode", None), str):
+        raise ValueError(
+            "a PIL picture is RGB, and this session takes bgr; give "
+            "numpy.asarray(picture)[..., ::-1]"
+        )
+    return as_rgb_uint8(frame)
+
+
 def as_rgb_uint8(frame: Any) -> Array:
     """Return a frame as an array after checking that it is (H, W, 3) uint8.
 

@@ -29,7 +29,7 @@ from typing import (
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import as_array, as_rgb_uint8
+from fastseg_runtime.arrays.image import as_array, as_frame
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
 from fastseg_runtime.bundle.manifest import (
@@ -211,7 +211,7 @@ class RealtimeSegmentation:
         """
         if on_gpu(image) or as_array(image).ndim != 4:
             return self._infer_one(image, out, confidence, tiles, region)
-        frames = [self._checked(frame) for frame in image]
+        frames = [as_frame(frame, self.color) for frame in image]
         if not frames:
             raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
         shape = (len(frames), *frames[0].shape[:2])
@@ -241,7 +241,7 @@ class RealtimeSegmentation:
                 "this artifact gives class ids and keeps no scores; "
                 "export one with fastseg-export --output logits"
             )
-        frame_HW3 = self._checked(image)
+        frame_HW3 = as_frame(image, self.color)
         with self._late.timed(), self._pool.engine() as runner:
             return runner.logits(frame_HW3, self.color == "bgr", in_frame)
 
@@ -250,7 +250,7 @@ class RealtimeSegmentation:
         colors_K3 = palette(self.classes)[: len(self.classes)]
         if self.color == "bgr":
             colors_K3 = colors_K3[:, ::-1]
-        return draw.overlay(frame, classes, colors_K3, alpha)
+        return draw.overlay(as_frame(frame, self.color), classes, colors_K3, alpha)
 
     def legend(self) -> Array:
         """Return a picture with the name and colour of each class, RGB."""
@@ -397,7 +397,7 @@ class RealtimeSegmentation:
             with self._late.timed(), self._pool.engine() as runner:
                 runner.infer_on_gpu(image, out, confidence)
             return out
-        frame_HW3 = self._checked(image)
+        frame_HW3 = as_frame(image, self.color)
         out = _checked_out(out, frame_HW3.shape[:2])
         if confidence is not None:
             _checked_out(confidence, frame_HW3.shape[:2], "confidence")
@@ -410,14 +410,6 @@ class RealtimeSegmentation:
             else:
                 self._infer_tiled(runner, frame_HW3, out, confidence, tiles)
         return whole
-
-    def _checked(self, image: Any) -> Array:
-        if self.color == "bgr" and isinstance(getattr(image, "mode", None), str):
-            raise ValueError(
-                "a PIL picture is RGB, and this session takes bgr; give "
-                "numpy.asarray(picture)[..., ::-1]"
-            )
-        return as_rgb_uint8(image)
 
     def _infer_tiled(
         self,

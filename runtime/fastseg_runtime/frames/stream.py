@@ -27,7 +27,7 @@ from typing import (
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import as_rgb_uint8
+from fastseg_runtime.arrays.image import as_frame
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.engines.backend import on_gpu
 from fastseg_runtime.frames.steady import Steadier
@@ -116,10 +116,11 @@ def stream(
     copies_pictures = copy and draw != getattr(session, "overlay", None)
 
     deadline_ms, late = getattr(session, "deadline_ms", None) or math.inf, 0
+    color = getattr(session, "color", "rgb")
 
     def stamp(frame: Any) -> Tuple[Any, float, float]:
         read_s = time.monotonic()
-        return (_owned(_as_array(frame)) if keeps else frame), clock(), read_s
+        return (_owned(_as_array(frame, color)) if keeps else frame), clock(), read_s
 
     def infer(item: Any) -> Any:
         frame, _, read_s = item[1]
@@ -158,8 +159,8 @@ def stream(
             source.close()
 
 
-def _as_array(frame: Any) -> Any:
-    return frame if on_gpu(frame) else as_rgb_uint8(frame)
+def _as_array(frame: Any, color: str) -> Any:
+    return frame if on_gpu(frame) else as_frame(frame, color)
 
 
 def _owned(array: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import IO, Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import as_rgb_uint8, read_image
+from fastseg_runtime.arrays.image import as_frame, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.frames.containers import Avi, Mkv, Mp4, missing_bytes
 from fastseg_runtime.frames.sources import CAMERA, SourceName, numbered_pictures, parse_source
@@ -378,7 +378,7 @@ def infer_video(
         try:
             for result in results:
                 first_s = result.time_s if first_s is None else first_s
-                writer.write(_checked(result.picture), result.time_s - first_s)
+                writer.write(_checked(result.picture, session.color), result.time_s - first_s)
                 if on_frame is not None:
                     on_frame(result)
                 if progress is not None:
@@ -401,8 +401,8 @@ def infer_video(
     return writer.count / (perf_counter() - start)
 
 
-def _checked(picture: Any) -> Array:
+def _checked(picture: Any, color: str) -> Array:
     try:
-        return as_rgb_uint8(picture)
+        return as_frame(picture, color)
     except ValueError as error:
         raise ValueError(f"draw() is to return a picture: {error}") from None

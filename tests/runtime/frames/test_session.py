@@ -124,6 +124,24 @@ def test_a_pil_picture_is_rgb_and_no_frame_of_a_bgr_session(bundle_path: Path) -
         session.infer(picture)
 
 
+def test_a_pil_picture_gets_into_a_bgr_session_by_no_other_way(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    picture: Any = Image.fromarray(noise())
+    pattern = f"{tmp_path}/%d.png"
+    picture.save(tmp_path / "1.png")
+    with RealtimeSegmentation(bundle_path, color="bgr") as session:
+        for enter in (
+            lambda: list(session.stream([picture])),
+            lambda: list(session.stream([picture], copy=False)),
+            lambda: session.infer([picture, picture]),
+            lambda: session.overlay(picture, session.infer(noise())),
+            lambda: session.infer_video(pattern, tmp_path / "o.mp4", draw=lambda *_: picture),
+        ):
+            with pytest.raises(ValueError, match="a PIL picture is RGB, and this session takes"):
+                enter()
+
+
 @pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_session_says_that_it_cannot_be_pickled_or_copied(
     take: Any, session: RealtimeSegmentation
