@@ -216,8 +216,7 @@ class RealtimeSegmentation:
             raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
         shape = (len(frames), *frames[0].shape[:2])
         out = _checked_out(out, shape)
-        if confidence is not None:
-            _checked_out(confidence, shape, "confidence")
+        _check_confidence(confidence, shape, out)
         for index, frame_HW3 in enumerate(frames):
             sure = None if confidence is None else confidence[index]
             self._infer_one(frame_HW3, out[index], sure, tiles, region)
@@ -392,24 +391,25 @@ class RealtimeSegmentation:
                 )
             if out is None or isinstance(out, np.ndarray):
                 out = _checked_out(out, (self.input.height, self.input.width))
-            if confidence is not None:
-                _checked_out(confidence, (self.input.height, self.input.width), "confidence")
+            _check_confidence(confidence, (self.input.height, self.input.width), out)
             with self._late.timed(), self._pool.engine() as runner:
                 runner.infer_on_gpu(image, out, confidence)
             return out
         frame_HW3 = as_frame(image, self.color)
         out = _checked_out(out, frame_HW3.shape[:2])
-        if confidence is not None:
-            _checked_out(confidence, frame_HW3.shape[:2], "confidence")
-        whole = out
-        if region is not None:
-            frame_HW3, out, confidence = _cut(region, frame_HW3, out, confidence)
+        _check_confidence(confidence, frame_HW3.shape[:2], out)
+        part = (slice(None), slice(None)) if region is None else _part(region, frame_HW3)
+        sure_HW = None if confidence is None else confidence[part]
         with self._late.timed(), self._pool.engine() as runner:
             if tiles is None:
-                runner.infer(frame_HW3, out, self.color == "bgr", confidence)
+                runner.infer(frame_HW3[part], out[part], self.color == "bgr", sure_HW)
             else:
-                self._infer_tiled(runner, frame_HW3, out, confidence, tiles)
-        return whole
+                self._infer_tiled(runner, frame_HW3[part], out[part], sure_HW, tiles)
+        if region is not None:  # not before: `out` may be a channel of the frame
+            _fill_around(part, out, IGNORE_INDEX)
+            if confidence is not None:
+                _fill_around(part, confidence, 0)
+        return out
 
     def _infer_tiled(
         self,
@@ -428,10 +428,8 @@ class RealtimeSegmentation:
                 np.copyto(confidence, sure_HW)
 
 
-def _cut(
-    region: Sequence[int], frame_HW3: Array, out: Array, confidence: Optional[Array]
-) -> Tuple[Array, Array, Optional[Array]]:
-    """Return a part of each, the rest being filled as nothing.
+def _part(region: Sequence[int], frame_HW3: Array) -> Tuple[slice, slice]:
+    """Return the rows and columns of a region.
 
     Raises:
         ValueError: it does not lie in the frame.
@@ -446,12 +444,13 @@ def _cut(
             f"region is {tuple(region)}; expected whole left, top, right, bottom within "
             f"{width}x{height}"
         )
-    place = slice(top, bottom), slice(left, right)
-    out.fill(IGNORE_INDEX)
-    if confidence is None:
-        return frame_HW3[place], out[place], None
-    confidence.fill(0)
-    return frame_HW3[place], out[place], confidence[place]
+    return slice(top, bottom), slice(left, right)
+
+
+def _fill_around(part: Tuple[slice, slice], array_HW: Array, value: int) -> None:
+    rows, columns = part
+    array_HW[: rows.start] = array_HW[rows.stop :] = value
+    array_HW[rows, : columns.start] = array_HW[rows, columns.stop :] = value
 
 
 def _checked_out(out: Optional[Any], shape: Tuple[int, ...], name: str = "out") -> Array:
@@ -464,6 +463,14 @@ def _checked_out(out: Optional[Any], shape: Tuple[int, ...], name: str = "out") 
     if not out.flags.writeable:
         raise ValueError(f"{name} is read-only; give an array of your own, or a copy of this one")
     return out
+
+
+def _check_confidence(confidence: Optional[Any], shape: Tuple[int, ...], out: Any) -> None:
+    if confidence is None:
+        return
+    _checked_out(confidence, shape, "confidence")
+    if isinstance(out, np.ndarray) and np.shares_memory(out, confidence):
+        raise ValueError("out and confidence share memory; give each an array of its own")
 
 
 class LateFrames:

@@ -136,6 +136,29 @@ def test_a_region_alone_is_run_and_the_rest_is_nothing(with_logits: Path) -> Non
     assert confidence[inside].all()
 
 
+def test_a_map_may_be_written_over_the_frame_that_it_is_of(with_logits: Path) -> None:
+    rng, box = np.random.default_rng(0), Box(10, 5, 70, 45)
+    frames = rng.integers(0, 256, (2, 50, 80, 3), np.uint8)
+    with RealtimeSegmentation(with_logits) as session:
+        for options in ({}, {"region": box}, {"region": box, "tiles": 2}, {"tiles": 2}):
+            confidence = np.empty((2, 50, 80), np.uint8)
+            expected = session.infer(frames, confidence=confidence, **options)
+            shared = frames.copy()
+            session.infer(shared, shared[..., 0], shared[..., 2], **options)
+            np.testing.assert_array_equal(shared[..., 0], expected)
+            np.testing.assert_array_equal(shared[..., 2], confidence)
+            np.testing.assert_array_equal(shared[..., 1], frames[..., 1])
+
+
+def test_one_array_does_not_hold_both_ids_and_confidence(with_logits: Path) -> None:
+    memory = np.empty((2, 9, 8), np.uint8)
+    frames = np.zeros((2, 9, 8, 3), np.uint8)
+    with RealtimeSegmentation(with_logits) as session:
+        for frame, array in ((frames[0], memory[0]), (frames, memory)):
+            with pytest.raises(ValueError, match="out and confidence share memory"):
+                session.infer(frame, array, array[::-1])
+
+
 @pytest.mark.parametrize(
     "region", [(0, 0, 81, 50), (0, 0, 80, 51), (-1, 0, 5, 5), (5, 5, 5, 9), (5, 9, 9, 9), (0, 0, 1),
                (0, 0, 10.5, 10), "abcd"],
