@@ -1,5 +1,6 @@
 """fastseg-run INPUT...: pictures, videos and cameras through a session, into overlays and masks."""
 
+import os
 import sys
 import threading
 from argparse import Namespace
@@ -364,12 +365,12 @@ def kind_of(source: str) -> str:
 
 def _expand(name: str) -> List[str]:
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(name):  # Path.is_dir() fails for a pipeline of 256 letters
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise InputError(f"no pictures in {name}; expected *{', *'.join(IMAGE_SUFFIXES)}")
         return [str(file) for file in files]
-    if parse_source(name).kind == "file" and not path.is_file():
+    if parse_source(name).kind == "file" and not os.path.isfile(name):
         raise InputError(
             f"no such file or folder: {name}; expected a picture, folder, video or camera:N"
         )

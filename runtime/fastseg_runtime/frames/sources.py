@@ -1,5 +1,6 @@
 """What a name of frames means; `fastseg-run --help` has the names."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,21 +45,23 @@ class SourceName:
 
 
 def parse_source(name: str) -> SourceName:
-    """Return what a name means; what looks like nothing else is a file."""
+    """Return what a name means; what is there, or looks like nothing else, is a file."""
     if name == STDIN:
         return SourceName("stdin", name)
     if _NETWORK.match(name):
         return SourceName("network", name)
-    if " ! " in name:
-        return SourceName("pipeline", name)
     camera, sequence = _CAMERA.fullmatch(name), _SEQUENCE.fullmatch(name)
     if camera:
         place, width, height, fps = camera.groups()
         size = (int(width), int(height)) if width else None
         return SourceName("camera", place, size, float(fps) if fps else None)
+    if os.path.lexists(name):  # whoever names a file must not make a pipeline run by that
+        return SourceName("file", name)
+    if " ! " in name:
+        return SourceName("pipeline", name)
     if name.startswith(CAMERA):
         return SourceName("camera", name)  # which does not open, and says how it is written
-    if sequence and not Path(name).is_file():
+    if sequence:
         fps = sequence.group(2)
         return SourceName("sequence", sequence.group(1), fps=float(fps) if fps else None)
     return SourceName("file", name)

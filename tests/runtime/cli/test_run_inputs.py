@@ -30,6 +30,18 @@ class TestPlanning:
         assert [job.kind for job in jobs] == ["image", "video", "camera"]
         assert jobs[2].output == Path("out/camera0")
 
+    def test_no_picture_of_a_folder_is_taken_for_a_camera_or_a_pipeline(self) -> None:
+        for name in ("Wow ! nice.jpg", "camera:0.jpg", "%d.jpg"):
+            (Path("empty") / name).touch()
+        for folder in (Path("empty"), Path("empty").absolute()):
+            jobs = plan_jobs([str(folder)], Path("out"))
+            assert [job.kind for job in jobs] == ["image"] * 3
+        assert {job.output.name for job in jobs} == {"Wow ! nice", "camera:0", "%d"}
+
+    def test_a_pipeline_may_be_longer_than_the_name_of_a_file(self) -> None:
+        pipeline = "videotestsrc ! " + 60 * "queue ! " + "appsink"
+        assert plan_jobs([pipeline], Path("out"))[0].kind == "camera"
+
     def test_one_input_may_name_its_output_file(self) -> None:
         assert plan_jobs(["drive.mp4"], Path("seg.mp4")) == [
             Job("drive.mp4", "video", Path("seg.mp4"), names_file=True)

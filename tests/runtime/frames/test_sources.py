@@ -42,6 +42,28 @@ def test_a_name_says_what_it_is(name: str, expected: SourceName) -> None:
     assert parse_source(name) == expected
 
 
+@pytest.mark.parametrize("name", ["Wow ! nice.jpg", "camera:0.jpg", "a ! b.mp4", "100%d.mp4"])
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("none")])
+def test_what_is_there_is_a_file_whatever_its_name_looks_like(
+    name: str, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path(name))
+    for path in (name, str(tmp_path / name)):
+        assert parse_source(path) == SourceName("file", path)
+
+
+def test_a_cameras_name_stays_one_beside_a_file_or_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("camera:0").mkdir()
+    Path("-").touch()
+    assert parse_source("camera:0").kind == "camera"
+    assert parse_source("-").kind == "stdin"
+    assert parse_source("./-").kind == "file"
+
+
 @settings(max_examples=30)
 @given(name=st.text(max_size=40))
 def test_every_name_means_something_and_makes_the_name_of_a_file(name: str) -> None:
