@@ -186,7 +186,8 @@ def _open(name: SourceName) -> Any:
         return cv2.VideoCapture(name.place, cv2.CAP_GSTREAMER)
     if name.kind == "file" and not os.path.isfile(name.place):
         raise VideoError(f"{name.shown}: no such file")
-    return cv2.VideoCapture("pipe:0" if name.kind == "stdin" else name.place)
+    # FFmpeg takes what stands before the first colon for a protocol, but not behind a slash.
+    return cv2.VideoCapture("pipe:0" if name.kind == "stdin" else os.path.abspath(name.place))
 
 
 def _open_camera(name: SourceName) -> Any:

@@ -70,6 +70,15 @@ def test_a_source_that_cannot_be_opened_says_why(source: str, message: str) -> N
         FrameSource(source)
 
 
+@pytest.mark.parametrize("name", ["2024-05-01T12:30:05.mp4", "cam:front.mp4", "concat:x.mp4"])
+def test_a_colon_in_the_name_of_a_file_is_no_protocol(
+    name: str, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    clip.rename(name)
+    assert len(list(FrameSource(name))) == 12
+
+
 def test_an_error_in_the_middle_leaves_no_half_written_video(clip: Path, tmp_path: Path) -> None:
     class Failing(BrightnessSession):
         def infer(self, frame: Any) -> Any:
