@@ -36,6 +36,8 @@ from tests.doubles.http_camera import http_camera
         ("drive.mp4", SourceName("file", "drive.mp4")),
         ("/dev/videos/a.mp4", SourceName("file", "/dev/videos/a.mp4")),
         ("100%.mp4", SourceName("file", "100%.mp4")),
+        ("camera:0:0640x480@00.5", SourceName("camera", "camera:0", (640, 480), 0.5)),
+        ("camera:0:10x10@100", SourceName("camera", "camera:0", (10, 10), 100.0)),
     ],
 )
 def test_a_name_says_what_it_is(name: str, expected: SourceName) -> None:
