@@ -214,7 +214,10 @@ def _open_camera(name: SourceName) -> Any:
 
 
 def _why_not(name: SourceName) -> str:
-    if name.kind == "pipeline" and cv2.CAP_GSTREAMER not in cv2.videoio_registry.getBackends():
+    registry = cv2.videoio_registry
+    # getBackends() also has plug-ins that are not there; OpenCV 4.2 knows nothing else.
+    has = getattr(registry, "hasBackend", registry.getBackends().__contains__)
+    if name.kind == "pipeline" and not has(cv2.CAP_GSTREAMER):
         return (
             "this OpenCV has no GStreamer; that of your distribution (python3-opencv) may have it"
         )
