@@ -106,11 +106,9 @@ class RealtimeSegmentation:
             raise ValueError(f"color is {color!r}; choose 'rgb' or 'bgr'")
         if build not in ("auto", "never"):
             raise ValueError(f"build is {build!r}; choose 'auto' or 'never'")
-        for name, count in (("threads", threads), ("engines", engines)):
-            if count is not None and (type(count) is not int or count < 1):
-                raise ValueError(f"{name} is {count!r}; expected 1 or more")
-        if deadline_ms is not None and not deadline_ms > 0:
-            raise ValueError(f"deadline_ms is {deadline_ms!r}; expected milliseconds above 0")
+        threads = None if threads is None else _count("threads", threads)
+        engines = _count("engines", engines)
+        _check_above_0("deadline_ms", deadline_ms, "milliseconds")
         most = MAX_ENGINES_PER_CPU * cpu_count()
         if engines > most:
             raise ValueError(
@@ -319,8 +317,7 @@ class RealtimeSegmentation:
             "fps" (frames over wall time), "avg_time_ms", "p50_ms", "p90_ms", "p99_ms" (None where
             there were too few frames to say), "iterations", and "stages" as `timing` has them.
         """
-        if iterations < 1:
-            raise ValueError(f"iterations is {iterations}; expected 1 or more")
+        iterations, warmup = _count("iterations", iterations), _count("warmup", warmup, least=0)
         frame = np.random.default_rng(0).integers(
             0, 256, (self.input.height, self.input.width, 3), np.uint8
         )
@@ -426,6 +423,23 @@ class RealtimeSegmentation:
             sure_HW = tiled.run(runner, frame_HW3, out, self.color == "bgr")
             if confidence is not None:
                 np.copyto(confidence, sure_HW)
+
+
+def _count(name: str, value: Any, least: int = 1) -> int:
+    try:
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise ValueError(f"{name} is {value!r}; expected {least} or more, a whole number")
+    return count
+
+
+def _check_above_0(name: str, value: Any, unit: str) -> None:
+    with suppress(TypeError):
+        if value is None or value > 0:
+            return
+    raise ValueError(f"{name} is {value!r}; expected {unit} above 0")
 
 
 def _part(region: Sequence[int], frame_HW3: Array) -> Tuple[slice, slice]:

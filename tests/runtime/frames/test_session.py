@@ -275,11 +275,21 @@ def test_closing_waits_for_the_frames_under_way(bundle_path: Path) -> None:
     assert errors <= {"this session is closed; open the model again"}
 
 
-@pytest.mark.parametrize("count", [{"engines": 0}, {"threads": -1}, {"engines": 1.5}])
+@pytest.mark.parametrize(
+    "count",
+    [{"engines": 0}, {"threads": -1}, {"engines": 1.5}, {"threads": True}, {"threads": np.True_}],
+)
 def test_a_count_below_one_is_refused(count: dict[str, Any], bundle_path: Path) -> None:
     ((name, value),) = count.items()
-    with pytest.raises(ValueError, match=f"{name} is {value}; expected 1 or more"):
+    with pytest.raises(ValueError, match=f"{name} is {value!r}; expected 1 or more, a whole"):
         RealtimeSegmentation(bundle_path, **count)
+
+
+def test_a_count_may_be_numpys(bundle_path: Path) -> None:
+    one: Any = np.int64(1)
+    with RealtimeSegmentation(bundle_path, threads=one, engines=one) as session:
+        assert session.engines == 1
+        assert session.benchmark(iterations=one, warmup=one)["iterations"] == 1
 
 
 def test_frames_may_change_their_size_at_any_time(bundle_path: Path) -> None:
@@ -397,8 +407,11 @@ def test_benchmark_counts_frames_over_wall_time(session: RealtimeSegmentation) -
 
 
 def test_benchmark_of_no_frames_is_refused(session: RealtimeSegmentation) -> None:
-    with pytest.raises(ValueError, match="expected 1 or more"):
-        session.benchmark(iterations=0)
+    for count in (0, 20.0, "20"):
+        with pytest.raises(ValueError, match="iterations is .*; expected 1 or more"):
+            session.benchmark(iterations=count)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"warmup is 0\.5; expected 0 or more"):
+        session.benchmark(warmup=0.5)  # type: ignore[arg-type]
 
 
 def test_timing_covers_the_last_frames_by_stage(session: RealtimeSegmentation) -> None:

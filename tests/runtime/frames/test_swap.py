@@ -162,7 +162,7 @@ def test_the_wait_for_an_engine_counts_too(bundle_path: Path) -> None:
         assert session.timing["late"] == 1
 
 
-@pytest.mark.parametrize("wish", [0, -5, float("nan")])
-def test_a_deadline_that_makes_no_sense_is_refused(wish: float, bundle_path: Path) -> None:
+@pytest.mark.parametrize("wish", [0, -5, float("nan"), "50", [50]])
+def test_a_deadline_that_makes_no_sense_is_refused(wish: Any, bundle_path: Path) -> None:
     with pytest.raises(ValueError, match="expected milliseconds above 0"):
         RealtimeSegmentation(bundle_path, deadline_ms=wish)
