@@ -301,9 +301,16 @@ class RealtimeSegmentation:
         Args:
             frames: uint8 (H, W, 3) each, or what infer_video() takes as `src`.
             options: those of stream.stream.
+
+        Raises:
+            ValueError: a depth below 1, or a stall_s of 0 or below.
+            VideoError: the source cannot be read.
         """
         from fastseg_runtime.frames.stream import stream
 
+        if "depth" in options:  # 0 is no bound to a queue
+            options["depth"] = _count("depth", options["depth"])
+        _check_above_0("stall_s", options.get("stall_s"), "seconds")
         if isinstance(frames, (str, os.PathLike)):
             from fastseg_runtime.frames.video import FrameSource  # needs OpenCV
 

@@ -93,7 +93,7 @@ def stream(
         latest: for live cameras: the one frame that waits while the engine is busy is replaced
             by a newer one and counted as dropped. Else a slow consumer slows the source down.
             None: True for a Source that is live.
-        depth: frames that may wait between two stages.
+        depth: frames that may wait between two stages, 1 or more.
         copy: copy frames, and arrays that `draw` gives, so that the next one may be written to the
             same memory, as rings of cameras do. False where each is an array of its own.
         stall_s: seconds without a frame after which the source is given up; None: a Source's own

@@ -142,6 +142,24 @@ def test_a_pil_picture_gets_into_a_bgr_session_by_no_other_way(
                 enter()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 0}, "depth is 0; expected 1 or more"),
+        ({"depth": -3}, "depth is -3; expected 1 or more"),
+        ({"depth": 1.5}, r"depth is 1\.5; expected 1 or more"),
+        ({"stall_s": 0}, "stall_s is 0; expected seconds above 0"),
+        ({"stall_s": "2"}, "stall_s is '2'; expected seconds above 0"),
+    ],
+)
+def test_a_stream_without_a_bound_is_refused_at_the_call(
+    options: dict[str, Any], message: str, session: RealtimeSegmentation
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        session.stream([noise()], **options)
+    assert len(list(session.stream([noise()], depth=np.int64(1), stall_s=9.5))) == 1
+
+
 @pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_session_says_that_it_cannot_be_pickled_or_copied(
     take: Any, session: RealtimeSegmentation
