@@ -6,15 +6,18 @@ finish() adds what players seek by. Layouts: ISO/IEC 14496-12 and -14 (MP4, MOV)
 """
 
 import errno
+import logging
 import struct
 from array import array
 from pathlib import Path
 from typing import IO, Tuple
 
+log = logging.getLogger(__name__)
 _MATRIX = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # upright
 # Descriptors of an elementary stream: 0x6C is JPEG, 0x11 a visual one.
 _JPEG_STREAM = bytes.fromhex("0315000000 040D6C11000000 0000000000000000 060102")
 _MOST_TICKS = 2**32 - 1  # of one picture in .mp4: 13 hours, in which a camera may have been off
+_MOST_EMPTY = 216_000  # pictures in a gap of an .avi: an hour at 60 FPS
 _AVI_BYTES = (1 << 32) - (1 << 26)  # sizes have 32 bits; room for the index
 _FIRST_BOXES = (b"ftyp", b"free", b"mdat", b"moov", b"skip", b"wide")
 # At the outermost level: ISO/IEC 14496-12, table 1, and QuickTime's; of RIFF, those of AVI.
@@ -198,9 +201,17 @@ class Avi(_Container):
         self.ticks_per_s = fps
         self._append(self._head(0))
         self._data = self.end - 4
+        self._left_out = 0  # ticks, of gaps that are too long
 
     def add(self, tick: int, jpeg: bytes) -> None:
         """Append a picture that is shown from a time on."""
+        tick -= self._left_out
+        too_many = tick - self._ticks[-1] - 1 - _MOST_EMPTY if self._ticks else 0
+        if too_many > 0:
+            log.warning("%s: a gap of an .avi is a picture each 1/%g s, and is cut to %d; .mp4 and "
+                        ".mkv keep the times", self._file.name, self._fps, _MOST_EMPTY)  # fmt: skip
+            self._left_out += too_many
+            tick -= too_many
         while self._ticks and self._ticks[-1] + 1 < tick:
             self._add_chunk(self._ticks[-1] + 1, b"")
         self._add_chunk(tick, jpeg)

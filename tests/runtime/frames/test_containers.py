@@ -66,6 +66,18 @@ def test_an_hour_of_an_avi_is_finished_in_a_moment(tmp_path: Path) -> None:
     assert missing_bytes(tmp_path / "clip.avi") == 0
 
 
+def test_a_gap_of_a_month_neither_hangs_nor_fills_an_avi(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, month_s = tmp_path / "clip.avi", 30 * 86400.0
+    writer = write(path, [0.0, month_s, month_s + 0.04, month_s + 0.4])
+    writer.finish()
+    assert path.stat().st_size < 10e6 and missing_bytes(path) == 0
+    assert "clip.avi: a gap" in caplog.text and caplog.text.count("keep the times") == 1
+    source = FrameSource(str(path))
+    assert source.count == 216_000 + 1 + 1 + 1 + 9  # the last pictures keep their distances
+
+
 def test_an_avi_holds_gaps_as_empty_pictures(tmp_path: Path) -> None:
     write(tmp_path / "clip.avi", [0.0, 0.04, 0.4, 2.0]).finish()
     shown, when_s = zip(*read(tmp_path / "clip.avi"), strict=True)
