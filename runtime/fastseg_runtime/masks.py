@@ -4,7 +4,7 @@ docs/masks.md has a picture of each. Shape letters: H and W pixels, K classes.
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import AbstractSet, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from fastseg_runtime.arrays.regions import (
     simplify,
 )
 
+Ids = Union[int, Sequence[int], AbstractSet[int]]
 OPAQUE = 255  # of a soft mask
 _IDS = 256  # that uint8 can hold
 _MAX_EDGE_PX = 1000  # sums of the blur fit 32 bits: 255 * 1001 * 1001 < 2 ** 31
@@ -106,7 +107,7 @@ def class_shares(classes_HW: Array, num_classes: int) -> Array:
     return shares
 
 
-def class_mask(classes_HW: Array, ids: Union[int, Sequence[int]]) -> Array:
+def class_mask(classes_HW: Array, ids: Ids) -> Array:
     """Return where any of some classes is.
 
     Args:
@@ -141,9 +142,7 @@ def largest_region(classes_HW: Array, class_id: int) -> Array:
     return _largest_region(class_mask(classes_HW, class_id))
 
 
-def regions(
-    classes_HW: Array, ids: Optional[Union[int, Sequence[int]]] = None, min_area_px: int = 1
-) -> List[Region]:
+def regions(classes_HW: Array, ids: Optional[Ids] = None, min_area_px: int = 1) -> List[Region]:
     """Return the connected regions of some classes, the largest first.
 
     Args:
@@ -269,15 +268,13 @@ def unsure(
     levels = np.asarray(below, np.float64)
     if levels.ndim > 1 or levels.size > _IDS or not ((levels >= 0) & (levels <= 1)).all():
         raise ValueError(f"below is {below}; expected 0 to 1, or one for each class")
-    if confidence_HW.dtype != np.uint8 or confidence_HW.ndim != 2:
-        raise ValueError(
-            f"expected a confidence, uint8 (H, W), got {confidence_HW.dtype} {confidence_HW.shape}"
-        )
+    if not _is_map(confidence_HW):
+        raise ValueError(f"expected a confidence, uint8 (H, W), got {_found(confidence_HW)}")
     limits = np.ceil(levels * OPAQUE).astype(np.uint16)
     if not levels.ndim:
         mask_HW: Array = confidence_HW < limits
         return mask_HW
-    if classes_HW is None or classes_HW.shape != confidence_HW.shape:
+    if classes_HW is None or np.shape(classes_HW) != confidence_HW.shape:
         raise ValueError("one probability for each class needs the class map of the same frame")
     _check_class_map(classes_HW)
     limit_of = np.full(_IDS, OPAQUE + 1, np.uint16)
@@ -307,12 +304,18 @@ def with_unsure(
         ValueError: as unsure() does, or an id that is not 0 to 255.
     """
     _chosen(unsure_id)
+    _check_class_map(classes_HW)
+    if np.shape(confidence_HW) != classes_HW.shape:
+        raise ValueError(
+            f"expected a confidence of the class map's {classes_HW.shape}, got "
+            f"{_found(confidence_HW)}; give what infer() wrote for that frame"
+        )
     marked_HW = classes_HW.copy()
     marked_HW[unsure(confidence_HW, below, classes_HW)] = unsure_id
     return marked_HW
 
 
-def soft_mask(classes_HW: Array, ids: Union[int, Sequence[int]], width_px: int) -> Array:
+def soft_mask(classes_HW: Array, ids: Ids, width_px: int) -> Array:
     """Return the opacity of some classes, with a soft edge, to lay them over a background.
 
     The mean of a square window around each pixel; at the border, of its part in the picture.
@@ -329,8 +332,11 @@ def soft_mask(classes_HW: Array, ids: Union[int, Sequence[int]], width_px: int) 
     Raises:
         ValueError: not a class map, an id that is not 0 to 255, or a width outside 1 to 1000.
     """
-    if not 1 <= width_px <= _MAX_EDGE_PX:
-        raise ValueError(f"width_px is {width_px}; expected 1 (hard) to {_MAX_EDGE_PX}")
+    is_whole = isinstance(width_px, (int, np.integer))
+    if not is_whole or not 1 <= width_px <= _MAX_EDGE_PX:
+        raise ValueError(
+            f"width_px is {width_px!r}; expected 1 (hard) to {_MAX_EDGE_PX}, a whole number"
+        )
     alpha_HW = class_mask(classes_HW, ids) * np.uint8(OPAQUE)
     radius = width_px // 2
     sums_HW = _window_sums(_window_sums(alpha_HW, radius).T, radius).T
@@ -340,7 +346,7 @@ def soft_mask(classes_HW: Array, ids: Union[int, Sequence[int]], width_px: int) 
     return soft_HW
 
 
-def drivable_area(classes_HW: Array, ids: Union[int, Sequence[int]]) -> Optional[Ground]:
+def drivable_area(classes_HW: Array, ids: Ids) -> Optional[Ground]:
     """Return the largest connected region of some classes, and its widest gapless lower end.
 
     Args:
@@ -364,7 +370,7 @@ def drivable_area(classes_HW: Array, ids: Union[int, Sequence[int]]) -> Optional
     return Ground(mask_HW, row, int(edges[2 * longest]), int(edges[2 * longest + 1]))
 
 
-def lane_mask(classes_HW: Array, ids: Union[int, Sequence[int]]) -> Optional[Ground]:
+def lane_mask(classes_HW: Array, ids: Ids) -> Optional[Ground]:
     """Return all pixels of lane lines, dashes too, and how far apart their lower ends are.
 
     Args:
@@ -387,28 +393,37 @@ def lane_mask(classes_HW: Array, ids: Union[int, Sequence[int]]) -> Optional[Gro
     return Ground(mask_HW, row, int(columns[0]), int(columns[-1]) + 1)
 
 
-def _chosen(ids: Union[int, Sequence[int]]) -> Array:
+def _chosen(ids: Ids) -> Array:
     """Return for each id whether it is among some, bool (256,)."""
-    wanted = np.atleast_1d(np.asarray(ids, dtype=np.int64))
-    if wanted.size and not 0 <= wanted.min() <= wanted.max() < _IDS:
-        raise ValueError(f"class ids are {ids}; expected 0 to {_IDS - 1}")
+    wanted = np.asarray(list(ids) if isinstance(ids, AbstractSet) else ids)
+    are_ids = wanted.dtype.kind in "iuf" and ((wanted >= 0) & (wanted < _IDS)).all()
+    if not are_ids or (wanted % 1).any():
+        raise ValueError(f"class ids are {ids!r}; expected whole numbers, 0 to {_IDS - 1}")
     chosen = np.zeros(_IDS, bool)
-    chosen[wanted] = True
+    chosen[wanted.astype(np.intp)] = True
     return chosen
 
 
 def _checked_mask(mask_HW: Array) -> Array:
-    if mask_HW.ndim != 2:
-        raise ValueError(f"expected a mask (H, W), got {mask_HW.dtype} {mask_HW.shape}")
+    if not isinstance(mask_HW, np.ndarray) or mask_HW.ndim != 2:
+        raise ValueError(f"expected a mask (H, W), a numpy array, got {_found(mask_HW)}")
     return mask_HW.astype(bool, copy=False)
 
 
 def _check_class_map(classes_HW: Array) -> None:
-    if classes_HW.dtype != np.uint8 or classes_HW.ndim != 2 or not classes_HW.size:
+    if not _is_map(classes_HW) or not classes_HW.size:
         raise ValueError(
-            f"expected a class map, uint8 (H, W), got {classes_HW.dtype} {classes_HW.shape}; "
+            f"expected a class map, uint8 (H, W), got {_found(classes_HW)}; "
             "give what infer() returns for one frame"
         )
+
+
+def _is_map(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 2
+
+
+def _found(given: Any) -> str:
+    return f"{getattr(given, 'dtype', type(given).__name__)} {getattr(given, 'shape', '')}".strip()
 
 
 def _window_sums(values_HW: Array, radius: int) -> Array:

@@ -184,8 +184,51 @@ def test_ids_and_widths_outside_their_range_are_refused() -> None:
         bounding_box(np.zeros(3, bool))
 
 
+@pytest.mark.parametrize("none", [[True, False], True, 1.9, "1", ["1"], None, float("nan"), 2**70])
+def test_what_is_no_id_is_refused(none: Any) -> None:
+    classes = np.zeros((2, 2), np.uint8)
+    for take in (class_mask, drivable_area, lane_mask, largest_region):
+        with pytest.raises(ValueError, match="class ids are .*; expected whole numbers, 0 to 255"):
+            take(classes, none)
+    with pytest.raises(ValueError, match="class ids are"):
+        with_unsure(classes, classes, 0.5, unsure_id=none)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [{1, 2}, frozenset((1, 2)), {1: "a", 2: "b"}.keys(), (1, 2), range(1, 3), np.array([1, 2]),
+     np.array([[1], [2]], np.uint8), [1.0, 2.0], [np.int64(1), 2]],
+)  # fmt: skip
+def test_ids_come_as_any_collection_of_whole_numbers(ids: Any) -> None:
+    assert class_mask(drawn("0123"), ids).tolist() == [[False, True, True, False]]
+
+
+def test_lists_in_place_of_arrays_and_widths_of_half_a_pixel_are_refused() -> None:
+    rows: Any = [[0, 1], [1, 1]]
+    for take in (class_shares, class_mask):
+        with pytest.raises(ValueError, match=r"class map, uint8 \(H, W\), got list; give what"):
+            take(rows, 1)
+    with pytest.raises(ValueError, match=r"mask \(H, W\), a numpy array, got list"):
+        bounding_box(rows)
+    with pytest.raises(ValueError, match=r"confidence, uint8 \(H, W\), got list"):
+        unsure(rows, 0.5)
+    for width_px in (9.5, "9", None):
+        with pytest.raises(ValueError, match="width_px is .*; expected 1 .* a whole number"):
+            soft_mask(drawn("01"), 1, width_px)  # type: ignore[arg-type]
+    assert soft_mask(drawn("01"), 1, np.int64(1)).tolist() == [[0, 255]]  # type: ignore[arg-type]
+
+
+def test_a_confidence_of_another_frame_is_refused() -> None:
+    classes = np.zeros((3, 4), np.uint8)
+    for other in (np.zeros((2, 4), np.uint8), np.zeros((6, 8), np.uint8), [[0]]):
+        with pytest.raises(ValueError, match=r"confidence of the class map's \(3, 4\), got"):
+            with_unsure(classes, other, 0.5)  # type: ignore[arg-type]
+
+
 def test_a_mask_of_no_class_is_empty() -> None:
-    assert not class_mask(np.zeros((2, 2), np.uint8), []).any()
+    nothing: list[Any] = [[], (), set(), np.zeros(0, int)]
+    for none in nothing:
+        assert not class_mask(np.zeros((2, 2), np.uint8), none).any()
 
 
 def test_unsure_pixels_are_those_below_a_probability_of_all_classes_or_of_each() -> None:
