@@ -104,6 +104,8 @@ class FrameFit:
     def _resize(self, frame_HW3: Array) -> None:
         cv2 = opencv()
         at = self.placement
+        if cv2 is not None and frame_HW3.strides[0] < 3 * self.frame_size[1]:
+            frame_HW3 = np.ascontiguousarray(frame_HW3)  # OpenCV refuses rows that overlap
         if self._shrinks:
             shrink(frame_HW3, self._inner_hw3, self._swap)
             return

@@ -70,7 +70,12 @@ def test_whole_blocks_of_pixels_keep_their_class_at_any_scale(
 
 def test_strided_frames_give_the_same_as_their_copies(session: RealtimeSegmentation) -> None:
     frame = noise(2 * HEIGHT, 2 * WIDTH)
-    for view in (frame[::2, ::2], frame[::-2, ::-2], frame[10:30, 5:25]):
+    rows_that_overlap = [
+        np.lib.stride_tricks.as_strided(frame, (height, 24, 3), (50, 3, 1)) for height in (20, 99)
+    ]
+    planes = frame.transpose(2, 0, 1).copy().transpose(1, 2, 0)
+    views = frame[::2, ::2], frame[::-2, ::-2], frame[10:30, 5:25], planes
+    for view in (*views, *rows_that_overlap, np.broadcast_to(frame[:1], (200, 96, 3))):
         assert np.array_equal(session.infer(view), session.infer(view.copy()))
 
 
