@@ -130,8 +130,7 @@ def run_inputs(options: Namespace) -> int:
         if options.view:
             from fastseg_runtime.frames.view import View  # a server: for who wants one alone
 
-            folder = options.output.parent if options.output.suffix else options.output
-            view = stack.enter_context(View(session, options.view, folder))
+            view = stack.enter_context(View(session, options.view, outputs[0].parent))
             options.on_frame = view.show
         progress = stack.enter_context(ProgressLine("done"))
         for index, job in enumerate(jobs):

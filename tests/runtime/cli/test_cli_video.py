@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.frames.video import FrameSource, VideoWriter
+from fastseg_runtime.frames.view import View
 from PIL import Image
 
 from tests.doubles.fastseg_run import run, running
@@ -201,6 +202,21 @@ def test_a_run_can_be_seen_while_it_goes_and_ends_in_order(bundle_path: Path) ->
         out, said = process.communicate(timeout=60)
     assert process.returncode == 0, said  # a live source runs until then
     assert "64x48" in out and len(list(FrameSource("out.mkv"))) >= 3  # some are dropped
+
+
+@pytest.mark.parametrize("output", ["run.v1", "runs", "run.v1/seg.mkv"])
+def test_a_click_saves_where_the_video_is(
+    output: str, clip: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+
+    def show_and_note(view: View, result: Any) -> None:
+        folders.append(view.folder)
+
+    monkeypatch.setattr(View, "show", show_and_note)
+    assert run(bundle_path, clip, "-o", output, "--view=127.0.0.1") == 0
+    clip.unlink()
+    assert {file.parent for file in Path(".").rglob("*.m[kp][v4]")} == set(folders)
 
 
 @pytest.mark.parametrize("kind", ["file", "camera"])
