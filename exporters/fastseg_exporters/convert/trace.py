@@ -1,7 +1,8 @@
 """Where in a network a converter fails, and where its Python looks at values of the picture.
 
 An ONNX graph is recorded from one run on an empty picture: `if x.mean() > 0.5:` would be decided
-by that picture for all others, and `x / x.max().item()` divided by its maximum, silently.
+by that picture for all others, and `x / x.max().item()` divided by its maximum, silently; so would
+`if len(x[x > 1.5]) > 9:` by how many values were found.
 """
 
 import traceback
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fastseg import restate
@@ -23,13 +25,19 @@ READERS = {
     *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__contains__", "__array__"),
     *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
 }
+# Of a tensor that has as many values as were found in the picture.
+COUNTERS = {"__len__", "size", "numel", "nelement"}
+_SHAPE = Tensor.shape.__get__  # type: ignore[attr-defined]
 _NOT_THE_NETWORKS = (str(Path(torch.__file__).parent), __file__, restate.__file__)
 
 
 def first_value_read(module: nn.Module, image: Tensor) -> str:
-    """Return the first line that looks at a value which depends on the image; "" if none does."""
+    """Return the first line that looks at a value which depends on the image; "" if none does.
+
+    How many values were found in the image is one, as the length of `x[x > 1.5]`.
+    """
     reads = _Reads(image)
-    with torch.no_grad(), reads:
+    with torch.no_grad(), reads, _Operations(reads):
         module(image)
     return reads.place
 
@@ -56,19 +64,66 @@ class _Reads(TorchFunctionMode):
         self.place = ""
         self._from_image = WeakTensorKeyDictionary()
         self._from_image[image] = True
+        self._counts = WeakTensorKeyDictionary()  # the size that depends on the image, if one does
+
+    def follow(self, given: list[Tensor], result: Any, counting: bool = False) -> None:
+        """Note what an operation has made of what it was given, if that depends on the image."""
+        if not any(tensor in self._from_image for tensor in given):
+            return
+        counts = self._counts_of(given)
+        # What gives nothing back has written into its first argument.
+        for made in tensors_in(given[0] if result is None else result):
+            self._from_image[made] = True
+            if any(made is tensor for tensor in given):
+                continue  # written in place: as large as before
+            count = _count(made, given) if counting else None
+            count = next((size for size in made.shape if size in counts), count)
+            if count is not None:
+                self._counts[made] = count
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = list(tensors_in((args, kwargs)))
         result = func(*args, **(kwargs or {}))
-        if any(tensor in self._from_image for tensor in given):
-            if func.__name__ in READERS and not self.place:
-                self.place = _place()
-            # What gives nothing back has written into its first argument.
-            for tensor in tensors_in(given[0] if result is None else result):
-                self._from_image[tensor] = True
+        if not self.place and self._is_read(func, given, result):
+            self.place = _place()
+        self.follow(given, result)
         return result
+
+    def _is_read(self, func: Any, given: list[Tensor], result: Any) -> bool:
+        name, counts = func.__name__, self._counts_of(given)
+        if name in READERS:
+            return any(tensor in self._from_image for tensor in given)
+        if name == "unbind":  # which iterating is
+            return len(result) in counts
+        return bool(counts) and (name in COUNTERS or func == _SHAPE)
+
+    def _counts_of(self, given: list[Tensor]) -> set[int]:
+        return {self._counts[tensor] for tensor in given if tensor in self._counts}
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows what scripted functions compute, and what gives as many values as it finds."""
+
+    def __init__(self, reads: _Reads) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reads = reads
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = list(tensors_in((args, kwargs)))
+        result = func(*args, **(kwargs or {}))
+        self._reads.follow(given, result, torch.Tag.dynamic_output_shape in func.tags)
+        return result
+
+
+def _count(made: Tensor, given: list[Tensor]) -> int | None:
+    """Return the size that no argument has: how many values were found."""
+    known = {size for tensor in given for size in tensor.shape}
+    found = (size for size in made.shape if size not in known or made.ndim == 1)
+    return next(found, None)
 
 
 def _place() -> str:

@@ -1,5 +1,6 @@
 """What an ONNX graph would freeze is found, by its line; what it follows is let through."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,23 @@ class Reading(nn.Module):
         return self.read(self, x)
 
 
+def _swish(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # networks of others script all the same
+    swish = torch.jit.script(_swish)
+
+
+def sized(x: Tensor) -> Tensor:
+    return x.view(*x.shape, *[1] * (4 - x.ndim))[:, :1]
+
+
+def columns(x: Tensor) -> Tensor:
+    return torch.nonzero(x[0, 0, 0] > 1).flatten()
+
+
 def written(n: Reading, x: Tensor) -> Tensor:
     y = torch.zeros(1, 3, 16, 16)
     y[:] = x
@@ -40,12 +58,29 @@ FROZEN: dict[str, Callable[[Reading, Tensor], Any]] = {
     "in": lambda n, x: n.layer(x) * (0.0 in x),
     "equal": lambda n, x: n.layer(x) if torch.equal(x, x.flip(3)) else x,
     "written": written,
+    "scripted": lambda n, x: n.layer(x) if swish(x).mean() > 0 else x,
+    "found": lambda n, x: n.layer(x) if torch.nonzero(x > 1).shape[0] > 9 else x,
+    "found by length": lambda n, x: n.layer(x) if len(x[x > 1]) > 9 else x,
+    "found by number": lambda n, x: n.layer(x) * (x[:, 0][x[:, 1] > 1] + 1).numel().__int__(),
+    "distinct": lambda n, x: n.layer(x) if x.round().unique().size(0) > 9 else x,
+    "each found": lambda n, x: n.layer(x) * sum(i for i in x.round().unique()),
+    "found in a flat picture": lambda n, x: n.layer(x) * len(x.flatten()[x.flatten() < 1] + 1),
+    "selected": lambda n, x: n.layer(x) * int(torch.masked_select(x, x > 1).shape[0]),
 }
 FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
     "sizes": lambda n, x: n.layer(x) if x.shape[3] > 8 and len(x) == 1 and x.dim() == 4 else x,
     "own numbers": lambda n, x: n.layer(x) if n.scale > 1 else x,
     "where": lambda n, x: torch.where(x.mean() > 0, n.layer(x), 0.0),
     "kind": lambda n, x: n.layer(x.to(n.layer.weight.dtype)) if x.is_floating_point() else x,
+    "scripted": lambda n, x: n.layer(swish(x)) if swish(n.scale) > 0 and x.shape[3] > 8 else x,
+    "what is found": lambda n, x: n.layer(x) - x[x > 1].sum(),
+    "the mean of a part": lambda n, x: n.layer(x) * sized(x[:, :, x[0, 0] > 1].mean(2)),
+    "written where found": lambda n, x: sized(n.layer(x).index_fill(3, columns(x), 0.0)),
+    "number of what is found": lambda n, x: n.layer(x) / (x > 1).sum(),
+    "coordinates": lambda n, x: n.layer(x) + sum(i.sum() for i in torch.nonzero(x).unbind(1)),
+    "own numbers found": lambda n, x: n.layer(x) * torch.nonzero(n.layer.weight > 0).shape[0],
+    "an index": lambda n, x: n.layer(x)[:, n.layer.weight.mean((1, 2, 3)) > 0],
+    "a size of a part": lambda n, x: n.layer(x)[:, : x.shape[1] // 2 + 1] * int(x[:, 0].numel()),
 }
 
 
