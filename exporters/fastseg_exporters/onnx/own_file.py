@@ -4,7 +4,7 @@ The deploy graph runs the file as one step, which the converter writes down as f
 the file's nodes take its place.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
@@ -28,6 +28,45 @@ def opset_of(model: ModelProto) -> int:
     """Return the version of ONNX's own operators."""
     versions = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return int(next(versions))
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[NodeProto]:
+    """Yield all nodes of a graph, and of the graphs inside of them."""
+    for node in graph.node:
+        yield node
+        for given in node.attribute:
+            for inner in (*given.graphs, *([given.g] if given.HasField("g") else [])):
+                yield from nodes_of(inner)
+
+
+def refuse_operators_of_others(model: ModelProto) -> None:
+    """Refuse what ONNX does not have, for engines that are not ONNX Runtime.
+
+    Raises:
+        ValueError: an operator of another domain; it is named.
+    """
+    for node in nodes_of(model.graph):
+        if node.domain not in ("", "ai.onnx"):
+            raise ValueError(
+                f"{node.domain}::{node.op_type} ({node.name}) is none of ONNX's own operators, "
+                "which other engines than ONNX Runtime take alone; export the file without ONNX "
+                "Runtime's optimiser"
+            )
+
+
+def constant_of(node: NodeProto) -> onnx.TensorProto | None:
+    """Return the tensor of a Constant under its name; None where it is sparse, or text."""
+    (given,) = node.attribute
+    if given.name == "value":
+        tensor: onnx.TensorProto = onnx.TensorProto.FromString(given.t.SerializeToString())
+        tensor.name = node.output[0]
+        return tensor
+    kinds = {"value_float": np.float32, "value_int": np.int64}
+    kind = kinds.get(given.name.removesuffix("s"))
+    if kind is None:
+        return None
+    values = np.array(helper.get_attribute_value(given), kind)
+    return numpy_helper.from_array(values, node.output[0])
 
 
 def put_in(around: ModelProto, file: OnnxFile, size: tuple[int, int]) -> ModelProto:
@@ -152,9 +191,9 @@ def _leave_out_what_is_empty(inner: onnx.GraphProto) -> None:
 
     A tensor of no scales beside the sizes counts as scales where it is not a constant, as in fp16.
     """
-    constants = {x.name: x for x in inner.initializer}
-    constants |= {n.output[0]: n.attribute[0].t for n in inner.node if n.op_type == "Constant"}
-    empty = {name for name, tensor in constants.items() if 0 in tensor.dims}
+    constants: dict[str, onnx.TensorProto | None] = {x.name: x for x in inner.initializer}
+    constants |= {n.output[0]: constant_of(n) for n in inner.node if n.op_type == "Constant"}
+    empty = {name for name, tensor in constants.items() if tensor and 0 in tensor.dims}
     for node in inner.node:
         if node.op_type == "Resize":
             node.input[:] = ["" if name in empty else name for name in node.input]

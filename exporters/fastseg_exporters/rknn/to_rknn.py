@@ -25,6 +25,7 @@ from fastseg_exporters.convert.exporter import (
 from fastseg_exporters.gate.referees.judge_rknn import CHIPS
 from fastseg_exporters.gate.referees.referee import REFEREES
 from fastseg_exporters.gate.referees.toolchain import Toolchain
+from fastseg_exporters.onnx.own_file import refuse_operators_of_others
 from fastseg_exporters.onnx.to_onnx import describe, float_graph, outputs_of, save, take_bytes
 
 ENTRY, SOURCE = "model.rknn", "model.onnx"
@@ -48,7 +49,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
 
     Raises:
         ToolchainError: the toolkit refuses the network, or is not here.
-        ValueError: another chip, or an operation that ONNX lacks.
+        ValueError: another chip, or an operation that ONNX lacks or a file has from elsewhere.
     """
     asked = request.conversion
     chip = parse_options(Options, asked.target).chip
@@ -57,6 +58,7 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         raise ValueError("the NPU gives logits, of which the runtime makes its own confidence")
     graph.output = "logits"
     model = take_bytes(float_graph(graph), graph)
+    refuse_operators_of_others(model)
     describe(model, request.network, OutputSpec(graph.output, graph.mask_stride))
     for_gate = out_dir / FOR_GATE
     for_gate.mkdir()

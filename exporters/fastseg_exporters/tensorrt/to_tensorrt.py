@@ -36,6 +36,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from fastseg import DeployGraph
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
+from fastseg_exporters.onnx.own_file import constant_of, refuse_operators_of_others
 from fastseg_exporters.onnx.to_onnx import describe, outputs_of, save, to_onnx
 from fastseg_exporters.onnx.to_onnx_int8 import (
     NOTHING_FOR_INT8,
@@ -117,9 +118,10 @@ def fit_for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
         model: uint8 image in, ids or float logits out.
 
     Raises:
-        ValueError: the opset is too new.
+        ValueError: the opset is too new, or an operator is none of ONNX's own.
     """
     fitted = copy.deepcopy(model)
+    refuse_operators_of_others(fitted)
     _check_opset(fitted)
     shapes = _shapes(fitted)  # before names change
     aliases = {**_fold_constants(fitted.graph), fitted.graph.input[0].name: IMAGE}
@@ -156,19 +158,14 @@ def _fold_constants(graph: GraphProto) -> dict[str, str]:
     Returns:
         The name of an initializer by the name of an Identity's output.
     """
-    constants = [node for node in graph.node if node.op_type == "Constant"]
-    graph.initializer.extend(_initializer(node) for node in constants)
+    found = [(node, constant_of(node)) for node in graph.node if node.op_type == "Constant"]
+    constants = [node for node, tensor in found if tensor is not None]
+    graph.initializer.extend(tensor for _, tensor in found if tensor is not None)
     names = {tensor.name for tensor in graph.initializer}
     copies = [n for n in graph.node if n.op_type == "Identity" and n.input[0] in names]
     for node in [*constants, *copies]:
         graph.node.remove(node)
     return {node.output[0]: node.input[0] for node in copies}
-
-
-def _initializer(node: NodeProto) -> TensorProto:
-    tensor: TensorProto = copy.deepcopy(helper.get_attribute_value(node.attribute[0]))
-    tensor.name = node.output[0]
-    return tensor
 
 
 def _cast_over_float(node: NodeProto) -> list[NodeProto]:
@@ -192,7 +189,7 @@ def _whole_slice(
     the bounds in the network (14 elementwise ones, TensorRT for RTX 1.7).
     """
     values = {tensor.name: tensor for tensor in graph.initializer}
-    shape = shapes.get(node.input[0], [0])
+    shape = shapes.get(node.input[0]) or [0]  # none where not even the rank is known
     if not all(name in values for name in node.input[1:] if name) or not all(shape):
         return [node]
     given: list[list[int]] = [

@@ -213,6 +213,56 @@ def test_a_newer_opset_and_bytes_become_what_tensorrt_parses(
     assert (ids_of(made, picture()) == expected).mean() >= limit
 
 
+def gelu() -> onnx.ModelProto:
+    """Return a file as ONNX Runtime's optimiser leaves it: its own operator before a Resize."""
+    model = ending(("Gelu", {"domain": "com.microsoft"}), FULL)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+@pytest.mark.parametrize("target", ["jetson-fp16", "jetson-int8"])
+def test_an_operator_of_onnx_runtime_alone_is_refused_by_name_for_tensorrt(
+    tmp_path: Path, target: str
+) -> None:
+    onnx.save(gelu(), path := tmp_path / "own.onnx")
+    with pytest.raises(ValueError, match=r"com.microsoft::Gelu .*without ONNX Runtime's optimiser"):
+        export(path, tmp_path / "made", target, normalization=NAMED["imagenet"])
+
+
+def test_an_operator_of_onnx_runtime_alone_is_taken_for_it(tmp_path: Path) -> None:
+    check(gelu(), tmp_path)
+
+
+def with_plain_numbers() -> onnx.ModelProto:
+    """Return a file whose Constants are numbers and lists, not tensors."""
+    model = own_onnx()
+    name, made = model.graph.output[0].name, onnx.helper.make_node
+    model.graph.node.extend(
+        [
+            made("Constant", [], ["two"], value_float=2.0),
+            made("Constant", [], ["one"], value_int=1),
+            made("Constant", [], ["per_class"], value_floats=[1.0, 2.0, 3.0, 4.0]),
+            made("Constant", [], ["as_map"], value_ints=[1, CLASSES, 1, 1]),
+            made("Reshape", ["per_class", "as_map"], ["offsets"]),
+            made("Cast", ["one"], ["one_float"], to=onnx.TensorProto.FLOAT),
+            made("Mul", [name, "two"], ["doubled"]),
+            made("Add", ["doubled", "one_float"], ["moved"]),
+            made("Add", ["moved", "offsets"], ["last"]),
+        ]
+    )
+    model.graph.output[0].name = "last"
+    return model
+
+
+@pytest.mark.parametrize("target", ["cpu-fp32", "jetson-fp16", "cpu-int8"])
+def test_constants_of_plain_numbers_are_taken(tmp_path: Path, target: str) -> None:
+    onnx.save(with_plain_numbers(), path := tmp_path / "own.onnx")
+    precision = target.rpartition("-")[2]
+    made = export(path, tmp_path / "made", target, precision, normalization=NAMED["imagenet"])
+    image_HW3 = picture()
+    assert (ids_of(made, image_HW3) == own_answer(path, image_HW3)).mean() > 0.9
+
+
 def test_an_upsampling_by_sizes_of_opset_11_is_loaded_in_half_precision(tmp_path: Path) -> None:
     onnx.save(own_onnx(11, picture="uint8", output="int64", sizes=True), tmp_path / "net.onnx")
     made = export(tmp_path / "net.onnx", tmp_path / "out", "jetson-fp16", "fp16")

@@ -462,6 +462,29 @@ def test_no_bounds_of_a_slice_are_left_to_compute_in_the_network(
     np.testing.assert_array_equal(run_bytes(fitted, AN_IMAGE), run_bytes(model, AN_IMAGE))
 
 
+def test_a_slice_of_what_has_no_known_rank_stays_as_it_is() -> None:
+    steps = {"then": ("Identity", ["scores"]), "else": ("Unsqueeze", ["scores", "from"])}
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(*step, [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name, step in steps.items()
+    }
+    condition = helper.make_node("Greater", ["sum", "zero"], ["is_bright"])
+    total = helper.make_node("ReduceSum", ["scores"], ["sum"], keepdims=0)
+    either = helper.make_node("If", ["is_bright"], ["either"], **branches)
+    cut = helper.make_node("Slice", ["either", "from", "to", "axes"], ["part"])
+    same = helper.make_node("Identity", ["part"], ["kept"])
+    ids = helper.make_node("ArgMax", ["kept"], ["ids"], axis=1, keepdims=0)
+    last = helper.make_node("Cast", ["ids"], ["classes"], to=TensorProto.UINT8)
+    bounds = {"from": [0], "to": [2], "axes": [2], "zero": np.float32(0)}
+    model = small_graph([total, condition, either, cut, same, ids, last], [1, 2, 6], **bounds)
+    assert (run_bytes(fit_for_tensorrt(model), AN_IMAGE) == run_bytes(model, AN_IMAGE)).all()
+
+
 def test_a_slice_that_runs_backwards_stays_as_it_is() -> None:
     bounds = {"starts": [5], "ends": [-7], "axes": [3], "steps": [-1]}
     cut = helper.make_node("Slice", ["scores", *bounds], ["cut"])
