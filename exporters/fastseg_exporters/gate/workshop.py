@@ -88,7 +88,8 @@ class Workshop:
             engine = engines().get(find_exporter(conversion.target.exporter).engine)
             # Of one format they may have been made for another; a plug-in need not name any.
             if engine is not None and artifact.requires.get("backend") != engine.name:
-                artifact = dataclasses.replace(artifact, requires=engine.requirement)
+                requires = {**artifact.requires, **engine.requirement}
+                artifact = dataclasses.replace(artifact, requires=requires)
             return dataclasses.replace(made, artifact=artifact, folder=folder, seconds=0.0)
         self.progress(f"{conversion.target.name}: converting to {conversion.precision}", 0, 0)
         (converted,) = convert([conversion], self.folder, self.timeout_s)

@@ -222,7 +222,9 @@ def _joined(around: ModelProto, own: ModelProto, file: OnnxFile) -> ModelProto:
     kept = [entry for entry in around.opset_import if entry.domain != "fastseg"]
     del around.opset_import[:]
     around.opset_import.extend(kept)
-    around.ir_version = max(around.ir_version, own.ir_version)
+    # The least that says this opset, not what the file's tool happened to write: old releases of
+    # ONNX Runtime read no newer one.
+    around.ir_version = helper.find_min_ir_version_for(around.opset_import, ignore_unknown=True)
     return around
 
 

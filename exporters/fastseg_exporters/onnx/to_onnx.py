@@ -32,6 +32,8 @@ from fastseg_exporters.onnx.own_file import opset_of, put_in, widen
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
+# ONNX Runtime that opens an opset which the oldest that artifacts promise does not: each was tried.
+OLDEST_FOR_OPSET = {21: "1.18", 22: "1.21", 23: "1.23"}
 _OPERATOR = re.compile(r"operator '?(?:\w+::)?(\w+)")
 
 
@@ -58,10 +60,18 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         format="onnx",
         entry="model.onnx",
         io={"image": "uint8 NHWC", **outputs_of(graph)},
-        requires=ENGINES["onnxruntime"].requirement,
+        requires={**ENGINES["onnxruntime"].requirement, **required_by(opset_of(model))},
         toolchain=versions("torch", "onnx", "onnxruntime", "onnxsim"),
         layers=layers,
     )
+
+
+def required_by(opset: int) -> dict[str, str]:
+    """Return what a file of an opset asks for beside an engine's own requirement."""
+    if opset < min(OLDEST_FOR_OPSET):
+        return {}
+    here = versions("onnxruntime")["onnxruntime"]  # which runs it in the gate
+    return {"min_onnxruntime": OLDEST_FOR_OPSET.get(opset, here)}
 
 
 def to_int8(

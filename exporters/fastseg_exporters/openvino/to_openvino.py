@@ -16,4 +16,4 @@ from fastseg_exporters.onnx import to_onnx
 def export(request: Request, out_dir: Path) -> ExportedArtifact:
     """Write model.onnx, float for bf16."""
     made = to_onnx.export(request, out_dir)
-    return replace(made, requires=ENGINES["openvino"].requirement)
+    return replace(made, requires={**made.requires, **ENGINES["openvino"].requirement})

@@ -9,7 +9,13 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from fastseg_exporters.convert.exporter import Conversion, Recipe, Request, find_exporter
+from fastseg_exporters.convert.exporter import (
+    Conversion,
+    Recipe,
+    Request,
+    find_exporter,
+    load_exporter,
+)
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.onnx import to_onnx
 from fastseg_exporters.tensorrt import to_tensorrt
@@ -17,6 +23,7 @@ from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import METADATA_KEY, numbered_classes
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend_pytorch import manifest_of
+from fastseg_runtime.engines.engine import ENGINES
 from fastseg_targets.target import load_target
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
@@ -211,6 +218,35 @@ def test_a_newer_opset_and_bytes_become_what_tensorrt_parses(
     expected = own_answer(tmp_path / "net.onnx", picture(), "NHWC")
     limit = 0.999 if precision == "fp16" else 0.9
     assert (ids_of(made, picture()) == expected).mean() >= limit
+
+
+def test_a_file_gets_the_ir_version_of_its_opset_whatever_its_tool_wrote(tmp_path: Path) -> None:
+    model = own_onnx()
+    model.ir_version = 10  # which ONNX Runtime 1.17 does not read
+    onnx.save(model, path := tmp_path / "own.onnx")
+    made = export(path, tmp_path / "made", normalization=NAMED["imagenet"])
+    assert onnx.load(made).ir_version == 8
+
+
+@pytest.mark.parametrize(
+    ("node", "opset", "needed"),
+    [
+        (("Gelu", {}), 20, None),  # the oldest that is promised has it
+        (("RMSNormalization", {"axis": -1}, np.ones(WIDTH // 4, np.float32)), 23, "1.23"),
+    ],
+)
+@pytest.mark.parametrize("target", ["cpu-fp32", "intel-bf16"])
+def test_a_newer_opset_that_is_kept_asks_for_an_onnx_runtime_that_reads_it(
+    tmp_path: Path, node: Any, opset: int, needed: str | None, target: str
+) -> None:
+    onnx.save(ending(node, opset=opset), path := tmp_path / "own.onnx")
+    wanted = load_target(target)
+    source = NetworkSource(str(path), numbered_classes(CLASSES), normalization=NAMED["imagenet"])
+    conversion = Conversion(Recipe(source), wanted, "fp32")
+    made = load_exporter(wanted.exporter)(Request(source.open(), conversion), tmp_path)
+    assert to_onnx.opset_of(onnx.load(tmp_path / made.entry)) == opset
+    assert made.requires.get("min_onnxruntime") == needed
+    assert made.requires["min_version"] == ENGINES[made.requires["backend"]].min_version
 
 
 def gelu() -> onnx.ModelProto:
