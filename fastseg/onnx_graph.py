@@ -41,7 +41,7 @@ def graph_at(path: Path, port: ImagePort, size: tuple[int, int]) -> onnx.ModelPr
         size: (width, height).
     """
     model = onnx.load(path)
-    _sort_nodes(model.graph)
+    sort_nodes(model.graph)
     width, height = size
     sides = [1, height, width, 3] if port.channels_last else [1, 3, height, width]
     (value,) = (value for value in model.graph.input if value.name == port.name)
@@ -53,7 +53,7 @@ def graph_at(path: Path, port: ImagePort, size: tuple[int, int]) -> onnx.ModelPr
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _sort_nodes(graph: onnx.GraphProto) -> None:
+def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put nodes behind what they read, as ONNX asks; ONNX Runtime's converter to half does not."""
     made = {"", *(value.name for value in (*graph.input, *graph.initializer))}
     made |= {tensor.values.name for tensor in graph.sparse_initializer}

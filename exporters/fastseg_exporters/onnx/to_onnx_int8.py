@@ -18,6 +18,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from fastseg.onnx_graph import sort_nodes
+
 QUANTIZED_OPERATORS = ["Conv", "Add", "Mul"]  # ReLU joins the convolution before it
 # Ranges from the mean over images of each one's extremes, not from the extremes of all: a single
 # odd image would take resolution from every other (CamVid: 0.5 to 0.9 points of mIoU).
@@ -118,7 +120,9 @@ def run_quantizer(
             )
         finally:
             logging.disable(logging.NOTSET)
-        return onnx.load(path)
+        quantized = onnx.load(path)
+    sort_nodes(quantized.graph)  # the quantizer overlooks what the branches of an If read
+    return quantized
 
 
 def pinned_scales(

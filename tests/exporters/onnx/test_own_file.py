@@ -220,6 +220,40 @@ def test_a_newer_opset_and_bytes_become_what_tensorrt_parses(
     assert (ids_of(made, picture()) == expected).mean() >= limit
 
 
+def with_a_branch() -> onnx.ModelProto:
+    """Return a file that branches by its picture, and reads a convolution's result inside."""
+    model, made = own_onnx(), onnx.helper.make_node
+    name = model.graph.output[0].name
+    branches = {
+        f"{kind}_branch": onnx.helper.make_graph(
+            [made(step, [name], [kind])],
+            kind,
+            [],
+            [onnx.helper.make_tensor_value_info(kind, onnx.TensorProto.FLOAT, None)],
+        )
+        for kind, step in (("then", "Neg"), ("else", "Identity"))
+    }
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(9), "dark"))
+    model.graph.node.extend(
+        [
+            made("ReduceMean", ["image"], ["light"], keepdims=0),
+            made("Greater", ["light", "dark"], ["is_bright"]),
+            made("If", ["is_bright"], ["last"], **branches),
+        ]
+    )
+    model.graph.output[0].name = "last"
+    return model
+
+
+@pytest.mark.parametrize("target", ["cpu-fp32", "cpu-int8"])
+def test_a_file_that_branches_is_taken(tmp_path: Path, target: str) -> None:
+    onnx.save(with_a_branch(), path := tmp_path / "own.onnx")
+    precision = target.rpartition("-")[2]
+    made = export(path, tmp_path / "made", target, precision, normalization=NAMED["imagenet"])
+    image_HW3 = picture()
+    assert (ids_of(made, image_HW3) == own_answer(path, image_HW3)).mean() > 0.9
+
+
 def test_a_file_gets_the_ir_version_of_its_opset_whatever_its_tool_wrote(tmp_path: Path) -> None:
     model = own_onnx()
     model.ir_version = 10  # which ONNX Runtime 1.17 does not read
