@@ -27,7 +27,7 @@ from fastseg.checkpoint import (
 from fastseg.deploy import DeployGraph, OutputKind
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
-from fastseg.own_code import call_own, own_code
+from fastseg.own_code import call_own, import_own, own_code
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
@@ -246,9 +246,11 @@ def check_logits(
             ) from error
         if reading.threshold != Reading.threshold and logits_NKhw.shape[1] > 1:
             raise ReadingError("has a logit for each class; --threshold is for one: leave it out")
-        kind = kind_of_probabilities(logits_NKhw)
-        with contextlib.suppress(CheckpointError):  # its author may assert what a picture can be
-            kind = kind and kind_of_probabilities(run(LOUD * image_N3HW)[1])
+        kind, loud_NKhw = kind_of_probabilities(logits_NKhw), logits_NKhw
+        if kind or logits_NKhw.shape[1] == 1:
+            with contextlib.suppress(CheckpointError):  # its author may assert what pictures can be
+                loud_NKhw = run(LOUD * image_N3HW)[1]
+        kind = kind and kind_of_probabilities(loud_NKhw)
         if kind and (for_training or logits_NKhw.shape[1] == 1):
             raise ReadingError(
                 f"gives probabilities ({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g}) and no "
@@ -258,17 +260,31 @@ def check_logits(
             raise ReadingError(
                 "gives whole numbers as floats, such as class ids; leave the argmax out"
             )
+        side = _only_side(logits_NKhw, loud_NKhw)
+        if side and bool((loud_NKhw == 0).any()) and (for_training or bool(logits_NKhw.all())):
+            raise ReadingError(f"{side}; leave what bounds it (sigmoid, ReLU) out of its forward()")
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(f"{spec} {error}; tried at {size[0]}x{size[1]}") from error
-    notes = [choice.note]
+    notes = [choice.note, side]
     if kind and not bool(((logits_NKhw == 0) | (logits_NKhw == 1)).all()):  # ids as scores
         notes.append(
             f"gives probabilities ({kind}): the class map is that of the largest, and --output "
             "logits would give them in place of logits"
         )
     return [f"{spec} {note}" for note in notes if note]
+
+
+def _only_side(logits_NKhw: Tensor, loud_NKhw: Tensor) -> str:
+    """Return on which side of 0 alone one logit is, for a picture and a loud one; "" for both."""
+    if logits_NKhw.shape[1] > 1:
+        return ""
+    span = f"({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g} for noise)"
+    for sign, side, only in ((1, "below", "second"), (-1, "above", "first")):
+        if all(bool((sign * values >= 0).all()) for values in (logits_NKhw, loud_NKhw)):
+            return f"gives one logit that is never {side} 0 {span}: all but 0 is the {only} class"
+    return ""
 
 
 def name_of(spec: str | Path) -> str:
@@ -418,6 +434,12 @@ def _against_background(spec: str, classes: tuple[ClassInfo, ...]) -> tuple[Clas
 
 
 def _call_factory(spec: str, num_classes: int) -> nn.Module:
+    if isinstance(import_own(spec), nn.Module):
+        name = spec.rpartition(":")[2]
+        raise CheckpointError(
+            f"{spec} is a network and no factory; name a function that makes it: "
+            f"def make_{name}(): return ..."
+        )
     model = call_own(spec, num_classes=num_classes)
     model = getattr(model, "_orig_mod", model)  # torch.compile() wraps it: no exporter traces that
     if not isinstance(model, nn.Module):

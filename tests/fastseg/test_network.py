@@ -89,6 +89,31 @@ def two_pictures(num_classes):
 def sigmoid():
     return after(torch.nn.Sigmoid(), 1)
 
+class Bounded(torch.nn.Module):
+    def __init__(self, bound):
+        super().__init__()
+        self.bound = bound
+
+    def forward(self, x):
+        return self.bound(x)
+
+def scaled_sigmoid():
+    return after(Bounded(lambda z: 255 * z.sigmoid()), 1)
+
+def log_sigmoid():
+    return after(torch.nn.LogSigmoid(), 1)
+
+def relu():
+    return after(torch.nn.ReLU(), 1)
+
+def level():
+    net = after(torch.nn.Sequential(torch.nn.InstanceNorm2d(1), torch.nn.Conv2d(1, 1, 1)), 1)
+    torch.nn.init.constant_(net[1][1].weight, 0.01)
+    torch.nn.init.constant_(net[1][1].bias, 5.5)
+    return net
+
+an_instance = small_net(2)
+
 def softmax():
     return after(torch.nn.Softmax(dim=1), 2)
 
@@ -153,6 +178,7 @@ def test_a_factory_without_classes_asks_for_them(project: Path) -> None:
         ("absent.module:f", "cannot import absent.module:f"),
         ("their_nets:no_net", "returned int, expected a torch.nn.Module"),
         ("their_nets:scripted", "is TorchScript, which .*; return the module it was made from"),
+        ("their_nets:an_instance", "is a network and no factory; name a function that makes it"),
         ("their_nets:lazy", "lazy modules; call the network once in the factory"),
         ("their_nets:empty", "tensors without values, on the meta device"),
     ],
@@ -359,6 +385,8 @@ def test_what_lies_beside_a_module_of_ones_own_is_its_own_whatever_is_installed(
     [
         ("sigmoid", r"sigmoid gives probabilities \(.*; leave the sigmoid out of its forward"),
         ("rounded", "gives probabilities"),
+        ("scaled_sigmoid", r"one logit that is never below 0 \(.* all but 0 is the second"),
+        ("log_sigmoid", r"one logit that is never above 0 \(.* all but 0 is the first"),
         ("many", "tells 256 classes apart; ids are bytes, so 255 at most"),
     ],
 )
@@ -379,6 +407,19 @@ def test_a_softmax_is_said_and_refused_where_logits_are_needed(project: Path) ->
     (note,) = network.check("their_nets:softmax")
     assert "their_nets:softmax gives probabilities (softmax)" in note
     with pytest.raises(CheckpointError, match="leave the softmax out"):
+        check_logits("it", network.model, 2, (64, 48), for_training=True)
+
+
+@pytest.mark.parametrize("name", ["relu", "level"])
+def test_a_logit_on_one_side_that_may_be_meant_is_told(project: Path, name: str) -> None:
+    network = open_network(f"their_nets:{name}", numbered_classes(2), size=(64, 48))
+    (note,) = network.check()
+    assert f"{name} gives one logit that is never below 0" in note
+
+
+def test_a_logit_that_is_bounded_cannot_be_trained(project: Path) -> None:
+    network = open_network("their_nets:relu", numbered_classes(2), size=(64, 48))
+    with pytest.raises(CheckpointError, match="never below 0"):
         check_logits("it", network.model, 2, (64, 48), for_training=True)
 
 
