@@ -36,10 +36,18 @@ def first_value_read(module: nn.Module, image: Tensor) -> str:
 
     How many values were found in the image is one, as the length of `x[x > 1.5]`.
     """
+    return lines_to_mind(module, image)[0]
+
+
+def lines_to_mind(module: nn.Module, image: Tensor) -> tuple[str, str]:
+    """Return the first line that looks at a value of the image, and the first that writes a part.
+
+    That is into a part of a part, `y[:, 2][mask] = 9.0`, which torch's exporter to ONNX may lose.
+    """
     reads = _Reads(image)
     with torch.no_grad(), reads, _Operations(reads):
         module(image)
-    return reads.place
+    return reads.place, reads.written
 
 
 def why_untraceable(module: nn.Module, image: Tensor, error: BaseException) -> str:
@@ -61,7 +69,7 @@ class _Reads(TorchFunctionMode):
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
-        self.place = ""
+        self.place = self.written = ""
         self._from_image = WeakTensorKeyDictionary()
         self._from_image[image] = True
         self._counts = WeakTensorKeyDictionary()  # the size that depends on the image, if one does
@@ -89,6 +97,8 @@ class _Reads(TorchFunctionMode):
         if not self.place and self._is_read(func, given, result):
             self.place = _place()
         self.follow(given, result)
+        if func.__name__ == "__setitem__" and not self.written and args[0]._is_view():
+            self.written = _place() if args[0] in self._from_image else ""
         return result
 
     def _is_read(self, func: Any, given: list[Tensor], result: Any) -> bool:

@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from fastseg_runtime.bundle.manifest import METADATA_KEY, OutputSpec
 from fastseg_runtime.engines.engine import ENGINES
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
 from fastseg import DeployGraph, Network
 from fastseg.backend_onnx import OnnxFile
 from fastseg.own_code import place_of
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
-from fastseg_exporters.convert.trace import describe_step, first_value_read
+from fastseg_exporters.convert.trace import describe_step, lines_to_mind
 from fastseg_exporters.gate.record import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
@@ -34,6 +35,7 @@ OPSET = 17  # read back after the export: some versions of torch write another o
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
 # ONNX Runtime that opens an opset which the oldest that artifacts promise does not: each was tried.
 OLDEST_FOR_OPSET = {21: "1.18", 22: "1.21", 23: "1.23"}
+ROUNDING, MOSTLY = 1e-3, 0.999  # of the largest value; of the places of a result
 _OPERATOR = re.compile(r"operator '?(?:\w+::)?(\w+)")
 
 
@@ -114,12 +116,13 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
 
     Raises:
         ValueError: an operation that ONNX lacks, Python that decides by values of the image,
-            bfloat16 inside, or another opset than asked for.
+            bfloat16 inside, writes that get lost, or another opset than asked for.
     """
-    if place := first_value_read(module, example):
+    read, written = lines_to_mind(module, example)
+    if read:
         raise ValueError(
             "ONNX cannot follow a network whose Python looks at values of the picture; use "
-            f"torch.where or a tensor in place of {place}"
+            f"torch.where or a tensor in place of {read}"
         )
     file = io.BytesIO()
     try:
@@ -136,7 +139,7 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
             )
     except Exception as error:  # its converters, and the network's own code, raise anything
         step = failed_step(module, example, error)
-        place = place_of(error)
+        place = place_of(error) or written
         reason = f"{short(error)} ({place})" if place else short(error)
         raise ValueError(f"ONNX cannot express {step}: {reason}") from error
     made = onnx.load_from_string(file.getvalue())
@@ -157,7 +160,30 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
             f"the converter wrote opset {found} instead of {OPSET}, or changed results"
         )
     model: onnx.ModelProto = simplified
+    if written and not _gives_the_same(model, module, example):
+        raise ValueError(
+            "torch's exporter to ONNX loses what is written into a part of a part of a map; use "
+            f"torch.where or torch.cat in place of {written}"
+        )
     return model
+
+
+def _gives_the_same(model: onnx.ModelProto, module: nn.Module, example: Tensor) -> bool:
+    """Return whether a graph gives what its module does, on noise, in nearly all places."""
+    noise = torch.Generator().manual_seed(0)
+    picture = torch.randn(example.shape, generator=noise)
+    if not example.is_floating_point():
+        picture = (64 * picture + 128).clamp(0, 255).to(example.dtype)
+    with torch.no_grad():
+        result = module(picture)
+    expected = (result if isinstance(result, Tensor) else result[0]).numpy()
+    try:
+        session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        found = session.run(None, {FLOAT_IMAGE: picture.numpy()})[0]
+    except Exception:  # of shapes that no longer fit, in classes of its own
+        return False
+    same = np.isclose(found, expected, ROUNDING, ROUNDING * np.abs(expected).max())
+    return bool(same.mean() > MOSTLY)
 
 
 def failed_step(module: nn.Module, example: Tensor, error: Exception) -> str:

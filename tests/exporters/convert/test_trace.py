@@ -9,7 +9,9 @@ import pytest
 import torch
 from fastseg_exporters.convert.trace import first_value_read
 from fastseg_exporters.onnx.to_onnx import float_graph
+from fastseg_exporters.tensorrt.to_tensorrt import tensorrt_onnx
 from onnx import TensorProto
+from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
 from fastseg import DeployGraph, FastSegNet
@@ -110,6 +112,44 @@ def test_such_a_network_is_refused_by_its_line() -> None:
     with pytest.raises(ValueError, match=r'looks at values.*test_trace\.py:\d+: "if"') as said:
         float_graph(graph)
     assert "\n" not in str(said.value)
+
+
+def into_a_part(n: Reading, x: Tensor) -> Tensor:
+    y = n.layer(x)
+    y[:, 2][x[:, 0] > 1] = 99.0
+    return y
+
+
+def into_rows_of_a_part(n: Reading, x: Tensor) -> Tensor:
+    y = n.layer(x)
+    y[:, 2][:, 3:9] = 99.0
+    return y
+
+
+def into_rows(n: Reading, x: Tensor) -> Tensor:
+    y = n.layer(x)
+    y[:, :, :8] = y[:, :, :8].flip(1)
+    y[x.mean(1, keepdim=True).expand_as(y) > 1] = 3.0
+    return y
+
+
+@pytest.mark.parametrize("write", [into_a_part, into_rows_of_a_part])
+@pytest.mark.parametrize("convert", [float_graph, tensorrt_onnx])
+def test_a_write_into_a_part_of_a_part_that_gets_lost_is_refused_by_its_line(
+    write: Callable[[Reading, Tensor], Any], convert: Callable[[DeployGraph], Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"test_trace\.py:\d+: y\[:, 2\]\["):
+        convert(DeployGraph(Reading(write), 16, 16).eval())
+
+
+def test_a_write_into_rows_or_through_a_mask_is_followed() -> None:
+    module = Reading(into_rows).eval()
+    image = torch.randn(1, 3, 16, 16, generator=torch.manual_seed(0))
+    session = InferenceSession(
+        float_graph(DeployGraph(module, 16, 16, output="logits").eval()).SerializeToString()
+    )
+    found = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]
+    np.testing.assert_allclose(found, module(image).detach().numpy(), atol=1e-4)
 
 
 class Autocast(nn.Conv2d):
