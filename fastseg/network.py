@@ -33,6 +33,8 @@ BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
 LOUD = 1000  # times a picture: logits leave 0 to 1 there, probabilities do not
 
+SAMPLED = 64  # logits, to know a network by
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -80,6 +82,12 @@ class Network:
             return self.reading.logits(result, image_N3HW)
         except ValueError as error:
             raise CheckpointError(f"{self.name} {error}") from error
+
+    def sample(self) -> tuple[float, ...]:
+        """Return some of its logits for noise: what it computes with may be no weight of it."""
+        logits = self.logits(_noise((self.info.width, self.info.height))).flatten()
+        places = torch.linspace(0, len(logits) - 1, SAMPLED).long()
+        return tuple(logits[places].tolist())
 
     @property
     def reading(self) -> Reading:
@@ -227,14 +235,7 @@ def check_logits(
         choice = choose(result, image_N3HW, num_classes, reading.output_name)
         return choice, leaves(result)[choice.path]
 
-    noise_1HW3 = torch.randint(
-        0,
-        256,
-        (1, size[1], size[0], 3),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(0),
-    )
-    image_N3HW = normalization.normalise(noise_1HW3)
+    image_N3HW = normalization.normalise(_noise(size))
     try:
         try:
             choice, logits_NKhw = run(image_N3HW)
@@ -274,6 +275,17 @@ def check_logits(
             "logits would give them in place of logits"
         )
     return [f"{spec} {note}" for note in notes if note]
+
+
+def _noise(size: tuple[int, int]) -> Tensor:
+    """Return a picture of noise, uint8 (1, H, W, 3), the same each time."""
+    return torch.randint(
+        0,
+        256,
+        (1, size[1], size[0], 3),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 def _only_side(logits_NKhw: Tensor, loud_NKhw: Tensor) -> str:

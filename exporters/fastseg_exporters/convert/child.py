@@ -8,6 +8,7 @@ FOLDER/result.json.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from fastseg_runtime.arrays.shared_files import write_file
 from fastseg_runtime.arrays.strict_tables import TableError, from_table
 
@@ -35,6 +37,7 @@ from fastseg_exporters.convert.exporter import (
 # The end of a log that an error shows: a traceback with its message, but no screens of a graph.
 LOG_LINES_SHOWN, LOG_LINE_WIDTH = 15, 500
 MAX_REFUSAL = 2000  # letters; converters put whole tensors into their messages
+SAMPLE_ROUNDING = 5e-3  # of the largest logit
 POLL_S = 0.2  # a bar moves smoothly, and a child that ends is waited for no longer
 MEASURED = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 ORDER, RESULT = "conversions.json", "result.json"
@@ -174,6 +177,11 @@ def _export(conversions: Sequence[Conversion], folder: Path) -> tuple[ExportedAr
     network = recipe.source.open()
     if recipe.network_sha256 not in ("", network.sha256):
         raise ValueError(f"{recipe.source.spec} gives other weights each time: pass --weights")
+    if recipe.sample and not _alike(network.sample(), recipe.sample):
+        raise ValueError(
+            f"{recipe.source.spec} makes another network each time, of the same weights: seed what "
+            "it draws (torch.manual_seed), or register it as a buffer and pass --weights"
+        )
     find_exporter(target.exporter).check_takes(network)
     export = load_exporter(target.exporter)
     request = Request(network, conversions[0])
@@ -183,6 +191,12 @@ def _export(conversions: Sequence[Conversion], folder: Path) -> tuple[ExportedAr
         out_dir.mkdir()
         artifacts.append(export(dataclasses.replace(request, conversion=conversion), out_dir))
     return tuple(artifacts)
+
+
+def _alike(sample: Sequence[float], expected: Sequence[float]) -> bool:
+    """Return whether logits are the same but for rounding, which other threads do otherwise."""
+    largest = max((abs(logit) for logit in expected if math.isfinite(logit)), default=0.0)
+    return np.allclose(sample, expected, rtol=0, atol=SAMPLE_ROUNDING * largest, equal_nan=True)
 
 
 def _peak_memory_mb() -> float:

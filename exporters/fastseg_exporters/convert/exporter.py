@@ -53,6 +53,7 @@ class Recipe:
         temperature: what the confidence beside the ids divides the logits by; None: there is none.
         keep_norms: batch norms that are not to be folded.
         network_sha256: of the weights, which a child process must find again; "": not checked.
+        sample: of the logits, for the same; (): not checked.
     """
 
     source: NetworkSource
@@ -62,6 +63,7 @@ class Recipe:
     temperature: float | None = None
     keep_norms: tuple[str, ...] = ()
     network_sha256: str = ""
+    sample: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

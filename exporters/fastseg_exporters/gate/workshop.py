@@ -24,6 +24,7 @@ from fastseg_runtime.engines.selection import made_for, probe
 from fastseg_targets.target import Target
 
 from fastseg import Network
+from fastseg.network import is_factory
 from fastseg_exporters.convert.child import Converted, convert
 from fastseg_exporters.convert.exporter import (
     Conversion,
@@ -222,7 +223,7 @@ def open_workshop(
     Args:
         network: what artifacts are made of.
         runner: gives its class maps, which they are held against.
-        recipe: gains the norms that must not be folded, and the weights' hash.
+        recipe: gains the norms that must not be folded, and what the network is known by.
         bundle: that artifacts may join.
         verify_data: a labelled data set; None: generated scenes.
         verify_images: how many.
@@ -246,7 +247,12 @@ def open_workshop(
     images = [image_HW3 for image_HW3, _ in bundle.selftests] + scenes.first_images(CHECKED_FRAMES)
     sized = (resize_bilinear(image_HW3, info.width, info.height) for image_HW3 in images)
     keep_norms = check_graph(network, [np.ascontiguousarray(x_HW3)[None] for x_HW3 in sized], tell)
-    recipe = dataclasses.replace(recipe, keep_norms=keep_norms, network_sha256=network.sha256)
+    recipe = dataclasses.replace(
+        recipe,
+        keep_norms=keep_norms,
+        network_sha256=network.sha256,
+        sample=network.sample() if is_factory(recipe.source.spec) else (),
+    )
     sure = None
     if confidence:
         sure = reference_confidence(network, scenes, keep_norms, progress)

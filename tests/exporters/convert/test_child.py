@@ -1,7 +1,9 @@
 """Converters that go wrong, in a child process: what is told, and that nothing is left."""
 
 import dataclasses
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,47 @@ def running(pid: str) -> bool:
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+THEIRS = """
+import torch
+from torch import nn
+
+class Drawn(nn.Module):
+    def __init__(self, seeded):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(3, 2, 3, padding=1)
+        if not seeded:
+            torch.seed()
+        self.drawn = torch.randn(1, 2, 1, 1)  # no part of the state dict
+
+    def forward(self, x):
+        return self.layer(x) * self.drawn
+
+def seeded():
+    return Drawn(True)
+
+def unseeded():
+    return Drawn(False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seeded", "unseeded"])
+def test_a_factory_that_draws_what_is_no_weight_has_to_seed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "drawn_nets.py").write_text(THEIRS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "drawn_nets", raising=False)
+    source = NetworkSource(f"drawn_nets:{name}", numbered_classes(2), size=(64, 32))
+    network = source.open()
+    plain = with_exporter("onnx", source)
+    recipe = replace(plain.recipe, network_sha256=network.sha256, sample=network.sample())
+    asked = [replace(plain, recipe=recipe)]
+    if name == "seeded":
+        assert convert(asked, tmp_path, timeout_s=300)
+        return
+    with pytest.raises(ConversionError, match="makes another network each time.*seed what it"):
+        convert(asked, tmp_path, timeout_s=300)
