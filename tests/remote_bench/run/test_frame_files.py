@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import zipfile
 from pathlib import Path
@@ -6,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_class_map, encode_rgb
+from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.frames import video
 from remote_bench.host.errors import UsageError
@@ -152,12 +154,54 @@ def test_label_of_16_bits_is_refused(tmp_path, manifest):
         frames_zip(tmp_path, io.BytesIO(), manifest)
 
 
+def read(label_HW, manifest, file=Path("label.png")):
+    label = np.array(label_HW, np.uint8)
+    return class_ids(label if label.ndim == 3 else np.stack([label] * 3, 2), manifest, file)
+
+
+def of_colours(manifest, *colours):
+    return dataclasses.replace(
+        manifest, classes=tuple(ClassInfo(f"class {n}", rgb) for n, rgb in enumerate(colours))
+    )
+
+
 def test_labels_are_ids_or_colours_and_what_is_neither_is_ignored(manifest):
     count = len(manifest.classes)
-    ids_HW = class_ids(np.stack([np.array([[0, count - 1, count]], np.uint8)] * 3, 2), manifest)
-    assert ids_HW.tolist() == [[0, count - 1, 255]]
-    colours_HW3 = np.array([[manifest.classes[1].color, (1, 2, 3)]], np.uint8)
-    assert class_ids(colours_HW3, manifest).tolist() == [[1, 255]]
+    assert read([[0, count - 1, 255]], manifest).tolist() == [[0, count - 1, 255]]
+    assert read([[manifest.classes[1].color, (1, 2, 3)]], manifest).tolist() == [[1, 255]]
+
+
+def test_the_id_after_the_last_is_void_as_camvid_and_urbansyn_have_it(manifest):
+    assert read([[0, len(manifest.classes)]], manifest).tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("label", "ids"), [([[0, 255]], [[0, 1]]), ([[255]], [[1]]), ([[0]], [[0]]), ([[0, 1]],) * 2]
+)
+def test_a_mask_of_0_and_255_is_a_white_object_where_the_bundle_has_that_class(
+    label, ids, manifest
+):
+    polyp = of_colours(manifest, (0, 0, 0), (255, 255, 255))
+    assert read(label, polyp).tolist() == ids
+
+
+@pytest.mark.parametrize(("label", "grey"), [([[7, 11, 23]], 23), ([[0, 128]], 128)])
+def test_a_grey_that_is_no_id_and_no_colour_of_a_class_is_named(label, grey, manifest):
+    streets = of_colours(manifest, *((n, 2, 3) for n in range(19)))
+    with pytest.raises(UsageError, match=rf"label\.png holds the grey {grey}; expected ids of"):
+        read(label, streets)
+
+
+def test_255_is_not_ignored_beside_ids_where_a_class_is_white(manifest):
+    polyp = of_colours(manifest, (0, 0, 0), (255, 255, 255))
+    with pytest.raises(UsageError, match="holds the grey 255"):
+        read([[0, 1, 255]], polyp)
+
+
+def test_a_grey_that_is_one_class_by_its_id_and_another_by_its_colour_is_refused(manifest):
+    lane = of_colours(manifest, (255, 255, 255), (0, 0, 0))
+    with pytest.raises(UsageError, match="the grey 0, one class by its id and another"):
+        read([[0, 255]], lane)
 
 
 def test_the_same_frames_are_the_same_archive_at_any_time(tmp_path, manifest, monkeypatch):

@@ -1,8 +1,9 @@
 """Frames of the user's own, as arrays, for a board that reads neither pictures nor video.
 
 A folder of pictures, FOLDER/*.jpg or FOLDER/images/*.jpg; where labels/NAME.png lies beside images/
-the run's mIoU is measured too. A label is a picture of class ids, or of the classes' colours. Of a
-video and of many pictures, 100 frames are taken evenly.
+the run's mIoU is measured too. A label is a picture of class ids, or of the classes' colours; what
+its greys can mean twice is refused, not guessed. Of a video and of many pictures, 100 frames are
+taken evenly.
 """
 
 import io
@@ -148,7 +149,7 @@ def read_label(file: Path, manifest: Manifest) -> Array:
             "or the classes' colours"
         )
     if kind != _PALETTE or _is_grey_ramp(content):
-        return class_ids(label_HW3, manifest)
+        return class_ids(label_HW3, manifest, file)
     colours = {tuple(row) for row in np.unique(label_HW3.reshape(-1, 3), axis=0).tolist()}
     if unknown := sorted(colours - {info.color for info in manifest.classes} - {_BLACK}):
         raise UsageError(
@@ -165,12 +166,36 @@ def _is_grey_ramp(content: bytes) -> bool:
     return all(set(palette[3 * n : 3 * n + 3]) == {n} for n in range(len(palette) // 3))
 
 
-def class_ids(label_HW3: Array, manifest: Manifest) -> Array:
-    """Return the class ids (H, W) of a label read as RGB; 255 where it is none of the classes."""
-    red_HW = label_HW3[..., 0]
-    if (label_HW3 == red_HW[..., None]).all():  # grey: the ids themselves
-        return np.where(red_HW < len(manifest.classes), red_HW, IGNORE_INDEX).astype(np.uint8)
-    return _of_colours(label_HW3, manifest)
+def class_ids(label_HW3: Array, manifest: Manifest, file: Path) -> Array:
+    """Return the class ids (H, W) of a label read as RGB; 255 where it is none of the classes.
+
+    Greys are ids where each can be one: of K classes K is void (CamVid, UrbanSyn), and 255 unless a
+    class is white. Else they are colours of classes, where each is one.
+
+    Raises:
+        UsageError: greys that are neither, or both.
+    """
+    red_HW, count = label_HW3[..., 0], len(manifest.classes)
+    if not (label_HW3 == red_HW[..., None]).all():
+        return _of_colours(label_HW3, manifest)
+    by_grey = {i.color[0]: n for n, i in enumerate(manifest.classes) if len(set(i.color)) == 1}
+    is_id = {*range(count + 1), IGNORE_INDEX} - ({IGNORE_INDEX} & by_grey.keys())
+    greys: list[int] = np.unique(red_HW).tolist()
+    how = "save it with the classes' colours, as an indexed PNG"
+    if by_grey.keys() >= set(greys):
+        if both := [grey for grey in greys if grey < count and by_grey[grey] != grey]:
+            raise UsageError(
+                f"--frames: {file} holds the grey {both[0]}, one class by its id and another by "
+                f"its colour; {how}"
+            )
+        return _of_colours(label_HW3, manifest)
+    if lost := [grey for grey in greys if grey not in is_id]:
+        raise UsageError(
+            f"--frames: {file} holds the grey {lost[0]}; expected ids of the bundle's {count} "
+            f"classes, 0 to {count - 1}, or greys that are all colours of classes. Another data "
+            f"set's ids have to become those (255 means: ignore), or {how}"
+        )
+    return np.where(red_HW < count, red_HW, IGNORE_INDEX).astype(np.uint8)
 
 
 def _of_colours(label_HW3: Array, manifest: Manifest) -> Array:
