@@ -177,10 +177,49 @@ def test_what_tegrastats_shows_beyond_its_sensor_is_told():
 
 
 def test_sensor_that_reads_nothing_where_tegrastats_sees_watts_is_told():
-    samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
-    samples["power"] = [series("ina_hwmon", ["VDD_IN"], lambda t: [0])]
-    power, _ = measure(samples)
-    assert power.cross_check["VDD_IN"] > 1000
+    rails = ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"]
+    samples = feed(lambda t: " ".join(f"{rail} {loaded(t)}mW/1mW" for rail in rails))
+    samples["power"] = [series("ina_hwmon", rails, lambda t: [0, loaded(t), loaded(t)])]
+    power, _ = measure(samples, "agx-orin")
+    assert power.cross_check["VDD_GPU_SOC"] > 1000
+
+
+def test_total_of_0_w_is_no_power():
+    power, reason = measure(feed(lambda t: "VDD_IN 0mW/1mW"))
+    assert power is None and "0 W all the time from VDD_IN" in reason
+
+
+RANGE_UJ = 262143328850  # of a Xeon's package
+
+
+def counted(counter, wraps_at=RANGE_UJ):
+    rapl = series("rapl", ["package-0"], lambda t: [counter(t)], "uj", [wraps_at])
+    return measure({"tegrastats": {"lines": []}, "power": [rapl]}, "generic-x86")
+
+
+@pytest.mark.parametrize("value", [0, 123456789])
+def test_energy_counter_that_never_moves_is_no_power(value):
+    power, reason = counted(lambda t: value)
+    assert power is None and "counter of package-0 never moved" in reason
+
+
+def test_energy_counter_that_begins_anew_is_no_wrap_and_is_told():
+    power, _ = counted(lambda t: 1e10 + 15e6 * t if t < 112 else 15e6 * (t - 112))
+    assert power.flat_out.mean_w == pytest.approx(15)
+    assert power.breaks == 1 and power.coverage == pytest.approx(0.995, abs=0.002)
+
+
+@pytest.mark.parametrize("by_j", [-2, -9e3, 9e3])
+@pytest.mark.parametrize("wraps_at", [RANGE_UJ, 0, None])
+def test_one_reading_of_an_energy_counter_that_is_off_costs_nothing(by_j, wraps_at):
+    power, _ = counted(lambda t: 1e10 + 15e6 * t + (1e6 * by_j if t == 110 else 0), wraps_at)
+    assert power.flat_out.mean_w == pytest.approx(15, rel=0.001)
+    assert power.breaks == (2 if by_j > 0 else 0)
+
+
+def test_energy_counter_that_wraps_at_nobody_knows_what_goes_on():
+    power, _ = counted(lambda t: (2.6e11 + 15e6 * t) % RANGE_UJ, None)
+    assert power.flat_out.mean_w == pytest.approx(15, rel=0.01)
 
 
 def test_rails_of_a_single_value_are_power_too():

@@ -49,6 +49,10 @@ def other_source(report, value):
     return replace(report, power=replace(report.power, cross_check={"VDD_IN": value}))
 
 
+def breaks(report, value):
+    return replace(report, power=replace(report.power, breaks=value))
+
+
 def soaked(report, value):
     point = SoakPoint(0.0, 30.0, None, None)
     soak = Soak(10.0, value <= LIMITS["soak_drift"], point, point, (point,))
@@ -114,6 +118,7 @@ EDGES = {
     "soak_drift": (soaked, 0.02, 0.0201, "not_sustained", "note"),
     "sampler_overhead": (overhead, 0.01, 0.01001, "sampler_overhead", "note"),
     "power_coverage": (coverage, 0.95, 0.9499, "power_gaps", "note"),
+    "a counter that began anew": (breaks, 0, 1, "power_gaps", "note"),
     "idle_drift": (idle_drift, 1.0, 1.001, "idle_drift", "note"),
     "idle_drift, falling": (idle_drift, -1.0, -1.001, "idle_drift", "note"),
     "late_frames": (late, 10, 11, "paced_late", "note"),

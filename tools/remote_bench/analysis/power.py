@@ -39,6 +39,8 @@ _MOST_BLOCKS = 200  # of the bootstrap: an interval of more is no surer and take
 _METER_NOTE = (
     "your meter: all that it supplies, with power supply and carrier board; no module's power"
 )
+# Of one rail: more than any processor or GPU takes. A counter is shown late by a tenth of a second.
+_MOST_W, _LATE_S = 2000.0, 1.0
 _MOST_POINTS = 1000  # of a plot: as many as it has pixels
 
 
@@ -51,6 +53,8 @@ class EnergyCurve:
     t: Floats  # s, monotonic, increasing
     joules: Floats
     step_seen_mw: float | None = None  # the smallest difference between readings
+    is_counter: bool = False
+    breaks: tuple[float, ...] = ()  # samples after which the counter stepped as no power can
 
     def energy_j(self, begin: float, end: float) -> float:
         """Return the energy between two times.
@@ -74,12 +78,15 @@ class EnergyCurve:
         return float(at[1] - at[0]) / (end - begin)
 
     def gaps(self, begin: float, end: float) -> tuple[Span, ...]:
-        """Return the parts of an interval without samples that are long for this sensor."""
+        """Return the parts of an interval without samples that are long for this sensor.
+
+        And those in which a counter broke off, however short.
+        """
         inside = self.t[(self.t > begin) & (self.t < end)]
         edges = np.concatenate([[begin], inside, [end]])
         period = float(np.median(np.diff(self.t))) if len(self.t) > 1 else float("inf")
         longest = max(_GAP_LEAST_S, _GAP_PERIODS * period)
-        starts = np.flatnonzero(np.diff(edges) > longest)
+        starts = np.flatnonzero((np.diff(edges) > longest) | np.isin(edges[:-1], self.breaks))
         return tuple((float(edges[i]), float(edges[i + 1])) for i in starts)
 
     def coverage(self, begin: float, end: float) -> float:
@@ -122,8 +129,7 @@ def _curve(
     order = np.argsort(t, kind="stable")
     t, values = t[order], values[order]
     if unit == "uj":
-        joules = _unwrapped(values, wraps_at) / 1e6
-        return EnergyCurve(source, rail, t, joules)
+        return _of_counter(source, rail, t, values / 1e6, wraps_at and wraps_at / 1e6)
     steps = np.diff(np.unique(values))
     joules = np.concatenate([[0.0], np.cumsum(np.diff(t) * (values[1:] + values[:-1]) / 2)]) / 1e3
     return EnergyCurve(
@@ -131,12 +137,22 @@ def _curve(
     )
 
 
-def _unwrapped(counter: Floats, wraps_at: float | None) -> Floats:
-    previous = np.append(counter[:1], counter[:-1])
+def _of_counter(
+    source: str, rail: str, t: Floats, counter_j: Floats, wraps_at_j: float | None
+) -> EnergyCurve:
+    # One reading alone that is too low: the next one goes on from where the last one was.
+    low = (counter_j[1:-1] < counter_j[:-2]) & (counter_j[2:] >= counter_j[:-2])
+    good = np.append(np.append(True, ~low), True)[: len(t)]
+    t, counter_j = t[good], counter_j[good]
+    steps, dt = np.diff(counter_j), np.diff(t)
     # A counter that falls has wrapped, or, where nobody says at which value, begun anew.
-    lost = np.where(counter < previous, previous if wraps_at is None else wraps_at, 0.0)
-    unwrapped: Floats = counter + np.cumsum(lost)
-    return unwrapped
+    steps = steps + np.where(steps < 0, wraps_at_j or counter_j[:-1], 0.0)
+    # Else it began anew too (after a suspend), or misread: then nobody knows what there was.
+    known = (steps >= 0) & (steps <= _MOST_W * np.maximum(dt, _LATE_S))
+    mean_w = steps[known].sum() / max(dt[known].sum(), 1e-9)
+    joules = np.cumsum(np.append(0.0, np.where(known, steps, mean_w * dt)))
+    breaks = tuple(t[:-1][~known].tolist())
+    return EnergyCurve(source, rail, t, joules[: len(t)], is_counter=True, breaks=breaks)
 
 
 @dataclass(frozen=True)
@@ -154,6 +170,14 @@ class Total:
     def coverage(self, span: Span) -> float:
         """Return the least coverage of any rail."""
         return min(curve.coverage(*span) for curve in self.curves)
+
+    def stuck(self, span: Span) -> str:
+        """Return why what the sensors said in a span is no power; "" where it is."""
+        still = [c.rail for c in self.curves if c.is_counter and c.energy_j(*span) == 0]
+        if still:
+            return f"the energy counter of {', '.join(still)} never moved: it is stuck"
+        names = ", ".join(curve.rail for curve in self.curves)
+        return "" if self.energy_j(*span) else f"0 W all the time from {names}: a sensor is stuck"
 
 
 def choose_curves(curves: Sequence[EnergyCurve], span: Span) -> dict[str, EnergyCurve]:
@@ -235,6 +259,7 @@ class Power:
     paced: LoadPower | None
     # By rail: what tegrastats has of its energy beyond what its sensor's file says, a share.
     cross_check: dict[str, float] = field(default_factory=dict)
+    breaks: int = 0  # of energy counters in the run: steps that no power makes
 
 
 def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floats | None]:
@@ -360,6 +385,8 @@ def measure_power(
     coverage = total.coverage(run)
     if coverage < _LEAST_COVERAGE:
         return None, f"the power samples cover {coverage:.0%} of the run; the rest is missing"
+    if stuck := total.stuck(run):
+        return None, stuck
     idle = _measure_idle(total, spans)
     loads = {
         name: _measure_load(total, some, frames, *idle)
@@ -385,6 +412,7 @@ def measure_power(
         flat_out=loads["flat_out"],
         paced=loads.get("paced"),
         cross_check=_cross_check(curves, total, run),
+        breaks=sum(run[0] <= t <= run[1] for curve in total.curves for t in curve.breaks),
     )
     return power, ""
 
@@ -438,7 +466,7 @@ def mean_watts(
         spans: of interest.
     """
     total = choose_total(choose_curves(curves, run), device.power)
-    if isinstance(total, str):
+    if isinstance(total, str) or total.stuck(run):
         return (None,) * len(spans)
     return tuple(
         total.energy_j(*span) / (span[1] - span[0])
@@ -464,7 +492,7 @@ class PowerSeries:
 def power_series(curves: Sequence[EnergyCurve], device: Device, run: Span) -> PowerSeries | None:
     """Return the power of the total, of at most 1000 points; None where there is no total."""
     total = choose_total(choose_curves(curves, run), device.power)
-    if isinstance(total, str):
+    if isinstance(total, str) or total.stuck(run):
         return None
     begin = max(curve.t[0] for curve in total.curves)
     end = min(curve.t[-1] for curve in total.curves)

@@ -255,6 +255,10 @@ def _power(report: Report) -> Iterator[Reason]:
     if power.coverage < LIMITS["power_coverage"]:
         text = f"power was sampled for {power.coverage:.0%} of the run only"
         yield Reason("power_gaps", "note", text)
+    if power.breaks:
+        text = f"an energy counter stepped {power.breaks} times as no power makes it: it began "
+        text += "anew (a suspend, a driver), or misread; what it took there is taken as the mean"
+        yield Reason("power_gaps", "note", text)
     for rail, share in power.cross_check.items():
         if abs(share) > LIMITS["sources_differ"]:
             more = f"{share:+.0%} of" if share < MOST_NUMBER else "power on"
