@@ -38,6 +38,16 @@ def test_event_counter_is_throttling_only_with_a_clock_that_fell(
     assert report.conditions.throttling.events == {"soctherm.oc3_event_cnt": 1}
 
 
+def test_foreign_load_is_a_share_of_the_cores_that_the_run_may_use(report_of, made_result):
+    def load(**info):
+        raw = made_result(info=info)
+        for part in raw["slices"]:
+            part["cpu_s"] = {"busy": [0, 30.0], "worker": [0, 10.0], "supervisor": [0, 0.0]}
+        return report_of(raw).conditions.foreign_load.cpu
+
+    assert load(usable_cores=2) == pytest.approx(3 * load(), rel=1e-6)  # of 6
+
+
 def test_zone_that_heats_in_the_second_half_alone_is_told_by_its_slope_there(
     report_of, made_result
 ):

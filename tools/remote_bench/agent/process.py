@@ -108,7 +108,7 @@ def processes() -> Dict[int, Tuple[str, float]]:
 
 
 def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float, List[str]]:
-    """Return the share of all cores that other processes use, and the names of the busiest.
+    """Return the share of our cores that other processes use, and the names of the busiest.
 
     Args:
         seconds: how long to look.
@@ -117,7 +117,7 @@ def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float
     ours, before = {os.getpid(), os.getppid()}, processes()
     busy, own, begin = busy_cpu_seconds(), time.process_time(), time.monotonic()
     wait(seconds)
-    took_s = (time.monotonic() - begin) * (os.cpu_count() or 1)
+    took_s = (time.monotonic() - begin) * len(os.sched_getaffinity(0))
     busy_s = (busy_cpu_seconds() or 0.0) - (busy or 0.0) - (time.process_time() - own)
     used = [
         ((cpu_s - before.get(pid, (name, cpu_s))[1]) / took_s, name)
@@ -131,12 +131,20 @@ def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float
 
 
 def busy_cpu_seconds() -> Optional[float]:
-    """Return the time all CPUs together were busy since boot, in s, steal left out."""
-    fields = _text("/proc/stat").split("\n")[0].split()
-    if len(fields) < 8 or fields[0] != "cpu":
+    """Return the time the cores we may run on were busy since boot, in s, steal left out.
+
+    Of a container whose /proc/stat numbers its own cores anew, that is all of them.
+    """
+    rows = {fields[0]: fields[1:8] for fields in map(str.split, _text("/proc/stat").split("\n"))
+            if fields and fields[0].startswith("cpu")}  # fmt: skip
+    ours = [f"cpu{core}" for core in os.sched_getaffinity(0)]
+    is_part = len(ours) < len(rows) - 1 and rows.keys() >= set(ours)
+    found = [rows.get(name, []) for name in (ours if is_part else ["cpu"])]
+    if any(len(fields) < 7 for fields in found):
         return None
-    user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields[1:8])
-    return (user + nice + system + irq + softirq) / _TICKS_PER_S
+    idle, iowait = 3, 4
+    busy = [int(f) for row in found for n, f in enumerate(row) if n not in (idle, iowait)]
+    return sum(busy) / _TICKS_PER_S
 
 
 def available_memory_kb() -> Optional[int]:

@@ -49,7 +49,7 @@ class Throttling:
 
 @dataclass(frozen=True)
 class ForeignLoad:
-    """Shares of all cores and of the GPU that others used; None where not known."""
+    """Shares of the cores that we may run on, and of the GPU, that others used; None: not known."""
 
     cpu: float | None
     idle_cpu: float | None
@@ -307,7 +307,7 @@ def _gpu_load(samples: Iterable[EnvironmentSample]) -> float | None:
 
 
 def foreign_cpu(result: Result, part: Slice) -> float | None:
-    """Return the share of all CPU cores that others used in a slice."""
+    """Return the share of the usable CPU cores that others used in a slice."""
     busy, worker, ours = map(
         _difference, (part.cpu_s.busy, part.cpu_s.worker, part.cpu_s.supervisor)
     )
@@ -317,7 +317,7 @@ def foreign_cpu(result: Result, part: Slice) -> float | None:
 
 
 def sampler_cpu(result: Result) -> float | None:
-    """Return the share of all CPU cores that supervisor and sampler used; tegrastats is extra.
+    """Return the share of the usable cores that supervisor and sampler used; tegrastats is extra.
 
     Where blocks with and without the sampler differ by noise only, this bounds its cost.
     """
@@ -328,7 +328,8 @@ def sampler_cpu(result: Result) -> float | None:
 
 
 def _cores(result: Result) -> int:
-    return result.probe.cpu.count or 1
+    usable = (result.info or {}).get("usable_cores")  # fewer in a container or under taskset
+    return usable if isinstance(usable, int) and usable > 0 else result.probe.cpu.count or 1
 
 
 def _difference(pair: tuple[float | None, float | None]) -> float | None:
