@@ -1,5 +1,6 @@
 """The board's modules, each on its own; test_faults.py has them behind a real connection."""
 
+import errno
 import hashlib
 import io
 import json
@@ -233,6 +234,68 @@ def test_a_deployment_does_not_touch_what_somebody_else_put_there(tmp_path):
         deploy(str(target), {"net.fastseg": str(source)}, {})
     assert (target / "net.fastseg").read_bytes() == b"theirs"
     assert os.listdir(target) == ["net.fastseg"]
+
+
+@pytest.fixture
+def parts(tmp_path):
+    for name in ("runtime", "cache"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text("new")
+    (tmp_path / "net").write_text("new")
+    return {name: str(tmp_path / name) for name in ("runtime", "net", "cache")}
+
+
+def test_a_deployment_replaces_no_name_that_the_earlier_one_did_not_have(tmp_path, parts):
+    app = tmp_path / "app"
+    deploy(str(app), {"runtime": parts["runtime"]}, {})
+    (app / "cache").mkdir()
+    (app / "cache/recording").write_text("precious")
+    with pytest.raises(Refusal, match=r"holds \['cache'\] of somebody else"):
+        deploy(str(app), parts, {})
+    assert (app / "cache/recording").read_text() == "precious"
+
+
+def test_a_deployment_replaces_what_any_earlier_one_left(tmp_path, parts):
+    app = tmp_path / "app"
+    deploy(str(app), {"runtime": parts["runtime"]}, {})
+    (app / "cache").mkdir()  # an empty folder is nobody's
+    deploy(str(app), parts, {})
+    deploy(str(app), {"runtime": parts["runtime"]}, {})  # leaves net and cache
+    deploy(str(app), parts, {})
+    assert sorted(os.listdir(app)) == ["cache", "deployed.json", "net", "runtime"]
+
+
+def test_a_record_of_files_alone_is_one_of_an_earlier_version(tmp_path, parts):
+    app = tmp_path / "app"
+    deploy(str(app), parts, {})
+    record = json.loads((app / "deployed.json").read_text())
+    (app / "deployed.json").write_text(json.dumps({"files": record["files"], "report": {}}))
+    deploy(str(app), parts, {})
+
+
+@pytest.mark.parametrize("record", ["{}", "[1", '{"files": 3}'])
+def test_a_record_that_is_none_of_ours_is_somebody_elses(tmp_path, parts, record):
+    (tmp_path / "deployed.json").write_text(record)
+    with pytest.raises(Refusal, match=r"deployed\.json"):
+        require_room(str(tmp_path), ["bundle"])
+
+
+def test_a_deployment_that_breaks_off_leaves_the_earlier_one(tmp_path, parts, monkeypatch):
+    app = tmp_path / "app"
+    deploy(str(app), parts, {"fps": 1})
+    before = {path: path.read_bytes() for path in app.rglob("*") if path.is_file()}
+    rename, full = os.rename, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def rename_until_full(source, target):
+        if ".deploy-" in source and source.endswith("/cache") and full:
+            raise full.pop()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_until_full)
+    with pytest.raises(OSError, match="No space"):
+        deploy(str(app), parts, {"fps": 2})
+    assert before == {path: path.read_bytes() for path in app.rglob("*") if path.is_file()}
+    assert sorted(os.listdir(app)) == ["cache", "deployed.json", "net", "runtime"]
 
 
 def test_whether_a_deployment_can_work_is_known_before_anything_is_made(tmp_path):

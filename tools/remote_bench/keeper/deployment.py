@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from typing import Any, Dict, Iterable
+from typing import Any, Dict, Iterable, Set
 
 from .store import hash_file
 from .wire import Refusal
@@ -15,14 +15,30 @@ RECORD = "deployed.json"
 def require_room(folder: str, names: Iterable[str]) -> None:
     """Raise a Refusal where the names are taken or the folder cannot be written; change nothing."""
     folder = _real(folder)
-    taken = [name for name in names if os.path.lexists(os.path.join(folder, name))]
-    if taken and not os.path.exists(os.path.join(folder, RECORD)):
+    others = {*names, RECORD} - _deployed_before(folder)
+    taken = sorted(name for name in others if _is_taken(os.path.join(folder, name)))
+    if taken:
         raise Refusal("exists", f"{folder} holds {taken} of somebody else; choose another folder")
     there = folder
     while not os.path.exists(there):
         there = os.path.dirname(there)
     if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
         raise Refusal("denied", f"{folder} cannot be made or written; choose another folder")
+
+
+def _deployed_before(folder: str) -> Set[str]:
+    # The names that the record of an earlier deployment has, and its own.
+    try:
+        with open(os.path.join(folder, RECORD)) as file:
+            record = json.load(file)
+        tops = {path.partition("/")[0] for path in record["files"]}
+        return {*record.get("names", ()), *tops, RECORD}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
+def _is_taken(path: str) -> bool:
+    return os.path.lexists(path) and not (os.path.isdir(path) and os.listdir(path) == [])
 
 
 def _real(folder: str) -> str:
@@ -51,10 +67,12 @@ def deploy(folder: str, sources: Dict[str, str], report: Dict[str, Any]) -> Dict
         for name, source in sources.items():
             _copy(source, os.path.join(half, name))
         files = _hashes(half)
+        # What an earlier one brought and this one does not stays, and stays ours.
+        old = {name for name in _deployed_before(folder) if _is_taken(os.path.join(folder, name))}
+        record = {"files": files, "report": report, "names": sorted({*sources, *old})}
         with open(os.path.join(half, RECORD), "w") as file:
-            json.dump({"files": files, "report": report}, file, indent=1)
-        for name in [*sources, RECORD]:
-            _swap(os.path.join(half, name), os.path.join(folder, name), half)
+            json.dump(record, file, indent=1)
+        _swap([*sources, RECORD], half, folder)
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return {"folder": folder, "files": files}
@@ -67,10 +85,23 @@ def _copy(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _swap(new: str, target: str, half: str) -> None:
-    if os.path.isdir(target) and not os.path.islink(target):
-        os.rename(target, os.path.join(half, "old-" + os.path.basename(target)))
-    os.replace(new, target)
+def _swap(names: Iterable[str], half: str, folder: str) -> None:
+    # The old ones are deleted when all new ones are there; before that, all go back.
+    old, moves = tempfile.mkdtemp(prefix=".deployed-", dir=folder), []
+    there = [name for name in names if os.path.lexists(os.path.join(folder, name))]
+    moves += [(os.path.join(folder, name), os.path.join(old, name)) for name in there]
+    moves += [(os.path.join(half, name), os.path.join(folder, name)) for name in names]
+    done = []
+    try:
+        for source, target in moves:
+            os.rename(source, target)
+            done.append((source, target))
+    except BaseException:
+        for source, target in reversed(done):
+            os.rename(target, source)
+        os.rmdir(old)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _hashes(folder: str) -> Dict[str, str]:
