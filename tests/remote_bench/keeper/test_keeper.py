@@ -280,6 +280,21 @@ def test_a_record_that_is_none_of_ours_is_somebody_elses(tmp_path, parts, record
         require_room(str(tmp_path), ["bundle"])
 
 
+def test_what_is_deployed_can_be_read_by_an_app_of_another_user(tmp_path, parts):
+    old = os.umask(0o077)
+    try:
+        (tmp_path / "site/fast").mkdir(parents=True)
+        (tmp_path / "site/fast/tool").write_text("#!/bin/sh")
+        (tmp_path / "site/fast/tool").chmod(0o700)
+        deploy(str(tmp_path / "new/app"), {**parts, "site": str(tmp_path / "site")}, {})
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(old)
+    for path in (tmp_path / "new", *(tmp_path / "new").rglob("*")):
+        is_open = path.is_dir() or path.name == "tool"
+        assert path.stat().st_mode & 0o777 == (0o755 if is_open else 0o644), path
+
+
 def test_a_deployment_that_breaks_off_leaves_the_earlier_one(tmp_path, parts, monkeypatch):
     app = tmp_path / "app"
     deploy(str(app), parts, {"fps": 1})

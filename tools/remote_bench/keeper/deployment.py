@@ -1,8 +1,10 @@
 """Leaves what was measured where an app opens it: runtime, bundle, engines, and the report."""
 
+import contextlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from typing import Any, Dict, Iterable, Set
 
@@ -61,7 +63,7 @@ def deploy(folder: str, sources: Dict[str, str], report: Dict[str, Any]) -> Dict
     """
     require_room(folder, sources)
     folder = _real(folder)
-    os.makedirs(folder, exist_ok=True)
+    _make(folder)
     half = tempfile.mkdtemp(prefix=".deploy-", dir=folder)
     try:
         for name, source in sources.items():
@@ -72,10 +74,30 @@ def deploy(folder: str, sources: Dict[str, str], report: Dict[str, Any]) -> Dict
         record = {"files": files, "report": report, "names": sorted({*sources, *old})}
         with open(os.path.join(half, RECORD), "w") as file:
             json.dump(record, file, indent=1)
+        for name in os.listdir(half):
+            _let_others_read(os.path.join(half, name))
         _swap([*sources, RECORD], half, folder)
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return {"folder": folder, "files": files}
+
+
+def _make(folder: str) -> None:
+    before = os.umask(0o022)  # ours is 077, and an app may run as somebody else
+    try:
+        os.makedirs(folder, exist_ok=True)
+    finally:
+        os.umask(before)
+
+
+def _let_others_read(path: str) -> None:
+    # chmod -R u+rwX,go+rX
+    inside = [os.path.join(at, n) for at, folders, files in os.walk(path) for n in folders + files]
+    for each in (path, *inside):
+        mode = os.stat(each).st_mode
+        more = 0o755 if os.path.isdir(each) or mode & 0o100 else 0o644
+        with contextlib.suppress(OSError):  # of a file system without modes
+            os.chmod(each, stat.S_IMODE(mode) | more)
 
 
 def _copy(source: str, target: str) -> None:
