@@ -1,14 +1,17 @@
 """What a board sends is data: bounded, checked, and never trusted to be what was agreed."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fastseg_targets.device import load_device
 from remote_bench.analysis.comparison import compare
-from remote_bench.host.errors import DeviceFailure, Unreachable
+from remote_bench.analysis.requirements import parse
+from remote_bench.host.errors import INVALID, UNTRUSTED, DeviceFailure, Unreachable
 from remote_bench.host.host import Cancel
 from remote_bench.host.local import LocalHost
+from remote_bench.report.outcome import check_report, exit_code
 from remote_bench.run.benchmark import Benchmark, Measurement, Prepared
 from remote_bench.run.measurement import fetch_result, finish, follow, measure_in_turns
 from remote_bench.run.preparation import Preparation
@@ -75,6 +78,47 @@ def test_a_probe_that_never_came_quotes_what_the_agent_said():
 def test_a_result_of_another_form_is_the_boards_failure(result):
     with pytest.raises(DeviceFailure, match="not a result"):
         fetch_result(*measured(Board(result=result)), None, {"status": 0})
+
+
+class Deploying(Board):
+    hello, address, weakened = {"run": "run-x"}, "", ()
+    asked = ()
+
+    def request(self, operation, **fields):
+        self.asked = (*self.asked, operation)
+        return {"folder": "/app", "files": {"bundle.fastseg": "0" * 64}}
+
+    def finish(self):
+        return {}
+
+
+def deployed_where(made_result, requirements=None, strict=False, **keys):
+    board = Deploying(result=json.dumps(made_result(**keys)).encode())
+    prepared = Prepared(Path("a.fastseg"), "0" * 64, full_plan().manifest,
+                        load_device("orin-nano"), {}, (), None)  # fmt: skip
+    measurement = Measurement(board, Benchmark(deploy="/app"), Watcher(), Cancel())
+    check = partial(check_report, requirements=requirements, strict=strict)
+    report = finish(board, measurement, prepared, check)
+    assert ("deploy" in board.asked) == (report.deployed.error is None)
+    return report
+
+
+def test_what_keeps_the_limits_is_deployed(made_result):
+    assert deployed_where(made_result, parse("fps>=10")).deployed.error is None
+
+
+def test_what_misses_a_limit_is_not_deployed(made_result):
+    report = deployed_where(made_result, parse("fps>=1000"))
+    assert report.deployed.error.startswith("requirement missed: fps>=1000: measured")
+    assert exit_code(report) == INVALID
+
+
+def test_an_invalid_run_is_not_deployed(made_result):
+    noted = {"seconds": 3, "latency_ms": lambda t: 60.0}  # few frames
+    assert deployed_where(made_result, **noted).deployed.error is None
+    report = deployed_where(made_result, strict=True, **noted)
+    assert report.deployed.error.startswith("the run is invalid: --strict: a run with notes")
+    assert exit_code(report) == UNTRUSTED
 
 
 @pytest.mark.parametrize("broken", [Unreachable, DeviceFailure])

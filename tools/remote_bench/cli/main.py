@@ -38,6 +38,7 @@ from remote_bench.host.live import out, plain
 from remote_bench.report.figures import render_comparison
 from remote_bench.report.outcome import (
     Outcome,
+    check_report,
     check_requirements,
     exit_code,
     publish,
@@ -284,11 +285,14 @@ class Bench(Login):
             networks = parse_sweep(self.sweep, self.sizes)
             return _sweep(hosts, benchmark, networks, connector, wanted, self.as_json)
         outcomes: dict[str, Outcome]
+        check = partial(check_report, requirements=wanted, strict=self.strict)
         if self.resume:
             run = detach.load_run(self.resume)
-            outcomes = on_hosts([run.host], connector, run.benchmark, partial(detach.resume, run))
+            outcomes = on_hosts(
+                [run.host], connector, run.benchmark, partial(detach.resume, run, check=check)
+            )
         else:
-            outcomes = on_hosts(hosts, connector, benchmark, measure)
+            outcomes = on_hosts(hosts, connector, benchmark, partial(measure, check=check))
         outcomes = {
             host: check_requirements(found, wanted, self.strict) for host, found in outcomes.items()
         }

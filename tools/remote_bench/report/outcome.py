@@ -39,12 +39,17 @@ def check_requirements(
     """
     if isinstance(outcome, BenchError):
         return outcome
-    if strict and outcome.verdict == "valid_with_notes":
+    return check_report(outcome, requirements, strict)
+
+
+def check_report(report: Report, requirements: Requirements | None, strict: bool) -> Report:
+    """Return a report with the limits that it misses; the same, however often it is called."""
+    if strict and report.verdict == "valid_with_notes":
         why = Reason("strict", "invalid", "--strict: a run with notes counts as invalid")
-        outcome = dataclasses.replace(outcome, verdict="invalid", reasons=(why, *outcome.reasons))
+        report = dataclasses.replace(report, verdict="invalid", reasons=(why, *report.reasons))
     if requirements is None:
-        return outcome
-    return dataclasses.replace(outcome, requirements=requirements.check(outcome))
+        return report
+    return dataclasses.replace(report, requirements=requirements.check(report))
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -53,13 +58,13 @@ def exit_code(outcome: Outcome) -> int:
         return outcome.exit_code
     if outcome.error:
         return failure_of(outcome.error.kind).exit_code
-    if outcome.deployed and outcome.deployed.error:
-        return DeviceFailure.exit_code
     if outcome.verdict == "invalid":  # before any limit: a wrong number neither keeps nor misses it
         return UNTRUSTED
     if outcome.requirements and not outcome.requirements.trusted:
         return UNTRUSTED
-    return INVALID if outcome.requirements and outcome.requirements.missed else VALID
+    if outcome.requirements and outcome.requirements.missed:
+        return INVALID
+    return DeviceFailure.exit_code if outcome.deployed and outcome.deployed.error else VALID
 
 
 def document(outcomes: dict[str, Outcome]) -> Table:

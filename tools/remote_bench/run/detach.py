@@ -14,7 +14,7 @@ from remote_bench.analysis.result import failed_result
 from remote_bench.host.errors import UsageError
 from remote_bench.host.local import cache_folder
 from remote_bench.run.benchmark import Benchmark, Measurement, Prepared
-from remote_bench.run.measurement import REBOOTED, finish, report_of
+from remote_bench.run.measurement import REBOOTED, Check, finish, report_of, unchecked
 from remote_bench.run.preparation import Preparation
 
 _RUN = re.compile(r"run-[a-z0-9_]{1,32}")
@@ -75,7 +75,7 @@ def start(measurement: Measurement) -> DetachedRun:
     return run
 
 
-def resume(run: DetachedRun, measurement: Measurement) -> Report:
+def resume(run: DetachedRun, measurement: Measurement, check: Check = unchecked) -> Report:
     """Wait for a detached run, fetch it, clean up and return its report."""
     prepared = run.prepared
     with measurement.connect() as board:
@@ -86,6 +86,6 @@ def resume(run: DetachedRun, measurement: Measurement) -> Report:
             report = report_of(board, measurement, prepared, result)
             report = dataclasses.replace(report, board=board.finish())
         else:
-            report = finish(board, measurement, prepared, silent_s=math.inf)
+            report = finish(board, measurement, prepared, check, silent_s=math.inf)
     run.forget()
     return dataclasses.replace(report, run_id=run.run)

@@ -8,6 +8,7 @@ board as it was: the keeper at the other end sees to that.
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,24 @@ from remote_bench.run.preparation import DEPLOYED, Preparation
 _KILLED = (-9, 137)  # by SIGKILL: as the parent sees it, and as a shell between them does
 _SAID_CHARACTERS = 500  # of the agent's stderr: the end of a trace
 _PAUSE_S = 2.0  # between two looks for a lost board
+Check = Callable[[Report], Report]  # holds a report against --require and --strict
 REBOOTED = (
     "the board rebooted during the run; nothing was measured. See that its power supply is strong "
     "enough, and measure again"
 )
 
 
-def measure(measurement: Measurement) -> Report:
+def unchecked(report: Report) -> Report:
+    """Return a report as it is, where nothing is required."""
+    return report
+
+
+def measure(measurement: Measurement, check: Check = unchecked) -> Report:
     """Measure and return the report; a run that failed on the board gives one too.
+
+    Args:
+        measurement: of one host.
+        check: says what is required, before anything is deployed.
 
     Raises:
         BenchError: it did not come to a run, or was called off.
@@ -56,20 +67,24 @@ def measure(measurement: Measurement) -> Report:
         request = prepared.request(measurement.benchmark)
         try:
             board.request("agent", mode="run", request=request)
-            return finish(board, measurement, prepared)
+            return finish(board, measurement, prepared, check)
         except Unreachable as error:
             result = lost_result(board, measurement, prepared, error)
             return report_of(board, measurement, prepared, result)
 
 
 def finish(
-    board: Connection, measurement: Measurement, prepared: Prepared, silent_s: float | None = None
+    board: Connection,
+    measurement: Measurement,
+    prepared: Prepared,
+    check: Check = unchecked,
+    silent_s: float | None = None,
 ) -> Report:
-    """Follow a run to its end, fetch, deploy, clean up; return the report."""
+    """Follow a run to its end, fetch, deploy if it is good, clean up; return the report."""
     ended = follow(board, measurement, prepared, silent_s)
     measurement.watch.phase("fetch")
     result = fetch_result(board, measurement, prepared, ended)
-    report = report_of(board, measurement, prepared, result)
+    report = check(report_of(board, measurement, prepared, result))
     if measurement.benchmark.deploy and report.error is None:
         deployed = _deploy(board, measurement.benchmark.deploy, report)
         report = dataclasses.replace(report, deployed=deployed)
@@ -228,6 +243,11 @@ def lost_result(
 
 
 def _deploy(board: Connection, folder: str, report: Report) -> Deployment:
+    if report.verdict == "invalid":
+        return Deployment(folder, {}, f"the run is invalid: {report.reasons[0].message}")
+    if report.requirements and report.requirements.missed:
+        missed = "; ".join(report.requirements.missed)
+        return Deployment(folder, {}, f"requirement missed: {missed}")
     # A deployment that fails takes no measurement with it.
     summary = {key: value for key, value in report.to_table().items() if key != "series"}
     try:
