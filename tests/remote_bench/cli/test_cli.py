@@ -8,15 +8,24 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
+from remote_bench.analysis.report import BundleFacts
 from remote_bench.cli.beforehand import split_names
 from remote_bench.cli.main import Bench, Compare, Doctor, app
-from remote_bench.host.errors import UNTRUSTED, UsageError
+from remote_bench.host.errors import (
+    UNTRUSTED,
+    BoardBusy,
+    DeviceFailure,
+    Unreachable,
+    UsageError,
+)
+from remote_bench.host.host import Interrupted
 
 from tests.boards.sshd import files_in, processes_in
 from tests.doubles.fastseg_run import running
@@ -206,6 +215,44 @@ def test_compare_on_a_host_measures_both_bundles_in_turns_and_says_what_came(
         Compare(str(bundle), str(bundle), **options | {"as_json": False}).carry_out() == UNTRUSTED
     )
     assert f"\n  {failed[1]}\n" in capsys.readouterr().out
+
+
+def sweep_that_fails(monkeypatch, report_of, made_result, after, error):
+    done = [
+        replace(
+            report_of(made_result()), bundle=BundleFacts(variant="nano", macs=n, width=64, height=n)
+        )
+        for n in range(after)
+    ]
+
+    def measured(measurement):
+        if not done:
+            raise error
+        return done.pop(0)
+
+    monkeypatch.setattr("remote_bench.cli.main.measure", measured)
+    return Bench(names=["localhost"], sweep="nano", sizes="64x32,128x64,256x64", as_json=True)
+
+
+@pytest.mark.parametrize("error", [BoardBusy("held"), DeviceFailure("oom"), Unreachable("gone")])
+def test_a_sweep_that_fails_keeps_what_it_measured_and_exits_with_the_failures_code(
+    monkeypatch, capsys, report_of, made_result, error
+):
+    sweep = sweep_that_fails(monkeypatch, report_of, made_result, 2, error)
+    assert sweep.carry_out() == error.exit_code
+    seen = capsys.readouterr()
+    assert [row["network"] for row in json.loads(seen.out)["sweeps"]["localhost"]["networks"]] == [
+        "nano-64x0", "nano-64x1"
+    ]  # fmt: skip
+    assert str(error) in seen.err
+
+
+def test_a_sweep_that_is_called_off_has_no_rows(monkeypatch, capsys, report_of, made_result):
+    stop = Interrupted("stopped")
+    stop.exit_code = 130
+    sweep = sweep_that_fails(monkeypatch, report_of, made_result, 2, stop)
+    assert sweep.carry_out() == 130
+    assert json.loads(capsys.readouterr().out)["sweeps"] == {}
 
 
 @pytest.mark.slow

@@ -31,9 +31,9 @@ from remote_bench.host.errors import (
     UNTRUSTED,
     VALID,
     BenchError,
-    Unreachable,
     UsageError,
 )
+from remote_bench.host.host import Interrupted
 from remote_bench.host.live import out, plain
 from remote_bench.report.figures import render_comparison
 from remote_bench.report.outcome import (
@@ -327,8 +327,8 @@ def _sweep(
             one = dataclasses.replace(benchmark, untrained=network)
             try:
                 reports.append(measure(dataclasses.replace(measurement, benchmark=one)))
-            except Unreachable as error:  # what was measured stays
-                if not reports:
+            except BenchError as error:  # what was measured stays
+                if not reports or isinstance(error, Interrupted):
                     raise
                 return summarise_sweep(reports, wanted), complain("remote_bench", error)
         found = summarise_sweep(reports, wanted)
