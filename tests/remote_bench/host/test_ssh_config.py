@@ -31,6 +31,18 @@ def test_what_ssh_says_is_read():
     assert (settings.key_name, settings.connect_timeout_s) == ("the-board", 7.0)
 
 
+def test_known_hosts_in_a_folder_with_a_space_are_found_though_ssh_prints_no_quotes(tmp_path):
+    file = tmp_path / "my own hosts" / "known hosts"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "my").mkdir()
+    listed = f"{HOST}userknownhostsfile {tmp_path}/a {file} /dev/null {tmp_path}/b\n"
+    with pytest.raises(UsageError, match="path with a space that is not there yet; .*--via-ssh"):
+        parse_settings(listed)
+    file.touch()
+    expected = (tmp_path / "a", file, Path("/dev/null"), tmp_path / "b")
+    assert parse_settings(listed).user_known_hosts == expected
+
+
 def test_proxyjump_none_is_no_jump():
     assert parse_settings("hostname h\nproxyjump none\n").jumps == ()
 
@@ -123,6 +135,11 @@ def test_tokens_that_ssh_leaves_to_whoever_connects_are_replaced(monkeypatch):
         Path("/keys/100%"),
     )
     assert settings.proxy_command == "nc -x $PROXY:1080 '10.0.0.7' 2222 2>/dev/null"
+
+
+def test_tokens_of_known_hosts_are_replaced_as_ssh_does():
+    found = parse_settings(f"{HOST}userknownhostsfile %d/%n.known ~/%%h\n").user_known_hosts
+    assert found == (Path.home() / "board.known", Path.home() / "%h")
 
 
 @pytest.mark.parametrize("file", ["~/%C", "${NO_SUCH_VARIABLE}/x", "~/%T/x"])

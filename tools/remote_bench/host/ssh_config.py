@@ -149,8 +149,8 @@ def parse_settings(text: str) -> SshSettings:
         jumps=_listed(values.get("proxyjump", "").replace(",", " ")),
         proxy_command=_proxy_command(values, tokens),
         strict_host_keys={"true": "yes", "false": "no", "off": "no"}.get(strict, strict),
-        user_known_hosts=tuple(map(_path, _listed(values.get("userknownhostsfile", "")))),
-        system_known_hosts=tuple(map(_path, _listed(values.get("globalknownhostsfile", "")))),
+        user_known_hosts=_files(_expand(values.get("userknownhostsfile", ""), tokens)),
+        system_known_hosts=_files(values.get("globalknownhostsfile", "")),
         host_key_alias=alias,
         connect_timeout_s=float(timeout) if timeout.isdigit() else None,
         family=_FAMILIES.get(values.get("addressfamily", ""), socket.AF_UNSPEC),
@@ -244,6 +244,30 @@ def _agent(value: str) -> str:
 
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(part for part in value.split() if part.lower() != "none")
+
+
+def _files(value: str) -> tuple[Path, ...]:
+    """Return the files of a list, in which `ssh -G` prints one with a space without its quotes.
+
+    Raises:
+        UsageError: nobody can tell where such a one ends, for it is not there yet.
+    """
+    words, found = _listed(value), []
+    while words:
+        paths = [_path(" ".join(words[:count])) for count in range(1, len(words) + 1)]
+        count = next((n for n, path in enumerate(paths, 1) if _is_there(path)), 1)
+        found.append(paths[count - 1])
+        words = words[count:]
+    if any(not path.is_absolute() and not _is_there(path) for path in found[1:]):
+        raise UsageError(
+            f"~/.ssh/config: the known_hosts files {value!r}: a path with a space that is not "
+            "there yet; make that file, name one without a space, or add --via-ssh"
+        )
+    return tuple(found)
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.exists(path) and not os.path.isdir(path)  # Path's own raise where it is denied
 
 
 def _path(value: str) -> Path:
