@@ -31,6 +31,17 @@ def test_what_ssh_says_is_read():
     assert (settings.key_name, settings.connect_timeout_s) == ("the-board", 7.0)
 
 
+def test_jumps_have_their_tokens_replaced_and_a_zone_stays():
+    settings = parse_settings(f"{HOST}proxyjump %r@gw-%n:2200,me@fe80::1%eth0\n")
+    assert settings.jumps == ("jetson@gw-board:2200", "me@fe80::1%eth0")
+
+
+@pytest.mark.parametrize("key", ["bindaddress", "bindinterface"])
+def test_where_it_should_connect_from_is_for_ssh_alone(key):
+    assert parse_settings(f"{HOST}{key} 10.1.2.3\n").for_ssh_alone == (key,)
+    assert parse_settings(HOST).for_ssh_alone == ()
+
+
 def test_known_hosts_in_a_folder_with_a_space_are_found_though_ssh_prints_no_quotes(tmp_path):
     file = tmp_path / "my own hosts" / "known hosts"
     file.parent.mkdir(parents=True)

@@ -155,7 +155,10 @@ def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
             failures.append(f"{address[0]} port {port}: {error.strerror or error}")
             continue
         return sock, name if "%" in name else str(address[0])  # which would lack its zone
-    raise Unreachable(f"{name}: no connection to {'; '.join(failures)}. Is the board on, and sshd?")
+    alone = next((key for key in settings.for_ssh_alone if key.startswith("bind")), None)
+    hint = f" Or add --via-ssh for {alone}." if alone else ""
+    tried = "; ".join(failures)
+    raise Unreachable(f"{name}: no connection to {tried}. Is the board on, and sshd?{hint}")
 
 
 def _tunnel(gateway: paramiko.Transport, settings: SshSettings) -> paramiko.Channel:

@@ -35,6 +35,8 @@ _FOR_SSH_ALONE = (
     ("pkcs11provider", "none"),
     ("knownhostscommand", "none"),
     ("hostbasedauthentication", "no"),
+    ("bindaddress", "none"),
+    ("bindinterface", "none"),
 )
 _WAYS = {
     "pubkeyauthentication": "publickey",
@@ -146,7 +148,10 @@ def parse_settings(text: str) -> SshSettings:
         ),
         identities_only=values.get("identitiesonly") == "yes",
         agent=_agent(values.get("identityagent", "SSH_AUTH_SOCK")),
-        jumps=_listed(values.get("proxyjump", "").replace(",", " ")),
+        jumps=tuple(
+            re.sub(r"%([%hnpr])", lambda found: tokens[found[1]], jump)  # %eth0 is a zone
+            for jump in _listed(values.get("proxyjump", "").replace(",", " "))
+        ),
         proxy_command=_proxy_command(values, tokens),
         strict_host_keys={"true": "yes", "false": "no", "off": "no"}.get(strict, strict),
         user_known_hosts=_files(_expand(values.get("userknownhostsfile", ""), tokens)),
