@@ -12,6 +12,7 @@ from fastseg_runtime.arrays.strict_tables import TableError, from_table
 from fastseg_targets.device import recognise
 from remote_bench.agent.board import Board
 from remote_bench.agent.channel import Failure
+from remote_bench.agent.environment import Environment
 from remote_bench.agent.probe import probe
 from remote_bench.agent.rails import ina_hwmon, ina_iio, nvml, rapl, raspberry_pmic
 from remote_bench.agent.settings import read_power_mode, set_power_mode
@@ -141,6 +142,38 @@ def test_clocks_of_memory_and_npu_are_read_beside_the_gpus(made_board):
     mhz = probe(Board(str(board.root)))["environment"]["mhz"]
     assert {n: mhz[n] for n in mhz if not n.startswith("cpu.")} == {
         "memory.dmc": 2112.0, "npu.fdab0000.npu": 1000.0, "gpu.fb000000.gpu": 800.0}  # fmt: skip
+
+
+def test_bandwidth_of_a_snapdragons_bus_is_no_clock(made_board):
+    board = made_board("raspberry-pi-4")
+    for name, value in {"soc:qcom,gpubw": 7980, "5000000.qcom,kgsl-3d0": 585000000}.items():
+        board.write(f"sys/class/devfreq/{name}/cur_freq", f"{value}\n")
+    mhz = Environment(Board(str(board.root))).read()["mhz"]
+    assert {n: mhz[n] for n in mhz if n.startswith("gpu.")} == {"gpu.5000000.qcom,kgsl-3d0": 585.0}
+
+
+def test_of_a_server_with_a_hundred_zones_and_policies_all_are_read(made_board):
+    board = made_board("raspberry-pi-4")
+    for n in range(96):
+        zone, cooler = f"sys/class/thermal/thermal_zone{n}", f"sys/class/thermal/cooling_device{n}"
+        board.write(f"{zone}/type", f"zone-{n}\n")
+        board.write(f"{zone}/temp", "45000\n" if n < 95 else "95000\n")
+        board.write(f"{cooler}/type", f"idle-{n}\n" if n < 95 else "cpufreq-cpu7\n")
+        board.write(f"{cooler}/cur_state", "1\n")
+        board.write(f"sys/devices/system/cpu/cpufreq/policy{n}/scaling_cur_freq", "2800000\n")
+    seen = Environment(Board(str(board.root))).read()
+    assert seen["celsius"]["zone-95"] == 95.0 and seen["alerts"] == ["cpufreq-cpu7"]
+    assert {f"cpu.policy{n}.requested" for n in range(96)} <= set(seen["mhz"])
+
+
+@pytest.mark.parametrize(
+    ("text", "celsius"), [("71", 71.0), ("71000", 71.0), ("-8", -8.0), ("0", 0.0), ("250", 0.25)]
+)
+def test_zone_in_whole_degrees_is_not_taken_for_thousandths(made_board, text, celsius):
+    board = made_board("raspberry-pi-4")
+    board.write("sys/class/thermal/thermal_zone0/type", "soc\n")
+    board.write("sys/class/thermal/thermal_zone0/temp", text + "\n")
+    assert Environment(Board(str(board.root))).read()["celsius"]["soc"] == celsius
 
 
 def test_pi_without_access_to_its_firmware_is_told_which_group_to_join(made_board):

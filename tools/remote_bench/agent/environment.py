@@ -1,7 +1,7 @@
 """Temperatures, clocks, and what throttled: read once a second beside the power rails."""
 
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Pattern
 
 from .board import Board
 from .rails import nvidia_gpus
@@ -14,8 +14,10 @@ _EMC_RATE = "/sys/kernel/debug/bpmp/debug/clk/emc/rate"  # of a Jetson, for root
 # Names of devfreq devices: Jetsons, Mali and Adreno; DMC and EMC are memory, RKNPU and such NPUs.
 _UNITS = {"gpu": "gpu|gp10b|gv11b|ga10b|gm20b|mali|kgsl", "memory": "dmc|emc|ddr|mif",
           "npu": "npu|dla"}  # fmt: skip
+_NO_PMIC = re.compile("^(?!PMIC)", re.IGNORECASE)  # a constant, not a temperature
 _GATED_C = -256.0  # what a sensor of a rail-gated unit reads, in degrees
-_MOST_ENTRIES = 64  # of zones, alerts, CPU policies: all are read each second
+_MOST_ENTRIES = 512  # of zones, alerts, CPU policies: all are read each second
+_WHOLE_C = 200  # below it a zone has degrees, of firmware that does not know of thousandths
 
 
 class Environment:
@@ -27,8 +29,9 @@ class Environment:
         self._clocks = _cpu_clocks(board)
         self._clocks.update(_devfreq_clocks(board))
         self._gpu_loads = board.glob("/sys/class/devfreq/*/device/load")  # of a Jetson: per mille
-        coolers = _named(board, "/sys/class/thermal/cooling_device*/type", "cur_state")
-        self._alerts = {name: path for name, path in coolers.items() if _THROTTLES.search(name)}
+        self._alerts = _named(
+            board, "/sys/class/thermal/cooling_device*/type", "cur_state", _THROTTLES
+        )
         self._counters = _counter_files(board)
         self._is_pi = board.tool("vcgencmd") is not None
         self._gpus = nvidia_gpus() if board.root == "/" else []
@@ -71,7 +74,7 @@ class Environment:
         millidegrees = self._board.number(path)
         if millidegrees is None or millidegrees / 1e3 <= _GATED_C:
             return None
-        return millidegrees / 1e3
+        return float(millidegrees) if abs(millidegrees) < _WHOLE_C else millidegrees / 1e3
 
     def _mhz(self, path: str) -> Optional[float]:
         number = self._board.number(path)
@@ -86,13 +89,23 @@ def read_pi_throttled(board: Board) -> Optional[int]:
     return int(found.group(1), 16) if found else None
 
 
-def _named(board: Board, pattern: str, value_file: str) -> Dict[str, str]:
+def _by_number(board: Board, pattern: str) -> List[str]:
+    # thermal_zone10 comes after thermal_zone9.
+    found = board.glob(pattern)
+    return sorted(found, key=lambda path: [int(digits) for digits in re.findall("[0-9]+", path)])
+
+
+def _named(
+    board: Board, pattern: str, value_file: str, wanted: Pattern[str] = _NO_PMIC
+) -> Dict[str, str]:
     files: Dict[str, str] = {}
-    for type_file in board.glob(pattern)[:_MOST_ENTRIES]:
+    for type_file in _by_number(board, pattern):
         folder = type_file.rpartition("/")[0]
         name = board.text(type_file) or folder.rpartition("/")[2]
-        if name.upper().startswith("PMIC"):  # a constant, not a temperature
+        if not wanted.search(name):
             continue
+        if len(files) == _MOST_ENTRIES:
+            break
         if name in files:
             name = "{} ({})".format(name, folder.rpartition("/")[2])
         files[name] = folder + "/" + value_file
@@ -101,7 +114,7 @@ def _named(board: Board, pattern: str, value_file: str) -> Dict[str, str]:
 
 def _cpu_clocks(board: Board) -> Dict[str, str]:
     clocks: Dict[str, str] = {}
-    for folder in board.glob("/sys/devices/system/cpu/cpufreq/policy*")[:_MOST_ENTRIES]:
+    for folder in _by_number(board, "/sys/devices/system/cpu/cpufreq/policy*")[:_MOST_ENTRIES]:
         policy = folder.rpartition("/")[2]
         clocks[f"cpu.{policy}.requested"] = folder + "/scaling_cur_freq"
         real = folder + "/cpuinfo_cur_freq"  # what the core runs at; root only
@@ -112,8 +125,10 @@ def _cpu_clocks(board: Board) -> Dict[str, str]:
 
 def _devfreq_clocks(board: Board) -> Dict[str, str]:
     clocks: Dict[str, str] = {}
-    for folder in board.glob("/sys/class/devfreq/*")[:_MOST_ENTRIES]:
+    for folder in board.glob("/sys/class/devfreq/*"):
         name = folder.rpartition("/")[2]
+        if name.endswith("bw"):  # of a Snapdragon's bus, soc:qcom,gpubw: MB/s
+            continue
         for kind, pattern in _UNITS.items():
             if re.search(pattern, name):
                 clocks[f"{kind}.{name}"] = folder + "/cur_freq"
