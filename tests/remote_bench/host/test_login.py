@@ -95,6 +95,18 @@ def test_an_encrypted_key_is_opened_by_its_passphrase(sshd, ssh_client, options)
         connect(alias)
 
 
+def test_a_key_whose_public_half_is_denied_logs_in_all_the_same(sshd, ssh_client, monkeypatch):
+    read_bytes = Path.read_bytes
+
+    def denied(path):
+        if path.suffix == ".pub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    connect(ssh_client.add("board", sshd, IdentityFile=sshd.client_key))
+
+
 def test_a_passphrase_comes_from_its_own_file_descriptor(sshd, ssh_client):
     alias = ssh_client.add("board", sshd, IdentityFile=lock(sshd.client_key))
     Connector(None, None, fd(f"{SECRET}\n")).connect(alias, Watcher()).close()

@@ -1,6 +1,7 @@
 """Evidence as it is gathered: on this machine, on made and broken boards, and in this process."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from fastseg_targets.device import load_device
 from remote_bench.analysis.report import read_report
 from remote_bench.cli.evidence import EVIDENCE, gather_evidence
 from remote_bench.host.connect import Connector
-from remote_bench.host.errors import BenchError, DeviceFailure, UsageError
+from remote_bench.host.errors import BenchError, DeviceFailure, Unreachable, UsageError
 from remote_bench.link import payload
 from remote_bench.run import evidence as gathering
 from remote_bench.run import fleet, frame_files
@@ -217,6 +218,18 @@ def test_a_board_whose_answers_break_the_work_costs_the_others_nothing():
     assert str(found["broken"]) == "broken: its work broke off: KeyError: 'broken'"
     with pytest.raises(KeyError):  # alone: our mistake, with its trace
         fleet.on_hosts(["broken"], connector, Benchmark(), work)
+
+
+def test_a_host_whose_key_file_is_denied_costs_the_others_nothing():
+    def connect(name, row):
+        if name == "denied":
+            raise PermissionError(errno.EACCES, "Permission denied", "/home/u/.ssh/id_lab")
+        return SimpleNamespace(name=name, close=lambda: None)
+
+    connector = SimpleNamespace(connect=connect)
+    found = fleet.on_hosts(["denied", "sound"], connector, Benchmark(), lambda one: "well")
+    assert found["sound"] == "well" and isinstance(found["denied"], Unreachable)
+    assert "Permission denied: '/home/u/.ssh/id_lab'" in str(found["denied"])
 
 
 def test_off_linux_the_artifacts_run_in_this_process(several, frames, gather, monkeypatch):

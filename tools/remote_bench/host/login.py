@@ -5,6 +5,7 @@ A passphrase opens a key here and goes nowhere; the board gets passwords and ans
 
 import base64
 import binascii
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -134,9 +135,9 @@ class _Login:
                 if named := next((key for key in others if key.asbytes() in clear), None):
                     others.remove(named)
                     yield _agents(named), named
-                elif file.is_file() and _is_locked(file):
+                elif os.path.isfile(file) and _is_locked(file):
                     locked.append(file)
-                elif file.is_file() and (key := self._load(file)) is not None:
+                elif os.path.isfile(file) and (key := self._load(file)) is not None:
                     yield str(file), key
             for key in [] if self._settings.identities_only else others:
                 yield _agents(key), key
@@ -197,7 +198,7 @@ class _Login:
         password = self._people.password(
             f"Password of {self._settings.user}@{self._settings.hostname}: "
         )
-        files = [file for file in self._settings.identity_files if file.is_file()]
+        files = [file for file in self._settings.identity_files if os.path.isfile(file)]
         if password and any(_is_locked(file) and _opens(file, password) for file in files):
             self.tried.append("password: what was given opens a key, and so the board never saw it")
             return None
@@ -265,7 +266,10 @@ def _clear_part(file: Path) -> bytes:
     """Return what can be read of a key file without its passphrase, and of the .pub beside it."""
     found = b""
     for path in (file, Path(f"{file}.pub")):
-        lines = path.read_bytes().splitlines() if path.is_file() else []
+        try:
+            lines = path.read_bytes().splitlines() if os.path.isfile(path) else []
+        except OSError:  # not ours to read: the agent may have it all the same
+            continue
         body = b"".join(line for line in lines if not line.startswith(b"-----"))
         for part in body.split():
             try:

@@ -14,7 +14,7 @@ from fastseg_runtime.arrays.command import FAILED, INTERRUPTED
 from fastseg_runtime.arrays.terminal import printable
 
 from remote_bench.host.connect import Connector
-from remote_bench.host.errors import BenchError, DeviceFailure
+from remote_bench.host.errors import BenchError, DeviceFailure, Unreachable
 from remote_bench.host.host import Cancel
 from remote_bench.host.live import LiveView, log, plain
 from remote_bench.run.benchmark import Benchmark, Measurement
@@ -90,6 +90,9 @@ def on_hosts(
                 host = connector.connect(name, view.rows[name])
             except BenchError as error:
                 outcomes[name] = error
+                continue
+            except OSError as error:  # a file of the user's that is not theirs to read, say
+                outcomes[name] = Unreachable(f"{name}: no connection: {error}")
                 continue
             stack.callback(host.close)
             each[name] = Measurement(host, benchmark, view.rows[name], cancel)
