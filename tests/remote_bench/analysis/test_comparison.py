@@ -63,6 +63,26 @@ def test_runs_of_one_block_tell_nothing(side):
     assert not any(row.sure for row in result.differences)
 
 
+def test_a_run_that_is_listed_twice_is_no_second_one(side):
+    a, b = (
+        [replace(r, run_id=f"run-{f}-{n}") for n, r in enumerate(side(f, runs=3))] for f in (1, 1.1)
+    )
+    assert compare(a, b).answer == "different"
+    result = compare([*a, a[0]], b)
+    assert result.answer == "not_comparable"
+    assert result.reasons == (
+        f"A has the run {a[0].run_id} 2 times; measure it again for each",
+    )  # fmt: skip
+    turns = [replace(r, run_id="run-x") for r in side(runs=3)]
+    assert compare(turns, turns, in_turns=True).answer == "no_difference"
+
+
+def test_two_runs_a_side_lack_a_third(side):
+    result = compare(side(runs=2), side(1.1, runs=3))
+    assert result.answer == "cannot_tell"
+    assert result.headline == "cannot tell: 2 runs a side; measure a third run a side"
+
+
 def test_equal_runs_without_noise_are_said_to_be_equal(side):
     result = compare(side(runs=4), side(runs=4, seed=1))
     assert result.answer == "no_difference" and "no difference above 5%" in result.headline

@@ -11,6 +11,7 @@ So the intervals are between runs, where each side has several, else between blo
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -107,13 +108,18 @@ def compare(
     if "board" in differs and "power mode and clocks" in differs:
         differs["board"] += differs.pop("power mode and clocks")  # modes are not portable
     reasons = [f"{name} {why}" for name, report in named for why in _untrusted(report)]
+    if not in_turns:  # one run of the tool, and so one name
+        reasons += [f"{side} has the run {run_id} {count} times; measure it again for each"
+                    for side, reports in (("A", a), ("B", b))
+                    for run_id, count in Counter(r.run_id for r in reports).items()
+                    if run_id and count > 1]  # fmt: skip
     if len(differs) > 1:
         reasons += [f"{group}: {text}" for group, texts in differs.items() for text in texts]
     notes = tuple(note for name, report in named for note in _notes(name, report))
     if reasons:
         return Comparison("not_comparable", "", "", notes, (*reasons, *early), differs, ())
     differences = tuple(_differences(a, b, in_turns))
-    answer, headline = _answer(*differences[:1])
+    answer, headline = _answer(min(len(a), len(b)), *differences[:1])
     return Comparison(answer, headline, _basis(a, b, in_turns), notes, early, differs, differences)
 
 
@@ -250,7 +256,9 @@ def log_ratio(
     return math.expm1(middle), (math.expm1(middle - half), math.expm1(middle + half))
 
 
-def _answer(fps: Difference | None = None) -> tuple[Answer, str]:
+def _answer(runs: int, fps: Difference | None = None) -> tuple[Answer, str]:
+    if fps and fps.interval is None and runs > 1:
+        return "cannot_tell", f"cannot tell: {runs} runs a side; measure a third run a side"
     if fps is None or fps.interval is None:
         blocks = f"fewer than {LEAST} blocks a side"
         return "cannot_tell", f"cannot tell: {blocks}; measure with --repeats 3 or more"
