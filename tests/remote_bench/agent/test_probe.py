@@ -15,7 +15,7 @@ from remote_bench.agent.channel import Failure
 from remote_bench.agent.environment import Environment
 from remote_bench.agent.probe import probe
 from remote_bench.agent.rails import ina_hwmon, ina_iio, nvml, rapl, raspberry_pmic
-from remote_bench.agent.settings import read_power_mode, set_power_mode
+from remote_bench.agent.settings import read_power_mode, read_settings, set_power_mode
 from remote_bench.agent.software import jetpack_of, read_l4t
 from remote_bench.analysis.result import Probe
 
@@ -441,3 +441,14 @@ def test_request_that_cannot_be_read_is_refused_in_one_line(line):
     )
     assert result.returncode == 2 and result.stdout == b""
     assert result.stderr.startswith(b"agent: ") and result.stderr.count(b"\n") == 1
+
+
+def test_what_a_laptop_prefers_power_for_is_a_setting(made_board):
+    board = made_board("raspberry-pi-4")
+    wanted = {
+        "/sys/devices/system/cpu/cpufreq/policy0/energy_performance_preference": "power",
+        "/sys/firmware/acpi/platform_profile": "low-power",
+    }
+    for path, text in wanted.items():
+        board.write(path.lstrip("/"), text + "\n")
+    assert wanted.items() <= read_settings(Board(str(board.root))).items()

@@ -103,6 +103,7 @@ CHANGES = {
     "cores": ("power mode and clocks", {"cpu_count": 4}, "6, 4"),
     "memory": ("board", {"memory_mb": 4000.0}, "4000"),
     "package": ("software", {"packages": {"libnvinfer10": "10.7.0"}}, "10.3.0, 10.7.0"),
+    "desktop": ("software", {"desktop": ("Xorg",)}, "none, a desktop runs"),
     "numpy": ("software", {"modules": {"numpy": "2.0"}}, "1.26, 2.0"),
 }
 

@@ -27,7 +27,8 @@ _GROUPS = {
     "network": "bundle.artifact_sha256 bundle.sha256 engine.target engine.precision bundle.width"
     " bundle.height",
     "software": "engine.backend engine.version engine.device engine.delegates flags.binary"
-    " flags.arguments device.l4t device.kernel device.python device.modules device.packages",
+    " flags.arguments device.l4t device.kernel device.python device.modules device.packages"
+    " device.desktop",
     "threads": "engine.threads engine.usable_cores",
     "power mode and clocks": "device.power_mode.name device.power_mode.id device.settings"
     " device.cpu_count",  # of cores that are on: nvpmodel switches some off
@@ -157,6 +158,8 @@ def _differing_at(path: str, reports: Sequence[Report]) -> Iterator[str]:
     values = [_get(report, path) for report in reports]
     if path == "bundle.sha256" and all(report.bundle.artifact_sha256 for report in reports):
         return  # of the file around what ran, which --record writes into
+    if path.endswith("desktop"):  # Xwayland comes and goes with an app
+        values = ["a desktop runs" if value else "none" for value in values]
     if path.endswith("memory_mb"):
         least, most = min(v or 0 for v in values), max(v or 0 for v in values)
         values = values if least < (1 - _SAME_MEMORY) * most else [most]
