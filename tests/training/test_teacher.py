@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from fastseg_runtime.arrays.image import encode_rgb
-from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo
+from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest, numbered_classes
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_runtime.frames.video import VideoWriter
@@ -173,6 +173,36 @@ def write_onnx(path: Path, softmax: bool = False) -> onnx.ModelProto:
     return model
 
 
+def say_of_itself(path: Path, names: tuple[str, ...]) -> Manifest:
+    """Write four.onnx as if fastseg-export had made it of a network of these classes."""
+    manifest = dataclasses.replace(
+        manifest_of(open_network("nano-camvid")),
+        classes=tuple(ClassInfo(name, (0, 0, 0)) for name in names),
+    )
+    model = onnx.load("four.onnx")
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, path)
+    return manifest
+
+
+def test_an_onnx_file_that_names_its_classes_is_held_to_them_in_their_order(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"teacher": "ours.onnx", "teacher_weights": "", "teacher_normalization": "imagenet"}
+    say_of_itself(folder / "ours.onnx", ("street", "wall", "roof", "own car"))
+    with pytest.raises(ConfigError, match=r"knows street, wall, .*map.toml has wall, street"):
+        opened(**chosen)
+    with pytest.raises(ConfigError, match=r"knows street, wall, .*the data has road, house, cow"):
+        opened(**chosen, teacher_map="")
+    say_of_itself(folder / "ours.onnx", tuple(entry.name for entry in numbered_classes(4)))
+    assert opened(**chosen).class_map.target_C == (1, 0, 1, -1)  # numbers are no names
+    four = tuple(ClassInfo(name, (0, 0, 0)) for name in ("wall", "street", "roof", "own car"))
+    say_of_itself(folder / "ours.onnx", tuple(entry.name for entry in four))
+    capsys.readouterr()
+    assert open_teacher(TrainConfig(**chosen), four, (8, 6)) is not None
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("softmax", [False, True])
 def test_an_onnx_file_teaches_the_same_whether_softmax_is_in_it_or_not(
     folder: Path, softmax: bool
@@ -265,10 +295,7 @@ def test_what_is_wrong_with_a_training_is_said_before_its_teacher_works(
 def test_a_file_that_fastseg_wrote_says_itself_what_its_students_may_be_used_for(
     folder: Path,
 ) -> None:
-    model = onnx.load(folder / "four.onnx")
-    manifest = manifest_of(open_network("nano-camvid"))
-    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
-    onnx.save(model, folder / "ours.onnx")
+    manifest = say_of_itself(folder / "ours.onnx", ("wall", "street", "roof", "own car"))
     config = TrainConfig(teacher="ours.onnx", teacher_usage="commercial")
     assert usage_of_teacher(config) == "research"
     taught = opened(teacher="ours.onnx", teacher_weights="")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.image import parse_size, resize_bilinear
 from fastseg_runtime.arrays.terminal import printable
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_runtime.bundle.named_files import check_onnx, files_beside
 from fastseg_runtime.bundle.usage import NOT_STATED, RESEARCH
 from torch import Tensor
@@ -150,7 +150,7 @@ def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size
             "learnt of one without another; map two or more"
         )
     if is_onnx(config.teacher):
-        teacher = _from_onnx(config, class_map or _assumed(config, names), size)
+        teacher = _from_onnx(config, class_map, names, size)
     elif is_factory(config.teacher):
         teacher = _from_factory(config, class_map, names, size)
     else:
@@ -194,8 +194,7 @@ def _from_checkpoint(config: TrainConfig, class_map: ClassMap | None, names: Nam
             )
     size = parse_size(config.teacher_size) if config.teacher_size else None
     network = open_network(config.teacher, size=size)
-    _check_names(config, network.info.classes, class_map.teacher if class_map else names)
-    return _of_network(config, network, class_map or same_classes(names))
+    return _of_network(config, network, _agreed_map(config, network.info.classes, class_map, names))
 
 
 def _from_factory(
@@ -207,13 +206,10 @@ def _from_factory(
     header = None if weights is None else read_info(weights)
     if weights is None:
         _say(f"no --teacher-weights: {config.teacher} is taken with the weights it comes with")
-    if header is not None:
-        _check_names(config, header.classes, class_map.teacher if class_map else names)
-        class_map = class_map or same_classes(names)
-        normalization = parse_normalization(config.teacher_normalization or None)
-    else:
-        class_map = class_map or _assumed(config, names)
-        normalization = _normalization(config)
+    known = () if header is None else header.classes
+    class_map = _agreed_map(config, known, class_map, names)
+    said = config.teacher_normalization or None
+    normalization = parse_normalization(said) if header else _normalization(config)
     own = size if header is None else (header.width, header.height)
     wanted = parse_size(config.teacher_size) if config.teacher_size else own
     classes = tuple(ClassInfo(name, (0, 0, 0)) for name in class_map.teacher)  # none is drawn
@@ -222,15 +218,25 @@ def _from_factory(
     return _of_network(config, network, class_map)
 
 
-def _check_names(config: TrainConfig, classes: tuple[ClassInfo, ...], expected: Names) -> None:
-    """Raise ConfigError if a teacher's own word on its classes is another than what is said."""
-    knows = tuple(entry.name for entry in classes)
+def _agreed_map(
+    config: TrainConfig, known: tuple[ClassInfo, ...], class_map: ClassMap | None, names: Names
+) -> ClassMap:
+    """Return the map from a teacher's classes, by default to those of the same names.
+
+    Raises:
+        ConfigError: it says itself that it knows others; numbers for names say nothing.
+    """
+    knows = tuple(entry.name for entry in known)
+    if knows == tuple(entry.name for entry in numbered_classes(len(knows))):
+        return class_map or _assumed(config, names)
+    expected = class_map.teacher if class_map else names
     if knows != expected:
         raise ConfigError(
             f"the teacher {config.teacher} knows {listed(knows)}, "
             f"{config.teacher_map or 'the data'} has {listed(expected)}; they have to be the "
             "same, or a --teacher-map has to say which go together"
         )
+    return class_map or same_classes(names)
 
 
 def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> Teacher:
@@ -256,7 +262,9 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
     )
 
 
-def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
+def _from_onnx(
+    config: TrainConfig, class_map: ClassMap | None, names: Names, size: Size
+) -> Teacher:
     try:
         from fastseg.backend_onnx import OnnxFile
     except ImportError as error:
@@ -270,6 +278,8 @@ def _from_onnx(config: TrainConfig, class_map: ClassMap, size: Size) -> Teacher:
         raise ConfigError(f"{path} holds its weights; leave out --teacher-weights")
     check_onnx(path.read_bytes(), str(path), files_beside(path, bearing_its_name=True))
     file = OnnxFile(path)
+    known = () if file.manifest is None else file.manifest.classes
+    class_map = _agreed_map(config, known, class_map, names)
     file.num_classes = len(class_map.teacher)
     port, taken = file.port, CENTRED if file.port.takes_bytes else normalization
     fixed = (port.width, port.height) if port.width and port.height else None
