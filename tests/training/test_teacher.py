@@ -393,6 +393,25 @@ def test_an_onnx_file_that_takes_bytes_and_keeps_its_weights_beside_it_teaches(
     np.testing.assert_allclose(teacher.scores(image_1HW3)[0], own[0].transpose(2, 0, 1), atol=1e-4)
 
 
+def test_a_file_that_takes_bytes_may_want_their_channels_turned_round_and_nothing_else(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(own_onnx(picture="uint8"), "b.onnx")
+    bgr = 'mean = [128, 128, 128]\nstd = [64, 64, 64]\nscale = 255\ncolor = "bgr"\n'
+    (folder / "bgr.toml").write_text(bgr)
+    image_1HW3 = picture(64, 48)[None]
+    chosen = {"teacher": "b.onnx", "teacher_weights": ""}
+    capsys.readouterr()
+    plain = opened(**chosen)
+    assert "--teacher-normalization" not in capsys.readouterr().err  # nothing would come of it
+    turned = opened(**chosen, teacher_normalization="bgr.toml")
+    torch.testing.assert_close(
+        turned.scores(image_1HW3), plain.scores(image_1HW3[..., ::-1].copy())
+    )
+    with pytest.raises(CheckpointError, match="takes bytes as they are; leave --teacher-normal"):
+        opened(**chosen, teacher_normalization="imagenet")
+
+
 def test_a_file_that_names_files_of_the_machine_opens_none_of_them(folder: Path) -> None:
     model = write_onnx(folder / "net.onnx")
     (folder / "secret").write_bytes(bytes(1000))

@@ -4,6 +4,7 @@ Shape letters: C classes of the teacher, K of the data, H and W pixels, h and w 
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,13 +150,17 @@ def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size
             f"{config.teacher_map} names {len(class_map.taught)} of the data's classes: nothing is "
             "learnt of one without another; map two or more"
         )
-    if is_onnx(config.teacher):
-        teacher = _from_onnx(config, class_map, names, size)
-    elif is_factory(config.teacher):
-        teacher = _from_factory(config, class_map, names, size)
-    else:
-        teacher = _from_checkpoint(config, class_map, names)
-    _try(teacher)
+    try:
+        if is_onnx(config.teacher):
+            teacher = _from_onnx(config, class_map, names, size)
+        elif is_factory(config.teacher):
+            teacher = _from_factory(config, class_map, names, size)
+        else:
+            teacher = _from_checkpoint(config, class_map, names)
+        _try(teacher)
+    except CheckpointError as error:
+        told = re.sub("--(?=weights|normalization|output-name)", "--teacher-", str(error))
+        raise CheckpointError(told) from error
     for gap in teacher.class_map.gaps():
         _say(f"{teacher.name}: {gap}")
     return teacher
@@ -271,7 +276,7 @@ def _from_onnx(
         raise ConfigError(
             f"{config.teacher} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
         ) from error
-    path, normalization = Path(config.teacher), _normalization(config)
+    path = Path(config.teacher)
     if not path.is_file():
         raise ConfigError(f"no --teacher {path}; name an ONNX file")
     if config.teacher_weights:
@@ -281,7 +286,10 @@ def _from_onnx(
     known = () if file.manifest is None else file.manifest.classes
     class_map = _agreed_map(config, known, class_map, names)
     file.num_classes = len(class_map.teacher)
-    port, taken = file.port, CENTRED if file.port.takes_bytes else normalization
+    port, said = file.port, parse_normalization(config.teacher_normalization or None)
+    if port.takes_bytes:
+        file.check_normalization(said)
+    taken = (said or CENTRED) if port.takes_bytes else _normalization(config)
     fixed = (port.width, port.height) if port.width and port.height else None
     wanted = parse_size(config.teacher_size) if config.teacher_size else fixed or size
     if fixed not in (None, wanted):
@@ -306,17 +314,17 @@ def _from_onnx(
             )
         return found
 
-    said = "" if file.manifest is None else file.manifest.model.data_licence
+    licence = "" if file.manifest is None else file.manifest.model.data_licence
     sha256 = bytes(file.get_buffer("sha256").tolist()).hex()
     return Teacher(
         scores,
         wanted,
         fixed is not None,
         class_map,
-        config.teacher_licence or said,
+        config.teacher_licence or licence,
         config.teacher,
         sha256,
-        normalization,
+        taken,
         output_name=config.teacher_output_name,
     )
 
@@ -324,11 +332,7 @@ def _from_onnx(
 def _try(teacher: Teacher) -> None:
     """Raise ConfigError or CheckpointError unless it gives scores for each class at its size."""
     width, height = teacher.size
-    try:
-        scores_1Chw = teacher.scores(np.full((1, height, width, 3), 128, np.uint8))
-    except CheckpointError as error:
-        told = str(error).replace("--output-name", "--teacher-output-name")
-        raise CheckpointError(told) from error
+    scores_1Chw = teacher.scores(np.full((1, height, width, 3), 128, np.uint8))
     expected = len(teacher.class_map.teacher)
     if scores_1Chw.shape[1] != expected:
         raise ConfigError(
