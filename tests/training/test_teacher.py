@@ -28,7 +28,7 @@ from fastseg_training.lessons import Frames, give_lessons, open_frames
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
 from fastseg_training.resident import ResizedDataset
-from fastseg_training.teacher import Teacher, open_teacher, to_probabilities, usage_of_teacher
+from fastseg_training.teacher import Teacher, open_teacher, usage_of_teacher
 from onnx import helper, numpy_helper
 from torch import nn
 
@@ -216,6 +216,37 @@ def test_an_onnx_file_teaches_the_same_whether_softmax_is_in_it_or_not(
         opened(teacher="net.onnx", teacher_weights="", teacher_size="16x12")
     with pytest.raises(ConfigError, match="tells 4 classes apart, expected 3; a --teacher-map"):
         opened(teacher="net.onnx", teacher_weights="", teacher_map="")
+
+
+@pytest.mark.parametrize(
+    ("steps", "excess", "are_probabilities"), [(256, 0, True), (0, 0.03, True), (0, 0.06, False)]
+)
+def test_probabilities_in_few_bits_are_no_logits(
+    folder: Path, steps: int, excess: float, are_probabilities: bool
+) -> None:
+    """As an int8 graph gives them, which ends in a softmax."""
+    model = write_onnx(folder / "net.onnx", softmax=True)
+    factor = numpy_helper.from_array(np.float32(steps or 1 + excess), "factor")
+    model.graph.initializer.append(factor)
+    model.graph.node.append(helper.make_node("Mul", ["probabilities", "factor"], ["scaled"]))
+    if steps:
+        model.graph.node.append(helper.make_node("Round", ["scaled"], ["whole"]))
+        model.graph.node.append(helper.make_node("Div", ["whole", "factor"], ["rounded"]))
+    model.graph.output[0].name = model.graph.node[-1].output[0]
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    teacher = opened(teacher="net.onnx", teacher_weights="", teacher_normalization="imagenet")
+    error_hwK = teacher.probabilities(picture(), (4, 3)) - expected_probabilities(picture())
+    assert (np.abs(error_hwK).max() < 0.01) == are_probabilities
+    assert ("scores" in teacher.identity) == are_probabilities  # labels of before are made anew
+
+
+def test_whether_a_teacher_gives_probabilities_is_not_asked_of_each_picture(folder: Path) -> None:
+    scores_1Chw = torch.tensor([0.2, 0.1, 0.4, 0.1]).reshape(1, 4, 1, 1)  # of 255: much rounded
+    given = dataclasses.replace(opened(), scores=lambda image: scores_1Chw)
+    logits = given.probabilities(picture(), (1, 1))
+    np.testing.assert_allclose(logits[0, 0, 0], scores_1Chw.softmax(1)[0, 1, 0, 0], atol=1e-6)
+    rounded = dataclasses.replace(given, gives_probabilities=True).probabilities(picture(), (1, 1))
+    np.testing.assert_allclose(rounded[0, 0], [0.125, 0.75, 0], atol=1e-6)
 
 
 def test_which_of_several_outputs_a_teacher_says_has_to_be_told(folder: Path) -> None:
@@ -729,15 +760,6 @@ def test_soft_labels_stopped_by_ctrl_c_leave_no_run_and_say_how_to_go_on(
     code, err = cli(*TINY, *CITYSCAPES)
     assert code == 130 and "the same command goes on" in err
     assert not Path("runs").exists()
-
-
-@pytest.mark.parametrize(("excess", "are_probabilities"), [(0.0009, True), (0.0011, False)])
-def test_scores_that_add_up_to_one_within_a_thousandth_are_probabilities(
-    excess: float, are_probabilities: bool
-) -> None:
-    scores_1Chw = torch.tensor([0.25, 0.75 + excess]).reshape(1, 2, 1, 1)
-    expected = scores_1Chw if are_probabilities else scores_1Chw.softmax(1)
-    torch.testing.assert_close(to_probabilities(scores_1Chw), expected)
 
 
 @pytest.mark.parametrize(("weight", "counts"), [(0.5, True), (0.49, False)])

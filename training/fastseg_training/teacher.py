@@ -3,6 +3,7 @@
 Shape letters: C classes of the teacher, K of the data, H and W pixels, h and w of a soft label.
 """
 
+import dataclasses
 import json
 import re
 import sys
@@ -25,6 +26,7 @@ from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
 from fastseg.network import is_factory, is_onnx, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
+from fastseg.outputs import SUM_ERROR
 from fastseg.own_code import code_sha256
 from fastseg_training import distributed
 from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
@@ -39,7 +41,7 @@ FOREIGN_OPTIONS = (
 )
 # Of the sides of a picture that is not of --teacher-size's shape: the stride of most backbones.
 DIVISOR = 32
-SUM_TOLERANCE = 1e-3  # of probabilities that a network gives by itself
+TINY = 1e-6  # the least sum: where all classes round to 0 none is taught
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Teacher:
         init_licence: of the ImageNet weights that it started from; "" where nobody says.
         output_name: of several outputs, the logits.
         code_sha256: of the files that define a factory's layers; "" of other kinds.
+        gives_probabilities: its scores are no logits.
     """
 
     scores: Callable[[Array], Tensor]
@@ -72,6 +75,7 @@ class Teacher:
     init_licence: str = ""
     output_name: str = ""
     code_sha256: str = ""
+    gives_probabilities: bool = False
 
     @property
     def name(self) -> str:
@@ -90,6 +94,7 @@ class Teacher:
             "normalization": str(self.normalization),
             **({"output": self.output_name} if self.output_name else {}),
             **({"code": self.code_sha256} if self.code_sha256 else {}),
+            **({"scores": "probabilities"} if self.gives_probabilities else {}),
         }
 
     def probabilities(self, image_HW3: Array, grid: Size) -> Array:
@@ -101,7 +106,10 @@ class Teacher:
                 f"{self.name} gives values that are no numbers for a picture of {width}x{height}; "
                 "look at its weights and --teacher-normalization"
             )
-        p_1Chw = to_probabilities(scores_1Chw)
+        if self.gives_probabilities:
+            p_1Chw = scores_1Chw / scores_1Chw.sum(1, keepdim=True).clamp(min=TINY)
+        else:
+            p_1Chw = scores_1Chw.softmax(1)
         coarser = p_1Chw.shape[-1] >= grid[0]
         mode = {"mode": "area"} if coarser else {"mode": "bilinear", "align_corners": False}
         p_1Chw = F.interpolate(p_1Chw, size=grid[::-1], **mode)
@@ -119,12 +127,10 @@ def _near(side: float) -> int:
     return max(1, round(side / DIVISOR)) * DIVISOR
 
 
-def to_probabilities(scores_1Chw: Tensor) -> Tensor:
-    """Return the softmax of logits; probabilities are left as they are."""
+def are_probabilities(scores_1Chw: Tensor) -> bool:
+    """Return whether scores are what a softmax gives, in few bits perhaps, on the whole."""
     sums_1hw = scores_1Chw.sum(1)
-    if scores_1Chw.min() >= 0 and bool(((sums_1hw - 1).abs() < SUM_TOLERANCE).all()):
-        return scores_1Chw
-    return scores_1Chw.softmax(1)
+    return bool(scores_1Chw.min() >= 0 and (sums_1hw.mean() - 1).abs() < SUM_ERROR)
 
 
 def sum_classes(p_1Chw: Tensor, class_map: ClassMap) -> Tensor:
@@ -157,7 +163,7 @@ def open_teacher(config: TrainConfig, classes: tuple[ClassInfo, ...], size: Size
             teacher = _from_factory(config, class_map, names, size)
         else:
             teacher = _from_checkpoint(config, class_map, names)
-        _try(teacher)
+        teacher = dataclasses.replace(teacher, gives_probabilities=_try(teacher))
     except CheckpointError as error:
         told = re.sub("--(?=weights|normalization|output-name)", "--teacher-", str(error))
         raise CheckpointError(told) from error
@@ -329,16 +335,22 @@ def _from_onnx(
     )
 
 
-def _try(teacher: Teacher) -> None:
-    """Raise ConfigError or CheckpointError unless it gives scores for each class at its size."""
+def _try(teacher: Teacher) -> bool:
+    """Return whether it gives probabilities, judged once: one picture may look otherwise.
+
+    Raises:
+        ConfigError, CheckpointError: it gives no scores for each class at its size.
+    """
     width, height = teacher.size
-    scores_1Chw = teacher.scores(np.full((1, height, width, 3), 128, np.uint8))
+    noise_1HW3 = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+    scores_1Chw = teacher.scores(noise_1HW3)
     expected = len(teacher.class_map.teacher)
     if scores_1Chw.shape[1] != expected:
         raise ConfigError(
             f"{teacher.name} tells {scores_1Chw.shape[1]} classes apart, expected {expected}; a "
             "--teacher-map names all of them and says which go together"
         )
+    return are_probabilities(scores_1Chw.float())
 
 
 def _assumed(config: TrainConfig, names: Names) -> ClassMap:
