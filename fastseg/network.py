@@ -203,7 +203,7 @@ def open_network(
 def check_logits(
     spec: str,
     model: nn.Module,
-    num_classes: int,
+    num_classes: int | None,
     size: tuple[int, int],
     normalization: Normalization = CENTRED,
     reading: Reading | None = None,
@@ -214,7 +214,7 @@ def check_logits(
     Args:
         spec: its name, for the message.
         model: in eval mode.
-        num_classes: K.
+        num_classes: K; None: any number, in maps of any size.
         size: (width, height) to try it at.
         normalization: its own.
         reading: which of several outputs are the logits; None: the one that can be.

@@ -29,14 +29,14 @@ from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
 from fastseg_training.resident import ResizedDataset
 from fastseg_training.teacher import Teacher, open_teacher, usage_of_teacher
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from fastseg import CheckpointInfo, FastSegNet, load_checkpoint, open_network, save_checkpoint
 from fastseg.checkpoint import CheckpointError
 from fastseg.data import Array, Sample, open_dataset
 from fastseg.normalization import parse_normalization
-from tests.doubles.own_onnx import own_onnx
+from tests.doubles.own_onnx import ending, own_onnx
 
 IMAGENET = parse_normalization("imagenet")
 OURS = tuple(ClassInfo(name, (index, 0, 0)) for index, name in enumerate(("road", "house", "cow")))
@@ -62,6 +62,8 @@ class Tall(Net):
         return super().forward(x).reshape(1, -1, 16, 16)
 def square_only(num_classes):
     return Tall(num_classes)
+def sigmoid():
+    return nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sigmoid())
 def big_sides_only(num_classes):
     return nn.Sequential(nn.Conv2d(3, num_classes, 99))
 """
@@ -441,6 +443,36 @@ def test_a_file_that_takes_bytes_may_want_their_channels_turned_round_and_nothin
     )
     with pytest.raises(CheckpointError, match="takes bytes as they are; leave --teacher-normal"):
         opened(**chosen, teacher_normalization="imagenet")
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_one_logit_teaches_two_classes(folder: Path, layout: str) -> None:
+    onnx.save(own_onnx(output="one", layout=layout), "one.onnx")
+    image_HW3 = picture(64, 48)
+    x_1HW3 = (image_HW3[None].astype(np.float32) - 128) / 64
+    x = x_1HW3 if layout == "NHWC" else x_1HW3.transpose(0, 3, 1, 2)
+    (own,) = onnxruntime.InferenceSession("one.onnx").run(None, {"image": x})
+    teacher = open_teacher(TrainConfig(teacher="one.onnx"), OURS[:2], (64, 48))
+    assert teacher is not None
+    p_hwK = teacher.probabilities(image_HW3, (16, 12))
+    np.testing.assert_allclose(p_hwK[..., 1], 1 / (1 + np.exp(-own.reshape(12, 16))), atol=1e-5)
+    with pytest.raises(ConfigError, match="classes apart, expected 3"):
+        opened(teacher="one.onnx", teacher_weights="", teacher_map="")
+
+
+@pytest.mark.parametrize("spec", ["one.onnx", "foreign:sigmoid"])
+def test_one_probability_is_taken_for_no_logit(folder: Path, spec: str) -> None:
+    onnx.save(ending(("Sigmoid", {}), output="one"), "one.onnx")
+    with pytest.raises(CheckpointError, match="gives probabilities .* leave the sigmoid out"):
+        open_teacher(TrainConfig(teacher=spec), OURS[:2], (64, 48))
+
+
+def test_a_file_that_gives_class_ids_is_told_that_logits_are_wanted(folder: Path) -> None:
+    onnx.save(own_onnx(output="int64"), "ids.onnx")
+    assert opened(teacher="ids.onnx", teacher_weights="").class_map.taught == (0, 1)  # hard labels
+    onnx.save(ending(("Cast", {"to": TensorProto.BOOL}), kind=TensorProto.BOOL), "bool.onnx")
+    with pytest.raises(ConfigError, match=r"bool.*fastseg-export --output logits"):
+        opened(teacher="bool.onnx", teacher_weights="")
 
 
 def test_a_file_that_names_files_of_the_machine_opens_none_of_them(folder: Path) -> None:

@@ -24,9 +24,9 @@ from torch import Tensor
 from fastseg import CheckpointError, Network, open_network
 from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
-from fastseg.network import is_factory, is_onnx, name_of
+from fastseg.network import check_logits, is_factory, is_onnx, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
-from fastseg.outputs import SUM_ERROR
+from fastseg.outputs import SUM_ERROR, Reading, ReadingError
 from fastseg.own_code import code_sha256
 from fastseg_training import distributed
 from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
@@ -251,6 +251,8 @@ def _agreed_map(
 
 
 def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> Teacher:
+    if len(class_map.teacher) == 2:  # of which one logit may tell, but no probability
+        network.check(config.teacher)
     device = choose_device(distributed.local_device(config.device))
     network.model.to(device)
 
@@ -310,15 +312,18 @@ def _from_onnx(
             f"{path} gives {', '.join(file.names)}; --teacher-output-name says which are the logits"
         )
     file.chosen = output  # integers of others are no ids of these classes
+    reading = Reading(None, output)  # in maps of any size, which are brought to the soft labels'
+    if len(class_map.teacher) == 2:
+        check_logits(str(path), file, None, wanted, taken, reading)
 
     def scores(image_1HW3: Array) -> Tensor:
-        found: Tensor = file(taken.normalise(torch.from_numpy(image_1HW3)))[output]
-        if found.ndim != 4 or not found.is_floating_point():
+        image_13HW = taken.normalise(torch.from_numpy(image_1HW3))
+        try:
+            return reading.logits(file(image_13HW), image_13HW)
+        except ReadingError as error:
             raise ConfigError(
-                f"{path} gives {tuple(found.shape)} in {found.dtype}; expected logits (1, C, h, w)"
-                " (of fastseg's own: fastseg-export --output logits)"
-            )
-        return found
+                f"{path} {error} (of fastseg's own: fastseg-export --output logits)"
+            ) from error
 
     licence = "" if file.manifest is None else file.manifest.model.data_licence
     sha256 = bytes(file.get_buffer("sha256").tolist()).hex()
