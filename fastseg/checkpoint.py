@@ -100,6 +100,11 @@ class CheckpointInfo:
         """Return the network's own normalisation as JSON has it; None: it has none."""
         return None if self.normalization is None else self.normalization.to_table()
 
+    def terms(self) -> str:
+        """Return on what terms the weights stand: of the data, and of ImageNet's behind them."""
+        said = (self.data_licence, self.training.get("init_licence"))
+        return "; ".join(str(text) for text in said if text)
+
     def __post_init__(self) -> None:
         """Refuse a usage that nobody could enforce, and a fit that nothing can do."""
         if self.fit not in FITS:

@@ -238,20 +238,25 @@ def test_the_use_that_weights_allow_is_in_every_artifact_and_stays_when_targets_
 ) -> None:
     model, info = load_checkpoint(checkpoint)
     weights, path = tmp_path / "w.safetensors", tmp_path / "w.fastseg"
+    training = {"init_licence": "weights of ImageNet"}
+    info = dataclasses.replace(info, training=training)
     save_checkpoint(weights, model, dataclasses.replace(info, usage="research"))
     manifest = export_bundle(plan(NetworkSource(str(weights)), path)).manifest
     assert manifest.model.usage == "research"
+    assert manifest.model.data_licence == info.terms() != info.data_licence
     with open_bundle(path) as bundle:
         bare = tmp_path / "bare.onnx"
         bare.write_bytes(bundle.read("artifacts/cpu-fp32/model.onnx"))
     assert describe(bare).model.usage == "research"
 
     _, members = read_members(path)
-    old = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, usage=""))
+    unsaid = dataclasses.replace(manifest.model, usage="", data_licence=info.data_licence)
+    old = dataclasses.replace(manifest, model=unsaid)
     write_bundle(path, old, members)  # as before the field
     bare_copy = (load_target("pytorch"),)  # takes no converter
     joined = export_bundle(plan(NetworkSource(str(weights)), path, targets=bare_copy)).manifest
     assert (joined.model.usage, len(joined.artifacts)) == ("research", 2)
+    assert joined.model.data_licence == info.terms()
 
     save_checkpoint(weights, model, dataclasses.replace(info, usage="commercial"))
     again = export_bundle(plan(NetworkSource(str(weights)), path, targets=bare_copy)).manifest

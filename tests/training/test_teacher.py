@@ -333,6 +333,7 @@ def test_a_file_that_fastseg_wrote_says_itself_what_its_students_may_be_used_for
     assert usage_of_teacher(config) == "research"
     taught = opened(teacher="ours.onnx", teacher_weights="")
     assert taught.licence == manifest.model.data_licence != ""
+    assert "ImageNet" in taught.licence  # which one of its teachers started from
     assert usage_of_teacher(dataclasses.replace(config, teacher="four.onnx")) == "commercial"
     own = open_network("nano-synthetic")
     save_checkpoint(folder / "own.safetensors", own.model, own.info)

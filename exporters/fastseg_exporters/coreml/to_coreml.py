@@ -255,7 +255,7 @@ def describe(model: Any, network: Network) -> None:
         f"Semantic segmentation into {len(info.classes)} classes: {network.name} "
         f"({info.variant}), {info.width}x{info.height}{trained_on}"
     )
-    licence = info.data_licence or "no licence stated in the checkpoint"
+    licence = info.terms() or "no licence stated in the checkpoint"
     model.license = f"Weights: {describe_usage(info.usage)}. Data: {licence}"
     model.author, model.version = f"fastseg-edge {__version__}", network.sha256[:12]
     model.input_description["image"] = "RGB image; normalised inside the network"

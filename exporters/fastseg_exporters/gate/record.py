@@ -155,8 +155,11 @@ class GrowingBundle:
     def _join(self, runner: FrameRunner) -> None:
         path, fresh = self._path, self.manifest
         old, self._contents = read_members(path)
-        # Bundles of before the field state no usage; one that gains targets keeps the strictest.
-        usage = strictest((old.model.usage, fresh.model.usage))
+        # Bundles of before say no usage and fewer terms; one that gains targets says the strictest.
+        usage, said = strictest((old.model.usage, fresh.model.usage)), fresh.model.data_licence
+        if said.startswith(old.model.data_licence):
+            model = dataclasses.replace(old.model, data_licence=said)
+            old = dataclasses.replace(old, model=model)
         old, fresh = (
             dataclasses.replace(m, model=dataclasses.replace(m.model, usage=usage))
             for m in (old, fresh)

@@ -72,7 +72,7 @@ def manifest_of(network: Network) -> Manifest:
             macs=0,  # fastseg.profile counts them
             checkpoint_sha256=network.sha256,
             trained_on=info.trained_on,
-            data_licence=info.data_licence,
+            data_licence=info.terms(),
             usage=info.usage,
             normalization=info.normalization_table(),
         ),

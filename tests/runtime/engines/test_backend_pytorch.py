@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fastseg_runtime import RealtimeSegmentation
+from fastseg_runtime.engines.backend_pytorch import describe
 
 from fastseg import (
     CheckpointError,
@@ -36,6 +38,14 @@ def test_a_checkpoint_runs_as_it_is(checkpoint: Path) -> None:
         assert session.classes == CLASSES
         assert np.array_equal(session.infer(frame), expected)
         assert session.manifest.model.data_licence == "CC0"
+
+
+def test_a_network_that_began_with_imagenet_says_so_beside_the_licence_of_its_data(
+    tmp_path: Path,
+) -> None:
+    info = dataclasses.replace(INFO, training={"init_licence": "weights of ImageNet"})
+    save_checkpoint(tmp_path / "m.safetensors", FastSegNet(len(CLASSES), "nano"), info)
+    assert describe(tmp_path / "m.safetensors").model.data_licence == "CC0; weights of ImageNet"
 
 
 def test_a_plain_state_dict_runs_with_numbered_classes(tmp_path: Path) -> None:
