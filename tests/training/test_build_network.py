@@ -11,7 +11,7 @@ import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training import SegmentationTrainer
 from fastseg_training.build_network import Start, build_network, choose_start
-from fastseg_training.build_trainer import build_trainer, check_recipe
+from fastseg_training.build_trainer import build_trainer, check_recipe, mean_with
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunError
@@ -192,6 +192,18 @@ def test_a_training_ends_with_the_mean_of_itself_and_others_by_other_seeds(tmp_p
             all_three = [averaged[name], *(other.model.state_dict()[name] for other in others)]
             torch.testing.assert_close(value, torch.stack(all_three).mean(0))
     assert ended.info.training["mean_with"] == [other.sha256 for other in others]
+
+
+def test_a_mean_says_of_what_all_that_is_in_it_started(tmp_path: Path) -> None:
+    own, files = open_network("nano-synthetic", size=(64, 64)), []
+    for index, terms in enumerate(({}, {"init_licence": "A"}, {"init_licence": "B"})):
+        info = dataclasses.replace(own.info, training=terms)
+        files.append(str(tmp_path / f"{index}.safetensors"))
+        save_checkpoint(files[-1], own.model, info)
+    for others, said in ((files, "A; B"), ([files[1]] * 2, "A"), (files[:1], None)):
+        config = TrainConfig(recipe=Recipe(mean_with=tuple(others)))
+        _, info = mean_with(config, own.model, own.info)
+        assert info.training.get("init_licence") == said
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,9 @@ def mean_with(
         return averaged
 
     training = info.training | {"mean_with": [other.sha256 for other in others]}
+    behind = [each.training.get("init_licence") for each in (info, *(o.info for o in others))]
+    if said := [terms for terms in dict.fromkeys(behind) if terms]:
+        training["init_licence"] = "; ".join(said)
     return take_mean, dataclasses.replace(info, training=training)
 
 
