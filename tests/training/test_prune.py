@@ -48,6 +48,17 @@ def test_the_wanted_share_of_macs_is_saved_and_not_much_more(
     assert 0.4 <= saved < 0.55
 
 
+@pytest.mark.parametrize(("share", "warned"), [(0.01, True), (0.4, False)])
+def test_what_is_saved_is_said_and_warned_of_where_it_is_not_what_was_asked_for(
+    whole: FastSegNet, share: float, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrow = prune(whole, share, SIZE)
+    saved = 1 - profile(narrow, SIZE).macs / profile(whole, SIZE).macs
+    told = capsys.readouterr().err
+    assert f"{saved:.1%} saved" in told
+    assert told.startswith("WARNING") == (f"{share:.1%} asked for" in told) == warned
+
+
 def test_the_network_that_was_pruned_stays_whole(whole: FastSegNet, narrow: FastSegNet) -> None:
     assert profile(whole, SIZE).macs == profile(FastSegNet(3, "nano"), SIZE).macs
 

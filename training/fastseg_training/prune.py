@@ -5,6 +5,7 @@ dependency graph: Fang et al. 2023, arXiv:2301.12900).
 """
 
 import copy
+import sys
 
 import torch
 
@@ -14,6 +15,7 @@ from fastseg_training.config import ConfigError
 WIDTH_MULTIPLE = 8  # the least that fp16 and int8 kernels pad to
 STEPS = 40  # from whole to MAX_RATIO; the finest step in which MACs can be met
 MAX_RATIO = 0.8  # of the channels of one layer
+TOLERANCE = 0.05  # of the MACs, about what one step saves
 
 
 def prune(model: FastSegNet, share: float, size: tuple[int, int]) -> FastSegNet:
@@ -52,12 +54,25 @@ def prune(model: FastSegNet, share: float, size: tuple[int, int]) -> FastSegNet:
         round_to=WIDTH_MULTIPLE,
         iterative_steps=STEPS,
     )
-    wanted_macs = profile(model, size).macs * (1 - share)
+    whole_macs = profile(model, size).macs
     for _ in range(STEPS):
-        if profile(pruned, size).macs <= wanted_macs:
+        if profile(pruned, size).macs <= whole_macs * (1 - share):
             break
         pruner.step()
+    _say_what_is_saved(whole_macs, profile(pruned, size).macs, share)
     for parameter in pruned.parameters():
         parameter.grad = None
     pruned.train(model.training)
     return pruned
+
+
+def _say_what_is_saved(before: int, after: int, share: float) -> None:
+    """Say it, loudly where it is not what was asked for."""
+    saved = 1 - after / before
+    line = f"pruned: {before / 1e6:.0f} M multiply-adds to {after / 1e6:.0f} M, {saved:.1%} saved"
+    if abs(saved - share) > TOLERANCE:
+        line = (
+            f"WARNING: {line}, {share:.1%} asked for: channels go by {WIDTH_MULTIPLE}, and of a "
+            f"layer at most {MAX_RATIO:.0%}; ask for another share, or take another network"
+        )
+    print(line, file=sys.stderr)
