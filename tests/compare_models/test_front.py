@@ -1,8 +1,10 @@
 """Scores against time: networks of ours and of others, each used in its own way."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from compare_models import front as front_module
 from compare_models.front import Entrant, Scored, _scored, _source, measure_front, read_rival
@@ -11,10 +13,19 @@ from compare_models.run import Results
 from compare_models.timing import Ratio
 from fastseg_exporters.export import Outcome, Plan
 from fastseg_runtime.arrays.metrics import Array, confusion_matrix, mean_iou
-from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, InputSpec
+from fastseg_runtime.bundle.manifest import (
+    METADATA_KEY,
+    Artifact,
+    ClassInfo,
+    InputSpec,
+    numbered_classes,
+)
+from fastseg_runtime.engines.backend_pytorch import manifest_of
+from torch import nn
 
-from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
+from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.data import Sample, open_dataset
+from tests.doubles.own_onnx import own_onnx
 
 DATA = "synthetic:size=96x64,train=4,val=2,test=4"
 MAP = """
@@ -52,6 +63,15 @@ def test_every_network_is_scored_at_its_own_size_with_its_own_classes(rival_file
     assert ours.miou_ci95[0] <= ours.miou <= ours.miou_ci95[1]
     assert ours.speedup.median == 1.0 and theirs.latency_ms > 0
     assert theirs.iou["Car"] == 0.0  # no class of it: a miss
+
+
+def test_a_rival_says_threshold_and_fit_and_takes_weights_that_ship(
+    rival: str, tmp_path: Path
+) -> None:
+    lines = [f'network = "{rival}"', 'fit = "letterbox"', "threshold = 0.3"]
+    (tmp_path / "t.toml").write_text("\n".join([*lines, 'weights = "nano-synthetic"']))
+    source, _ = _source(str(tmp_path / "t.toml"), open_dataset(DATA, "test"))
+    assert (source.fit, source.threshold, source.weights) == ("letterbox", 0.3, "nano-synthetic")
 
 
 def test_a_rival_says_how_it_is_used(rival_file: str) -> None:
@@ -162,6 +182,70 @@ def test_a_network_that_knows_more_classes_in_another_order_is_scored_by_their_n
     (scored,) = measure_front([spec], DATA, 1, 3, False, lambda line: None)
     assert scored.iou[classes[-1].name] and not scored.iou[classes[0].name]
     assert exported.plans[0].verify_data is None  # which has ids of other classes
+
+
+def write_named_onnx(path: Path, classes: tuple[ClassInfo, ...]) -> str:
+    """Write an ONNX file that takes bytes and says that it knows these classes."""
+    manifest = replace(manifest_of(open_network("nano-synthetic")), classes=classes)
+    model = own_onnx(picture="uint8", size=("h", "w"))
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "weights"])
+def test_networks_of_any_kind_that_name_their_classes_are_scored_by_the_names(
+    kind: str, rival: str, tmp_path: Path
+) -> None:
+    samples = open_dataset(DATA, "test")
+    turned = samples.classes[::-1]
+    if kind == "onnx":
+        spec = write_named_onnx(tmp_path / "turned.onnx", turned)
+    else:
+        save_checkpoint(
+            tmp_path / "turned.safetensors", tiny(rival, turned), CheckpointInfo(rival, turned)
+        )
+        spec = str(tmp_path / "turned.toml")
+        Path(spec).write_text(f'network = "{rival}"\nweights = "turned.safetensors"\n')
+    source, lookup_256 = _source(spec, samples)
+    assert lookup_256 is None and source.classes is None
+    assert source.open().info.classes == turned
+
+
+def tiny(rival: str, classes: tuple[ClassInfo, ...]) -> nn.Module:
+    return open_network(rival, classes, output_name="0").model
+
+
+def test_files_that_number_their_classes_are_taken_for_the_datas(tmp_path: Path) -> None:
+    samples = open_dataset(DATA, "test")
+    spec = write_named_onnx(tmp_path / "n.onnx", numbered_classes(len(samples.classes)))
+    assert _source(spec, samples)[0].classes == samples.classes
+
+
+@pytest.mark.parametrize("kind", ["onnx", "checkpoint"])
+def test_a_class_map_has_to_name_the_classes_that_the_file_names(kind: str, tmp_path: Path) -> None:
+    samples, own = open_dataset(DATA, "test"), tmp_path / "own.toml"
+    (tmp_path / "map.toml").write_text(MAP)
+    right = tuple(ClassInfo(name, (0, 0, 0)) for name in ("grass", "sky", "cloud", "tarmac"))
+    write = write_named_onnx if kind == "onnx" else save_nano
+    name = "n.onnx" if kind == "onnx" else "n.safetensors"
+    own.write_text(f'network = "{name}"\nclass_map = "map.toml"\n')
+    write(tmp_path / name, right)
+    assert _source(str(own), samples)[1] is not None
+    write(tmp_path / name, right[::-1])
+    with pytest.raises(ValueError, match=r"knows tarmac, .*map.toml has grass, sky.*their order"):
+        _source(str(own), samples)
+
+
+def test_a_float_file_is_told_how_to_say_its_normalisation(tmp_path: Path) -> None:
+    onnx.save(own_onnx(), tmp_path / "f.onnx")
+    samples, own = open_dataset(DATA, "test"), tmp_path / "own.toml"
+    with pytest.raises(ValueError, match=r'name a .toml with network = ".*f.onnx" and normaliz'):
+        _source(str(tmp_path / "f.onnx"), samples)
+    own.write_text('network = "f.onnx"\nnormalization = "imagenet"\n')
+    assert _source(str(own), samples)[0].normalization is not None
+    with pytest.raises(CheckpointError, match="no ONNX file absent.onnx"):
+        _source("absent.onnx", samples)[0].open()
 
 
 def test_a_network_of_the_datas_own_classes_is_judged_on_them(

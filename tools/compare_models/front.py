@@ -27,14 +27,17 @@ from fastseg_runtime.arrays.stats import bootstrap, interval95
 from fastseg_runtime.arrays.strict_tables import from_table
 from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_targets.target import select_targets
-from fastseg_training.class_map import read_class_map
+from fastseg_training.class_map import listed, read_class_map
 
 from compare_models.candidate import unlike
 from compare_models.timing import Ratio, ratio_to, time_rounds
-from fastseg import FastSegNet
+from fastseg import FastSegNet, open_network, pretrained
+from fastseg.backend_onnx import OnnxFile
+from fastseg.checkpoint import read_info
 from fastseg.data import Dataset, open_dataset
 from fastseg.network import is_factory, is_onnx
 from fastseg.normalization import parse_normalization
+from fastseg.outputs import Reading
 from fastseg.progress import show_progress
 
 RESAMPLES = 1000
@@ -56,12 +59,14 @@ class Rival:
 
     Attributes:
         network: as every command takes it.
-        weights: a state dict of a factory's network.
+        weights: of a factory's network: a state dict, or the name of shipped weights.
         size: WxH of its input, pixels; "": of the data's images.
         normalization: what pictures are normalised with: a name or a TOML file.
         color: "rgb" or "bgr".
         output_name: of several outputs, the path of the logits.
         class_map: which of its classes make up those of the data; "": it has the data's own.
+        threshold: of the probability above which one logit means the second class.
+        fit: "stretch" or "letterbox"; "": what it says itself, else stretch.
     """
 
     network: str
@@ -71,6 +76,8 @@ class Rival:
     color: str = ""
     output_name: str = ""
     class_map: str = ""
+    threshold: float = Reading.threshold
+    fit: str = ""
 
 
 @dataclass(frozen=True)
@@ -238,8 +245,19 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
     rival = read_rival(spec)
     folder = Path(spec).parent if spec.endswith(".toml") else Path()
     image_HW3 = samples[0].image_HW3
-    own = is_factory(rival.network) or is_onnx(folder / rival.network)
+    at_hand, weights = _beside(folder, rival.network), _beside(folder, rival.weights)
+    own = is_factory(at_hand) or is_onnx(at_hand)
+    file = OnnxFile(Path(at_hand)) if is_onnx(at_hand) and Path(at_hand).is_file() else None
     size = parse_size(rival.size) if rival.size else None
+    normalization = parse_normalization(
+        _beside(folder, rival.normalization) or None, rival.color or None
+    )
+    if file is not None and normalization is None and not file.port.takes_bytes:
+        raise ValueError(
+            f"{spec} takes float pictures and does not say how they are normalised: name a .toml "
+            f'with network = "{rival.network}" and normalization = "imagenet" (docs/speed.md)'
+        )
+    known = _own_names(at_hand, weights, file)
     classes: tuple[ClassInfo, ...] | None = None
     lookup_256: Array | None = None
     if rival.class_map:
@@ -247,21 +265,40 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
         class_map = read_class_map(
             _beside(folder, rival.class_map), [c.name for c in samples.classes]
         )
+        if known not in ([], list(class_map.teacher)):
+            raise ValueError(
+                f"{spec} knows {listed(known)}, {rival.class_map} has "
+                f"{listed(class_map.teacher)}; its `teacher` has to name the same in their order"
+            )
         classes = numbered_classes(len(class_map.teacher))
         target_C = np.array(class_map.target_C)
         lookup_256[: len(classes)] = np.where(target_C < 0, len(samples.classes), target_C)
-    elif own:
+    elif own and not known:
         classes = samples.classes
-    at_hand = rival.network if is_factory(rival.network) else str(folder / rival.network)
     source = NetworkSource(
-        at_hand if own or Path(at_hand).exists() else rival.network,
+        at_hand,
         classes,
-        str(folder / rival.weights) if rival.weights else None,
+        weights or None,
         size or ((image_HW3.shape[1], image_HW3.shape[0]) if own else None),
-        parse_normalization(_beside(folder, rival.normalization) or None, rival.color or None),
+        normalization,
         rival.output_name,
+        rival.threshold,
+        rival.fit or None,
     )
     return source, lookup_256
+
+
+def _own_names(network: str, weights: str, file: OnnxFile | None) -> list[str]:
+    """Return the classes that a file names, in their order; none where it numbers or has none."""
+    classes: tuple[ClassInfo, ...] = ()
+    if is_factory(network):
+        header = read_info(pretrained.file_of(weights)) if weights else None
+        classes = header.classes if header else ()
+    elif file is not None:
+        classes = file.manifest.classes if file.manifest else ()
+    elif not is_onnx(network):
+        classes = open_network(network).info.classes
+    return [] if classes == numbered_classes(len(classes)) else [entry.name for entry in classes]
 
 
 def _beside(folder: Path, named: str) -> str:
