@@ -126,6 +126,18 @@ def test_evaluation_of_another_split_with_test_time_augmentation_and_a_picture(
     assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
+def test_scores_are_told_before_they_are_drawn_into_a_folder_that_is_made(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ["--evaluate", "nano-synthetic", "--data", DATA, "--confusion"]
+    code, out, _ = cli(*told, "new/sub/c.png")
+    assert code == 0 and "4 images" in out and (tmp_path / "new/sub/c.png").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("fastseg_training.cli.score_network", None)  # it is not reached
+    code, _, err = cli(*told, "file/c.png")
+    assert code == 1 and "file" in err and "Traceback" not in err
+
+
 @pytest.mark.slow
 def test_training_starts_from_other_weights_and_replaces_a_head_of_other_classes(
     trained: Path, cli: Cli
@@ -172,6 +184,46 @@ def test_files_in_a_run_that_a_training_reads_are_not_removed(
     code, _, err = cli(*TINY, "--teacher", "nano-synthetic", option, str(file), "--force")
     assert code == 1 and f"and with it {file}, which this training reads" in err
     assert file.exists()
+
+
+@pytest.mark.parametrize("kept", ["data", "a,b"])
+@pytest.mark.parametrize("options", ["", "?image-range=0:255"])
+def test_a_data_set_in_a_run_is_not_removed_however_it_is_called(
+    cli: Cli, tmp_path: Path, kept: str, options: str
+) -> None:
+    labelled_pictures(tmp_path / "runs" / "mine" / kept, 1)
+    spec = f"camvid:runs/mine/{kept}{options}"
+    code, _, err = cli("--data", spec, "--model", "nano", "--name", "mine", "--force")
+    assert code == 1 and f"and with it runs/mine/{kept}, which this training reads" in err
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("mine.toml", ""), ("vary.py", '[augmentation]\nfunction = "runs.mine.vary:same"\n')],
+)
+def test_a_configuration_and_a_module_in_a_run_are_not_removed(
+    cli: Cli, tmp_path: Path, file: str, text: str
+) -> None:
+    kept = tmp_path / "runs" / "mine" / file
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    config = tmp_path / "a.toml" if text else kept
+    config.write_text(text)
+    options = ("--config", str(config.relative_to(tmp_path)), "--name", "mine", "--force")
+    code, _, err = cli(*TINY, *options)
+    assert code == 1 and f"and with it runs/mine/{file}, which this training reads" in err
+
+
+def test_a_run_s_own_configuration_may_replace_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "runs" / "mine" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(dump_config(TrainConfig(data=DATA, model="nano")))
+    started: list[TrainConfig] = []
+    monkeypatch.setattr("fastseg_training.cli.train", lambda config, *_: started.append(config))
+    code, _, _ = cli("--config", str(config), "--name", "mine", "--force")
+    assert code == 0 and started
 
 
 @pytest.mark.parametrize("option", ["--init", "--teacher"])

@@ -44,6 +44,7 @@ from fastseg.data import (
 )
 from fastseg.data.class_list import read_classes
 from fastseg.data.loaders import DRAWN
+from fastseg.data.read_options import parse_spec
 from fastseg.imagenet_weights import find_weights, package_of
 from fastseg.normalization import parse_normalization
 from fastseg.outputs import Reading
@@ -205,10 +206,12 @@ def run_evaluation(spec: str, given: dict[str, Any], as_json: bool) -> None:
         raise UsageError("--evaluate needs --data, e.g. --data camvid:PATH")
     network = open_given(spec, given)
     data = data_as_told(given)
+    if "confusion" in given:  # what cannot be made is said before hours of scoring
+        given["confusion"].parent.mkdir(parents=True, exist_ok=True)
     evaluation = score_network(network, data, given.get("split", "test"), given["tta"])
+    report_scores(evaluation.scores(network.info.classes), as_json)
     if "confusion" in given:
         draw_confusion(evaluation.confusion_KK, network.info.classes, given["confusion"])
-    report_scores(evaluation.scores(network.info.classes), as_json)
 
 
 def run_suspects(spec: str, given: dict[str, Any], as_json: bool) -> None:
@@ -293,7 +296,7 @@ def run_training(given: dict[str, Any], resume: bool, force: bool, as_json: bool
             say_what_the_file_says_else(asked, config, folder)
         else:
             refuse_existing(folder, force)
-            keep_what_is_read(config, folder)
+            keep_what_is_read(config, folder, given.get("config"))
     if not resume:  # config.toml says what it started from, whatever is installed when it goes on
         config = dataclasses.replace(config, init=choose_start(config))
     if not config.data:
@@ -327,17 +330,21 @@ def say_what_the_file_says_else(asked: TrainConfig, config: TrainConfig, folder:
         )
 
 
-def keep_what_is_read(config: TrainConfig, folder: Path) -> None:
+def keep_what_is_read(config: TrainConfig, folder: Path, file: Path | None) -> None:
     """Refuse to replace a run folder that the new training reads from.
 
+    Its own config.toml may be what is read: it is written anew.
+
     Raises:
-        RunError: --init, a teacher, data or more lie in it.
+        RunError: --init, a teacher, data, code of the user's or more lie in it.
     """
-    data = config.data.partition(":")[2].partition(",")[0]
+    data, _ = parse_spec(config.data)
+    own_code = (data, config.model, config.teacher, config.callback, config.augmentation.function)
     read = (
-        *(data, config.init, config.unlabelled, config.classes, config.normalization),
+        *(data.partition(":")[2], config.init, config.unlabelled, config.classes),
+        *(config.normalization, "" if file is None or file.name == CONFIG else str(file)),
         *(config.teacher, config.teacher_weights, config.teacher_map, config.teacher_normalization),
-        *config.recipe.mean_with,
+        *(*config.recipe.mean_with, *map(module_file, own_code)),
     )
     for name in read:
         if name and Path(name).exists() and Path(name).resolve().is_relative_to(folder.resolve()):
@@ -345,6 +352,13 @@ def keep_what_is_read(config: TrainConfig, folder: Path) -> None:
                 f"--force would remove {folder}, and with it {name}, which this training reads; "
                 "--name another"
             )
+
+
+def module_file(spec: str) -> str:
+    """Return the file of package.module:name below the current folder, "" where there is none."""
+    stem = spec.rpartition(":")[0].replace(".", "/")
+    files = (Path(f"{stem}.py"), Path(stem, "__init__.py"))
+    return next((str(file) for file in files if file.is_file()), "")
 
 
 def new_config(given: dict[str, Any], chosen: dict[str, Any], said: bool) -> TrainConfig:

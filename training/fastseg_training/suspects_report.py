@@ -94,6 +94,7 @@ def report_suspects(
         ConfigError: the data has other classes, or there are no pictures.
         DataError: the data cannot be opened.
     """
+    sheet.parent.mkdir(parents=True, exist_ok=True)  # what cannot be made is said before the work
     dataset = open_dataset(data, split) if data else None
     found = _rank(network, dataset, unlabelled)
     lists: list[tuple[str, list[tuple[Suspect | Candidate, Thumbs]]]] = []
@@ -111,7 +112,6 @@ def report_suspects(
         f"{data} {split}, as {network.name} sees it" if data else f"{network.name}: {unlabelled}"
     )
     page = suspects_page(title, found.notes, network.info.classes, lists)
-    sheet.parent.mkdir(parents=True, exist_ok=True)
     write_file(sheet, page.encode("utf-8", "replace"))  # names of files may be in another code
     return found
 
