@@ -217,8 +217,10 @@ def read_label_file(path: Path) -> Array:
 def read_stored_label(path: Path) -> StoredLabel:
     """Return what a label file stores.
 
+    Black and white of 16 bits are those of 8.
+
     Raises:
-        DataError: the file is missing, no picture, or truncated.
+        DataError: the file is missing, no picture, or truncated, or its colours are not of 8 bits.
     """
     data = _read(path)
     if data.startswith(_PNG_SIGNATURE) and data[25] in (_GRAY, _PALETTE):
@@ -226,16 +228,30 @@ def read_stored_label(path: Path) -> StoredLabel:
         bit_depth = data[24]
         if bit_depth < 8:
             values_HW = values_HW // (255 // (2**bit_depth - 1))
-        return StoredLabel(values_HW, _palette(data))
+        return StoredLabel(_narrowed(values_HW), _palette(data))
     values = _decode(path, data, cv2.IMREAD_UNCHANGED)
     if values.ndim == 2:
-        return StoredLabel(values)
+        return StoredLabel(_narrowed(values))
     colors_HW3 = cv2.cvtColor(values[:, :, :3], cv2.COLOR_BGR2RGB)
     if colors_HW3.dtype != np.uint8:
-        return StoredLabel((colors_HW3 // 257).astype(np.uint8))
+        return StoredLabel(_colors_of_8_bits(path, colors_HW3))
     if data.startswith(_GIF_START) and (colors_HW3 == colors_HW3[:, :, :1]).all():
         return StoredLabel(colors_HW3[:, :, 0])  # GIF knows no grey: it has a palette of greys
     return StoredLabel(colors_HW3)
+
+
+def _narrowed(values_HW: Array) -> Array:
+    is_wide = values_HW.dtype == np.uint16 and np.isin(values_HW, (0, 0xFFFF)).all()
+    return (values_HW & 0xFF).astype(np.uint8) if is_wide else values_HW
+
+
+def _colors_of_8_bits(path: Path, colors_HW3: Array) -> Array:
+    if colors_HW3.dtype != np.uint16 or (colors_HW3 % 257).any():
+        raise DataError(
+            f"{path}: stores colours as {colors_HW3.dtype} up to {colors_HW3.max():.10g}, which "
+            "are not 257 times those of 8 bits; save it with 8 bits a channel"
+        )
+    return (colors_HW3 // 257).astype(np.uint8)
 
 
 def _palette(data: bytes) -> Array | None:

@@ -13,6 +13,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg.data.dataset import Array, UnknownLabelError
 
 Color = tuple[int, int, int]
+WIDE = "16 bits: divide by 257 what was widened from 8, and save it with 8 bits"
 _SHOWN = 5  # unknown values named in an error
 _SUBPIXEL_BITS = 4
 _LIMIT_PX = 1 << 20  # OpenCV's coordinates are 32 bits
@@ -59,6 +60,8 @@ class LabelCodec:
         shown = ", ".join(f"{value} ({n} px)" for value, n in list(pixels.items())[:_SHOWN])
         more = f" and {len(pixels) - _SHOWN} more" if len(pixels) > _SHOWN else ""
         kind, known, hint = "value", _ranges(self.ids), ""
+        if values.ndim == 1 and found.max() > IGNORE_INDEX:
+            hint = f". The label has {WIDE}"
         if values.ndim == 2:  # one row of R, G, B per pixel
             kind, known = "colour", f"one of the {len(self.colors)} colours of the class list"
             grey = (values == values[:, :1]).all()

@@ -541,6 +541,15 @@ def test_masks_of_many_values_need_a_list_of_classes(tmp_path: Path) -> None:
         open_dataset(str(root), "train")
 
 
+def test_masks_of_16_bits_without_a_list_say_how_to_save_them(tmp_path: Path) -> None:
+    kvasir(tmp_path)
+    for n, mask in enumerate(sorted((tmp_path / "masks").iterdir())):
+        mask.unlink()
+        save(mask.with_suffix(".png"), label_of(n).astype(np.uint16) * 257)
+    with pytest.raises(DataError, match="masks store 0, 257, 514, in 16 bits: divide by 257"):
+        open_dataset(f"folder:{tmp_path}", "train")
+
+
 def test_jpegs_of_more_than_two_values_are_refused(tmp_path: Path) -> None:
     root = kvasir(tmp_path / "d")
     for file in (root / "masks").iterdir():

@@ -148,6 +148,17 @@ def _sixteen(path: Path, label_HW: Array, _: int) -> None:
     cv2.imwrite(f"{path}.png", stored)
 
 
+def _widened(path: Path, label_HW: Array, _: int) -> None:
+    cv2.imwrite(f"{path}.png", label_HW.astype(np.uint16) * 257)
+
+
+def _wide_colors(factor: int, dtype: Any = np.uint16, suffix: str = ".png") -> Draw:
+    def draw(path: Path, label_HW: Array, _: int) -> None:
+        cv2.imwrite(f"{path}{suffix}", rgb(label_HW)[:, :, ::-1].astype(dtype) * factor)
+
+    return draw
+
+
 def _antialiased(path: Path, label_HW: Array, _: int) -> None:
     large = cv2.resize(rgb(label_HW), (WIDTH * 2, HEIGHT * 2), interpolation=cv2.INTER_LINEAR)
     save(Image.fromarray(cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)), path)
@@ -217,7 +228,29 @@ LABELS = (
         count=2,
     ),
     case("0/254", label=of_values(0, 254), classes=TWO, count=2, wrong="unknown label value 254"),
-    case("0/65535", label=_sixteen, classes=TWO, count=2, wrong="unknown label value 65535"),
+    case("0/65535 and names", label=_sixteen, classes=TWO, count=2, wrong=ASKS_255),
+    case("0/65535 as listed", label=_sixteen, classes="0 background\n255 polyp\n", count=2),
+    case("0/257/514", label=_widened, wrong="unknown label value 257 .*save it with 8 bits"),
+    case(
+        "0/65535, listed so",
+        label=_sixteen,
+        classes="0 background\n65535 polyp\n",
+        count=2,
+        wrong="above 255; if masks store it, .*save it with 8 bits",
+    ),
+    case("colours of 16 bits", label=_wide_colors(257), classes=COLORED),
+    case(
+        "colours of 8 bits in 16",
+        label=_wide_colors(1),
+        classes=COLORED,
+        wrong="stores colours as uint16 up to 255, .* save it with 8 bits",
+    ),
+    case(
+        "colours as floats",
+        label=_wide_colors(1, np.float32, ".tif"),
+        classes=COLORED,
+        wrong="stores colours as float32 up to 255, .* save it with 8 bits",
+    ),
     case(
         "0/255 in some files, 0/1 in others",
         label=_alternating(MASK, of_values(0, 1)),
