@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -533,6 +534,29 @@ def test_a_damaged_picture_is_named_and_left_out_and_the_others_are_labelled(
     (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:1000])
     assert [frame.name for frame in open_frames(".", 10)] == ["a.png", "c.png"]
     assert re.search(r"skipped: b\.png", capsys.readouterr().err)
+
+
+def test_the_range_of_the_labelled_pictures_is_that_of_those_without_labels(folder: Path) -> None:
+    dark = np.full((32, 32, 3), 200, np.uint8)
+    cv2.imwrite("twelve_bits.png", dark.astype(np.uint16) * 16)
+    cv2.imwrite("eight_bits.png", dark)
+    seen = {f.name: int(f.image_HW3.max()) for f in open_frames(".", 10, (0, 4080))}
+    assert seen == {"twelve_bits.png": 200, "eight_bits.png": 200}
+    narrow = {f.name: int(f.image_HW3.max()) for f in open_frames(".", 10, (0, 200))}
+    assert narrow == {"twelve_bits.png": 255, "eight_bits.png": 255}
+
+
+def test_a_teacher_sees_frames_in_the_range_that_is_told(folder: Path) -> None:
+    (folder / "more").mkdir()
+    cv2.imwrite("more/a.png", np.full((32, 48, 3), 4080, np.uint16))
+    config = TrainConfig(
+        data=DATA, image_range="0:4080", teacher="foreign:net", teacher_weights="foreign.pth",
+        teacher_map="cityscapes-to-camvid", unlabelled="more",
+    )  # fmt: skip
+    dataset = open_dataset(DATA, "train")
+    teacher = open_teacher(config, dataset.classes, (96, 64))
+    lessons = give_lessons(config, teacher, ResizedDataset(dataset, None), (96, 64))
+    assert lessons.unlabelled[0].image_HW3.min() == 255
 
 
 @pytest.mark.parametrize(

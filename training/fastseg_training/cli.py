@@ -220,7 +220,7 @@ def run_suspects(spec: str, given: dict[str, Any], as_json: bool) -> None:
         raise UsageError("--suspects needs --data, or pictures to label as --unlabelled FOLDER")
     network, sheet = open_given(spec, given), given["sheet"]
     split = given.get("split", "test")
-    data = data_as_told(given) if "data" in given else ""
+    data = data_as_told(given)
     found = report_suspects(network, data, split, given.get("unlabelled", ""), sheet)
     if as_json:
         print(json.dumps(found.as_json() | {"sheet": str(sheet)}))

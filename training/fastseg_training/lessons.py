@@ -18,7 +18,8 @@ from fastseg_runtime.frames.video import FrameSource
 from fastseg import CheckpointError
 from fastseg.data import Array, DataError, Sample
 from fastseg.data.file_dataset import IMAGE_SUFFIXES
-from fastseg.data.image_file import read_image
+from fastseg.data.image_file import Range, read_picture, stored_range
+from fastseg.data.read_options import parse_spec
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.resident import ResizedDataset, memory_budget_bytes
 from fastseg_training.soft_labels import Labels, Picture, SoftLabels, label_softly
@@ -26,6 +27,7 @@ from fastseg_training.teacher import Teacher
 from fastseg_training.trainer import TrainingStoppedError
 
 Size = tuple[int, int]
+BYTE = 255  # the most that 8 bits hold
 SAMPLED = 100  # pictures are enough to see that a map or a normalisation is wrong
 
 
@@ -63,9 +65,12 @@ class Frames:
 
     Attributes:
         chosen: of each file, how many frames of it come first and which are taken.
+        image_range: of stored values, as of the labelled pictures; files of 8 bits that cannot
+            hold such values are seen as they are.
     """
 
     chosen: tuple[tuple[Path, tuple[int, ...]], ...]
+    image_range: Range | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures; fewer come if a video or a picture is damaged."""
@@ -76,7 +81,7 @@ class Frames:
         for file, numbers in self.chosen:
             if file.suffix.lower() not in VIDEO_SUFFIXES:
                 try:
-                    yield Frame(read_image(file), str(file))
+                    yield Frame(self._read(file), str(file))
                 except DataError as error:
                     print(printable(f"skipped: {error}"), file=sys.stderr)
                 continue
@@ -86,6 +91,12 @@ class Frames:
                 if number in wanted:
                     yield Frame(image_HW3, f"{file} frame {number}")
             source.close()
+
+    def _read(self, file: Path) -> Array:
+        meant = self.image_range
+        if meant and stored_range(file)[1] == BYTE < meant[1]:
+            meant = None
+        return read_picture(file, meant).image_HW3
 
 
 def give_lessons(
@@ -194,7 +205,8 @@ def _open_frames(config: TrainConfig, size: Size) -> Frames:
     """Find the pictures without labels, none if none are named."""
     if not config.unlabelled:
         return Frames(())
-    frames = open_frames(config.unlabelled, config.unlabelled_frames.most)
+    meant = parse_spec(config.dataset())[1].range(config.data)
+    frames = open_frames(config.unlabelled, config.unlabelled_frames.most, meant)
     needed, budget = len(frames) * size[0] * size[1] * 3, memory_budget_bytes()
     if needed > budget:
         raise ConfigError(
@@ -209,12 +221,13 @@ def _places(config: TrainConfig) -> int:
     return min(max(1, round(config.batch * config.unlabelled_frames.share)), config.batch - 1)
 
 
-def open_frames(place: str, most: int) -> Frames:
+def open_frames(place: str, most: int, image_range: Range | None = None) -> Frames:
     """Find pictures and videos, and choose among their frames.
 
     Args:
         place: a folder, gone through with all in it, a picture or a video.
         most: pictures to take; where there are more, they are spread evenly.
+        image_range: see Frames.
 
     Raises:
         ConfigError: there is nothing in it.
@@ -234,7 +247,7 @@ def open_frames(place: str, most: int) -> Frames:
         numbers = tuple(int(n - start) for n in taken if start <= n < end)
         if numbers:
             chosen.append((file, numbers))
-    return Frames(tuple(chosen))
+    return Frames(tuple(chosen), image_range)
 
 
 def _files(place: Path) -> list[Path]:

@@ -12,10 +12,11 @@ from fastseg_runtime.arrays.terminal import TextTable, printable
 from fastseg import Network
 from fastseg.data import Dataset, Survey, open_dataset
 from fastseg.data.loaders import DRAWN
+from fastseg.data.read_options import parse_spec
 from fastseg.progress import show_progress
 from fastseg_training.config import UnlabelledFrames
 from fastseg_training.evaluate import check_classes
-from fastseg_training.lessons import open_frames
+from fastseg_training.lessons import Frames, open_frames
 from fastseg_training.suspects import (
     Candidate,
     Suspect,
@@ -85,7 +86,7 @@ def report_suspects(
 
     Args:
         network: whose word it is.
-        data: the labelled pictures, "" for none.
+        data: the labelled pictures, "" for none; what it says of a range is for all pictures.
         split: of them.
         unlabelled: a folder or a video of pictures without labels, "" for none.
         sheet: the HTML file to write.
@@ -95,8 +96,12 @@ def report_suspects(
         DataError: the data cannot be opened.
     """
     sheet.parent.mkdir(parents=True, exist_ok=True)  # what cannot be made is said before the work
-    dataset = open_dataset(data, split) if data else None
-    found = _rank(network, dataset, unlabelled)
+    bare, options = parse_spec(data)
+    dataset = open_dataset(data, split) if bare else None
+    frames = None
+    if unlabelled:
+        frames = open_frames(unlabelled, UnlabelledFrames.most, options.range(data))
+    found = _rank(network, dataset, frames)
     lists: list[tuple[str, list[tuple[Suspect | Candidate, Thumbs]]]] = []
     if dataset is not None:
         total = len(found.by_disagreement)
@@ -109,14 +114,14 @@ def report_suspects(
     if unlabelled:
         lists.append(("To label next", [(c, c.thumbs) for c in found.to_label[:MOST]]))
     title = (
-        f"{data} {split}, as {network.name} sees it" if data else f"{network.name}: {unlabelled}"
+        f"{data} {split}, as {network.name} sees it" if bare else f"{network.name}: {unlabelled}"
     )
     page = suspects_page(title, found.notes, network.info.classes, lists)
     write_file(sheet, page.encode("utf-8", "replace"))  # names of files may be in another code
     return found
 
 
-def _rank(network: Network, dataset: Dataset | None, unlabelled: str) -> Suspects:
+def _rank(network: Network, dataset: Dataset | None, frames: Frames | None) -> Suspects:
     suspects: list[Suspect] = []
     notes = []
     if dataset is not None:
@@ -135,8 +140,7 @@ def _rank(network: Network, dataset: Dataset | None, unlabelled: str) -> Suspect
         suspects = list(show_progress(found, "looking at labels", len(dataset)))
         notes += survey.remarks(fit=network.info.fit) if dataset.name not in DRAWN else ()
     candidates: list[Candidate] = []
-    if unlabelled:
-        frames = open_frames(unlabelled, UnlabelledFrames.most)
+    if frames is not None:
         shown = show_progress(frames, "looking at pictures", len(frames))
         candidates = choose_next(network, shown, suspects, MOST)
     for note in notes:
