@@ -126,11 +126,29 @@ def test_only_a_trained_network_is_pruned(init: str, bare: None) -> None:
         build_network(Start(config(init=init, prune=0.3)), CLASSES, SIZE)
 
 
-def test_noise_is_not_frozen() -> None:
-    frozen = TrainConfig(model="nano", init="noise", freeze="stem")
-    with pytest.raises(ConfigError, match="--freeze stem would hold noise"):
-        check_recipe(frozen, FastSegNet(2, "nano"))
-    check_recipe(dataclasses.replace(frozen, init="nano-synthetic"), FastSegNet(2, "nano"))
+@pytest.mark.parametrize(
+    ("model", "init", "freeze", "classes", "noise"),
+    [
+        ("nano", "noise", "stem", "own", "stem"),
+        ("nano", "", "backbone", "own", "stem"),
+        ("nano", "nano-synthetic", "stem,head", "other", r"head\.1\."),
+        ("nano", "nano-synthetic", "stem,head.0", "other", ""),
+        ("nano", "nano-synthetic", "stem,head", "own", ""),
+        ("lite", "", "backbone", "own", ""),
+        ("lite", "imagenet", "head", "own", r"head\."),
+    ],
+)
+def test_noise_is_not_frozen(model: str, init: str, freeze: str, classes: str, noise: str) -> None:
+    start = Start(TrainConfig(model=model, init=init, freeze=freeze))
+    if model == "lite" and find_weights(model) is None:
+        pytest.skip("no ImageNet weights here")
+    known = open_network("nano-synthetic").info.classes if classes == "own" else CLASSES
+    network = build_network(start, known, SIZE)
+    if not noise:
+        check_recipe(start, network)
+        return
+    with pytest.raises(ConfigError, match=f"--freeze {freeze} would hold noise, such as {noise}"):
+        check_recipe(start, network)
 
 
 def trained_with_start_share(folder: Path, init: str) -> SegmentationTrainer:

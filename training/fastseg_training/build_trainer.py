@@ -22,7 +22,7 @@ from fastseg.network import is_factory, is_onnx, name_of
 from fastseg.own_code import call_own
 from fastseg.progress import show_progress
 from fastseg_training import distributed
-from fastseg_training.build_network import NOISE, Start, build_network
+from fastseg_training.build_network import IMAGENET, Start, build_network, choose_start
 from fastseg_training.callbacks import Callback
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss
@@ -68,7 +68,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         print(f"weights of this training: {describe_usage(info.usage)}", file=sys.stderr)
     model = build_network(start, classes, meant_for, info.normalization)
     # All this comes before a teacher labels, for hours perhaps: what is wrong with it is said now.
-    check_recipe(config, model)
+    check_recipe(start, model)
     rare, function = rare_classes(config, pixels_K), open_function(config)
     mean, info = mean_with(config, model, info)
     adjust = in_turn(mixture(start, model), mean, adjustment(config, model, data, info))
@@ -102,17 +102,13 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     )
 
 
-def check_recipe(config: TrainConfig, model: nn.Module) -> None:
+def check_recipe(start: Start, model: nn.Module) -> None:
     """Refuse a precision that this device has not, and names of modules that the network has not.
 
     Raises:
         ConfigError: --freeze or rates name one, or it would hold noise, or the precision is none.
     """
-    if config.freeze and config.init == NOISE and config.model in VARIANTS:
-        raise ConfigError(
-            f"--freeze {config.freeze} would hold noise: give --init a trained network, install "
-            "the weights of ImageNet, or leave it out"
-        )
+    config = start.config
     recipe, device = config.recipe, distributed.local_device(config.device)
     choose_precision(recipe.precision, choose_device(device))
     try:
@@ -120,6 +116,29 @@ def check_recipe(config: TrainConfig, model: nn.Module) -> None:
         make_optimizer(model, config.lr, recipe.weight_decay, recipe.backbone_factor, recipe.rates)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    held = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    if held and (noise := [name for name in started_anew(start, model) if name in held]):
+        raise ConfigError(
+            f"--freeze {config.freeze} would hold noise, such as {noise[0]}: give --init a trained "
+            "network of these classes, install the weights of ImageNet for its backbone, or leave "
+            "it out"
+        )
+
+
+def started_anew(start: Start, model: nn.Module) -> list[str]:
+    """Return the tensors of one of our networks that --init has not, before its first step.
+
+    What is pruned, or brings weights of its own, has none that are known to be noise.
+    """
+    config = start.config
+    if config.model not in VARIANTS or config.prune:
+        return []
+    state = model.state_dict()
+    if start.network is None:
+        learnt = "backbone." if start.file or choose_start(config) == IMAGENET else ()
+        return [name for name in state if not name.startswith(learnt)]
+    source = start.network.model.state_dict()
+    return [n for n, x in state.items() if not (n in source and torch.equal(source[n], x))]
 
 
 def parts_of(spec: str) -> list[str]:
