@@ -36,7 +36,14 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
-from fastseg.data.label_codec import LabelCodec, fill_polygon, ignore_box
+from fastseg.data.label_codec import (
+    FRACTIONS,
+    LabelCodec,
+    are_fractions,
+    fill_polygon,
+    ignore_box,
+    refuse_outside,
+)
 from fastseg.data.named_files import (
     PictureFinder,
     begins_with,
@@ -80,7 +87,10 @@ class InstanceReader:
                 f"{self.sizes[pair.name]}; annotations are drawn in pixels, so they have to agree"
             )
         label_HW: Array = np.zeros((height, width), np.uint8)
-        for entry in self.objects.get(pair.name, ()):
+        objects = self.objects.get(pair.name, ())
+        if are_fractions(_outlines(objects), height, width):
+            raise DataError(f"{pair.label}: of {pair.image.name} {FRACTIONS}")
+        for entry in objects:
             with self.sieve.annotation(partial(_ignore_box, label_HW, entry)):
                 self._draw(label_HW, entry, pair)
         return label_HW
@@ -400,6 +410,7 @@ def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
         if not segmentation:
             raise ValueError("it has no outline, a box at most")
         outlines = [_corners(numbers) for numbers in segmentation]
+        refuse_outside(label_HW, np.concatenate(outlines))
         for corners_V2 in outlines:
             fill_polygon(label_HW, corners_V2, class_id)
         return
@@ -407,6 +418,17 @@ def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
         size = f"{segmentation['size']}"
         raise ValueError(f"run lengths of size {size:.40}, not {list(label_HW.shape)}")
     label_HW[decode_runs(segmentation["counts"], *label_HW.shape)] = class_id
+
+
+def _outlines(objects: Sequence[Table]) -> Iterator[Array]:
+    """Yield all polygons of a picture; for what is none the whole of it, which no fraction is."""
+    for entry in objects:
+        parts = entry.get("segmentation")
+        for numbers in parts if isinstance(parts, list) else [None]:
+            try:
+                yield _corners(numbers)
+            except (ValueError, OverflowError):
+                yield np.array([np.inf])
 
 
 def _corners(numbers: Any) -> Array:

@@ -20,7 +20,13 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError
 from fastseg.data.file_dataset import Pair, Sieve
-from fastseg.data.label_codec import fill_polygon, ignore_box
+from fastseg.data.label_codec import (
+    FRACTIONS,
+    are_fractions,
+    fill_polygon,
+    ignore_box,
+    refuse_outside,
+)
 
 MAX_SHAPES = 100_000  # of one picture; a dense one has some hundreds
 MAX_CORNERS = 1_000_000  # of one shape
@@ -65,6 +71,8 @@ class ShapeReader:
                 f"{pair.image}: image is {width}x{height} (upright), {pair.label.name} says "
                 f"{size}; shapes are drawn in pixels, so they have to agree"
             )
+        if are_fractions(map(_corners, shapes), height, width):
+            raise DataError(f"{pair.label}: of {pair.image.name} {FRACTIONS}")
         for number, shape in enumerate(shapes, start=1):
             with self.sieve.annotation(partial(_ignore_box, label_HW, shape)):
                 self._draw(label_HW, shape, f"{pair.label}: shape {number} of {pair.name}")
@@ -78,11 +86,16 @@ class ShapeReader:
 
 
 def _ignore_box(label_HW: Array, shape: Shape) -> None:
+    found_V2 = _corners(shape)
+    if np.isfinite(found_V2).all():  # else no box either
+        ignore_box(label_HW, *found_V2.min(axis=0), *found_V2.max(axis=0))
+
+
+def _corners(shape: Shape) -> Array:
     try:
-        found_V2 = corners(shape.points, at_least=1)
+        return corners(shape.points, at_least=1)
     except ValueError:
-        return  # no box either
-    ignore_box(label_HW, *found_V2.min(axis=0), *found_V2.max(axis=0))
+        return np.full((1, 2), np.inf)  # which is neither a box nor a fraction
 
 
 def name_classes(
@@ -120,7 +133,7 @@ def polygon(label: str, points: Any) -> Shape:
     """Return a polygon of corners [[x, y], ...] in pixels."""
 
     def draw(label_HW: Array, class_id: int) -> None:
-        fill_polygon(label_HW, corners(points, at_least=3), class_id)
+        _fill(label_HW, corners(points, at_least=3), class_id)
 
     return Shape(label, draw, points)
 
@@ -131,10 +144,10 @@ def box(label: str, points: Any) -> Shape:
     def draw(label_HW: Array, class_id: int) -> None:
         found_V2 = corners(points, at_least=2)
         if len(found_V2) != 2:  # some tools write all, and turn it
-            fill_polygon(label_HW, found_V2, class_id)
+            _fill(label_HW, found_V2, class_id)
             return
         (x0, y0), (x1, y1) = found_V2.tolist()
-        fill_polygon(label_HW, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), class_id)
+        _fill(label_HW, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), class_id)
 
     return Shape(label, draw, points)
 
@@ -159,7 +172,9 @@ def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shap
     """Return a line through corners, or a dot where there is one, of a width in pixels."""
 
     def draw(label_HW: Array, class_id: int) -> None:
-        corners_V2 = np.rint(corners(points, at_least=1)).astype(np.int32)
+        found_V2 = corners(points, at_least=1)
+        refuse_outside(label_HW, found_V2)
+        corners_V2 = np.rint(found_V2).astype(np.int32)
         if len(corners_V2) == 1:  # of which OpenCV draws nothing
             corners_V2 = corners_V2.repeat(2, axis=0)
         cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
@@ -175,9 +190,14 @@ def disc(label: str, points: Any) -> Shape:
         angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
         radius = float(np.hypot(*(rim - middle)))
         outline_V2 = middle + radius * np.stack((np.cos(angles), np.sin(angles)), axis=1)
-        fill_polygon(label_HW, outline_V2, class_id)
+        _fill(label_HW, outline_V2, class_id)
 
     return Shape(label, draw, points)
+
+
+def _fill(label_HW: Array, outline_V2: Array, class_id: int) -> None:
+    refuse_outside(label_HW, outline_V2)
+    fill_polygon(label_HW, outline_V2, class_id)
 
 
 def corners(points: Any, at_least: int) -> Array:

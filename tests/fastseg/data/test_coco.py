@@ -98,6 +98,8 @@ def test_an_image_without_objects_is_background(write_coco: Writer) -> None:
         (_object(2, {"size": [16, 24], "counts": "\t"}), "not in the code"),
         (_object(2, None), "in its fields"),
         (_object(2, [], bbox=[1, 1, 9, 9]), "no outline, a box at most"),
+        (_object(2, [[30, 1, 40, 1, 40, 9]]), r"outside of the picture of 24x16, at \(30, 1\)"),
+        (_object(2, [[1, -9, 4, -9, 4, -1]]), "outside of the picture"),
     ],
 )
 def test_annotations_that_make_no_sense_are_refused_by_number(
@@ -106,6 +108,23 @@ def test_annotations_that_make_no_sense_are_refused_by_number(
     dataset = open_dataset(f"coco:{write_coco([entry])}", "train")
     with pytest.raises(DataError, match=rf"instances_train2017\.json: annotation 5.*{message}"):
         dataset[0]
+
+
+def test_a_part_of_an_object_may_lie_outside(write_coco: Writer) -> None:
+    root = write_coco([_object(2, [[30, 1, 40, 1, 40, 9], [20, 2, 30, 2, 30, 8, 20, 8]])])
+    assert (open_dataset(f"coco:{root}", "train")[0].label_HW == 1).sum() > 20
+
+
+def test_polygons_as_fractions_are_refused(write_coco: Writer) -> None:
+    fractions = [_object(2, [[0.1, 0.1, 0.9, 0.1, 1, 1]]), _object(7, [[0, 0, 0.5, 0, 0.5, 1]])]
+    root = write_coco(fractions)
+    with pytest.raises(DataError, match="000001.png all corners lie within 0 to 1"):
+        open_dataset(f"coco:{root}", "train")[0]
+
+
+def test_a_tiny_object_beside_others_is_no_fraction(write_coco: Writer) -> None:
+    root = write_coco([_object(2, [[0, 0, 1, 0, 1, 1]]), _object(7, BIG_BOX, area=240)])
+    assert open_dataset(f"coco:{root}", "train")[0].label_HW[0, 0] == 1
 
 
 def test_an_image_of_another_size_than_annotated_is_refused(

@@ -706,6 +706,28 @@ def test_labelme_s_other_shapes_are_drawn_and_unknown_ones_named(tmp_path: Path)
         samples_of(str(file.parent))
 
 
+@pytest.mark.parametrize(
+    ("kind", "points", "message"),
+    [
+        ("polygon", [[60, 4], [70, 4], [70, 9]], "shape 1 of f0, 'red': lies outside of the"),
+        ("rectangle", [[4, -8], [9, -2]], "lies outside of the picture of 48x32"),
+        ("circle", [[60, 16], [64, 16]], "lies outside"),
+        ("line", [[60, 16], [64, 16]], "lies outside"),
+        ("polygon", [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]], "f0.jpg all corners lie within 0 to 1"),
+        ("rectangle", [[0.1, 0.1], [0.9, 0.9]], "write them in pixels"),
+    ],
+)
+def test_shapes_that_draw_nothing_of_their_picture_are_refused(
+    kind: str, points: list[list[float]], message: str, tmp_path: Path
+) -> None:
+    file = labelme_json(tmp_path / "d") / "f0.json"
+    table = json.loads(file.read_text())
+    shape = {"label": "red", "points": points, "shape_type": kind}
+    write_json(file, table | {"shapes": [shape]})
+    with pytest.raises(DataError, match=rf"f0\.json: .*{message}"):
+        samples_of(str(file.parent))
+
+
 def test_shapes_of_labelme_and_label_studio_that_are_left_out_leave_their_boxes_ignored(
     tmp_path: Path,
 ) -> None:
