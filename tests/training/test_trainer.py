@@ -165,8 +165,6 @@ def test_class_weights_are_taken_out_of_the_averaged_network_alone(
     less_K = plain.model.head[1].bias - undone.model.head[1].bias
     torch.testing.assert_close(less_K, torch.tensor([-1.0, 0.0, 1.0]) * math.log(2))
     assert torch.equal(plain.learner.ema.model.head[1].bias, undone.learner.ema.model.head[1].bias)
-    with pytest.raises(TypeError, match="expected FastSegNet, got TinyNet"):
-        make_trainer(model=TinyNet(3), class_weights=weight_K).train()
 
 
 def test_the_main_head_is_the_one_that_is_called_out() -> None:
@@ -226,6 +224,66 @@ def test_an_infinite_gradient_stops_before_it_reaches_the_weights(
     with pytest.raises(NonFiniteLossError, match="at step 0"):
         trainer.train()
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+OWN_LOSSES: dict[str, Any] = {
+    "module": nn.CrossEntropyLoss(ignore_index=255),
+    "function": lambda x, y: nn.functional.cross_entropy(x, y, ignore_index=255),
+}
+
+
+@pytest.mark.parametrize("loss", OWN_LOSSES)
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_loss_of_ones_own_may_be_a_function_and_see_no_judged_pixel(
+    loss: str, judged: bool
+) -> None:
+    pairs = [(image, label if judged else label * 0 + 255) for image, label in colour_pairs()]
+    loader = DataLoader(pairs, batch_size=4)  # type: ignore[arg-type]
+    trainer = SegmentationTrainer(
+        TinyNet(), loader, None, 2, num_epochs=1, criterion=OWN_LOSSES[loss]
+    )
+    trainer.train()
+    assert (trainer.loss > 0) == judged and math.isfinite(trainer.loss)
+
+
+def test_a_loss_that_ignores_another_number_serves_labels_without_255() -> None:
+    loader = DataLoader(colour_pairs(), batch_size=4)  # type: ignore[arg-type]
+    criterion = nn.CrossEntropyLoss()
+    trainer = SegmentationTrainer(TinyNet(), loader, None, 2, num_epochs=1, criterion=criterion)
+    trainer.train()
+    assert trainer.loss > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criterion": nn.CrossEntropyLoss()}, "make it with ignore_index=255"),
+        (
+            {"criterion": nn.CrossEntropyLoss(ignore_index=255, reduction="none")},
+            r"gives shape \(4, \d+, \d+\); expected one number",
+        ),
+        ({"criterion": lambda x, y: {"loss": x.mean()}}, "gives dict; expected one number"),
+        ({"teacher": FastSegNet(5, "nano")}, "the teacher tells 5 classes apart, the network 3"),
+    ],
+)
+def test_a_loss_or_a_teacher_that_does_not_fit_is_told_at_the_first_step(
+    options: dict[str, Any], message: str, make_trainer: MakeTrainer
+) -> None:
+    trainer = make_trainer(**options)
+    with pytest.raises(ConfigError, match=message):
+        trainer.train()
+    assert trainer.step == 0
+
+
+def test_class_weights_that_cannot_be_undone_are_told_before_training(
+    make_trainer: MakeTrainer,
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"shape \(5,\); expected \(3,\), a weight for each class"
+    ):
+        make_trainer(class_weights=torch.ones(5))
+    with pytest.raises(ConfigError, match="out of a FastSegNet, not of TinyNet"):
+        make_trainer(model=TinyNet(3), class_weights=torch.ones(3))
 
 
 def test_a_run_folder_holds_everything(make_trainer: MakeTrainer, run: RunFolder) -> None:

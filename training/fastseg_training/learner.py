@@ -5,7 +5,7 @@ Shape letters: N batch, H and W pixels, h and w of soft labels, K classes.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,13 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 from fastseg import CheckpointError, FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed, optimisation
+from fastseg_training.config import ConfigError
 from fastseg_training.distill import DistillationLoss, soft_label_loss
 from fastseg_training.loader import Batch
 from fastseg_training.logit_shift import without_class_weights
-from fastseg_training.losses import CrossEntropyLoss
+from fastseg_training.losses import LOSSES, CrossEntropyLoss, WeightedSum
 from fastseg_training.optimisation import ModelEMA, Recipe, learning_rate_factor, make_optimizer
 from fastseg_training.precision import choose_device, choose_precision, fast_depthwise
-from fastseg_training.supervision import AllHeads, compare, supervise
+from fastseg_training.supervision import AllHeads, OwnLoss, compare, supervise
+
+OURS: tuple[type[nn.Module], ...] = (
+    WeightedSum,
+    *LOSSES.values(),
+)  # losses that keep to what OwnLoss holds others to
 
 
 class NonFiniteLossError(RuntimeError):
@@ -42,7 +48,7 @@ class Learner:
         criterion, class_weights, teacher, distillation, taught: as SegmentationTrainer has them.
 
     Raises:
-        ConfigError: no such device or precision here.
+        ConfigError: no such device or precision here, or class_weights that cannot be undone.
         ValueError: freeze or the recipe's rates name a module that is not there.
     """
 
@@ -55,12 +61,13 @@ class Learner:
         *,
         device: str,
         freeze: Sequence[str],
-        criterion: nn.Module | None,
+        criterion: Callable[[Tensor, Tensor], Any] | None,
         class_weights: Tensor | None,
         teacher: nn.Module | None,
         distillation: DistillationLoss | None,
         taught: Sequence[int],
     ) -> None:
+        _check_undoable(class_weights, model, reading)
         self.peak, self.recipe = learning_rate, recipe
         self.device = choose_device(distributed.local_device(device))
         self.precision = choose_precision(recipe.precision, self.device)
@@ -74,7 +81,10 @@ class Learner:
         self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
         self.taught = list(taught)
-        self.criterion = (criterion or CrossEntropyLoss()).to(self.device)
+        self.criterion: nn.Module = CrossEntropyLoss()
+        if criterion is not None:
+            self.criterion = criterion if isinstance(criterion, OURS) else OwnLoss(criterion)
+        self.criterion.to(self.device)
         self.class_weights = None if class_weights is None else class_weights.to(self.device)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
         self.optimizer = make_optimizer(
@@ -158,7 +168,16 @@ class Learner:
             loss = loss + soft_label_loss(
                 self.distillation, logits[0], batch.soft_NKhw, batch.label_NHW, self.taught
             )
-        return loss if wanted is None else loss + self.distillation(logits[0], wanted[0])
+        if wanted is None:
+            return loss
+        known, taught = logits[0].shape[1], wanted[0].shape[1]
+        if known != taught:
+            raise ConfigError(
+                f"the teacher tells {taught} classes apart, the network {known}; expected the same "
+                "classes in the same order"
+            )
+        imitation: Tensor = self.distillation(logits[0], wanted[0])
+        return loss + imitation
 
     def _backward(self, loss: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
@@ -185,3 +204,19 @@ class Learner:
                 "checkpoint is good"
             )
         return float(value)
+
+
+def _check_undoable(weight_K: Tensor | None, model: nn.Module, reading: Reading) -> None:
+    """Raise ConfigError now where without_class_weights would fail after the training."""
+    if weight_K is None:
+        return
+    if not isinstance(model, FastSegNet):
+        raise ConfigError(
+            f"class_weights are taken out of a FastSegNet, not of {type(model).__name__}, whose "
+            "classifier is not known; leave them out"
+        )
+    if weight_K.shape != (reading.num_classes,):
+        raise ConfigError(
+            f"class_weights has shape {tuple(weight_K.shape)}; expected ({reading.num_classes},), "
+            "a weight for each class"
+        )

@@ -4,13 +4,18 @@ Full-size logits would cost as much time as the network itself, so heads are com
 stride, on label pixels of another phase every step: over s*s steps each label pixel has its say.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor, nn
 
 from fastseg.fastsegnet import STRIDE, FastSegNet
 from fastseg.outputs import Reading, ReadingError
 from fastseg.own_code import own_code
+from fastseg_training.config import ConfigError
 from fastseg_training.distill import resized
 
 AUXILIARY_STRIDE = 8  # auxiliary heads are to say roughly what is where; finer costs time
@@ -41,6 +46,42 @@ class AllHeads(nn.Module):
             return self.reading.heads(output, image_N3HW)
         except ReadingError as error:
             raise ReadingError(f"the network {error}") from error
+
+
+class OwnLoss(nn.Module):
+    """A criterion of the user's, held to what a training needs of it.
+
+    Args:
+        criterion: a module or a function of logits (N, K, H, W) and labels (N, H, W).
+    """
+
+    def __init__(self, criterion: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.criterion = criterion
+        self.ignores = getattr(criterion, "ignore_index", IGNORE_INDEX)
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        """Return its scalar, but 0 where nothing is labelled and it gives none, as a mean of 0/0.
+
+        Raises:
+            ConfigError: it gives no scalar, or takes 255 for a class.
+        """
+        # On a GPU a class that is not there would end the process.
+        if self.ignores != IGNORE_INDEX and (label_NHW == IGNORE_INDEX).any():
+            raise ConfigError(
+                f"the criterion has ignore_index {self.ignores}, and labels hold {IGNORE_INDEX} "
+                f"for what nobody judged; make it with ignore_index={IGNORE_INDEX}"
+            )
+        loss = self.criterion(logits_NKHW, label_NHW)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ConfigError(
+                f"the criterion gives {got}; expected one number, a Tensor of shape (), such as "
+                "the mean over all pixels (reduction='mean')"
+            )
+        if not loss.isfinite() and (label_NHW == IGNORE_INDEX).all():
+            return logits_NKHW.sum() * 0
+        return loss
 
 
 def pad_batch(image_N3HW: Tensor, label_NHW: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:

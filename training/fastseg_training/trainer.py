@@ -89,7 +89,8 @@ class SegmentationTrainer:
         num_epochs: how often to go through train_loader.
         minutes: instead of num_epochs: stop by the clock, with the learning rate following it.
         recipe: everything else about optimisation.
-        criterion: the loss; plain cross entropy by default.
+        criterion: the loss, a module or a function of logits (N, K, h, w) and labels (N, h, w)
+            that returns a scalar and leaves out 255; plain cross entropy by default.
         class_weights: (K,) of that loss, which FastSegNet is to be rid of in the end.
         teacher: a trained network of the same classes to imitate.
         distillation: how to imitate it, or the soft labels that train_loader gives.
@@ -108,7 +109,9 @@ class SegmentationTrainer:
 
     Raises:
         ReadingError: a threshold that is no probability.
-        ConfigError: no such device or precision here, or a length that no training has.
+        ConfigError: no such device or precision here, a length that no training has, or
+            class_weights that are not one for each class; in train(), a criterion that gives no
+            scalar, or a teacher of other classes.
         LoaderError: a loader has no batches, or can be gone through only once.
         ValueError: freeze or the recipe's rates name a module that is not there.
         RunError: weights are to be kept, and there is no run folder.
@@ -125,7 +128,7 @@ class SegmentationTrainer:
         *,
         minutes: float | None = None,
         recipe: Recipe | None = None,
-        criterion: nn.Module | None = None,
+        criterion: Callable[[Tensor, Tensor], Any] | None = None,
         class_weights: Tensor | None = None,
         teacher: nn.Module | None = None,
         distillation: DistillationLoss | None = None,
