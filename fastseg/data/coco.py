@@ -33,7 +33,13 @@ from typing import Any
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
+from fastseg.data.class_list import (
+    BACKGROUND,
+    IGNORED_NAMES,
+    generated_color,
+    is_background,
+    refuse_alike,
+)
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
 from fastseg.data.label_codec import (
@@ -245,7 +251,7 @@ def _classes(
     class_ids: dict[Any, int] = {}
     notes = []
     for category in categories:
-        number, name = category["id"], str(category["name"])
+        number, name = category["id"], str(category["name"]).strip()
         if name in heads and number not in used and category.get("supercategory") != name:
             notes.append(f"category {name!r} is the head of others and has no object: no class")
         elif is_background(name):
@@ -260,6 +266,7 @@ def _classes(
         else:
             names[name] = number
             class_ids[number] = len(names)
+    refuse_alike(str(source), names)
     if not 1 <= len(names) < MAX_CLASSES:
         raise DataError(f"{source}: {len(names)} categories; expected 1 to {MAX_CLASSES - 1}")
     named = (ClassInfo(name, generated_color(index)) for index, name in enumerate(names))
@@ -272,7 +279,7 @@ def _by_name(
     """Return the class id by category id of a split whose names are train's, whatever its ids."""
     ids = {info.name: index for index, info in enumerate(classes)}
     _, own_ids, _ = _classes(source, table)
-    names = {category["id"]: str(category["name"]) for category in table["categories"]}
+    names = {category["id"]: str(category["name"]).strip() for category in table["categories"]}
     listed = {number for number, class_id in own_ids.items() if 0 < class_id < IGNORE_INDEX}
     if lost := sorted(names[number] for number in listed if names[number] not in ids):
         raise DataError(

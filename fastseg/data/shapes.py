@@ -17,7 +17,13 @@ import cv2
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
+from fastseg.data.class_list import (
+    BACKGROUND,
+    IGNORED_NAMES,
+    generated_color,
+    is_background,
+    refuse_alike,
+)
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError
 from fastseg.data.file_dataset import Pair, Sieve
 from fastseg.data.label_codec import (
@@ -103,19 +109,23 @@ def name_classes(
 ) -> tuple[tuple[ClassInfo, ...], dict[str, int]]:
     """Return the classes that labels name, after "background", and the class id of each label.
 
+    Spaces around a label are no part of its name.
+
     Args:
         labels: all labels of the data set.
         place: for messages.
         listed: the tool's own list, whose order then counts, classes without a shape included.
 
     Raises:
-        DataError: there are none, or too many.
+        DataError: there are none, or too many, or two differ by capital letters alone.
     """
-    found = {*labels, *listed}
+    labels = {*labels}
+    found = {*(label.strip() for label in labels), *listed}
     ignored = {name for name in found if name.strip("_").lower() in IGNORED_NAMES}
     around = {name for name in found if is_background(name)}
     order = [*dict.fromkeys(listed), *sorted(found - {*listed})]
     names = [name for name in order if name not in ignored | around]
+    refuse_alike(place, names)
     if not 1 <= len(names) < MAX_CLASSES:
         raise DataError(
             f"{place}: names {len(names)} classes besides the background; expected 1 to "
@@ -126,7 +136,8 @@ def name_classes(
         *(ClassInfo(name, generated_color(index)) for index, name in enumerate(names)),
     )
     ids = {name: index for index, name in enumerate(names, start=1)}
-    return classes, ids | dict.fromkeys(around, 0) | dict.fromkeys(ignored, IGNORE_INDEX)
+    ids |= dict.fromkeys(around, 0) | dict.fromkeys(ignored, IGNORE_INDEX)
+    return classes, ids | {label: ids[label.strip()] for label in labels}
 
 
 def polygon(label: str, points: Any) -> Shape:

@@ -144,6 +144,12 @@ def test_two_images_that_differ_in_suffix_alone_are_refused(write_coco: Writer) 
         open_dataset(f"coco:{write_coco([], images=images)}", "train")
 
 
+def test_names_that_differ_by_capital_letters_or_spaces_alone(write_coco: Writer) -> None:
+    root = write_coco([], categories=[{"id": 1, "name": " dog "}, {"id": 2, "name": "Dog"}])
+    with pytest.raises(DataError, match="both classes 'dog' and 'Dog'"):
+        open_dataset(f"coco:{root}", "train")
+
+
 def test_two_images_of_one_id_are_refused(write_coco: Writer) -> None:
     images = [{"id": 1, "file_name": f"{name}.png"} for name in ("a", "b")]
     with pytest.raises(DataError, match=r"1 ids are of two images, e.g. 1, .*number them anew"):

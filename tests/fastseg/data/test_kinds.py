@@ -728,6 +728,21 @@ def test_shapes_that_draw_nothing_of_their_picture_are_refused(
         samples_of(str(file.parent))
 
 
+def test_spaces_around_a_label_are_no_class_of_their_own_and_capitals_are_refused(
+    tmp_path: Path,
+) -> None:
+    root = labelme_json(tmp_path / "d")
+    table = json.loads((root / "f0.json").read_text())
+    table["shapes"][0]["label"] = "red "
+    write_json(root / "f0.json", table)
+    assert [info.name for info in open_dataset(f"labelme:{root}", "train").classes] == NAMES
+    assert (samples_of(f"labelme:{root}")["f0"].label_HW == label_of(0)).mean() > 0.9
+    table["shapes"][0]["label"] = "Red"
+    write_json(root / "f0.json", table)
+    with pytest.raises(DataError, match="both classes 'red' and 'Red', which differ by capital"):
+        open_dataset(f"labelme:{root}", "train")
+
+
 def test_shapes_of_labelme_and_label_studio_that_are_left_out_leave_their_boxes_ignored(
     tmp_path: Path,
 ) -> None:
