@@ -28,6 +28,7 @@ from fastseg.data.file_dataset import (
     MaskReader,
     Pair,
     Problem,
+    file_called,
     list_files,
     pair_files,
     read_text,
@@ -111,8 +112,9 @@ def _looks_like_camvid(path: Path) -> str:
     """Go by the authors' or SegNet's own folder names, else by a list of CamVid's classes."""
     raw = (path / RAW_IMAGES).is_dir() and (path / RAW_LABELS).is_dir()
     segnet = any((path / f"{split}annot").is_dir() for split in SPLITS)
+    list_ = file_called(path, "classes.txt")
     try:
-        listed = read_classes(path / "classes.txt")[0] if (path / "classes.txt").is_file() else ()
+        listed = read_classes(list_)[0] if list_.is_file() else ()
     except DataError:
         return ""
     named = {info.name for info in listed} == {info.name for info in CLASSES}

@@ -368,7 +368,7 @@ def _instances(
     sizes = {
         _name(image["file_name"]): (int(image["width"]), int(image["height"]))
         for image in table["images"]
-        if "width" in image and "height" in image
+        if image.get("width") and image.get("height")
     }
     objects: dict[str, list[Table]] = {}
     problems = []
@@ -465,11 +465,16 @@ def decode_runs(counts: str | Sequence[int], height: int, width: int) -> Array:
     Raises:
         ValueError: the runs are negative, unreadable, or do not fill the picture.
     """
-    runs = unpack_runs(counts) if isinstance(counts, str) else list(counts)
+    runs = unpack_runs(counts) if isinstance(counts, str) else [*map(_whole, counts)]
     if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != height * width:
         raise ValueError(f"run lengths have to be 0 or more and add up to {height} x {width}")
     bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.asarray(bits.reshape(width, height).T)
+
+
+def _whole(run: Any) -> Any:
+    """Return a number that some programs write as 12.0 as it is meant."""
+    return int(run) if isinstance(run, float) and run.is_integer() else run
 
 
 def unpack_runs(text: str) -> list[int]:

@@ -280,6 +280,15 @@ def read_text(path: Path, expected: str = "") -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror}){expected}") from error
 
 
+def file_called(folder: Path, name: str) -> Path:
+    """Return the file of that name, in capital letters or not where there is none so exactly."""
+    exact = folder / name
+    if exact.is_file() or not folder.is_dir():
+        return exact
+    same = (file for file in sorted(folder.iterdir()) if file.name.lower() == name.lower())
+    return next((file for file in same if file.is_file()), exact)
+
+
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files with one of the suffixes in a folder and those in it, sorted.
 

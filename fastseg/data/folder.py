@@ -23,6 +23,7 @@ from fastseg.data.file_dataset import (
     LABEL_SUFFIXES,
     FileDataset,
     MaskReader,
+    file_called,
     find_folders,
     list_files,
     pair_files,
@@ -47,7 +48,7 @@ def open_folder(location: str, split: str) -> FileDataset:
     root = Path(location)
     if not _is_plain(root):
         return open_mask_folders(location, split)
-    classes, codec = read_classes(root / "classes.txt")
+    classes, codec = read_classes(file_called(root, "classes.txt"))
     images, labels = _folders(root, split)
     image_files, label_files = (
         list_files(images, IMAGE_SUFFIXES),
@@ -76,7 +77,7 @@ def open_folder(location: str, split: str) -> FileDataset:
 
 def _is_plain(root: Path) -> bool:
     """Return whether the folders are those above; one without any is told so by their names."""
-    if not (root / "classes.txt").is_file():
+    if not file_called(root, "classes.txt").is_file():
         return not root.is_dir()
     names = [name for of_split in SPLIT_NAMES.values() for name in of_split]
     return bool(folders_there(root, (*_LAYOUTS, ("images", "labels")), names))

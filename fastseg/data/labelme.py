@@ -31,6 +31,7 @@ from fastseg.data.file_dataset import (
     FileDataset,
     Pair,
     Problem,
+    file_called,
     list_files,
     name_within,
     read_text,
@@ -139,7 +140,7 @@ def _read(path: Path, mtime_ns: int) -> Mapping[str, Any]:
 
 
 def _listed(root: Path) -> list[str]:
-    path = root / _LABELS
+    path = file_called(root, _LABELS)
     lines = read_text(path).splitlines() if path.is_file() else []
     return [line.strip() for line in lines if line.strip()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from os.path import expanduser
 from pathlib import Path
 
 from fastseg.data.class_list import check_names
@@ -53,7 +54,7 @@ def recognise_spec(spec: str) -> Recognised | None:
     Raises:
         DataError: no kind of data, or more than one, is recognised there.
     """
-    bare, _ = parse_spec(spec)
+    bare, _ = parse_spec(_from_home(spec))
     kind, colon, _ = bare.partition(":")
     named = kind in LOADERS and (colon or kind in DRAWN)
     if named or not bare or not Path(bare).exists():
@@ -62,9 +63,18 @@ def recognise_spec(spec: str) -> Recognised | None:
 
 
 def full_spec(spec: str) -> str:
-    """Return KIND:PATH for a path alone, anything else as it is."""
+    """Return KIND:PATH for a path alone, anything else as it is, but for "~"."""
+    spec = _from_home(spec)
     recognised = recognise_spec(spec)
     return f"{recognised.kind}:{spec}" if recognised else spec
+
+
+def _from_home(spec: str) -> str:
+    """Return a string with the user's folder for "~", which no shell replaces behind a colon."""
+    kind, colon, path = spec.partition(":")
+    if kind in LOADERS and colon:
+        return f"{kind}:{expanduser(path)}"
+    return expanduser(spec)
 
 
 def _read_from_disk() -> dict[str, str]:

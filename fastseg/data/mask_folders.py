@@ -34,6 +34,7 @@ from fastseg.data.file_dataset import (
     MaskReader,
     Pair,
     Problem,
+    file_called,
 )
 from fastseg.data.image_file import StoredLabel, read_stored_label
 from fastseg.data.label_codec import WIDE, LabelCodec
@@ -175,7 +176,8 @@ def open_mask_folders(location: str, split: str) -> FileDataset:
 
 def class_list(root: Path) -> Path | None:
     """Return the file that names the classes, None where there is none."""
-    return next((root / name for name in CLASS_LISTS if (root / name).is_file()), None)
+    named = (file_called(root, name) for name in CLASS_LISTS)
+    return next((file for file in named if file.is_file()), None)
 
 
 def _classes(

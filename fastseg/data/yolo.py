@@ -39,6 +39,7 @@ from fastseg.data.file_dataset import (
     Pair,
     Problem,
     Sieve,
+    file_called,
     find_folders,
     list_files,
     name_within,
@@ -243,7 +244,7 @@ def _folders(root: Path, split: str) -> tuple[Path, Path]:
 
 
 def _names_file(root: Path) -> Path | None:
-    file = root / "classes.txt"
+    file = file_called(root, "classes.txt")
     return file if file.is_file() else None
 
 

@@ -150,6 +150,19 @@ def test_names_that_differ_by_capital_letters_or_spaces_alone(write_coco: Writer
         open_dataset(f"coco:{root}", "train")
 
 
+@pytest.mark.parametrize("side", [None, 0])
+def test_a_size_that_nobody_says_is_none(write_coco: Writer, side: int | None) -> None:
+    images = [{"id": 1, "file_name": "000001.png", "width": side, "height": side}]
+    root = write_coco([_object(7, BIG_BOX)], images=images)
+    assert open_dataset(f"coco:{root}", "train")[0].label_HW[8, 10] == 2
+
+
+def test_run_lengths_may_be_written_as_floats(write_coco: Writer) -> None:
+    mask = {"size": [16.0, 24.0], "counts": [16.0 * 4, 16.0 * 3, 16.0 * 17]}
+    root = write_coco([_object(2, mask)])
+    assert (open_dataset(f"coco:{root}", "train")[0].label_HW == 1).sum() == 16 * 3
+
+
 def test_two_images_of_one_id_are_refused(write_coco: Writer) -> None:
     images = [{"id": 1, "file_name": f"{name}.png"} for name in ("a", "b")]
     with pytest.raises(DataError, match=r"1 ids are of two images, e.g. 1, .*number them anew"):

@@ -84,6 +84,18 @@ def test_files_without_a_partner_are_refused_by_name(tmp_path: Path, write_folde
     assert "train2.png: label has no image train2" in str(error.value)
 
 
+@pytest.mark.parametrize("spec", ["folder:~/d", "~/d", "folder:~/d?image-range=0:255"])
+def test_a_path_may_begin_at_home_and_its_list_with_a_capital(
+    spec: str, tmp_path: Path, write_folder: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    root = write_folder(tmp_path / "d")
+    (root / "classes.txt").rename(root / "Classes.txt")
+    dataset = open_dataset(spec, "train")
+    assert [info.name for info in dataset.classes] == ["sky", "road", "tree"] and len(dataset) == 3
+
+
 def test_two_files_of_one_name_are_refused(
     tmp_path: Path, write_folder: Writer, write_picture: Writer, picture: np.ndarray
 ) -> None:
