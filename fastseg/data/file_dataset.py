@@ -8,9 +8,10 @@ rest of it.
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -207,8 +208,14 @@ def pair_files(
         hint = _other_suffix(image_folder, f"{name}{image_ending}", IMAGE_SUFFIXES)
         problems.append(Problem(str(label_by_name[name]), f"label has no image {name}{hint}"))
     both = sorted(image_by_name.keys() & label_by_name.keys())
-    pairs = tuple(Pair(name, image_by_name[name], label_by_name[name]) for name in both)
-    return pairs, tuple(problems)
+    pairs = [Pair(name, image_by_name[name], label_by_name[name]) for name in both]
+    return tuple(_as_stored(pair, image_folder, image_ending) for pair in pairs), tuple(problems)
+
+
+def _as_stored(pair: Pair, folder: Path | None, ending: str) -> Pair:
+    """Return a pair called as its picture is: splits go by a hash of that."""
+    name = name_within(folder or pair.image.parent, pair.image).removesuffix(ending)
+    return replace(pair, name=name)
 
 
 def _by_name(
@@ -216,7 +223,7 @@ def _by_name(
 ) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in files:
-        name = name_within(folder or file.parent, file).removesuffix(ending)
+        name = composed(name_within(folder or file.parent, file)).removesuffix(ending)
         if name in found:
             problems.append(Problem(str(file), f"has the same name as {found[name].name}"))
         found.setdefault(name, file)
@@ -226,6 +233,11 @@ def _by_name(
 def name_within(folder: Path, file: Path) -> str:
     """Return the path of a file within a folder, without its suffix, e.g. "drive1/0001"."""
     return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def composed(name: str) -> str:
+    """Return a name to compare: a Mac writes letters with accents as two characters each (NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _other_suffix(folder: Path | None, name: str, suffixes: tuple[str, ...]) -> str:

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 from fastseg.data.dataset import DataError
-from fastseg.data.file_dataset import IMAGE_SUFFIXES, list_files
+from fastseg.data.file_dataset import IMAGE_SUFFIXES, composed, list_files
 
 MAX_JSON_BYTES = 2 << 30  # COCO's largest file has 450 MB, LVIS's 1.1 GB; Python needs some 8 times
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an upload
@@ -46,7 +47,8 @@ class PictureFinder:
     def below(self, named: str) -> Path | None:
         """Return the picture whose whole path is below one of the folders, or None."""
         path = clean_path(named)
-        files = (folder / path for folder in self.folders if path)
+        forms = dict.fromkeys((path, composed(path), normalize("NFD", path)))
+        files = (folder / form for form in forms for folder in self.folders if form)
         return next((file for file in files if file.is_file()), None)
 
     def find(self, named: str) -> Path | None:
@@ -57,7 +59,7 @@ class PictureFinder:
         for path in dict.fromkeys((named, unquote(named))):
             if file := self.below(path):
                 return file
-            name = PurePosixPath(clean_path(path)).name
+            name = composed(PurePosixPath(clean_path(path)).name)
             found = self._by_name.get(name) or self._by_name.get(_UPLOAD.sub("", name, count=1), [])
             if found:
                 return found[0] if len(found) == 1 else None
@@ -67,7 +69,7 @@ class PictureFinder:
     def _by_name(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
         for file in list_files(self.root, IMAGE_SUFFIXES):
-            found.setdefault(file.name, []).append(file)
+            found.setdefault(composed(file.name), []).append(file)
         return found
 
 

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 
 from fastseg.data.dataset import SPLITS, DataError
-from fastseg.data.file_dataset import Pair, Problem, list_files, name_within
+from fastseg.data.file_dataset import Pair, Problem, composed, list_files, name_within
 from fastseg.data.splits import SPLIT_NAMES
 
 _SEPARATORS = "_-. "
@@ -47,7 +47,9 @@ def pair_folders(
         The pairs in the order of their names, and the files without a partner.
     """
     pictures, masks = _named(images, image_suffixes), _named(labels, label_suffixes)
-    of_picture, of_mask = choose_affixes([*pictures.values()], [*masks.values()])
+    of_picture, of_mask = choose_affixes(
+        [*map(composed, pictures.values())], [*map(composed, masks.values())]
+    )
     return _pair(pictures, masks, of_picture, of_mask)
 
 
@@ -103,7 +105,11 @@ def _pair(
     picture_by_name = _by_name(pictures, of_picture, problems)
     mask_by_name = _by_name(masks, of_mask, problems)
     pairs = [
-        Pair(name, picture_by_name[name], mask_by_name[name])
+        Pair(
+            of_picture.strip(pictures[picture_by_name[name]]),
+            picture_by_name[name],
+            mask_by_name[name],
+        )
         for name in sorted(picture_by_name.keys() & mask_by_name.keys())
     ]
     problems += [
@@ -120,7 +126,7 @@ def _pair(
 def _by_name(files: dict[Path, str], affix: Affix, problems: list[Problem]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file, stem in files.items():
-        name = affix.strip(stem)
+        name = affix.strip(composed(stem))
         if name in found:
             problems.append(Problem(str(file), f"has the same name as {found[name].name}"))
         found.setdefault(name, file)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,15 @@ def test_run_lengths_may_be_written_as_floats(write_coco: Writer) -> None:
     mask = {"size": [16.0, 24.0], "counts": [16.0 * 4, 16.0 * 3, 16.0 * 17]}
     root = write_coco([_object(2, mask)])
     assert (open_dataset(f"coco:{root}", "train")[0].label_HW == 1).sum() == 16 * 3
+
+
+def test_a_picture_is_found_whether_a_mac_wrote_its_name_or_not(
+    write_coco: Writer, write_picture: Writer, picture: np.ndarray
+) -> None:
+    named = unicodedata.normalize("NFC", "stück.png")
+    root = write_coco([], images=[{"id": 1, "file_name": named, "width": 24, "height": 16}])
+    write_picture(root / "train2017" / unicodedata.normalize("NFD", named), picture)
+    assert len(open_dataset(f"coco:{root}", "train")) == 1
 
 
 def test_two_images_of_one_id_are_refused(write_coco: Writer) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,21 @@ def test_a_path_may_begin_at_home_and_its_list_with_a_capital(
     (root / "classes.txt").rename(root / "Classes.txt")
     dataset = open_dataset(spec, "train")
     assert [info.name for info in dataset.classes] == ["sky", "road", "tree"] and len(dataset) == 3
+
+
+@pytest.mark.parametrize("labels", ["labels", "masks"])
+def test_a_name_that_a_mac_wrote_is_the_one_that_linux_wrote(
+    labels: str, tmp_path: Path, write_folder: Writer
+) -> None:
+    root = write_folder(tmp_path / "d")
+    for form, part, new in (("NFC", "images", "images"), ("NFD", "labels", labels)):
+        for number in range(3):
+            file = root / "train" / part / f"train{number}.png"
+            file.rename(file.with_name(unicodedata.normalize(form, f"stück{number}.png")))
+        (root / "train" / part).rename(root / "train" / new)
+        (root / "val" / part).rename(root / "val" / new)
+    dataset = open_dataset(f"folder:{root}", "train")
+    assert len(dataset) == 3 and dataset[0].name == unicodedata.normalize("NFC", "stück0")
 
 
 def test_two_files_of_one_name_are_refused(
