@@ -181,13 +181,23 @@ def _open(name: SourceName) -> Any:
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             limit_ms,
         ]
-        return cv2.VideoCapture(name.place, cv2.CAP_FFMPEG, limits)
+        return cv2.VideoCapture(_for_opencv(name.place), cv2.CAP_FFMPEG, limits)
     if name.kind == "pipeline":
-        return cv2.VideoCapture(name.place, cv2.CAP_GSTREAMER)
+        return cv2.VideoCapture(_for_opencv(name.place), cv2.CAP_GSTREAMER)
     if name.kind == "file" and not os.path.isfile(name.place):
         raise VideoError(f"{name.shown}: no such file")
     # FFmpeg takes what stands before the first colon for a protocol, but not behind a slash.
-    return cv2.VideoCapture("pipe:0" if name.kind == "stdin" else os.path.abspath(name.place))
+    path = "pipe:0" if name.kind == "stdin" else os.path.join(os.curdir, name.place)
+    return cv2.VideoCapture(_for_opencv(path))
+
+
+def _for_opencv(place: str) -> Any:
+    """Return a text, or its bytes where they are no UTF-8: OpenCV crashes at such a text."""
+    try:
+        place.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(place)
+    return place
 
 
 def _open_camera(name: SourceName) -> Any:

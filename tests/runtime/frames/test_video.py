@@ -1,5 +1,7 @@
 import errno
 import os
+import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -87,6 +89,28 @@ def test_a_colon_in_the_name_of_a_file_is_no_protocol(
     monkeypatch.chdir(clip.parent)
     clip.rename(name)
     assert len(list(FrameSource(name))) == 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux alone")
+def test_a_video_whose_name_or_folder_is_no_utf8_is_read(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latin1 = os.fsdecode(b"Stra\xdfe")
+    (clip.parent / latin1).mkdir()
+    monkeypatch.chdir(clip.parent / latin1)
+    for name in ("drive.mp4", f"{latin1}.mp4"):
+        shutil.copy(clip, name)
+        assert len(list(FrameSource(name))) == len(list(FrameSource(os.path.abspath(name)))) == 12
+
+
+def test_the_parent_of_a_linked_folder_is_the_parent_of_what_the_link_names(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trip" / "day").mkdir(parents=True)
+    (tmp_path / "today").symlink_to(tmp_path / "trip" / "day")
+    clip.rename(tmp_path / "trip" / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(FrameSource("today/../clip.mp4"))) == 12
 
 
 def test_an_error_in_the_middle_leaves_no_half_written_video(clip: Path, tmp_path: Path) -> None:
