@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 _MATRIX = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # upright
 # Descriptors of an elementary stream: 0x6C is JPEG, 0x11 a visual one.
 _JPEG_STREAM = bytes.fromhex("0315000000 040D6C11000000 0000000000000000 060102")
-_MOST_TICKS = 2**32 - 1  # of one picture in .mp4: 13 hours, in which a camera may have been off
+# Of one picture in .mp4: 13 hours, in which a camera may have been off. FFmpeg takes this for -1,
+# and a gap as long as this or longer is cut to what any reader takes, 6.6 hours.
+_MOST_TICKS, _CUT_TICKS = 2**32 - 1, 2**31 - 1
 _MOST_EMPTY = 216_000  # pictures in a gap of an .avi: an hour at 60 FPS
 _AVI_BYTES = (1 << 32) - (1 << 26)  # sizes have 32 bits; room for the index
 _FIRST_BOXES = (b"ftyp", b"free", b"mdat", b"moov", b"skip", b"wide")
@@ -91,7 +93,10 @@ class Mp4(_Container):
         """Add the index; may be repeated where it was interrupted."""
         end, count = self.end, len(self._ticks)
         gaps = [after - tick for tick, after in zip(self._ticks, self._ticks[1:])]
-        shown = [min(gap, _MOST_TICKS) for gap in gaps] + [self._usual]
+        shown = [gap if gap < _MOST_TICKS else _CUT_TICKS for gap in gaps] + [self._usual]
+        if max(gaps, default=0) >= _MOST_TICKS:
+            log.warning("%s: a gap of more than 13 hours is cut to 6.6; .mkv keeps the times",
+                        self._file.name)  # fmt: skip
         runs = array("L")
         for ticks in shown:
             if runs and runs[-1] == ticks:
@@ -208,8 +213,8 @@ class Avi(_Container):
         tick -= self._left_out
         too_many = tick - self._ticks[-1] - 1 - _MOST_EMPTY if self._ticks else 0
         if too_many > 0:
-            log.warning("%s: a gap of an .avi is a picture each 1/%g s, and is cut to %d; .mp4 and "
-                        ".mkv keep the times", self._file.name, self._fps, _MOST_EMPTY)  # fmt: skip
+            log.warning("%s: a gap of an .avi is a picture each 1/%g s, and is cut to %d; .mkv "
+                        "keeps the times", self._file.name, self._fps, _MOST_EMPTY)  # fmt: skip
             self._left_out += too_many
             tick -= too_many
         while self._ticks and self._ticks[-1] + 1 < tick:

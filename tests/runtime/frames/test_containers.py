@@ -53,9 +53,19 @@ def test_every_picture_comes_out_at_its_time_before_and_after_the_file_is_finish
         assert missing_bytes(file) == 0
 
 
-def test_a_camera_that_was_off_over_night_leaves_a_file_that_is_finished(tmp_path: Path) -> None:
-    write(tmp_path / "clip.mp4", [0.0, 14 * 3600.0]).finish()
-    assert [value for value, _ in read(tmp_path / "clip.mp4")] == [0, 1]
+@pytest.mark.parametrize(
+    ("off_s", "kept_s"), [(8 * 3600.0, 8 * 3600.0), (13 * 3600.0, 13 * 3600.0), (86400.0, 23860.93)]
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_camera_that_was_off_over_night_leaves_a_gap(
+    suffix: str, off_s: float, kept_s: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / f"clip{suffix}"
+    write(path, [0.0, off_s, off_s + 1]).finish()
+    shown, when_s = zip(*read(path), strict=True)
+    assert shown == (0, 1, 2)
+    assert when_s == pytest.approx([0.0, kept_s, kept_s + 1], abs=0.01)
+    assert (".mkv keeps the times" in caplog.text) == (kept_s < off_s)
 
 
 def test_an_hour_of_an_avi_is_finished_in_a_moment(tmp_path: Path) -> None:
@@ -73,7 +83,7 @@ def test_a_gap_of_a_month_neither_hangs_nor_fills_an_avi(
     writer = write(path, [0.0, month_s, month_s + 0.04, month_s + 0.4])
     writer.finish()
     assert path.stat().st_size < 10e6 and missing_bytes(path) == 0
-    assert "clip.avi: a gap" in caplog.text and caplog.text.count("keep the times") == 1
+    assert "clip.avi: a gap" in caplog.text and caplog.text.count("keeps the times") == 1
     source = FrameSource(str(path))
     assert source.count == 216_000 + 1 + 1 + 1 + 9  # the last pictures keep their distances
 
