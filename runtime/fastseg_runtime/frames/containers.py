@@ -19,7 +19,7 @@ _JPEG_STREAM = bytes.fromhex("0315000000 040D6C11000000 0000000000000000 060102"
 # Of one picture in .mp4: 13 hours, in which a camera may have been off. FFmpeg takes this for -1,
 # and a gap as long as this or longer is cut to what any reader takes, 6.6 hours.
 _MOST_TICKS, _CUT_TICKS = 2**32 - 1, 2**31 - 1
-_MOST_EMPTY = 216_000  # pictures in a gap of an .avi: an hour at 60 FPS
+_MOST_EMPTY = 1_000_000  # pictures in a gap of an .avi: 11 hours at 25 FPS, 24 MB
 _AVI_BYTES = (1 << 32) - (1 << 26)  # sizes have 32 bits; room for the index
 _FIRST_BOXES = (b"ftyp", b"free", b"mdat", b"moov", b"skip", b"wide")
 # At the outermost level: ISO/IEC 14496-12, table 1, and QuickTime's; of RIFF, those of AVI.
@@ -217,9 +217,11 @@ class Avi(_Container):
                         "keeps the times", self._file.name, self._fps, _MOST_EMPTY)  # fmt: skip
             self._left_out += too_many
             tick -= too_many
-        while self._ticks and self._ticks[-1] + 1 < tick:
-            self._add_chunk(self._ticks[-1] + 1, b"")
-        self._add_chunk(tick, jpeg)
+        if self._ticks and self._ticks[-1] + 1 < tick:
+            self._add_empty(range(self._ticks[-1] + 1, tick))
+        self._check_room(len(jpeg))
+        self._note(tick, self.end, len(jpeg))
+        self._append(_chunk(b"00dc", jpeg))
 
     def finish(self) -> None:
         """Add the index; may be repeated where it was interrupted."""
@@ -231,11 +233,19 @@ class Avi(_Container):
         self._append(_chunk(b"idx1", index))
         self._patch(0, self._head(data_bytes))
 
-    def _add_chunk(self, tick: int, jpeg: bytes) -> None:
-        if self.end > _AVI_BYTES:
+    def _add_empty(self, ticks: range) -> None:
+        """Append empty pictures, all in one write: one each stalls a camera for minutes."""
+        start, empty = self.end, _chunk(b"00dc", b"")
+        size = len(empty) * len(ticks)
+        self._check_room(size)
+        self._append(empty * len(ticks))
+        self._ticks.extend(ticks)
+        self._offsets.extend(range(start, start + size, len(empty)))
+        self._lengths.extend(bytes(len(ticks)))
+
+    def _check_room(self, more_bytes: int) -> None:
+        if self.end + more_bytes > _AVI_BYTES:
             raise OSError(errno.EFBIG, "an .avi holds 4 GB, .mkv and .mp4 any size")
-        self._note(tick, self.end, len(jpeg))
-        self._append(_chunk(b"00dc", jpeg))
 
     def _head(self, data_bytes: int) -> bytes:
         (width, height), count = self._size, len(self._ticks)
