@@ -78,12 +78,13 @@ def as_array(frame: Any) -> Array:
 
 def as_frame(frame: Any, color: str) -> Array:
     """Return a frame of "rgb" or "bgr" as as_rgb_uint8() does; ValueError for PIL's in "bgr"."""
+    image_HW3 = as_rgb_uint8(frame)  # first: what follows is advice for RGB alone
     if color == "bgr" and isinstance(getattr(frame, "mode", None), str):
         raise ValueError(
             "a PIL picture is RGB, and this session takes bgr; give "
             "numpy.asarray(picture)[..., ::-1]"
         )
-    return as_rgb_uint8(frame)
+    return image_HW3
 
 
 def as_rgb_uint8(frame: Any) -> Array:

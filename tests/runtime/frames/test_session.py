@@ -129,6 +129,17 @@ def test_a_pil_picture_is_rgb_and_no_frame_of_a_bgr_session(bundle_path: Path) -
         session.infer(picture)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "YCbCr"])
+def test_a_pil_picture_of_another_mode_is_to_be_made_rgb_first(
+    mode: str, bundle_path: Path
+) -> None:
+    with (
+        RealtimeSegmentation(bundle_path, color="bgr") as session,
+        pytest.raises(ValueError, match=rf"mode {mode}; give picture.convert\('RGB'\)"),
+    ):
+        session.infer(Image.fromarray(noise()).convert(mode))
+
+
 def test_a_pil_picture_gets_into_a_bgr_session_by_no_other_way(
     bundle_path: Path, tmp_path: Path
 ) -> None:
