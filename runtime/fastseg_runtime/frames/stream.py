@@ -120,7 +120,9 @@ def stream(
 
     def stamp(frame: Any) -> Tuple[Any, float, float]:
         read_s = time.monotonic()
-        return (_owned(_as_array(frame, color)) if keeps else frame), clock(), read_s
+        is_ours = not keeps and isinstance(frame, np.ndarray)  # a batch, it may be
+        array = frame if is_ours else _as_array(frame, color)
+        return (_owned(array) if keeps else array), clock(), read_s
 
     def infer(item: Any) -> Any:
         frame, _, read_s = item[1]

@@ -118,6 +118,16 @@ def test_out_is_filled_and_returned_even_if_strided(
     assert not canvas[1::2].any()
 
 
+def test_a_stream_that_copies_nothing_takes_pil_pictures_and_batches(
+    session: RealtimeSegmentation,
+) -> None:
+    classes = session.infer(noise())
+    (result,) = session.stream([Image.fromarray(noise())], copy=False)
+    assert np.array_equal(result.classes, classes) and np.array_equal(result.frame, noise())
+    (result,) = session.stream([noise()[None]], copy=False)
+    assert np.array_equal(result.classes, classes[None])
+
+
 def test_a_pil_picture_is_rgb_and_no_frame_of_a_bgr_session(bundle_path: Path) -> None:
     picture = Image.fromarray(noise())
     with RealtimeSegmentation(bundle_path) as session:
