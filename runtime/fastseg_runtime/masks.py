@@ -395,8 +395,10 @@ def lane_mask(classes_HW: Array, ids: Ids) -> Optional[Ground]:
 
 def _chosen(ids: Ids) -> Array:
     """Return for each id whether it is among some, bool (256,)."""
-    wanted = np.asarray(list(ids) if isinstance(ids, AbstractSet) else ids)
-    are_ids = wanted.dtype.kind in "iuf" and ((wanted >= 0) & (wanted < _IDS)).all()
+    given = np.asarray(list(ids) if isinstance(ids, AbstractSet) else ids, object).ravel()
+    kinds = {np.asarray(each).dtype.kind for each in given}  # beside a 2, numpy takes True for 1
+    wanted = np.asarray(given.tolist())
+    are_ids = kinds <= set("iuf") and ((wanted >= 0) & (wanted < _IDS)).all()
     if not are_ids or (wanted % 1).any():
         raise ValueError(f"class ids are {ids!r}; expected whole numbers, 0 to {_IDS - 1}")
     chosen = np.zeros(_IDS, bool)

@@ -184,7 +184,11 @@ def test_ids_and_widths_outside_their_range_are_refused() -> None:
         bounding_box(np.zeros(3, bool))
 
 
-@pytest.mark.parametrize("none", [[True, False], True, 1.9, "1", ["1"], None, float("nan"), 2**70])
+@pytest.mark.parametrize(
+    "none",
+    [[True, False], True, [True, 2], {2, True}, (1, np.True_), 1.9, "1", ["1"], None, float("nan"),
+     2**70],
+)  # fmt: skip
 def test_what_is_no_id_is_refused(none: Any) -> None:
     classes = np.zeros((2, 2), np.uint8)
     for take in (class_mask, drivable_area, lane_mask, largest_region):
@@ -197,7 +201,8 @@ def test_what_is_no_id_is_refused(none: Any) -> None:
 @pytest.mark.parametrize(
     "ids",
     [{1, 2}, frozenset((1, 2)), {1: "a", 2: "b"}.keys(), (1, 2), range(1, 3), np.array([1, 2]),
-     np.array([[1], [2]], np.uint8), [1.0, 2.0], [np.int64(1), 2]],
+     np.array([[1], [2]], np.uint8), [1.0, 2.0], [np.int64(1), 2],
+     np.array([1, 2], object), [np.array(1), 2]],
 )  # fmt: skip
 def test_ids_come_as_any_collection_of_whole_numbers(ids: Any) -> None:
     assert class_mask(drawn("0123"), ids).tolist() == [[False, True, True, False]]
@@ -226,7 +231,7 @@ def test_a_confidence_of_another_frame_is_refused() -> None:
 
 
 def test_a_mask_of_no_class_is_empty() -> None:
-    nothing: list[Any] = [[], (), set(), np.zeros(0, int)]
+    nothing: list[Any] = [[], (), set(), *(np.zeros(0, kind) for kind in (int, bool, object))]
     for none in nothing:
         assert not class_mask(np.zeros((2, 2), np.uint8), none).any()
 
