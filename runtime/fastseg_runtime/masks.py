@@ -292,26 +292,29 @@ def with_unsure(
     """Return a class map in which unsure pixels have a class of their own.
 
     Args:
-        classes_HW: ids, uint8.
+        classes_HW: ids, uint8; with one probability for all, of any type.
         confidence_HW: uint8; see unsure().
         below: see unsure().
         unsure_id: of that class; 255 is that of ignored pixels, which overlays leave as they are.
 
     Returns:
-        uint8 (H, W), a copy.
+        (H, W), a copy.
 
     Raises:
-        ValueError: as unsure() does, or an id that is not 0 to 255.
+        ValueError: as unsure() does, or what is not one id, 0 to 255.
     """
-    _chosen(unsure_id)
-    _check_class_map(classes_HW)
+    chosen = _chosen(unsure_id)
+    if chosen.sum() != 1:
+        raise ValueError(f"unsure_id is {unsure_id!r}; expected one id")
+    if not isinstance(classes_HW, np.ndarray):
+        _check_class_map(classes_HW)
     if np.shape(confidence_HW) != classes_HW.shape:
         raise ValueError(
             f"expected a confidence of the class map's {classes_HW.shape}, got "
             f"{_found(confidence_HW)}; give what infer() wrote for that frame"
         )
     marked_HW = classes_HW.copy()
-    marked_HW[unsure(confidence_HW, below, classes_HW)] = unsure_id
+    marked_HW[unsure(confidence_HW, below, classes_HW)] = chosen.argmax()
     return marked_HW
 
 

@@ -230,6 +230,23 @@ def test_a_confidence_of_another_frame_is_refused() -> None:
             with_unsure(classes, other, 0.5)  # type: ignore[arg-type]
 
 
+def test_unsure_pixels_are_marked_in_ids_of_any_type() -> None:
+    classes, confidence = np.array([[1, 2]], np.int64), np.array([[0, 255]], np.uint8)
+    marked = with_unsure(classes, confidence, 0.5)
+    assert (marked.tolist(), marked.dtype) == ([[255, 2]], np.int64)
+    with pytest.raises(ValueError, match=r"class map, uint8 \(H, W\), got int64"):
+        with_unsure(classes, confidence, [0.5, 0.5, 0.5])
+    with pytest.raises(ValueError, match=r"class map, uint8 \(H, W\), got list"):
+        with_unsure([[1, 2]], confidence, 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("several", [[1, 2], (), {1, 2}, np.array([1, 2])])
+def test_unsure_pixels_are_of_one_class(several: Any) -> None:
+    classes = np.zeros((1, 2), np.uint8)
+    with pytest.raises(ValueError, match="unsure_id is .*; expected one id"):
+        with_unsure(classes, classes, 0.5, unsure_id=several)
+
+
 def test_a_mask_of_no_class_is_empty() -> None:
     nothing: list[Any] = [[], (), set(), *(np.zeros(0, kind) for kind in (int, bool, object))]
     for none in nothing:
