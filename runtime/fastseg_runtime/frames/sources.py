@@ -8,8 +8,8 @@ from typing import List, Optional, Tuple
 
 CAMERA, STDIN = "camera:", "-"
 _NETWORK = re.compile(r"(rtsps?|https?|rtmps?|srt|udp|tcp)://", re.IGNORECASE)
-_FPS = r"(?:@(?=[0.]*[1-9])(\d{1,3}(?:\.\d{1,3})?))?"
-_WISHES = r"(?::(?=0*[1-9]\d*x0*[1-9])(\d{1,5})x(\d{1,5}))?" + _FPS
+_FPS = r"(?:@(\d{1,3}(?:\.\d{1,3})?))?"
+_WISHES = r"(?::(\d{1,5})x(\d{1,5}))?" + _FPS
 _CAMERA = re.compile(r"(camera:\d{1,3}|/dev/video\d{1,3})" + _WISHES)
 _SEQUENCE = re.compile(r"([^%]*%0?\d?d[^%@]*)" + _FPS)
 # user:password, which may hold an @ itself and, but behind a port, a slash; and ?password=...

@@ -169,6 +169,8 @@ class _Pictures:
 
 def _open(name: SourceName) -> Any:
     """Return a cv2.VideoCapture, or what stands for one; it may not have opened."""
+    if 0 in (name.fps, *(name.size or ())):
+        raise VideoError(f"{name.place}: a size or rate of 0; expected more, or leave it out")
     if name.kind == "camera":
         return _open_camera(name)
     if name.kind == "sequence":

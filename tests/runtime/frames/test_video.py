@@ -69,12 +69,12 @@ def test_a_truncated_video_gives_the_frames_it_has_or_a_clear_error(
         ("absent.mp4", "no such file"),
         ("camera:x", "a camera's number"),
         ("camera:99", "no such"),
-        ("camera:0@0", "a camera's number"),
-        ("camera:0@0.00", "a camera's number"),
-        ("camera:0:0x0", "a camera's number"),
-        ("camera:0:640x0@30", "a camera's number"),
-        ("/dev/video0@0", "no such file"),
-        ("%06d.png@0", "no such file"),
+        ("camera:0@0", "camera:0: a size or rate of 0"),
+        ("camera:0@0.00", "camera:0: a size or rate of 0"),
+        ("camera:0:0x0", "camera:0: a size or rate of 0"),
+        ("camera:0:640x0@30", "camera:0: a size or rate of 0"),
+        ("/dev/video0@0", "a size or rate of 0"),
+        ("%06d.png@0", "%06d.png: a size or rate of 0"),
     ],
 )
 def test_a_source_that_cannot_be_opened_says_why(source: str, message: str) -> None:
