@@ -45,6 +45,7 @@ from fastseg_runtime.engines.opening import Opened, SessionInfo, Wish, open_best
 from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_runtime.engines.selection import cpu_count
 from fastseg_runtime.frames import draw
+from fastseg_runtime.frames.stream import check_above_0, checked_count, stream
 from fastseg_runtime.frames.tiles import TiledFrames, Tiles
 
 log = logging.getLogger(__name__)
@@ -106,9 +107,9 @@ class RealtimeSegmentation:
             raise ValueError(f"color is {color!r}; choose 'rgb' or 'bgr'")
         if build not in ("auto", "never"):
             raise ValueError(f"build is {build!r}; choose 'auto' or 'never'")
-        threads = None if threads is None else _count("threads", threads)
-        engines = _count("engines", engines)
-        _check_above_0("deadline_ms", deadline_ms, "milliseconds")
+        threads = None if threads is None else checked_count("threads", threads)
+        engines = checked_count("engines", engines)
+        check_above_0("deadline_ms", deadline_ms, "milliseconds")
         most = MAX_ENGINES_PER_CPU * cpu_count()
         if engines > most:
             raise ValueError(
@@ -306,11 +307,6 @@ class RealtimeSegmentation:
             ValueError: a depth below 1, or a stall_s of 0 or below.
             VideoError: the source cannot be read.
         """
-        from fastseg_runtime.frames.stream import stream
-
-        if "depth" in options:  # 0 is no bound to a queue
-            options["depth"] = _count("depth", options["depth"])
-        _check_above_0("stall_s", options.get("stall_s"), "seconds")
         if isinstance(frames, (str, os.PathLike)):
             from fastseg_runtime.frames.video import FrameSource  # needs OpenCV
 
@@ -324,7 +320,10 @@ class RealtimeSegmentation:
             "fps" (frames over wall time), "avg_time_ms", "p50_ms", "p90_ms", "p99_ms" (None where
             there were too few frames to say), "iterations", and "stages" as `timing` has them.
         """
-        iterations, warmup = _count("iterations", iterations), _count("warmup", warmup, least=0)
+        iterations, warmup = (
+            checked_count("iterations", iterations),
+            checked_count("warmup", warmup, least=0),
+        )
         frame = np.random.default_rng(0).integers(
             0, 256, (self.input.height, self.input.width, 3), np.uint8
         )
@@ -432,23 +431,6 @@ class RealtimeSegmentation:
                 np.copyto(confidence, sure_HW)
 
 
-def _count(name: str, value: Any, least: int = 1) -> int:
-    try:
-        count = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least:
-        raise ValueError(f"{name} is {value!r}; expected {least} or more, a whole number")
-    return count
-
-
-def _check_above_0(name: str, value: Any, unit: str) -> None:
-    with suppress(TypeError):
-        if value is None or value > 0:
-            return
-    raise ValueError(f"{name} is {value!r}; expected {unit} above 0")
-
-
 def _part(region: Sequence[int], frame_HW3: Array) -> Tuple[slice, slice]:
     """Return the rows and columns of a region.
 
@@ -462,8 +444,7 @@ def _part(region: Sequence[int], frame_HW3: Array) -> Tuple[slice, slice]:
         left = top = right = bottom = 0
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(
-            f"region is {tuple(region)}; expected whole left, top, right, bottom within "
-            f"{width}x{height}"
+            f"region is {tuple(region)}; expected whole left, top, right, bottom within {width}x{height}"
         )
     return slice(top, bottom), slice(left, right)
 

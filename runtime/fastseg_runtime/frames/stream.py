@@ -7,10 +7,12 @@ instead of filling the memory.
 
 import copy as copying
 import math
+import operator
 import queue
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import (
     Any,
@@ -105,8 +107,11 @@ def stream(
     Raises:
         Whatever `frames`, the session or `draw` raise, in the caller. Closing the iterator, or
         leaving the loop, ends all threads; one in which the source blocks ends after that.
+        ValueError: a depth below 1, which is no bound to a queue, or a stall_s of 0 or below.
         VideoError: no frame came for `stall_s`.
     """
+    depth = checked_count("depth", depth)
+    check_above_0("stall_s", stall_s, "seconds")
     source = frames if isinstance(frames, Source) else None
     if source is not None:
         latest = source.is_live if latest is None else latest
@@ -115,7 +120,7 @@ def stream(
     keeps = copy and source is None  # a source of ours gives new arrays, as overlay() does
     copies_pictures = copy and draw != getattr(session, "overlay", None)
 
-    deadline_ms, late = getattr(session, "deadline_ms", None) or math.inf, 0
+    deadline_ms = getattr(session, "deadline_ms", None) or math.inf
     color = getattr(session, "color", "rgb")
 
     def stamp(frame: Any) -> Tuple[Any, float, float]:
@@ -141,24 +146,47 @@ def stream(
         picture = draw(frame, classes) if draw else None
         return _owned(picture) if copies_pictures else picture
 
-    pipeline = _Pipeline(depth, waiting=1 if latest else depth)
-    pipeline.read(map(stamp, frames), bool(latest))
-    pipeline.add_map(infer, session.engines)
-    if steady:
-        pipeline.add_map(settle)
-    if draw is not None:
-        pipeline.add_map(lambda item: (*item, paint(item[1][0], item[2][0])))
+    def results() -> Generator[StreamFrame, None, None]:  # not begun, it holds no thread
+        late = 0
+        pipeline = _Pipeline(depth, waiting=1 if latest else depth)
+        pipeline.read(map(stamp, frames), bool(latest))
+        pipeline.add_map(infer, session.engines)
+        if steady:
+            pipeline.add_map(settle)
+        if draw is not None:
+            pipeline.add_map(lambda item: (*item, paint(item[1][0], item[2][0])))
+        try:
+            for index, frame, maps, *drawn in pipeline.results(stall_s, stop):
+                late += maps[1]
+                picture = drawn[0] if drawn else None
+                yield StreamFrame(
+                    index, frame[0], maps[0], picture, pipeline.dropped, late, frame[1], maps[2]
+                )
+        finally:
+            pipeline.close()
+            if source is not None:
+                source.close()
+
+    return results()
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number; ValueError where it is none, or below the least."""
     try:
-        for index, frame, maps, *drawn in pipeline.results(stall_s, stop):
-            late += maps[1]
-            picture = drawn[0] if drawn else None
-            yield StreamFrame(
-                index, frame[0], maps[0], picture, pipeline.dropped, late, frame[1], maps[2]
-            )
-    finally:
-        pipeline.close()
-        if source is not None:
-            source.close()
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise ValueError(f"{name} is {value!r}; expected {least} or more, a whole number")
+    return count
+
+
+def check_above_0(name: str, value: Any, unit: str) -> None:
+    """Raise ValueError for what is neither None nor a number above 0."""
+    with suppress(TypeError, ValueError):  # an array's, of several
+        if value is None or value > 0:
+            return
+    raise ValueError(f"{name} is {value!r}; expected {unit} above 0")
 
 
 def _as_array(frame: Any, color: str) -> Any:

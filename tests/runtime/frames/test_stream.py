@@ -52,6 +52,30 @@ def test_a_slow_consumer_slows_the_source_down() -> None:
     results.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 0}, "depth is 0; expected 1 or more, a whole number"),
+        ({"depth": True}, "depth is True; expected"),
+        ({"depth": 2.0}, r"depth is 2\.0; expected"),
+        ({"stall_s": 0.0}, r"stall_s is 0\.0; expected seconds above 0"),
+        ({"stall_s": np.zeros(2)}, r"stall_s is array\(.*; expected seconds above 0"),
+    ],
+)
+def test_what_would_not_bound_a_stream_is_refused_at_the_call(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        stream(EchoSession(), frames(1), **options)
+
+
+def test_a_stream_that_nobody_asks_for_frames_starts_no_thread() -> None:
+    before = threading.active_count()
+    results = stream(EchoSession(), frames(9))
+    assert threading.active_count() == before
+    results.close()
+
+
 def test_latest_mode_drops_what_waited_and_counts_it() -> None:
     results = list(stream(EchoSession(delay_s=0.02), frames(200), latest=True))
     assert results[-1].index == 199
