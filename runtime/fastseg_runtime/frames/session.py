@@ -444,7 +444,7 @@ def _part(region: Sequence[int], frame_HW3: Array) -> Tuple[slice, slice]:
         left = top = right = bottom = 0
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(
-            f"region is {tuple(region)}; expected whole left, top, right, bottom within {width}x{height}"
+            f"region is {region!r}; expected whole left, top, right, bottom within {width}x{height}"
         )
     return slice(top, bottom), slice(left, right)
 

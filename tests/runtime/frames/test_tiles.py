@@ -161,7 +161,7 @@ def test_one_array_does_not_hold_both_ids_and_confidence(with_logits: Path) -> N
 
 @pytest.mark.parametrize(
     "region", [(0, 0, 81, 50), (0, 0, 80, 51), (-1, 0, 5, 5), (5, 5, 5, 9), (5, 9, 9, 9), (0, 0, 1),
-               (0, 0, 10.5, 10), "abcd"],
+               (0, 0, 10.5, 10), "abcd", 5],
 )  # fmt: skip
 def test_a_region_outside_of_the_frame_is_refused(region: tuple[int, ...], with_ids: Path) -> None:
     frame = np.zeros((50, 80, 3), np.uint8)
