@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from fastseg_runtime.arrays.image import SUFFIXES
 from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
 from fastseg_runtime.bundle.manifest import ClassInfo
 
@@ -32,7 +33,7 @@ from fastseg.data.image_file import (
 from fastseg.data.label_codec import LabelCodec
 from fastseg.data.listed_labels import Evidence, decode_listed
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+IMAGE_SUFFIXES = SUFFIXES
 _GREYS_256 = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # lossless: a class id must survive
 

@@ -20,12 +20,11 @@ from fastseg.data import (
     recognise_spec,
 )
 from fastseg.data.class_list import class_mismatch
-from fastseg.data.file_dataset import list_files
+from fastseg.data.file_dataset import IMAGE_SUFFIXES, list_files
 from fastseg.data.image_file import read_image
 from fastseg.fitting import fit_image
 from fastseg.normalization import Normalization
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FOLDERS_TOLD = 5  # in one line
 DATA_KEY = "data"  # in CheckpointInfo.training: the data set as fastseg-train was given it
 

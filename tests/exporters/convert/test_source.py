@@ -19,6 +19,7 @@ from fastseg_runtime.bundle.manifest import ClassInfo, InputSpec, numbered_class
 
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet
 from fastseg.data import AmbiguousDataError, DataError
+from fastseg.data.file_dataset import IMAGE_SUFFIXES
 
 CLASSES = numbered_classes(3)
 
@@ -43,6 +44,13 @@ def test_colours_arrive_as_rgb(tmp_path: Path) -> None:
 def test_a_data_set_gives_its_training_split() -> None:
     spec = "synthetic:size=48x32,train=3,val=2,test=2"
     assert len(list(Calibration(spec, 64).images(InputSpec(48, 32)))) == 3
+
+
+def test_pictures_of_each_format_that_is_read_are_taken(tmp_path: Path) -> None:
+    for suffix in IMAGE_SUFFIXES:
+        assert cv2.imwrite(str(tmp_path / f"picture{suffix}"), np.zeros((8, 12, 3), np.uint8))
+    images = Calibration(str(tmp_path)).images(InputSpec(8, 8))
+    assert len(list(images)) == len(IMAGE_SUFFIXES)
 
 
 def test_what_a_mac_leaves_beside_pictures_is_none_of_them(tmp_path: Path) -> None:
