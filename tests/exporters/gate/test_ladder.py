@@ -66,6 +66,13 @@ def test_what_no_label_judged_is_said() -> None:
     ]
 
 
+def test_a_float_artifact_that_is_wrong_in_one_scene_of_the_self_test_fails() -> None:
+    wrong = Verification("r", "generated scenes", 8, 0.99, 1.0, selftest_agreements=(1.0, 0.2))
+    target = dataclasses.replace(TARGET, ladder=("fp16",))
+    with pytest.raises(GateError, match=r"fp16: agreement 0\.200 in scene 1 of the self-test"):
+        climb_down(target, Table({}, found=wrong))
+
+
 def test_the_most_harmful_layers_go_back_to_float_first_and_no_more_than_needed() -> None:
     drops = {("int8", ("c",)): 0.2, ("int8", ("f",)): 0.3, ("int8", ("c", "f")): 0.005}
     passed = climb_down(TARGET, Table(drops))
