@@ -1,6 +1,6 @@
 import pytest
 from fastseg_runtime.engines.engine import PRECISIONS
-from fastseg_targets.device import device_names
+from fastseg_targets.device import device_names, load_device
 from fastseg_targets.target import (
     load_target,
     parse_target,
@@ -27,6 +27,13 @@ def test_a_target_names_boards_that_exist_and_limits_that_can_fail(name: str) ->
     assert set(target.devices) <= set(device_names())
     assert 0 < target.gate.miou_drop <= target.gate.class_drop < 0.1
     assert len(set(target.ladder)) == len(target.ladder)
+
+
+@pytest.mark.parametrize("name", [n for n in device_names() if not n.startswith("generic-")])
+def test_a_board_that_no_target_names_says_that_networks_run_on_its_cpu(name: str) -> None:
+    device = load_device(name)
+    named = {board for target in target_names() for board in load_target(target).devices}
+    assert device.family in named or "networks run on the CPU" in str(device.not_measured)
 
 
 @pytest.mark.parametrize(
