@@ -107,13 +107,15 @@ def test_all_scenes_run_once_and_later_one(tmp_path: Path, monkeypatch: pytest.M
     assert scenes_run(moved, monkeypatch) == 1
 
 
-@pytest.mark.parametrize("changed", ["version", "threads", "cpu", "artifact", "scene", "limits"])
+@pytest.mark.parametrize(
+    "changed", ["version", "threads", "device", "cpu", "artifact", "scene", "limits"]
+)
 def test_whatever_decides_what_is_computed_counts(
     changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = several(0, 0)
     assert scenes_run(plan.write(tmp_path / "a.fastseg"), monkeypatch) == 2
-    options = {"threads": 1} if changed == "threads" else {}
+    options = {"threads": {"threads": 1}, "device": {"device": "cpu"}}.get(changed, {})
     if changed == "version":
         real = selection.probe
         monkeypatch.setattr(opening, "probe", lambda name: replace(real(name), version="99.0"))
@@ -129,6 +131,33 @@ def test_whatever_decides_what_is_computed_counts(
         plan = several(0, 0, selftest_agreements=[1.0, 1.0])
     path = plan.write(tmp_path / "b.fastseg")
     assert scenes_run(path, monkeypatch, **options) == len(plan.manifest.selftest)
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        ("input", {"mean": 127.0}),
+        ("output", {"cover": "image"}),
+        ("classes", {"name": "yellow"}),  # one more
+        ("artifacts", {"precision": "fp16"}),
+        ("artifacts", {"io": {"image": "uint8 NHWC"}}),
+        ("artifacts", {"entry": "artifacts/other/model.bin"}),
+    ],
+    ids=str,
+)
+def test_whatever_the_manifest_says_of_what_is_computed_counts(
+    part: str, fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = several(0, 0).with_artifact("other", argmax_onnx(), "bin")
+    cpu, other = plan.manifest.artifacts
+    both = replace(cpu, files=cpu.files + other.files)
+    plan = replace(plan, manifest=replace(plan.manifest, artifacts=(both,)))
+    assert scenes_run(plan.write(tmp_path / "a.fastseg"), monkeypatch) == 2
+    was = getattr(plan.manifest, part)
+    kept = was if part == "classes" else ()
+    now = (*kept, replace(was[-1], **fields)) if isinstance(was, tuple) else replace(was, **fields)
+    plan = replace(plan, manifest=replace(plan.manifest, **{part: now}))
+    assert scenes_run(plan.write(tmp_path / "b.fastseg"), monkeypatch) == 2
 
 
 def test_what_failed_is_not_remembered(tmp_path: Path) -> None:
