@@ -15,14 +15,14 @@ import torch
 from fastseg_exporters import export
 from fastseg_exporters.convert.exporter import Recipe, find_exporter
 from fastseg_exporters.convert.source import Calibration, NetworkSource
-from fastseg_exporters.export import Outcome, Plan, export_bundle
+from fastseg_exporters.export import Outcome, Plan, _climb, export_bundle, options_of
 from fastseg_exporters.gate import ladder, record, workshop
 from fastseg_runtime import RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, Manifest, numbered_classes
 from fastseg_runtime.bundle.reader import open_bundle
 from fastseg_runtime.bundle.writer import read_members, write_bundle
 from fastseg_runtime.engines.backend_onnxruntime import describe
-from fastseg_targets.target import Gate, load_target, parse_target
+from fastseg_targets.target import Gate, Target, load_target, parse_target
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_fault
 
 from fastseg import load_checkpoint, save_checkpoint
@@ -30,6 +30,22 @@ from fastseg.data.camvid import CLASSES
 
 DATA = "synthetic:size=96x64,train=4,val=4,test=2"
 TARGETS = tuple(map(load_target, ("cpu-fp32", "cpu-int8", "cpu-int8-weights")))
+# Another value for each field that makes an artifact; the names of those that make none.
+MAKES: dict[type, dict[str, Any]] = {
+    Plan: {"verify_data": "camvid:here", "verify_images": 5, "confidence": True},
+    Calibration: {"data": "camvid:here", "count": 5},
+    Target: {
+        "exporter": "pytorch",
+        "ladder": ("int8", "fp32"),
+        "gate": Gate(0.01, 0.05),
+        "options": {"opset": 17},
+    },
+}
+MAKES_NONE = {
+    Plan: {"targets", "out", "strict", "resume", "force", "timeout_s", "require_usage", "referees"},
+    Calibration: set(),
+    Target: {"name", "description", "extra", "devices"},
+}
 MEASURED = ("latency_ms", "seconds", "conversion_seconds", "peak_memory_mb")
 
 
@@ -176,6 +192,30 @@ def test_resume_skips_what_is_there(
     outcome = export_bundle(dataclasses.replace(exported[2], resume=True))
     assert outcome.skipped == ["cpu-fp32"]
     assert outcome.manifest.to_json() == exported[1].to_json()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, fields in MAKES.items() for name in fields]
+)
+def test_resume_makes_again_what_any_field_makes_another(kind: type, name: str) -> None:
+    made = plan(NetworkSource("net"), Path("net.fastseg"))
+    parts: dict[type, Any] = {Plan: made, Calibration: made.recipe.calibration, Target: TARGETS[0]}
+    parts[kind] = dataclasses.replace(parts[kind], **{name: MAKES[kind][name]})
+    recipe = dataclasses.replace(made.recipe, calibration=parts[Calibration])
+    again = dataclasses.replace(parts[Plan], recipe=recipe)
+    assert options_of(again, parts[Target]) != options_of(made, TARGETS[0])
+
+
+@pytest.mark.parametrize("kind", MAKES)
+def test_of_each_field_it_is_said_whether_it_makes_an_artifact(kind: type) -> None:
+    fields = {field.name for field in dataclasses.fields(kind)} - {"recipe"}
+    assert fields == MAKES[kind].keys() | MAKES_NONE[kind]
+
+
+@pytest.mark.parametrize("name", MAKES[Target])
+def test_targets_that_any_field_makes_differ_do_not_share_files(name: str) -> None:
+    other = dataclasses.replace(TARGETS[0], **{name: MAKES[Target][name]})
+    assert _climb(other) != _climb(TARGETS[0])
 
 
 @pytest.mark.usefixtures("converted_here")
