@@ -23,9 +23,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from fastseg.data import DataError, MissingSplitError, check_dataset, open_dataset
+from fastseg.checkpoint import usage_of_data
+from fastseg.data import (
+    LOADERS,
+    DataError,
+    MissingSplitError,
+    camvid,
+    check_dataset,
+    cityscapes,
+    open_dataset,
+)
 from fastseg.data.label_studio import decode_brush
-from fastseg.data.loaders import recognise_spec
+from fastseg.data.loaders import DRAWN, recognise_spec
 from fastseg.data.named_files import clean_path
 
 WIDTH, HEIGHT, COUNT = 48, 32, 12
@@ -422,6 +431,18 @@ def test_the_page_has_a_row_for_each_example_with_its_type() -> None:
     section = DOCS.read_text("utf-8").partition("## You have")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+?) \| `([\w-]+):PATH` \|", section, re.MULTILINE)
     assert dict(rows) == {title: kind for title, (_, kind, _, _) in EXAMPLES.items()}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LOADERS if kind not in DRAWN])
+def test_weights_may_not_be_sold_where_the_licence_of_their_data_says_so(
+    kind: str, tmp_path: Path
+) -> None:
+    licence = {"camvid": camvid.LICENCE, "cityscapes": cityscapes.LICENCE}.get(kind)
+    if licence is None:
+        make = next(make for make, of_kind, _, _ in EXAMPLES.values() if of_kind == kind)
+        licence = open_dataset(str(make(tmp_path / "d")), "train").licence
+    is_restricted = re.search("research|non-commercial", licence) is not None
+    assert (usage_of_data(kind) == "research") == is_restricted
 
 
 @each_example
