@@ -4,11 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from remote_bench.agent.environment import PI_BITS
+from remote_bench.analysis import conditions
 
 SCRIPT = Path(__file__).parents[3] / "tools/bench_figures/simulate_notes.py"
 _spec = importlib.util.spec_from_file_location("simulate_notes", SCRIPT)
 simulate_notes = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(simulate_notes)
+
+
+def test_what_throttled_a_pi_between_two_samples_has_the_names_of_what_a_sample_saw():
+    """The agent travels alone, so each has a table of its own."""
+    seen = {bit: conditions._pi_alerts(0, 1 << (bit + 16)) for bit in range(16)}
+    said = {bit: {f"Raspberry Pi: {name}"} for bit, name in PI_BITS.items()}
+    assert {bit: alerts for bit, alerts in seen.items() if alerts} == said
 
 
 def clock(report_of, made_result, late_mhz, **keys):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from remote_bench.agent.supervisor import BUSY
 from remote_bench.analysis.conditions import GpuCap
 from remote_bench.analysis.frame_times import SamplerCost
 from remote_bench.analysis.report import PacedRun, Soak, SoakPoint
@@ -145,6 +146,11 @@ def test_sampler_that_noise_can_explain_is_information(valid):
     cost = SamplerCost(0.02, (0.01, 0.03), 100)
     _, [reason] = judge(replace(valid, sampler=replace(valid.sampler, overhead=cost)))
     assert (reason.code, reason.severity) == ("sampler_overhead", "info")
+
+
+def test_a_board_is_waited_for_where_a_run_on_it_would_get_a_note():
+    """The agent travels alone, so it has a limit of its own."""
+    assert LIMITS["foreign_cpu"] == LIMITS["foreign_gpu"] == BUSY
 
 
 @pytest.mark.parametrize(("share", "severity"), [(0.1001, "note"), (0.3, "note"), (0.9, "note")])
