@@ -123,7 +123,7 @@ def test_pixels_of_a_class_that_the_data_do_not_know_are_misses() -> None:
     lookup_256[car] = count
 
     entrant = Entrant("n", "fp32", 0, False, Knowing(), 1, lookup_256)  # type: ignore[arg-type]
-    found = _scored(entrant, samples, Ratio(1, 1, 1, (1, 1), 1), 1.0)
+    found = _scored(entrant, samples, Ratio(1, 1, 1, 1), 1.0)
     occurring = [iou for iou in found.iou.values() if iou is not None]
     assert found.iou["Car"] == 0.0
     assert found.iou["Road"] == 1.0
@@ -277,7 +277,7 @@ class Labelled:
     def score(self) -> Scored:
         lookup_256 = np.arange(256, dtype=np.uint8)
         entrant = Entrant("n", "fp32", 0, False, self, 1, lookup_256)  # type: ignore[arg-type]
-        return _scored(entrant, self, Ratio(1, 1, 1, (1, 1), 1), 1.0)  # type: ignore[arg-type]
+        return _scored(entrant, self, Ratio(1, 1, 1, 1), 1.0)  # type: ignore[arg-type]
 
 
 def test_a_stray_pixel_weighs_nothing_in_resamples_that_lack_its_class() -> None:

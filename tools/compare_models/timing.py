@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 from fastseg_runtime.arrays.metrics import Array
-from fastseg_runtime.arrays.stats import bootstrap, interval95, quantiles
+from fastseg_runtime.arrays.stats import bootstrap, interval95
 
 from fastseg.progress import show_progress
 
@@ -35,7 +35,6 @@ class Ratio:
     median: float  # of the ratios of single rounds
     low: float  # of the 95 % interval of the median
     high: float  # likewise
-    quartiles: tuple[float, float]  # of the ratios of single rounds
     fastest: float  # of the fastest rounds of both: what is left when nobody else disturbs
 
     def __str__(self) -> str:
@@ -66,9 +65,8 @@ def ratio_to(reference_ms: Floats, times_ms: Floats) -> Ratio:
     """Return the reference's time over the other's, round by round."""
     ratios = reference_ms / times_ms
     medians = bootstrap(lambda picked: np.median(ratios[picked]), len(ratios), RESAMPLES)
-    first, third = map(float, quantiles(ratios, (0.25, 0.75)))
     fastest = float(reference_ms.min() / times_ms.min())
-    return Ratio(float(np.median(ratios)), *interval95(medians), (first, third), fastest)
+    return Ratio(float(np.median(ratios)), *interval95(medians), fastest)
 
 
 Call = Callable[[], Any]

@@ -61,6 +61,6 @@ def test_slope_is_not_moved_by_an_outlier():
 
 def test_windows_hold_all_frames_and_skip_empty_times():
     t = np.array([0.0, 0.1, 0.2, 9.9, 10.0])
-    middle, medians = window_medians(t, np.array([1.0, 2, 3, 8, 8]), windows=10)
+    middle, medians = window_medians(t, np.array([1.0, 2, 3, 8, 8]))
     assert medians.tolist() == [2.0, 8.0]
     assert math.isclose(middle[0], 0.1)

@@ -21,6 +21,7 @@ Interval = tuple[float, float]
 
 REPLICATES = 400
 _LEAST_BLOCKS = 8
+_WINDOWS = 20
 
 
 def bootstrap(
@@ -131,11 +132,11 @@ def change_of_thirds(values: Floats, level: float) -> tuple[float, Interval] | N
     return change, (change - half, change + half)
 
 
-def window_medians(times: Floats, values: Floats, windows: int = 20) -> tuple[Floats, Floats]:
-    """Cut a series into windows of equal time; return their mean times and median values."""
-    edges = np.linspace(times[0], times[-1], windows + 1)
-    place = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, windows - 1)
-    used = [window for window in range(windows) if np.any(place == window)]
+def window_medians(times: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Cut a series into 20 windows of equal time; return their mean times and median values."""
+    edges = np.linspace(times[0], times[-1], _WINDOWS + 1)
+    place = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, _WINDOWS - 1)
+    used = [window for window in range(_WINDOWS) if np.any(place == window)]
     middle = [float(np.mean(times[place == window])) for window in used]
     median = [float(np.median(values[place == window])) for window in used]
     return np.array(middle), np.array(median)

@@ -15,6 +15,7 @@ from remote_bench.host.live import plain
 _WIDTH = 920
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 34
 _MOST_POINTS = 4000
+_BARS, _BARS_HEIGHT = 60, 200
 _ONE = 0.2  # how high a single frame stands on a logarithmic axis
 _NONE: Mapping[str, float] = {}
 _COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
@@ -112,8 +113,6 @@ def histogram(
     unit: str,
     values: Floats,
     marks: Mapping[str, float] = _NONE,
-    bins: int = 60,
-    height: int = 200,
 ) -> str:
     """Return how often each value occurs; the count axis is logarithmic, so that a tail shows.
 
@@ -124,9 +123,9 @@ def histogram(
     top = edge(values)
     seen = [value for value in marks.values() if value < 2 * top]
     low, high = _padded(float(values.min()), max([top, *seen]))
-    counts, edges = np.histogram(np.minimum(values, top), bins=bins, range=(low, high))
+    counts, edges = np.histogram(np.minimum(values, top), bins=_BARS, range=(low, high))
     logs = np.log10(np.maximum(counts, 1)) + (counts > 0) * _ONE
-    axes = Axes((low, high), (0.0, max(1.0, float(logs.max()) * 1.05)), height)
+    axes = Axes((low, high), (0.0, max(1.0, float(logs.max()) * 1.05)), _BARS_HEIGHT)
     left, right = axes.px(edges[:-1]), axes.px(edges[1:])
     tops, floor = axes.py(logs), axes.py(np.array([0.0]))[0]
     bars = [
@@ -149,7 +148,7 @@ def histogram(
         _clipped(axes, bars),
         *_x_ticks(axes, unit),
     ]
-    return _svg(title + more, height, parts, [])
+    return _svg(title + more, _BARS_HEIGHT, parts, [])
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
