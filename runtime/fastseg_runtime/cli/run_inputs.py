@@ -35,7 +35,7 @@ from fastseg_runtime.cli.examine import check_usage, open_session, print_json, r
 from fastseg_runtime.engines.model_file import find_shipped
 from fastseg_runtime.frames.session import RealtimeSegmentation
 from fastseg_runtime.frames.sources import parse_source
-from fastseg_runtime.frames.stream import VIDEO_SUFFIXES
+from fastseg_runtime.frames.stream import VIDEO_SUFFIXES, StreamFrame
 
 Progress = Callable[[int, int], None]
 # Kind of input -> suffixes of the file that its result may be written to, the usual one first.
@@ -51,6 +51,15 @@ class Job:
     kind: str  # "image", "video" or "camera", which is whatever is live
     output: Path  # without suffix, unless it is the name of the file to write
     names_file: bool = False
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is run, the files that it writes, and the one of annotations if they are asked for."""
+
+    jobs: List[Job]
+    outputs: List[Path]
+    annotations: Optional[Path]
 
 
 class InputError(UsageError):
@@ -103,6 +112,59 @@ class ClassCounter:
 
 def run_inputs(options: Namespace) -> int:
     """Run pictures, folders, videos and cameras, with a shipped network if no model is named."""
+    plan = _plan(options)
+    results: List[Result] = []
+    failures: List[Dict[str, str]] = []
+    signals: List[int] = []  # that ended a video; 0: of a live one, which runs until then
+    with ExitStack() as stack:
+        session = stack.enter_context(open_session(options))
+        coco, on_frame = None, None
+        if plan.annotations is not None:
+            coco = CocoFile(plan.annotations, session.classes, [job.source for job in plan.jobs])
+            stack.enter_context(coco)
+        if options.view:
+            from fastseg_runtime.frames.view import View  # a server: for who wants one alone
+
+            view = stack.enter_context(View(session, options.view, plan.outputs[0].parent))
+            on_frame = view.show
+        progress = stack.enter_context(ProgressLine("done"))
+        for index, job in enumerate(plan.jobs):
+            if len(plan.jobs) > 1:
+                progress(index, len(plan.jobs))
+            try:
+                if job.kind == "image":
+                    result = _run_image(session, job, options.save, coco)
+                else:
+                    result = _run_video(session, job, options, progress, signals, coco, on_frame)
+            except BUGS:
+                raise
+            except Exception as error:  # one that fails does not stop the others
+                failures.append(_describe_failure(job, error))
+                progress.clear()
+                complain("fastseg-run", failures[-1]["error"])
+            else:
+                results.append(result)
+                progress.clear()
+                if not options.json:
+                    print(printable(_describe_result(result)), flush=True)
+            if signals:
+                break
+        used = {
+            "backend": session.info.backend,
+            "target": session.info.target,
+            "usage": session.manifest.model.usage,
+        }
+    if options.json:
+        print_json({"inputs": list(map(asdict, results)), "failed": failures, **used})
+    elif len(plan.jobs) > 1:
+        print(f"{len(results)} of {len(plan.jobs)} done")
+    if any(signals):
+        raise Stopped(signals[0])
+    return FAILED if failures else DONE
+
+
+def _plan(options: Namespace) -> _Plan:
+    """Fill in what the user left out, and refuse what cannot be, before a model is opened."""
     annotations = plan_annotations(options) if options.format == "coco" else None
     jobs = plan_jobs(options.inputs, options.output)
     if annotations and any(job.kind == "camera" for job in jobs):  # its regions fill the memory
@@ -118,57 +180,13 @@ def run_inputs(options: Namespace) -> int:
     for name in ("view", "steady"):
         if getattr(options, name) and all(job.kind == "image" for job in jobs):
             raise UsageError(f"--{name} is for videos and cameras; name one")
-    results: List[Result] = []
-    failures: List[Dict[str, str]] = []
-    signals: List[int] = []  # that ended a video; 0: of a live one, which runs until then
-    with ExitStack() as stack:
-        session = stack.enter_context(open_session(options))
-        options.on_frame = coco = None
-        if annotations is not None:
-            coco = CocoFile(annotations, session.classes, [job.source for job in jobs])
-            stack.enter_context(coco)
-        if options.view:
-            from fastseg_runtime.frames.view import View  # a server: for who wants one alone
+    return _Plan(jobs, outputs, annotations)
 
-            view = stack.enter_context(View(session, options.view, outputs[0].parent))
-            options.on_frame = view.show
-        progress = stack.enter_context(ProgressLine("done"))
-        for index, job in enumerate(jobs):
-            if len(jobs) > 1:
-                progress(index, len(jobs))
-            try:
-                if job.kind == "image":
-                    result = _run_image(session, job, options.save, coco)
-                else:
-                    result = _run_video(session, job, options, progress, signals, coco)
-            except BUGS:
-                raise
-            except Exception as error:  # one that fails does not stop the others
-                text = " ".join(in_words(error).split()) or type(error).__name__
-                name = parse_source(job.source).shown
-                text = text if name in text else f"{name}: {text}"
-                failures.append({"input": name, "error": text})
-                progress.clear()
-                complain("fastseg-run", text)
-            else:
-                results.append(result)
-                progress.clear()
-                if not options.json:
-                    print(printable(_describe_result(result)), flush=True)
-            if signals:
-                break
-        used = {
-            "backend": session.info.backend,
-            "target": session.info.target,
-            "usage": session.manifest.model.usage,
-        }
-    if options.json:
-        print_json({"inputs": list(map(asdict, results)), "failed": failures, **used})
-    elif len(jobs) > 1:
-        print(f"{len(results)} of {len(jobs)} done")
-    if any(signals):
-        raise Stopped(signals[0])
-    return FAILED if failures else DONE
+
+def _describe_failure(job: Job, error: Exception) -> Dict[str, str]:
+    text = " ".join(in_words(error).split()) or type(error).__name__
+    name = parse_source(job.source).shown
+    return {"input": name, "error": text if name in text else f"{name}: {text}"}
 
 
 def _describe_result(result: Result) -> str:
@@ -206,6 +224,7 @@ def _run_video(
     progress: Progress,
     signals: List[int],
     coco: Optional[CocoFile],
+    on_frame: Optional[Callable[[StreamFrame], None]],
 ) -> Result:
     """Write one video; for "both", overlay and mask side by side.
 
@@ -251,7 +270,7 @@ def _run_video(
             draw,
             stop,
             options.overwrite,
-            options.on_frame,
+            on_frame,
             options.steady,
         )
     return counter.result(job.source, session.classes, fps, output, *beside, frames=written)
