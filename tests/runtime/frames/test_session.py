@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from fastseg_runtime import BundleError, RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import InputSpec, Manifest, OutputSpec
-from fastseg_runtime.frames.session import EnginePool
+from fastseg_runtime.frames.engine_pool import EnginePool
 from onnx import TensorProto
 from PIL import Image
 
