@@ -8,7 +8,6 @@ import logging
 import operator
 import os
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
