@@ -1,5 +1,6 @@
 """The board's modules, each on its own; test_faults.py has them behind a real connection."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -29,6 +30,7 @@ from remote_bench.keeper.folder import (
     sweep,
 )
 from remote_bench.keeper.lock import BoardLock
+from remote_bench.keeper.main import Keeper
 from remote_bench.keeper.store import Store
 from remote_bench.keeper.wire import Refusal
 
@@ -273,10 +275,10 @@ def test_a_record_of_files_alone_is_one_of_an_earlier_version(tmp_path, parts):
     deploy(str(app), parts, {})
 
 
-@pytest.mark.parametrize("record", ["{}", "[1", '{"files": 3}'])
+@pytest.mark.parametrize("record", ["", "{}", "[1", '{"files": 3}'])
 def test_a_record_that_is_none_of_ours_is_somebody_elses(tmp_path, parts, record):
     (tmp_path / "deployed.json").write_text(record)
-    with pytest.raises(Refusal, match=r"deployed\.json"):
+    with pytest.raises(Refusal, match=r"deployed\.json cannot be read; remove it, or choose"):
         require_room(str(tmp_path), ["bundle"])
 
 
@@ -295,22 +297,117 @@ def test_what_is_deployed_can_be_read_by_an_app_of_another_user(tmp_path, parts)
         assert path.stat().st_mode & 0o777 == (0o755 if is_open else 0o644), path
 
 
-def test_a_deployment_that_breaks_off_leaves_the_earlier_one(tmp_path, parts, monkeypatch):
+def contents(app):
+    return {path: path.read_bytes() for path in app.rglob("*") if path.is_file()}
+
+
+def watch_renames(monkeypatch, before_each):
+    """Have before_each(source, target) called before each rename and each replacement."""
+
+    def watch(move):
+        def watched(source, target):
+            before_each(source, target)
+            move(source, target)
+
+        return watched
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, watch(getattr(os, name)))
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("at", range(1, 7))
+@pytest.mark.parametrize("has_earlier", [True, False])
+def test_a_deployment_that_breaks_off_leaves_the_earlier_one(
+    tmp_path, parts, monkeypatch, at, links, has_earlier
+):
+    app = tmp_path / "app"
+    app.mkdir()
+    if has_earlier:
+        deploy(str(app), parts, {"fps": 1})
+    before, seen = contents(app), []
+    for name in ("runtime/x", "cache/x", "net"):
+        (tmp_path / name).write_text("newer")
+
+    def break_at(source, target):
+        seen.append(target)
+        if len(seen) == at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    watch_renames(monkeypatch, break_at)
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError("no links")))
+    try:
+        deploy(str(app), parts, {"fps": 2})
+    except OSError:
+        assert before == contents(app)
+    assert len(seen) >= at or not has_earlier
+    assert not [name for name in os.listdir(app) if name.startswith(".")]
+
+
+def test_a_file_and_the_record_are_there_at_any_time_of_a_deployment(tmp_path, parts, monkeypatch):
     app = tmp_path / "app"
     deploy(str(app), parts, {"fps": 1})
-    before = {path: path.read_bytes() for path in app.rglob("*") if path.is_file()}
-    rename, full = os.rename, [OSError(errno.ENOSPC, "No space left on device")]
 
-    def rename_until_full(source, target):
-        if ".deploy-" in source and source.endswith("/cache") and full:
-            raise full.pop()
-        rename(source, target)
+    def look(source, target):
+        assert (app / "net").is_file()
+        names = json.loads((app / "deployed.json").read_text())["names"]
+        assert target != str(app / "site") or "site" in names
 
-    monkeypatch.setattr(os, "rename", rename_until_full)
-    with pytest.raises(OSError, match="No space"):
-        deploy(str(app), parts, {"fps": 2})
-    assert before == {path: path.read_bytes() for path in app.rglob("*") if path.is_file()}
-    assert sorted(os.listdir(app)) == ["cache", "deployed.json", "net", "runtime"]
+    watch_renames(monkeypatch, look)
+    deploy(str(app), {**parts, "site": parts["cache"]}, {"fps": 2})
+    assert json.loads((app / "deployed.json").read_text())["report"] == {"fps": 2}
+
+
+def test_what_a_killed_deployment_left_is_swept_and_is_in_nobodys_way(tmp_path, parts, monkeypatch):
+    app = tmp_path / "app"
+    deploy(str(app), {"net": parts["net"]}, {})
+    (app / ".deploy-settings").mkdir()
+    (app / ".deploy-settings/mine").touch()
+
+    def kill(source, target):
+        if target == str(app / "runtime"):
+            os._exit(0)
+
+    if (child := os.fork()) == 0:
+        watch_renames(monkeypatch, kill)
+        deploy(str(app), {**parts, "net": parts["net"]}, {})
+    os.waitpid(child, 0)
+    assert len([name for name in os.listdir(app) if name.startswith(".")]) == 3
+    deploy(str(app), parts, {})
+    names = [".deploy-settings", "cache", "deployed.json", "net", "runtime"]
+    assert sorted(os.listdir(app)) == names
+
+
+def test_a_folder_of_the_version_that_closed_it_is_opened(tmp_path, parts):
+    app = tmp_path / "app"
+    deploy(str(app), parts, {})
+    app.chmod(0o700)
+    deploy(str(app), parts, {})
+    assert app.stat().st_mode & 0o777 == 0o700  # by its user
+    record = json.loads((app / "deployed.json").read_text())
+    (app / "deployed.json").write_text(json.dumps({"files": record["files"]}))
+    deploy(str(app), parts, {})
+    assert app.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_that_nobody_may_look_into_is_taken(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr(os, "listdir", lambda path: (_ for _ in ()).throw(PermissionError(path)))
+    with pytest.raises(Refusal, match=r"holds \['cache'\] of somebody else"):
+        require_room(str(tmp_path), ["cache"])
+
+
+@pytest.mark.parametrize("has_earlier", [True, False])
+def test_a_cache_of_the_apps_own_is_in_the_way_where_nothing_says_there_is_no_engine(
+    tmp_path, parts, has_earlier
+):
+    if has_earlier:
+        deploy(str(tmp_path / "app"), {"net": parts["net"]}, {})
+    (tmp_path / "app/cache").mkdir(parents=True)
+    (tmp_path / "app/cache/recording").touch()
+    with contextlib.nullcontext() if has_earlier else pytest.raises(Refusal, match="cache"):
+        Keeper.may_deploy(None, str(tmp_path / "app"), ["net"])
 
 
 def test_whether_a_deployment_can_work_is_known_before_anything_is_made(tmp_path):

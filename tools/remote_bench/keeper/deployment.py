@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -12,13 +13,19 @@ from .store import hash_file
 from .wire import Refusal
 
 RECORD = "deployed.json"
+_CLAIM = ".claim.json"  # the earlier record with the new names too
+_PART = ".part"  # of a copy
+_STALE = re.compile(r"\.deploy(ed)?-[a-z0-9_]{8}")  # as mkdtemp names them
 
 
 def require_room(folder: str, names: Iterable[str]) -> None:
     """Raise a Refusal where the names are taken or the folder cannot be written; change nothing."""
     folder = _real(folder)
-    others = {*names, RECORD} - _deployed_before(folder)
+    others = {*names, RECORD} - deployed_before(folder)
     taken = sorted(name for name in others if _is_taken(os.path.join(folder, name)))
+    if RECORD in taken:
+        why = f"its {RECORD} cannot be read; remove it, or choose another folder"
+        raise Refusal("exists", f"{folder} holds {taken} of somebody else, or {why}")
     if taken:
         raise Refusal("exists", f"{folder} holds {taken} of somebody else; choose another folder")
     there = folder
@@ -28,19 +35,27 @@ def require_room(folder: str, names: Iterable[str]) -> None:
         raise Refusal("denied", f"{folder} cannot be made or written; choose another folder")
 
 
-def _deployed_before(folder: str) -> Set[str]:
-    # The names that the record of an earlier deployment has, and its own.
+def deployed_before(folder: str) -> Set[str]:
+    """Return the names that the record of an earlier deployment has, and its own."""
     try:
-        with open(os.path.join(folder, RECORD)) as file:
-            record = json.load(file)
+        record = _read_record(_real(folder))
         tops = {path.partition("/")[0] for path in record["files"]}
         return {*record.get("names", ()), *tops, RECORD}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()
 
 
+def _read_record(folder: str) -> Dict[str, Any]:
+    with open(os.path.join(folder, RECORD)) as file:
+        record: Dict[str, Any] = json.load(file)
+        return record
+
+
 def _is_taken(path: str) -> bool:
-    return os.path.lexists(path) and not (os.path.isdir(path) and os.listdir(path) == [])
+    try:
+        return os.path.lexists(path) and not (os.path.isdir(path) and os.listdir(path) == [])
+    except OSError:  # who may not look does not know
+        return True
 
 
 def _real(folder: str) -> str:
@@ -64,22 +79,43 @@ def deploy(folder: str, sources: Dict[str, str], report: Dict[str, Any]) -> Dict
     require_room(folder, sources)
     folder = _real(folder)
     _make(folder)
+    ours = deployed_before(folder)
+    _sweep(folder, {*ours, *sources, RECORD, _CLAIM, _PART})
     half = tempfile.mkdtemp(prefix=".deploy-", dir=folder)
     try:
         for name, source in sources.items():
             _copy(source, os.path.join(half, name))
         files = _hashes(half)
         # What an earlier one brought and this one does not stays, and stays ours.
-        old = {name for name in _deployed_before(folder) if _is_taken(os.path.join(folder, name))}
+        old = {name for name in ours if _is_taken(os.path.join(folder, name))}
         record = {"files": files, "report": report, "names": sorted({*sources, *old})}
-        with open(os.path.join(half, RECORD), "w") as file:
-            json.dump(record, file, indent=1)
+        before = _read_record(folder) if ours else {"files": {}, "names": []}
+        _write(os.path.join(half, _CLAIM), dict(before, names=record["names"]))
+        _write(os.path.join(half, RECORD), record)
         for name in os.listdir(half):
             _let_others_read(os.path.join(half, name))
-        _swap([*sources, RECORD], half, folder)
+        _swap(sources, half, folder)
+        if "names" not in before and folder != _real("~"):
+            _let_others_in(folder)
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return {"folder": folder, "files": files}
+
+
+def _sweep(folder: str, ours: Set[str]) -> None:
+    # What a deployment that was killed left; a folder of that name with more in it is the user's.
+    for name in filter(_STALE.fullmatch, os.listdir(folder)):
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):  # it may be another user's
+            if not os.path.islink(path) and ours.issuperset(os.listdir(path)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: str, record: Dict[str, Any]) -> None:
+    with open(path, "w") as file:
+        json.dump(record, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut can leave it empty under its name
 
 
 def _make(folder: str) -> None:
@@ -88,6 +124,13 @@ def _make(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
     finally:
         os.umask(before)
+
+
+def _let_others_in(folder: str) -> None:
+    # The version without names made it, and what led to it, with our umask.
+    if stat.S_IMODE(os.stat(folder).st_mode) == 0o700:
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o755)
 
 
 def _let_others_read(path: str) -> None:
@@ -108,22 +151,52 @@ def _copy(source: str, target: str) -> None:
 
 
 def _swap(names: Iterable[str], half: str, folder: str) -> None:
-    # The old ones are deleted when all new ones are there; before that, all go back.
-    old, moves = tempfile.mkdtemp(prefix=".deployed-", dir=folder), []
-    there = [name for name in names if os.path.lexists(os.path.join(folder, name))]
-    moves += [(os.path.join(folder, name), os.path.join(old, name)) for name in there]
-    moves += [(os.path.join(half, name), os.path.join(folder, name)) for name in names]
-    done = []
+    # A file is there at any time, a folder but for two renames. First the record claims all names,
+    # so that they are ours wherever it ends; on an error all old ones go back.
+    old = tempfile.mkdtemp(prefix=".deployed-", dir=folder)
+    pairs = [(_CLAIM, RECORD), *((name, name) for name in names), (RECORD, RECORD)]
+    moves = [
+        (os.path.join(half, new), os.path.join(folder, name), os.path.join(old, new))
+        for new, name in pairs
+    ]
     try:
-        for source, target in moves:
-            os.rename(source, target)
-            done.append((source, target))
+        for new, target, kept in moves:
+            _keep(new, target, kept)
+            os.replace(new, target)
     except BaseException:
-        for source, target in reversed(done):
-            os.rename(target, source)
-        os.rmdir(old)
+        for new, target, kept in reversed(moves):
+            _put_back(new, target, kept)
+        shutil.rmtree(old, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep(new: str, target: str, kept: str) -> None:
+    if not os.path.lexists(target):
+        return
+    if _is_folder(target) or _is_folder(new):
+        os.rename(target, kept)
+        return
+    try:
+        os.link(target, kept, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # a file system without links
+        part = os.path.join(os.path.dirname(kept), _PART)
+        shutil.copy2(target, part, follow_symlinks=False)
+        os.rename(part, kept)
+
+
+def _put_back(new: str, target: str, kept: str) -> None:
+    # What was done is seen in what is there: an error or a signal may have come anywhere.
+    has_old = os.path.lexists(kept)
+    replaces = has_old and not _is_folder(kept) and not _is_folder(target)
+    if not replaces and not os.path.lexists(new) and os.path.lexists(target):
+        os.rename(target, new)
+    if has_old:
+        os.replace(kept, target)
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _hashes(folder: str) -> Dict[str, str]:

@@ -9,7 +9,7 @@ import threading
 from typing import Any, Dict, List, Optional
 
 from .child import Child, DetachedRun
-from .deployment import deploy, require_room
+from .deployment import deploy, deployed_before, require_room
 from .folder import (
     RunFolder,
     difference,
@@ -173,7 +173,9 @@ class Keeper:
 
     def may_deploy(self, folder: str, names: List[str]) -> None:
         """Say whether deploy() could work, before anything is measured for it."""
-        require_room(folder, [*map(os.path.basename, names), *_DEPLOYED_TOO])
+        # Beside an earlier deployment, a cache of the app's own is in the way of an engine alone.
+        too = () if deployed_before(folder) else _DEPLOYED_TOO
+        require_room(folder, [*map(os.path.basename, names), *too])
 
     def deploy(self, folder: str, names: List[str], report: Dict[str, Any]) -> Dict[str, Any]:
         """Copy parts of the work folder, and the engines, to where an app opens them."""
