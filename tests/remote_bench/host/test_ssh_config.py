@@ -43,15 +43,30 @@ def test_where_it_should_connect_from_is_for_ssh_alone(key):
 
 
 def test_known_hosts_in_a_folder_with_a_space_are_found_though_ssh_prints_no_quotes(tmp_path):
-    file = tmp_path / "my own hosts" / "known hosts"
+    file = tmp_path / "my own  hosts" / "known hosts"
     file.parent.mkdir(parents=True)
     (tmp_path / "my").mkdir()
-    listed = f"{HOST}userknownhostsfile {tmp_path}/a {file} /dev/null {tmp_path}/b\n"
     with pytest.raises(UsageError, match="path with a space that is not there yet; .*--via-ssh"):
-        parse_settings(listed)
+        parse_settings(f"{HOST}userknownhostsfile {file}\n")
+    listed = f"{HOST}userknownhostsfile {tmp_path}/a {file} /dev/null {tmp_path}/b\n"
     file.touch()
     expected = (tmp_path / "a", file, Path("/dev/null"), tmp_path / "b")
     assert parse_settings(listed).user_known_hosts == expected
+
+
+def test_a_second_file_that_is_not_there_yet_is_no_matter(tmp_path):
+    (tmp_path / "known_hosts").touch()
+    listed = f"{HOST}userknownhostsfile {tmp_path}/known_hosts known_hosts2\n"
+    assert parse_settings(listed).user_known_hosts[0] == tmp_path / "known_hosts"
+
+
+@pytest.mark.parametrize("name", ["kh%lab", "fe80::1%eth0", "100%", "%Z${NO_SUCH_VARIABLE}"])
+def test_a_percent_sign_that_is_a_name_s_own_stays(tmp_path, name):
+    for _ in range(2):
+        [found] = parse_settings(f"{HOST}userknownhostsfile {tmp_path}/{name}\n").user_known_hosts
+        if name != "kh%lab" or found.exists():  # %l is a token where no such file tells otherwise
+            assert found == tmp_path / name
+        (tmp_path / name).touch()
 
 
 def test_proxyjump_none_is_no_jump():

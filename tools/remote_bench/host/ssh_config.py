@@ -27,6 +27,7 @@ _HOST = re.compile(
     rf"(?:(?P<host>\[{_V6}\]|[\w.%+-]+)(?::(?P<port>[0-9]{{1,5}}))?/?|(?P<v6>{_V6}))"
 )
 _KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
+_TOKEN = re.compile(r"%(.)|\$\{(\w+)\}")
 _OPTION_KEYS = {"-l": "User", "-p": "Port"}
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 # Settings that paramiko cannot follow: (key, what it is there where it is off).
@@ -154,8 +155,8 @@ def parse_settings(text: str) -> SshSettings:
         ),
         proxy_command=_proxy_command(values, tokens),
         strict_host_keys={"true": "yes", "false": "no", "off": "no"}.get(strict, strict),
-        user_known_hosts=_files(_expand(values.get("userknownhostsfile", ""), tokens)),
-        system_known_hosts=_files(values.get("globalknownhostsfile", "")),
+        user_known_hosts=_files(values.get("userknownhostsfile", ""), tokens),
+        system_known_hosts=_files(values.get("globalknownhostsfile", ""), {}),
         host_key_alias=alias,
         connect_timeout_s=float(timeout) if timeout.isdigit() else None,
         family=_FAMILIES.get(values.get("addressfamily", ""), socket.AF_UNSPEC),
@@ -217,7 +218,7 @@ def _expand(text: str, tokens: dict[str, str]) -> str:
             )
         return known[name]
 
-    return re.sub(r"%(.)|\$\{(\w+)\}", value, text)
+    return re.sub(_TOKEN, value, text)
 
 
 def _proxy_command(values: dict[str, str], tokens: dict[str, str]) -> str:
@@ -251,24 +252,35 @@ def _listed(value: str) -> tuple[str, ...]:
     return tuple(part for part in value.split() if part.lower() != "none")
 
 
-def _files(value: str) -> tuple[Path, ...]:
+def _files(value: str, tokens: dict[str, str]) -> tuple[Path, ...]:
     """Return the files of a list, in which `ssh -G` prints one with a space without its quotes.
 
     Raises:
-        UsageError: nobody can tell where such a one ends, for it is not there yet.
+        UsageError: nobody can tell where the first one ends, for it is not there yet.
     """
-    words, found = _listed(value), []
+    words, found = value.split(" "), []
     while words:
-        paths = [_path(" ".join(words[:count])) for count in range(1, len(words) + 1)]
+        paths = [_file(" ".join(words[:count]), tokens) for count in range(1, len(words) + 1)]
         count = next((n for n, path in enumerate(paths, 1) if _is_there(path)), 1)
-        found.append(paths[count - 1])
+        if words[0] not in ("", "none"):
+            found.append(paths[count - 1])
         words = words[count:]
-    if any(not path.is_absolute() and not _is_there(path) for path in found[1:]):
+    if not any(map(_is_there, found)) and any(not path.is_absolute() for path in found[1:2]):
         raise UsageError(
             f"~/.ssh/config: the known_hosts files {value!r}: a path with a space that is not "
             "there yet; make that file, name one without a space, or add --via-ssh"
         )
     return tuple(found)
+
+
+def _file(text: str, tokens: dict[str, str]) -> Path:
+    # Some releases print the tokens, others what they stand for, in which a % is a name's own.
+    path = _path(text)
+    if _is_there(path):
+        return path
+    known = {f"%{token}": value for token, value in tokens.items()}
+    known |= {f"${{{name}}}": value for name, value in os.environ.items()}
+    return _path(re.sub(_TOKEN, lambda found: known.get(found[0], found[0]), text))
 
 
 def _is_there(path: Path) -> bool:
