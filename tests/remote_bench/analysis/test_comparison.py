@@ -81,6 +81,8 @@ def test_two_runs_a_side_lack_a_third(side):
     result = compare(side(runs=2), side(1.1, runs=3))
     assert result.answer == "cannot_tell"
     assert result.headline == "cannot tell: 2 runs a side; measure a third run a side"
+    result = compare(side(runs=2), side(1.1, runs=2), in_turns=True)
+    assert result.headline == "cannot tell: 2 runs a side; measure with --repeats 3 or more"
 
 
 def test_equal_runs_without_noise_are_said_to_be_equal(side):
@@ -103,17 +105,41 @@ CHANGES = {
     "cores": ("power mode and clocks", {"cpu_count": 4}, "6, 4"),
     "memory": ("board", {"memory_mb": 4000.0}, "4000"),
     "package": ("software", {"packages": {"libnvinfer10": "10.7.0"}}, "10.3.0, 10.7.0"),
-    "desktop": ("software", {"desktop": ("Xorg",)}, "none, a desktop runs"),
+    "desktop": ("software", {"desktop": ("Xorg", "Xwayland")}, "none, a desktop runs"),
     "numpy": ("software", {"modules": {"numpy": "2.0"}}, "1.26, 2.0"),
 }
+
+
+PROFILE = {"/sys/firmware/acpi/platform_profile": "balanced"}
+
+
+@pytest.mark.parametrize("change", [{"settings": PROFILE}, {"desktop": ("Xorg",)}])
+def test_what_an_older_report_did_not_record_is_unknown_and_no_difference(side, change):
+    [older], [newer] = side(), side()
+    older = replace(older, device=replace(older.device, desktop=None))
+    newer = replace(newer, device=replace(newer.device, desktop=()))
+    if "settings" in change:
+        change = {"settings": {**newer.device.settings, **change["settings"]}}
+    newer = replace(newer, device=replace(newer.device, **change))
+    for pair in ([older], [newer]), ([newer], [older]):
+        assert compare(*pair).differs == {}
+
+
+def test_xwayland_alone_is_no_desktop(side):
+    [a], [b] = side(), side()
+    a = replace(a, device=replace(a.device, desktop=()))
+    b = replace(b, device=replace(b.device, desktop=("Xwayland",)))
+    assert compare([a], [b]).differs == {}
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_a_run_depends_on_is_a_group_that_differs(side, name):
     group, change, said = CHANGES[name]
-    [b] = side()
+    [a], [b] = side(), side()
+    common = {"desktop": (), "settings": {GOVERNOR: "schedutil"}}
+    a, b = (replace(r, device=replace(r.device, **common)) for r in (a, b))
     b = replace(b, device=replace(b.device, **change))
-    [(found, texts)] = compare(side(), [b]).differs.items()
+    [(found, texts)] = compare([a], [b]).differs.items()
     assert found == group and said in "; ".join(texts)
 
 

@@ -37,6 +37,7 @@ _GROUPS = {
     "frames": "flags.frames flags.frames_sha256 flags.fps",
     "measurement": "flags.seconds flags.repeats flags.warmup_s flags.idle_s flags.sampler_hz",
 }
+_SETTINGS = "device.settings"  # of files: what a side lacks, an older tool did not look for
 _SAME_MEMORY = 0.02  # MemTotal moves with the kernel, and modules differ by halves
 # Two questions are asked, speed and power; both together are wrong in 5 % of equal pairs at most.
 _SPEED, _POWER = 0.96, 0.99
@@ -120,7 +121,7 @@ def compare(
     if reasons:
         return Comparison("not_comparable", "", "", notes, (*reasons, *early), differs, ())
     differences = tuple(_differences(a, b, in_turns))
-    answer, headline = _answer(min(len(a), len(b)), *differences[:1])
+    answer, headline = _answer(min(len(a), len(b)), in_turns, *differences[:1])
     return Comparison(answer, headline, _basis(a, b, in_turns), notes, early, differs, differences)
 
 
@@ -159,7 +160,8 @@ def _differing_at(path: str, reports: Sequence[Report]) -> Iterator[str]:
     if path == "bundle.sha256" and all(report.bundle.artifact_sha256 for report in reports):
         return  # of the file around what ran, which --record writes into
     if path.endswith("desktop"):  # Xwayland comes and goes with an app
-        values = ["a desktop runs" if value else "none" for value in values]
+        known = [set(value) - {"Xwayland"} for value in values if value is not None]
+        values = ["a desktop runs" if value else "none" for value in known] or [None]
     if path.endswith("memory_mb"):
         least, most = min(v or 0 for v in values), max(v or 0 for v in values)
         values = values if least < (1 - _SAME_MEMORY) * most else [most]
@@ -168,7 +170,7 @@ def _differing_at(path: str, reports: Sequence[Report]) -> Iterator[str]:
         return
     changed: dict[str, int] = {}  # many cores have the same governor: said once
     for key in sorted(set().union(*values)):
-        each = [value.get(key) for value in values]
+        each = [value.get(key) for value in values if key in value or path != _SETTINGS]
         if any(value != each[0] for value in each):
             text = f"{path} {key.rpartition('/')[2]}: {_listed(each)}"
             changed[text] = changed.get(text, 0) + 1
@@ -259,9 +261,10 @@ def log_ratio(
     return math.expm1(middle), (math.expm1(middle - half), math.expm1(middle + half))
 
 
-def _answer(runs: int, fps: Difference | None = None) -> tuple[Answer, str]:
+def _answer(runs: int, in_turns: bool, fps: Difference | None = None) -> tuple[Answer, str]:
     if fps and fps.interval is None and runs > 1:
-        return "cannot_tell", f"cannot tell: {runs} runs a side; measure a third run a side"
+        more = "with --repeats 3 or more" if in_turns else "a third run a side"
+        return "cannot_tell", f"cannot tell: {runs} runs a side; measure {more}"
     if fps is None or fps.interval is None:
         blocks = f"fewer than {LEAST} blocks a side"
         return "cannot_tell", f"cannot tell: {blocks}; measure with --repeats 3 or more"

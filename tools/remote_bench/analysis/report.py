@@ -146,7 +146,7 @@ class Fingerprint:
     settings: dict[str, str | None]
     sku: str = ""  # the product of its family
     chips_mb: int | None = None  # of memory; Linux shows a little less
-    desktop: tuple[str, ...] = ()  # programs of one that run
+    desktop: tuple[str, ...] | None = None  # programs of one that run; None: nobody looked
     jetpack_by: str | None = None
     notes: tuple[str, ...] = ()
     not_measured: tuple[str, ...] = ()  # what nobody can tell there, and why

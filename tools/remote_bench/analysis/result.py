@@ -115,7 +115,7 @@ class Probe:
     tools: dict[str, str | None]
     readable: tuple[dict[str, str | bool], ...]  # what, ok, detail, fix: for doctor
     power_modes: dict[str, int] = field(default_factory=dict)
-    desktop: tuple[str, ...] = ()  # programs of one that run
+    desktop: tuple[str, ...] | None = None  # programs of one that run; None: nobody looked
 
 
 @dataclass(frozen=True)
