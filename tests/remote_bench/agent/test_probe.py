@@ -167,13 +167,27 @@ def test_of_a_server_with_a_hundred_zones_and_policies_all_are_read(made_board):
 
 
 @pytest.mark.parametrize(
-    ("text", "celsius"), [("71", 71.0), ("71000", 71.0), ("-8", -8.0), ("0", 0.0), ("250", 0.25)]
+    ("text", "trip", "celsius"),
+    [("71", "105", 71.0), ("71000", "105", 71.0), ("-8", "105", -8.0), ("0", "105", 0.0),
+     ("-150", "105000", -0.15), ("150", None, 0.15), ("150", "0", 0.15), ("250", "105", 0.25)],
+)  # fmt: skip
+def test_zone_whose_trip_point_is_in_whole_degrees_is_too(made_board, text, trip, celsius):
+    board, zone = made_board("raspberry-pi-4"), "sys/class/thermal/thermal_zone0"
+    board.write(f"{zone}/type", "soc-thermal\n")
+    board.write(f"{zone}/temp", text + "\n")
+    if trip is not None:
+        board.write(f"{zone}/trip_point_0_temp", trip + "\n")
+    assert Environment(Board(str(board.root))).read()["celsius"]["soc-thermal"] == celsius
+
+
+@pytest.mark.parametrize(
+    "name", ["soc", "vbat", "pm8150b-vbat-lvl0", "ibat-high", "pm7250b-bcl-lvl1"]
 )
-def test_zone_in_whole_degrees_is_not_taken_for_thousandths(made_board, text, celsius):
+def test_charge_and_limits_of_a_battery_are_no_temperatures(made_board, name):
     board = made_board("raspberry-pi-4")
-    board.write("sys/class/thermal/thermal_zone0/type", "soc\n")
-    board.write("sys/class/thermal/thermal_zone0/temp", text + "\n")
-    assert Environment(Board(str(board.root))).read()["celsius"]["soc"] == celsius
+    board.write("sys/class/thermal/thermal_zone7/type", name + "\n")
+    board.write("sys/class/thermal/thermal_zone7/temp", "97\n")
+    assert name not in Environment(Board(str(board.root))).read()["celsius"]
 
 
 def test_pi_without_access_to_its_firmware_is_told_which_group_to_join(made_board):

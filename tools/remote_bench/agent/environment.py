@@ -14,10 +14,11 @@ _EMC_RATE = "/sys/kernel/debug/bpmp/debug/clk/emc/rate"  # of a Jetson, for root
 # Names of devfreq devices: Jetsons, Mali and Adreno; DMC and EMC are memory, RKNPU and such NPUs.
 _UNITS = {"gpu": "gpu|gp10b|gv11b|ga10b|gm20b|mali|kgsl", "memory": "dmc|emc|ddr|mif",
           "npu": "npu|dla"}  # fmt: skip
-_NO_PMIC = re.compile("^(?!PMIC)", re.IGNORECASE)  # a constant, not a temperature
+# Zones that are no temperatures: a constant; a Snapdragon's charge, voltage and current limits.
+_TEMPERATURE = re.compile(r"^(?!PMIC|soc$|(.*[-_])?(vbat|ibat|bcl))", re.IGNORECASE)
 _GATED_C = -256.0  # what a sensor of a rail-gated unit reads, in degrees
 _MOST_ENTRIES = 512  # of zones, alerts, CPU policies: all are read each second
-_WHOLE_C = 200  # below it a zone has degrees, of firmware that does not know of thousandths
+_WHOLE_C = 200  # below it a trip point is in degrees, of firmware that knows no thousandths
 
 
 class Environment:
@@ -26,6 +27,7 @@ class Environment:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._zones = _named(board, "/sys/class/thermal/thermal_zone*/type", "temp")
+        self._whole = {path for path in self._zones.values() if _has_whole_degrees(board, path)}
         self._clocks = _cpu_clocks(board)
         self._clocks.update(_devfreq_clocks(board))
         self._gpu_loads = board.glob("/sys/class/devfreq/*/device/load")  # of a Jetson: per mille
@@ -74,7 +76,8 @@ class Environment:
         millidegrees = self._board.number(path)
         if millidegrees is None or millidegrees / 1e3 <= _GATED_C:
             return None
-        return float(millidegrees) if abs(millidegrees) < _WHOLE_C else millidegrees / 1e3
+        is_whole = path in self._whole and abs(millidegrees) < _WHOLE_C
+        return float(millidegrees) if is_whole else millidegrees / 1e3
 
     def _mhz(self, path: str) -> Optional[float]:
         number = self._board.number(path)
@@ -96,7 +99,7 @@ def _by_number(board: Board, pattern: str) -> List[str]:
 
 
 def _named(
-    board: Board, pattern: str, value_file: str, wanted: Pattern[str] = _NO_PMIC
+    board: Board, pattern: str, value_file: str, wanted: Pattern[str] = _TEMPERATURE
 ) -> Dict[str, str]:
     files: Dict[str, str] = {}
     for type_file in _by_number(board, pattern):
@@ -110,6 +113,12 @@ def _named(
             name = "{} ({})".format(name, folder.rpartition("/")[2])
         files[name] = folder + "/" + value_file
     return files
+
+
+def _has_whole_degrees(board: Board, path: str) -> bool:
+    # A reading alone does not tell: 95 can be a hot zone or one at freezing.
+    trip = board.number(path[: -len("temp")] + "trip_point_0_temp")
+    return trip is not None and 0 < trip < _WHOLE_C
 
 
 def _cpu_clocks(board: Board) -> Dict[str, str]:
