@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from fastseg_targets.device import Device, RailSum
 from fastseg_targets.device import Power as RailTable
+from numpy.typing import NDArray
 
 from remote_bench.analysis.result import (
     MOST_NUMBER,
@@ -40,7 +41,7 @@ _METER_NOTE = (
     "your meter: all that it supplies, with power supply and carrier board; no module's power"
 )
 # Of one rail: more than any processor or GPU takes. A counter is shown late by a tenth of a second.
-_MOST_W, _LATE_S = 2000.0, 1.0
+_MOST_W, _LATE_S = 2000.0, 0.1
 _MOST_POINTS = 1000  # of a plot: as many as it has pixels
 
 
@@ -140,19 +141,34 @@ def _curve(
 def _of_counter(
     source: str, rail: str, t: Floats, counter_j: Floats, wraps_at_j: float | None
 ) -> EnergyCurve:
-    # One reading alone that is too low: the next one goes on from where the last one was.
-    low = (counter_j[1:-1] < counter_j[:-2]) & (counter_j[2:] >= counter_j[:-2])
-    good = np.append(np.append(True, ~low), True)[: len(t)]
+    good = ~_is_misread(t, counter_j, wraps_at_j)
     t, counter_j = t[good], counter_j[good]
     steps, dt = np.diff(counter_j), np.diff(t)
     # A counter that falls has wrapped, or, where nobody says at which value, begun anew.
     steps = steps + np.where(steps < 0, wraps_at_j or counter_j[:-1], 0.0)
     # Else it began anew too (after a suspend), or misread: then nobody knows what there was.
-    known = (steps >= 0) & (steps <= _MOST_W * np.maximum(dt, _LATE_S))
+    known = (steps >= 0) & (steps <= _most_j(dt))
     mean_w = steps[known].sum() / max(dt[known].sum(), 1e-9)
     joules = np.cumsum(np.append(0.0, np.where(known, steps, mean_w * dt)))
     breaks = tuple(t[:-1][~known].tolist())
     return EnergyCurve(source, rail, t, joules[: len(t)], is_counter=True, breaks=breaks)
+
+
+def _is_misread(t: Floats, counter_j: Floats, wraps_at_j: float | None) -> NDArray[np.bool_]:
+    """Return which single readings are off: the next one goes on from where the last one was.
+
+    The counter falls to one that is too low, and after one that is too high, by more than a wrap.
+    """
+    falls_j = np.diff(counter_j)
+    no_wrap = (falls_j < 0) & (falls_j + (wraps_at_j or np.inf) > _most_j(np.diff(t)))
+    misread = np.zeros(len(t), bool)
+    goes_on = counter_j[2:] >= counter_j[:-2]
+    misread[1:-1] = goes_on & (no_wrap[:-1] | no_wrap[1:])
+    return misread
+
+
+def _most_j(dt: Floats) -> Floats:
+    return _MOST_W * np.maximum(dt, _LATE_S)
 
 
 @dataclass(frozen=True)
