@@ -192,10 +192,34 @@ def test_a_grey_that_is_no_id_and_no_colour_of_a_class_is_named(label, grey, man
         read(label, streets)
 
 
-def test_255_is_not_ignored_beside_ids_where_a_class_is_white(manifest):
+def test_255_is_ignored_beside_ids_and_beside_greys_that_are_colours(manifest):
     polyp = of_colours(manifest, (0, 0, 0), (255, 255, 255))
-    with pytest.raises(UsageError, match="holds the grey 255"):
-        read([[0, 1, 255]], polyp)
+    assert read([[0, 1, 255]], polyp).tolist() == [[0, 1, 255]]
+    depths = of_colours(manifest, (50,) * 3, (100,) * 3)
+    assert read([[50, 100, 255]], depths).tolist() == [[0, 1, 255]]
+
+
+def labels_of(tmp_path, manifest, *labels):
+    for number, label in enumerate(labels):
+        content = np.array(label, np.uint8)
+        content = content if content.ndim == 3 else np.stack([content] * 3, 2)
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / f"{number}.png").write_bytes(encode_rgb(content))
+    return [label_HW.tolist() for _, label_HW in frame_files.read_frames(tmp_path, manifest)]
+
+
+def test_greys_that_can_be_ids_and_colours_are_what_the_other_labels_are(tmp_path, manifest):
+    polyp = of_colours(manifest, (0, 0, 0), (255, 255, 255))
+    found = labels_of(tmp_path / "voc", polyp, [[0, 255]], [[0, 1]], [[255, 0]])
+    assert found == [[[0, 255]], [[0, 1]], [[255, 0]]]
+    assert labels_of(tmp_path / "masks", polyp, [[0, 255]], [[0, 0]]) == [[[0, 1]], [[0, 0]]]
+    road = of_colours(manifest, (128, 64, 128), (0, 0, 0))
+    assert labels_of(tmp_path / "ids", road, [[0, 0]], [[0, 1]]) == [[[0, 0]], [[0, 1]]]
+    drawn = [[(128, 64, 128), (0, 0, 0)]]
+    assert labels_of(tmp_path / "drawn", road, [[0, 0]], drawn) == [[[1, 1]], [[0, 1]]]
+    with pytest.raises(UsageError, match="and no label says which"):
+        labels_of(tmp_path / "open", road, [[0, 0]], [[0, 0]])
 
 
 def test_a_grey_that_is_one_class_by_its_id_and_another_by_its_colour_is_refused(manifest):

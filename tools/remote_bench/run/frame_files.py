@@ -2,8 +2,8 @@
 
 A folder of pictures, FOLDER/*.jpg or FOLDER/images/*.jpg; where labels/NAME.png lies beside images/
 the run's mIoU is measured too. A label is a picture of class ids, or of the classes' colours; what
-its greys can mean twice is refused, not guessed. Of a video and of many pictures, 100 frames are
-taken evenly.
+its greys can mean twice the other labels tell, or it is refused, not guessed. Of a video and of
+many pictures, 100 frames are taken evenly.
 """
 
 import io
@@ -68,17 +68,30 @@ def _of_folder(folder: Path, manifest: Manifest) -> Iterator[Frame]:
     if (folder / "images").is_dir():
         folder = folder / "images"
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-    for file in _evenly(files):
-        label = folder.parent / "labels" / f"{file.stem}.png"
-        has_label = folder.name == "images" and label.is_file()
-        try:
-            image_HW3 = read_image(file)
-            label_HW = read_label(label, manifest) if has_label else None
-        except ImageError as error:
-            raise UsageError(f"--frames: {error}") from error
-        if label_HW is not None:
-            _check_shape(label, label_HW, file, image_HW3)
-        yield image_HW3, label_HW
+    pairs = [(file, folder.parent / "labels" / f"{file.stem}.png") for file in _evenly(files)]
+    labels = [label for _, label in pairs if folder.name == "images" and label.is_file()]
+    try:
+        are_ids = _are_ids(labels, manifest)
+        for file, label in pairs:
+            image_HW3, label_HW = read_image(file), None
+            if label in labels:
+                label_HW = read_label(label, manifest, are_ids)
+                _check_shape(label, label_HW, file, image_HW3)
+            yield image_HW3, label_HW
+    except ImageError as error:
+        raise UsageError(f"--frames: {error}") from error
+
+
+def _are_ids(labels: Iterable[Path], manifest: Manifest) -> bool | None:
+    """Return whether labels are ids, not colours, by the first that can be one of them alone."""
+    for label in labels:
+        label_HW3, is_indexed = _read_pixels(label)
+        if is_indexed or not _is_grey(label_HW3):
+            return False
+        found = _greys_are_ids(np.unique(label_HW3[..., 0]).tolist(), manifest, label)
+        if found is not None:
+            return found
+    return None
 
 
 def _check_shape(label: Path, label_HW: Array, image: Path, image_HW3: Array) -> None:
@@ -131,25 +144,25 @@ def _evenly(items: list[_T]) -> list[_T]:
 
 
 _PALETTE = 3  # a colour type of the PNG specification, section 11.2.1
+_HOW = "save it with the classes' colours, as an indexed PNG"
 _BLACK = (0, 0, 0)  # what many labels draw where nobody judged
 
 
-def read_label(file: Path, manifest: Manifest) -> Array:
+def read_label(file: Path, manifest: Manifest, are_ids: bool | None = None) -> Array:
     """Return the class ids (H, W) of a label file, 255 where it is none of the classes.
+
+    Args:
+        file: of the label.
+        manifest: has the classes.
+        are_ids: what the labels beside it are, for greys that can be ids and colours.
 
     Raises:
         UsageError: its pixels are neither ids of 8 bits nor the classes' colours.
         ImageError: it is no picture.
     """
-    label_HW3, content = read_image(file), file.read_bytes()
-    depth, kind = content[24:26] if content.startswith(_PNG_START) else (8, 0)
-    if depth != 8 and kind != _PALETTE:
-        raise UsageError(
-            f"--frames: {file} has {depth} bits a sample; expected a PNG of 8 bits with class ids, "
-            "or the classes' colours"
-        )
-    if kind != _PALETTE or _is_grey_ramp(content):
-        return class_ids(label_HW3, manifest, file)
+    label_HW3, is_indexed = _read_pixels(file)
+    if not is_indexed:
+        return class_ids(label_HW3, manifest, file, are_ids)
     colours = {tuple(row) for row in np.unique(label_HW3.reshape(-1, 3), axis=0).tolist()}
     if unknown := sorted(colours - {info.color for info in manifest.classes} - {_BLACK}):
         raise UsageError(
@@ -159,6 +172,18 @@ def read_label(file: Path, manifest: Manifest) -> Array:
     return _of_colours(label_HW3, manifest)
 
 
+def _read_pixels(file: Path) -> tuple[Array, bool]:
+    """Return a label as RGB, and whether a palette says what colours its indices are."""
+    label_HW3, content = read_image(file), file.read_bytes()
+    depth, kind = content[24:26] if content.startswith(_PNG_START) else (8, 0)
+    if depth != 8 and kind != _PALETTE:
+        raise UsageError(
+            f"--frames: {file} has {depth} bits a sample; expected a PNG of 8 bits with class ids, "
+            "or the classes' colours"
+        )
+    return label_HW3, kind == _PALETTE and not _is_grey_ramp(content)
+
+
 def _is_grey_ramp(content: bytes) -> bool:
     """Return whether entry n of a PNG's palette is grey n, so that indices are what is seen."""
     at = content.find(b"PLTE")
@@ -166,36 +191,64 @@ def _is_grey_ramp(content: bytes) -> bool:
     return all(set(palette[3 * n : 3 * n + 3]) == {n} for n in range(len(palette) // 3))
 
 
-def class_ids(label_HW3: Array, manifest: Manifest, file: Path) -> Array:
+def class_ids(
+    label_HW3: Array, manifest: Manifest, file: Path, are_ids: bool | None = None
+) -> Array:
     """Return the class ids (H, W) of a label read as RGB; 255 where it is none of the classes.
 
-    Greys are ids where each can be one: of K classes K is void (CamVid, UrbanSyn), and 255 unless a
-    class is white. Else they are colours of classes, where each is one.
+    Of K classes the id K is void (CamVid, UrbanSyn), and so is 255. Greys that can be ids and
+    colours are what the labels beside them are; where none tells, colours, if no grey is another
+    class by its id.
 
     Raises:
         UsageError: greys that are neither, or both.
     """
     red_HW, count = label_HW3[..., 0], len(manifest.classes)
-    if not (label_HW3 == red_HW[..., None]).all():
+    if not _is_grey(label_HW3):
         return _of_colours(label_HW3, manifest)
-    by_grey = {i.color[0]: n for n, i in enumerate(manifest.classes) if len(set(i.color)) == 1}
-    is_id = {*range(count + 1), IGNORE_INDEX} - ({IGNORE_INDEX} & by_grey.keys())
     greys: list[int] = np.unique(red_HW).tolist()
-    how = "save it with the classes' colours, as an indexed PNG"
-    if by_grey.keys() >= set(greys):
-        if both := [grey for grey in greys if grey < count and by_grey[grey] != grey]:
-            raise UsageError(
-                f"--frames: {file} holds the grey {both[0]}, one class by its id and another by "
-                f"its colour; {how}"
-            )
+    found = _greys_are_ids(greys, manifest, file)
+    if found is None:
+        found = are_ids
+    by_grey = _by_grey(manifest)
+    if found is None and (
+        both := [grey for grey in greys if grey < count and by_grey[grey] != grey]
+    ):
+        raise UsageError(
+            f"--frames: {file} holds the grey {both[0]}, one class by its id and another by "
+            f"its colour, and no label says which; {_HOW}"
+        )
+    if not found:
         return _of_colours(label_HW3, manifest)
-    if lost := [grey for grey in greys if grey not in is_id]:
+    return np.where(red_HW < count, red_HW, IGNORE_INDEX).astype(np.uint8)
+
+
+def _is_grey(label_HW3: Array) -> bool:
+    return bool((label_HW3 == label_HW3[..., :1]).all())
+
+
+def _by_grey(manifest: Manifest) -> dict[int, int]:
+    return {i.color[0]: n for n, i in enumerate(manifest.classes) if len(set(i.color)) == 1}
+
+
+def _greys_are_ids(greys: Iterable[int], manifest: Manifest, file: Path) -> bool | None:
+    """Return whether the greys of a label are ids, not colours; None where they can be both.
+
+    255 tells nothing: it is ignored among both, unless a class is white.
+
+    Raises:
+        UsageError: they are neither.
+    """
+    count, judged = len(manifest.classes), [grey for grey in greys if grey != IGNORE_INDEX]
+    lost = [grey for grey in judged if grey > count]
+    are_colours = _by_grey(manifest).keys() >= set(judged)
+    if lost and not are_colours:
         raise UsageError(
             f"--frames: {file} holds the grey {lost[0]}; expected ids of the bundle's {count} "
             f"classes, 0 to {count - 1}, or greys that are all colours of classes. Another data "
-            f"set's ids have to become those (255 means: ignore), or {how}"
+            f"set's ids have to become those (255 means: ignore), or {_HOW}"
         )
-    return np.where(red_HW < count, red_HW, IGNORE_INDEX).astype(np.uint8)
+    return None if are_colours and not lost else not are_colours
 
 
 def _of_colours(label_HW3: Array, manifest: Manifest) -> Array:
