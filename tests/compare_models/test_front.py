@@ -248,6 +248,17 @@ def test_a_float_file_is_told_how_to_say_its_normalisation(tmp_path: Path) -> No
         _source("absent.onnx", samples)[0].open()
 
 
+@pytest.mark.parametrize(
+    ("sides", "taken"), [((32, 48), (48, 32)), ((32, "w"), (96, 32)), (("h", "w"), (96, 64))]
+)
+def test_a_file_that_fixes_its_size_is_taken_at_that_and_open_sides_at_the_datas(
+    sides: tuple[int | str, int | str], taken: tuple[int, int], tmp_path: Path
+) -> None:
+    onnx.save(own_onnx(picture="uint8", size=sides), tmp_path / "f.onnx")
+    source, _ = _source(str(tmp_path / "f.onnx"), open_dataset(DATA, "test"))
+    assert source.size == taken
+
+
 def test_a_network_of_the_datas_own_classes_is_judged_on_them(
     exported: Exported, tmp_path: Path
 ) -> None:

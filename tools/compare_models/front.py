@@ -60,7 +60,7 @@ class Rival:
     Attributes:
         network: as every command takes it.
         weights: of a factory's network: a state dict, or the name of shipped weights.
-        size: WxH of its input, pixels; "": of the data's images.
+        size: WxH of its input, pixels; "": what the file fixes, else of the data's images.
         normalization: what pictures are normalised with: a name or a TOML file.
         color: "rgb" or "bgr".
         output_name: of several outputs, the path of the logits.
@@ -244,7 +244,6 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
     """Return how a network is opened, and where its ids go if a class map says that."""
     rival = read_rival(spec)
     folder = Path(spec).parent if spec.endswith(".toml") else Path()
-    image_HW3 = samples[0].image_HW3
     at_hand, weights = _beside(folder, rival.network), _beside(folder, rival.weights)
     own = is_factory(at_hand) or is_onnx(at_hand)
     file = OnnxFile(Path(at_hand)) if is_onnx(at_hand) and Path(at_hand).is_file() else None
@@ -279,13 +278,21 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
         at_hand,
         classes,
         weights or None,
-        size or ((image_HW3.shape[1], image_HW3.shape[0]) if own else None),
+        size or (_default_size(samples, file) if own else None),
         normalization,
         rival.output_name,
         rival.threshold,
         rival.fit or None,
     )
     return source, lookup_256
+
+
+def _default_size(samples: Dataset, file: OnnxFile | None) -> tuple[int, int]:
+    """Return the (width, height) that a file fixes, a side that it leaves open as the data's."""
+    height, width = samples[0].image_HW3.shape[:2]
+    if file is None:
+        return width, height
+    return file.port.width or width, file.port.height or height
 
 
 def _own_names(network: str, weights: str, file: OnnxFile | None) -> list[str]:
