@@ -218,8 +218,10 @@ def tiny(rival: str, classes: tuple[ClassInfo, ...]) -> nn.Module:
 
 def test_files_that_number_their_classes_are_taken_for_the_datas(tmp_path: Path) -> None:
     samples = open_dataset(DATA, "test")
-    spec = write_named_onnx(tmp_path / "n.onnx", numbered_classes(len(samples.classes)))
-    assert _source(spec, samples)[0].classes == samples.classes
+    numbered = numbered_classes(len(samples.classes))
+    for classes in (numbered, tuple(replace(entry, color=(0, 0, 9)) for entry in numbered)):
+        spec = write_named_onnx(tmp_path / "n.onnx", classes)
+        assert _source(spec, samples)[0].classes == samples.classes
 
 
 @pytest.mark.parametrize("kind", ["onnx", "checkpoint"])

@@ -305,7 +305,8 @@ def _own_names(network: str, weights: str, file: OnnxFile | None) -> list[str]:
         classes = file.manifest.classes if file.manifest else ()
     elif not is_onnx(network):
         classes = open_network(network).info.classes
-    return [] if classes == numbered_classes(len(classes)) else [entry.name for entry in classes]
+    names, numbered = ([c.name for c in x] for x in (classes, numbered_classes(len(classes))))
+    return [] if names == numbered else names
 
 
 def _beside(folder: Path, named: str) -> str:
