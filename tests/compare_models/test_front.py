@@ -261,6 +261,18 @@ def test_a_file_that_fixes_its_size_is_taken_at_that_and_open_sides_at_the_datas
     assert source.size == taken
 
 
+def test_a_file_of_bytes_is_told_which_key_says_a_normalisation(tmp_path: Path) -> None:
+    onnx.save(own_onnx(picture="uint8"), tmp_path / "b.onnx")
+    samples, own = open_dataset(DATA, "test"), tmp_path / "own.toml"
+    own.write_text('network = "b.onnx"\nnormalization = "imagenet"\n')
+    says = r'own.toml says normalization = "imagenet", .*b.onnx takes bytes as they are; leave that'
+    with pytest.raises(ValueError, match=says):
+        _source(str(own), samples)
+    for harmless in ('normalization = "centred"', 'color = "bgr"'):
+        own.write_text(f'network = "b.onnx"\n{harmless}\n')
+        assert _source(str(own), samples)[0].normalization is not None
+
+
 def test_a_network_of_the_datas_own_classes_is_judged_on_them(
     exported: Exported, tmp_path: Path
 ) -> None:

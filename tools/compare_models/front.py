@@ -33,10 +33,10 @@ from compare_models.candidate import unlike
 from compare_models.timing import Ratio, ratio_to, time_rounds
 from fastseg import FastSegNet, open_network, pretrained
 from fastseg.backend_onnx import OnnxFile
-from fastseg.checkpoint import read_info
+from fastseg.checkpoint import CheckpointError, read_info
 from fastseg.data import Dataset, open_dataset
 from fastseg.network import is_factory, is_onnx
-from fastseg.normalization import parse_normalization
+from fastseg.normalization import Normalization, parse_normalization
 from fastseg.outputs import Reading
 from fastseg.progress import show_progress
 
@@ -251,11 +251,8 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
     normalization = parse_normalization(
         _beside(folder, rival.normalization) or None, rival.color or None
     )
-    if file is not None and normalization is None and not file.port.takes_bytes:
-        raise ValueError(
-            f"{spec} takes float pictures and does not say how they are normalised: name a .toml "
-            f'with network = "{rival.network}" and normalization = "imagenet" (docs/speed.md)'
-        )
+    if file is not None:
+        _check_normalization(spec, rival, file, normalization)
     known = _own_names(at_hand, weights, file)
     classes: tuple[ClassInfo, ...] | None = None
     lookup_256: Array | None = None
@@ -285,6 +282,23 @@ def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
         rival.fit or None,
     )
     return source, lookup_256
+
+
+def _check_normalization(
+    spec: str, rival: Rival, file: OnnxFile, normalization: Normalization | None
+) -> None:
+    try:
+        file.check_normalization(normalization)
+    except CheckpointError as error:
+        if file.port.takes_bytes:
+            raise ValueError(
+                f'{spec} says normalization = "{rival.normalization}", but {rival.network} takes '
+                "bytes as they are; leave that key out"
+            ) from error
+        raise ValueError(
+            f"{spec} takes float pictures and does not say how they are normalised: name a .toml "
+            f'with network = "{rival.network}" and normalization = "imagenet" (docs/speed.md)'
+        ) from error
 
 
 def _default_size(samples: Dataset, file: OnnxFile | None) -> tuple[int, int]:
