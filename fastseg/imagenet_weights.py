@@ -1,6 +1,7 @@
 """Weights that others trained on ImageNet, of a package (the extra [imagenet]) or a file."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,13 @@ LICENCE = (
     "starting weights published under Apache-2.0, trained on ImageNet, whose images are offered "
     "for non-commercial research; whether that binds weights is unsettled"
 )
+_BETWEEN = re.compile("; (?!" + re.escape(LICENCE.partition("; ")[2]) + ")")  # not within it
 SHOWN = 4  # names in a report
+
+
+def terms_in(said: str) -> list[str]:
+    """Return the single terms of a text that joins them by "; "."""
+    return _BETWEEN.split(said)
 
 
 @dataclass(frozen=True)

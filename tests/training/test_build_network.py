@@ -222,6 +222,13 @@ def test_a_mean_says_of_what_all_that_is_in_it_started(tmp_path: Path) -> None:
         config = TrainConfig(recipe=Recipe(mean_with=tuple(others)))
         _, info = mean_with(config, own.model, own.info)
         assert info.training.get("init_licence") == said
+    # One that is a mean itself says the terms of several.
+    mean = dataclasses.replace(own.info, training={"init_licence": f"A; {LICENCE}"})
+    save_checkpoint(files[0], own.model, mean)
+    config = TrainConfig(recipe=Recipe(mean_with=tuple(files)))
+    started = dataclasses.replace(own.info, training={"init_licence": LICENCE})
+    _, info = mean_with(config, own.model, started)
+    assert info.training["init_licence"] == f"{LICENCE}; A; B"
 
 
 @pytest.mark.parametrize(

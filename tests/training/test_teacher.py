@@ -21,7 +21,7 @@ from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_runtime.frames.video import VideoWriter
 from fastseg_training.augment import Augmentation
 from fastseg_training.build_network import Start
-from fastseg_training.build_trainer import build_trainer, describe, licence_of
+from fastseg_training.build_trainer import build_trainer, describe, licence_of, terms_behind
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
@@ -36,6 +36,7 @@ from torch import nn
 from fastseg import CheckpointInfo, FastSegNet, load_checkpoint, open_network, save_checkpoint
 from fastseg.checkpoint import CheckpointError
 from fastseg.data import Array, Sample, open_dataset
+from fastseg.imagenet_weights import LICENCE, terms_in
 from fastseg.normalization import parse_normalization
 from tests.doubles.own_onnx import ending, own_onnx
 
@@ -388,6 +389,16 @@ def test_the_header_says_that_the_teacher_came_from_imagenet(folder: Path) -> No
     assert told.training["init_licence"] == (
         "among its teachers and theirs, teacher has ImageNet's"
     )
+
+
+def test_a_student_of_a_mean_says_that_its_teacher_started_from_imagenet_not_itself(
+    folder: Path,
+) -> None:
+    other = f"among its teachers and theirs, lite has {LICENCE}"
+    for said in (f"{LICENCE}; {other}", f"{other}; {LICENCE}"):
+        teacher = dataclasses.replace(opened(), init_licence=said)
+        terms = terms_behind(teacher)["init_licence"]
+        assert set(terms_in(terms)) == {f"among its teachers and theirs, net has {LICENCE}", other}
 
 
 def test_pictures_without_labels_are_named_though_data_and_teacher_have_the_same_terms(

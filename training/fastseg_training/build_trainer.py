@@ -18,6 +18,7 @@ from fastseg import VARIANTS, CheckpointInfo, FastSegNet, open_network
 from fastseg.checkpoint import AUXILIARY
 from fastseg.data import Dataset
 from fastseg.data.class_list import read_classes
+from fastseg.imagenet_weights import terms_in
 from fastseg.network import is_factory, is_onnx, name_of
 from fastseg.own_code import call_own
 from fastseg.progress import show_progress
@@ -275,9 +276,9 @@ def mean_with(
         return averaged
 
     training = info.training | {"mean_with": [other.sha256 for other in others]}
-    behind = [each.training.get("init_licence") for each in (info, *(o.info for o in others))]
-    if said := [terms for terms in dict.fromkeys(behind) if terms]:
-        training["init_licence"] = "; ".join(said)
+    behind = [each.training.get("init_licence", "") for each in (info, *(o.info for o in others))]
+    if said := "; ".join(dict.fromkeys(terms_in("; ".join(filter(None, behind))))):
+        training["init_licence"] = said
     return take_mean, dataclasses.replace(info, training=training)
 
 
@@ -360,9 +361,13 @@ def terms_behind(teacher: Teacher | None) -> dict[str, str]:
     if teacher is None or not teacher.init_licence:
         return {}
     # What starts from this network inherits the sentence, so it must be true there as well.
-    said = teacher.init_licence
-    among = f"among its teachers and theirs, {teacher.name} has {said}"
-    return {"init_licence": said if said.startswith("among its teachers") else among}
+    among = (
+        said
+        if said.startswith("among its teachers")
+        else f"among its teachers and theirs, {teacher.name} has {said}"
+        for said in terms_in(teacher.init_licence)
+    )
+    return {"init_licence": "; ".join(among)}
 
 
 def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
