@@ -27,6 +27,15 @@ def terms_in(said: str) -> list[str]:
     return _BETWEEN.split(said)
 
 
+def split_terms(said: str) -> tuple[str, str]:
+    """Return the terms of the data and those of ImageNet's weights in CheckpointInfo.terms()."""
+    terms = terms_in(said)
+    of_data = len(terms)
+    while of_data and terms[of_data - 1].endswith(LICENCE):
+        of_data -= 1
+    return "; ".join(terms[:of_data]), "; ".join(terms[of_data:])
+
+
 @dataclass(frozen=True)
 class ImageNetWeights:
     """A file of weights and what it is called in a checkpoint's header."""

@@ -177,12 +177,12 @@ def write_onnx(path: Path, softmax: bool = False) -> onnx.ModelProto:
     return model
 
 
-def say_of_itself(path: Path, names: tuple[str, ...]) -> Manifest:
+def say_of_itself(path: Path, names: tuple[str, ...], **header: Any) -> Manifest:
     """Write four.onnx as if fastseg-export had made it of a network of these classes."""
-    manifest = dataclasses.replace(
-        manifest_of(open_network("nano-camvid")),
-        classes=tuple(ClassInfo(name, (0, 0, 0)) for name in names),
-    )
+    network = open_network("nano-camvid")
+    classes = tuple(ClassInfo(name, (0, 0, 0)) for name in names)
+    info = dataclasses.replace(network.info, classes=classes, **header)
+    manifest = manifest_of(dataclasses.replace(network, info=info))
     model = onnx.load("four.onnx")
     onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
     onnx.save(model, path)
@@ -334,8 +334,8 @@ def test_a_file_that_fastseg_wrote_says_itself_what_its_students_may_be_used_for
     config = TrainConfig(teacher="ours.onnx", teacher_usage="commercial")
     assert usage_of_teacher(config) == "research"
     taught = opened(teacher="ours.onnx", teacher_weights="")
-    assert taught.licence == manifest.model.data_licence != ""
-    assert "ImageNet" in taught.licence  # which one of its teachers started from
+    assert f"{taught.licence}; {taught.init_licence}" == manifest.model.data_licence
+    assert "ImageNet" in taught.init_licence  # which one of its teachers started from
     assert usage_of_teacher(dataclasses.replace(config, teacher="four.onnx")) == "commercial"
     own = open_network("nano-synthetic")
     save_checkpoint(folder / "own.safetensors", own.model, own.info)
@@ -389,6 +389,23 @@ def test_the_header_says_that_the_teacher_came_from_imagenet(folder: Path) -> No
     assert told.training["init_licence"] == (
         "among its teachers and theirs, teacher has ImageNet's"
     )
+
+
+@pytest.mark.parametrize("licence", ["CC0", "free; cite us", ""])
+def test_terms_do_not_grow_where_each_student_is_exported_to_teach_the_next(
+    folder: Path, licence: str
+) -> None:
+    dataset = dataclasses.replace(open_dataset(DATA, "train"), licence=licence)
+    config = TrainConfig(data=DATA, model="nano", teacher="ours.onnx", teacher_map="whole.toml")
+    terms = {"data_licence": licence, "training": {"init_licence": LICENCE}}
+    for _ in range(3):
+        say_of_itself(folder / "ours.onnx", ("wall", "street", "roof", "own car"), **terms)
+        teacher = open_teacher(config, OURS, (8, 6))
+        told = describe(Start(config), dataset, OURS, (8, 6), teacher)
+        terms = {"data_licence": told.data_licence, "training": told.training}
+        assert told.training["init_licence"] == f"among its teachers and theirs, ours has {LICENCE}"
+        assert not licence or told.data_licence == licence
+        assert "ImageNet" not in told.data_licence
 
 
 def test_a_student_of_a_mean_says_that_its_teacher_started_from_imagenet_not_itself(

@@ -24,6 +24,7 @@ from torch import Tensor
 from fastseg import CheckpointError, Network, open_network
 from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
+from fastseg.imagenet_weights import split_terms
 from fastseg.network import check_logits, is_factory, is_onnx, name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import SUM_ERROR, Reading, ReadingError
@@ -325,7 +326,7 @@ def _from_onnx(
                 f"{path} {error} (of fastseg's own: fastseg-export --output logits)"
             ) from error
 
-    licence = "" if file.manifest is None else file.manifest.model.data_licence
+    licence, behind = split_terms(file.manifest.model.data_licence if file.manifest else "")
     sha256 = bytes(file.get_buffer("sha256").tolist()).hex()
     return Teacher(
         scores,
@@ -336,7 +337,8 @@ def _from_onnx(
         config.teacher,
         sha256,
         taken,
-        output_name=config.teacher_output_name,
+        behind,
+        config.teacher_output_name,
     )
 
 
