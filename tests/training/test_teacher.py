@@ -29,7 +29,7 @@ from fastseg_training.lessons import Frames, give_lessons, open_frames
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
 from fastseg_training.resident import ResizedDataset
-from fastseg_training.teacher import Teacher, open_teacher, usage_of_teacher
+from fastseg_training.teacher import Teacher, are_probabilities, open_teacher, usage_of_teacher
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
@@ -242,6 +242,17 @@ def test_probabilities_in_few_bits_are_no_logits(
     error_hwK = teacher.probabilities(picture(), (4, 3)) - expected_probabilities(picture())
     assert (np.abs(error_hwK).max() < 0.01) == are_probabilities
     assert ("scores" in teacher.identity) == are_probabilities  # labels of before are made anew
+
+
+def test_logits_that_end_in_a_relu_are_no_probabilities_though_they_sum_to_1_on_the_whole() -> None:
+    torch.manual_seed(0)
+    logits_1Chw = torch.randn(1, 4, 8, 8).relu()
+    assert not are_probabilities(logits_1Chw / logits_1Chw.sum(1).mean())
+    narrow_1Chw = torch.rand(1, 4, 8, 8)  # of which none is above 1
+    assert not are_probabilities(narrow_1Chw / narrow_1Chw.sum(1).mean())
+    p_1Chw = logits_1Chw.softmax(1)
+    p_1Chw[..., 0] = 0  # as where a border is padded after the softmax
+    assert are_probabilities(p_1Chw)
 
 
 def test_whether_a_teacher_gives_probabilities_is_not_asked_of_each_picture(folder: Path) -> None:
