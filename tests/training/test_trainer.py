@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -226,9 +227,31 @@ def test_an_infinite_gradient_stops_before_it_reaches_the_weights(
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
+class OfAnotherNumber(nn.Module):
+    """Its attribute is its own matter: it leaves 255 out."""
+
+    def __init__(self, ignore_index: int | None) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+        label_NHW = label_NHW.masked_fill(label_NHW == 255, -100)
+        return nn.functional.cross_entropy(logits_NKHW, label_NHW)
+
+
+def masked_mean(logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
+    """Return a mean whose gradients are no numbers either where nothing is judged."""
+    judged_NHW = label_NHW != 255
+    loss_NHW = nn.functional.cross_entropy(logits_NKHW, label_NHW * judged_NHW, reduction="none")
+    return (loss_NHW * judged_NHW).sum() / judged_NHW.sum()
+
+
 OWN_LOSSES: dict[str, Any] = {
     "module": nn.CrossEntropyLoss(ignore_index=255),
     "function": lambda x, y: nn.functional.cross_entropy(x, y, ignore_index=255),
+    "mean of the judged": masked_mean,
+    "attribute of its own": OfAnotherNumber(-100),
+    "attribute None": OfAnotherNumber(None),
 }
 
 
@@ -254,10 +277,23 @@ def test_a_loss_that_ignores_another_number_serves_labels_without_255() -> None:
     assert trainer.loss > 0
 
 
+def test_an_error_of_a_loss_that_has_nothing_to_do_with_255_is_left_as_it_is(
+    make_trainer: MakeTrainer,
+) -> None:
+    with pytest.raises(RuntimeError, match="must match the size") as caught:
+        make_trainer(criterion=lambda x, y: (x - y).mean()).train()
+    assert not isinstance(caught.value, ConfigError)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"criterion": nn.CrossEntropyLoss()}, "make it with ignore_index=255"),
+        ({"criterion": nn.functional.cross_entropy}, "ignore_index=255; .*255 is out of bounds"),
+        (
+            {"criterion": partial(nn.functional.cross_entropy, ignore_index=-100)},
+            "takes 255 for a class",
+        ),
         (
             {"criterion": nn.CrossEntropyLoss(ignore_index=255, reduction="none")},
             r"gives shape \(4, \d+, \d+\); expected one number",

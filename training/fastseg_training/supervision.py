@@ -20,6 +20,11 @@ from fastseg_training.distill import resized
 
 AUXILIARY_STRIDE = 8  # auxiliary heads are to say roughly what is where; finer costs time
 
+_TAKES_255 = (
+    f"the criterion takes {IGNORE_INDEX} for a class, and labels hold it for what nobody judged; "
+    f"make it with ignore_index={IGNORE_INDEX}"
+)
+
 
 class AllHeads(nn.Module):
     """A network as training sees it: one call gives the logits of all heads.
@@ -58,7 +63,8 @@ class OwnLoss(nn.Module):
     def __init__(self, criterion: Callable[[Tensor, Tensor], Any]) -> None:
         super().__init__()
         self.criterion = criterion
-        self.ignores = getattr(criterion, "ignore_index", IGNORE_INDEX)
+        of_torch = type(criterion) in (nn.CrossEntropyLoss, nn.NLLLoss)
+        self.takes_255 = of_torch and getattr(criterion, "ignore_index", None) != IGNORE_INDEX
 
     def forward(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Tensor:
         """Return its scalar, but 0 where nothing is labelled and it gives none, as a mean of 0/0.
@@ -66,22 +72,39 @@ class OwnLoss(nn.Module):
         Raises:
             ConfigError: it gives no scalar, or takes 255 for a class.
         """
-        # On a GPU a class that is not there would end the process.
-        if self.ignores != IGNORE_INDEX and (label_NHW == IGNORE_INDEX).any():
-            raise ConfigError(
-                f"the criterion has ignore_index {self.ignores}, and labels hold {IGNORE_INDEX} "
-                f"for what nobody judged; make it with ignore_index={IGNORE_INDEX}"
-            )
-        loss = self.criterion(logits_NKHW, label_NHW)
+        seen_NKHW = logits_NKHW.view_as(logits_NKHW)  # whose hook concerns this loss alone
+        loss = self._call(seen_NKHW, label_NHW)
         if not isinstance(loss, Tensor) or loss.ndim:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ConfigError(
                 f"the criterion gives {got}; expected one number, a Tensor of shape (), such as "
                 "the mean over all pixels (reduction='mean')"
             )
-        if not loss.isfinite() and (label_NHW == IGNORE_INDEX).all():
-            return logits_NKHW.sum() * 0
-        return loss
+        # Asking here whether it counts would have the CPU wait for a GPU at every head.
+        counts = loss.isfinite() | (label_NHW != IGNORE_INDEX).any()
+        if seen_NKHW.requires_grad:
+            seen_NKHW.register_hook(lambda gradient: torch.where(counts, gradient, 0))
+        return torch.where(counts, loss, 0)
+
+    def _call(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Any:
+        # On a GPU a class that is not there would end the process.
+        if self.takes_255 and (label_NHW == IGNORE_INDEX).any():
+            raise ConfigError(_TAKES_255)
+        try:
+            return self.criterion(logits_NKHW, label_NHW)
+        except (IndexError, RuntimeError) as error:
+            if label_NHW.device.type == "cpu" and self._fails_at_255(logits_NKHW, label_NHW):
+                raise ConfigError(f"{_TAKES_255}; torch says: {error}") from error
+            raise
+
+    def _fails_at_255(self, logits_NKHW: Tensor, label_NHW: Tensor) -> bool:
+        """Return whether what failed serves the same labels without 255."""
+        is_255 = label_NHW == IGNORE_INDEX
+        try:
+            self.criterion(logits_NKHW, label_NHW.masked_fill(is_255, 0))
+        except (IndexError, RuntimeError):
+            return False
+        return bool(is_255.any())
 
 
 def pad_batch(image_N3HW: Tensor, label_NHW: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
