@@ -15,7 +15,7 @@ shown in; labels are read by colours that the file names, never by these.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,18 +72,6 @@ def check_names(place: str, classes: Sequence[ClassInfo]) -> None:
             raise DataError(
                 f"{place}: the class {name!r:.80} has {len(name)} characters; expected a name of 1 "
                 f"to {MAX_TEXT}, none of them a control character; rename it"
-            )
-
-
-def refuse_alike(place: str, names: Iterable[str]) -> None:
-    """Raise a DataError where two classes differ by capital letters alone: a slip of a hand."""
-    known: dict[str, str] = {}
-    for name in names:
-        other = known.setdefault(name.casefold(), name)
-        if other != name:
-            raise DataError(
-                f"{place}: has both classes {other!r} and {name!r}, which differ by capital "
-                "letters alone; give them one name, or two that differ more"
             )
 
 

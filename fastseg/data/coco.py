@@ -33,13 +33,7 @@ from typing import Any
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import (
-    BACKGROUND,
-    IGNORED_NAMES,
-    generated_color,
-    is_background,
-    refuse_alike,
-)
+from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
 from fastseg.data.label_codec import (
@@ -266,7 +260,6 @@ def _classes(
         else:
             names[name] = number
             class_ids[number] = len(names)
-    refuse_alike(str(source), names)
     if not 1 <= len(names) < MAX_CLASSES:
         raise DataError(f"{source}: {len(names)} categories; expected 1 to {MAX_CLASSES - 1}")
     named = (ClassInfo(name, generated_color(index)) for index, name in enumerate(names))

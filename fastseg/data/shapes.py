@@ -17,13 +17,7 @@ import cv2
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import (
-    BACKGROUND,
-    IGNORED_NAMES,
-    generated_color,
-    is_background,
-    refuse_alike,
-)
+from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError
 from fastseg.data.file_dataset import Pair, Sieve
 from fastseg.data.label_codec import (
@@ -117,7 +111,8 @@ def name_classes(
         listed: the tool's own list, whose order then counts, classes without a shape included.
 
     Raises:
-        DataError: there are none, or too many, or two differ by capital letters alone.
+        DataError: there are none, or too many, or two differ by capital letters alone
+            and are not both listed.
     """
     labels = {*labels}
     found = {*(label.strip() for label in labels), *listed}
@@ -125,7 +120,7 @@ def name_classes(
     around = {name for name in found if is_background(name)}
     order = [*dict.fromkeys(listed), *sorted(found - {*listed})]
     names = [name for name in order if name not in ignored | around]
-    refuse_alike(place, names)
+    _refuse_alike(place, names, listed)
     if not 1 <= len(names) < MAX_CLASSES:
         raise DataError(
             f"{place}: names {len(names)} classes besides the background; expected 1 to "
@@ -138,6 +133,18 @@ def name_classes(
     ids = {name: index for index, name in enumerate(names, start=1)}
     ids |= dict.fromkeys(around, 0) | dict.fromkeys(ignored, IGNORE_INDEX)
     return classes, ids | {label: ids[label.strip()] for label in labels}
+
+
+def _refuse_alike(place: str, names: Sequence[str], listed: Sequence[str]) -> None:
+    """Refuse a name that is another's but for capital letters: a slip of a hand, if not listed."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(name.lower(), name)
+        if other != name and name not in listed:
+            raise DataError(
+                f"{place}: has both classes {other!r} and {name!r}, which differ by capital "
+                "letters alone; give them one name, or two that differ more"
+            )
 
 
 def polygon(label: str, points: Any) -> Shape:

@@ -25,13 +25,7 @@ from typing import Any
 import numpy as np
 from fastseg_runtime.bundle.manifest import ClassInfo
 
-from fastseg.data.class_list import (
-    BACKGROUND,
-    generated_color,
-    is_background,
-    read_lines,
-    refuse_alike,
-)
+from fastseg.data.class_list import BACKGROUND, generated_color, is_background, read_lines
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
 from fastseg.data.file_dataset import (
     IMAGE_SUFFIXES,
@@ -264,7 +258,6 @@ def _names(root: Path, yaml: Path | None, table: Mapping[str, Any]) -> list[str]
     if not 1 <= len(names) < MAX_CLASSES or len(set(names)) < len(names):
         wanted = f"expected 1 to {MAX_CLASSES - 1} different names"
         raise DataError(f"{source}: {wanted}, got {len(names)}: {names!s:.80}")
-    refuse_alike(str(source), names)
     return names
 
 

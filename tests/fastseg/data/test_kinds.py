@@ -762,6 +762,21 @@ def test_spaces_around_a_label_are_no_class_of_their_own_and_capitals_are_refuse
     write_json(root / "f0.json", table)
     with pytest.raises(DataError, match="both classes 'red' and 'Red', which differ by capital"):
         open_dataset(f"labelme:{root}", "train")
+    (root / "labels.txt").write_text("green\nred\nRed\n")
+    listed = open_dataset(f"labelme:{root}", "train").classes
+    assert [info.name for info in listed] == ["background", "green", "red", "Red"]
+    table["shapes"][0]["label"] = "RED"
+    write_json(root / "f0.json", table)
+    with pytest.raises(DataError, match="both classes 'red' and 'RED'"):
+        open_dataset(f"labelme:{root}", "train")
+
+
+def test_labels_that_are_alike_when_capital_are_two_classes(tmp_path: Path) -> None:
+    root = labelme_json(tmp_path / "d")
+    table = json.loads((root / "f0.json").read_text())
+    table["shapes"] += [table["shapes"][0] | {"label": label} for label in ("Masse", "Maße")]
+    write_json(root / "f0.json", table)
+    assert len(open_dataset(f"labelme:{root}", "train").classes) == len(NAMES) + 2
 
 
 def test_shapes_of_labelme_and_label_studio_that_are_left_out_leave_their_boxes_ignored(

@@ -41,6 +41,12 @@ def test_later_objects_lie_on_top(write_yolo: Writer) -> None:
     assert label[8, 12] == 1
 
 
+def test_names_may_differ_by_capital_letters_alone(write_yolo: Writer) -> None:
+    root = write_yolo(BOX, "a\nA\n")
+    dataset = open_dataset(f"yolo:{root}", "train")
+    assert [info.name for info in dataset.classes] == ["background", "a", "A"]
+
+
 @pytest.mark.parametrize("lines", [None, "", "\n\n"])
 def test_an_image_without_objects_is_background(
     write_yolo: Writer, write_picture: Writer, picture: np.ndarray, lines: str | None
