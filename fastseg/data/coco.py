@@ -37,12 +37,11 @@ from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, 
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
 from fastseg.data.label_codec import (
-    FRACTIONS,
     LabelCodec,
-    are_fractions,
+    draw_inside,
     fill_polygon,
     ignore_box,
-    refuse_outside,
+    refuse_fractions,
 )
 from fastseg.data.named_files import (
     PictureFinder,
@@ -87,10 +86,7 @@ class InstanceReader:
                 f"{self.sizes[pair.name]}; annotations are drawn in pixels, so they have to agree"
             )
         label_HW: Array = np.zeros((height, width), np.uint8)
-        objects = self.objects.get(pair.name, ())
-        if are_fractions(_outlines(objects), height, width):
-            raise DataError(f"{pair.label}: of {pair.image.name} {FRACTIONS}")
-        for entry in objects:
+        for entry in self.objects.get(pair.name, ()):
             with self.sieve.annotation(partial(_ignore_box, label_HW, entry)):
                 self._draw(label_HW, entry, pair)
         return label_HW
@@ -373,6 +369,7 @@ def _instances(
             problems.append(Problem(str(source), text))
     pairs = [Pair(names[number], file, source) for number, file in images.items()]
     pairs.sort(key=lambda pair: pair.name)
+    refuse_fractions(str(source), _outlines(table["annotations"]))
     return pairs, InstanceReader(objects, class_ids, sizes), problems
 
 
@@ -410,9 +407,12 @@ def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
         if not segmentation:
             raise ValueError("it has no outline, a box at most")
         outlines = [_corners(numbers) for numbers in segmentation]
-        refuse_outside(label_HW, np.concatenate(outlines))
-        for corners_V2 in outlines:
-            fill_polygon(label_HW, corners_V2, class_id)
+
+        def draw(label_HW: Array, class_id: int) -> None:
+            for corners_V2 in outlines:
+                fill_polygon(label_HW, corners_V2, class_id)
+
+        draw_inside(label_HW, class_id, np.concatenate(outlines), draw)
         return
     if list(segmentation["size"]) != list(label_HW.shape):
         size = f"{segmentation['size']}"
@@ -421,7 +421,7 @@ def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
 
 
 def _outlines(objects: Sequence[Table]) -> Iterator[Array]:
-    """Yield all polygons of a picture; for what is none the whole of it, which no fraction is."""
+    """Yield all polygons; for what is none, such as run lengths, infinity: no fraction."""
     for entry in objects:
         parts = entry.get("segmentation")
         for numbers in parts if isinstance(parts, list) else [None]:

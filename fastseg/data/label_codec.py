@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 
 import cv2
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 
-from fastseg.data.dataset import Array, UnknownLabelError
+from fastseg.data.dataset import Array, DataError, UnknownLabelError
 
 Color = tuple[int, int, int]
 WIDE = "16 bits: divide by 257 what was widened from 8, and save it with 8 bits"
 _SHOWN = 5  # unknown values named in an error
 _SUBPIXEL_BITS = 4
-_DOT_PX = 2  # a picture no larger may have all its corners there
-FRACTIONS = "all corners lie within 0 to 1, as fractions of the picture do; write them in pixels"
-_LIMIT_PX = 1 << 20  # OpenCV's coordinates are 32 bits
+_ROUNDED = 0.1  # of the picture: so far out of it tools write fractions
+_FEWEST = 2  # outlines that tell; one alone may be a dot in the picture's corner
+LIMIT_PX = 1 << 20  # OpenCV's coordinates are 32 bits
+Draw = Callable[[Array, int], None]
 
 
 @dataclass(frozen=True)
@@ -104,27 +104,39 @@ def fill_polygon(label_HW: Array, corners_V2: Array, class_id: int) -> None:
             an object about half a pixel wider than pycocotools does.
         class_id: what to set.
     """
-    centers_V2 = np.clip(corners_V2, -_LIMIT_PX, _LIMIT_PX) - 0.5
+    centers_V2 = np.clip(corners_V2, -LIMIT_PX, LIMIT_PX) - 0.5
     fixed_V2 = np.rint(centers_V2 * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     cv2.fillPoly(label_HW, [fixed_V2], (class_id,), shift=_SUBPIXEL_BITS)
 
 
-def refuse_outside(label_HW: Array, corners_V2: Array) -> None:
-    """Raise a ValueError where the box of an object's corners does not meet the picture."""
-    low_2, high_2 = corners_V2.min(axis=0), corners_V2.max(axis=0)
+def draw_inside(label_HW: Array, class_id: int, corners_V2: Array, draw: Draw) -> None:
+    """Draw an object, of which rounding may have left nothing in the picture.
+
+    Raises:
+        ValueError: it reaches further out than that, and none of its pixels are in the picture.
+    """
     height, width = label_HW.shape
-    if (high_2 < 0).any() or (low_2 > (width, height)).any():
-        x, y = corners_V2[0]
-        raise ValueError(f"lies outside of the picture of {width}x{height}, at ({x:g}, {y:g})")
+    if ((corners_V2 < -1) | (corners_V2 > (width + 1, height + 1))).any():
+        drawn_HW = np.zeros_like(label_HW)
+        draw(drawn_HW, 1)
+        if not drawn_HW.any():
+            x, y = corners_V2[0]
+            raise ValueError(f"lies outside of the picture of {width}x{height}, at ({x:g}, {y:g})")
+    draw(label_HW, class_id)
 
 
-def are_fractions(outlines: Iterable[Array], height: int, width: int) -> bool:
-    """Return whether all corners of a picture lie within 0 to 1, of which pixels make one dot."""
-    corners = iter(outlines)
-    first = next(corners, None)
-    if first is None or min(height, width) <= _DOT_PX:
-        return False
-    return all(((v >= 0) & (v <= 1)).all() for v in chain([first], corners))
+def refuse_fractions(place: str, outlines: Iterable[Array]) -> None:
+    """Raise a DataError where all corners of a split lie within 0 to 1, but for rounding."""
+    count = 0
+    for corners_V2 in outlines:
+        if ((corners_V2 < -_ROUNDED) | (corners_V2 > 1 + _ROUNDED)).any():
+            return
+        count += 1
+    if count >= _FEWEST:
+        raise DataError(
+            f"{place}: the corners of all {count} outlines lie within 0 to 1, as fractions of the "
+            "picture do; write them in pixels"
+        )
 
 
 def ignore_box(label_HW: Array, left: float, top: float, right: float, bottom: float) -> None:

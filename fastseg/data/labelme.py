@@ -54,6 +54,7 @@ from fastseg.data.shapes import (
     disc,
     name_classes,
     polygon,
+    refuse_shapes_in_fractions,
     stroke,
 )
 
@@ -92,6 +93,8 @@ def open_labelme(location: str, split: str) -> FileDataset:
     classes, ids = name_classes(labels, str(root), _listed(root))
     folder, chosen = folders.get(split, root), files.get(split, files.get("", []))
     pairs, problems, notes = _pairs(folder, chosen, tables)
+    shapes = (shape for file in chosen for shape in _shapes(tables[file])[0])
+    refuse_shapes_in_fractions(str(folder), shapes)
     reader = ShapeReader(lambda pair: _shapes(tables[pair.label]), ids)
     return FileDataset(
         "labelme",

@@ -21,16 +21,16 @@ from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, 
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError
 from fastseg.data.file_dataset import Pair, Sieve
 from fastseg.data.label_codec import (
-    FRACTIONS,
-    are_fractions,
+    LIMIT_PX,
+    Draw,
+    draw_inside,
     fill_polygon,
     ignore_box,
-    refuse_outside,
+    refuse_fractions,
 )
 
 MAX_SHAPES = 100_000  # of one picture; a dense one has some hundreds
 MAX_CORNERS = 1_000_000  # of one shape
-Draw = Callable[[Array, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ class Shape:
         label: the class as the tool names it.
         draw: sets the class id given in the class map given; raises ValueError where it cannot.
         points: its corners [[x, y], ...] in pixels as the tool has them; None where it has none.
+        is_area: they are around what it covers.
     """
 
     label: str
     draw: Draw
     points: Any = None
+    is_area: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,6 @@ class ShapeReader:
                 f"{pair.image}: image is {width}x{height} (upright), {pair.label.name} says "
                 f"{size}; shapes are drawn in pixels, so they have to agree"
             )
-        if are_fractions(map(_corners, shapes), height, width):
-            raise DataError(f"{pair.label}: of {pair.image.name} {FRACTIONS}")
         for number, shape in enumerate(shapes, start=1):
             with self.sieve.annotation(partial(_ignore_box, label_HW, shape)):
                 self._draw(label_HW, shape, f"{pair.label}: shape {number} of {pair.name}")
@@ -96,6 +96,11 @@ def _corners(shape: Shape) -> Array:
         return corners(shape.points, at_least=1)
     except ValueError:
         return np.full((1, 2), np.inf)  # which is neither a box nor a fraction
+
+
+def refuse_shapes_in_fractions(place: str, shapes: Iterable[Shape]) -> None:
+    """Raise a DataError where the areas of a split are fractions of their pictures."""
+    refuse_fractions(place, (_corners(shape) for shape in shapes if shape.is_area))
 
 
 def name_classes(
@@ -191,13 +196,16 @@ def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shap
 
     def draw(label_HW: Array, class_id: int) -> None:
         found_V2 = corners(points, at_least=1)
-        refuse_outside(label_HW, found_V2)
-        corners_V2 = np.rint(found_V2).astype(np.int32)
+        corners_V2 = np.rint(found_V2.clip(-LIMIT_PX, LIMIT_PX)).astype(np.int32)
         if len(corners_V2) == 1:  # of which OpenCV draws nothing
             corners_V2 = corners_V2.repeat(2, axis=0)
-        cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
 
-    return Shape(label, draw, points)
+        def draw_line(label_HW: Array, class_id: int) -> None:
+            cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
+
+        draw_inside(label_HW, class_id, found_V2, draw_line)
+
+    return Shape(label, draw, points, is_area=False)
 
 
 def disc(label: str, points: Any) -> Shape:
@@ -214,8 +222,10 @@ def disc(label: str, points: Any) -> Shape:
 
 
 def _fill(label_HW: Array, outline_V2: Array, class_id: int) -> None:
-    refuse_outside(label_HW, outline_V2)
-    fill_polygon(label_HW, outline_V2, class_id)
+    def draw(label_HW: Array, class_id: int) -> None:
+        fill_polygon(label_HW, outline_V2, class_id)
+
+    draw_inside(label_HW, class_id, outline_V2, draw)
 
 
 def corners(points: Any, at_least: int) -> Array:

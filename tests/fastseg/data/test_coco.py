@@ -101,6 +101,8 @@ def test_an_image_without_objects_is_background(write_coco: Writer) -> None:
         (_object(2, [], bbox=[1, 1, 9, 9]), "no outline, a box at most"),
         (_object(2, [[30, 1, 40, 1, 40, 9]]), r"outside of the picture of 24x16, at \(30, 1\)"),
         (_object(2, [[1, -9, 4, -9, 4, -1]]), "outside of the picture"),
+        (_object(2, [[24, 2, 27, 2, 27, 9, 24, 9]]), "outside of the picture"),
+        (_object(2, [[-30, 8, 12, 38, -30, 38]]), "outside of the picture"),
     ],
 )
 def test_annotations_that_make_no_sense_are_refused_by_number(
@@ -111,16 +113,36 @@ def test_annotations_that_make_no_sense_are_refused_by_number(
         dataset[0]
 
 
+def test_a_sliver_that_rounding_left_outside_draws_nothing(write_coco: Writer) -> None:
+    root = write_coco([_object(2, [[-0.4, 1, -0.4, 9, -0.1, 9, -0.1, 1]])])
+    assert not open_dataset(f"coco:{root}", "train")[0].label_HW[:, 1:].any()
+
+
 def test_a_part_of_an_object_may_lie_outside(write_coco: Writer) -> None:
     root = write_coco([_object(2, [[30, 1, 40, 1, 40, 9], [20, 2, 30, 2, 30, 8, 20, 8]])])
     assert (open_dataset(f"coco:{root}", "train")[0].label_HW == 1).sum() > 20
 
 
-def test_polygons_as_fractions_are_refused(write_coco: Writer) -> None:
-    fractions = [_object(2, [[0.1, 0.1, 0.9, 0.1, 1, 1]]), _object(7, [[0, 0, 0.5, 0, 0.5, 1]])]
+def test_polygons_as_fractions_are_refused_though_a_corner_is_a_hair_outside(
+    write_coco: Writer,
+) -> None:
+    fractions = [
+        _object(2, [[0.1, 0.1, 0.9, 0.1, 1.0003, 1]]),
+        _object(7, [[-0.0002, 0, 0.5, 0, 0.5, 1]]),
+    ]
     root = write_coco(fractions)
-    with pytest.raises(DataError, match="000001.png all corners lie within 0 to 1"):
-        open_dataset(f"coco:{root}", "train")[0]
+    with pytest.raises(DataError, match=r"2017\.json: the corners of all 2 outlines lie within 0"):
+        open_dataset(f"coco:{root}", "train")
+
+
+def test_a_picture_of_tiny_objects_alone_is_read_where_others_have_larger_ones(
+    write_coco: Writer, write_picture: Writer, picture: np.ndarray
+) -> None:
+    images = [{"id": number, "file_name": f"00000{number}.png"} for number in (1, 2)]
+    dots = [_object(2, [[0, 0, 1, 0, 1, 1]])] * 2
+    root = write_coco([*dots, _object(7, BIG_BOX, image_id=2)], images=images)
+    write_picture(root / "train2017" / "000002.png", picture)
+    assert open_dataset(f"coco:{root}", "train")[0].label_HW[0, 0] == 1
 
 
 def test_a_tiny_object_beside_others_is_no_fraction(write_coco: Writer) -> None:

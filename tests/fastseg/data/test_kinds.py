@@ -734,8 +734,6 @@ def test_labelme_s_other_shapes_are_drawn_and_unknown_ones_named(tmp_path: Path)
         ("rectangle", [[4, -8], [9, -2]], "lies outside of the picture of 48x32"),
         ("circle", [[60, 16], [64, 16]], "lies outside"),
         ("line", [[60, 16], [64, 16]], "lies outside"),
-        ("polygon", [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]], "f0.jpg all corners lie within 0 to 1"),
-        ("rectangle", [[0.1, 0.1], [0.9, 0.9]], "write them in pixels"),
     ],
 )
 def test_shapes_that_draw_nothing_of_their_picture_are_refused(
@@ -747,6 +745,40 @@ def test_shapes_that_draw_nothing_of_their_picture_are_refused(
     write_json(file, table | {"shapes": [shape]})
     with pytest.raises(DataError, match=rf"f0\.json: .*{message}"):
         samples_of(str(file.parent))
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"), [("line", [[51, 5], [51, 20]]), ("point", [[-3, 9]]), ("point", [[0, 0]])]
+)
+def test_strokes_are_judged_by_their_width_and_are_no_fractions(
+    kind: str, points: list[list[float]], tmp_path: Path
+) -> None:
+    file = labelme_json(tmp_path / "d") / "f0.json"
+    table = json.loads(file.read_text())
+    shape = {"label": "red", "points": points, "shape_type": kind}
+    write_json(file, table | {"shapes": [shape]})
+    assert (samples_of(str(file.parent))["f0"].label_HW == 1).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"),
+    [
+        ("polygon", [[0.1, 0.1], [0.9, 0.1], [0.9, 1.002]]),
+        ("rectangle", [[0.1, 0.1], [0.9, 0.9]]),
+    ],
+)
+def test_shapes_in_fractions_are_refused_if_all_of_the_split_are(
+    kind: str, points: list[list[float]], tmp_path: Path
+) -> None:
+    root = labelme_json(tmp_path / "d")
+    *others, last = sorted(root.glob("*.json"))
+    shapes = [{"label": name, "points": points, "shape_type": kind} for name in NAMES[1:]]
+    for file in others:
+        write_json(file, json.loads(file.read_text()) | {"shapes": shapes})
+    open_dataset(f"labelme:{root}", "train")
+    write_json(last, json.loads(last.read_text()) | {"shapes": shapes})
+    with pytest.raises(DataError, match="outlines lie within 0 to 1, .*write them in pixels"):
+        open_dataset(f"labelme:{root}", "train")
 
 
 def test_spaces_around_a_label_are_no_class_of_their_own_and_capitals_are_refused(
