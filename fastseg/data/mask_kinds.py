@@ -31,6 +31,8 @@ from fastseg.data.file_dataset import (
     MaskReader,
     Pair,
     Problem,
+    composed,
+    name_within,
     read_text,
 )
 from fastseg.data.image_file import read_label_file
@@ -318,12 +320,9 @@ def _listed(
     unlabelled = {problem.file for problem in problems if "has no label" in problem.message}
     problems = [problem for problem in problems if problem.file not in unlabelled]
     if split in lists:
-        known = {pair.name: pair for pair in pairs}
+        known = {composed(pair.name): pair for pair in pairs}
         names = list(dict.fromkeys(_listed_names(lists[split], known)))
-        stems = {
-            Path(file).relative_to(root / _IMAGES).with_suffix("").as_posix(): file
-            for file in unlabelled
-        }
+        stems = {composed(name_within(root / _IMAGES, Path(file))): file for file in unlabelled}
         problems += [
             Problem(str(lists[split]), f"lists {name}, no such picture")
             for name in names
@@ -340,7 +339,7 @@ def _listed(
 
 def _listed_names(path: Path, known: dict[str, Pair]) -> list[str]:
     """Return the names of a list, one a line; a number may follow, as in VOC's lists of a class."""
-    lines = [line.strip().strip('"') for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.strip().strip('"') for line in composed(read_text(path)).splitlines()]
     names = [line if line in known else line.split()[0] for line in lines if line]
     return [name if name in known else name.removesuffix(Path(name).suffix) for name in names]
 

@@ -17,7 +17,7 @@ Segmentation Datasets".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from fastseg.data.file_dataset import (
     Pair,
     Problem,
     Sieve,
+    composed,
     file_called,
     find_folders,
     list_files,
@@ -160,14 +161,22 @@ def _pairs(root: Path, split: str, table: Mapping[str, Any]) -> tuple[tuple[Pair
             raise MissingSplitError(f"{root}: {said}, no such folder or list in it")
         images, beside = _folders(root, split)
         found = [(name_within(images, file), file) for file in list_files(images, IMAGE_SUFFIXES)]
-        pairs = tuple(Pair(name, file, beside / f"{name}.txt") for name, file in found)
-        return pairs, list_files(beside, (".txt",))
+        pairs = [Pair(name, file, beside / f"{name}.txt") for name, file in found]
+        labels = list_files(beside, (".txt",))
+        return _as_stored(pairs, labels), labels
     pictures = [file for place in places for file in _pictures(root, place)]
-    pairs = tuple(Pair(name_within(root, f), f, _label_of(root, f)) for f in pictures)
+    pairs = [Pair(name_within(root, f), f, _label_of(root, f)) for f in pictures]
     folders = {pair.label.parent for pair in pairs if pair.label.parent.is_dir()}
+    labels = sorted({f for folder in folders for f in list_files(folder, (".txt",))})
     listed = any(place.is_file() for place in places)  # a list may leave pictures out
-    labels = [] if listed else [f for folder in folders for f in list_files(folder, (".txt",))]
-    return pairs, sorted(set(labels))
+    return _as_stored(pairs, labels), [] if listed else labels
+
+
+def _as_stored(pairs: Sequence[Pair], labels: Sequence[Path]) -> tuple[Pair, ...]:
+    """Return pairs with the label files that are there, whichever system wrote their accents."""
+    stored = {composed(str(file)): file for file in labels}
+    found = (stored.get(composed(str(pair.label)), pair.label) for pair in pairs)
+    return tuple(replace(pair, label=label) for pair, label in zip(pairs, found, strict=True))
 
 
 def _places(root: Path, table: Mapping[str, Any], entries: Any) -> Iterator[Path]:

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -801,6 +802,17 @@ def test_spaces_around_a_label_are_no_class_of_their_own_and_capitals_are_refuse
     write_json(root / "f0.json", table)
     with pytest.raises(DataError, match="both classes 'red' and 'RED'"):
         open_dataset(f"labelme:{root}", "train")
+
+
+def test_a_list_of_a_split_names_pictures_whether_a_mac_wrote_them_or_not(tmp_path: Path) -> None:
+    root = pascal_voc(tmp_path)
+    folder = root / "VOCdevkit/VOC2012"
+    for number, file in enumerate(sorted(folder.glob("*/*[0-9].[jp][pn]g"))):
+        name = file.stem.replace("2007", "bäume")
+        file.rename(file.with_stem(unicodedata.normalize("NFD" if number % 2 else "NFC", name)))
+    for file in folder.glob("ImageSets/*/*.txt"):
+        file.write_text(file.read_text().replace("2007", "bäume"), "utf-8")
+    assert [len(open_dataset(f"voc:{root}", split)) for split in ("train", "val")] == [8, COUNT - 8]
 
 
 def test_labels_that_are_alike_when_capital_are_two_classes(tmp_path: Path) -> None:

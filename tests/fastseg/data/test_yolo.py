@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +40,18 @@ def test_polygons_become_classes_and_the_rest_background(write_yolo: Writer) -> 
 def test_later_objects_lie_on_top(write_yolo: Writer) -> None:
     label = open_dataset(f"yolo:{write_yolo(BOX + BOX.replace('1', '0', 1))}", "train")[0].label_HW
     assert label[8, 12] == 1
+
+
+def test_a_label_file_is_found_whether_a_mac_wrote_its_name_or_not(write_yolo: Writer) -> None:
+    root = write_yolo(BOX)
+    for form, file in (("NFD", "images/train/a.png"), ("NFC", "labels/train/a.txt")):
+        name = unicodedata.normalize(form, "stück")
+        (root / file).rename((root / file).with_stem(name))
+    assert open_dataset(f"yolo:{root}", "train")[0].label_HW.any()
+    (root / "classes.txt").unlink()
+    (root / "list.txt").write_text("images/train/stück.png\n")
+    (root / "data.yaml").write_text("names: [cat, dog]\ntrain: list.txt\n")
+    assert open_dataset(f"yolo:{root}", "train")[0].label_HW.any()
 
 
 def test_names_may_differ_by_capital_letters_alone(write_yolo: Writer) -> None:
