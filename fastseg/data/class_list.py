@@ -24,7 +24,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX, MAX_TEXT, ClassInfo, n
 
 from fastseg.data.dataset import MAX_CLASSES, DataError
 from fastseg.data.file_dataset import read_text
-from fastseg.data.label_codec import WIDE, Color, LabelCodec
+from fastseg.data.label_codec import Color, LabelCodec, of_16_bits
 
 MOST_SHOWN = 4  # names in a line
 IGNORED_NAMES = ("void", "ignore", "unlabeled", "unlabelled")
@@ -220,7 +220,9 @@ def _line(path: Path, row: str, match: re.Match[str], index: int) -> ClassLine:
     if match["red"] is not None:
         color = tuple(int(match[part]) for part in ("red", "green", "blue"))
     if max(value, *(color or (0,))) > IGNORE_INDEX:
-        raise _unreadable(path, row, f"a number is above 255; if masks store it, they have {WIDE}")
+        hint = f"; if masks store it, they have {of_16_bits([value])}"
+        why = f"a number is above {IGNORE_INDEX}{hint if value > IGNORE_INDEX else ''}"
+        raise _unreadable(path, row, why)
     counted = match["index"] is None
     return ClassLine(value, match["name"].strip(), color, counted)  # type: ignore[arg-type]  # three numbers
 

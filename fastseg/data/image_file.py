@@ -247,9 +247,11 @@ def _narrowed(values_HW: Array) -> Array:
 
 def _colors_of_8_bits(path: Path, colors_HW3: Array) -> Array:
     if colors_HW3.dtype != np.uint16 or (colors_HW3 % 257).any():
+        is_grey = (colors_HW3 == colors_HW3[:, :, :1]).all()
+        hint = ", or with one channel if these are class ids" if is_grey else ""
         raise DataError(
             f"{path}: stores colours as {colors_HW3.dtype} up to {colors_HW3.max():.10g}, which "
-            "are not 257 times those of 8 bits; save it with 8 bits a channel"
+            f"are not 257 times those of 8 bits; save it with 8 bits a channel{hint}"
         )
     return (colors_HW3 // 257).astype(np.uint8)
 

@@ -13,7 +13,7 @@ from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg.data.dataset import Array, DataError, UnknownLabelError
 
 Color = tuple[int, int, int]
-WIDE = "16 bits: divide by 257 what was widened from 8, and save it with 8 bits"
+_WIDENED = 257  # 8 bits are widened to 16 by this factor
 _SHOWN = 5  # unknown values named in an error
 _SUBPIXEL_BITS = 4
 _ROUNDED = 0.1  # of the picture: so far out of it tools write fractions
@@ -64,7 +64,7 @@ class LabelCodec:
         more = f" and {len(pixels) - _SHOWN} more" if len(pixels) > _SHOWN else ""
         kind, known, hint = "value", _ranges(self.ids), ""
         if values.ndim == 1 and found.max() > IGNORE_INDEX:
-            hint = f". The label has {WIDE}"
+            hint = f". The label has {of_16_bits(found.tolist())}"
         if values.ndim == 2:  # one row of R, G, B per pixel
             kind, known = "colour", f"one of the {len(self.colors)} colours of the class list"
             grey = (values == values[:, :1]).all()
@@ -76,6 +76,14 @@ class LabelCodec:
             f"or add the {kind} to the class list ({IGNORE_INDEX} means: ignore){hint}",
             pixels,
         )
+
+
+def of_16_bits(values: Iterable[int]) -> str:
+    """Return what to do with labels of 16 bits that store these values."""
+    how = f"divide them by {_WIDENED}"
+    if any(value % _WIDENED for value in values):
+        how = f"renumber them to 0 to {IGNORE_INDEX - 1}"
+    return f"values of 16 bits: {how}, and save it with 8 bits"
 
 
 def look_up(values_HW: Array, ids: Mapping[int, int]) -> tuple[Array, Array]:

@@ -37,7 +37,7 @@ from fastseg.data.file_dataset import (
     file_called,
 )
 from fastseg.data.image_file import StoredLabel, read_stored_label
-from fastseg.data.label_codec import WIDE, LabelCodec
+from fastseg.data.label_codec import LabelCodec, of_16_bits
 from fastseg.data.pairing import (
     Affix,
     pair_folders,
@@ -211,7 +211,7 @@ def _classes(
         note = f"no list of classes; those of the values {ids[0]} to {ids[-1]} are numbered, and"
         return classes, MaskReader(LabelCodec(table, {})), (f"{note} --classes FILE names them",)
     if high > IGNORE_INDEX:
-        raise DataError(f"{root}: its masks store {_shown(ids)}, in {WIDE}")
+        raise DataError(f"{root}: its masks store {_shown(ids)}, {of_16_bits(ids)}")
     raise DataError(
         f"{root}: no list of classes; its masks store {_shown(ids)}. Write {root / CLASS_LISTS[0]} "
         f"with a line 'value name' for each, such as '{ids[0] if ids else 0} background'; "

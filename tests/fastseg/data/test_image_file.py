@@ -208,6 +208,13 @@ def test_sixteen_bit_colour_masks_come_as_bytes(tmp_path: Path, picture: np.ndar
     assert (read_label_file(tmp_path / "mask.png") == picture).all()
 
 
+def test_class_ids_in_three_channels_of_16_bits_are_to_be_saved_in_one(tmp_path: Path) -> None:
+    ids_HW3 = np.repeat(INDICES[:, :, None], 3, axis=2).astype(np.uint16)
+    (tmp_path / "mask.png").write_bytes(_png(ids_HW3))
+    with pytest.raises(DataError, match="or with one channel if these are class ids"):
+        read_label_file(tmp_path / "mask.png")
+
+
 def test_bytes_after_a_jpeg_s_end_do_no_harm(tmp_path: Path, picture: np.ndarray) -> None:
     jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
     (tmp_path / "a.jpg").write_bytes(jpeg)

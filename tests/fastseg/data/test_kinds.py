@@ -563,12 +563,21 @@ def test_masks_of_many_values_need_a_list_of_classes(tmp_path: Path) -> None:
         open_dataset(str(root), "train")
 
 
-def test_masks_of_16_bits_without_a_list_say_how_to_save_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (257, "masks store 0, 257, 514, values of 16 bits: divide them by 257, and save it with 8"),
+        (1000, "values of 16 bits: renumber them to 0 to 254, and save it with 8 bits"),
+    ],
+)
+def test_masks_of_16_bits_without_a_list_say_how_to_save_them(
+    factor: int, message: str, tmp_path: Path
+) -> None:
     kvasir(tmp_path)
     for n, mask in enumerate(sorted((tmp_path / "masks").iterdir())):
         mask.unlink()
-        save(mask.with_suffix(".png"), label_of(n).astype(np.uint16) * 257)
-    with pytest.raises(DataError, match="masks store 0, 257, 514, in 16 bits: divide by 257"):
+        save(mask.with_suffix(".png"), label_of(n).astype(np.uint16) * factor)
+    with pytest.raises(DataError, match=message):
         open_dataset(f"folder:{tmp_path}", "train")
 
 

@@ -28,6 +28,13 @@ def test_unknown_values_are_counted_and_named_with_the_file() -> None:
     assert error.value.pixels == {"7": 2, "9": 1}
 
 
+def test_ids_of_16_bits_are_to_be_renumbered_and_divided_only_if_widened() -> None:
+    with pytest.raises(UnknownLabelError, match="divide them by 257, and save it with 8 bits"):
+        CODEC.decode(np.array([[0, 257, 514]], np.uint16), "a.png")
+    with pytest.raises(UnknownLabelError, match="renumber them to 0 to 254, and save it with 8"):
+        CODEC.decode(np.array([[0, 257, 1000]], np.uint16), "a.png")
+
+
 def test_unknown_colours_are_counted_and_named() -> None:
     mask = np.array([[(1, 2, 3), (0, 0, 192)]], np.uint8)
     with pytest.raises(UnknownLabelError, match=r"colour \[1, 2, 3\] \(1 px\)"):
