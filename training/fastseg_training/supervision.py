@@ -83,7 +83,7 @@ class OwnLoss(nn.Module):
         # Asking here whether it counts would have the CPU wait for a GPU at every head.
         counts = loss.isfinite() | (label_NHW != IGNORE_INDEX).any()
         if seen_NKHW.requires_grad:
-            seen_NKHW.register_hook(lambda gradient: torch.where(counts, gradient, 0))
+            seen_NKHW.register_hook(lambda gradient: torch.where(counts, gradient, 0))  # type: ignore[no-untyped-call]  # torch's
         return torch.where(counts, loss, 0)
 
     def _call(self, logits_NKHW: Tensor, label_NHW: Tensor) -> Any:
