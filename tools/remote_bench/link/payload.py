@@ -22,7 +22,7 @@ _RUNTIME = Path(str(fastseg_runtime.__file__)).parent
 _OURS = Path(__file__).parents[1]
 _SHARED = (_OURS / "__init__.py", _OURS / "messages.py")  # what keeper and agent both need
 RUNTIME_PATH = "runtime"  # goes on sys.path on the board
-_STAYS = {"__pycache__", "cli"}  # fastseg-run: nobody types commands there
+_STAYS = {"__pycache__", "cli", "view.py"}  # fastseg-run, its page too: nobody types commands there
 _SOMETIME = (2020, 1, 1, 0, 0, 0)  # the same content gives the same zip
 NO_PYTHON = 86  # exit status: no Python that will do
 
