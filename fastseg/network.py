@@ -86,7 +86,7 @@ class Network:
     def sample(self) -> tuple[float, ...]:
         """Return some of its logits for noise: what it computes with may be no weight of it."""
         logits = self.logits(_noise((self.info.width, self.info.height))).flatten()
-        places = torch.linspace(0, len(logits) - 1, SAMPLED).long()
+        places = torch.arange(SAMPLED) * (len(logits) - 1) // (SAMPLED - 1)
         return tuple(logits[places].tolist())
 
     @property

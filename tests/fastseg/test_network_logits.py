@@ -197,3 +197,9 @@ def test_a_view_that_minds_channels_last_is_told_what_it_minds() -> None:
 
     with pytest.raises(CheckpointError, match=r"channels last in memory here, which .reshape\(\)"):
         network(Grouped()).check()
+
+
+def test_a_sample_of_many_logits_reaches_their_ends_alone() -> None:
+    model = Answering(lambda y: y.mean().expand(1, 19, 720, 1280))  # more than float32 can count
+    info = CheckpointInfo("own", numbered_classes(19), 1280, 720)
+    assert len(Network(model.eval(), info, "own", "").sample()) == 64
