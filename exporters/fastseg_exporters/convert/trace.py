@@ -27,7 +27,12 @@ READERS = {
 }
 # Of a tensor that has as many values as were found in the picture.
 COUNTERS = {"__len__", "size", "numel", "nelement"}
-_SHAPE = Tensor.shape.__get__  # type: ignore[attr-defined]
+_SIZES = (Tensor.shape.__get__, Tensor.nbytes.__get__)  # type: ignore[attr-defined]
+_SPLITTERS = {"split", "chunk"}
+_ATEN = torch.ops.aten
+_UNIQUE = (_ATEN._unique2, _ATEN.unique_dim, _ATEN.unique_consecutive)
+# What leaves all values and another number of places: of what was found, as unknown as it was.
+_RESIZERS = (_ATEN.cat, _ATEN.slice, _ATEN.view, _ATEN._unsafe_view, _ATEN.constant_pad_nd)
 _NOT_THE_NETWORKS = (str(Path(torch.__file__).parent), __file__, restate.__file__)
 
 
@@ -44,10 +49,23 @@ def lines_to_mind(module: nn.Module, image: Tensor) -> tuple[str, str]:
 
     That is into a part of a part, `y[:, 2][mask] = 9.0`, which torch's exporter to ONNX may lose.
     """
-    reads = _Reads(image)
-    with torch.no_grad(), reads, _Operations(reads):
-        module(image)
+    picture = noise_like(image)  # of an empty one, all or none is found, a size like any other
+    reads = _Reads(picture)
+    try:
+        with torch.no_grad(), reads, _Operations(reads):
+            module(picture)
+    except Exception:  # such as an assertion of what pictures can be, which has read the values
+        if not reads.place:
+            raise
     return reads.place, reads.written
+
+
+def noise_like(image: Tensor) -> Tensor:
+    """Return a picture of noise as large and of the same type, the same each time."""
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    if image.is_floating_point():
+        return noise.to(image.dtype)
+    return (64 * noise + 128).clamp(0, 255).to(image.dtype)
 
 
 def why_untraceable(module: nn.Module, image: Tensor, error: BaseException) -> str:
@@ -74,40 +92,63 @@ class _Reads(TorchFunctionMode):
         self._from_image[image] = True
         self._counts = WeakTensorKeyDictionary()  # the size that depends on the image, if one does
 
-    def follow(self, given: list[Tensor], result: Any, counting: bool = False) -> None:
+    def follow(self, given: list[Tensor], result: Any, resizes: bool = False) -> None:
         """Note what an operation has made of what it was given, if that depends on the image."""
         if not any(tensor in self._from_image for tensor in given):
             return
-        counts = self._counts_of(given)
+        counted = [tensor for tensor in given if tensor in self._counts]
+        known = {size for tensor in given if tensor not in self._counts for size in tensor.shape}
+        counts = self._counts_of(given) - known - {1}
+        before = {size for tensor in counted for size in tensor.shape}
         # What gives nothing back has written into its first argument.
         for made in tensors_in(given[0] if result is None else result):
             self._from_image[made] = True
-            if any(made is tensor for tensor in given):
+            if any(made is tensor for tensor in given) or made in self._counts:
                 continue  # written in place: as large as before
-            count = _count(made, given) if counting else None
-            count = next((size for size in made.shape if size in counts), count)
-            if count is not None:
-                self._counts[made] = count
+            left = [size for size in made.shape if size in counts]
+            if not left and resizes and counted:
+                left = [size for size in made.shape if size not in before]
+            if left:
+                self._counts[made] = left[0]
+
+    def find(self, func: Any, args: Any, result: Any) -> None:
+        """Note what is as large as the number of values that were found in the image."""
+        kind = func.overloadpacket
+        chosen = args[1] if kind in (_ATEN.index, _ATEN.masked_select) else args[0]
+        deciding = list(tensors_in(chosen))
+        if kind is _ATEN.index:  # whole numbers choose as many as they are
+            deciding = [x for x in deciding if x.dtype in (torch.bool, torch.uint8)]
+        if not any(tensor in self._from_image for tensor in deciding):
+            return
+        made = list(tensors_in(result))
+        for tensor in made[::2] if kind in _UNIQUE else made:  # not the places of each value
+            count = tensor.shape[_place_of_count(kind, args) if tensor.ndim > 1 else 0]
+            if kind is not _ATEN.bincount or [count] != [*args[2:]]:  # as many as asked for
+                self._counts[tensor] = count
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = list(tensors_in((args, kwargs)))
-        result = func(*args, **(kwargs or {}))
-        if not self.place and self._is_read(func, given, result):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if not self.place and self._is_read(func, args, kwargs, result):
             self.place = _place()
-        self.follow(given, result)
+        self.follow(list(tensors_in((args, kwargs))), result)
         if func.__name__ == "__setitem__" and not self.written and args[0]._is_view():
             self.written = _place() if args[0] in self._from_image else ""
         return result
 
-    def _is_read(self, func: Any, given: list[Tensor], result: Any) -> bool:
-        name, counts = func.__name__, self._counts_of(given)
+    def _is_read(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> bool:
+        name, given = func.__name__, list(tensors_in((args, kwargs)))
         if name in READERS:
             return any(tensor in self._from_image for tensor in given)
+        counts = self._counts_of(given)
         if name == "unbind":  # which iterating is
             return len(result) in counts
-        return bool(counts) and (name in COUNTERS or func == _SHAPE)
+        if counts and name in _SPLITTERS:
+            dim = kwargs.get("dim", args[2] if len(args) > 2 else 0)
+            return given[0].shape[dim] in counts
+        return bool(counts) and (name in COUNTERS or func in _SIZES)
 
     def _counts_of(self, given: list[Tensor]) -> set[int]:
         return {self._counts[tensor] for tensor in given if tensor in self._counts}
@@ -123,17 +164,21 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = list(tensors_in((args, kwargs)))
         result = func(*args, **(kwargs or {}))
-        self._reads.follow(given, result, torch.Tag.dynamic_output_shape in func.tags)
+        with torch._C.DisableTorchFunction():  # in a scripted function our reads would count too
+            if torch.Tag.dynamic_output_shape in func.tags:
+                self._reads.find(func, args, result)
+            given = list(tensors_in((args, kwargs)))
+            self._reads.follow(given, result, func.overloadpacket in _RESIZERS)
         return result
 
 
-def _count(made: Tensor, given: list[Tensor]) -> int | None:
-    """Return the size that no argument has: how many values were found."""
-    known = {size for tensor in given for size in tensor.shape}
-    found = (size for size in made.shape if size not in known or made.ndim == 1)
-    return next(found, None)
+def _place_of_count(kind: Any, args: Any) -> int:
+    """Return along which dimension a result has as many places as values were found."""
+    if kind is _ATEN.index:
+        asked = [index for index, chosen in enumerate(args[1]) if chosen is not None]
+        return asked[0] if asked[-1] - asked[0] < len(asked) else 0  # apart: they come first
+    return int(args[1]) if kind is _ATEN.unique_dim else 0
 
 
 def _place() -> str:

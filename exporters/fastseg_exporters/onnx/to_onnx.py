@@ -23,7 +23,7 @@ from fastseg import DeployGraph, Network
 from fastseg.backend_onnx import OnnxFile
 from fastseg.own_code import place_of
 from fastseg_exporters.convert.exporter import ExportedArtifact, Request, parse_options, versions
-from fastseg_exporters.convert.trace import describe_step, lines_to_mind
+from fastseg_exporters.convert.trace import describe_step, lines_to_mind, noise_like
 from fastseg_exporters.gate.record import describe_network
 from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
@@ -170,10 +170,7 @@ def to_onnx(module: nn.Module, example: Tensor, graph: DeployGraph) -> onnx.Mode
 
 def _gives_the_same(model: onnx.ModelProto, module: nn.Module, example: Tensor) -> bool:
     """Return whether a graph gives what its module does, on noise, in nearly all places."""
-    noise = torch.Generator().manual_seed(0)
-    picture = torch.randn(example.shape, generator=noise)
-    if not example.is_floating_point():
-        picture = (64 * picture + 128).clamp(0, 255).to(example.dtype)
+    picture = noise_like(example)
     with torch.no_grad():
         result = module(picture)
     expected = (result if isinstance(result, Tensor) else result[0]).numpy()

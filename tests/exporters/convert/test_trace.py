@@ -23,6 +23,8 @@ class Reading(nn.Module):
         super().__init__()
         self.layer, self.read = nn.Conv2d(3, 5, 3, padding=1), read
         self.register_buffer("scale", torch.tensor(2.0))
+        self.register_buffer("keep", torch.tensor([True, False, True, True, False]))
+        self.register_buffer("order", torch.tensor([2, 0, 1, 4, 3]))
 
     def forward(self, x: Tensor) -> Any:
         return self.read(self, x)
@@ -32,13 +34,27 @@ def _swish(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
 
 
+def _sum_of_the_middle(x: Tensor) -> Tensor:
+    low = x[x < 1.0]
+    return low[low > -1.0].sum()
+
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # networks of others script all the same
     swish = torch.jit.script(_swish)
+    middle = torch.jit.script(_sum_of_the_middle)
 
 
 def sized(x: Tensor) -> Tensor:
     return x.view(*x.shape, *[1] * (4 - x.ndim))[:, :1]
+
+
+def sized_by(w: Tensor) -> Tensor:
+    return w.view(1, w.shape[0], 1, 1)
+
+
+def per_class(ids: Tensor) -> Tensor:
+    return sized_by(torch.bincount(ids.flatten(), minlength=5))
 
 
 def columns(x: Tensor) -> Tensor:
@@ -67,6 +83,13 @@ FROZEN: dict[str, Callable[[Reading, Tensor], Any]] = {
     "distinct": lambda n, x: n.layer(x) if x.round().unique().size(0) > 9 else x,
     "each found": lambda n, x: n.layer(x) * sum(i for i in x.round().unique()),
     "found in a flat picture": lambda n, x: n.layer(x) * len(x.flatten()[x.flatten() < 1] + 1),
+    "all of it found": lambda n, x: n.layer(x) * x[:, :, x[0, 0] < 9].shape[2],
+    "all places found": lambda n, x: n.layer(x) * torch.where(x[0, 0, 0] < 9)[0].shape[0],
+    "found and more": lambda n, x: n.layer(x) * len(torch.cat([x[x > 9], torch.zeros(3)])),
+    "found in a row": lambda n, x: n.layer(x) * len(torch.nonzero(x > 1).flatten()[1:]),
+    "bytes of what is found": lambda n, x: n.layer(x) * x[x > 1].nbytes,
+    "found in tens": lambda n, x: n.layer(x) * len(x[x > 1].split(10)),
+    "how often each": lambda n, x: n.layer(x) * len(torch.bincount(x.flatten().abs().int())),
     "selected": lambda n, x: n.layer(x) * int(torch.masked_select(x, x > 1).shape[0]),
 }
 FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
@@ -82,6 +105,17 @@ FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
     "coordinates": lambda n, x: n.layer(x) + sum(i.sum() for i in torch.nonzero(x).unbind(1)),
     "own numbers found": lambda n, x: n.layer(x) * torch.nonzero(n.layer.weight > 0).shape[0],
     "an index": lambda n, x: n.layer(x)[:, n.layer.weight.mean((1, 2, 3)) > 0],
+    "a selection of its own": lambda n, x: (
+        n.layer(x)[:, n.keep] * x.new_ones(n.layer(x)[:, n.keep].shape[2])
+    ),
+    "an order of its own": lambda n, x: n.layer(x) * sized_by(n.layer(x).mean((0, 2, 3))[n.order]),
+    "repeats of its own": lambda n, x: sized_by(
+        n.layer(x).repeat_interleave(n.order, 1)[0, :, 0, 0]
+    ),
+    "a count asked for": lambda n, x: n.layer(x) * per_class(n.layer(x).argmax(1)),
+    "parts of what is found": lambda n, x: n.layer(x) * x[:, :, x[0, 0] > 1].chunk(3, 1)[0].sum(),
+    "the one largest": lambda n, x: sized(n.layer(x) / x[x == x.max()]),
+    "selected twice, scripted": lambda n, x: n.layer(x) + middle(x),
     "a size of a part": lambda n, x: n.layer(x)[:, : x.shape[1] // 2 + 1] * int(x[:, 0].numel()),
 }
 
