@@ -33,6 +33,7 @@ BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
 LOUD = 1000  # times a picture: logits leave 0 to 1 there, probabilities do not
 
+SATURATED = 1e-3  # of the largest: as near as that to an end of a sigmoid
 SAMPLED = 64  # logits, to know a network by
 
 
@@ -261,9 +262,11 @@ def check_logits(
             raise ReadingError(
                 "gives whole numbers as floats, such as class ids; leave the argmax out"
             )
-        side = _only_side(logits_NKhw, loud_NKhw)
-        if side and bool((loud_NKhw == 0).any()) and (for_training or bool(logits_NKhw.all())):
-            raise ReadingError(f"{side}; leave what bounds it (sigmoid, ReLU) out of its forward()")
+        one = logits_NKhw.shape[1] == 1 and reading.threshold == Reading.threshold
+        side = _only_side(logits_NKhw, loud_NKhw) if one else ""
+        cut = for_training and not (bool(logits_NKhw.all()) or bool(loud_NKhw.all()))
+        if side and (cut or _is_saturated(loud_NKhw)):
+            raise ReadingError(side)
     except CheckpointError:
         raise
     except ValueError as error:
@@ -290,13 +293,21 @@ def _noise(size: tuple[int, int]) -> Tensor:
 
 def _only_side(logits_NKhw: Tensor, loud_NKhw: Tensor) -> str:
     """Return on which side of 0 alone one logit is, for a picture and a loud one; "" for both."""
-    if logits_NKhw.shape[1] > 1:
-        return ""
     span = f"({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g} for noise)"
     for sign, side, only in ((1, "below", "second"), (-1, "above", "first")):
         if all(bool((sign * values >= 0).all()) for values in (logits_NKhw, loud_NKhw)):
-            return f"gives one logit that is never {side} 0 {span}: all but 0 is the {only} class"
+            return (
+                f"gives one logit that is never {side} 0 {span}: all but 0 is the {only} class; a "
+                "sigmoid, ReLU or scale at its end? leave it out of its forward()"
+            )
     return ""
+
+
+def _is_saturated(loud_NKhw: Tensor) -> bool:
+    """Return whether one logit of a loud picture is at its ends, 0 and another: k * sigmoid."""
+    parts = loud_NKhw / loud_NKhw.flatten()[loud_NKhw.abs().argmax()]
+    off, on = parts < SATURATED, parts > 1 - SATURATED
+    return bool(off.any()) and bool(2 * on.sum() > (~off).sum())
 
 
 def name_of(spec: str | Path) -> str:

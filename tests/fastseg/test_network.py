@@ -100,8 +100,20 @@ class Bounded(torch.nn.Module):
 def scaled_sigmoid():
     return after(Bounded(lambda z: 255 * z.sigmoid()), 1)
 
+def below_0():
+    return after(Bounded(lambda z: -9 * z.sigmoid()), 1)
+
 def log_sigmoid():
     return after(torch.nn.LogSigmoid(), 1)
+
+def softplus():
+    return after(torch.nn.Softplus(), 1)
+
+def exp():
+    return after(Bounded(torch.exp), 1)
+
+def ten_sigmoid():
+    return after(Bounded(lambda z: 10 * z.sigmoid()), 1)
 
 def relu():
     return after(torch.nn.ReLU(), 1)
@@ -386,7 +398,7 @@ def test_what_lies_beside_a_module_of_ones_own_is_its_own_whatever_is_installed(
         ("sigmoid", r"sigmoid gives probabilities \(.*; leave the sigmoid out of its forward"),
         ("rounded", "gives probabilities"),
         ("scaled_sigmoid", r"one logit that is never below 0 \(.* all but 0 is the second"),
-        ("log_sigmoid", r"one logit that is never above 0 \(.* all but 0 is the first"),
+        ("below_0", r"one logit that is never above 0 \(.* all but 0 is the first"),
         ("many", "tells 256 classes apart; ids are bytes, so 255 at most"),
     ],
 )
@@ -410,17 +422,30 @@ def test_a_softmax_is_said_and_refused_where_logits_are_needed(project: Path) ->
         check_logits("it", network.model, 2, (64, 48), for_training=True)
 
 
-@pytest.mark.parametrize("name", ["relu", "level"])
+@pytest.mark.parametrize("name", ["relu", "level", "softplus", "exp", "log_sigmoid"])
 def test_a_logit_on_one_side_that_may_be_meant_is_told(project: Path, name: str) -> None:
     network = open_network(f"their_nets:{name}", numbered_classes(2), size=(64, 48))
     (note,) = network.check()
-    assert f"{name} gives one logit that is never below 0" in note
+    assert f"{name} gives one logit that is never " in note
+
+
+def test_a_logit_on_one_side_is_as_meant_where_a_threshold_is_named(project: Path) -> None:
+    network = open_network(
+        "their_nets:ten_sigmoid", numbered_classes(2), size=(64, 48), threshold=0.9933
+    )
+    assert network.check() == []
 
 
 def test_a_logit_that_is_bounded_cannot_be_trained(project: Path) -> None:
     network = open_network("their_nets:relu", numbered_classes(2), size=(64, 48))
     with pytest.raises(CheckpointError, match="never below 0"):
         check_logits("it", network.model, 2, (64, 48), for_training=True)
+
+
+def test_a_logit_that_falls_to_0_can_be_trained(project: Path) -> None:
+    network = open_network("their_nets:softplus", numbered_classes(2), size=(64, 48))
+    (note,) = check_logits("it", network.model, 2, (64, 48), for_training=True)
+    assert "never below 0" in note
 
 
 def test_faint_logits_are_no_probabilities(project: Path) -> None:
