@@ -219,7 +219,9 @@ def _joined(around: ModelProto, own: ModelProto, file: OnnxFile) -> ModelProto:
     body.sparse_initializer.extend(inner.sparse_initializer)
     known = {entry.domain for entry in around.opset_import}
     around.opset_import.extend(x for x in own.opset_import if x.domain not in known)
-    kept = [entry for entry in around.opset_import if entry.domain != "fastseg"]
+    # Not all that the file's tool imports, as ONNX Runtime's optimiser does of all there is.
+    used = {"", *(node.domain for node in nodes_of(body))}
+    kept = [entry for entry in around.opset_import if entry.domain in used]
     del around.opset_import[:]
     around.opset_import.extend(kept)
     # The least that says this opset, not what the file's tool happened to write: old releases of
