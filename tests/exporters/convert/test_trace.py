@@ -176,6 +176,42 @@ def test_a_write_into_a_part_of_a_part_that_gets_lost_is_refused_by_its_line(
         convert(DeployGraph(Reading(write), 16, 16).eval())
 
 
+def into_a_part_beside_infinity(n: Reading, x: Tensor) -> Tensor:
+    y = n.layer(x)
+    y[:, 2][x[:, 0] > 1] = 9.0
+    return y - torch.where(x[:, :1] > 0, torch.inf, 0.0)
+
+
+def into_a_part_before_a_logarithm(n: Reading, x: Tensor) -> Tensor:
+    y = n.layer(x).view(1, 5, 16, 16)
+    y[:, 2] = 1.0
+    return y.log()
+
+
+def into_a_part_before_a_spectrum(n: Reading, x: Tensor) -> Tensor:
+    y = n.layer(x).view(1, 5, 16, 16)
+    y[:, 2] = 1.0
+    return torch.fft.rfft2(y).real
+
+
+def test_a_write_that_gets_lost_is_refused_beside_infinity_too() -> None:
+    graph = DeployGraph(Reading(into_a_part_beside_infinity), 16, 16, output="logits").eval()
+    with pytest.raises(ValueError, match=r"test_trace\.py:\d+: y\[:, 2\]\["):
+        float_graph(graph)
+
+
+def test_a_write_that_is_followed_is_taken_where_the_network_gives_no_number() -> None:
+    graph = DeployGraph(Reading(into_a_part_before_a_logarithm), 16, 16, output="logits").eval()
+    assert float_graph(graph).graph.node
+
+
+def test_what_onnx_lacks_is_not_blamed_on_a_write() -> None:
+    graph = DeployGraph(Reading(into_a_part_before_a_spectrum), 16, 16, output="logits").eval()
+    with pytest.raises(ValueError, match="fft_rfft2") as said:
+        float_graph(graph)
+    assert "y[:, 2]" not in str(said.value)
+
+
 def test_a_write_into_rows_or_through_a_mask_is_followed() -> None:
     module = Reading(into_rows).eval()
     image = torch.randn(1, 3, 16, 16, generator=torch.manual_seed(0))
