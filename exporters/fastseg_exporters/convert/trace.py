@@ -148,6 +148,8 @@ class _Reads(TorchFunctionMode):
         if counts and name in _SPLITTERS:
             dim = kwargs.get("dim", args[2] if len(args) > 2 else 0)
             return given[0].shape[dim] in counts
+        if isinstance(result, int) and name in ("size", "__len__"):  # of one dimension
+            return result in counts
         return bool(counts) and (name in COUNTERS or func in _SIZES)
 
     def _counts_of(self, given: list[Tensor]) -> set[int]:

@@ -99,7 +99,8 @@ class CellClassMap(nn.Module):
 
 def _product(logits_4UK: Tensor, weight_4P: Tensor) -> Tensor:
     """Return the scores of all classes, (U, K, P), as one product and not one for each cell."""
-    classes, pixels = logits_4UK.shape[2], weight_4P.shape[1]
+    # K by itself: its .shape would be a read of U too, which depends on the picture.
+    classes, pixels = logits_4UK.size(2), weight_4P.shape[1]
     return (logits_4UK.reshape(4, -1).T @ weight_4P).reshape(-1, classes, pixels)
 
 

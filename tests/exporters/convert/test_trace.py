@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fastseg_exporters.convert.trace import first_value_read
+from fastseg_exporters.onnx.class_map import CellClassMap
 from fastseg_exporters.onnx.to_onnx import float_graph
 from fastseg_exporters.tensorrt.to_tensorrt import tensorrt_onnx
 from onnx import TensorProto
@@ -114,6 +115,7 @@ FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
     ),
     "a count asked for": lambda n, x: n.layer(x) * per_class(n.layer(x).argmax(1)),
     "parts of what is found": lambda n, x: n.layer(x) * x[:, :, x[0, 0] > 1].chunk(3, 1)[0].sum(),
+    "another size of what is found": lambda n, x: n.layer(x) * x[:, :, x[0, 0] > 1].size(1),
     "the one largest": lambda n, x: sized(n.layer(x) / x[x == x.max()]),
     "selected twice, scripted": lambda n, x: n.layer(x) + middle(x),
     "a size of a part": lambda n, x: n.layer(x)[:, : x.shape[1] // 2 + 1] * int(x[:, 0].numel()),
@@ -139,6 +141,11 @@ def test_ordinary_networks_are_let_through(habit: str) -> None:
 def test_our_own_networks_are_let_through() -> None:
     graph = DeployGraph(FastSegNet(3, "nano"), 60, 44).eval()
     assert first_value_read(graph, torch.zeros(1, 44, 60, 3, dtype=torch.uint8)) == ""
+
+
+def test_our_own_class_map_is_let_through() -> None:
+    class_map = CellClassMap(8, (19, 12, 16), 96, 128).eval()
+    assert first_value_read(class_map, torch.zeros(1, 19, 12, 16)) == ""
 
 
 def test_such_a_network_is_refused_by_its_line() -> None:
