@@ -92,16 +92,17 @@ class CellClassMap(nn.Module):
         many = (many - self.parts).clamp(min=0)  # the first cell for each part, then those of many
         for part in range(self.parts):
             cells_U = many[part :: self.parts]
-            scores_UKP = _product(logits_4MK[:, cells_U], weight_4P)
+            scores_UKP = _product(logits_4MK[:, cells_U], weight_4P, self.shape_Khw[0])
             ids_MP = ids_MP.index_put((cells_U,), scores_UKP.argmax(dim=1).to(torch.uint8))
         return ids_MP
 
 
-def _product(logits_4UK: Tensor, weight_4P: Tensor) -> Tensor:
-    """Return the scores of all classes, (U, K, P), as one product and not one for each cell."""
-    # K by itself: its .shape would be a read of U too, which depends on the picture.
-    classes, pixels = logits_4UK.size(2), weight_4P.shape[1]
-    return (logits_4UK.reshape(4, -1).T @ weight_4P).reshape(-1, classes, pixels)
+def _product(logits_4UK: Tensor, weight_4P: Tensor, classes: int) -> Tensor:
+    """Return the scores of all classes, (U, K, P), as one product and not one for each cell.
+
+    K is told: a size of what the picture selects is not to be asked for.
+    """
+    return (logits_4UK.reshape(4, -1).T @ weight_4P).reshape(-1, classes, weight_4P.shape[1])
 
 
 def _corners(h: int, w: int) -> Tensor:
