@@ -136,10 +136,13 @@ def test_whatever_a_configuration_starts_from_is_one_that_ships(
 
 
 def test_a_card_names_all_trainings_that_its_network_is_made_of(tool: ModuleType) -> None:
-    card = tool.render_card(open_network(ROOT / "fastseg" / "weights" / "lite-camvid.safetensors"))
+    network = open_network(ROOT / "fastseg" / "weights" / "lite-camvid.safetensors")
+    card = tool.render_card(network)
     for stem in ("camvid-lite-640", "camvid-lite-long --unlabelled FRAMES", "camvid-lite-longer"):
         assert f"`--config {stem}" in card
-    assert "the mean with 1 more" in card
+    training = network.info.training | {"mean_with": ["f00d"]}
+    mean = dataclasses.replace(network, info=dataclasses.replace(network.info, training=training))
+    assert "the mean with 1 more" in tool.render_card(mean) and "the mean with" not in card
 
 
 def test_a_network_of_which_nobody_said_on_what_terms_it_stands_is_refused(
