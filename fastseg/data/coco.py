@@ -38,10 +38,10 @@ from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, 
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
 from fastseg.data.label_codec import (
     LabelCodec,
-    draw_inside,
     fill_polygon,
     ignore_box,
     refuse_fractions,
+    refuse_outside,
 )
 from fastseg.data.named_files import (
     PictureFinder,
@@ -407,12 +407,9 @@ def _draw(label_HW: Array, segmentation: Any, class_id: int) -> None:
         if not segmentation:
             raise ValueError("it has no outline, a box at most")
         outlines = [_corners(numbers) for numbers in segmentation]
-
-        def draw(label_HW: Array, class_id: int) -> None:
-            for corners_V2 in outlines:
-                fill_polygon(label_HW, corners_V2, class_id)
-
-        draw_inside(label_HW, class_id, np.concatenate(outlines), draw)
+        refuse_outside(label_HW, np.concatenate(outlines))
+        for corners_V2 in outlines:
+            fill_polygon(label_HW, corners_V2, class_id)
         return
     if list(segmentation["size"]) != list(label_HW.shape):
         size = f"{segmentation['size']}"

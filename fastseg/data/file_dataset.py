@@ -298,7 +298,7 @@ def file_called(folder: Path, name: str) -> Path:
     exact = folder / name
     if exact.is_file() or not folder.is_dir():
         return exact
-    same = (file for file in sorted(folder.iterdir()) if file.name.lower() == name.lower())
+    same = sorted(file for file in folder.iterdir() if file.name.lower() == name.lower())
     return next((file for file in same if file.is_file()), exact)
 
 

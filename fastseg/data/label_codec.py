@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -18,8 +18,8 @@ _SHOWN = 5  # unknown values named in an error
 _SUBPIXEL_BITS = 4
 _ROUNDED = 0.1  # of the picture: so far out of it tools write fractions
 _FEWEST = 2  # outlines that tell; one alone may be a dot in the picture's corner
+_NEAR = 0.1  # of the picture: so far beyond its edges tools leave what they cut off
 LIMIT_PX = 1 << 20  # OpenCV's coordinates are 32 bits
-Draw = Callable[[Array, int], None]
 
 
 @dataclass(frozen=True)
@@ -117,20 +117,16 @@ def fill_polygon(label_HW: Array, corners_V2: Array, class_id: int) -> None:
     cv2.fillPoly(label_HW, [fixed_V2], (class_id,), shift=_SUBPIXEL_BITS)
 
 
-def draw_inside(label_HW: Array, class_id: int, corners_V2: Array, draw: Draw) -> None:
-    """Draw an object, of which rounding may have left nothing in the picture.
+def refuse_outside(label_HW: Array, corners_V2: Array) -> None:
+    """Raise a ValueError for an object that is not in the picture, nor near its edges.
 
-    Raises:
-        ValueError: it reaches further out than that, and none of its pixels are in the picture.
+    Those that rounding or the cutting of tiles left just beyond an edge draw nothing, rightly.
     """
-    height, width = label_HW.shape
-    if ((corners_V2 < -1) | (corners_V2 > (width + 1, height + 1))).any():
-        drawn_HW = np.zeros_like(label_HW)
-        draw(drawn_HW, 1)
-        if not drawn_HW.any():
-            x, y = corners_V2[0]
-            raise ValueError(f"lies outside of the picture of {width}x{height}, at ({x:g}, {y:g})")
-    draw(label_HW, class_id)
+    sides_2 = np.array(label_HW.shape[::-1])
+    beyond_2 = np.maximum(corners_V2.min(0) - sides_2, -corners_V2.max(0))
+    if (beyond_2 > np.maximum(1, _NEAR * sides_2)).any():
+        (x, y), (width, height) = corners_V2[0], sides_2
+        raise ValueError(f"lies outside of the picture of {width}x{height}, at ({x:g}, {y:g})")
 
 
 def refuse_fractions(place: str, outlines: Iterable[Array]) -> None:

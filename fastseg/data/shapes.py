@@ -22,15 +22,15 @@ from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError
 from fastseg.data.file_dataset import Pair, Sieve
 from fastseg.data.label_codec import (
     LIMIT_PX,
-    Draw,
-    draw_inside,
     fill_polygon,
     ignore_box,
     refuse_fractions,
+    refuse_outside,
 )
 
 MAX_SHAPES = 100_000  # of one picture; a dense one has some hundreds
 MAX_CORNERS = 1_000_000  # of one shape
+Draw = Callable[[Array, int], None]
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,8 @@ def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shap
         corners_V2 = np.rint(found_V2.clip(-LIMIT_PX, LIMIT_PX)).astype(np.int32)
         if len(corners_V2) == 1:  # of which OpenCV draws nothing
             corners_V2 = corners_V2.repeat(2, axis=0)
-
-        def draw_line(label_HW: Array, class_id: int) -> None:
-            cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
-
-        draw_inside(label_HW, class_id, found_V2, draw_line)
+        refuse_outside(label_HW, found_V2)
+        cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
 
     return Shape(label, draw, points, is_area=False)
 
@@ -222,10 +219,8 @@ def disc(label: str, points: Any) -> Shape:
 
 
 def _fill(label_HW: Array, outline_V2: Array, class_id: int) -> None:
-    def draw(label_HW: Array, class_id: int) -> None:
-        fill_polygon(label_HW, outline_V2, class_id)
-
-    draw_inside(label_HW, class_id, outline_V2, draw)
+    refuse_outside(label_HW, outline_V2)
+    fill_polygon(label_HW, outline_V2, class_id)
 
 
 def corners(points: Any, at_least: int) -> Array:

@@ -741,7 +741,7 @@ def test_labelme_s_other_shapes_are_drawn_and_unknown_ones_named(tmp_path: Path)
     ("kind", "points", "message"),
     [
         ("polygon", [[60, 4], [70, 4], [70, 9]], "shape 1 of f0, 'red': lies outside of the"),
-        ("rectangle", [[4, -8], [9, -2]], "lies outside of the picture of 48x32"),
+        ("rectangle", [[4, -18], [9, -8]], "lies outside of the picture of 48x32"),
         ("circle", [[60, 16], [64, 16]], "lies outside"),
         ("line", [[60, 16], [64, 16]], "lies outside"),
     ],
