@@ -171,7 +171,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if torch.Tag.dynamic_output_shape in func.tags:
                 self._reads.find(func, args, result)
             given = list(tensors_in((args, kwargs)))
-            self._reads.follow(given, result, func.overloadpacket in _RESIZERS)
+            told = func.overloadpacket is _ATEN.view and -1 not in args[1]  # each side of it
+            self._reads.follow(given, result, func.overloadpacket in _RESIZERS and not told)
         return result
 
 

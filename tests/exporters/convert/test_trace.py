@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from fastseg_exporters.convert.trace import first_value_read
 from fastseg_exporters.onnx.class_map import CellClassMap
 from fastseg_exporters.onnx.to_onnx import float_graph
@@ -48,6 +49,10 @@ with warnings.catch_warnings():
 
 def sized(x: Tensor) -> Tensor:
     return x.view(*x.shape, *[1] * (4 - x.ndim))[:, :1]
+
+
+def sized_like(y: Tensor, x: Tensor) -> Tensor:
+    return F.interpolate(x, size=y.shape[2:])
 
 
 def sized_by(w: Tensor) -> Tensor:
@@ -94,6 +99,7 @@ FROZEN: dict[str, Callable[[Reading, Tensor], Any]] = {
     "selected": lambda n, x: n.layer(x) * int(torch.masked_select(x, x > 1).shape[0]),
 }
 FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
+    "a selection of all": lambda n, x: sized_like(x[torch.isfinite(x)].view(x.shape), x),
     "sizes": lambda n, x: n.layer(x) if x.shape[3] > 8 and len(x) == 1 and x.dim() == 4 else x,
     "own numbers": lambda n, x: n.layer(x) if n.scale > 1 else x,
     "where": lambda n, x: torch.where(x.mean() > 0, n.layer(x), 0.0),
