@@ -292,7 +292,12 @@ def _noise(size: tuple[int, int]) -> Tensor:
 
 
 def _only_side(logits_NKhw: Tensor, loud_NKhw: Tensor) -> str:
-    """Return on which side of 0 alone one logit is, for a picture and a loud one; "" for both."""
+    """Return at which side of 0 one logit ends, for a picture and a loud one; "" at none.
+
+    An end AT 0 tells of an activation: a network that calls all noise background has none.
+    """
+    if loud_NKhw.abs().min() > SATURATED * loud_NKhw.abs().max():
+        return ""
     span = f"({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g} for noise)"
     for sign, side, only in ((1, "below", "second"), (-1, "above", "first")):
         if all(bool((sign * values >= 0).all()) for values in (logits_NKhw, loud_NKhw)):

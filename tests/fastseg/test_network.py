@@ -422,11 +422,15 @@ def test_a_softmax_is_said_and_refused_where_logits_are_needed(project: Path) ->
         check_logits("it", network.model, 2, (64, 48), for_training=True)
 
 
-@pytest.mark.parametrize("name", ["relu", "level", "softplus", "exp", "log_sigmoid"])
+@pytest.mark.parametrize("name", ["relu", "softplus", "exp", "log_sigmoid"])
 def test_a_logit_on_one_side_that_may_be_meant_is_told(project: Path, name: str) -> None:
     network = open_network(f"their_nets:{name}", numbered_classes(2), size=(64, 48))
     (note,) = network.check()
     assert f"{name} gives one logit that is never " in note
+
+
+def test_a_logit_far_on_one_side_of_0_has_no_end_there_and_is_as_meant(project: Path) -> None:
+    assert open_network("their_nets:level", numbered_classes(2), size=(64, 48)).check() == []
 
 
 def test_a_logit_on_one_side_is_as_meant_where_a_threshold_is_named(project: Path) -> None:
