@@ -47,7 +47,8 @@ def test_running_a_bundle_loads_one_engine_and_nothing_else(bundle_path: Path) -
         "import sys, numpy, fastseg_runtime\n"
         "session = fastseg_runtime.RealtimeSegmentation(sys.argv[1])\n"
         "session.infer(numpy.zeros((32, 48, 3), 'uint8'))\n"
-        "heavy = {'torch', 'cv2', 'PIL', 'onnx', 'fastseg', 'ai_edge_litert', 'tensorrt'}\n"
+        "heavy = {'torch', 'cv2', 'PIL', 'onnx', 'fastseg', 'ai_edge_litert', 'tensorrt',\n"
+        "         'concurrent.futures'}\n"
         "print(sorted(heavy & set(sys.modules)), 'onnxruntime' in sys.modules)"
     )
     assert python(code, str(bundle_path)) == "[] True"

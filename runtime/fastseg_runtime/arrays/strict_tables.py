@@ -2,15 +2,18 @@
 
 A record goes out by dataclasses.asdict and comes back equal. What a field may be: text, numbers,
 true or false, Path, Any, Optional, Literal, other dataclasses, and tuples, lists, dicts of these.
-A key that is no name in Python ("p99.9") stands in its field's metadata, as "key".
+A key that is no name in Python ("p99.9") stands in its field's metadata, as "key". Arguments that
+are counts or limits are held to the same.
 """
 
 import dataclasses
 import difflib
+import operator
 import reprlib
 import sys
 import types
 import typing
+from contextlib import suppress
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
@@ -164,3 +167,22 @@ def _shown(value: Any) -> str:
         return _shorten.repr(value)
     except ValueError:  # Python writes no int of more than 4300 digits
         return "a number too long to show"
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number; ValueError where it is none, or below the least."""
+    try:
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise ValueError(f"{name} is {value!r}; expected {least} or more, a whole number")
+    return count
+
+
+def check_above_0(name: str, value: Any, unit: str) -> None:
+    """Raise ValueError for what is neither None nor a number above 0."""
+    with suppress(TypeError, ValueError):  # an array's, of several
+        if value is None or value > 0:
+            return
+    raise ValueError(f"{name} is {value!r}; expected {unit} above 0")

@@ -29,6 +29,7 @@ import numpy as np
 from fastseg_runtime.arrays.image import as_array, as_frame
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.arrays.stats import StageTimes
+from fastseg_runtime.arrays.strict_tables import check_above_0, checked_count
 from fastseg_runtime.bundle.manifest import (
     IGNORE_INDEX,
     ClassInfo,
@@ -43,7 +44,6 @@ from fastseg_runtime.engines.own_onnx import NOTHING_SAID, OwnFile
 from fastseg_runtime.engines.selection import cpu_count
 from fastseg_runtime.frames import draw
 from fastseg_runtime.frames.engine_pool import EnginePool, LateFrames
-from fastseg_runtime.frames.stream import check_above_0, checked_count, stream
 from fastseg_runtime.frames.tiles import TiledFrames, Tiles
 
 log = logging.getLogger(__name__)
@@ -304,6 +304,8 @@ class RealtimeSegmentation:
             ValueError: a depth below 1, or a stall_s of 0 or below.
             VideoError: the source cannot be read.
         """
+        from fastseg_runtime.frames.stream import stream  # futures: for who streams alone
+
         if isinstance(frames, (str, os.PathLike)):
             from fastseg_runtime.frames.video import FrameSource  # needs OpenCV
 

@@ -7,12 +7,10 @@ instead of filling the memory.
 
 import copy as copying
 import math
-import operator
 import queue
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import (
     Any,
@@ -31,6 +29,7 @@ import numpy as np
 
 from fastseg_runtime.arrays.image import as_frame
 from fastseg_runtime.arrays.metrics import Array
+from fastseg_runtime.arrays.strict_tables import check_above_0, checked_count
 from fastseg_runtime.engines.backend import on_gpu
 from fastseg_runtime.frames.steady import Steadier
 
@@ -168,25 +167,6 @@ def stream(
                 source.close()
 
     return results()
-
-
-def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """Return a whole number; ValueError where it is none, or below the least."""
-    try:
-        count = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least:
-        raise ValueError(f"{name} is {value!r}; expected {least} or more, a whole number")
-    return count
-
-
-def check_above_0(name: str, value: Any, unit: str) -> None:
-    """Raise ValueError for what is neither None nor a number above 0."""
-    with suppress(TypeError, ValueError):  # an array's, of several
-        if value is None or value > 0:
-            return
-    raise ValueError(f"{name} is {value!r}; expected {unit} above 0")
 
 
 def _as_array(frame: Any, color: str) -> Any:
