@@ -71,8 +71,9 @@ def test_a_run_that_is_listed_twice_is_no_second_one(side):
     result = compare([*a, a[0]], b)
     assert result.answer == "not_comparable"
     assert result.reasons == (
-        f"A has the run {a[0].run_id} 2 times; measure it again for each",
+        f"the run {a[0].run_id} is there 2 times; measure it again for each",
     )  # fmt: skip
+    assert compare(a, [*b[1:], a[0]]).answer == "not_comparable"
     turns = [replace(r, run_id="run-x") for r in side(runs=3)]
     assert compare(turns, turns, in_turns=True).answer == "no_difference"
 

@@ -111,9 +111,8 @@ def compare(
         differs["board"] += differs.pop("power mode and clocks")  # modes are not portable
     reasons = [f"{name} {why}" for name, report in named for why in _untrusted(report)]
     if not in_turns:  # one run of the tool, and so one name
-        reasons += [f"{side} has the run {run_id} {count} times; measure it again for each"
-                    for side, reports in (("A", a), ("B", b))
-                    for run_id, count in Counter(r.run_id for r in reports).items()
+        reasons += [f"the run {run_id} is there {count} times; measure it again for each"
+                    for run_id, count in Counter(r.run_id for r in (*a, *b)).items()
                     if run_id and count > 1]  # fmt: skip
     if len(differs) > 1:
         reasons += [f"{group}: {text}" for group, texts in differs.items() for text in texts]
