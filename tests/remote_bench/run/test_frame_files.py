@@ -222,6 +222,15 @@ def test_greys_that_can_be_ids_and_colours_are_what_the_other_labels_are(tmp_pat
         labels_of(tmp_path / "open", road, [[0, 0]], [[0, 0]])
 
 
+def test_black_is_what_nobody_labelled_in_labels_that_hold_no_colour_too(tmp_path, manifest):
+    sky = of_colours(manifest, (128,) * 3, (128, 0, 0))
+    drawn = [[(128, 0, 0), (0, 0, 0)]]
+    found = labels_of(tmp_path / "drawn", sky, [[0, 0]], drawn, [[0, 128]])
+    assert found == [[[255, 255]], [[1, 255]], [[255, 0]]]
+    colourful = of_colours(manifest, (128, 64, 128), (128, 0, 0))
+    assert labels_of(tmp_path / "ids", colourful, [[0, 0]], [[0, 0]]) == [[[0, 0]], [[0, 0]]]
+
+
 def test_a_grey_that_is_one_class_by_its_id_and_another_by_its_colour_is_refused(manifest):
     lane = of_colours(manifest, (255, 255, 255), (0, 0, 0))
     with pytest.raises(UsageError, match="the grey 0, one class by its id and another"):

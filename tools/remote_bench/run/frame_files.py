@@ -211,8 +211,10 @@ def class_ids(
     if found is None:
         found = are_ids
     by_grey = _by_grey(manifest)
+    if found is None and greys == [0] and 0 not in by_grey:  # nothing but background, as ids
+        found = True
     if found is None and (
-        both := [grey for grey in greys if grey < count and by_grey[grey] != grey]
+        both := [grey for grey in greys if grey < count and by_grey.get(grey, grey) != grey]
     ):
         raise UsageError(
             f"--frames: {file} holds the grey {both[0]}, one class by its id and another by "
@@ -234,14 +236,14 @@ def _by_grey(manifest: Manifest) -> dict[int, int]:
 def _greys_are_ids(greys: Iterable[int], manifest: Manifest, file: Path) -> bool | None:
     """Return whether the greys of a label are ids, not colours; None where they can be both.
 
-    255 tells nothing: it is ignored among both, unless a class is white.
+    255 tells nothing: it is ignored among both, unless a class is white. Nor does black.
 
     Raises:
         UsageError: they are neither.
     """
     count, judged = len(manifest.classes), [grey for grey in greys if grey != IGNORE_INDEX]
     lost = [grey for grey in judged if grey > count]
-    are_colours = _by_grey(manifest).keys() >= set(judged)
+    are_colours = {0, *_by_grey(manifest)} >= set(judged)  # black may be what nobody labelled
     if lost and not are_colours:
         raise UsageError(
             f"--frames: {file} holds the grey {lost[0]}; expected ids of the bundle's {count} "
