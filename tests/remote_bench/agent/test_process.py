@@ -33,7 +33,7 @@ def test_busy_is_the_time_of_the_cores_that_we_may_run_on(cores, usable, seen, b
 
 def test_load_of_others_is_a_share_of_the_cores_that_we_may_run_on(cores, monkeypatch):
     cores({1, 3})
-    monkeypatch.setattr(process, "processes", dict)
+    monkeypatch.setattr(process, "processes", lambda cores=None: {})
     now = iter((0.0, 0.5))
     monkeypatch.setattr(process.time, "monotonic", lambda: next(now))
     monkeypatch.setattr(process.time, "process_time", lambda: 0.0)
@@ -42,6 +42,15 @@ def test_load_of_others_is_a_share_of_the_cores_that_we_may_run_on(cores, monkey
         cores({1, 3}, {**BUSY, 1: 250})
 
     assert process.foreign_load(0.5, half_of_ours_is_used)[0] == pytest.approx(0.5)
+
+
+def test_of_the_busiest_none_is_named_that_runs_beside_our_cores(monkeypatch):
+    stat = "{} (busy) R " + "0 " * 10 + "500 0 " + "0 " * 23 + "{} 0 0"
+    texts = {f"/proc/{pid}/stat": stat.format(pid, core) for pid, core in ((71, 1), (72, 2))}
+    monkeypatch.setattr(process, "_text", texts.get)
+    monkeypatch.setattr(process.glob, "glob", lambda pattern: list(texts))
+    assert list(process.processes()) == [71, 72]
+    assert list(process.processes({0, 2})) == [72]
 
 
 def test_without_the_kernels_counts_nobody_knows(monkeypatch):

@@ -413,7 +413,7 @@ def test_busy_board_is_refused_by_the_name_of_what_loads_it(start):
         assert run.end() == 1
     [error] = run.named("error")
     assert error["kind"] == "board_busy" and "--allow-busy" in error["message"]
-    assert "python" in error["message"] and "of all CPU cores" in error["message"]
+    assert "python" in error["message"] and "of the usable CPU cores" in error["message"]
     assert "waiting for a quiet board" in run.named("note")[0]["text"]
 
 

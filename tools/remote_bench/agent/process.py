@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)  # loaded here: nothing may be loaded between fork and exec
@@ -93,13 +93,13 @@ def cores_in_use(pid: int, before: Dict[str, int]) -> Tuple[List[int], Dict[str,
     return sorted(cores), now
 
 
-def processes() -> Dict[int, Tuple[str, float]]:
-    """Return the name and the CPU seconds so far of each process."""
+def processes(on: Optional[Set[int]] = None) -> Dict[int, Tuple[str, float]]:
+    """Return the name and the CPU seconds so far of each process, or of some cores'."""
     found = {}
     for path in glob.glob("/proc/[0-9]*/stat"):
         name, _, rest = _text(path).partition("(")[2].rpartition(")")
         fields = rest.split()
-        if len(fields) > 12:
+        if len(fields) > 36 and (on is None or int(fields[36]) in on):  # proc(5): its last core
             found[int(path.split("/")[2])] = (
                 name,
                 (int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
@@ -114,14 +114,14 @@ def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float
         seconds: how long to look.
         wait: lets so many seconds pass.
     """
-    ours, before = {os.getpid(), os.getppid()}, processes()
+    cores, ours, before = os.sched_getaffinity(0), {os.getpid(), os.getppid()}, processes()
     busy, own, begin = busy_cpu_seconds(), time.process_time(), time.monotonic()
     wait(seconds)
-    took_s = (time.monotonic() - begin) * len(os.sched_getaffinity(0))
+    took_s = (time.monotonic() - begin) * len(cores)
     busy_s = (busy_cpu_seconds() or 0.0) - (busy or 0.0) - (time.process_time() - own)
     used = [
         ((cpu_s - before.get(pid, (name, cpu_s))[1]) / took_s, name)
-        for pid, (name, cpu_s) in processes().items()
+        for pid, (name, cpu_s) in processes(cores).items()
         if pid not in ours
     ]
     names = [

@@ -26,7 +26,7 @@ from .sampler import Sampler
 from .settings import Guard, inventory, read_power_mode, set_power_mode
 from .worker_client import Aborted, Worker, tail
 
-BUSY = 0.1  # of all cores: what others may use before a run, and during it (see verdict.LIMITS)
+BUSY = 0.1  # of our cores: what others may use before a run, and during it (see verdict.LIMITS)
 _QUIET_S, _BUSY_PATIENCE_S = 0.3, 30.0  # a look, and how long to wait for others to end
 _MORE = 1.1  # times the seconds that a percentile needs: the rate may fall a little
 _LONGEST_S = 3600.0  # of a run that is lengthened, or goes on until it is steady
@@ -120,7 +120,7 @@ class Supervisor:
             self._result["busy_before"] = {"cpu": share, "by": names}
             if max(share, gpu) <= BUSY or self._request.get("allow_busy", True):
                 return
-            said = f"other processes use {share:.0%} of all CPU cores ({', '.join(names)})"
+            said = f"other processes use {share:.0%} of the usable CPU cores ({', '.join(names)})"
             said += f" and {gpu:.0%} of the GPU" if gpu > BUSY else ""
             if not told:
                 self._channel.emit("note", text=f"waiting for a quiet board: {said}")

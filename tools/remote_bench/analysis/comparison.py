@@ -137,7 +137,7 @@ def _untrusted(report: Report) -> Iterator[str]:
         yield f"is invalid: {'; '.join(reason.message for reason in report.reasons[:1])}"
     load = report.conditions.foreign_load
     shares = (
-        (("all CPU cores", load.cpu), ("the GPU", load.idle_gpu), ("the GPU", load.gpu))
+        (("the usable CPU cores", load.cpu), ("the GPU", load.idle_gpu), ("the GPU", load.gpu))
         if load
         else ()
     )

@@ -74,7 +74,7 @@ class Block:
     fps: float
     latency_ms: dict[str, float | None]  # percentiles that its frames support
     mean_w: float | None
-    foreign_cpu: float | None  # share of all cores that others used
+    foreign_cpu: float | None  # share of the usable cores that others used
 
 
 @dataclass(frozen=True)

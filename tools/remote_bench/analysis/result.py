@@ -284,7 +284,7 @@ class Inventory:
 
 @dataclass(frozen=True)
 class BusyBefore:
-    """What others used of all cores before the run, and the names of the busiest."""
+    """What others used of the usable cores before the run, and the names of the busiest."""
 
     cpu: float
     by: tuple[str, ...]

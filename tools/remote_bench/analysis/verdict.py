@@ -30,10 +30,10 @@ LIMITS: dict[str, float] = {
     # In the second half of the run. Going on like that for ten minutes is 20 C more, which brings
     # a board of 60 C to where boards throttle: the number is one of a cold board.
     "celsius_per_min": 2.0,
-    # Of all cores: on four of them, almost half of one that was not ours to use.
+    # Of the usable cores: on four of them, almost half of one that was not ours to use.
     "foreign_cpu": 0.1,
-    # Of all cores, or of the GPU: on four cores more than one. The number is then one of the two
-    # programs together; a run of 84 % gave a quarter of the speed.
+    # Of the usable cores, or of the GPU: on four cores more than one. The number is then one of the
+    # two programs together; a run of 84 % gave a quarter of the speed.
     "foreign_invalid": 0.3,
     # GPU load while we were idle, or of a run on the CPU, which shares memory and heat with it.
     "foreign_gpu": 0.1,
@@ -218,10 +218,10 @@ def _foreign(report: Report) -> Iterator[Reason]:
     if allowed and (load.before or 0.0) > LIMITS["foreign_cpu"]:
         text = f"a busy board, measured all the same (--allow-busy): others used {load.before:.0%} "
         yield Reason(
-            "busy_board", "note", f"{text}of all CPU cores before it: {', '.join(load.by)}"
+            "busy_board", "note", f"{text}of the usable CPU cores before it: {', '.join(load.by)}"
         )
     found = (
-        ("foreign_load", "foreign_cpu", load.cpu, "of all CPU cores during the run"),
+        ("foreign_load", "foreign_cpu", load.cpu, "of the usable CPU cores during the run"),
         ("foreign_gpu_load", "foreign_gpu", load.idle_gpu, "of the GPU before the run"),
         ("foreign_gpu_load", "foreign_gpu", load.gpu, "of the GPU during a run on the CPU"),
     )

@@ -191,7 +191,7 @@ def _conditions(report: Report) -> Iterator[Figure]:
         text = ", ".join(_shown("{:.0f}", value) for value in values)
         yield Figure(f"clock {clock}", f"{text} MHz", "idle, run, idle")
     load = conditions.foreign_load
-    note = "of all CPU cores during the run"
+    note = "of the usable CPU cores during the run"
     yield Figure("other processes", _share(load.cpu if load else None), note)
     if load and load.gpu is not None:
         yield Figure("others on the GPU", _share(load.gpu), "during this run on the CPU")
