@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from fastseg_runtime.arrays.command import limit_pictures
-from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg, why_refused
+from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg, unscaled_white, why_refused
 
 from fastseg.data.dataset import Array, DataError
 
@@ -82,13 +82,15 @@ def read_picture(path: Path, image_range: Range | None = None) -> Picture:
 
     Args:
         path: the file.
-        image_range: the stored values that become 0 and 255. None: of 8 bits all, of 16 bits the
-            upper 8; other files have to be told.
+        image_range: the stored values that become 0 and 255. None: what a PPM says itself, of
+            8 bits all, of 16 bits the upper 8; other files have to be told.
 
     Raises:
         DataError: the file is missing, no picture, truncated, or neither 8 nor 16 bits wide.
     """
     data = _read(path)
+    if image_range is None and (white := unscaled_white(data)):
+        image_range = (0, white)
     pixels = _to_bytes(path, _decode_picture(path, data), image_range)
     to_rgb = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
     orientation = _exif_orientation(data)

@@ -29,6 +29,8 @@ _PNG_LEVEL = 3  # of zlib: a third of the time of its default for a tenth more b
 _BLOCK_ROWS = 16  # rows at a time: intermediate values stay in the CPU's cache
 _MAX_SIDE = 1 << 15
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
+# Netpbm's magic number, then width, height and what is white, between them blanks and comments.
+_NETPBM = re.compile(rb"P([2356])(?:\s+(?:#.*\n\s*)*(\d{1,5})){3}")
 
 
 def parse_size(text: str) -> Tuple[int, int]:
@@ -377,9 +379,21 @@ def why_refused(error: Exception) -> str:
 def _by_opencv(cv2: Any, content: bytes) -> Any:
     if not content:
         return None
+    white = unscaled_white(content)
     # IMREAD_COLOR converts to 8 bits and three channels, and follows the EXIF orientation.
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if white else 0)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if white and image is not None:
+        image = np.rint(np.minimum(image, white) * np.float32(255 / white)).astype(np.uint8)
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def unscaled_white(content: bytes) -> int:
+    """Return which number is white in a PGM or PPM that OpenCV does not scale by it; else 0."""
+    match = _NETPBM.match(content)
+    kind, white = (match.group(1), int(match.group(2))) if match else (b"", 0)
+    done_by_opencv = white in (0xFF, 0xFFFF) or (kind in b"23" and white < 0xFF)
+    return 0 if done_by_opencv else white
 
 
 def _pillow() -> Any:

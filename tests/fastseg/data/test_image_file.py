@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_class_map
+from fastseg_runtime.arrays.image import read_image as of_runtime
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,17 @@ def test_a_tiff_of_any_numbers_is_read_by_its_range(
         path.write_bytes(cv2.imencode(".tif", (100 * stored.astype(kind)))[1].tobytes())
         read = read_picture(path, (0, 25500)).image_HW3
         assert np.array_equal(read, np.broadcast_to(pixels.T, (3, *pixels.T.shape[-2:])).T)
+
+
+def test_a_ppm_of_12_bits_is_scaled_by_its_white_unless_a_range_is_given(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
+    path, (height, width, _) = tmp_path / "a.ppm", picture.shape
+    stored = np.rint(picture * (4095 / 255)).astype(">u2")
+    path.write_bytes(b"P6 %d %d 4095\n" % (width, height) + stored.tobytes())
+    assert (read_image(path) == picture).all()
+    assert (read_image(path) == of_runtime(path)).all()
+    assert (read_picture(path, (0, 8190)).image_HW3 == np.rint(stored * (255 / 8190))).all()
 
 
 def test_a_tiff_of_large_numbers_keeps_their_differences(

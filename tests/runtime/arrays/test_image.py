@@ -218,6 +218,20 @@ class TestReading:
         path = save(tmp_path / "palette.png", image)
         assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
 
+    @pytest.mark.parametrize("white", [1, 127, 255, 1023, 4095, 65535])
+    @pytest.mark.parametrize("kind", [2, 3, 5, 6])
+    def test_a_netpbm_picture_is_as_bright_as_its_white_says(
+        self, kind: int, white: int, tmp_path: Path
+    ) -> None:
+        image = noise() if kind in (3, 6) else noise()[..., :1]
+        stored = np.rint(image * (white / 255)).astype(">u2" if white > 255 else np.uint8)
+        text = " ".join(map(str, stored.ravel())) + "\n"
+        body = text.encode() if kind < 5 else stored.tobytes()
+        path = tmp_path / "a.ppm"
+        path.write_bytes(b"P%d # a camera's\n48 # by\n 32\n%d\n" % (kind, white) + body)
+        expected = stored.astype(float) * (255 / white)
+        assert np.abs(read_image(path) - expected).max() <= 1.5  # >> 8 and rounding
+
     def test_cmyk_is_converted(self, tmp_path: Path) -> None:
         red = Image.new("RGB", (32, 32), (255, 0, 0)).convert("CMYK")
         path = save(tmp_path / "cmyk.jpg", red, quality=95)
