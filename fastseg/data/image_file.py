@@ -16,7 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from fastseg_runtime.arrays.command import limit_pictures
-from fastseg_runtime.arrays.image import JPEG_START, is_cut_off_jpeg, unscaled_white, why_refused
+from fastseg_runtime.arrays.image import (
+    JPEG_START,
+    is_cut_off_jpeg,
+    keep_colors,
+    unscaled_white,
+    why_refused,
+)
 
 from fastseg.data.dataset import Array, DataError
 
@@ -311,7 +317,7 @@ def _read(path: Path) -> bytes:
         problem = "ends in the middle of the picture"
     if problem:
         raise DataError(f"{path}: {problem}; copy it again from its source")
-    return data
+    return keep_colors(data)
 
 
 def _png_problem(data: bytes) -> str:

@@ -32,6 +32,9 @@ _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 # Netpbm's magic number, then width, height and what is white, between them blanks and comments.
 _NETPBM = re.compile(rb"P([2356])(?:\s+(?:#.*\n\s*)*(\d{1,5})){3}")
 
+# ExtraSamples of a TIFF or BigTIFF, or of a big-endian TIFF: alpha that is in no colour yet.
+_ALPHA = re.compile(rb"(R\x01\x03\0\x01\0{3}(?:\0{4})?|\x01R\0\x03\0{3}\x01\0)\x02")
+
 
 def parse_size(text: str) -> Tuple[int, int]:
     """Return (width, height) in pixels of "480x360".
@@ -382,10 +385,17 @@ def _by_opencv(cv2: Any, content: bytes) -> Any:
     white = unscaled_white(content)
     # IMREAD_COLOR converts to 8 bits and three channels, and follows the EXIF orientation.
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if white else 0)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    image = cv2.imdecode(np.frombuffer(keep_colors(content), np.uint8), flags)
     if white and image is not None:
         image = np.rint(np.minimum(image, white) * np.float32(255 / white)).astype(np.uint8)
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def keep_colors(content: bytes) -> bytes:
+    """Return a picture file that OpenCV does not darken by its alpha, as it does with a TIFF."""
+    if not content.startswith((b"II", b"MM")):
+        return content
+    return _ALPHA.sub(lambda match: match.group(1) + b"\x01", content)  # it is in them already
 
 
 def unscaled_white(content: bytes) -> int:

@@ -32,6 +32,7 @@ def test_pictures_of_every_kind_become_rgb_bytes(tmp_path: Path, picture: np.nda
         "rgb.png": PIL.fromarray(picture),
         "grey.png": PIL.fromarray(grey),
         "rgba.png": PIL.fromarray(np.dstack((picture, grey))),
+        "rgba.tif": PIL.fromarray(np.dstack((picture, grey))),
         "cmyk.jpg": PIL.fromarray(picture).convert("CMYK"),
         "sixteen.png": PIL.fromarray(grey.astype(np.uint16) * 257),
         "one_pixel.png": PIL.fromarray(picture[:1, :1]),
@@ -42,7 +43,8 @@ def test_pictures_of_every_kind_become_rgb_bytes(tmp_path: Path, picture: np.nda
         assert read.dtype == np.uint8, name
         assert read.shape == (image.height, image.width, 3), name
     assert (read_image(tmp_path / "rgb.png") == picture).all()
-    assert (read_image(tmp_path / "rgba.png") == picture).all()
+    for name in ("rgba.png", "rgba.tif"):
+        assert (read_image(tmp_path / name) == picture).all(), name
     assert (read_image(tmp_path / "sixteen.png")[..., 0] == grey).all()
 
 
@@ -211,8 +213,9 @@ def test_one_bit_labels_are_zero_and_one(tmp_path: Path) -> None:
 
 def test_colour_masks_come_as_rgb_without_alpha(tmp_path: Path, picture: np.ndarray) -> None:
     alpha = np.full(picture.shape[:2], 9, np.uint8)
-    PIL.fromarray(np.dstack((picture, alpha))).save(tmp_path / "mask.png")
-    assert (read_label_file(tmp_path / "mask.png") == picture).all()
+    for name in ("mask.png", "mask.tif"):
+        PIL.fromarray(np.dstack((picture, alpha))).save(tmp_path / name)
+        assert (read_label_file(tmp_path / name) == picture).all(), name
 
 
 def test_sixteen_bit_colour_masks_come_as_bytes(tmp_path: Path, picture: np.ndarray) -> None:

@@ -25,7 +25,7 @@ from fastseg_runtime.arrays.image import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from tests.doubles.tiny_bundle import noise
 
@@ -204,6 +204,23 @@ class TestReading:
     def test_alpha_is_dropped(self, tmp_path: Path) -> None:
         rgba = np.dstack([noise(), np.full((32, 48), 255, np.uint8)])
         path = save(tmp_path / "rgba.png", Image.fromarray(rgba))
+        assert np.array_equal(read_image(path), rgba[..., :3])
+
+    @pytest.mark.parametrize("alpha", [0, 100, 255])
+    @pytest.mark.parametrize(("order", "big_tiff"), [(b"II", False), (b"II", True), (b"MM", False)])
+    def test_alpha_darkens_no_tiff(
+        self,
+        order: bytes,
+        big_tiff: bool,
+        alpha: int,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        mode, _, *layout = TiffImagePlugin.SAVE_INFO["RGBA"]
+        monkeypatch.setitem(TiffImagePlugin.SAVE_INFO, "RGBA", (mode, order, *layout))
+        rgba = np.dstack([noise(), np.full((32, 48), alpha, np.uint8)])
+        path = save(tmp_path / "rgba.tif", Image.fromarray(rgba), big_tiff=big_tiff)
+        assert path.read_bytes().startswith(order)
         assert np.array_equal(read_image(path), rgba[..., :3])
 
     def test_sixteen_bits_are_scaled_to_eight(self, tmp_path: Path) -> None:
