@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import IO, Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import as_frame, read_image
+from fastseg_runtime.arrays.image import SUFFIXES, as_frame, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.frames.containers import Avi, Mkv, Mp4, missing_bytes
 from fastseg_runtime.frames.sources import CAMERA, SourceName, numbered_pictures, parse_source
@@ -144,10 +144,10 @@ class FrameSource:
 
 
 class _Pictures:
-    """Numbered pictures, as a cv2.VideoCapture."""
+    """Numbered pictures, or a single one, as a cv2.VideoCapture."""
 
-    def __init__(self, name: SourceName) -> None:
-        self._files, self._fps = numbered_pictures(name.place), name.fps or _FALLBACK_FPS
+    def __init__(self, files: Sequence[Path], fps: Optional[float]) -> None:
+        self._files, self._fps = files, fps or _FALLBACK_FPS
         self._left = iter(self._files)
 
     def isOpened(self) -> bool:
@@ -174,7 +174,7 @@ def _open(name: SourceName) -> Any:
     if name.kind == "camera":
         return _open_camera(name)
     if name.kind == "sequence":
-        return _Pictures(name)
+        return _Pictures(numbered_pictures(name.place), name.fps)
     if name.kind == "network":
         limit_ms = int(1000 * _STALL_S)
         limits = [
@@ -188,6 +188,8 @@ def _open(name: SourceName) -> Any:
         return cv2.VideoCapture(_for_opencv(name.place), cv2.CAP_GSTREAMER)
     if name.kind == "file" and not os.path.isfile(name.place):
         raise VideoError(f"{name.shown}: no such file")
+    if name.kind == "file" and name.place.lower().endswith(SUFFIXES):  # upright, and whole
+        return _Pictures([Path(name.place)], None)
     # FFmpeg takes what stands before the first colon for a protocol, but not behind a slash.
     path = "pipe:0" if name.kind == "stdin" else os.path.join(os.curdir, name.place)
     return cv2.VideoCapture(_for_opencv(path))

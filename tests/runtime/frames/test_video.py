@@ -9,7 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from fastseg_runtime.arrays.image import read_image
 from fastseg_runtime.frames.draw import overlay
+from PIL import Image
+
+from tests.doubles.tiny_bundle import noise
 
 cv2 = pytest.importorskip("cv2")
 from fastseg_runtime.frames.video import FrameSource, VideoError, VideoWriter, infer_video  # noqa: E402
@@ -80,6 +84,19 @@ def test_a_truncated_video_gives_the_frames_it_has_or_a_clear_error(
 def test_a_source_that_cannot_be_opened_says_why(source: str, message: str) -> None:
     with pytest.raises(VideoError, match=message):
         FrameSource(source)
+
+
+def test_a_picture_as_a_video_is_the_upright_and_whole_one_of_infer(tmp_path: Path) -> None:
+    path, exif = tmp_path / "photo.JPG", Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    Image.fromarray(noise(48, 64)).save(path, exif=exif)
+    (frame_HW3,) = FrameSource(str(path))
+    assert np.array_equal(frame_HW3, read_image(path)) and frame_HW3.shape == (64, 48, 3)
+    infer_video(BrightnessSession(), path, tmp_path / "photo.mp4")
+    assert len(list(FrameSource(str(tmp_path / "photo.mp4")))) == 1
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="ends in the middle of the picture"):
+        list(FrameSource(str(path)))
 
 
 @pytest.mark.parametrize("name", ["2024-05-01T12:30:05.mp4", "cam:front.mp4", "concat:x.mp4"])
