@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 import unicodedata
+from contextlib import suppress
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, TextIO, TypeVar
 
 # Controls (a terminal obeys them), half characters (no file takes them), breaks of lines, and marks
@@ -41,7 +42,7 @@ class StatusLine:
 
     def __init__(self, plain_s: float, stream: Optional[TextIO] = None) -> None:
         self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
+        self._terminal = getattr(self._stream, "isatty", bool)()  # None: an app has no stderr
         self._pause_s = _TERMINAL_S if self._terminal else plain_s
         self._next_s = time.monotonic()
 
@@ -66,8 +67,9 @@ class StatusLine:
         self.clear()
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        with suppress(AttributeError, OSError, ValueError):  # there is none, it is full or closed
+            self._stream.write(text)
+            self._stream.flush()
 
 
 class ProgressLine(StatusLine):

@@ -2,9 +2,10 @@ import io
 import re
 import sys
 import unicodedata
+from contextlib import suppress
 
 import pytest
-from fastseg_runtime.arrays.terminal import ProgressLine, TextTable
+from fastseg_runtime.arrays.terminal import ProgressLine, StatusLine, TextTable
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -52,6 +53,20 @@ def test_a_line_that_somebody_else_prints_stands_alone(monkeypatch: Patch) -> No
         progress.clear()
         print("a.png", file=sys.stderr)
     assert "\r\x1b[2Ka.png\n" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["full", "closed", "none"])
+def test_a_line_that_cannot_be_written_ends_nothing(kind: str, monkeypatch: Patch) -> None:
+    stream = None if kind == "none" else open("/dev/full", "w")  # noqa: SIM115
+    monkeypatch.setattr(sys, "stderr", stream)
+    with StatusLine(0.0) as line:
+        if stream and kind == "closed":
+            stream.close()
+        line.show("one")
+        line.show("two")
+    if stream:
+        with suppress(OSError):
+            stream.close()
 
 
 def test_a_log_of_a_short_run_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
