@@ -128,7 +128,8 @@ def complain(name: str, error: object) -> int:
     if format_message := getattr(error, "format_message", None):  # Click's know more than str()
         text = f"{format_message().rstrip('.')}; see {name} --help"
     text = " ".join(printable(text).split()) or type(error).__name__
-    print(f"{name}: {text[:_LONGEST]}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # of a full stderr: the code tells enough
+        print(f"{name}: {text[:_LONGEST]}", file=sys.stderr, flush=True)
     return int(getattr(error, "exit_code", FAILED))
 
 

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fastseg_runtime.arrays.command import UsageError, noting_signals, run_command
+from fastseg_runtime.arrays.command import UsageError, complain, noting_signals, run_command
 from fastseg_runtime.arrays.metrics import iou_per_class
 from fastseg_runtime.bundle.manifest import ManifestError
 from fastseg_runtime.bundle.reader import BundleError
@@ -109,6 +110,17 @@ def test_a_command_may_call_more_exceptions_its_users_mistakes(
     with pytest.raises(SystemExit):
         run_command("try", list, carry_out, mistakes=(RuntimeError,))
     assert capsys.readouterr().err == "try: the GPU is full\n"
+
+
+def test_an_error_that_cannot_be_printed_still_has_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115
+    monkeypatch.setattr(sys, "stderr", full)
+    code = complain("try", UsageError("two bundles"))
+    with suppress(OSError):  # what is left of the line
+        full.close()
+    assert code == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
