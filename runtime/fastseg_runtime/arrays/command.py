@@ -79,6 +79,9 @@ def run_command(
             ValueErrors that these raise, those that carry an `exit_code`, those of the system, a
             full memory, and a library that an ImportError asks for.
     """
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed: `>&-`
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks ends no run
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -185,6 +185,27 @@ def test_a_reader_that_has_seen_enough_ends_it_without_a_word(tmp_path: Path) ->
     assert (done.stdout, done.stderr) == ("line\n", "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_without_stdout_or_stderr_the_work_is_done_all_the_same(
+    closed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "c.py").write_text(
+        "import sys\n"
+        "from fastseg_runtime.arrays.command import complain, run_command\n"
+        "def work(options):\n"
+        "    print('\u56f3')\n"
+        "    print('said', file=sys.stderr)\n"
+        "    open('done', 'w').close()\n"
+        "    return complain('try', 'one failed')\n"
+        "run_command('try', list, work)\n",
+        "utf-8",
+    )
+    command = f"{sys.executable} c.py {closed}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert (tmp_path / "done").exists()
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_a_name_that_the_encoding_of_stdout_lacks_ends_no_run(
     encoding: str, tmp_path: Path
