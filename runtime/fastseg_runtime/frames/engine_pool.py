@@ -2,8 +2,7 @@
 
 import logging
 import threading
-from contextlib import contextmanager, suppress
-from queue import Empty, LifoQueue
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
@@ -39,16 +38,19 @@ class LateFrames:
 
 
 class EnginePool:
-    """Lends engines to threads, one frame each at a time; who finds none free waits."""
+    """Lends engines to threads, one frame each at a time; who finds none free waits.
+
+    Who has which stands in one place, written in one step: between two steps Ctrl-C may come, and
+    an engine that stood nowhere would be lost, and waited for by close().
+    """
 
     def __init__(self, runners: Sequence[FrameRunner], close: Callable[[], None]) -> None:
         self._runners, self._close = tuple(runners), close
-        self._free: LifoQueue[FrameRunner] = LifoQueue()  # novm: not evaluated in a function
-        for runner in runners:
-            self._free.put(runner)
+        self._lent: Dict[object, FrameRunner] = {}  # by a mark of the frame that it works on
+        # Entered itself, not by the condition, which is Python: Ctrl-C there would leave it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closing, self._closed = threading.Lock(), False
-        self._moving = threading.Lock()  # held while engines come and go
-        self._retired: Dict[FrameRunner, threading.Event] = {}
 
     @contextmanager
     def engine(self) -> Iterator[FrameRunner]:
@@ -57,18 +59,27 @@ class EnginePool:
         Raises:
             RuntimeError: the session is closed.
         """
-        runner = self._free.get()
+        mark = object()
         try:
-            if self._closed:
-                raise RuntimeError("this session is closed; open the model again")
-            yield runner
+            with self._lock:
+                self._changed.wait_for(lambda: self._closed or self._free())
+                self._refuse_if_closed()
+                self._lent[mark] = self._free()[0]
+            yield self._lent[mark]
         finally:
-            with self._moving:
-                done = self._retired.pop(runner, None)
-                if done is None:
-                    self._free.put(runner)
-                else:
-                    done.set()
+            try:
+                self._lent.pop(mark, None)
+            finally:
+                with self._lock:
+                    self._changed.notify_all()
+
+    def _free(self) -> List[FrameRunner]:
+        lent = set(self._lent.values())
+        return [runner for runner in self._runners if runner not in lent]
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this session is closed; open the model again")
 
     def exchange(
         self, runners: Sequence[FrameRunner], close: Callable[[], None]
@@ -81,23 +92,15 @@ class EnginePool:
         Raises:
             RuntimeError: the session is closed.
         """
-        with self._closing:
-            if self._closed:
-                raise RuntimeError("this session is closed; open the model again")
-            with self._moving:
-                free, close_old = set(), self._close
-                with suppress(Empty):
-                    while True:
-                        free.add(self._free.get_nowait())
-                busy = {old: threading.Event() for old in self._runners if old not in free}
-                self._retired.update(busy)
-                self._runners, self._close = tuple(runners), close
-                for runner in runners:
-                    self._free.put(runner)
+        with self._closing, self._lock:
+            self._refuse_if_closed()
+            old, close_old = self._runners, self._close
+            self._runners, self._close = tuple(runners), close
+            self._changed.notify_all()
 
         def free_old() -> None:
-            for done in busy.values():
-                done.wait()
+            with self._lock:
+                self._changed.wait_for(lambda: not set(old) & set(self._lent.values()))
             close_old()
 
         return free_old
@@ -107,12 +110,12 @@ class EnginePool:
         with self._closing:
             if self._closed:
                 return
-            runners: List[FrameRunner] = []
-            try:
-                while len(runners) < len(self._runners):  # Ctrl-C may end the wait for one in use
-                    runners.append(self._free.get())
+            with self._lock:
                 self._closed = True
-                self._close()
-            finally:
-                for runner in runners:  # for threads that wait: they are told
-                    self._free.put(runner)
+                self._changed.notify_all()  # for threads that wait: they are told
+                try:
+                    self._changed.wait_for(lambda: not self._lent)
+                except BaseException:  # Ctrl-C may end the wait for one in use
+                    self._closed = False
+                    raise
+            self._close()

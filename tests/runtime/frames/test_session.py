@@ -2,13 +2,14 @@ import copy
 import itertools
 import logging
 import pickle
+import sys
 import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from queue import LifoQueue
 from typing import Any
 
 import numpy as np
@@ -533,18 +534,15 @@ def test_a_close_that_ctrl_c_interrupts_can_be_repeated(monkeypatch: pytest.Monk
     closed: list[bool] = []
     runners: list[Any] = ["first", "second"]
     pool = EnginePool(runners, lambda: closed.append(True))
-    real_get, taken = LifoQueue.get, []
 
-    def get_one_then_interrupt(queue: Any) -> Any:
-        if taken:
-            raise KeyboardInterrupt
-        taken.append(real_get(queue))
-        return taken[0]
+    def interrupt(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(LifoQueue, "get", get_one_then_interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        pool.close()
-    monkeypatch.undo()
+    with pool.engine():
+        monkeypatch.setattr(threading.Condition, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.close()
+        monkeypatch.undo()
     assert not closed
     with pool.engine() as one, pool.engine() as other:
         assert sorted([one, other]) == runners
@@ -554,3 +552,32 @@ def test_a_close_that_ctrl_c_interrupts_can_be_repeated(monkeypatch: pytest.Monk
     assert closed == [True]
     with pytest.raises(RuntimeError, match="session is closed"), pool.engine():
         pass
+
+
+def test_ctrl_c_at_any_moment_of_a_frame_loses_no_engine() -> None:
+    """Signals are heard after calls into C, among others."""
+
+    def interrupt_after(calls: int) -> Any:
+        left = itertools.count(calls, -1)
+
+        def profile(frame: Any, event: str, argument: Any) -> None:
+            if event == "c_return" and next(left) == 0:
+                raise KeyboardInterrupt
+
+        return profile
+
+    closed: list[int] = []
+    for calls in range(100):
+        pool = EnginePool([object()], partial(closed.append, calls))  # type: ignore[list-item]
+        try:
+            sys.setprofile(interrupt_after(calls))
+            with pool.engine():
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        closing = threading.Thread(target=pool.close, daemon=True)
+        closing.start()
+        closing.join(timeout=30)
+        assert closed[-1:] == [calls]
