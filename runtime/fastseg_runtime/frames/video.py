@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _FALLBACK_FPS = 25.0  # of files and cameras that do not say
 _STALL_S = 5.0  # without a frame, after which a camera is given up, or connected to again
 _LATE_TICKS = 2  # of an .avi, a picture each: rates that waver catch up
+_TAIL_S = 1.0  # by which sound may be longer than the pictures
 _LOOK_PAST = 1000  # frames that may be damaged in a row; OpenCV tells each from the end by grab()
 _RETRY_S = 1.0  # between attempts to connect
 # Of JPEG. Nearer to the picture than OpenCV's MPEG-4, at half its time and two to four times its
@@ -99,7 +100,11 @@ class FrameSource:
         elif self._goes_on:
             frames += ": what follows cannot be read; it is damaged there, copy it again"
         short = not self.is_live and done < self.count - 1  # some formats count one too many
-        if missing or self._goes_on or (short and self._name.kind == "network"):
+        # Of a pipe nothing but time tells: a clip of variable rate has few frames, none is missing.
+        cut = (
+            short and self._name.kind == "stdin" and self._time_s < self.count / self.fps - _TAIL_S
+        )
+        if missing or self._goes_on or cut or (short and self._name.kind == "network"):
             raise VideoError(f"{self.source} ends early, {frames}")
         if short:
             log.info("%s: %s; a trimmed video holds more than it shows", self.source, frames)

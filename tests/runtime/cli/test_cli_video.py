@@ -186,6 +186,23 @@ def test_a_video_comes_from_stdin(bundle_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_video_that_is_cut_off_on_stdin_fails_and_one_with_gaps_does_not(
+    bundle_path: Path,
+) -> None:
+    writer = VideoWriter("clip.mkv", 10)
+    for time_s in (0.0, 0.1, 0.2, 2.9, 3.0, 8.9, 9.0):
+        writer.write(noise(), time_s)
+    writer.finish()
+    content = Path("clip.mkv").read_bytes()
+    command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "-", "-o", "out.mp4"]
+    for bytes_, code in ((content, 0), (content[: len(content) * 2 // 3], 1)):
+        done = subprocess.run([*command, "--overwrite"], input=bytes_, capture_output=True)
+        assert done.returncode == code, done.stderr
+    assert b"- ends early" in done.stderr and b"frames until then are in out.mp4" in done.stderr
+    assert 1 <= len(list(FrameSource("out.mp4"))) < 7
+
+
+@pytest.mark.slow
 def test_a_run_can_be_seen_while_it_goes_and_ends_in_order(bundle_path: Path) -> None:
     command = [sys.executable, "-m", "fastseg_runtime.cli.main", bundle_path, "-o", "out.mkv"]
     pipe = subprocess.PIPE
