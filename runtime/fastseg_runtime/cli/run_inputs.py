@@ -115,7 +115,13 @@ def run_inputs(options: Namespace) -> int:
     plan = _plan(options)
     results: List[Result] = []
     failures: List[Dict[str, str]] = []
-    signals: List[int] = []  # that ended a video; 0: of a live one, which runs until then
+    signals: List[int] = []  # that ended it; 0: of a live video, which runs until then
+
+    def note(number: int, frame: Optional[FrameType]) -> None:
+        if signals:
+            raise Stopped(number)  # the second one does not wait
+        signals.append(number)
+
     with ExitStack() as stack:
         session = stack.enter_context(open_session(options))
         coco, on_frame = None, None
@@ -128,6 +134,7 @@ def run_inputs(options: Namespace) -> int:
             view = stack.enter_context(View(session, options.view, plan.outputs[0].parent))
             on_frame = view.show
         progress = stack.enter_context(ProgressLine("done"))
+        stack.enter_context(on_signals(note))  # ends it after the picture under way
         for index, job in enumerate(plan.jobs):
             if len(plan.jobs) > 1:
                 progress(index, len(plan.jobs))

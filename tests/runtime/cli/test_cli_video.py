@@ -268,6 +268,27 @@ def test_a_signal_ends_a_file_of_the_network_as_one_on_disk(
     assert 1 <= len(list(FrameSource("out.mp4"))) < 200
 
 
+def test_a_signal_ends_pictures_after_the_one_under_way_and_is_reported(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        cv2.imwrite(name, noise())
+    drawn: list[Any] = []
+    overlay = RealtimeSegmentation.overlay
+
+    def overlay_and_stop(self: RealtimeSegmentation, frame: Any, classes: Any) -> Any:
+        drawn.append(frame)
+        if len(drawn) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return overlay(self, frame, classes)
+
+    monkeypatch.setattr(RealtimeSegmentation, "overlay", overlay_and_stop)
+    assert run(bundle_path, "a.png", "b.png", "c.png", "-o", "out", "--json") == 143
+    document = json.loads(capsys.readouterr().out)
+    assert [entry["input"] for entry in document["inputs"]] == ["a.png", "b.png"]
+    assert {path.name for path in Path("out").iterdir()} == {"a.overlay.png", "b.overlay.png"}
+
+
 @pytest.mark.parametrize("option", ["--view", "--steady"])
 def test_what_is_for_videos_is_refused_with_pictures_alone(
     option: str, bundle_path: Path, capsys: pytest.CaptureFixture[str]
