@@ -114,7 +114,12 @@ def _advice(image: Array) -> str:
     if not image.size or max(image.shape) >= _MAX_SIDE:
         return f"sides are 1 to {_MAX_SIDE - 1} pixels"
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        return "repeat the grey channel: numpy.dstack([frame] * 3)"
+        return (
+            "repeat the grey channel: numpy.dstack([frame] * 3); of NV12, or I420: "
+            "cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_NV12)"
+        )
+    if image.ndim == 3 and image.shape[2] == 2:
+        return "of YUYV: cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_YUY2)"
     if image.ndim == 3 and image.shape[2] == 4:
         return "drop the alpha channel: frame[..., :3]"
     if image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
