@@ -115,8 +115,8 @@ def _advice(image: Array) -> str:
         return f"sides are 1 to {_MAX_SIDE - 1} pixels"
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         return (
-            "repeat the grey channel: numpy.dstack([frame] * 3); of NV12, or I420: "
-            "cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_NV12)"
+            "repeat the grey channel: numpy.dstack([frame] * 3); of NV12: "
+            "cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_NV12), of I420: COLOR_YUV2RGB_I420"
         )
     if image.ndim == 3 and image.shape[2] == 2:
         return "of YUYV: cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_YUY2)"

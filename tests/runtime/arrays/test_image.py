@@ -117,7 +117,7 @@ def test_swapping_channels_is_its_own_inverse() -> None:
     ("frame", "advice"),
     [
         (np.zeros((4, 5), np.uint8), r"repeat the grey channel"),
-        (np.zeros((6, 4), np.uint8), r"of NV12, or I420: .*COLOR_YUV2RGB_NV12"),
+        (np.zeros((6, 4), np.uint8), r"of NV12: .*YUV2RGB_NV12\), of I420: .*YUV2RGB_I420"),
         (np.zeros((4, 6, 2), np.uint8), r"of YUYV: .*COLOR_YUV2RGB_YUY2"),
         (np.zeros((4, 5, 4), np.uint8), r"frame\[\.\.\., :3\]"),
         (np.zeros((3, 4, 5), np.uint8), r"put channels last"),
