@@ -71,7 +71,7 @@ def as_array(frame: Any) -> Array:
         )
     try:
         image: Array = np.asarray(frame)
-    except ValueError:  # rows or frames of different lengths
+    except (RuntimeError, TypeError, ValueError):  # torch's bfloat16; rows of different lengths
         image = np.empty((), object)
     if image.dtype.kind not in "biuf" or not image.ndim:
         raise ValueError(

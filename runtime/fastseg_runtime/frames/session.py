@@ -207,7 +207,8 @@ class RealtimeSegmentation:
         """
         if on_gpu(image) or as_array(image).ndim != 4:
             return self._infer_one(image, out, confidence, tiles, region)
-        frames = [as_frame(frame, self.color) for frame in image]
+        batch = as_array(image) if isinstance(image, memoryview) else image  # which has no rows
+        frames = [as_frame(frame, self.color) for frame in batch]
         if not frames:
             raise ValueError("an empty batch; expected frames (N, H, W, 3) with N of 1 or more")
         shape = (len(frames), *frames[0].shape[:2])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fastseg_runtime import BundleError, RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import InputSpec, Manifest, OutputSpec
 from fastseg_runtime.frames.engine_pool import EnginePool
@@ -98,6 +99,12 @@ def test_a_batch_gives_what_its_frames_give(session: RealtimeSegmentation) -> No
     assert found is out
     for frame, classes in zip(batch, found, strict=True):
         assert np.array_equal(classes, session.infer(frame))
+
+
+def test_a_batch_may_be_any_view_of_memory(session: RealtimeSegmentation) -> None:
+    batch = np.stack([noise(), noise()[::-1]])
+    for given in (memoryview(batch), torch.from_numpy(batch), list(map(memoryview, batch))):
+        assert np.array_equal(session.infer(given), session.infer(batch))
 
 
 def test_results_stay_valid_after_the_next_call(session: RealtimeSegmentation) -> None:
@@ -209,6 +216,8 @@ def test_an_out_that_is_read_only_is_refused(session: RealtimeSegmentation) -> N
         ([noise(4, 4), noise(5, 5)], "got list; .* of one size as a batch"),
         ("photo.jpg", "got str; give a picture"),
         (None, "got NoneType"),
+        (torch.zeros(4, 4, 3, dtype=torch.bfloat16), "got Tensor; give a picture as numpy"),
+        (torch.zeros(2, 4, 4, 3, requires_grad=True), "got Tensor; give a picture as numpy"),
         (np.zeros((4, 4, 1), np.uint8), "repeat the grey channel"),
         (Image.new("YCbCr", (4, 4)), r"of mode YCbCr; give picture.convert\('RGB'\)"),
         (Image.new("L", (4, 4)), r"of mode L; give picture.convert\('RGB'\)"),
