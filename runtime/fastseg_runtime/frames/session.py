@@ -214,6 +214,8 @@ class RealtimeSegmentation:
         shape = (len(frames), *frames[0].shape[:2])
         out = _checked_out(out, shape)
         _check_confidence(confidence, shape, out)
+        if any(np.may_share_memory(out, frame) for frame in frames[1:]):  # as its own channel does
+            frames = [frame.copy() for frame in frames]
         for index, frame_HW3 in enumerate(frames):
             sure = None if confidence is None else confidence[index]
             self._infer_one(frame_HW3, out[index], sure, tiles, region)

@@ -126,6 +126,15 @@ def test_out_is_filled_and_returned_even_if_strided(
     assert not canvas[1::2].any()
 
 
+def test_an_out_may_lie_in_the_frames_of_its_batch(session: RealtimeSegmentation) -> None:
+    batch = np.stack([noise(), noise()[::-1]])
+    expected = session.infer(batch)
+    for place in (lambda x: x[::-1, ..., 0], lambda x: x.reshape(-1)[: expected.size]):
+        frames = batch.copy()
+        out = place(frames).reshape(expected.shape)
+        assert np.array_equal(session.infer(frames, out), expected)
+
+
 def test_a_stream_that_copies_nothing_takes_pil_pictures_and_batches(
     session: RealtimeSegmentation,
 ) -> None:
