@@ -3,6 +3,7 @@
 import logging
 import threading
 from contextlib import contextmanager
+from queue import SimpleQueue
 from time import perf_counter
 from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
@@ -47,9 +48,8 @@ class EnginePool:
     def __init__(self, runners: Sequence[FrameRunner], close: Callable[[], None]) -> None:
         self._runners, self._close = tuple(runners), close
         self._lent: Dict[object, FrameRunner] = {}  # by a mark of the frame that it works on
-        # Entered itself, not by the condition, which is Python: Ctrl-C there would leave it locked.
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._bells: List[SimpleQueue[None]] = []  # novm: not evaluated in a function
         self._closing, self._closed = threading.Lock(), False
 
     @contextmanager
@@ -61,21 +61,41 @@ class EnginePool:
         """
         mark = object()
         try:
-            with self._lock:
-                self._changed.wait_for(lambda: self._closed or self._free())
-                self._refuse_if_closed()
-                self._lent[mark] = self._free()[0]
+            self._wait_for(lambda: self._lend(mark))
             yield self._lent[mark]
         finally:
             try:
-                self._lent.pop(mark, None)
-            finally:
-                with self._lock:
-                    self._changed.notify_all()
+                self._take_back(mark)
+            finally:  # which Ctrl-C may have ended
+                self._take_back(mark)
 
-    def _free(self) -> List[FrameRunner]:
+    def _lend(self, mark: object) -> bool:
+        self._refuse_if_closed()
         lent = set(self._lent.values())
-        return [runner for runner in self._runners if runner not in lent]
+        free = [runner for runner in self._runners if runner not in lent]
+        if free:
+            self._lent[mark] = free[0]
+        return bool(free)
+
+    def _take_back(self, mark: object) -> None:
+        self._lent.pop(mark, None)
+        self._ring()
+
+    def _wait_for(self, is_done: Callable[[], bool]) -> None:
+        """Ask again after each change; a threading.Condition, but Ctrl-C leaves no lock held."""
+        while True:
+            with self._lock:
+                if is_done():
+                    return
+                bell: SimpleQueue[None] = SimpleQueue()  # novm: as above
+                self._bells.append(bell)
+            bell.get()
+
+    def _ring(self) -> None:
+        with self._lock:
+            for bell in self._bells:
+                bell.put(None)
+            self._bells.clear()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -96,11 +116,10 @@ class EnginePool:
             self._refuse_if_closed()
             old, close_old = self._runners, self._close
             self._runners, self._close = tuple(runners), close
-            self._changed.notify_all()
+            self._ring()
 
         def free_old() -> None:
-            with self._lock:
-                self._changed.wait_for(lambda: not set(old) & set(self._lent.values()))
+            self._wait_for(lambda: not set(old) & set(self._lent.values()))
             close_old()
 
         return free_old
@@ -110,12 +129,11 @@ class EnginePool:
         with self._closing:
             if self._closed:
                 return
-            with self._lock:
+            try:
                 self._closed = True
-                self._changed.notify_all()  # for threads that wait: they are told
-                try:
-                    self._changed.wait_for(lambda: not self._lent)
-                except BaseException:  # Ctrl-C may end the wait for one in use
-                    self._closed = False
-                    raise
+                self._ring()  # for threads that wait: they are told
+                self._wait_for(lambda: not self._lent)
+            except BaseException:  # Ctrl-C may end the wait for one in use
+                self._closed = False
+                raise
             self._close()

@@ -17,6 +17,7 @@ import pytest
 import torch
 from fastseg_runtime import BundleError, RealtimeSegmentation
 from fastseg_runtime.bundle.manifest import InputSpec, Manifest, OutputSpec
+from fastseg_runtime.frames import engine_pool
 from fastseg_runtime.frames.engine_pool import EnginePool
 from onnx import TensorProto
 from PIL import Image
@@ -553,11 +554,15 @@ def test_a_close_that_ctrl_c_interrupts_can_be_repeated(monkeypatch: pytest.Monk
     runners: list[Any] = ["first", "second"]
     pool = EnginePool(runners, lambda: closed.append(True))
 
-    def interrupt(*arguments: Any) -> Any:
-        raise KeyboardInterrupt
+    class Interrupting:
+        def get(self) -> None:
+            raise KeyboardInterrupt
+
+        def put(self, item: None) -> None:
+            pass
 
     with pool.engine():
-        monkeypatch.setattr(threading.Condition, "wait", interrupt)
+        monkeypatch.setattr(engine_pool, "SimpleQueue", Interrupting)
         with pytest.raises(KeyboardInterrupt):
             pool.close()
         monkeypatch.undo()
