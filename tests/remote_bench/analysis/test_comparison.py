@@ -233,6 +233,31 @@ def test_power_of_a_side_without_it_is_left_out(side, mean_w):
     assert {row.metric for row in compare(side(), [b]).differences} == {"fps", "p50", "p90"}
 
 
+def with_power(report, scope, *rails):
+    return replace(report, power=replace(report.power, scope=scope, rails=rails))
+
+
+def test_power_of_different_rails_of_a_board_is_not_compared_and_the_answer_says_so(side):
+    [a], [b] = side(), side(1.1)
+    a = with_power(a, "soc + gpu", "nvml-0", "package-0")
+    result = compare([a], [with_power(b, "gpu", "nvml-0")])
+    assert result.answer == "different"
+    assert not {"mean_w", "j_per_frame"} & {row.metric for row in result.differences}
+    [reason] = result.reasons
+    assert reason.endswith(": A is nvml-0+package-0 (soc + gpu), B is nvml-0 (gpu)")
+    assert compare([a], [with_power(b, "soc + gpu", "nvml-0", "nvml-1", "package-0")]).reasons
+
+
+def test_power_of_two_boards_is_compared_where_it_supplies_the_same(side):
+    [a], [b] = side(), side(1.1)
+    other = replace(b, device=replace(b.device, name="agx-orin", model="AGX"))
+    b = with_power(other, "module", "VDD_CPU_CV", "VDD_GPU_SOC", "VIN_SYS_5V0")
+    for report, known in ((b, True), (replace(b, power=replace(b.power, scope="system")), False)):
+        result = compare([a], [report])
+        assert ("mean_w" in {row.metric for row in result.differences}) == known
+        assert bool(result.reasons) != known
+
+
 def test_comparison_is_shown_with_all_notes_before_its_answer(side):
     [b] = side(1.1)
     note = Reason("clocks_fell", "note", "clocks fell by 9%")

@@ -107,6 +107,7 @@ def compare(
              for side, reports in (("A", a), ("B", b))
              for number, report in enumerate(reports, start=1)]  # fmt: skip
     differs, early = _differing([*a, *b]), (failed,) if failed else ()
+    unlike = _unlike_power(named, "board" in differs)
     if "board" in differs and "power mode and clocks" in differs:
         differs["board"] += differs.pop("power mode and clocks")  # modes are not portable
     reasons = [f"{name} {why}" for name, report in named for why in _untrusted(report)]
@@ -119,9 +120,25 @@ def compare(
     notes = tuple(note for name, report in named for note in _notes(name, report))
     if reasons:
         return Comparison("not_comparable", "", "", notes, (*reasons, *early), differs, ())
-    differences = tuple(_differences(a, b, in_turns))
+    metrics = [name for name in _METRICS if not (unlike and name in ("mean_w", "j_per_frame"))]
+    differences = tuple(_differences(a, b, in_turns, metrics))
     answer, headline = _answer(min(len(a), len(b)), in_turns, *differences[:1])
-    return Comparison(answer, headline, _basis(a, b, in_turns), notes, early, differs, differences)
+    basis, less = _basis(a, b, in_turns), (*early, *unlike)
+    return Comparison(answer, headline, basis, notes, less, differs, differences)
+
+
+def _unlike_power(named: Sequence[tuple[str, Report]], of_boards: bool) -> tuple[str, ...]:
+    """Return why the power of these runs is not held against each other; () where it is.
+
+    On one board the rails have to be the same, else what is missing on a side is called saved;
+    two boards have rails of their own, and what these supply has to be the same.
+    """
+    first: dict[tuple[str, ...], str] = {}
+    for name, report in named:
+        if power := report.power:
+            key = (power.scope,) if of_boards else (power.scope, *power.rails)
+            first.setdefault(key, f"{name} is {'+'.join(power.rails)} ({power.scope})")
+    return (f"power is not compared: {', '.join(first.values())}",) if len(first) > 1 else ()
 
 
 def _notes(name: str, report: Report) -> Iterator[str]:
@@ -199,9 +216,12 @@ def _basis(a: Sequence[Report], b: Sequence[Report], in_turns: bool) -> str:
     )
 
 
-def _differences(a: Sequence[Report], b: Sequence[Report], in_turns: bool) -> Iterator[Difference]:
+def _differences(
+    a: Sequence[Report], b: Sequence[Report], in_turns: bool, metrics: Sequence[Name]
+) -> Iterator[Difference]:
     sure: dict[str, bool] = {}
-    for name, (unit, value) in _METRICS.items():
+    for name in metrics:
+        unit, value = _METRICS[name]
         left, right = _values(a, b, value)
         if not left or not right:
             continue
