@@ -331,3 +331,14 @@ def test_idle_power_needs_a_second_and_its_interval_four(idle_s, known, sure):
     power, _ = measure_power(curves(samples), load_device("orin-nano"), spans, FRAMES)
     assert (power.idle.mean_w is not None) == known
     assert (power.flat_out.j_per_frame_above_idle_ci95 is not None) == sure
+
+
+@pytest.mark.parametrize(("until", "mean_w"), [(130, 5), (125.1, 5), (124.9, None), (120, None)])
+def test_power_of_a_paced_run_needs_half_of_it_sampled(until, mean_w):
+    spans = {"flat_out": RUN, "paced": (120.0, 130.0)}
+    times = [t for t in TIMES if t <= until]
+    samples = feed(lambda t: f"VDD_IN {10000 if t <= 120 else 5000}mW/1mW", times=times)
+    power, _ = measure_power(curves(read(samples)), load_device("orin-nano"), spans, FRAMES)
+    assert power.coverage == 1
+    assert power.paced_coverage == pytest.approx((until - 120) / 10, abs=0.02)
+    assert (power.paced and power.paced.mean_w) == (mean_w and pytest.approx(mean_w, rel=0.02))

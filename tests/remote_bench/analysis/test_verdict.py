@@ -81,6 +81,10 @@ def coverage(report, value):
     return replace(report, power=replace(report.power, coverage=value))
 
 
+def paced_coverage(report, value):
+    return replace(report, power=replace(report.power, paced_coverage=value))
+
+
 def idle_drift(report, value):
     flat_out = replace(report.power.flat_out, mean_w=10.0)
     idle = replace(report.power.idle, drift_w=value)
@@ -119,6 +123,7 @@ EDGES = {
     "soak_drift": (soaked, 0.02, 0.0201, "not_sustained", "note"),
     "sampler_overhead": (overhead, 0.01, 0.01001, "sampler_overhead", "note"),
     "power_coverage": (coverage, 0.95, 0.9499, "power_gaps", "note"),
+    "power_coverage, paced": (paced_coverage, 0.95, 0.9499, "power_gaps", "note"),
     "a counter that began anew": (breaks, 0, 1, "power_gaps", "note"),
     "idle_drift": (idle_drift, 1.0, 1.001, "idle_drift", "note"),
     "idle_drift, falling": (idle_drift, -1.0, -1.001, "idle_drift", "note"),

@@ -276,6 +276,7 @@ class Power:
     # By rail: what tegrastats has of its energy beyond what its sensor's file says, a share.
     cross_check: dict[str, float] = field(default_factory=dict)
     breaks: int = 0  # of energy counters in the run: steps that no power makes
+    paced_coverage: float | None = None  # as coverage, of the paced run
 
 
 def _measure_idle(total: Total, spans: dict[str, Span]) -> tuple[IdlePower, Floats | None]:
@@ -404,14 +405,9 @@ def measure_power(
     if stuck := total.stuck(run):
         return None, stuck
     idle = _measure_idle(total, spans)
-    loads = {
-        name: _measure_load(total, some, frames, *idle)
-        for name, some in (
-            ("flat_out", blocks),
-            ("paced", [spans[n] for n in spans if n == "paced"]),
-        )
-        if some
-    }
+    paced = spans.get("paced")
+    paced_coverage = paced and total.coverage(paced)
+    is_known = paced_coverage is not None and paced_coverage >= _LEAST_COVERAGE
     used = sorted({curve.rail for curve in total.curves})
     power = Power(
         source=tuple(sorted({curve.source for curve in total.curves})),
@@ -425,10 +421,11 @@ def measure_power(
         coverage=coverage,
         gaps=min(total.curves, key=lambda curve: curve.coverage(*run)).gaps(*run),
         idle=idle[0],
-        flat_out=loads["flat_out"],
-        paced=loads.get("paced"),
+        flat_out=_measure_load(total, blocks, frames, *idle),
+        paced=_measure_load(total, [paced], frames, *idle) if paced and is_known else None,
         cross_check=_cross_check(curves, total, run),
         breaks=sum(run[0] <= t <= run[1] for curve in total.curves for t in curve.breaks),
+        paced_coverage=paced_coverage,
     )
     return power, ""
 

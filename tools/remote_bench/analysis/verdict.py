@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from fastseg_runtime.arrays.stats import PERCENTILES, frames_needed
 
+from remote_bench.analysis.power import Power
 from remote_bench.analysis.report import Reason, Report, Verdict
 from remote_bench.analysis.result import MOST_NUMBER
 
@@ -246,15 +247,12 @@ def _power(report: Report) -> Iterator[Reason]:
     power, wall = report.power, report.wall_power
     if report.wall_power_reason:
         yield Reason("meter_failed", "note", report.wall_power_reason)
-    elif wall and wall.coverage < LIMITS["power_coverage"]:
-        text = f"the meter told of {wall.coverage:.0%} of the run only"
-        yield Reason("power_gaps", "note", text)
+    elif wall:
+        yield from _power_gaps(wall, "the meter told of")
     if power is None:
         yield Reason("no_power", "info", f"no power: {report.power_reason}")
         return
-    if power.coverage < LIMITS["power_coverage"]:
-        text = f"power was sampled for {power.coverage:.0%} of the run only"
-        yield Reason("power_gaps", "note", text)
+    yield from _power_gaps(power, "power was sampled for")
     if power.breaks:
         text = f"an energy counter stepped {power.breaks} times as no power makes it: it began "
         text += "anew (a suspend, a driver), or misread; what it took there is taken as the mean"
@@ -268,6 +266,12 @@ def _power(report: Report) -> Iterator[Reason]:
     if drift is not None and abs(drift) > LIMITS["idle_drift"] * abs(power.flat_out.mean_w):
         text = f"idle power moved by {drift:+.2f} W between before and after the run"
         yield Reason("idle_drift", "note", text)
+
+
+def _power_gaps(power: Power, told: str) -> Iterator[Reason]:
+    for part, share in (("run", power.coverage), ("paced run", power.paced_coverage)):
+        if share is not None and share < LIMITS["power_coverage"]:
+            yield Reason("power_gaps", "note", f"{told} {share:.0%} of the {part} only")
 
 
 def _paced(report: Report) -> Iterator[Reason]:
