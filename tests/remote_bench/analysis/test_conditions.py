@@ -57,6 +57,33 @@ def test_foreign_load_is_a_share_of_the_cores_that_the_run_may_use(report_of, ma
     assert load(usable_cores=2) == pytest.approx(3 * load(), rel=1e-6)  # of 6
 
 
+@pytest.mark.parametrize(("name", "part"), [("paced", "paced run"), ("soak", "fifth of the soak")])
+def test_load_that_comes_after_the_flat_out_run_is_seen_in_what_it_slows(
+    report_of, made_result, name, part
+):
+    def with_part(busy_cores):
+        raw = made_result(info={"backend": "onnxruntime", "device": "cpu"})
+        raw["frames"][name] = {k: 10 * v[:100] for k, v in raw["frames"]["flat_out"].items()}
+        for number in range(10):
+            begin, cores = 125.0 + 10 * number, busy_cores if number > 7 or name == "paced" else 1.0
+            cpu = {"busy": [0, 10 * cores], "worker": [0, 10.0], "supervisor": [0, 0.0]}
+            raw["slices"].append({"name": name, "begin": begin, "end": begin + 10, "frames": 100,
+                                  "fps": 10.0, "late": 0, "cpu_s": cpu})  # fmt: skip
+        last = raw["samples"]["environment"][-1]
+        raw["samples"]["environment"] += [
+            {**last, "t": 131.0 + s, "gpu_load": (busy_cores - 1) / 5} for s in range(100)
+        ]
+        return report_of(raw)
+
+    assert with_part(1.0).conditions.foreign_load.gpu == 0
+    assert not {"foreign_load", "foreign_gpu_load"} & {r.code for r in with_part(1.0).reasons}
+    report = with_part(6.0)
+    assert report.verdict == "invalid" and report.conditions.foreign_load.cpu < 0.1
+    said = [r.message for r in report.reasons if r.code.startswith("foreign")]
+    assert len(said) == 2 and said[0].startswith("others used 83% of the usable CPU cores during")
+    assert said[0].endswith(part) and said[1].startswith("others used 100% of the GPU during")
+
+
 def test_zone_that_heats_in_the_second_half_alone_is_told_by_its_slope_there(
     report_of, made_result
 ):

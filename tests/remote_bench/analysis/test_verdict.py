@@ -72,6 +72,10 @@ def foreign(key):
     return change
 
 
+def foreign_later(report, value):
+    return foreign("later")(report, {"paced run": value})
+
+
 def overhead(report, value):
     cost = SamplerCost(value, (value, value), 100)
     return replace(report, sampler=replace(report.sampler, overhead=cost))
@@ -116,6 +120,7 @@ EDGES = {
     "foreign_invalid": (foreign("cpu"), 0.1, 0.3001, "foreign_load", "invalid"),
     "foreign_invalid, GPU": (foreign("gpu"), 0.1, 0.3001, "foreign_gpu_load", "invalid"),
     "foreign_gpu, in a run on the CPU": (foreign("gpu"), 0.1, 0.1001, "foreign_gpu_load", "note"),
+    "foreign_cpu, later": (foreign_later, 0.1, 0.1001, "foreign_load", "note"),
     "gpu_cap": (cap, 950.0, 949.0, "gpu_capped", "note"),
     "gpu_cap, unused": (cap_of_max_freq, 950.0, 949.0, "gpu_capped", "info"),
     "sources_differ": (other_source, 0.1, 0.1001, "power_sources_differ", "note"),

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from fastseg_runtime.engines.engine import ENGINES
 
-from remote_bench.analysis.result import EnvironmentSample, PowerMode, Result, Slice, Span
+from remote_bench.analysis.result import (
+    EnvironmentSample,
+    Number,
+    PowerMode,
+    Result,
+    Slice,
+    Span,
+)
 from remote_bench.analysis.stats import Floats, Interval, change_of_thirds, slope, trend_half95
 from remote_bench.tegrastats import parse_line
 
@@ -54,9 +61,10 @@ class ForeignLoad:
     cpu: float | None
     idle_cpu: float | None
     idle_gpu: float | None
-    gpu: float | None = None  # during a run that used none itself
+    gpu: float | None = None  # during a run that used none itself, where it was the most
     before: float | None = None  # of the cores, before anything of ours began
     by: tuple[str, ...] = ()  # who that was
+    later: dict[str, float] = field(default_factory=dict)  # of the cores, by the part of the run
 
 
 @dataclass(frozen=True)
@@ -287,18 +295,28 @@ def _foreign_load(
     timed: Sequence[EnvironmentSample],
     idle: Span | None,
 ) -> ForeignLoad:
-    shares = [(foreign_cpu(result, part), part.seconds) for part, _ in result.blocks()]
-    known = [(share, seconds) for share, seconds in shares if share is not None]
-    whole_s = sum(seconds for _, seconds in known)
+    paced = [part for part, _ in result.blocks("paced")]
+    later = {"paced run": paced, "last fifth of the soak": result.sustained()}
+    shares = {name: _foreign_share(result, parts) for name, parts in later.items()}
+    spans = [(parts[0].begin, parts[-1].end) for parts in later.values() if parts]
+    gpus = [_gpu_load(_within(samples, span)) for span in spans]
     before = result.busy_before
     return ForeignLoad(
-        cpu=sum(share * seconds for share, seconds in known) / whole_s if known else None,
+        cpu=_foreign_share(result, [part for part, _ in result.blocks()]),
         idle_cpu=_idle_cpu(result, idle) if idle else None,
         idle_gpu=_gpu_load(_within(samples, idle)) if idle else None,
-        gpu=_gpu_load(timed) if uses_gpu(result) is False else None,
+        gpu=_most([_gpu_load(timed), *gpus]) if uses_gpu(result) is False else None,
         before=before.cpu if before else None,
         by=before.by if before else (),
+        later={name: share for name, share in shares.items() if share is not None},
     )
+
+
+def _foreign_share(result: Result, parts: Sequence[Slice]) -> float | None:
+    shares = [(foreign_cpu(result, part), part.seconds) for part in parts]
+    known = [(share, seconds) for share, seconds in shares if share is not None]
+    whole_s = sum(seconds for _, seconds in known)
+    return sum(share * seconds for share, seconds in known) / whole_s if known else None
 
 
 def _gpu_load(samples: Iterable[EnvironmentSample]) -> float | None:
@@ -374,7 +392,7 @@ def memory(result: Result, unified: bool) -> Memory:
     )
 
 
-def _most(values: Iterable[int | None]) -> int | None:
+def _most(values: Iterable[Number | None]) -> Number | None:
     return max((value for value in values if value is not None), default=None)
 
 

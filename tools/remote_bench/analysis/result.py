@@ -355,6 +355,11 @@ class Result:
         return [(part, self.frames[name].cut(end - part.frames, end))
                 for part, end in zip(parts, ends, strict=True)]  # fmt: skip
 
+    def sustained(self) -> list[Slice]:
+        """Return the last fifth of a soak's windows, which tells what is kept up."""
+        windows = [part for part, _ in self.blocks("soak")]
+        return windows[-max(1, len(windows) // 5) :]
+
     def spans(self) -> dict[str, Span]:
         """Return when each kind of slice ran and the board was idle, first begin to last end."""
         spans: dict[str, Span] = {}

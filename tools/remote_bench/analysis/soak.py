@@ -13,7 +13,6 @@ from remote_bench.analysis.result import Result, Slice, Span
 from remote_bench.analysis.stats import Floats, slope
 from remote_bench.analysis.verdict import LIMITS
 
-_SUSTAINED = 5  # the last fifth of the windows
 Watts = Callable[[Sequence[Span]], tuple[float | None, ...]]
 
 
@@ -29,13 +28,12 @@ def summarise_soak(result: Result, watts: Watts) -> Soak | None:
         return None
     begin = windows[0].begin
     points = [_point(result, [part], watts, begin) for part in windows]
-    last = windows[-max(1, len(windows) // _SUSTAINED) :]
     seconds = windows[-1].end - begin
     return Soak(
         minutes=seconds / 60,
         steady=_is_steady(points),
         cold=_point(result, [result.blocks()[0][0]], watts, begin),
-        sustained=_point(result, last, watts, begin),
+        sustained=_point(result, result.sustained(), watts, begin),
         curve=tuple(points),
     )
 

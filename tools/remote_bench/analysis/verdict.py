@@ -221,8 +221,10 @@ def _foreign(report: Report) -> Iterator[Reason]:
         yield Reason(
             "busy_board", "note", f"{text}of the usable CPU cores before it: {', '.join(load.by)}"
         )
+    parts = {"run": load.cpu, **load.later}
+    cores = "of the usable CPU cores during the"
     found = (
-        ("foreign_load", "foreign_cpu", load.cpu, "of the usable CPU cores during the run"),
+        *(("foreign_load", "foreign_cpu", parts[part], f"{cores} {part}") for part in parts),
         ("foreign_gpu_load", "foreign_gpu", load.idle_gpu, "of the GPU before the run"),
         ("foreign_gpu_load", "foreign_gpu", load.gpu, "of the GPU during a run on the CPU"),
     )
