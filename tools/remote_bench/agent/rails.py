@@ -38,7 +38,7 @@ def power_sources(board: Board) -> List[Source]:
     """Return the sources that a board has; tegrastats shows the INA sensors too."""
     found = [ina_hwmon(board), ina_iio(board), rapl(board), raspberry_pmic(board)]
     if board.root == "/":
-        found.append(nvml())
+        found += nvml()
     return [source for source in found if source.rails]
 
 
@@ -138,19 +138,21 @@ def _pmic_mw(board: Board) -> Dict[str, float]:
     return {rail: 1e3 * values["A"][rail] * values["V"][rail] for rail in both}
 
 
-def nvml(library: str = "libnvidia-ml.so.1") -> Source:
+def nvml(library: str = "libnvidia-ml.so.1") -> List[Source]:
     """Energy of desktop NVIDIA GPUs: one rail a GPU, "nvml-0" and so on; none without a driver.
 
     The energy counter is preferred to the power reading, which is an average over a window of
-    unknown length (arXiv 2312.02741). NVML does not survive a fork: open it in the process that
-    reads it.
+    unknown length (arXiv 2312.02741): Pascal has no other. NVML does not survive a fork: open it in
+    the process that reads it.
     """
-    gpus = nvidia_gpus(library)
-    has_counter = bool(gpus) and gpus[0].energy_uj() is not None
-    reads = [gpu.energy_uj if has_counter else gpu.power_mw for gpu in gpus]  # no counter: Pascal
-    readers = {f"nvml-{number}": read for number, read in enumerate(reads)}
-    has_any = bool(gpus) and reads[0]() is not None
-    return _source("nvml", "uj" if has_counter else "mw", readers if has_any else {})
+    counters: Dict[str, Callable[[], Reading]] = {}
+    powers: Dict[str, Callable[[], Reading]] = {}
+    for number, gpu in enumerate(nvidia_gpus(library)):
+        if gpu.energy_uj() is not None:
+            counters[f"nvml-{number}"] = gpu.energy_uj
+        elif gpu.power_mw() is not None:
+            powers[f"nvml-{number}"] = gpu.power_mw
+    return [_source("nvml", "uj", counters), _source("nvml", "mw", powers)]
 
 
 class NvidiaGpu:
