@@ -4,6 +4,7 @@ import random
 
 import pytest
 from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_targets.device import load_device
 from remote_bench.analysis.report import BundleFacts, Report
 from remote_bench.analysis.result import Result, failed_result, read_result
 from remote_bench.analysis.summary import summarise
@@ -95,26 +96,42 @@ def test_run_that_cannot_be_believed_is_invalid(made_result, change, code):
     assert report["reasons"][0]["code"] == code
 
 
+ON_CPU, ON_GPU = ({"backend": "onnxruntime", "device": name} for name in ("cpu", "cuda:1"))
+GPU_ALONE = "only the GPU has a sensor, and the network ran on the CPU"
+
+
 @pytest.mark.parametrize(
-    ("info", "is_its_power"),
+    ("device", "rails", "info", "reason"),
     [
-        ({"backend": "onnxruntime", "device": "cpu"}, False),
-        ({"backend": "tensorrt"}, True),
-        ({}, True),
+        ("dgx-spark", "nvml-0", ON_CPU, GPU_ALONE),
+        ("dgx-spark", "nvml-0", {"backend": "tensorrt"}, ""),
+        ("dgx-spark", "nvml-0", {}, ""),
+        ("generic-x86", "package-0", ON_GPU, "the network ran on a GPU that has no sensor here"),
+        ("generic-x86", "package-0", ON_CPU, ""),
+        ("generic-x86", "package-0", {}, ""),
+        ("generic-x86", "package-0", {"backend": "openvino", "device": "GPU.0"}, ""),
+        ("generic-x86", "package-0 nvml-0", ON_GPU, ""),
+        ("generic-x86", "nvml-0 nvml-1?", ON_GPU, "no reading of nvml-1"),
+        ("generic-x86", "package-0 package-1? nvml-0", ON_CPU, "no reading of package-1"),
+        ("generic-x86", "package-0 dram? nvml-0", ON_GPU, ""),
+        ("generic-x86", "package-0 nvml-0?", ON_CPU, ""),
     ],
-)
-def test_power_of_a_gpu_is_none_of_a_network_that_ran_beside_it(made_result, info, is_its_power):
-    raw = made_result("dgx-spark", info=info)
+)  # fmt: skip
+def test_power_of_what_the_network_did_not_run_on_is_none_of_its(
+    made_result, report_of, device, rails, info, reason
+):
+    raw = made_result("none", info=info)
     times = [t for t, _ in raw["samples"]["tegrastats"]["lines"]]
     raw["samples"]["tegrastats"]["lines"] = []
     raw["samples"]["power"] = [
-        {"source": "nvml", "unit": "uj", "rails": ["nvml-0"], "wraps_at": [None], "t": times,
-         "values": [[8e6 * t] for t in times]}
+        {"source": rail[:4], "unit": "uj", "rails": [rail.strip("?")], "wraps_at": [None],
+         "t": times, "values": [[None if "?" in rail else 8e6 * t] for t in times]}
+        for rail in rails.split()
     ]  # fmt: skip
-    report = summarise(read_result(json.dumps(raw)))
-    assert (report.power is not None) == is_its_power
-    if not is_its_power:
-        assert "only the GPU has a sensor" in report.power_reason
+    report = report_of(raw, device=load_device(device))
+    assert (report.power is None) == bool(reason)
+    assert report.power_reason == reason
+    assert (report.blocks[0].mean_w is None) == (report.series.power is None) == bool(reason)
 
 
 def test_latency_that_still_moves_is_not_settled(made_result):

@@ -149,11 +149,20 @@ def watched(result: Result) -> tuple[EnvironmentSample, ...]:
 
 def uses_gpu(result: Result) -> bool | None:
     """Return whether the network ran on a GPU; None where nobody says what it ran on."""
-    info = result.info or {}
-    engine, device = ENGINES.get(str(info.get("backend"))), str(info.get("device")).lower()
+    on_nvidia = uses_nvidia(result)
+    return on_nvidia if on_nvidia is None else on_nvidia or "gpu" in _ran_on(result)
+
+
+def uses_nvidia(result: Result) -> bool | None:
+    """Return whether that was one of NVIDIA's; None as there."""
+    engine = ENGINES.get(str((result.info or {}).get("backend")))
     if engine is None:
         return None
-    return engine.needs_cuda or "cuda" in device or "gpu" in device
+    return engine.needs_cuda or any(name in _ran_on(result) for name in ("cuda", "tensorrt"))
+
+
+def _ran_on(result: Result) -> str:
+    return str((result.info or {}).get("device")).lower()
 
 
 def _in_use(result: Result, timed: Sequence[EnvironmentSample]) -> set[str]:

@@ -430,6 +430,23 @@ def measure_power(
     return power, ""
 
 
+def unread(samples: Samples, table: RailTable, power: Power) -> list[str]:
+    """Return the rails that a sum with "*" would have had, and that never answered."""
+    sums = [total.rails for total in table.totals if total.scope == power.scope]
+    silent = {
+        rail
+        for readings in samples.power
+        for column, rail in enumerate(readings.rails)
+        if all(row[column] is None for row in readings.values)
+    }
+    return sorted(
+        rail
+        for rail in silent - {*power.rails}
+        if any(fnmatchcase(rail, pattern) for rails in sums for pattern in rails)
+        and not any(fnmatchcase(rail, pattern) for pattern in table.do_not_add)
+    )
+
+
 def measure_wall_power(
     readings: MeterReadings | None,
     device: Device,

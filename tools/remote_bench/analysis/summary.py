@@ -21,6 +21,7 @@ from remote_bench.analysis.conditions import (
     memory,
     sampler_cpu,
     uses_gpu,
+    uses_nvidia,
     watched,
 )
 from remote_bench.analysis.frame_times import (
@@ -32,11 +33,13 @@ from remote_bench.analysis.frame_times import (
 )
 from remote_bench.analysis.power import (
     EnergyCurve,
+    Power,
     curves,
     mean_watts,
     measure_power,
     measure_wall_power,
     power_series,
+    unread,
 )
 from remote_bench.analysis.report import (
     SCHEMA,
@@ -101,8 +104,8 @@ def summarise(
     if blocks:
         run = (board, spans, _done_times(result), [(p.begin, p.end) for p, _ in blocks])
         power, power_reason = measure_power(rails, *run)
-        if power is not None and power.scope == "gpu" and uses_gpu(result) is False:
-            power, power_reason = None, "only the GPU has a sensor, and the network ran on the CPU"
+        if power is not None and (power_reason := _is_not_all(power, board, result)):
+            power, rails = None, []
         wall, wall_reason = measure_wall_power(result.meter, *run)
 
     def watts(some: Sequence[Span]) -> tuple[float | None, ...]:
@@ -150,6 +153,17 @@ def summarise(
     )
     verdict, reasons = judge(report)
     return dataclasses.replace(report, verdict=verdict, reasons=reasons)
+
+
+def _is_not_all(power: Power, board: Device, result: Result) -> str:
+    """Return why a power lacks what the network took; "" where it does not."""
+    if power.scope == "gpu" and uses_gpu(result) is False:
+        return "only the GPU has a sensor, and the network ran on the CPU"
+    # Intel's graphics are part of the processor's package; NVIDIA's are not, unless on a Jetson.
+    if power.scope == "soc" and uses_nvidia(result) and not board.unified_memory:
+        return "the network ran on a GPU that has no sensor here"
+    lost = unread(result.samples, board.power, power)
+    return f"no reading of {', '.join(lost)}" if lost else ""
 
 
 def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
