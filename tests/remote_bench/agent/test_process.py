@@ -56,3 +56,23 @@ def test_of_the_busiest_none_is_named_that_runs_beside_our_cores(monkeypatch):
 def test_without_the_kernels_counts_nobody_knows(monkeypatch):
     monkeypatch.setattr(process, "_text", lambda path: "")
     assert process.busy_cpu_seconds() is None
+
+
+def test_sandbox_that_shows_zeros_counts_nothing(cores):
+    cores({0, 1}, {0: 0, 1: 0})
+    assert process.busy_cpu_seconds() is None
+
+
+@pytest.mark.parametrize(("usable", "seen"), [({0, 1}, {0: 0, 1: 0}), ({1, 2}, BUSY)])
+def test_load_of_others_is_that_of_their_processes_where_nothing_counts_it(
+    cores, monkeypatch, usable, seen
+):
+    cores({1, 2, 3} if seen is BUSY else usable, seen)
+    times = iter(({71: ("ffmpeg", 5.0), 72: ("sh", 1.0)}, {71: ("ffmpeg", 5.4), 72: ("sh", 1.0)}))
+    monkeypatch.setattr(process, "processes", lambda cores=None: next(times))
+    now = iter((0.0, 0.5))
+    monkeypatch.setattr(process.time, "monotonic", lambda: next(now))
+    share, names = process.foreign_load(0.5, lambda seconds: cores(usable, seen))
+    cores_then = 3 if seen is BUSY else 2  # of which one is switched off meanwhile
+    assert share == pytest.approx(0.4 / 0.5 / cores_then)
+    assert names == [f"ffmpeg {share:.0%}"]

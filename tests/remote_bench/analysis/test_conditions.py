@@ -57,6 +57,25 @@ def test_foreign_load_is_a_share_of_the_cores_that_the_run_may_use(report_of, ma
     assert load(usable_cores=2) == pytest.approx(3 * load(), rel=1e-6)  # of 6
 
 
+@pytest.mark.parametrize(
+    ("busy", "known"),
+    [
+        ([0, 20.0], True),
+        ([0, 12.0], True),  # ticks that were missed
+        ([None, None], False),  # no /proc/stat
+        ([0, 0], False),  # gVisor
+        ([50000.0, 37500.0], False),  # a core was switched off
+    ],
+)
+def test_load_of_others_that_nobody_counts_is_unknown_and_said(report_of, made_result, busy, known):
+    raw = made_result()
+    raw["slices"][0]["cpu_s"] = {"busy": busy, "worker": [0, 19.0], "supervisor": [0, 0.5]}
+    report = report_of(raw)
+    assert (report.conditions.foreign_load.cpu is not None) == known
+    assert [r.code for r in report.reasons] == ([] if known else ["not_watched"])
+    assert known or report.reasons[0].message.startswith("CPU load of others could not be watched")
+
+
 @pytest.mark.parametrize(("name", "part"), [("paced", "paced run"), ("soak", "fifth of the soak")])
 def test_load_that_comes_after_the_flat_out_run_is_seen_in_what_it_slows(
     report_of, made_result, name, part

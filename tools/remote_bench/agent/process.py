@@ -110,6 +110,8 @@ def processes(on: Optional[Set[int]] = None) -> Dict[int, Tuple[str, float]]:
 def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float, List[str]]:
     """Return the share of our cores that other processes use, and the names of the busiest.
 
+    Where the kernel's counts tell nothing, it is that of the processes that are seen.
+
     Args:
         seconds: how long to look.
         wait: lets so many seconds pass.
@@ -118,7 +120,7 @@ def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float
     busy, own, begin = busy_cpu_seconds(), time.process_time(), time.monotonic()
     wait(seconds)
     took_s = (time.monotonic() - begin) * len(cores)
-    busy_s = (busy_cpu_seconds() or 0.0) - (busy or 0.0) - (time.process_time() - own)
+    after, own = busy_cpu_seconds(), time.process_time() - own
     used = [
         ((cpu_s - before.get(pid, (name, cpu_s))[1]) / took_s, name)
         for pid, (name, cpu_s) in processes(cores).items()
@@ -127,13 +129,16 @@ def foreign_load(seconds: float, wait: Callable[[float], object]) -> Tuple[float
     names = [
         f"{name} {share:.0%}" for share, name in sorted(used, reverse=True)[:3] if share > 0.02
     ]
-    return max(0.0, busy_s / took_s), names
+    if busy is None or after is None or after < busy:
+        return sum(share for share, _ in used), names
+    return max(0.0, (after - busy - own) / took_s), names
 
 
 def busy_cpu_seconds() -> Optional[float]:
     """Return the time the cores we may run on were busy since boot, in s, steal left out.
 
-    Of a container whose /proc/stat numbers its own cores anew, that is all of them.
+    Of a container whose /proc/stat numbers its own cores anew, that is all of them. None where
+    nothing is counted (a sandbox such as gVisor shows zeros).
     """
     rows = {fields[0]: fields[1:8] for fields in map(str.split, _text("/proc/stat").split("\n"))
             if fields and fields[0].startswith("cpu")}  # fmt: skip
@@ -144,7 +149,7 @@ def busy_cpu_seconds() -> Optional[float]:
         return None
     idle, iowait = 3, 4
     busy = [int(f) for row in found for n, f in enumerate(row) if n not in (idle, iowait)]
-    return sum(busy) / _TICKS_PER_S
+    return sum(busy) / _TICKS_PER_S or None
 
 
 def available_memory_kb() -> Optional[int]:

@@ -28,6 +28,7 @@ CLOCK_FELL = 0.05
 # Several clocks are judged in each run: 1 % of false alarms for each keeps them rare together.
 _CLOCK_LEVEL = 0.99
 _USED = 0.2  # of the samples: a core that our threads were seen on so often is one of the run's
+_COUNTED_S = 0.1  # the kernel counts its cores by ticks, some of which it misses
 _LINE_S = 2.0  # how old tegrastats' last line may be beside a sample
 _MEMORY_SCOPE = (
     "worker process; PSS from smaps_rollup, peak from VmHWM (resident, shared pages whole)"
@@ -334,11 +335,15 @@ def _gpu_load(samples: Iterable[EnvironmentSample]) -> float | None:
 
 
 def foreign_cpu(result: Result, part: Slice) -> float | None:
-    """Return the share of the usable CPU cores that others used in a slice."""
+    """Return the share of the usable CPU cores that others used in a slice; None: not known.
+
+    A count that falls, or has clearly less than the worker alone used, counts something else: a
+    core was switched off, or a sandbox has no such counts.
+    """
     busy, worker, ours = map(
         _difference, (part.cpu_s.busy, part.cpu_s.worker, part.cpu_s.supervisor)
     )
-    if busy is None or worker is None:
+    if busy is None or worker is None or busy < max(0.0, worker / 2 - _COUNTED_S):
         return None
     return max(0.0, busy - worker - (ours or 0)) / (part.seconds * _cores(result))
 

@@ -128,7 +128,7 @@ def summarise(
         fps_ci95=interval,
         fps_ci95_basis=basis,
         blocks=_blocks(result, watts) if blocks else (),
-        not_watched=_not_watched(result.probe),
+        not_watched=_not_watched(result),
         soak=summarise_soak(result, watts) if blocks else None,
         latency_ms=summarise_latency(timed) if blocks and timed else None,
         paced=_paced(result),
@@ -192,14 +192,17 @@ def _fingerprint(device: Device, probe: Probe) -> Fingerprint:
     )
 
 
-def _not_watched(probe: Probe) -> dict[str, str]:
+def _not_watched(result: Result) -> dict[str, str]:
     """Return what the agent found no way to watch, and what would help."""
-    rows = {str(row["what"]): row for row in probe.readable if not row["ok"]}
-    return {
+    rows = {str(row["what"]): row for row in result.probe.readable if not row["ok"]}
+    found = {
         what: str(rows[what]["fix"] or rows[what]["detail"] or "Linux shows none here")
         for what in WATCHED
         if what in rows
     }
+    if any(foreign_cpu(result, part) is None for part, _ in result.blocks()):
+        found["CPU load of others"] = "/proc/stat has no counts, as in a sandbox, or lost a core's"
+    return found
 
 
 def _blocks(result: Result, watts: Watts) -> tuple[Block, ...]:
