@@ -144,6 +144,14 @@ def test_clocks_of_memory_and_npu_are_read_beside_the_gpus(made_board):
         "memory.dmc": 2112.0, "npu.fdab0000.npu": 1000.0, "gpu.fb000000.gpu": 800.0}  # fmt: skip
 
 
+def test_cores_of_each_policy_are_read(made_board):
+    board = made_board("jetson-tx2")
+    for policy, cores in ((0, "0 3 4 5"), (1, "1 2")):
+        board.write(f"sys/devices/system/cpu/cpufreq/policy{policy}/related_cpus", cores + "\n")
+    found = probe(Board(str(board.root)))["cpu"]["policies"]
+    assert found == {"0": [0, 3, 4, 5], "1": [1, 2]}
+
+
 def test_bandwidth_of_a_snapdragons_bus_is_no_clock(made_board):
     board = made_board("raspberry-pi-4")
     for name, value in {"soc:qcom,gpubw": 7980, "5000000.qcom,kgsl-3d0": 585000000}.items():

@@ -161,6 +161,29 @@ def test_only_clocks_of_what_the_network_ran_on_are_judged(report_of, made_resul
     assert set(report.conditions.clocks) == set(FALLING)
 
 
+@pytest.mark.parametrize(
+    ("policies", "ran_on", "ours"),
+    [
+        ({"0": [0, 3, 4, 5], "1": [1, 2]}, [3, 4, 5], "0"),  # a Jetson TX2
+        ({"0": [0, 3, 4, 5], "1": [1, 2]}, [1, 2], "1"),
+        ({"0": [0, 3, 4, 5], "1": [1, 2]}, [0], "0"),
+        ({}, [3, 4, 5], "1"),  # of an older agent
+        ({"7": [3]}, [3], "1"),  # of no clock that is seen
+    ],
+)
+def test_clock_of_a_core_is_that_of_the_policy_that_has_it(
+    report_of, made_result, policies, ran_on, ours
+):
+    raw = made_result(info={"backend": "onnxruntime", "device": "cpu"})
+    raw["probe"]["cpu"]["policies"] = policies
+    for sample in raw["samples"]["environment"]:
+        mhz = 1000.0 if sample["t"] > 115 else 2000.0
+        sample["mhz"] = {f"cpu.policy{number}.requested": mhz for number in (0, 1)}
+        sample["ran_on"] = ran_on
+    fell = report_of(raw).conditions.throttling.clocks_fell
+    assert list(fell) == [f"cpu.policy{ours}.requested"]
+
+
 def test_clock_that_jumps_all_the_time_has_not_fallen(report_of, made_result):
     clocks = {"gpu.x": lambda number, late: (1020.0, 612.0, 816.0, 306.0)[number % 4]}
     assert jumping(report_of, made_result, clocks).reasons == ()

@@ -126,7 +126,15 @@ def _cpu(board: Board) -> Dict[str, Any]:
         "model": model.group(1) if model else None,
         "count": os.cpu_count(),
         "features": features.group(1).split() if features else [],
+        "policies": _policies(board),
     }
+
+
+def _policies(board: Board) -> Dict[str, List[int]]:
+    """Return the cores of each policy of cpufreq: on a TX2, 0 has 0, 3, 4, 5 and 1 has 1, 2."""
+    files = board.glob("/sys/devices/system/cpu/cpufreq/policy*/related_cpus")
+    cores = {path.split("policy")[1].split("/")[0]: board.text(path) or "" for path in files}
+    return {name: [int(core) for core in re.findall("[0-9]+", cores[name])] for name in cores}
 
 
 def _memory(board: Board) -> Dict[str, Optional[int]]:

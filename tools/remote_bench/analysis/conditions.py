@@ -169,17 +169,19 @@ def _ran_on(result: Result) -> str:
 def _in_use(result: Result, timed: Sequence[EnvironmentSample]) -> set[str]:
     """Return the clocks that the network's speed hangs on: its GPU, its cores.
 
-    A policy of cpufreq is named by its first core and ends before the next one. Where nobody says
-    what was used, all of them are.
+    A policy of cpufreq is named by its first core; where an older agent did not say which others it
+    has, it ends before the next one. Where nobody says what was used, all of them are.
     """
     names = {name for sample in timed for name in sample.mhz}
     used = {n for n in names if n.startswith("gpu.") and uses_gpu(result) is not False}
-    policies = sorted({int(digits) for n in names if (digits := _policy(n)).isdigit()})
+    policies = sorted({int(digits) for n in names if (digits := _policy(n)).isdecimal()})
+    of_core = {core: int(name) for name, cores in result.probe.cpu.policies.items()
+               for core in cores if name.isdecimal() and int(name) in policies}  # fmt: skip
     seen: dict[int, int] = dict.fromkeys(policies, 0)
     for sample in timed:
         ran_on = policies if sample.ran_on is None else sample.ran_on
-        for policy in {policies[max(bisect_right(policies, core) - 1, 0)] for core in ran_on
-                       if policies}:  # fmt: skip
+        for policy in {of_core.get(core, policies[max(bisect_right(policies, core) - 1, 0)])
+                       for core in ran_on if policies}:  # fmt: skip
             seen[policy] += 1
     ours = {str(policy) for policy, count in seen.items() if count > _USED * len(timed)}
     return used | {name for name in names if _policy(name) in ours}

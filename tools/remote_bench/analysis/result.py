@@ -72,6 +72,7 @@ class CpuProbe:
 
     model: str | None
     count: int | None
+    policies: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of cpufreq: their cores
 
 
 @dataclass(frozen=True)
