@@ -115,6 +115,16 @@ def test_perf_test_without_a_figure_is_refused(lacking):
         read_perf_test("\n".join(line for line in PERF.split("\n") if lacking not in line))
 
 
+@pytest.mark.parametrize(("rate", "known"), [("9.0", True), ("10.5", True), ("39.9", False)])
+def test_perf_test_that_ran_several_inferences_at_once_is_refused(rate, known):
+    text = PERF.replace("second: 10.104", f"second: {rate}")  # a mean of 98.96 ms
+    if known:
+        assert read_perf_test(text) == read_perf_test(PERF)
+        return
+    with pytest.raises(ValueError, match="3.9 inferences ran at once; .* leave -c out"):
+        read_perf_test(text)
+
+
 micro = st.integers(1, 10**9)
 
 

@@ -32,7 +32,9 @@ _PERF_TEST = {
     "max": (r"Max Latency:", "s"),
     **{f"p{digits}": (f"P{digits} Latency:", "s") for digits in (50, 90, 95, 99)},
     "memory": (r"Peak working set size:", "bytes"),
+    "rate": (r"Number of inferences per second:", ""),
 }
+_ONE_AT_A_TIME = 1.05  # inferences: the rate is no higher than one over the mean, but for rounding
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ def read_perf_test(text: str) -> ToolTimes:
     }
     if lacking := {"count", "mean", "min", "max"} - set(found):
         raise ValueError(f"no line for {', '.join(sorted(lacking))}")
+    at_once = found.get("rate", 0.0) * found["mean"] / 1e3
+    if at_once > _ONE_AT_A_TIME:
+        raise ValueError(f"{at_once:.1f} inferences ran at once; expected one, leave -c out")
     return ToolTimes(
         count=int(found["count"]),
         mean_ms=found["mean"],
