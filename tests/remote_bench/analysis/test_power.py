@@ -168,6 +168,18 @@ def test_two_sources_of_the_same_sensor_are_counted_once():
     assert power.source == ("ina_hwmon",) and power.cross_check["VDD_IN"] == pytest.approx(0)
 
 
+@pytest.mark.parametrize("source", ["ina_hwmon", "ina_iio"])
+def test_sensor_of_a_carrier_board_hides_no_rail_of_another_source(source):
+    samples = feed(lambda t: f"VDD_IN {loaded(t)}mW/1mW")
+    samples["power"] = [series(source, ["ina219.1-0041.1"], lambda t: [12000])]
+    power, _ = measure(samples)
+    assert power.flat_out.mean_w == pytest.approx(10, rel=0.01)
+    assert (power.source, power.not_added) == (("tegrastats",), ("ina219.1-0041.1",))
+    stray = series("ina_hwmon", ["ina219.1-0041.1"], lambda t: [12000])
+    samples["power"] = [stray, series("ina_iio", ["VDD_IN"], lambda t: [loaded(t)])]
+    assert measure(samples)[0].source == ("ina_iio",)
+
+
 def test_what_tegrastats_shows_beyond_its_sensor_is_told():
     samples = feed(lambda t: f"VDD_IN {round(1.2 * loaded(t))}mW/1mW")
     samples["power"] = [series("ina_hwmon", ["VDD_IN"], lambda t: [loaded(t)])]

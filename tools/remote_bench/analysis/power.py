@@ -197,7 +197,7 @@ class Total:
 
 
 def choose_curves(curves: Sequence[EnergyCurve], span: Span) -> dict[str, EnergyCurve]:
-    """Return one curve a rail: of two sources that show the same sensor, the fuller one.
+    """Return one curve a rail: of sources that show the same sensor by one name, the fullest.
 
     Args:
         curves: of all sources.
@@ -206,10 +206,9 @@ def choose_curves(curves: Sequence[EnergyCurve], span: Span) -> dict[str, Energy
     chosen: dict[str, EnergyCurve] = {}
     board = [curve for curve in curves if curve.source in _BOARD_SOURCES]
     board.sort(key=lambda curve: _BOARD_SOURCES.index(curve.source))  # of equal ones, the first
-    best = max(board, key=lambda curve: curve.coverage(*span), default=None)
-    for curve in curves:
-        if curve.source not in _BOARD_SOURCES or (best and curve.source == best.source):
-            chosen.setdefault(curve.rail, curve)
+    board.sort(key=lambda curve: curve.coverage(*span), reverse=True)
+    for curve in (*(c for c in curves if c.source not in _BOARD_SOURCES), *board):
+        chosen.setdefault(curve.rail, curve)
     return chosen
 
 
