@@ -213,6 +213,29 @@ def test_a_lock_file_that_is_a_link_is_not_followed(lock_folder, tmp_path):
     assert target.read_text() == "precious"
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_board_without_a_temporary_folder_is_locked_in_memory_or_says_what_to_do(
+    tmp_path, monkeypatch, writable
+):
+    def none_there():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(locking.tempfile, "gettempdir", none_there)
+    memory = tmp_path / "shm" if writable else tmp_path / "missing"
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(locking, "_IN_MEMORY", (str(tmp_path / "missing"), str(memory)))
+    locking.free_lock_of_the_dead()
+    if writable:
+        first = BoardLock(who="ann@laptop")
+        with pytest.raises(Refusal, match="ann@laptop"):
+            BoardLock(who="bob@laptop")
+        first.release()
+        return
+    with pytest.raises(Refusal, match=r"\['/tmp'\], .*/missing; export TMPDIR") as refused:
+        BoardLock(who="me")
+    assert refused.value.kind == "no_folder"
+
+
 def test_a_deployment_appears_whole_and_replaces_only_an_earlier_one(tmp_path):
     source = tmp_path / "net.fastseg"
     source.write_bytes(b"one")

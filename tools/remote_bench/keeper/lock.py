@@ -14,13 +14,14 @@ from typing import Any, Optional
 from .wire import Refusal
 
 NAME = "remote_bench.lock"
+_IN_MEMORY = ("/dev/shm", "/run/lock")  # where all users can write, though every disk is read-only
 
 
 class BoardLock:
     """Held from construction to release()."""
 
     def __init__(self, **holder: Any) -> None:
-        self._path = os.path.join(tempfile.gettempdir(), NAME)
+        self._path = os.path.join(_shared_folder(), NAME)
         self._file: Optional[int] = None
         while self._file is None:
             self._file = self._try()
@@ -69,5 +70,17 @@ class BoardLock:
 
 def free_lock_of_the_dead() -> None:
     """Delete the file of a lock whose holder died; a live one is left alone."""
-    with contextlib.suppress(Refusal):
+    with contextlib.suppress(Refusal, OSError):
         BoardLock().release()
+
+
+def _shared_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        for folder in _IN_MEMORY:
+            if os.access(folder, os.W_OK):
+                return folder
+        places = f"no place for the board's lock: {error.strerror}, {' or '.join(_IN_MEMORY)}"
+        fix = "export TMPDIR, a folder of all users, in the login shell's start-up file"
+        raise Refusal("no_folder", f"{places}; {fix}") from error
