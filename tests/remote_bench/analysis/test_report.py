@@ -5,6 +5,8 @@ import pytest
 from fastseg_runtime.arrays.strict_tables import TableError
 from remote_bench.analysis.report import RequirementsCheck, json_schema, read_report
 from remote_bench.analysis.requirements import parse
+from remote_bench.host.errors import BenchError
+from remote_bench.report.outcome import document
 
 PUBLISHED = json.loads(resources.files("remote_bench").joinpath("report.schema.json").read_text())
 # What readers may rely on; a new name joins here, none of these goes.
@@ -131,3 +133,16 @@ def test_no_report_is_refused_and_says_where(report_of, made_result, change, mes
     table = report_of(made_result()).to_table() | change
     with pytest.raises(TableError, match=message):
         read_report(json.dumps(table))
+
+
+def test_document_of_several_boards_is_no_report_and_says_so(report_of, made_result):
+    outcomes = {host: report_of(made_result(), host=host) for host in ("orin", "pi")}
+    message = r"reports of 2 boards \(\['orin', 'pi'\]\), expected one report; save each to a file"
+    with pytest.raises(TableError, match=message):
+        read_report(json.dumps(document(outcomes)))
+    failed = document({"orin": outcomes["orin"], "pi": BenchError("gone")})
+    with pytest.raises(TableError, match="reports of 2 boards"):
+        read_report(json.dumps(failed))
+    for strange in ([], [1, None], [{"host": 5}]):
+        with pytest.raises(TableError, match="the reports of"):
+            read_report(json.dumps({"schema": 1, "reports": strange}))

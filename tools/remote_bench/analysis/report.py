@@ -15,7 +15,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from fastseg_runtime.arrays.strict_tables import from_table
+from fastseg_runtime.arrays.strict_tables import TableError, from_table
 
 from remote_bench.analysis.conditions import Conditions, Memory
 from remote_bench.analysis.frame_times import Latency, SamplerCost
@@ -265,7 +265,12 @@ def read_report(text: str | bytes) -> Report:
     Raises:
         TableError: too large, no JSON, or no report; it names the place.
     """
-    return from_table(Report, parse_json(text, "report"), "report", ignore_unknown=True)
+    table = parse_json(text, "report")
+    if isinstance(table, dict) and isinstance(several := table.get("reports"), list):
+        hosts = [report.get("host") for report in several if isinstance(report, dict)]
+        came = f"the reports of {len(several)} boards ({hosts!r:.200})"
+        raise TableError("report", "", f"{came}, expected one report; save each to a file")
+    return from_table(Report, table, "report", ignore_unknown=True)
 
 
 def to_table(value: Any) -> Any:
