@@ -1,12 +1,8 @@
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
-from fastseg_training import DistillationLoss, SegmentationTrainer
-from fastseg_training.optimisation import Recipe
-
-from fastseg import FastSegNet
+from fastseg_training import DistillationLoss
 
 RANDOM = torch.Generator().manual_seed(0)
 
@@ -52,26 +48,3 @@ def test_a_teacher_of_another_stride_is_resized_and_gets_no_gradient() -> None:
 def test_a_temperature_that_is_not_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="expected more than 0"):
         DistillationLoss(temperature=0)
-
-
-def test_a_student_comes_closer_to_its_teacher_and_the_teacher_stays(
-    make_trainer: Callable[..., SegmentationTrainer],
-) -> None:
-    torch.manual_seed(1)
-    teacher = FastSegNet(3, "nano")
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    image = torch.randn(2, 3, 64, 64, generator=RANDOM)
-
-    def distance(student: torch.nn.Module) -> float:
-        with torch.no_grad():
-            loss: float = DistillationLoss()(student.eval()(image), teacher.eval()(image)).item()
-        return loss
-
-    distances = []
-    for chosen in (None, teacher):
-        recipe = Recipe(precision="fp32", warmup_steps=2)
-        trainer = make_trainer(steps=30, recipe=recipe, val_loader=None, teacher=chosen)
-        trainer.train()
-        distances.append(distance(trainer.model))
-    assert distances[1] < distances[0]
-    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

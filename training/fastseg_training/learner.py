@@ -45,7 +45,7 @@ class Learner:
         reading: which of the network's outputs is compared with labels.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         freeze: names of modules that are not trained, or "backbone".
-        criterion, class_weights, teacher, distillation, taught: as SegmentationTrainer has them.
+        criterion, class_weights, distillation, taught: as SegmentationTrainer has them.
 
     Raises:
         ConfigError: no such device or precision here, or class_weights that cannot be undone.
@@ -63,7 +63,6 @@ class Learner:
         freeze: Sequence[str],
         criterion: Callable[[Tensor, Tensor], Any] | None,
         class_weights: Tensor | None,
-        teacher: nn.Module | None,
         distillation: DistillationLoss | None,
         taught: Sequence[int],
     ) -> None:
@@ -78,7 +77,6 @@ class Learner:
             # A network of one's own may have parts that its output does not use.
             unused = not isinstance(model, FastSegNet)
             self.network = DistributedDataParallel(self.network, find_unused_parameters=unused)
-        self.teacher = None if teacher is None else AllHeads(self._to_device(teacher)).eval()
         self.distillation = distillation or DistillationLoss()
         self.taught = list(taught)
         self.criterion: nn.Module = CrossEntropyLoss()
@@ -160,24 +158,13 @@ class Learner:
     def _loss(self, batch: Batch, step: int) -> Tensor:
         with torch.autocast(self.device.type, self.precision, self.precision is not None):
             logits = self.network(batch.image_N3HW)
-            with torch.no_grad():
-                wanted = None if self.teacher is None else self.teacher(batch.image_N3HW)
         stride, weight = self.recipe.loss_stride, self.recipe.auxiliary_weight
         loss = supervise(logits, batch.label_NHW, self.criterion, step, stride, weight)
         if batch.soft_NKhw is not None:
             loss = loss + soft_label_loss(
                 self.distillation, logits[0], batch.soft_NKhw, batch.label_NHW, self.taught
             )
-        if wanted is None:
-            return loss
-        known, taught = logits[0].shape[1], wanted[0].shape[1]
-        if known != taught:
-            raise ConfigError(
-                f"the teacher tells {taught} classes apart, the network {known}; expected the same "
-                "classes in the same order"
-            )
-        imitation: Tensor = self.distillation(logits[0], wanted[0])
-        return loss + imitation
+        return loss
 
     def _backward(self, loss: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)

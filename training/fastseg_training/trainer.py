@@ -92,8 +92,7 @@ class SegmentationTrainer:
         criterion: the loss, a module or a function of logits (N, K, h, w) and labels (N, h, w)
             that returns a scalar and leaves out 255; plain cross entropy by default.
         class_weights: (K,) of that loss, which FastSegNet is to be rid of in the end.
-        teacher: a trained network of the same classes to imitate.
-        distillation: how to imitate it, or the soft labels that train_loader gives.
+        distillation: how to imitate the soft labels that train_loader gives, if any.
         taught: indices of the classes that soft labels tell about; all by default.
         adjust: what makes of the averaged network, at the end, the one that is kept.
         device: "auto", "cpu", "cuda", "cuda:1", ...
@@ -111,7 +110,7 @@ class SegmentationTrainer:
         ReadingError: a threshold that is no probability.
         ConfigError: no such device or precision here, a length that no training has, or
             class_weights that are not one for each class; in train(), a criterion that gives no
-            scalar, or a teacher of other classes.
+            scalar.
         LoaderError: a loader has no batches, or can be gone through only once.
         ValueError: freeze or the recipe's rates name a module that is not there.
         RunError: weights are to be kept, and there is no run folder.
@@ -130,7 +129,6 @@ class SegmentationTrainer:
         recipe: Recipe | None = None,
         criterion: Callable[[Tensor, Tensor], Any] | None = None,
         class_weights: Tensor | None = None,
-        teacher: nn.Module | None = None,
         distillation: DistillationLoss | None = None,
         taught: Sequence[int] = (),
         adjust: Callable[[nn.Module], nn.Module] | None = None,
@@ -163,7 +161,6 @@ class SegmentationTrainer:
             freeze=freeze,
             criterion=criterion,
             class_weights=class_weights,
-            teacher=teacher,
             distillation=distillation,
             taught=taught,
         )
