@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fastseg_runtime.bundle.file_kind import ONNX, file_kind
@@ -28,6 +28,9 @@ from fastseg.deploy import DeployGraph, OutputKind
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
 from fastseg.own_code import call_own, import_own, own_code
+
+if TYPE_CHECKING:
+    from fastseg.backend_onnx import OnnxFile
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
@@ -169,16 +172,14 @@ def open_network(
         ValueError: a threshold that is no probability, a fit that is not known.
     """
     Reading(None, output_name, threshold)
+    if weights is not None and not is_factory(spec):
+        raise CheckpointError(f"{spec} holds its weights; leave --weights out")
     onnx_file = Path(spec) if is_onnx(spec) else None
     if onnx_file is not None:
-        if weights is not None:
-            raise CheckpointError(f"{spec} holds its weights; leave --weights out")
         model, info = _from_onnx(onnx_file, classes, size, normalization, output_name)
     elif is_factory(spec):
         model, info = _from_factory(str(spec), classes, weights, normalization)
     else:
-        if weights is not None:
-            raise CheckpointError(f"{spec} holds its weights; leave --weights out")
         if output_name or threshold != Reading.threshold:
             raise CheckpointError(
                 f"{spec} is no network of your own: it has one output, a logit for each class; "
@@ -361,13 +362,13 @@ def is_onnx(spec: str | Path) -> bool:
     return named and (not path.is_file() or file_kind(path) == ONNX)
 
 
-def _from_onnx(
-    path: Path,
-    classes: tuple[ClassInfo, ...] | None,
-    size: tuple[int, int] | None,
-    normalization: Normalization | None,
-    output_name: str,
-) -> tuple[nn.Module, CheckpointInfo]:
+def open_onnx(path: Path) -> "OnnxFile":
+    """Open an ONNX file as a torch module.
+
+    Raises:
+        CheckpointError: it is not there, cannot be run here, or is no network of one picture.
+        BundleError: it is damaged, or names files that do not lie beside it.
+    """
     if not path.is_file():
         raise CheckpointError(f"no ONNX file {path}")
     try:
@@ -376,7 +377,17 @@ def _from_onnx(
         raise CheckpointError(
             f"{path} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
         ) from error
-    model = OnnxFile(path)
+    return OnnxFile(path)
+
+
+def _from_onnx(
+    path: Path,
+    classes: tuple[ClassInfo, ...] | None,
+    size: tuple[int, int] | None,
+    normalization: Normalization | None,
+    output_name: str,
+) -> tuple[nn.Module, CheckpointInfo]:
+    model = open_onnx(path)
     model.check_normalization(normalization)
     width, height = model.size_for(size)
     classes = classes or model.classes((width, height), output_name)

@@ -619,7 +619,7 @@ def test_what_a_teacher_of_others_allows_is_research_unless_somebody_says_more(
         ({"teacher_normalization": "mars"}, "no normalisation 'mars'"),
         ({"teacher": "foreign:nothing"}, "foreign:nothing"),
         ({"teacher": "foreign:big_sides_only", "teacher_weights": ""}, "at 8x6"),
-        ({"teacher": "nowhere.onnx", "teacher_weights": ""}, "no --teacher nowhere.onnx"),
+        ({"teacher": "nowhere.onnx", "teacher_weights": ""}, "no ONNX file nowhere.onnx"),
         ({"teacher": "foreign.pth", "teacher_weights": ""}, "foreign.pth"),
         ({"teacher": "nano-camvid"}, "--teacher-weights is for a teacher of others"),
         ({"teacher": "four.onnx"}, "leave out --teacher-weights"),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from fastseg import CheckpointError, Network, open_network
 from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
 from fastseg.imagenet_weights import split_terms
-from fastseg.network import check_logits, is_factory, is_onnx, name_of
+from fastseg.network import check_logits, is_factory, is_onnx, name_of, open_onnx
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import SUM_ERROR, Reading, ReadingError
 from fastseg.own_code import code_sha256
@@ -33,6 +34,9 @@ from fastseg_training import distributed
 from fastseg_training.class_map import ClassMap, listed, read_class_map, same_classes
 from fastseg_training.config import ConfigError, TrainConfig, option_name
 from fastseg_training.precision import choose_device
+
+if TYPE_CHECKING:
+    from fastseg.backend_onnx import OnnxFile
 
 Size = tuple[int, int]
 Names = tuple[str, ...]
@@ -184,19 +188,12 @@ def usage_of_teacher(config: TrainConfig) -> str:
         return open_network(config.teacher).info.usage
     weights = Path(config.teacher_weights)
     said = usage_of_weights(weights) if config.teacher_weights else NOT_STATED
-    if is_onnx(config.teacher) and Path(config.teacher).is_file():
-        said = _said_in_onnx(Path(config.teacher))
+    if is_onnx(config.teacher) and (path := Path(config.teacher)).is_file():
+        manifest = open_onnx(path).manifest  # which a file that fastseg-export wrote has
+        said = NOT_STATED if manifest is None else manifest.model.usage
     if config.teacher_usage == RESEARCH:  # the user's stricter word
         return RESEARCH
     return said or config.teacher_usage or RESEARCH
-
-
-def _said_in_onnx(path: Path) -> str:
-    """Return the usage in the metadata of a file that fastseg-export wrote, "" in another."""
-    from fastseg.backend_onnx import OnnxFile  # an extra, asked for where the teacher is opened
-
-    manifest = OnnxFile(path).manifest
-    return NOT_STATED if manifest is None else manifest.model.usage
 
 
 def _from_checkpoint(config: TrainConfig, class_map: ClassMap | None, names: Names) -> Teacher:
@@ -281,41 +278,20 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
 def _from_onnx(
     config: TrainConfig, class_map: ClassMap | None, names: Names, size: Size
 ) -> Teacher:
-    try:
-        from fastseg.backend_onnx import OnnxFile
-    except ImportError as error:
-        raise ConfigError(
-            f"{config.teacher} needs ONNX Runtime: pip install 'fastseg-edge[onnx]' ({error})"
-        ) from error
     path = Path(config.teacher)
-    if not path.is_file():
-        raise ConfigError(f"no --teacher {path}; name an ONNX file")
     if config.teacher_weights:
         raise ConfigError(f"{path} holds its weights; leave out --teacher-weights")
-    check_onnx(path.read_bytes(), str(path), files_beside(path, bearing_its_name=True))
-    file = OnnxFile(path)
-    known = () if file.manifest is None else file.manifest.classes
-    class_map = _agreed_map(config, known, class_map, names)
+    if path.is_file():  # before it is opened, which lets it name any file beside it
+        check_onnx(path.read_bytes(), str(path), files_beside(path, bearing_its_name=True))
+    file = open_onnx(path)
+    class_map = _agreed_map(
+        config, file.manifest.classes if file.manifest else (), class_map, names
+    )
     file.num_classes = len(class_map.teacher)
-    port, said = file.port, parse_normalization(config.teacher_normalization or None)
-    if port.takes_bytes:
-        file.check_normalization(said)
-    taken = (said or CENTRED) if port.takes_bytes else _normalization(config)
-    fixed = (port.width, port.height) if port.width and port.height else None
-    wanted = parse_size(config.teacher_size) if config.teacher_size else fixed or size
-    if fixed not in (None, wanted):
-        raise ConfigError(
-            f"{path} takes pictures of {port.width}x{port.height} alone, not "
-            f"--teacher-size {config.teacher_size}"
-        )
-
-    output = config.teacher_output_name or file.names[0]
-    if output not in file.names or (len(file.names) > 1 and not config.teacher_output_name):
-        raise ConfigError(
-            f"{path} gives {', '.join(file.names)}; --teacher-output-name says which are the logits"
-        )
-    file.chosen = output  # integers of others are no ids of these classes
-    reading = Reading(None, output)  # in maps of any size, which are brought to the soft labels'
+    taken = _taken_by(file, config)
+    wanted, is_fixed = _size_of(file, config, size)
+    file.chosen = _output_of(file, config)  # integers of others are no ids of these classes
+    reading = Reading(None, file.chosen)  # in maps of any size, brought to the soft labels'
     if len(class_map.teacher) == 2:
         check_logits(str(path), file, None, wanted, taken, reading)
 
@@ -329,19 +305,51 @@ def _from_onnx(
             ) from error
 
     licence, behind = split_terms(file.manifest.model.data_licence if file.manifest else "")
-    sha256 = bytes(file.get_buffer("sha256").tolist()).hex()
     return Teacher(
         scores,
         wanted,
-        fixed is not None,
+        is_fixed,
         class_map,
         config.teacher_licence or licence,
         config.teacher,
-        sha256,
+        bytes(file.get_buffer("sha256").tolist()).hex(),
         taken,
         behind,
         config.teacher_output_name,
     )
+
+
+def _taken_by(file: "OnnxFile", config: TrainConfig) -> Normalization:
+    """Return what pictures are normalised with; what takes bytes undoes it."""
+    if not file.port.takes_bytes:
+        return _normalization(config)
+    said = parse_normalization(config.teacher_normalization or None)
+    file.check_normalization(said)
+    return said or CENTRED
+
+
+def _size_of(file: "OnnxFile", config: TrainConfig, size: Size) -> tuple[Size, bool]:
+    """Return the size that a file runs at, and whether it takes no other."""
+    port = file.port
+    fixed = (port.width, port.height) if port.width and port.height else None
+    wanted = parse_size(config.teacher_size) if config.teacher_size else fixed or size
+    if fixed not in (None, wanted):
+        raise ConfigError(
+            f"{file.path} takes pictures of {port.width}x{port.height} alone, not "
+            f"--teacher-size {config.teacher_size}"
+        )
+    return wanted, fixed is not None
+
+
+def _output_of(file: "OnnxFile", config: TrainConfig) -> str:
+    """Return the name of the output that is the logits; of several none is guessed."""
+    output = config.teacher_output_name or file.names[0]
+    if output not in file.names or (len(file.names) > 1 and not config.teacher_output_name):
+        raise ConfigError(
+            f"{file.path} gives {', '.join(file.names)}; --teacher-output-name says which are the "
+            "logits"
+        )
+    return output
 
 
 def _try(teacher: Teacher) -> bool:
