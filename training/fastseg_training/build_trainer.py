@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_runtime.bundle.usage import RESEARCH, describe_usage
+from fastseg_runtime.bundle.usage import describe_usage
 from torch import Tensor, nn
 
 from fastseg import VARIANTS, CheckpointInfo, FastSegNet, open_network
@@ -19,7 +18,6 @@ from fastseg.checkpoint import AUXILIARY
 from fastseg.data import Dataset
 from fastseg.data.class_list import read_classes
 from fastseg.imagenet_weights import terms_in
-from fastseg.network import is_factory, is_onnx, name_of
 from fastseg.own_code import call_own
 from fastseg.progress import show_progress
 from fastseg_training import distributed
@@ -28,6 +26,7 @@ from fastseg_training.callbacks import Callback
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss
 from fastseg_training.evaluate import EvaluationBatches
+from fastseg_training.header import describe
 from fastseg_training.lessons import give_lessons
 from fastseg_training.logit_shift import MOST_PICTURES, adjusted
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
@@ -36,7 +35,7 @@ from fastseg_training.precision import choose_device, choose_precision
 from fastseg_training.resident import ResizedDataset, keep_freed_memory
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.selection import Selection
-from fastseg_training.teacher import Teacher, open_teacher
+from fastseg_training.teacher import open_teacher
 from fastseg_training.trainer import SegmentationTrainer
 from fastseg_training.training_data import (
     TrainingData,
@@ -45,8 +44,6 @@ from fastseg_training.training_data import (
     open_loader,
     rare_classes,
 )
-
-STARTED = r"; started from [^:]*: "  # between the terms of a training and those of its start
 
 
 def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
@@ -61,7 +58,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     torch.manual_seed(config.seed)
     data = open_data(config)
     dataset, meant_for, pixels_K = data.dataset, data.size, data.pixels_K
-    classes = choose_classes(config, dataset)
+    classes = _choose_classes(config, dataset)
     teacher = open_teacher(config, classes, meant_for)
     start = Start(config)
     info = describe(start, dataset, classes, meant_for, teacher)
@@ -72,10 +69,10 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
     check_recipe(start, model)
     rare, function = rare_classes(config, pixels_K), open_function(config)
     mean, info = mean_with(config, model, info)
-    adjust = in_turn(mixture(start, model), mean, adjustment(config, model, data, info))
-    callbacks = [make_callback(config.callback)] if config.callback else []
-    undone = weights_to_undo(config, model, pixels_K)
-    criterion = choose_loss(config, pixels_K, classes)
+    adjust = _in_turn(_mixture(start, model), mean, adjustment(config, model, data, info))
+    callbacks = [_make_callback(config.callback)] if config.callback else []
+    undone = _weights_to_undo(config, model, pixels_K)
+    criterion = _choose_loss(config, pixels_K, classes)
     samples = ResizedDataset(dataset, meant_for, config.fit)
     lessons = give_lessons(config, teacher, samples, meant_for)
     return SegmentationTrainer(
@@ -98,7 +95,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> SegmentationTrainer:
         threshold=config.threshold,
         selection=Selection(config.keep_best, config.patience),
         checkpoint_every=config.checkpoint_every,
-        freeze=parts_of(config.freeze),
+        freeze=_parts_of(config.freeze),
         callbacks=callbacks,
     )
 
@@ -113,12 +110,12 @@ def check_recipe(start: Start, model: nn.Module) -> None:
     recipe, device = config.recipe, distributed.local_device(config.device)
     choose_precision(recipe.precision, choose_device(device))
     try:
-        freeze(model, parts_of(config.freeze))
+        freeze(model, _parts_of(config.freeze))
         make_optimizer(model, config.lr, recipe.weight_decay, recipe.backbone_factor, recipe.rates)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     held = {name for name, weight in model.named_parameters() if not weight.requires_grad}
-    if held and (noise := [name for name in started_anew(start, model) if name in held]):
+    if held and (noise := [name for name in _started_anew(start, model) if name in held]):
         raise ConfigError(
             f"--freeze {config.freeze} would hold noise, such as {noise[0]}: give --init a trained "
             "network of these classes, install the weights of ImageNet for its backbone, or leave "
@@ -126,7 +123,7 @@ def check_recipe(start: Start, model: nn.Module) -> None:
         )
 
 
-def started_anew(start: Start, model: nn.Module) -> list[str]:
+def _started_anew(start: Start, model: nn.Module) -> list[str]:
     """Return the tensors of one of our networks that --init has not, before its first step.
 
     What is pruned, or brings weights of its own, has none that are known to be noise.
@@ -142,12 +139,12 @@ def started_anew(start: Start, model: nn.Module) -> list[str]:
     return [n for n, x in state.items() if not (n in source and torch.equal(source[n], x))]
 
 
-def parts_of(spec: str) -> list[str]:
+def _parts_of(spec: str) -> list[str]:
     """Return the names in --freeze."""
     return [name.strip() for name in spec.split(",")] if spec else []
 
 
-def make_callback(spec: str) -> Callback:
+def _make_callback(spec: str) -> Callback:
     """Return what package.module:factory makes.
 
     Raises:
@@ -163,7 +160,9 @@ def make_callback(spec: str) -> Callback:
     return made
 
 
-def choose_loss(config: TrainConfig, pixels_K: Tensor, classes: tuple[ClassInfo, ...]) -> nn.Module:
+def _choose_loss(
+    config: TrainConfig, pixels_K: Tensor, classes: tuple[ClassInfo, ...]
+) -> nn.Module:
     """Return the loss for so many pixels of each class.
 
     Raises:
@@ -179,7 +178,7 @@ def choose_loss(config: TrainConfig, pixels_K: Tensor, classes: tuple[ClassInfo,
         raise ConfigError(str(error)) from error
 
 
-def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> Tensor | None:
+def _weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> Tensor | None:
     """Return the class weights that the averaged network is to be rid of, None for none.
 
     Raises:
@@ -195,10 +194,10 @@ def weights_to_undo(config: TrainConfig, model: nn.Module, pixels_K: Tensor) -> 
     return enet_weights(pixels_K, config.loss.enet_constant)
 
 
-Change = Callable[[nn.Module], nn.Module]  # of the averaged network, in the end
+_Change = Callable[[nn.Module], nn.Module]  # of the averaged network, in the end
 
 
-def in_turn(*changes: Change | None) -> Change | None:
+def _in_turn(*changes: _Change | None) -> _Change | None:
     """Return one change that makes those that are not None, None where all are."""
     made = [change for change in changes if change is not None]
     if not made:
@@ -206,7 +205,7 @@ def in_turn(*changes: Change | None) -> Change | None:
     return lambda network: functools.reduce(lambda changed, change: change(changed), made, network)
 
 
-def mixture(start: Start, model: nn.Module) -> Change | None:
+def _mixture(start: Start, model: nn.Module) -> _Change | None:
     """Return what mixes the weights of --init into the averaged ones, None for nothing.
 
     Args:
@@ -238,7 +237,7 @@ def mixture(start: Start, model: nn.Module) -> Change | None:
 
 def mean_with(
     config: TrainConfig, model: nn.Module, info: CheckpointInfo
-) -> tuple[Change | None, CheckpointInfo]:
+) -> tuple[_Change | None, CheckpointInfo]:
     """Return what takes the mean with networks that are there, and the header that says so.
 
     Raises:
@@ -284,7 +283,7 @@ def mean_with(
 
 def adjustment(
     config: TrainConfig, model: nn.Module, data: TrainingData, info: CheckpointInfo
-) -> Change | None:
+) -> _Change | None:
     """Return what shifts the averaged network's logits in the end, None for nothing.
 
     Raises:
@@ -306,7 +305,7 @@ def adjustment(
     return adjust
 
 
-def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ...]:
+def _choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ...]:
     """Return the data set's classes, or as many others that --classes names."""
     if not config.classes:
         return dataset.classes
@@ -317,85 +316,3 @@ def choose_classes(config: TrainConfig, dataset: Dataset) -> tuple[ClassInfo, ..
             f"{len(dataset.classes)}; they have to be the same ones in the same order"
         )
     return classes
-
-
-def describe(
-    start: Start,
-    dataset: Dataset,
-    classes: tuple[ClassInfo, ...],
-    size: tuple[int, int],
-    teacher: Teacher | None,
-) -> CheckpointInfo:
-    """Return what goes into the checkpoint's header."""
-    config, usage = start.config, start.usage(dataset.name)
-    return CheckpointInfo(
-        variant=config.model,
-        classes=classes,
-        width=size[0],
-        height=size[1],
-        trained_on=f"{dataset.name} {dataset.split}",
-        data_licence=licence_of(start, dataset, teacher, usage),
-        usage=usage,
-        training={
-            "command": config.command(),
-            "data": config.dataset(),  # where fastseg-export looks for images unless told otherwise
-            "epochs": config.epochs,
-            "minutes": config.minutes,
-            "seed": config.seed,
-            **terms_behind(teacher),
-            **start.described(),
-            "teacher": name_of(config.teacher),
-            "teacher_sha256": teacher.identity["sha256"] if teacher else "",
-            "torch": torch.__version__,
-        },
-        pruned=start.is_pruned,
-        normalization=start.normalization(),
-        output_name=config.output_name,
-        threshold=config.threshold,
-        fit=config.fit,
-    )
-
-
-def terms_behind(teacher: Teacher | None) -> dict[str, str]:
-    """Return what a header says of the ImageNet weights behind a teacher, nothing where none is."""
-    if teacher is None or not teacher.init_licence:
-        return {}
-    # What starts from this network inherits the sentence, so it must be true there as well.
-    among = (
-        said
-        if said.startswith("among its teachers")
-        else f"among its teachers and theirs, {teacher.name} has {said}"
-        for said in terms_in(teacher.init_licence)
-    )
-    return {"init_licence": "; ".join(among)}
-
-
-def licence_of(start: Start, dataset: Dataset, teacher: Teacher | None, usage: str) -> str:
-    """Return on what terms the weights stand: of the data, of who taught, and of the start.
-
-    What the start says already is not said again: trainings follow each other.
-    """
-    said = _licence_of_training(start.config, dataset, teacher, usage)
-    if start.licence in ("", said, dataset.licence, teacher.licence if teacher else ""):
-        return said
-    if not said or said in re.split(STARTED, start.licence):
-        return start.licence
-    return f"{said}; started from {name_of(start.config.init)}: {start.licence}"
-
-
-def _licence_of_training(
-    config: TrainConfig, dataset: Dataset, teacher: Teacher | None, usage: str
-) -> str:
-    same = teacher is not None and teacher.licence == dataset.licence and not config.unlabelled
-    foreign = is_factory(config.teacher) or is_onnx(config.teacher)  # whose terms nobody has said
-    if teacher is None or (same and (teacher.licence or not foreign)):
-        return dataset.licence
-    pictures = f"{dataset.name} pictures ({dataset.licence or 'no licence named'})"
-    if config.unlabelled:
-        said = config.unlabelled_licence or "terms not stated"
-        pictures += f" and those of {Path(config.unlabelled).name} ({said})"
-    allowed = "non-commercial research only" if usage == RESEARCH else describe_usage(usage)
-    terms = f", on {pictures}: {allowed}; descendants inherit this"
-    known = teacher.licence or "of which no licence is named"
-    # Of a chain of teachers that all saw these pictures, once.
-    return f"Taught by {teacher.name}, {known.removesuffix(terms)}{terms}"
