@@ -57,6 +57,10 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "pytorch": {"convert"},
         "older": {"onnx", "tensorrt"},
     },
+    "fastseg_training": {
+        "batches": set(),
+        "suspects": set(),
+    },
     "remote_bench": {
         "agent": set(),
         "keeper": {"agent"},  # starts it, by name

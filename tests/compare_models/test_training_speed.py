@@ -3,7 +3,7 @@ import pytest
 from compare_models.accuracy import trainable
 from compare_models.candidate import OwnNetworks, open_candidates
 from compare_models.training_speed import PlainDataset, measure_training, summarise
-from fastseg_training.augment import Augmentation
+from fastseg_training.batches.augment import Augmentation
 
 from fastseg.data import open_dataset
 

@@ -131,6 +131,7 @@ def test_the_rooms_on_the_page_of_the_architecture_exist() -> None:
     packages = {
         "fastseg_runtime": "runtime",
         "fastseg_exporters": "exporters",
+        "fastseg_training": "training",
         "remote_bench": "tools",
     }
     for part in page.split("\n**`")[1:]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo
-from fastseg_training.augment import Augmentation
+from fastseg_training.batches.augment import Augmentation
+from fastseg_training.batches.loader import BatchLoader, BatchPlan
 from fastseg_training.evaluate import EvaluationBatches
-from fastseg_training.loader import BatchLoader, BatchPlan
 from fastseg_training.optimisation import Recipe
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.trainer import SegmentationTrainer

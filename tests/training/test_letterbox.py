@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, InputSpec
+from fastseg_training.batches.resident import ResizedDataset
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig, dump_config, load_config
 from fastseg_training.evaluate import EvaluationBatches, evaluate, score_network
 from fastseg_training.pictures import draw_predictions
-from fastseg_training.resident import ResizedDataset
-from fastseg_training.run_folder import RunError
-from fastseg_training.suspects import find_suspects
-from fastseg_training.trainer import TrainingStoppedError
+from fastseg_training.run_folder import RunError, TrainingStoppedError
+from fastseg_training.suspects.ranking import find_suspects
 from fastseg_training.which_run import saved_config
 from torch import Tensor, nn
 

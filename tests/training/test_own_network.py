@@ -8,10 +8,10 @@ import pytest
 import torch
 from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_training import SegmentationTrainer
+from fastseg_training.batches.loader import check_pictures
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import predict, score_network
-from fastseg_training.loader import check_pictures
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.supervision import AllHeads
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from fastseg_training.batches.resident import keep_freed_memory
 from fastseg_training.precision import choose_precision, fast_depthwise
-from fastseg_training.resident import keep_freed_memory
 from torch import Tensor, nn
 
 from fastseg import FastSegNet
@@ -106,7 +106,7 @@ def test_freed_memory_is_kept_where_the_c_library_can_and_nothing_else_happens(
 ) -> None:
     script = """
 import resource, torch
-from fastseg_training.resident import keep_freed_memory
+from fastseg_training.batches.resident import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):

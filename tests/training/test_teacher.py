@@ -19,7 +19,8 @@ from fastseg_runtime.bundle.manifest import METADATA_KEY, ClassInfo, Manifest, n
 from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_runtime.frames.video import VideoWriter
-from fastseg_training.augment import Augmentation
+from fastseg_training.batches.augment import Augmentation
+from fastseg_training.batches.resident import ResizedDataset
 from fastseg_training.build_network import Start
 from fastseg_training.build_trainer import build_trainer
 from fastseg_training.cli import main
@@ -29,7 +30,6 @@ from fastseg_training.header import describe, licence_of, terms_behind
 from fastseg_training.lessons import Frames, give_lessons, open_frames
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe
-from fastseg_training.resident import ResizedDataset
 from fastseg_training.teacher import Teacher, are_probabilities, open_teacher, usage_of_teacher
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn

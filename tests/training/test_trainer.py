@@ -11,17 +11,16 @@ import pytest
 import torch
 from fastseg_runtime.arrays.metrics import mean_iou
 from fastseg_training import Callback, SegmentationTrainer
+from fastseg_training.batches.loader import Batch
+from fastseg_training.batches.user_loader import LoaderError
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import Evaluation
 from fastseg_training.learner import NonFiniteLossError
-from fastseg_training.loader import Batch
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimisation import Recipe
-from fastseg_training.run_folder import RunError, RunFolder
+from fastseg_training.run_folder import RunError, RunFolder, TrainingStoppedError
 from fastseg_training.selection import Best, Selection
 from fastseg_training.supervision import AllHeads
-from fastseg_training.trainer import TrainingStoppedError
-from fastseg_training.user_loader import LoaderError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 

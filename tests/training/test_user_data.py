@@ -10,7 +10,7 @@ import pytest
 from fastseg_training.cli import run_check
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.evaluate import score_network
-from fastseg_training.suspects_report import report_suspects
+from fastseg_training.suspects.report import report_suspects
 from fastseg_training.training_data import open_data
 
 from fastseg import CheckpointInfo, FastSegNet, Network

@@ -31,8 +31,8 @@ import numpy as np, torch
 from fastseg import FastSegNet
 from fastseg.data import Sample
 from fastseg_training import SegmentationTrainer
-from fastseg_training.augment import Augmentation
-from fastseg_training.loader import BatchLoader, BatchPlan
+from fastseg_training.batches.augment import Augmentation
+from fastseg_training.batches.loader import BatchLoader, BatchPlan
 
 torch.set_num_threads(1)
 options, steps, trained = eval(sys.argv[1], {}), int(sys.argv[2]), sys.argv[3] == "step"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastseg_training.augment import Augmentation
+from fastseg_training.batches.augment import Augmentation
 from fastseg_training.config import TrainConfig, dump_config
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastseg_runtime.arrays.metrics import confusion_matrix, iou_per_class, mean_iou
+from fastseg_training.batches.soft_labels import P_OF_CODE_256, encode, write_label
 from fastseg_training.config import TrainConfig
-from fastseg_training.soft_labels import P_OF_CODE_256, encode, write_label
 from fastseg_training.teacher import open_teacher
 
 from fastseg.data import Array, open_dataset

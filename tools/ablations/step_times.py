@@ -14,10 +14,10 @@ import sys
 import time
 
 import torch
+from fastseg_training.batches.resident import keep_freed_memory
 from fastseg_training.losses import CrossEntropyLoss
 from fastseg_training.optimisation import ModelEMA, make_optimizer
 from fastseg_training.precision import fast_depthwise
-from fastseg_training.resident import keep_freed_memory
 from fastseg_training.supervision import AllHeads, supervise
 
 from fastseg import FastSegNet

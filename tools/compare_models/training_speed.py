@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from fastseg_training import SegmentationTrainer
-from fastseg_training.augment import MID_GREY, Augmentation
-from fastseg_training.loader import Batch, BatchLoader, BatchPlan
-from fastseg_training.resident import ResizedDataset, make_resident
+from fastseg_training.batches.augment import MID_GREY, Augmentation
+from fastseg_training.batches.loader import Batch, BatchLoader, BatchPlan
+from fastseg_training.batches.resident import ResizedDataset, make_resident
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 

@@ -1,12 +1,12 @@
 """fastseg_training: train, evaluate, distil and prune segmentation networks.
 
-In here, each importing only what stands before it: what may be configured (augment, losses,
-distill, optimisation, config); who watches and who helps (progress, distributed); pictures and
-batches (resident, soft_labels, loader, device_loader, user_loader); a network and its scores
-(precision, supervision, evaluate, pictures); the loop (run_folder, run_page, callbacks, selection,
-logit_shift, learner, trainer); a teacher (class_map, teacher, lessons); all of it put together
-(prune, build_network, training_data, build_trainer); the command (cli). Users import the names
-below, tools whatever they measure. It imports fastseg and the runtime.
+In here, each importing only what stands before it: pictures and batches (batches/); what may be
+configured (losses, distill, optimisation, config); who watches and who helps (progress,
+distributed); a network and its scores (precision, supervision, evaluate, pictures); the loop
+(run_folder, run_page, callbacks, selection, logit_shift, learner, trainer); a teacher (class_map,
+teacher, lessons); all of it put together (prune, build_network, training_data, header,
+build_trainer); labels to look at again (suspects/); the command (which_run, cli). Users import the
+names below, tools whatever they measure. It imports fastseg and the runtime.
 """
 
 from fastseg_training.callbacks import Callback

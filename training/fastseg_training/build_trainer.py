@@ -21,6 +21,7 @@ from fastseg.imagenet_weights import terms_in
 from fastseg.own_code import call_own
 from fastseg.progress import show_progress
 from fastseg_training import distributed
+from fastseg_training.batches.resident import ResizedDataset, keep_freed_memory
 from fastseg_training.build_network import IMAGENET, Start, build_network, choose_start
 from fastseg_training.callbacks import Callback
 from fastseg_training.config import ConfigError, TrainConfig
@@ -32,7 +33,6 @@ from fastseg_training.logit_shift import MOST_PICTURES, adjusted
 from fastseg_training.losses import UNDONE, build_loss, enet_weights
 from fastseg_training.optimisation import freeze, make_optimizer, mixed
 from fastseg_training.precision import choose_device, choose_precision
-from fastseg_training.resident import ResizedDataset, keep_freed_memory
 from fastseg_training.run_folder import RunFolder
 from fastseg_training.selection import Selection
 from fastseg_training.teacher import open_teacher

@@ -44,9 +44,8 @@ from fastseg_training.evaluate import score_network
 from fastseg_training.losses import LOSSES
 from fastseg_training.pictures import draw_confusion
 from fastseg_training.precision import choose_device
-from fastseg_training.run_folder import held
-from fastseg_training.suspects_report import report_suspects
-from fastseg_training.trainer import TrainingStoppedError
+from fastseg_training.run_folder import TrainingStoppedError, held
+from fastseg_training.suspects.report import report_suspects
 from fastseg_training.which_run import choose_run, name_kind, start_folder
 
 EXIT_CODES = {INTERRUPTED: "stopped by Ctrl-C (go on with --resume)"}

@@ -21,7 +21,7 @@ from fastseg.data import MOST_BROKEN, ReadOptions, describe_kinds, with_options
 from fastseg.fastsegnet import LOGITS_STRIDE, STRIDE
 from fastseg.fitting import LETTERBOX, STRETCH
 from fastseg.outputs import Reading
-from fastseg_training.augment import Augmentation
+from fastseg_training.batches.augment import Augmentation
 from fastseg_training.distill import DistillationOptions
 from fastseg_training.losses import LossOptions
 from fastseg_training.optimisation import Recipe

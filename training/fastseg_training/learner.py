@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from fastseg import CheckpointError, FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed, optimisation
+from fastseg_training.batches.loader import Batch
 from fastseg_training.config import ConfigError
 from fastseg_training.distill import DistillationLoss, soft_label_loss
-from fastseg_training.loader import Batch
 from fastseg_training.logit_shift import without_class_weights
 from fastseg_training.losses import LOSSES, CrossEntropyLoss, WeightedSum
 from fastseg_training.optimisation import ModelEMA, Recipe, learning_rate_factor, make_optimizer

@@ -20,11 +20,11 @@ from fastseg.data import Array, DataError, Sample
 from fastseg.data.file_dataset import IMAGE_SUFFIXES
 from fastseg.data.image_file import Range, read_picture, stored_range
 from fastseg.data.read_options import parse_spec
+from fastseg_training.batches.resident import ResizedDataset, memory_budget_bytes
+from fastseg_training.batches.soft_labels import Labels, Picture, SoftLabels, label_softly
 from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.resident import ResizedDataset, memory_budget_bytes
-from fastseg_training.soft_labels import Labels, Picture, SoftLabels, label_softly
+from fastseg_training.run_folder import TrainingStoppedError
 from fastseg_training.teacher import Teacher
-from fastseg_training.trainer import TrainingStoppedError
 
 Size = tuple[int, int]
 BYTE = 255  # the most that 8 bits hold

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastseg_runtime.arrays.command import INTERRUPTED
 from fastseg_runtime.arrays.shared_files import locked, whole_file, write_file
 from fastseg_runtime.bundle.file_kind import TORCH, file_kind
 from torch import nn
@@ -21,6 +22,18 @@ from fastseg import CheckpointInfo, save_checkpoint
 
 class RunError(RuntimeError):
     """A run folder cannot be used or written; the message says what to do."""
+
+
+class TrainingStoppedError(RuntimeError):
+    """Ctrl-C or another signal; what was learnt is saved if there is a run folder.
+
+    Attributes:
+        exit_code: that of the signal, for a command.
+    """
+
+    def __init__(self, message: str, exit_code: int = INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 LOCK = ".lock"  # in the folder

@@ -15,13 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastseg_runtime.arrays.command import INTERRUPTED, Heard, NotedSignals, noting_signals
+from fastseg_runtime.arrays.command import Heard, NotedSignals, noting_signals
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, numbered_classes
 from torch import Tensor, nn
 
 from fastseg import FastSegNet
 from fastseg.outputs import Reading
 from fastseg_training import distributed
+from fastseg_training.batches.loader import Batch, StepLoader, check_pictures, source
+from fastseg_training.batches.user_loader import (
+    BatchCheck,
+    LoaderError,
+    batches_from,
+    check_loader,
+    count_batches,
+)
 from fastseg_training.callbacks import Callback, own_callbacks
 from fastseg_training.config import ConfigError, TrainConfig
 from fastseg_training.distill import DistillationLoss
@@ -34,21 +42,13 @@ from fastseg_training.evaluate import (
     spec_of,
 )
 from fastseg_training.learner import Learner
-from fastseg_training.loader import Batch, StepLoader, check_pictures, source
 from fastseg_training.optimisation import Budget, Recipe
 from fastseg_training.pictures import draw_curves, draw_predictions
 from fastseg_training.progress import TrainingProgress
-from fastseg_training.run_folder import RunError, RunFolder, held
+from fastseg_training.run_folder import RunError, RunFolder, TrainingStoppedError, held
 from fastseg_training.run_page import WorstPictures, write_page
 from fastseg_training.selection import Best, Selection
 from fastseg_training.supervision import pad_batch
-from fastseg_training.user_loader import (
-    BatchCheck,
-    LoaderError,
-    batches_from,
-    check_loader,
-    count_batches,
-)
 
 LOG_EVERY_STEPS = 50  # as many as SMOOTHING averages over
 SAVE_EVERY_S = 60.0  # what a crash may cost
@@ -59,18 +59,6 @@ SMOOTHING = 0.02  # of the loss that is shown: about 50 batches, each of which i
 COUNTERS = (
     "step", "position", "epoch_steps", "elapsed_s", "evaluation_s", "evaluations", "loss"
 )  # fmt: skip
-
-
-class TrainingStoppedError(RuntimeError):
-    """Ctrl-C or another signal; what was learnt is saved if there is a run folder.
-
-    Attributes:
-        exit_code: that of the signal, for a command.
-    """
-
-    def __init__(self, message: str, exit_code: int = INTERRUPTED) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class SegmentationTrainer:

@@ -30,13 +30,13 @@ from fastseg.data.file_dataset import FileDataset
 from fastseg.data.loaders import DRAWN
 from fastseg.own_code import import_own, own_code
 from fastseg_training import distributed
+from fastseg_training.batches.device_loader import DeviceBatchLoader, fits_on_device
+from fastseg_training.batches.loader import BatchLoader, BatchPlan, CropFunction
+from fastseg_training.batches.resident import ResizedDataset, make_resident
 from fastseg_training.config import ConfigError, TrainConfig
-from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device
 from fastseg_training.evaluate import EvaluationBatches
 from fastseg_training.lessons import Lessons
-from fastseg_training.loader import BatchLoader, BatchPlan, CropFunction
 from fastseg_training.precision import choose_device
-from fastseg_training.resident import ResizedDataset, make_resident
 
 MAX_WORKERS = 8  # threads that cut crops: each keeps some batches in memory
 

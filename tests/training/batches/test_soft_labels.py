@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from fastseg_training import SegmentationTrainer, soft_labels, trainer
-from fastseg_training.augment import Augmentation, apply_variation, draw_variation
-from fastseg_training.device_loader import DeviceBatchLoader, vary_soft_batch
-from fastseg_training.loader import Batch, BatchLoader, BatchPlan
-from fastseg_training.run_folder import RunFolder
-from fastseg_training.soft_labels import (
+from fastseg_training.batches.augment import Augmentation, apply_variation, draw_variation
+from fastseg_training.batches.device_loader import DeviceBatchLoader, vary_soft_batch
+from fastseg_training.batches.loader import Batch, BatchLoader, BatchPlan
+from fastseg_training.batches.soft_labels import (
     CROP_STRIDE,
     LEVELS,
     P_OF_CODE_256,
@@ -25,7 +24,7 @@ from fastseg_training.soft_labels import (
     vary_label,
     write_label,
 )
-from fastseg_training.trainer import TrainingStoppedError
+from fastseg_training.run_folder import RunFolder, TrainingStoppedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

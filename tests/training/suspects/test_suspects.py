@@ -17,9 +17,15 @@ from fastseg_runtime.bundle.manifest import ClassInfo
 from fastseg_training.cli import main
 from fastseg_training.config import ConfigError
 from fastseg_training.lessons import Frame
-from fastseg_training.suspects import choose_next, disagreement, doubt, draw_suspect, find_suspects
-from fastseg_training.suspects_page import suspects_page
-from fastseg_training.suspects_report import report_suspects
+from fastseg_training.suspects.page import suspects_page
+from fastseg_training.suspects.ranking import (
+    choose_next,
+    disagreement,
+    doubt,
+    draw_suspect,
+    find_suspects,
+)
+from fastseg_training.suspects.report import report_suspects
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from fastseg_training.augment import Augmentation, apply_variation, draw_variation
-from fastseg_training.device_loader import DeviceBatchLoader, fits_on_device, vary_batch
-from fastseg_training.loader import BatchLoader, BatchPlan
+from fastseg_training.batches.augment import Augmentation, apply_variation, draw_variation
+from fastseg_training.batches.device_loader import DeviceBatchLoader, fits_on_device, vary_batch
+from fastseg_training.batches.loader import BatchLoader, BatchPlan
 
 from fastseg.data import Sample
 

@@ -12,7 +12,7 @@ import torch
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX
 from torch import Tensor
 
-from fastseg_training.loader import Batch, StepLoader
+from fastseg_training.batches.loader import Batch, StepLoader
 
 SHOWN_KEYS = 6  # of a batch that is a dictionary
 Loader = Iterable[Any] | StepLoader

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from fastseg_runtime.bundle.manifest import numbered_classes
-from fastseg_training.augment import Augmentation
+from fastseg_training.batches.augment import Augmentation
+from fastseg_training.batches.loader import BatchLoader, BatchPlan
 from fastseg_training.config import TrainConfig
 from fastseg_training.lessons import Lessons
-from fastseg_training.loader import BatchLoader, BatchPlan
 from fastseg_training.training_data import open_loader
 
 from fastseg import CheckpointInfo

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastseg.data import Array, Sample, Samples
 from fastseg.normalization import CENTRED, NAMED, Normalization
-from fastseg_training.augment import (
+from fastseg_training.batches.augment import (
     Augmentation,
     Region,
     Variation,
@@ -29,7 +29,7 @@ from fastseg_training.augment import (
     draw_box,
     draw_variation,
 )
-from fastseg_training.soft_labels import CROP_STRIDE, Labels, vary_label
+from fastseg_training.batches.soft_labels import CROP_STRIDE, Labels, vary_label
 
 ENOUGH_PIXELS = 4096  # of a channel: fewer may have few values by chance
 MOST_LEVELS = 257  # of a channel made of bytes: 256, and its padding

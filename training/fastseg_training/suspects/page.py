@@ -12,7 +12,7 @@ from fastseg_runtime.arrays.image import resize_nearest
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
 from fastseg.data import Array
-from fastseg_training.suspects import THUMB_WIDTH, Candidate, Suspect, Thumbs
+from fastseg_training.suspects.ranking import THUMB_WIDTH, Candidate, Suspect, Thumbs
 
 JPEG_QUALITY = 80  # of thumbnails: some 8 kB each
 _STYLE = """

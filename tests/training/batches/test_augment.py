@@ -3,7 +3,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from fastseg_training.augment import (
+from fastseg_training.batches.augment import (
     Augmentation,
     Variation,
     apply_variation,

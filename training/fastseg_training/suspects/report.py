@@ -17,7 +17,8 @@ from fastseg.progress import show_progress
 from fastseg_training.config import UnlabelledFrames
 from fastseg_training.evaluate import check_classes
 from fastseg_training.lessons import Frames, open_frames
-from fastseg_training.suspects import (
+from fastseg_training.suspects.page import suspects_page
+from fastseg_training.suspects.ranking import (
     Candidate,
     Suspect,
     Thumbs,
@@ -25,7 +26,6 @@ from fastseg_training.suspects import (
     draw_suspect,
     find_suspects,
 )
-from fastseg_training.suspects_page import suspects_page
 
 SHARE, LEAST, MOST = 0.05, 12, 100  # of the pictures are on the sheet; some 40 kB each
 _LISTED = 12  # rows on the terminal

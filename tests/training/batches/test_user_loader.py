@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from fastseg_training.batches.user_loader import LoaderError
 from fastseg_training.evaluate import EvaluationBatches
-from fastseg_training.run_folder import RunFolder
-from fastseg_training.trainer import SegmentationTrainer, TrainingStoppedError
-from fastseg_training.user_loader import LoaderError
+from fastseg_training.run_folder import RunFolder, TrainingStoppedError
+from fastseg_training.trainer import SegmentationTrainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -204,8 +204,8 @@ def test_an_evaluation_that_ctrl_c_cut_short_is_made_up_for(
 
 SCRIPT = """
 import sys, threading, torch
-from fastseg_training.augment import Augmentation
-from fastseg_training.loader import BatchLoader, BatchPlan
+from fastseg_training.batches.augment import Augmentation
+from fastseg_training.batches.loader import BatchLoader, BatchPlan
 from fastseg_training import SegmentationTrainer
 from fastseg_runtime.arrays.command import run_command
 from torch.utils.data import DataLoader

@@ -33,8 +33,8 @@ from fastseg_runtime.arrays.terminal import printable
 
 from fastseg.data import Array, DataError
 from fastseg.progress import show_progress
-from fastseg_training.augment import Variation
-from fastseg_training.resident import memory_budget_bytes
+from fastseg_training.batches.augment import Variation
+from fastseg_training.batches.resident import memory_budget_bytes
 
 LABEL_STRIDE = 2  # pixels of a training picture per position of a soft label
 CROP_STRIDE = 4  # likewise of a crop: where the student is compared

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fastseg.data import Array
 from fastseg.normalization import CENTRED, Normalization
-from fastseg_training.augment import MID_GREY, Region, Variation
-from fastseg_training.loader import Batch, BatchPlan, Drawn, made_ahead
-from fastseg_training.soft_labels import CROP_STRIDE, P_OF_CODE_256, label_from_crop
+from fastseg_training.batches.augment import MID_GREY, Region, Variation
+from fastseg_training.batches.loader import Batch, BatchPlan, Drawn, made_ahead
+from fastseg_training.batches.soft_labels import CROP_STRIDE, P_OF_CODE_256, label_from_crop
 
 MEMORY_SHARE = 0.5  # of what is free on the device, for the data set
 BLUR_REACH = 3.0  # standard deviations

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from fastseg_runtime.arrays.image import encode_class_map, encode_rgb
 from fastseg_runtime.bundle.manifest import numbered_classes, palette
+from fastseg_training.batches.resident import ResizedDataset, free_memory_bytes, make_resident
+from fastseg_training.batches.soft_labels import SoftLabels
 from fastseg_training.config import TrainConfig
-from fastseg_training.resident import ResizedDataset, free_memory_bytes, make_resident
-from fastseg_training.soft_labels import SoftLabels
 from fastseg_training.training_data import open_data
 
 from fastseg.data import Sample
@@ -21,7 +21,7 @@ def test_a_data_set_is_kept_where_it_takes_half_of_the_free_memory_at_most(
     spare: int, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free_bytes = 2 * PICTURES * PIXELS * 4 + spare
-    monkeypatch.setattr("fastseg_training.resident.free_memory_bytes", lambda: free_bytes)
+    monkeypatch.setattr("fastseg_training.batches.resident.free_memory_bytes", lambda: free_bytes)
     image_HW3, label_HW = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
     samples = ResizedDataset([Sample(image_HW3, label_HW, str(n)) for n in range(PICTURES)], None)
     assert (make_resident(samples, "reading") is not samples) == fits
@@ -39,7 +39,7 @@ def test_soft_labels_are_kept_by_the_same_measure(
 ) -> None:
     labels = Made(tuple(range(PICTURES)))  # type: ignore[arg-type]  # no file is opened
     free_bytes = 2 * PICTURES * 48 + spare
-    monkeypatch.setattr("fastseg_training.resident.free_memory_bytes", lambda: free_bytes)
+    monkeypatch.setattr("fastseg_training.batches.resident.free_memory_bytes", lambda: free_bytes)
     assert (labels.resident() is not labels) == fits
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert labels.resident() is labels
@@ -48,7 +48,9 @@ def test_soft_labels_are_kept_by_the_same_measure(
 def test_pictures_larger_than_the_first_are_counted_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastseg_training.resident.free_memory_bytes", lambda: 2 * 3 * PIXELS * 4)
+    monkeypatch.setattr(
+        "fastseg_training.batches.resident.free_memory_bytes", lambda: 2 * 3 * PIXELS * 4
+    )
     small = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), "small")
     large = Sample(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "large")
     for samples, fits in (([small] * 3, True), ([small, small, large], False)):
@@ -80,8 +82,8 @@ def test_a_process_has_what_the_limits_of_its_control_groups_leave(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastseg_training.resident.CGROUP", tmp_path)
-    monkeypatch.setattr("fastseg_training.resident.OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr("fastseg_training.batches.resident.CGROUP", tmp_path)
+    monkeypatch.setattr("fastseg_training.batches.resident.OWN_GROUPS", tmp_path / "own")
     (tmp_path / "own").write_text(said)
     whole, group = free_memory_bytes(), tmp_path / limited
     group.mkdir(parents=True, exist_ok=True)
