@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastseg_runtime.arrays.command import INTERRUPTED
 from fastseg_runtime.arrays.shared_files import locked, whole_file, write_file
 from fastseg_runtime.bundle.file_kind import TORCH, file_kind
 from torch import nn
@@ -31,7 +30,7 @@ class TrainingStoppedError(RuntimeError):
         exit_code: that of the signal, for a command.
     """
 
-    def __init__(self, message: str, exit_code: int = INTERRUPTED) -> None:
+    def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 

@@ -25,17 +25,13 @@ BLUR_REACH = 3.0  # standard deviations
 class DeviceBatchLoader:
     """Augments whole batches on a device, where the pictures live; draws what BatchLoader draws.
 
-    The plan's samples have to be resident and of one size. Workers are threads that draw.
+    The plan's samples have to be resident and of one size.
     """
 
     def __init__(
-        self,
-        plan: BatchPlan,
-        device: torch.device,
-        normalization: Normalization = CENTRED,
-        workers: int = 1,
+        self, plan: BatchPlan, device: torch.device, normalization: Normalization = CENTRED
     ) -> None:
-        self.plan, self.normalization, self.workers = plan, normalization, workers
+        self.plan, self.normalization = plan, normalization
         samples = [plan.samples[index] for index in range(len(plan.samples))] + [*plan.unlabelled]
         self.image_MHW3 = _upload([sample.image_HW3 for sample in samples], device)
         self.label_MHW = _upload([sample.label_HW for sample in samples], device)
@@ -48,7 +44,7 @@ class DeviceBatchLoader:
 
     def batches_from(self, step: int) -> Iterator[Batch]:
         """Yield batch after batch without end, the first one that of a step."""
-        return map(self._cut, made_ahead(self.plan.draw, step, self.workers))
+        return map(self._cut, made_ahead(self.plan.draw, step, workers=1))
 
     def _cut(self, drawn: list[Drawn]) -> Batch:
         image_N3hw, label_Nhw, soft_NKhw = self._crops(drawn)

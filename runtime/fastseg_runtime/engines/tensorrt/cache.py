@@ -184,7 +184,7 @@ class EngineCache:
                 path.unlink()
         return freed
 
-    def prune(self, spare: str = "") -> None:
+    def prune(self, spare: str) -> None:
         """Remove the longest unused engines, all but `spare`, until the rest fit the limit."""
         entries = self.entries()
         total = sum(entry.bytes for entry in entries)
