@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastseg_training import SegmentationTrainer, soft_labels, trainer
+from fastseg_training import SegmentationTrainer, trainer
+from fastseg_training.batches import soft_labels
 from fastseg_training.batches.augment import Augmentation, apply_variation, draw_variation
 from fastseg_training.batches.device_loader import DeviceBatchLoader, vary_soft_batch
 from fastseg_training.batches.loader import Batch, BatchLoader, BatchPlan
