@@ -4,7 +4,17 @@ from pathlib import Path
 
 import onnx
 import pytest
+from fastseg_runtime.bundle.manifest import ClassInfo
 
+from fastseg import CheckpointInfo, FastSegNet, save_checkpoint
+
+DATA = "synthetic:size=96x64,train=4,val=2,test=4"
+MAP = """
+teacher = ["grass", "sky", "cloud", "tarmac"]
+[classes]
+Sky = ["sky", "cloud"]
+Road = ["tarmac"]
+"""
 NETWORKS = """
 import torch
 from torch import nn
@@ -35,6 +45,24 @@ def rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "rival_nets:tiny"
     sys.modules.pop("rival_nets", None)
+
+
+@pytest.fixture
+def rival_file(rival: str, tmp_path: Path) -> str:
+    """A network of others with four classes of its own, two of which are no class of the data."""
+    lines = [f'network = "{rival}"', 'size = "64x32"', 'class_map = "map.toml"']
+    folder = tmp_path / "rivals"  # paths in the file are relative to it, not to where one stands
+    folder.mkdir()
+    (folder / "map.toml").write_text(MAP)
+    (folder / "theirs.toml").write_text("\n".join([*lines, 'output_name = "0"']))
+    return "rivals/theirs.toml"
+
+
+def save_nano(path: Path, classes: tuple[ClassInfo, ...]) -> str:
+    """Write an untrained network of some classes; return its path."""
+    path.parent.mkdir(exist_ok=True)
+    save_checkpoint(path, FastSegNet(len(classes), "nano"), CheckpointInfo("nano", classes, 96, 64))
+    return str(path)
 
 
 def operators(model: onnx.ModelProto) -> list[str]:

@@ -1,50 +1,20 @@
 """Scores against time: networks of ours and of others, each used in its own way."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from compare_models import front as front_module
-from compare_models.front import Entrant, Scored, _scored, _source, measure_front, read_rival
+from compare_models.front import Entrant, Scored, measure_front, score
 from compare_models.report import pictures_of, tables_of
 from compare_models.run import Results
 from compare_models.timing import Ratio
 from fastseg_exporters.export import Outcome, Plan
 from fastseg_runtime.arrays.metrics import Array, confusion_matrix, mean_iou
-from fastseg_runtime.bundle.manifest import (
-    METADATA_KEY,
-    Artifact,
-    ClassInfo,
-    InputSpec,
-    numbered_classes,
-)
-from fastseg_runtime.engines.backend_pytorch import manifest_of
-from torch import nn
+from fastseg_runtime.bundle.manifest import Artifact, ClassInfo, InputSpec
 
-from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.data import Sample, open_dataset
-from tests.doubles.own_onnx import own_onnx
-
-DATA = "synthetic:size=96x64,train=4,val=2,test=4"
-MAP = """
-teacher = ["grass", "sky", "cloud", "tarmac"]
-[classes]
-Sky = ["sky", "cloud"]
-Road = ["tarmac"]
-"""
-
-
-@pytest.fixture
-def rival_file(rival: str, tmp_path: Path) -> str:
-    """A network of others with four classes of its own, two of which are no class of the data."""
-    lines = [f'network = "{rival}"', 'size = "64x32"', 'class_map = "map.toml"']
-    folder = tmp_path / "rivals"  # paths in the file are relative to it, not to where one stands
-    folder.mkdir()
-    (folder / "map.toml").write_text(MAP)
-    (folder / "theirs.toml").write_text("\n".join([*lines, 'output_name = "0"']))
-    return "rivals/theirs.toml"
+from tests.compare_models.conftest import DATA, save_nano
 
 
 @pytest.mark.slow
@@ -63,44 +33,6 @@ def test_every_network_is_scored_at_its_own_size_with_its_own_classes(rival_file
     assert ours.miou_ci95[0] <= ours.miou <= ours.miou_ci95[1]
     assert ours.speedup.median == 1.0 and theirs.latency_ms > 0
     assert theirs.iou["Car"] == 0.0  # no class of it: a miss
-
-
-def test_a_rival_says_threshold_and_fit_and_takes_weights_that_ship(
-    rival: str, tmp_path: Path
-) -> None:
-    lines = [f'network = "{rival}"', 'fit = "letterbox"', "threshold = 0.3"]
-    (tmp_path / "t.toml").write_text("\n".join([*lines, 'weights = "nano-synthetic"']))
-    source, _ = _source(str(tmp_path / "t.toml"), open_dataset(DATA, "test"))
-    assert (source.fit, source.threshold, source.weights) == ("letterbox", 0.3, "nano-synthetic")
-
-
-def test_a_rival_says_how_it_is_used(rival_file: str) -> None:
-    samples = open_dataset(DATA, "test")
-    source, lookup_256 = _source(rival_file, samples)
-    assert (source.size, source.output_name, len(source.classes or ())) == ((64, 32), "0", 4)
-    names = [c.name for c in samples.classes]
-    assert lookup_256 is not None
-    expected = [len(names), names.index("Sky"), names.index("Sky"), names.index("Road")]
-    assert lookup_256[:4].tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("network = 3", "network"),
-        ('weights = "a"', "network"),
-        ('x = "y"', "x"),
-        ("[", "theirs.toml does not say"),
-    ],
-)
-def test_a_file_that_says_something_else_is_refused(
-    content: str, said: str, tmp_path: Path
-) -> None:
-    (tmp_path / "theirs.toml").write_text(content)
-    with pytest.raises(ValueError, match=said):
-        read_rival(str(tmp_path / "theirs.toml"))
-    with pytest.raises(ValueError, match="cannot read absent.toml: No such file"):
-        read_rival("absent.toml")
 
 
 def test_pixels_of_a_class_that_the_data_do_not_know_are_misses() -> None:
@@ -123,7 +55,7 @@ def test_pixels_of_a_class_that_the_data_do_not_know_are_misses() -> None:
     lookup_256[car] = count
 
     entrant = Entrant("n", "fp32", 0, False, Knowing(), 1, lookup_256)  # type: ignore[arg-type]
-    found = _scored(entrant, samples, Ratio(1, 1, 1, 1), 1.0)
+    found = score(entrant, samples, Ratio(1, 1, 1, 1), 1.0)
     occurring = [iou for iou in found.iou.values() if iou is not None]
     assert found.iou["Car"] == 0.0
     assert found.iou["Road"] == 1.0
@@ -166,13 +98,6 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Exported:
     return Exported(monkeypatch)
 
 
-def save_nano(path: Path, classes: tuple[ClassInfo, ...]) -> str:
-    """Write an untrained network of some classes; return its path."""
-    path.parent.mkdir(exist_ok=True)
-    save_checkpoint(path, FastSegNet(len(classes), "nano"), CheckpointInfo("nano", classes, 96, 64))
-    return str(path)
-
-
 def test_a_network_that_knows_more_classes_in_another_order_is_scored_by_their_names(
     exported: Exported, tmp_path: Path
 ) -> None:
@@ -182,95 +107,6 @@ def test_a_network_that_knows_more_classes_in_another_order_is_scored_by_their_n
     (scored,) = measure_front([spec], DATA, 1, 3, False, lambda line: None)
     assert scored.iou[classes[-1].name] and not scored.iou[classes[0].name]
     assert exported.plans[0].verify_data is None  # which has ids of other classes
-
-
-def write_named_onnx(path: Path, classes: tuple[ClassInfo, ...]) -> str:
-    """Write an ONNX file that takes bytes and says that it knows these classes."""
-    manifest = replace(manifest_of(open_network("nano-synthetic")), classes=classes)
-    model = own_onnx(picture="uint8", size=("h", "w"))
-    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
-    onnx.save(model, path)
-    return str(path)
-
-
-@pytest.mark.parametrize("kind", ["onnx", "weights"])
-def test_networks_of_any_kind_that_name_their_classes_are_scored_by_the_names(
-    kind: str, rival: str, tmp_path: Path
-) -> None:
-    samples = open_dataset(DATA, "test")
-    turned = samples.classes[::-1]
-    if kind == "onnx":
-        spec = write_named_onnx(tmp_path / "turned.onnx", turned)
-    else:
-        save_checkpoint(
-            tmp_path / "turned.safetensors", tiny(rival, turned), CheckpointInfo(rival, turned)
-        )
-        spec = str(tmp_path / "turned.toml")
-        Path(spec).write_text(f'network = "{rival}"\nweights = "turned.safetensors"\n')
-    source, lookup_256 = _source(spec, samples)
-    assert lookup_256 is None and source.classes is None
-    assert source.open().info.classes == turned
-
-
-def tiny(rival: str, classes: tuple[ClassInfo, ...]) -> nn.Module:
-    return open_network(rival, classes, output_name="0").model
-
-
-def test_files_that_number_their_classes_are_taken_for_the_datas(tmp_path: Path) -> None:
-    samples = open_dataset(DATA, "test")
-    numbered = numbered_classes(len(samples.classes))
-    for classes in (numbered, tuple(replace(entry, color=(0, 0, 9)) for entry in numbered)):
-        spec = write_named_onnx(tmp_path / "n.onnx", classes)
-        assert _source(spec, samples)[0].classes == samples.classes
-
-
-@pytest.mark.parametrize("kind", ["onnx", "checkpoint"])
-def test_a_class_map_has_to_name_the_classes_that_the_file_names(kind: str, tmp_path: Path) -> None:
-    samples, own = open_dataset(DATA, "test"), tmp_path / "own.toml"
-    (tmp_path / "map.toml").write_text(MAP)
-    right = tuple(ClassInfo(name, (0, 0, 0)) for name in ("grass", "sky", "cloud", "tarmac"))
-    write = write_named_onnx if kind == "onnx" else save_nano
-    name = "n.onnx" if kind == "onnx" else "n.safetensors"
-    own.write_text(f'network = "{name}"\nclass_map = "map.toml"\n')
-    write(tmp_path / name, right)
-    assert _source(str(own), samples)[1] is not None
-    write(tmp_path / name, right[::-1])
-    with pytest.raises(ValueError, match=r"knows tarmac, .*map.toml has grass, sky.*their order"):
-        _source(str(own), samples)
-
-
-def test_a_float_file_is_told_how_to_say_its_normalisation(tmp_path: Path) -> None:
-    onnx.save(own_onnx(), tmp_path / "f.onnx")
-    samples, own = open_dataset(DATA, "test"), tmp_path / "own.toml"
-    with pytest.raises(ValueError, match=r'name a .toml with network = ".*f.onnx" and normaliz'):
-        _source(str(tmp_path / "f.onnx"), samples)
-    own.write_text('network = "f.onnx"\nnormalization = "imagenet"\n')
-    assert _source(str(own), samples)[0].normalization is not None
-    with pytest.raises(CheckpointError, match="no ONNX file absent.onnx"):
-        _source("absent.onnx", samples)[0].open()
-
-
-@pytest.mark.parametrize(
-    ("sides", "taken"), [((32, 48), (48, 32)), ((32, "w"), (96, 32)), (("h", "w"), (96, 64))]
-)
-def test_a_file_that_fixes_its_size_is_taken_at_that_and_open_sides_at_the_datas(
-    sides: tuple[int | str, int | str], taken: tuple[int, int], tmp_path: Path
-) -> None:
-    onnx.save(own_onnx(picture="uint8", size=sides), tmp_path / "f.onnx")
-    source, _ = _source(str(tmp_path / "f.onnx"), open_dataset(DATA, "test"))
-    assert source.size == taken
-
-
-def test_a_file_of_bytes_is_told_which_key_says_a_normalisation(tmp_path: Path) -> None:
-    onnx.save(own_onnx(picture="uint8"), tmp_path / "b.onnx")
-    samples, own = open_dataset(DATA, "test"), tmp_path / "own.toml"
-    own.write_text('network = "b.onnx"\nnormalization = "imagenet"\n')
-    says = r'own.toml says normalization = "imagenet", .*b.onnx takes bytes as they are; leave that'
-    with pytest.raises(ValueError, match=says):
-        _source(str(own), samples)
-    for harmless in ('normalization = "centred"', 'color = "bgr"'):
-        own.write_text(f'network = "b.onnx"\n{harmless}\n')
-        assert _source(str(own), samples)[0].normalization is not None
 
 
 def test_a_network_of_the_datas_own_classes_is_judged_on_them(
@@ -302,7 +138,7 @@ class Labelled:
     def score(self) -> Scored:
         lookup_256 = np.arange(256, dtype=np.uint8)
         entrant = Entrant("n", "fp32", 0, False, self, 1, lookup_256)  # type: ignore[arg-type]
-        return _scored(entrant, self, Ratio(1, 1, 1, 1), 1.0)  # type: ignore[arg-type]
+        return score(entrant, self, Ratio(1, 1, 1, 1), 1.0)  # type: ignore[arg-type]
 
 
 def test_a_stray_pixel_weighs_nothing_in_resamples_that_lack_its_class() -> None:

@@ -3,13 +3,12 @@
 Everybody goes the way of a device: exported by fastseg-export, run by the runtime, a frame of the
 data's own size in, a class map of that size out, whatever size the network itself works at.
 
-Shape letters: N images, K classes of the data, C of a network.
+Shape letters: N images, K classes of the data, L = K + 1.
 """
 
 from __future__ import annotations
 
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,66 +17,22 @@ from pathlib import Path
 
 import numpy as np
 from fastseg_exporters.convert.exporter import Recipe
-from fastseg_exporters.convert.source import Calibration, NetworkSource
+from fastseg_exporters.convert.source import Calibration
 from fastseg_exporters.export import Plan, export_bundle
 from fastseg_runtime import RealtimeSegmentation
-from fastseg_runtime.arrays.image import parse_size
 from fastseg_runtime.arrays.metrics import Array, confusion_matrix, iou_per_class, labelled_miou
 from fastseg_runtime.arrays.stats import bootstrap, interval95
-from fastseg_runtime.arrays.strict_tables import from_table
-from fastseg_runtime.bundle.manifest import ClassInfo, numbered_classes
 from fastseg_targets.target import select_targets
-from fastseg_training.class_map import listed, read_class_map
 
 from compare_models.candidate import unlike
+from compare_models.rival import source_of
 from compare_models.timing import Ratio, ratio_to, time_rounds
-from fastseg import FastSegNet, open_network, pretrained
-from fastseg.backend_onnx import OnnxFile
-from fastseg.checkpoint import CheckpointError, read_info
+from fastseg import FastSegNet
 from fastseg.data import Dataset, open_dataset
-from fastseg.network import is_factory, is_onnx
-from fastseg.normalization import Normalization, parse_normalization
-from fastseg.outputs import Reading
 from fastseg.progress import show_progress
 
 RESAMPLES = 1000
 NEIGHBOURS = 10  # images of a drive that are resampled together: they show the same street
-MAX_BYTES = 100_000
-
-
-@dataclass(frozen=True)
-class Rival:
-    """A TOML file that says how a network of others is used; "" is what open_network takes.
-
-        network = "rivals:fddwnet"      # package.module:factory, or an ONNX file
-        weights = "fddwnet.pth"
-        size = "960x720"                # of its input
-        normalization = "imagenet"
-        class_map = "cityscapes-to-camvid"
-
-    Paths are relative to the file.
-
-    Attributes:
-        network: as every command takes it.
-        weights: of a factory's network: a state dict, or the name of shipped weights.
-        size: WxH of its input, pixels; "": what the file fixes, else of the data's images.
-        normalization: what pictures are normalised with: a name or a TOML file.
-        color: "rgb" or "bgr".
-        output_name: of several outputs, the path of the logits.
-        class_map: which of its classes make up those of the data; "": it has the data's own.
-        threshold: of the probability above which one logit means the second class.
-        fit: "stretch" or "letterbox"; "": what it says itself, else stretch.
-    """
-
-    network: str
-    weights: str = ""
-    size: str = ""
-    normalization: str = ""
-    color: str = ""
-    output_name: str = ""
-    class_map: str = ""
-    threshold: float = Reading.threshold
-    fit: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,27 +131,9 @@ def measure_front(
         }
         times_ms = list(time_rounds(calls, rounds).values())
         return [
-            _scored(entrant, samples, ratio_to(times_ms[0], mine_ms), float(np.median(mine_ms)))
+            score(entrant, samples, ratio_to(times_ms[0], mine_ms), float(np.median(mine_ms)))
             for entrant, mine_ms in zip(entrants, times_ms, strict=True)
         ]
-
-
-def read_rival(spec: str) -> Rival:
-    """Return how a network is used: what its .toml says, else as it is.
-
-    Raises:
-        ValueError: the file says something else.
-    """
-    if not spec.endswith(".toml"):
-        return Rival(spec)
-    path = Path(spec)
-    try:
-        with path.open("rb") as file:
-            return from_table(Rival, tomllib.loads(file.read(MAX_BYTES).decode("utf-8")), "")
-    except OSError as error:
-        raise ValueError(f"cannot read {spec}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{spec} does not say how a network is used: {error}") from error
 
 
 def _enter(
@@ -209,7 +146,7 @@ def _enter(
     tell: Callable[[str], None],
     taken: set[str],
 ) -> Iterator[Entrant]:
-    source, lookup_256 = _source(spec, samples)
+    source, lookup_256 = source_of(spec, samples)
     network = source.open()
     theirs, wanted = ([c.name for c in x.classes] for x in (network.info, samples))
     if lookup_256 is None:
@@ -240,94 +177,6 @@ def _enter(
         )
 
 
-def _source(spec: str, samples: Dataset) -> tuple[NetworkSource, Array | None]:
-    """Return how a network is opened, and where its ids go if a class map says that."""
-    rival = read_rival(spec)
-    folder = Path(spec).parent if spec.endswith(".toml") else Path()
-    at_hand, weights = _beside(folder, rival.network), _beside(folder, rival.weights)
-    own = is_factory(at_hand) or is_onnx(at_hand)
-    file = OnnxFile(Path(at_hand)) if is_onnx(at_hand) and Path(at_hand).is_file() else None
-    size = parse_size(rival.size) if rival.size else None
-    normalization = parse_normalization(
-        _beside(folder, rival.normalization) or None, rival.color or None
-    )
-    if file is not None:
-        _check_normalization(spec, rival, file, normalization)
-    known = _own_names(at_hand, weights, file)
-    classes: tuple[ClassInfo, ...] | None = None
-    lookup_256: Array | None = None
-    if rival.class_map:
-        lookup_256 = np.zeros(256, np.uint8)
-        class_map = read_class_map(
-            _beside(folder, rival.class_map), [c.name for c in samples.classes]
-        )
-        if known not in ([], list(class_map.teacher)):
-            raise ValueError(
-                f"{spec} knows {listed(known)}, {rival.class_map} has "
-                f"{listed(class_map.teacher)}; its `teacher` has to name the same in their order"
-            )
-        classes = numbered_classes(len(class_map.teacher))
-        target_C = np.array(class_map.target_C)
-        lookup_256[: len(classes)] = np.where(target_C < 0, len(samples.classes), target_C)
-    elif own and not known:
-        classes = samples.classes
-    source = NetworkSource(
-        at_hand,
-        classes,
-        weights or None,
-        size or (_default_size(samples, file) if own else None),
-        normalization,
-        rival.output_name,
-        rival.threshold,
-        rival.fit or None,
-    )
-    return source, lookup_256
-
-
-def _check_normalization(
-    spec: str, rival: Rival, file: OnnxFile, normalization: Normalization | None
-) -> None:
-    try:
-        file.check_normalization(normalization)
-    except CheckpointError as error:
-        if file.port.takes_bytes:
-            raise ValueError(
-                f'{spec} says normalization = "{rival.normalization}", but {rival.network} takes '
-                "bytes as they are; leave that key out"
-            ) from error
-        raise ValueError(
-            f"{spec} takes float pictures and does not say how they are normalised: name a .toml "
-            f'with network = "{rival.network}" and normalization = "imagenet" (docs/speed.md)'
-        ) from error
-
-
-def _default_size(samples: Dataset, file: OnnxFile | None) -> tuple[int, int]:
-    """Return the (width, height) that a file fixes, a side that it leaves open as the data's."""
-    height, width = samples[0].image_HW3.shape[:2]
-    if file is None:
-        return width, height
-    return file.port.width or width, file.port.height or height
-
-
-def _own_names(network: str, weights: str, file: OnnxFile | None) -> list[str]:
-    """Return the classes that a file names, in their order; none where it numbers or has none."""
-    classes: tuple[ClassInfo, ...] = ()
-    if is_factory(network):
-        header = read_info(pretrained.file_of(weights)) if weights else None
-        classes = header.classes if header else ()
-    elif file is not None:
-        classes = file.manifest.classes if file.manifest else ()
-    elif not is_onnx(network):
-        classes = open_network(network).info.classes
-    names, numbered = ([c.name for c in x] for x in (classes, numbered_classes(len(classes))))
-    return [] if names == numbered else names
-
-
-def _beside(folder: Path, named: str) -> str:
-    """Return the file of a folder that is named, else the name: of something that ships."""
-    return str(folder / named) if named and (folder / named).is_file() else named
-
-
 def _by_name(names: Sequence[str], wanted: Sequence[str], spec: str) -> Array:
     """Return the ids of the data for those of a network with classes of the same names, K for none.
 
@@ -345,7 +194,8 @@ def _by_name(names: Sequence[str], wanted: Sequence[str], spec: str) -> Array:
     return lookup_256
 
 
-def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: float) -> Scored:
+def score(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: float) -> Scored:
+    """Return how one artifact does on labelled images; its times are taken elsewhere."""
     names = [c.name for c in samples.classes]
     confusions = []
     for index in show_progress(range(len(samples)), f"scoring {entrant.label}", len(samples)):
@@ -353,7 +203,7 @@ def _scored(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: floa
         ids_HW = entrant.lookup_256[entrant.session.infer(sample.image_HW3)]
         # The last column holds pixels of classes that the data do not know: they are misses.
         confusions.append(confusion_matrix(ids_HW, sample.label_HW, len(names) + 1))
-    confusions_NLL = np.stack(confusions)  # L is K + 1
+    confusions_NLL = np.stack(confusions)
 
     whole_LL = confusions_NLL.sum(0)
     block = max(1, min(NEIGHBOURS, len(samples) // 4))
