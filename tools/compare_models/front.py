@@ -35,7 +35,7 @@ RESAMPLES = 1000
 NEIGHBOURS = 10  # images of a drive that are resampled together: they show the same street
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """One network in one precision: the columns of the front.
 
@@ -217,21 +217,21 @@ def score(entrant: Entrant, samples: Dataset, speedup: Ratio, latency_ms: float)
     )
     finite = replicates[np.isfinite(replicates)]
     return Scored(
-        entrant.name,
-        entrant.precision,
-        entrant.float_layers,
-        entrant.is_ours,
-        f"{entrant.session.input.width}x{entrant.session.input.height}",
-        entrant.file_bytes,
-        len(samples),
-        _miou(whole_LL, strays),
-        interval95(finite) if len(finite) else None,
-        {
+        name=entrant.name,
+        precision=entrant.precision,
+        float_layers=entrant.float_layers,
+        is_ours=entrant.is_ours,
+        size=f"{entrant.session.input.width}x{entrant.session.input.height}",
+        file_bytes=entrant.file_bytes,
+        images=len(samples),
+        miou=_miou(whole_LL, strays),
+        miou_ci95=interval95(finite) if len(finite) else None,
+        iou={
             name: None if np.isnan(iou) else float(iou)
             for name, iou in zip(names, iou_per_class(whole_LL)[:-1], strict=True)
         },
-        latency_ms,
-        speedup,
+        latency_ms=latency_ms,
+        speedup=speedup,
     )
 
 

@@ -30,7 +30,7 @@ from fastseg.onnx_graph import Cost, cost_of
 from fastseg.progress import show_progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GraphSpeed:
     """One graph's figures."""
 
@@ -87,18 +87,18 @@ def compare(
         fastest_ms = float(mine_ms.min())
         rows.append(
             GraphSpeed(
-                name,
-                precision,
-                cost,
-                graph[0].ByteSize() / 1e6,
-                float(np.median(mine_ms)),
-                fastest_ms,
-                ratio_to(reference_ms, mine_ms),
-                ratio_to(float_ms, mine_ms) if precision == "int8" else None,
-                peak_memory_mb(*graph, threads),
-                1 - float(np.median(times_ms[f"{name} {precision} cut"] / mine_ms)),
-                convolution_share(*graph, threads),
-                None if peaks is None else peaks.arithmetic_ms(cost) / fastest_ms,
+                name=name,
+                precision=precision,
+                cost=cost,
+                file_mb=graph[0].ByteSize() / 1e6,
+                latency_ms=float(np.median(mine_ms)),
+                fastest_ms=fastest_ms,
+                speedup=ratio_to(reference_ms, mine_ms),
+                over_fp32=ratio_to(float_ms, mine_ms) if precision == "int8" else None,
+                memory_mb=peak_memory_mb(*graph, threads),
+                tail_share=1 - float(np.median(times_ms[f"{name} {precision} cut"] / mine_ms)),
+                convolution_share=convolution_share(*graph, threads),
+                peak_share=None if peaks is None else peaks.arithmetic_ms(cost) / fastest_ms,
             )
         )
     return rows
