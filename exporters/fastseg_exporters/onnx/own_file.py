@@ -164,7 +164,7 @@ def _spell_normalisation_out(graph: onnx.GraphProto, image: str) -> None:
             and moved & {*node.input}
             and node.input[1] in scalars
         ):
-            nodes += _in_float(node)
+            nodes += in_float(node)
             continue
         nodes.append(node)
         if node.op_type in _MOVES and node.input[0] in moved:
@@ -173,7 +173,8 @@ def _spell_normalisation_out(graph: onnx.GraphProto, image: str) -> None:
     graph.node.extend(nodes)
 
 
-def _in_float(dequantizer: NodeProto) -> list[NodeProto]:
+def in_float(dequantizer: NodeProto) -> list[NodeProto]:
+    """Return what computes in float what a DequantizeLinear of one scale does."""
     source, scale, *zero = dequantizer.input
     (made,) = dequantizer.output
     names = [f"{made}_{index}" for index in range(len(zero) + 1)]

@@ -6,6 +6,7 @@ import re
 import traceback
 import warnings
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from fastseg_exporters.onnx import to_onnx_int8
 from fastseg_exporters.onnx.class_map import class_map_for
 from fastseg_exporters.onnx.fold_columns import fold_columns
 from fastseg_exporters.onnx.logit_rows import write_rows
-from fastseg_exporters.onnx.own_file import opset_of, put_in, widen
+from fastseg_exporters.onnx.own_file import in_float, opset_of, put_in, widen
 
 OPSET = 17  # read back after the export: some versions of torch write another one silently
 IMAGE, FLOAT_IMAGE = "image", "normalised_image"
@@ -211,6 +212,8 @@ def short(error: Exception) -> str:
 def for_onnxruntime(model: onnx.ModelProto, graph: DeployGraph) -> onnx.ModelProto:
     """Return the graph as ONNX Runtime on a CPU gets it: camera bytes in, read as it is fastest."""
     model = take_bytes(model, graph)
+    if any(isinstance(part, OnnxFile) for part in graph.modules()):
+        _normalise_in_float(model.graph)
     fold_columns(model, (graph.height, graph.width))
     write_rows(model)
     return model
@@ -266,6 +269,18 @@ def _normalise(source: str, graph: DeployGraph, body: onnx.GraphProto) -> onnx.N
     body.initializer.append(numpy_helper.from_array(np.array(zero), "image_zero_point"))
     inputs = [source, "image_scale", "image_zero_point"]
     return helper.make_node("DequantizeLinear", inputs, [FLOAT_IMAGE], "normalise")
+
+
+def _normalise_in_float(body: onnx.GraphProto) -> None:
+    """Keep what normalises for a file in int8 from that.
+
+    ONNX Runtime takes a float convolution between DequantizeLinear and QuantizeLinear for one in
+    int8, and rounds its weights.
+    """
+    if any(node.op_type == "QuantizeLinear" for node in body.node):
+        nodes = [in_float(node) if FLOAT_IMAGE in node.output else [node] for node in body.node]
+        del body.node[:]
+        body.node.extend(chain.from_iterable(nodes))
 
 
 def describe(model: onnx.ModelProto, network: Network, output: OutputSpec) -> None:

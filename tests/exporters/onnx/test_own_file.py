@@ -25,7 +25,7 @@ from fastseg_runtime.bundle.reader import BundleError
 from fastseg_runtime.engines.backend_pytorch import manifest_of
 from fastseg_runtime.engines.engine import ENGINES
 from fastseg_targets.target import load_target
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from fastseg import CheckpointError, open_network
 from fastseg.data import open_dataset
@@ -53,8 +53,8 @@ def picture() -> Array:
     return np.ascontiguousarray(open_dataset(f"synthetic:{WIDTH}x{HEIGHT}", "test")[0].image_HW3)
 
 
-def own_answer(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = "rgb") -> Array:
-    """Return the ids that the file itself gives; what it takes is computed here by hand."""
+def own_result(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = "rgb") -> Array:
+    """Return what the file itself gives; what it takes is computed here by hand."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     image = image_HW3
     if session.get_inputs()[0].type == "tensor(float)":
@@ -64,6 +64,12 @@ def own_answer(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = 
     image = image[None] if layout == "NHWC" else image.transpose(2, 0, 1)[None]
     name = session.get_outputs()[-1].name
     (found,) = session.run([name], {"image": np.ascontiguousarray(image)})
+    return np.asarray(found)
+
+
+def own_answer(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = "rgb") -> Array:
+    """Return the ids that the file itself gives."""
+    found = own_result(path, image_HW3, layout, color)
     if found.dtype.kind != "f":
         return found.reshape(HEIGHT, WIDTH)
     found = found.astype(np.float32)
@@ -390,8 +396,9 @@ def test_a_file_whose_nodes_are_in_another_order_is_taken(tmp_path: Path) -> Non
     check(model, tmp_path)
 
 
-def test_a_file_that_is_int8_already_is_told_to_be_exported_from_float(tmp_path: Path) -> None:
-    onnx.save(ending(), tmp_path / "float.onnx")
+def in_int8(folder: Path, **options: Any) -> Path:
+    """Write a file that ONNX Runtime has quantized, as others do theirs."""
+    onnx.save(ending(), folder / "float.onnx")
 
     class Reader(CalibrationDataReader):
         left = 2
@@ -401,10 +408,27 @@ def test_a_file_that_is_int8_already_is_told_to_be_exported_from_float(tmp_path:
             image = np.random.default_rng(0).standard_normal((1, 3, HEIGHT, WIDTH))
             return {"image": image.astype(np.float32)} if self.left >= 0 else None
 
-    quantize_static(tmp_path / "float.onnx", tmp_path / "net.onnx", Reader())
+    quantize_static(folder / "float.onnx", folder / "net.onnx", Reader(), **options)
+    return folder / "net.onnx"
+
+
+def test_a_file_that_is_int8_already_is_told_to_be_exported_from_float(tmp_path: Path) -> None:
     said = {"normalization": NAMED["imagenet"]}
     with pytest.raises(ValueError, match="int8 already; name the float file"):
-        export(tmp_path / "net.onnx", tmp_path / "out", "cpu-int8", "int8", **said)
+        export(in_int8(tmp_path), tmp_path / "out", "cpu-int8", "int8", **said)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+@pytest.mark.parametrize("form", [QuantFormat.QDQ, QuantFormat.QOperator])
+def test_what_normalises_for_a_file_in_int8_is_not_rounded_to_int8(
+    form: QuantFormat, color: str, tmp_path: Path
+) -> None:
+    path = in_int8(tmp_path, quant_format=form)
+    said = {"normalization": parse_normalization("imagenet", color), "kind": "logits"}
+    made = export(path, tmp_path / "out", **said)
+    (found,) = onnxruntime.InferenceSession(made).run(None, {"image": picture()[None]})
+    same = np.isclose(found, own_result(path, picture(), color=color), atol=1e-4)
+    assert same.mean() > 0.99
 
 
 @pytest.mark.parametrize("target", ["cpu-fp32", "cpu-int8"])
