@@ -25,6 +25,8 @@ READERS = {
     *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__contains__", "__array__"),
     *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
 }
+# Of tensors in a list they take the values; of a tensor itself they make another.
+MAKERS = {"tensor", "as_tensor", "asarray", "new_tensor", "new"}
 # Of a tensor that has as many values as were found in the picture.
 COUNTERS = {"__len__", "size", "numel", "nelement"}
 _SIZES = (Tensor.shape.__get__, Tensor.nbytes.__get__)  # type: ignore[attr-defined]
@@ -140,7 +142,12 @@ class _Reads(TorchFunctionMode):
 
     def _is_read(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> bool:
         name, given = func.__name__, list(tensors_in((args, kwargs)))
-        if name in READERS:
+        if name in MAKERS:
+            whole = {id(value) for value in (*args, *kwargs.values())}
+            given = [tensor for tensor in given if id(tensor) not in whole]
+        elif name == "pad":  # with a value
+            given = given[1:]
+        if name in READERS | MAKERS | {"pad"}:
             return any(tensor in self._from_image for tensor in given)
         counts = self._counts_of(given)
         if name == "unbind":  # which iterating is
