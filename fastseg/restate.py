@@ -194,5 +194,6 @@ FOR_ALL: Restatements = {
     F.adaptive_avg_pool2d: _adaptive(torch.mean),
     F.adaptive_max_pool2d: _adaptive(torch.amax),
     F.avg_pool2d: _avg_pool2d,
+    Tensor.data.__get__: Tensor.detach,  # type: ignore[attr-defined]  # which graphs freeze
     Tensor.mT.__get__: lambda x: x.transpose(-2, -1),  # type: ignore[attr-defined]
 }

@@ -236,8 +236,15 @@ def test_what_onnx_lacks_is_not_blamed_on_a_write() -> None:
     assert "y[:, 2]" not in str(said.value)
 
 
-def test_a_write_into_rows_or_through_a_mask_is_followed() -> None:
-    module = Reading(into_rows).eval()
+def scaled_by_its_data(n: Reading, x: Tensor) -> Tensor:
+    return n.layer(x) * x.data.mean()
+
+
+@pytest.mark.parametrize("compute", [into_rows, scaled_by_its_data])
+def test_a_write_into_rows_or_through_a_mask_is_followed_and_so_is_a_tensor_s_data(
+    compute: Callable[[Reading, Tensor], Any],
+) -> None:
+    module = Reading(compute).eval()
     image = torch.randn(1, 3, 16, 16, generator=torch.manual_seed(0))
     session = InferenceSession(
         float_graph(DeployGraph(module, 16, 16, output="logits").eval()).SerializeToString()
