@@ -193,6 +193,11 @@ def _cause(network: Network, images_1HW3: Sequence[Array], found: str) -> str:
             own = network.logits(torch.from_numpy(image_1HW3))
             what = "no numbers (NaN)" if own.isnan().any() else _INFINITE
             return f"it gives logits that are {what}; train it again, or mend its weights"
+        if first.amax(dim=1).isinf().any():
+            return (
+                "it gives pixels whose largest logit is infinite; let its forward() mask with a "
+                "finite value, such as -1e4"
+            )
         if differ(second, first):
             return (
                 "it gives another answer each time it is called on the same picture; take random "

@@ -194,6 +194,17 @@ def test_logits_without_a_lower_limit_are_not_called_nan() -> None:
         check(model)
 
 
+class Masking(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y.masked_fill(y.amax(1, keepdim=True) < y.mean(), float("-inf"))
+
+
+def test_pixels_without_any_finite_logit_are_not_called_random() -> None:
+    with pytest.raises(ValueError, match="largest logit is infinite"):
+        check(Masking(3, CLASSES, 1))
+
+
 def test_a_network_that_cannot_be_copied_is_refused_in_one_line() -> None:
     model = nn.Conv2d(3, CLASSES, 1)
     model.lock = threading.Lock()  # type: ignore[assignment]
