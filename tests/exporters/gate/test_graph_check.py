@@ -194,6 +194,20 @@ def test_logits_without_a_lower_limit_are_not_called_nan() -> None:
         check(model)
 
 
+class Stepping(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x) * 2**22).remainder(4.0)  # what rounding leaves
+
+
+def test_a_network_whose_answer_rounding_decides_is_told_so() -> None:
+    info = CheckpointInfo(
+        "own", numbered_classes(CLASSES), WIDTH, HEIGHT, normalization=NAMED["imagenet"]
+    )
+    network = Network(Stepping(3, CLASSES, 1).eval(), info, "own", "")
+    with pytest.raises(ValueError, match="its answer changes with the rounding of its picture"):
+        check_graph(network, images(), print)
+
+
 class Masking(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
