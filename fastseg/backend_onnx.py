@@ -261,9 +261,13 @@ class _OneHot(torch.autograd.Function):
                 several = len(file.names) > 1 and not file.chosen
                 among = ", ".join(file.names)
                 which = f", or --output-name says which of {among} are the class ids"
+                advice = "name each that it knows in --classes"
+                if least < 0 or (most, count) == (255, 2):  # of a mask as a picture
+                    added = "offset" if least < 0 else "factor 255"
+                    advice = f"ids from 0 on are expected: export it without the {added}"
                 raise CheckpointError(
                     f"{file.path} gives class id {min(least, 0) or most}, {count} classes are "
-                    f"named; name each that it knows in --classes{which * several}"
+                    f"named; {advice}{which * several}"
                 )
             return F.one_hot(ids_NHW.long(), count).permute(0, 3, 1, 2).float()
 

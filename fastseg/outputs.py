@@ -225,7 +225,10 @@ def _wrong_size(shape: tuple[int, ...], image: tuple[int, ...]) -> str:
     """Return why (h, w) is no whole fraction of the picture, in both directions alike; or ""."""
     (h, w), (height, width) = shape[2:], image[2:]
     if h > height or w > width:
-        return f"gives {shape}, more than the picture's {width}x{height}"
+        return (
+            f"gives {shape}, more than the picture's {width}x{height}; choose a --size that its "
+            "strides divide, or crop in its forward()"
+        )
     if not lies_evenly((h, w), (width, height)):
         return (
             f"gives {shape}, which does not lie evenly over a picture of {width}x{height}; "

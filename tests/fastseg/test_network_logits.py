@@ -123,7 +123,7 @@ def test_a_named_tuple_is_asked_by_name_or_index(name: str) -> None:
         (lambda x: x > 0, r"\(2, 5, 8, 16\) in bool; export its logits, or ids as integers"),
         (lambda x: x[:1], r"\(1, 5, 8, 16\) for a batch of 2"),
         (lambda x: x.transpose(2, 3), "does not lie evenly over a picture of 64x32"),
-        (lambda x: F.interpolate(x, size=(34, 66)), "more than the picture's 64x32"),
+        (lambda x: F.interpolate(x, size=(34, 66)), "64x32; choose a --size that its strides"),
         (lambda x: x.mean((2, 3), keepdim=True), "does not lie evenly"),
         (lambda x: x.permute(0, 2, 3, 1), r"its classes last; .*permute\(0, 3, 1, 2\)"),
         (lambda x: x[:, :3], "tells 3 classes apart, expected 5; .*num_classes"),

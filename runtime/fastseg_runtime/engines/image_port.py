@@ -61,6 +61,8 @@ def image_port(inputs: Sequence[Any]) -> ImagePort:
     """
     taken = ", ".join(f"{x.name} {x.type} {x.shape}" for x in inputs)[:200] or "nothing"
     problem = f"takes {taken}; {_EXPECTED}"
+    if [x.type for x in inputs] == ["tensor(float16)"]:
+        raise ValueError(problem + "; export it with keep_io_types=True")
     if len(inputs) != 1 or inputs[0].type not in (FLOAT, BYTE) or len(inputs[0].shape) != 4:
         raise ValueError(problem)
     (port,) = inputs

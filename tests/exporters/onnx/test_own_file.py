@@ -516,7 +516,22 @@ def changed(**what: Any) -> onnx.ModelProto:
         (
             changed(of={"output": "int64"}),
             {"classes": numbered_classes(2)},
-            "gives class id 3, 2 classes are named",
+            "gives class id 3, 2 classes are named; name each that it knows in --classes",
+        ),
+        (
+            ending(("Sub", {}, np.array(1)), kind=INT64, output="int64"),
+            {"classes": numbered_classes(CLASSES)},
+            "gives class id -1, 4 classes are named; ids from 0 on .*: export it without the off",
+        ),
+        (
+            ending(
+                ("Clip", {}, np.array(0), np.array(1)),
+                ("Mul", {}, np.array(255)),
+                kind=INT64,
+                output="int64",
+            ),
+            {"classes": numbered_classes(2)},
+            "gives class id 255, 2 classes are named; ids from 0 on .* without the factor 255",
         ),
         (changed(of={"picture": "uint8"}), {}, "takes bytes as they are; leave --normalization"),
         (

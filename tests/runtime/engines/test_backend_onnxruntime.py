@@ -147,7 +147,7 @@ def test_a_graph_of_another_size_than_promised_is_refused(tmp_path: Path) -> Non
         RealtimeSegmentation(plan.write(tmp_path / "size.fastseg"))
 
 
-BYTES, FLOAT = TensorProto.UINT8, TensorProto.FLOAT
+BYTES, FLOAT, HALF = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.FLOAT16
 FRAME = (BYTES, [1, 32, 48, 3])
 
 
@@ -169,6 +169,7 @@ def passing_on(inputs: list[Any], outputs: list[Any]) -> bytes:
 @pytest.mark.parametrize(
     ("inputs", "outputs", "told"),
     [
+        ([(HALF, [1, 3, 32, 48])], [FRAME], r"as tensor\(float\) .*export it with keep_io_types"),
         ([FRAME, FRAME], [FRAME], "i0 .* i1 .*; expected one picture"),
         ([FRAME], [FRAME, FRAME], r"o0: uint8 .*; expected logits \(1, K, h, w\)"),
         (
