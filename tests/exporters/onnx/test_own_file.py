@@ -18,6 +18,7 @@ from fastseg_exporters.convert.exporter import (
 )
 from fastseg_exporters.convert.source import Calibration, NetworkSource
 from fastseg_exporters.onnx import to_onnx
+from fastseg_exporters.openvino import to_openvino
 from fastseg_exporters.tensorrt import to_tensorrt
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import METADATA_KEY, numbered_classes
@@ -46,7 +47,7 @@ from tests.doubles.own_onnx import (
 
 FLOAT16, DOUBLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE
 BOOL, UINT8 = onnx.TensorProto.BOOL, onnx.TensorProto.UINT8
-EXPORTS = {"onnx": to_onnx.export, "tensorrt": to_tensorrt.export}
+EXPORTS = {"onnx": to_onnx.export, "openvino": to_openvino.export, "tensorrt": to_tensorrt.export}
 
 
 def picture() -> Array:
@@ -412,10 +413,15 @@ def in_int8(folder: Path, **options: Any) -> Path:
     return folder / "net.onnx"
 
 
-def test_a_file_that_is_int8_already_is_told_to_be_exported_from_float(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "precision"), [("cpu-int8", "int8"), ("intel-int8", "int8"), ("intel-bf16", "bf16")]
+)
+def test_a_file_that_is_int8_already_is_told_to_be_exported_from_float(
+    target: str, precision: str, tmp_path: Path
+) -> None:
     said = {"normalization": NAMED["imagenet"]}
     with pytest.raises(ValueError, match="int8 already; name the float file"):
-        export(in_int8(tmp_path), tmp_path / "out", "cpu-int8", "int8", **said)
+        export(in_int8(tmp_path), tmp_path / "out", target, precision, **said)
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
