@@ -204,7 +204,7 @@ def failed_step(module: nn.Module, example: Tensor, error: Exception) -> str:
 def short(error: Exception) -> str:
     """Return what a converter said, without the advice, graph or tensor that it prints after it."""
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    for after in ("(type 'Tensor')", "Please feel free", "[Caused by"):
+    for after in ("(type 'Tensor')", "Please feel free", "[Caused by", "Support for this operator"):
         said = said.partition(after)[0]
     return said.strip()[:500]
 

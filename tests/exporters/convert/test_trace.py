@@ -253,6 +253,16 @@ def test_a_write_into_rows_or_through_a_mask_is_followed_and_so_is_a_tensor_s_da
     np.testing.assert_allclose(found, module(image).detach().numpy(), atol=1e-4)
 
 
+def folded(n: Reading, x: Tensor) -> Tensor:
+    return F.fold(F.unfold(n.layer(x), 3, padding=1), (16, 16), 3, padding=1)
+
+
+def test_a_newer_opset_that_cannot_be_asked_for_is_not_advised() -> None:
+    with pytest.raises(ValueError, match="col2im.* is not supported") as said:
+        float_graph(DeployGraph(Reading(folded), 16, 16).eval())
+    assert "version 18" not in str(said.value)
+
+
 class Autocast(nn.Conv2d):
     """A network that leaves float32 by itself."""
 
