@@ -203,8 +203,8 @@ def _cause(network: Network, images_1HW3: Sequence[Array], found: str) -> str:
                 "it gives another answer each time it is called on the same picture; take random "
                 "numbers (F.dropout without training=self.training?) and memory out of forward()"
             )
-        own = OWN_ROUNDINGS * _own_rounding(network, image_1HW3, first)
-        if network.onnx_file is not None or own > MOST_ROUNDING:  # of a file, no copy is made
+        enlarged = OWN_ROUNDINGS * _own_rounding(network, image_1HW3, first)
+        if network.onnx_file is not None or enlarged > MOST_ROUNDING:  # no copy of a file
             return (
                 f"its answer changes with the rounding of its picture ({found}), as where a top-k, "
                 "a threshold or int8 ranges found in the picture (DynamicQuantizeLinear) decide; "
