@@ -146,7 +146,7 @@ may be used for is `usage` in each header, "research" or "commercial" ("" where 
 bundle has it too, and so has what is trained from them, taught by them or pruned from them: the
 strictest of data, start and teacher wins. Of data of your own, say it: `fastseg-train --usage
 commercial`. With `--require-usage commercial`, `fastseg-export`, `fastseg-run` and `remote_bench`
-refuse all else in one line, exit code 1, before any work. No street network that ships here is
+refuse all else, exit code 1, before any work. No street network that ships here is
 known to be cleared for commercial use; train one on data that is.
 """
 NONE = "\nNo network ships yet.\n"
