@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from remote_bench.analysis.evidence import not_run
 
+from fastseg import pretrained
 from fastseg.data import LOADERS
 from fastseg.data.loaders import DRAWN
+from tests.test_layout import ROOMS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -126,19 +128,14 @@ def test_the_first_table_of_the_page_on_data_has_each_kind() -> None:
     assert sorted(named) == sorted([*of_kinds, "package.module:factory"])
 
 
-def test_the_rooms_on_the_page_of_the_architecture_exist() -> None:
+def test_the_rooms_on_the_page_of_the_architecture_are_those_of_the_tree() -> None:
     page = (ROOT / "docs/architecture.md").read_text("utf-8").partition("## Rooms")[2]
-    packages = {
-        "fastseg_runtime": "runtime",
-        "fastseg_exporters": "exporters",
-        "fastseg_training": "training",
-        "remote_bench": "tools",
-    }
-    for part in page.split("\n**`")[1:]:
+    found = {}
+    for part in page.partition("**The others")[0].split("\n**`")[1:]:
         package, _, rest = part.partition("`")
-        for cell in re.findall(r"^\| (`.+?) \|", rest.partition("**The others")[0], re.MULTILINE):
-            for room in re.findall(r"`(\w+)`", cell):
-                assert (ROOT / packages[package] / package / room / "__init__.py").is_file(), room
+        first_cells = re.findall(r"^\| (`.+?) \|", rest, re.MULTILINE)
+        found[package] = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+    assert found == {package: set(rooms) for package, rooms in ROOMS.items()}
 
 
 def test_readme_has_a_row_for_each_network_that_ships_as_its_card_has() -> None:
@@ -147,7 +144,9 @@ def test_readme_has_a_row_for_each_network_that_ships_as_its_card_has() -> None:
         {row[0].partition(",")[0]: row for row in map(cells, page.splitlines())}
         for page in (readme, cards)
     )
-    for name in re.findall(r"^## ([\w-]+)$", cards, re.MULTILINE):
+    names = re.findall(r"^## ([\w-]+)$", cards, re.MULTILINE)
+    assert sorted(names) == pretrained.names()
+    for name in names:
         row, card = rows[f"`{name}`"], of_cards[f"`{name}`"]
         assert (row[0], row[1], row[2], row[4]) == (card[0], card[1], card[4], card[8])
         assert row[3].startswith(card[5])

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from fastseg import CheckpointInfo, DeployGraph, FastSegNet, Network
 from fastseg.data.generated.street.scene import draw_street
 from fastseg.network import hash_weights
+from tests.doubles.trained_nano import CLASSES, trained_nano
 
 pytest.importorskip("coremltools", reason="needs coremltools: pip install 'fastseg-edge[coreml]'")
 from fastseg_exporters.coreml import to_coreml
@@ -46,7 +47,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Function _TORCH_OPS_REGISTRY:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Implicitly cleaning up <Temporary:ResourceWarning"),
 ]
-CLASSES = 11
 TRAINING_SIZE = (128, 64)
 AGREEMENT = 0.998
 
@@ -58,24 +58,7 @@ def scenes(count: int, width: int, height: int) -> list[tuple[Any, Any]]:
 
 @pytest.fixture(scope="module")
 def trained() -> FastSegNet:
-    """Train nano for a few seconds.
-
-    The class maps of random weights hang on the last bit of the logits; a network that has learnt
-    anything does not, so that a difference means something.
-    """
-    torch.manual_seed(0)
-    images, labels = zip(*scenes(8, *TRAINING_SIZE), strict=True)
-    x_N3HW = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() - 128) / 64
-    y_NHW = torch.from_numpy(np.stack(labels)).long()
-    model = FastSegNet(CLASSES, "nano", auxiliary=False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(30):
-        batch = slice(step % 2 * 4, step % 2 * 4 + 4)
-        loss = F.cross_entropy(model(x_N3HW[batch]), y_NHW[batch], ignore_index=255)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model.eval()
+    return trained_nano(8, *TRAINING_SIZE)
 
 
 class ForeignNet(nn.Module):

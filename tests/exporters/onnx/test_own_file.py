@@ -8,7 +8,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import torch.nn.functional as F
 from fastseg_exporters.convert.exporter import (
     Conversion,
     Recipe,
@@ -41,7 +40,9 @@ from tests.doubles.own_onnx import (
     LAST,
     WIDTH,
     ending,
+    own_answer,
     own_onnx,
+    own_result,
     to_size,
 )
 
@@ -52,31 +53,6 @@ EXPORTS = {"onnx": to_onnx.export, "openvino": to_openvino.export, "tensorrt": t
 
 def picture() -> Array:
     return np.ascontiguousarray(open_dataset(f"synthetic:{WIDTH}x{HEIGHT}", "test")[0].image_HW3)
-
-
-def own_result(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = "rgb") -> Array:
-    """Return what the file itself gives; what it takes is computed here by hand."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    image = image_HW3
-    if session.get_inputs()[0].type == "tensor(float)":
-        mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-        image = ((image / 255 - mean) / std).astype(np.float32)
-    image = image[..., ::-1] if color == "bgr" else image
-    image = image[None] if layout == "NHWC" else image.transpose(2, 0, 1)[None]
-    name = session.get_outputs()[-1].name
-    (found,) = session.run([name], {"image": np.ascontiguousarray(image)})
-    return np.asarray(found)
-
-
-def own_answer(path: Path, image_HW3: Array, layout: str = "NCHW", color: str = "rgb") -> Array:
-    """Return the ids that the file itself gives."""
-    found = own_result(path, image_HW3, layout, color)
-    if found.dtype.kind != "f":
-        return found.reshape(HEIGHT, WIDTH)
-    found = found.astype(np.float32)
-    logits = torch.from_numpy(found.transpose(0, 3, 1, 2) if layout == "NHWC" else found)
-    full = F.interpolate(logits, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)[0]
-    return (full[0] > 0).numpy() if len(full) == 1 else full.argmax(0).numpy()
 
 
 def export(

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from fastseg_exporters.convert.exporter import (
     Conversion,
     ConversionError,
@@ -30,6 +29,7 @@ from torch import nn
 from fastseg import CheckpointInfo, FastSegNet, Network
 from fastseg.data.generated.street.scene import draw_street
 from fastseg.network import hash_weights
+from tests.doubles.trained_nano import CLASSES, trained_nano
 
 pytest.importorskip("litert_torch", reason="needs pip install 'fastseg-edge[tflite]'")
 from ai_edge_litert.interpreter import Interpreter
@@ -42,7 +42,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the converter's own imports
     pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve:UserWarning"),
 ]
-CLASSES, WIDTH, HEIGHT = 11, 160, 90  # 90 rows are padded to 96, which adds PAD and SLICE
+WIDTH, HEIGHT = 160, 90  # 90 rows are padded to 96, which adds PAD and SLICE
 TARGETS = {"fp32": "android-fp32", "fp16": "android-fp16", "int8": "android-int8"}
 GPU_OPERATIONS = {
     *("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "LOGISTIC", "MEAN", "MUL", "PAD"),
@@ -59,20 +59,7 @@ def scenes(count: int) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def trained() -> FastSegNet:
-    """Train nano for a few seconds: noise would give near ties everywhere."""
-    torch.manual_seed(0)
-    images_NHW3, labels_NHW = scenes(16)
-    x_N3HW = (torch.from_numpy(images_NHW3).permute(0, 3, 1, 2).float() - 128) / 64
-    y_NHW = torch.from_numpy(labels_NHW).long()
-    model = FastSegNet(CLASSES, "nano", auxiliary=False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(60):
-        batch = slice(step % 4 * 4, step % 4 * 4 + 4)
-        loss = F.cross_entropy(model(x_N3HW[batch]), y_NHW[batch], ignore_index=255)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model.eval()
+    return trained_nano(16, WIDTH, HEIGHT)
 
 
 def small_network() -> nn.Module:

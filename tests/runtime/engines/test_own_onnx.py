@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from fastseg_runtime import BundleError, RealtimeSegmentation
 from fastseg_runtime.arrays.image import encode_rgb
-from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.bundle.manifest import METADATA_KEY, Manifest
 from fastseg_runtime.cli.main import main
 from fastseg_runtime.engines.own_onnx import OwnFile, class_axis
@@ -31,25 +30,13 @@ from tests.doubles.own_onnx import (
     LAST,
     WIDTH,
     ending,
+    own_answer,
     own_onnx,
     to_size,
 )
 from tests.doubles.tiny_bundle import argmax_onnx, empty_plan, full_plan, noise
 
 UNIT = OwnFile(normalization="unit")
-
-
-def own_answer(path: Path, image_HW3: Array, layout: str, picture: str, color: str) -> Array:
-    image = image_HW3[..., ::-1] if color == "bgr" else image_HW3
-    image = image if picture == "uint8" else (image / np.float32(255))
-    image = image[None] if layout == "NHWC" else image.transpose(2, 0, 1)[None]
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"image": np.ascontiguousarray(image)})
-    if found.dtype != np.float32:
-        return found.reshape(HEIGHT, WIDTH)
-    logits = torch.from_numpy(found.transpose(0, 3, 1, 2) if layout == "NHWC" else found)
-    full = F.interpolate(logits, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)[0]
-    return (full[0] > 0).numpy() if len(full) == 1 else full.argmax(0).numpy()
 
 
 @settings(max_examples=40)
@@ -82,7 +69,7 @@ def test_any_file_gives_its_own_answer(
     with RealtimeSegmentation(path, own_file=said) as session:
         ids = session.infer(image_HW3)
         count = len(session.classes)
-    expected = own_answer(path, image_HW3, layout, picture, color)
+    expected = own_answer(path, image_HW3, layout, color, "unit")
     assert (ids == expected).mean() >= 0.999
     assert count == {"logits": CLASSES, "one": 2}.get(output, 255)
 
@@ -211,7 +198,7 @@ def test_ids_may_have_an_axis_behind_them(tmp_path: Path) -> None:
     image_HW3 = noise(HEIGHT, WIDTH)
     with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
         ids = session.infer(image_HW3)
-    assert (ids == own_answer(tmp_path / "net.onnx", image_HW3, "NHWC", "float", "rgb")).all()
+    assert (ids == own_answer(tmp_path / "net.onnx", image_HW3, "NHWC", normalization="unit")).all()
 
 
 def test_classes_that_can_be_first_or_last_are_not_guessed() -> None:
@@ -250,7 +237,7 @@ def test_weights_beside_a_file_are_read_where_they_bear_its_name(tmp_path: Path,
     image_HW3 = noise(HEIGHT, WIDTH)
     with RealtimeSegmentation(tmp_path / "net.onnx", own_file=UNIT) as session:
         ids = session.infer(image_HW3)
-    expected = own_answer(tmp_path / "net.onnx", image_HW3, "NCHW", "float", "rgb")
+    expected = own_answer(tmp_path / "net.onnx", image_HW3, normalization="unit")
     assert (ids == expected).mean() >= 0.999
 
 
