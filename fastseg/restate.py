@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+SAMPLED = ("bilinear", "bicubic")  # between pixels, by the factor
 # Sides that a map may gain until a factor takes it to a whole number of pixels: 1.5 needs 1 at the
 # most, 1.1 needs 9.
-SAMPLED = ("bilinear", "bicubic")  # between pixels, by the factor
 MOST_GROWN = 16
 
-
 Restatements = Mapping[Any, Callable[..., Tensor | None]]
+Axis = tuple[int, int, float | None]  # pixels that there are, that are wanted, the factor if given
 
 
 class Restated(TorchFunctionMode):
@@ -85,9 +85,6 @@ def _interpolate(
     if mode in ("nearest", "nearest-exact"):
         return _nearest(x_NChw, axes, 0.5 if mode == "nearest-exact" else 0.0)
     return _between(x_NChw, axes, mode)
-
-
-Axis = tuple[int, int, float | None]  # pixels that there are, that are wanted, the factor if given
 
 
 def _nearest(x_NChw: Tensor, axes: list[Axis], centre: float) -> Tensor | None:
