@@ -191,7 +191,7 @@ def bitmap(
     return Shape(label, draw, points)
 
 
-def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shape:
+def stroke(label: str, points: Any, width_px: int) -> Shape:
     """Return a line through corners, or a dot where there is one, of a width in pixels."""
 
     def draw(label_HW: Array, class_id: int) -> None:
@@ -200,7 +200,7 @@ def stroke(label: str, points: Any, width_px: int, closed: bool = False) -> Shap
         if len(corners_V2) == 1:  # of which OpenCV draws nothing
             corners_V2 = corners_V2.repeat(2, axis=0)
         refuse_outside(label_HW, found_V2)
-        cv2.polylines(label_HW, [corners_V2], closed, (class_id,), width_px)
+        cv2.polylines(label_HW, [corners_V2], False, (class_id,), width_px)
 
     return Shape(label, draw, points, is_area=False)
 

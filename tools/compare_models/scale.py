@@ -59,22 +59,20 @@ def sweep_batches(
     spec: str,
     classes: int,
     rounds: int,
-    batches: Sequence[int] = BATCHES,
-    threads: Sequence[int] = THREADS,
-    own: OwnNetworks | None = None,
+    own: OwnNetworks | None,
 ) -> list[Point]:
     """Measure one network at several batches, with the plain class map: ours takes one image."""
     width, height = BATCH_SIZE
     graph = open_graph(spec, BATCH_SIZE, classes, own)
     rng = np.random.default_rng(0)
     graphs: dict[str, Graph] = {}
-    for n in batches:
+    for n in BATCHES:
         image_NHW3 = rng.integers(0, 256, (n, height, width, 3), np.uint8)
         model = to_onnx(graph, torch.zeros(image_NHW3.shape, dtype=torch.uint8), graph)
         graphs[str(n)] = (model, {FLOAT_IMAGE: image_NHW3})
     return [
         Point(spec, width, height, int(n), count, *cost)
-        for count in show_progress(threads, "sweeping batches", len(threads))
+        for count in show_progress(THREADS, "sweeping batches", len(THREADS))
         for n, cost in _costs(graphs, count, rounds).items()
     ]
 

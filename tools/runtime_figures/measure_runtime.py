@@ -180,7 +180,7 @@ def soak(bundle: Path, frames: int, now: Callable[[], float]) -> dict[str, float
     }
 
 
-def bytes_within_a_frame(bundle: Path, target: str, frames: int = 20) -> int:
+def bytes_within_a_frame(bundle: Path, target: str) -> int:
     """Return the most that memory rises within one infer() with `out`, by tracemalloc.
 
     numpy reports its arrays to tracemalloc: what is far below the size of a class map is Python's
@@ -192,7 +192,7 @@ def bytes_within_a_frame(bundle: Path, target: str, frames: int = 20) -> int:
             session.infer(frame, out)
         tracemalloc.start()
         most = 0
-        for _ in range(frames):
+        for _ in range(20):
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             session.infer(frame, out)

@@ -70,14 +70,15 @@ def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
     return Processor(arm, bool(words & _DOT_PRODUCT_FLAGS), frozenset(words))
 
 
-def processor_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def processor_facts() -> str:
     """Return what engines choose their kernels by: the CPU's model and its instructions."""
     told = ("model name", "flags", "Features", "CPU part", "uarch", "isa")
     try:
-        lines = set(cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines())
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    return "\n".join([platform.machine(), *sorted(line for line in lines if line.startswith(told))])
+    lines = sorted({line for line in text.splitlines() if line.startswith(told)})
+    return "\n".join([platform.machine(), *lines])
 
 
 def cpu_count() -> int:

@@ -93,23 +93,22 @@ class TensorRTBackend:
             runner.close()
 
 
-def build_here(onnx: bytes, precision: str, device: str = "auto") -> BuiltEngine:
-    """Build an engine on this machine, showing progress on stderr.
+def build_here(onnx: bytes, precision: str) -> BuiltEngine:
+    """Build an engine on the first GPU of this machine, showing progress on stderr.
 
     The engine is kept nowhere; what the builder measured is, since it saves the next build minutes.
 
     Args:
         onnx: the model.
         precision: "fp32", "fp16" or "int8".
-        device: as in ModelSource.
 
     Raises:
         TensorRTError: it failed; the message says why and what to do.
         CudaError: no GPU, no driver or no memory.
     """
-    index, cuda = device_index(device), open_cuda()
-    platform = describe_platform(tensorrt, cuda, index)
-    engines = EngineSource(tensorrt, cuda, platform, EngineCache(), index)
+    cuda = open_cuda()
+    platform = describe_platform(tensorrt, cuda, 0)
+    engines = EngineSource(tensorrt, cuda, platform, EngineCache(), 0)
     with StatusLine(PLAIN_LINE_S) as progress:
         return engines.build(onnx, precision, progress.show)
 

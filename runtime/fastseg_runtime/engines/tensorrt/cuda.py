@@ -239,10 +239,10 @@ def candidates() -> List[str]:
     return sonames + sorted(found, key=release, reverse=True)
 
 
-def _available_bytes(meminfo: Optional[Path] = None) -> int:
+def _available_bytes() -> int:
     """Return MemAvailable of /proc/meminfo (proc(5)), 0 where there is none."""
     try:
-        text = (meminfo or Path("/proc/meminfo")).read_text()
+        text = Path("/proc/meminfo").read_text()
     except OSError:
         return 0
     found = re.search(r"^MemAvailable:\s*(\d+)", text, re.MULTILINE)
