@@ -49,7 +49,7 @@ DIVISOR = 32
 TINY = 1e-6  # the least sum: where all classes round to 0 none is taught
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Teacher:
     """A network that makes soft labels.
 
@@ -261,17 +261,21 @@ def _of_network(config: TrainConfig, network: Network, class_map: ClassMap) -> T
 
     info = network.info
     return Teacher(
-        scores,
-        (info.width, info.height),
-        False,
-        class_map,
-        config.teacher_licence or info.data_licence,
-        config.teacher,
-        network.sha256,
-        info.input_normalization(),
-        info.training.get("init_licence", ""),
-        config.teacher_output_name,
-        code_sha256(config.teacher, network.model.modules()) if is_factory(config.teacher) else "",
+        scores=scores,
+        size=(info.width, info.height),
+        fixed_size=False,
+        class_map=class_map,
+        licence=config.teacher_licence or info.data_licence,
+        spec=config.teacher,
+        sha256=network.sha256,
+        normalization=info.input_normalization(),
+        init_licence=info.training.get("init_licence", ""),
+        output_name=config.teacher_output_name,
+        code_sha256=(
+            code_sha256(config.teacher, network.model.modules())
+            if is_factory(config.teacher)
+            else ""
+        ),
     )
 
 
@@ -306,16 +310,16 @@ def _from_onnx(
 
     licence, behind = split_terms(file.manifest.model.data_licence if file.manifest else "")
     return Teacher(
-        scores,
-        wanted,
-        is_fixed,
-        class_map,
-        config.teacher_licence or licence,
-        config.teacher,
-        bytes(file.get_buffer("sha256").tolist()).hex(),
-        taken,
-        behind,
-        config.teacher_output_name,
+        scores=scores,
+        size=wanted,
+        fixed_size=is_fixed,
+        class_map=class_map,
+        licence=config.teacher_licence or licence,
+        spec=config.teacher,
+        sha256=bytes(file.get_buffer("sha256").tolist()).hex(),
+        normalization=taken,
+        init_licence=behind,
+        output_name=config.teacher_output_name,
     )
 
 

@@ -175,14 +175,14 @@ def open_loader(
         parse_size(config.crop),
         config.augmentation,
         config.seed,
-        distributed.rank(),
-        world_size,
-        lessons.soft,
-        lessons.unlabelled,
-        lessons.places,
-        rare,
-        tuple(i for i in every if np.isin(samples[i].label_HW, rare).any()),
-        function,
+        rank=distributed.rank(),
+        world_size=world_size,
+        soft=lessons.soft,
+        unlabelled=lessons.unlabelled,
+        unlabelled_places=lessons.places,
+        rare=rare,
+        with_rare=tuple(i for i in every if np.isin(samples[i].label_HW, rare).any()),
+        function=function,
     )
     normalization = info.input_normalization()
     device = choose_device(distributed.local_device(config.device))

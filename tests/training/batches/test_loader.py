@@ -119,7 +119,7 @@ def test_pasting_changes_no_other_number_that_is_drawn(samples: list[Sample]) ->
 
 def test_processes_share_the_batch_of_one(samples: list[Sample]) -> None:
     def files(rank: int, world_size: int) -> tuple[str, ...]:
-        plan = BatchPlan(samples, 4, (64, 32), Augmentation(), 3, rank, world_size)
+        plan = BatchPlan(samples, 4, (64, 32), Augmentation(), 3, rank=rank, world_size=world_size)
         return BatchLoader(plan).make(5).files
 
     whole, first, second = files(0, 1), files(0, 2), files(1, 2)

@@ -177,7 +177,8 @@ def plan(**options: Any) -> BatchPlan:
     samples, soft = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     unlabelled = samples[3:] if options else []
     labelled = samples[:3] if options else samples
-    return BatchPlan(labelled, 4, CROP, Augmentation(), 0, 0, 1, soft, unlabelled, **options)
+    pictures = {"soft": soft, "unlabelled": unlabelled}
+    return BatchPlan(labelled, 4, CROP, Augmentation(), 0, **pictures, **options)
 
 
 def test_a_batch_on_the_device_equals_opencv_picture_by_picture() -> None:

@@ -115,6 +115,7 @@ class BatchPlan:
     crop: tuple[int, int]
     augmentation: Augmentation
     seed: int
+    _: dataclasses.KW_ONLY
     rank: int = 0
     world_size: int = 1
     soft: Labels = ()
