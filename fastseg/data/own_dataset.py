@@ -122,7 +122,7 @@ def _classes(spec: str, samples: Any) -> tuple[ClassInfo, ...]:
 
 def _picture(image_HW3: Array, place: str) -> Array:
     if image_HW3.dtype == np.uint8 and image_HW3.ndim == 3 and image_HW3.shape[2] == 3:
-        return image_HW3
+        return image_HW3.copy()  # their code may draw the next one into it
     raise DataError(
         f"{place}: picture is {image_HW3.shape} {image_HW3.dtype}; expected (H, W, 3) uint8 RGB, "
         "not normalised"

@@ -643,6 +643,32 @@ def test_a_data_set_of_one_s_own_is_named_by_its_factory(
         open_dataset("own_samples:broken", "train")
 
 
+def test_samples_of_one_s_own_that_share_a_buffer_stay_what_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = """
+import numpy as np
+
+class Samples:
+    classes = ["sky", "road"]
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    def __len__(self):
+        return 3
+    def __getitem__(self, index):
+        self.pixels[:] = index
+        return self.pixels, self.pixels[..., 0] % 2
+
+def mine(split):
+    return Samples()
+"""
+    (tmp_path / "shared_buffer.py").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    dataset = open_dataset("shared_buffer:mine", "train")
+    samples = [dataset[number] for number in range(3)]
+    assert [sample.image_HW3.mean() for sample in samples] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("classes", ["2", "None", "'road'", "{0: 'sky'}", "[]", "['a', 'a']"])
 def test_classes_of_one_s_own_samples_have_to_be_a_list_of_names(
     classes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
