@@ -79,7 +79,7 @@ def class_mismatch(known: Sequence[ClassInfo], data: str, given: Sequence[ClassI
     """Return why labels of some classes say nothing of a network, "" where they can.
 
     Other names are no reason, since a list of classes may rename them; a name that both have is,
-    where it stands elsewhere.
+    where it stands elsewhere, in capital letters or not.
 
     Args:
         known: the network's.
@@ -89,8 +89,11 @@ def class_mismatch(known: Sequence[ClassInfo], data: str, given: Sequence[ClassI
     ours, theirs = ([entry.name for entry in classes] for classes in (known, given))
     if len(ours) != len(theirs):
         return f"{data} has {len(theirs)} classes, the network {len(ours)}"
-    places = {name: place for place, name in enumerate(ours)}
-    if ours != theirs and any(places.get(name, at) != at for at, name in enumerate(theirs)):
+    alike = [[name.strip().lower() for name in names] for names in (ours, theirs)]
+    if any(len({*names}) < len(names) for names in alike):  # capital letters tell some apart
+        alike = [ours, theirs]
+    places = {name: place for place, name in enumerate(alike[0])}
+    if alike[0] != alike[1] and any(places.get(n, at) != at for at, n in enumerate(alike[1])):
         return (
             f"{data} has the network's classes in another order, {', '.join(theirs)} instead of "
             f"{', '.join(ours)}; change the order of the class list"

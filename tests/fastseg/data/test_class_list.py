@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fastseg_runtime.bundle.manifest import ClassInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastseg.data import DataError
-from fastseg.data.class_list import generated_color, read_classes
+from fastseg.data.class_list import class_mismatch, generated_color, read_classes
 
 
 def _classes(folder: Path, text: str) -> Path:
@@ -73,6 +74,32 @@ def test_lists_that_make_no_sense_are_refused(tmp_path: Path, text: str, message
 def test_a_missing_list_says_what_it_should_hold(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected lines 'index name R G B'"):
         read_classes(tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize(
+    ("given", "is_other_order"),
+    [
+        ("Background Car Road", True),
+        ("background car road", True),
+        ("Background Road Car", False),
+        ("background street Car", False),
+    ],
+)
+def test_the_order_of_classes_is_compared_whatever_their_capital_letters(
+    given: str, is_other_order: bool
+) -> None:
+    assert bool(class_mismatch(_infos("background road car"), "D", _infos(given))) == is_other_order
+
+
+def test_names_that_capital_letters_alone_tell_apart_are_compared_by_them() -> None:
+    known = _infos("background a A")
+    assert not class_mismatch(known, "D", known)
+    assert not class_mismatch(_infos("background a b"), "D", known)
+    assert "another order" in class_mismatch(known, "D", _infos("background A a"))
+
+
+def _infos(names: str) -> list[ClassInfo]:
+    return [ClassInfo(name, (0, 0, 0)) for name in names.split()]
 
 
 @given(st.text(max_size=60))
