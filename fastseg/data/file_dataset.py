@@ -31,7 +31,7 @@ from fastseg.data.image_file import (
     turn,
 )
 from fastseg.data.label_codec import LabelCodec
-from fastseg.data.listed_labels import Evidence, decode_listed
+from fastseg.data.listed_labels import Evidence, decode_listed, note_palette
 
 IMAGE_SUFFIXES = SUFFIXES
 _GREYS_256 = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
@@ -127,6 +127,9 @@ class MaskReader:
             table_P3 = stored.palette_P3
             table_P3 = _GREYS_256 if table_P3 is None else table_P3
             values = table_P3[values.clip(0, len(table_P3) - 1)]
+        elif stored.palette_P3 is not None and not self.codec.colors:
+            used = np.unique(values).tolist()
+            note_palette(self.codec, stored, used, str(pair.label), self.evidence)
         return self.codec.decode(values, str(pair.label))
 
 

@@ -42,8 +42,8 @@ class Evidence:
         if known != color:
             raise DataError(
                 f"{place}: its palette has {_rgb(color)} for the value {value}, that of {where} "
-                f"{_rgb(known)}: one of them cannot be the class; give each class of the list its "
-                "colour, 'index name R G B', and the colours count"
+                f"{_rgb(known)}: one of them cannot be the class; give each class its colour in "
+                "the class list, classes.txt, 'index name R G B', and the colours count"
             )
 
     def note_reading(self, reading: str, place: str) -> None:
@@ -87,7 +87,7 @@ def decode_listed(codec: LabelCodec, stored: StoredLabel, place: str, evidence: 
     elif codec.colors:
         ids = _ids_of_palette(codec, stored, used, place)
     else:
-        _note_palette(codec, stored, used, place, evidence)
+        note_palette(codec, stored, used, place, evidence)
         ids = codec.ids
     label_HW, unknown_HW = look_up(stored.values, ids)
     if unknown_HW.any():
@@ -136,10 +136,14 @@ def _ids_of_palette(
     return ids
 
 
-def _note_palette(
+def note_palette(
     codec: LabelCodec, stored: StoredLabel, used: list[int], place: str, evidence: Evidence
 ) -> None:
-    """Note the colours of the values, which have to be the same in all files."""
+    """Note the colours of the values, which have to be the same in all files.
+
+    Raises:
+        DataError: they are not, or white and black are numbered as no mask is.
+    """
     colors = _colors(stored, used)
     if colors.get(0) == _WHITE and colors.get(1) == _BLACK:
         raise DataError(

@@ -17,7 +17,7 @@ as mmseg has it, and 255 is ignored. All other masks need a list of classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from fastseg.data.file_dataset import (
 )
 from fastseg.data.image_file import StoredLabel, read_stored_label
 from fastseg.data.label_codec import LabelCodec, of_16_bits
+from fastseg.data.listed_labels import Evidence, note_palette
 from fastseg.data.pairing import (
     Affix,
     pair_folders,
@@ -112,16 +113,31 @@ class BinaryReader:
     """Reads masks of two values, one of them 0; grey in three channels and JPEG too."""
 
     ids: LabelCodec
+    evidence: Evidence = field(default_factory=Evidence, compare=False)
 
     def __call__(self, pair: Pair, height: int, width: int) -> Array:
         """Return the class map, which has to be of the image's size."""
-        values_HW = _stored_values(pair.label)
+        stored = read_stored_label(pair.label)
+        values_HW = _values(pair.label, stored)
         if values_HW.shape != (height, width):
             raise LabelSizeError(
                 f"{pair.label}: label is {values_HW.shape[1]}x{values_HW.shape[0]}, its image "
                 f"{pair.image.name} is {width}x{height} (upright); they have to be equal"
             )
+        if values_HW is stored.values and stored.palette_P3 is not None:
+            self._note_palette(str(pair.label), stored)
         return self.ids.decode(values_HW, str(pair.label))
+
+    def _note_palette(self, place: str, stored: StoredLabel) -> None:
+        """Refuse colours that are not those of the other files, or black for the foreground."""
+        note_palette(self.ids, stored, np.unique(stored.values).tolist(), place, self.evidence)
+        black = [v for v, (color, _) in self.evidence.colors.items() if color == (0, 0, 0) and v]
+        if black:
+            raise DataError(
+                f"{place}: its palette has black for the value {black[0]}, which without a list of "
+                "classes is the foreground; write a classes.txt with the colours, such as "
+                "'0 background 0 0 0' and '1 object 255 0 0', and these count"
+            )
 
 
 def looks_like_folders(path: Path) -> str:
@@ -203,7 +219,8 @@ def _classes(
     if values <= {0, high} and high in (1, IGNORE_INDEX):
         note = f"no list of classes; masks store 0 and {high}: background and foreground"
         table = {0: 0, high: 1}  # 0/1 in some files and 0/255 in others cannot both be meant
-        return _BINARY, BinaryReader(LabelCodec(table, {})), (note,)
+        codec = LabelCodec(table, {}, says_255=high == IGNORE_INDEX)
+        return _BINARY, BinaryReader(codec), (note,)
     ids = sorted(values - {IGNORE_INDEX})
     if is_mmseg and 2 <= len(ids) <= MAX_CLASSES:
         classes = numbered_classes(len(ids))
@@ -298,8 +315,7 @@ def _has_files(folder: Path, suffixes: tuple[str, ...]) -> bool:
     return any(file.suffix.lower() in suffixes for file in folder.rglob("*"))
 
 
-def _stored_values(path: Path) -> Array:
-    stored = read_stored_label(path)
+def _values(path: Path, stored: StoredLabel) -> Array:
     values = stored.values
     if stored.palette_P3 is not None and (grey_P := _black_and_white(stored)) is not None:
         values = grey_P[values]  # by its colours: Pillow may number white before black
@@ -337,7 +353,7 @@ def _values_of(masks: Sequence[Path]) -> frozenset[int]:
 def _values_once(masks: tuple[tuple[Path, int, int], ...]) -> frozenset[int]:
     values: set[int] = set()
     for mask, _, _ in masks:
-        values.update(np.unique(_stored_values(mask)).tolist())
+        values.update(np.unique(_values(mask, read_stored_label(mask))).tolist())
     return frozenset(values)
 
 

@@ -22,6 +22,7 @@ from fastseg.data.file_dataset import FileDataset, MaskReader, Problem
 from fastseg.data.image_file import stored_range
 from fastseg.data.listed_labels import Evidence
 from fastseg.data.loaders import DRAWN, refuse_other_classes
+from fastseg.data.mask_folders import BinaryReader
 
 _RARE_SHARE = 0.001  # 170 pixels of 480x360: a class of fewer is hardly learnt
 _MOSTLY_IGNORED = 0.5  # nobody leaves out so much on purpose
@@ -313,7 +314,7 @@ def obstacles(
 
 def _evidence(part: FileDataset) -> Evidence:
     reader = part.read_label
-    return reader.evidence if isinstance(reader, MaskReader) else Evidence()
+    return reader.evidence if isinstance(reader, MaskReader | BinaryReader) else Evidence()
 
 
 def _settle_255(name: str) -> str:

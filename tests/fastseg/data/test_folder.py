@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastseg.data import DataError, MissingSplitError, open_dataset
+from fastseg.data import DataError, MissingSplitError, check_dataset, open_dataset
 from fastseg.data.folder import hashed_split
 
 Writer = Callable[..., Path]
@@ -208,6 +209,69 @@ def test_a_palette_of_black_and_white_is_read_by_its_colours(mixed: bool, tmp_pa
     assert [info.name for info in dataset.classes] == ["background", "foreground"]
     for sample in dataset:
         assert (sample.label_HW == OBJECT_HW).all()
+
+
+def in_colors(*colors: tuple[int, int, int], object_value: int = 1) -> Image.Image:
+    """Return the object as one of two values, which stand for these colours."""
+    image = Image.fromarray(np.where(OBJECT_HW, object_value, 1 - object_value).astype(np.uint8))
+    image.putpalette([value for color in colors for value in color])
+    return image
+
+
+BLACK, RED = (0, 0, 0), (255, 0, 0)
+
+
+def test_a_palette_of_black_and_a_colour_is_read_without_a_list(tmp_path: Path) -> None:
+    empty = Image.fromarray(np.zeros((16, 24), np.uint8))
+    empty.putpalette(BLACK)
+    masks = [in_colors(BLACK, RED), in_colors(BLACK, RED, BLACK), empty]
+    write_masks(tmp_path, 9, lambda number: (masks[number % 3], ".png"))
+    for sample in open_dataset(f"folder:{tmp_path}", "train"):
+        assert (sample.label_HW == (OBJECT_HW & (int(sample.name[1:]) % 3 < 2))).all()
+
+
+@pytest.mark.parametrize(
+    ("red_first", "message"),
+    [
+        (lambda number: number % 2 == 0, "its palette has .* that of .* one of them"),
+        (lambda number: True, "black for the value 1, .* write a classes.txt with the colours"),
+    ],
+)
+def test_palettes_that_turn_foreground_and_background_round_are_refused_without_a_list(
+    red_first: Callable[[int], bool], message: str, tmp_path: Path
+) -> None:
+    def mask(number: int) -> tuple[Image.Image, str]:
+        turned = red_first(number)
+        colors = (RED, BLACK) if turned else (BLACK, RED)
+        return in_colors(*colors, object_value=0 if turned else 1), ".png"
+
+    write_masks(tmp_path, 12, mask)
+    report = check_dataset(f"folder:{tmp_path}")
+    found = [problem.message for split in report.splits for problem in split.problems]
+    assert any(re.search(message, text) for text in found), found
+    (tmp_path / "classes.txt").write_text("0 background 0 0 0\n1 object 255 0 0\n")
+    assert check_dataset(f"folder:{tmp_path}").ok
+    for sample in open_dataset(f"folder:{tmp_path}", "train"):
+        assert (sample.label_HW == OBJECT_HW).all()
+
+
+def test_palettes_of_mmseg_s_folders_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    def mask(number: int) -> tuple[Image.Image, str]:
+        image = Image.fromarray(
+            np.repeat([0, 1, 2, 255], 4)[:, None].repeat(24, 1).astype(np.uint8)
+        )
+        image.putpalette(
+            [0, 0, 0, *((255, 0, 0, 0, 255, 0) if number % 2 else (0, 255, 0, 255, 0, 0))]
+        )
+        return image, ".png"
+
+    for split in ("train", "val"):
+        write_masks(tmp_path / split, 4, mask)
+        for old, new in (("images", "img_dir"), ("masks", "ann_dir")):
+            (tmp_path / new).mkdir(exist_ok=True)
+            (tmp_path / split / old).rename(tmp_path / new / split)
+    train = check_dataset(f"folder:{tmp_path}").splits[0]
+    assert any("its palette has" in problem.message for problem in train.problems)
 
 
 def test_masks_of_two_kinds_are_refused_where_the_list_is_guessed(tmp_path: Path) -> None:
