@@ -19,13 +19,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from fastseg_runtime.arrays.image import SUFFIXES
 from fastseg_runtime.bundle.file_kind import UNKNOWN, file_kind
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
 from fastseg.data.dataset import Array, DataError, LabelSizeError, Sample, check_index
 from fastseg.data.image_file import (
     SIDEWAYS,
     UPRIGHT,
     Range,
+    StoredLabel,
     read_picture,
     read_stored_label,
     turn,
@@ -123,14 +124,27 @@ class MaskReader:
             )
         if self.codec.listed:
             return decode_listed(self.codec, stored, str(pair.label), self.evidence)
-        if not self.codec.ids and values.ndim == 2:  # known by colours alone
-            table_P3 = stored.palette_P3
-            table_P3 = _GREYS_256 if table_P3 is None else table_P3
-            values = table_P3[values.clip(0, len(table_P3) - 1)]
+        if (palette_P3 := self._color_table(stored)) is not None:
+            values = palette_P3[values.clip(0, len(palette_P3) - 1)]
         elif stored.palette_P3 is not None and not self.codec.colors:
             used = np.unique(values).tolist()
             note_palette(self.codec, stored, used, str(pair.label), self.evidence)
         return self.codec.decode(values, str(pair.label))
+
+    def _color_table(self, stored: StoredLabel) -> Array | None:
+        """Return the colours of the values, (P, 3), where these count; None where values do.
+
+        A palette of nothing but the kind's own colours says more than its numbers, which a program
+        that drops unused entries gives anew.
+        """
+        palette_P3 = stored.palette_P3
+        if stored.values.ndim == 3:
+            return None
+        if not self.codec.ids:  # known by colours alone
+            return _GREYS_256 if palette_P3 is None else palette_P3
+        if palette_P3 is None or stored.values.max() >= min(len(palette_P3), IGNORE_INDEX):
+            return None
+        return palette_P3 if {*map(tuple, palette_P3.tolist())} <= {*self.codec.colors} else None
 
 
 @dataclass(frozen=True)

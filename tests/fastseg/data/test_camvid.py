@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastseg.data import DataError, MissingSplitError, class_frequencies, open_dataset
 from fastseg.data.camvid import CLASSES, GROUPS
@@ -70,6 +71,21 @@ def test_the_authors_folders_need_lists_of_the_splits(
     (tmp_path / "val.txt").write_text("absent\n")
     with pytest.raises(DataError, match=r"val\.txt: lists absent, no such image"):
         open_dataset(f"camvid:{tmp_path}", "val")
+
+
+def test_a_palette_is_read_by_camvid_s_colours_and_another_one_by_its_values(
+    tmp_path: Path, picture: np.ndarray, write_picture: Writer
+) -> None:
+    write_picture(tmp_path / "train" / "a.png", picture)
+    label = Image.fromarray(np.eye(16, 24, dtype=np.uint8) * 2)
+    file = tmp_path / "trainannot" / "a.png"
+    file.parent.mkdir()
+    car, road, sky = (CLASSES[number].color for number in (8, 3, 0))
+    for palette, expected in (((car, road, sky), (8, 0)), (((0, 0, 0), (9, 9, 9), car), (0, 2))):
+        label.putpalette([value for color in palette for value in color])
+        label.save(file)
+        label_HW = open_dataset(f"camvid:{tmp_path}", "train")[0].label_HW
+        assert (label_HW[0, 1], label_HW[0, 0]) == expected
 
 
 def test_an_unknown_colour_is_refused_by_name(

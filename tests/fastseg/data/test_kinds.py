@@ -549,6 +549,17 @@ def test_two_lists_or_folders_of_one_split_are_refused(
         open_dataset(str(root), "train")
 
 
+@pytest.mark.parametrize("numbered_anew", [True, False])
+def test_a_palette_of_voc_s_colours_is_read_by_them(numbered_anew: bool, tmp_path: Path) -> None:
+    root = pascal_voc(tmp_path)
+    colors = np.array([(0, 128, 0), BLACK, (128, 0, 0)] if numbered_anew else VOC_PALETTE)
+    stored = np.array([1, 2, 0] if numbered_anew else [0, 1, 2], np.uint8)
+    for file in root.glob("VOCdevkit/VOC2012/SegmentationClass/*.png"):
+        save(file, stored[label_of(int(file.stem[-6:]))], colors)
+    for name, sample in samples_of(f"voc:{root}").items():
+        assert (sample.label_HW == label_of(int(name[-6:]))).all()
+
+
 def test_two_folders_of_masks_are_asked_about(tmp_path: Path) -> None:
     root = kvasir(tmp_path / "d")
     save(root / "annotations/cju0.png", label_of(0))
