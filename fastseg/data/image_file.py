@@ -228,7 +228,8 @@ def read_stored_label(path: Path) -> StoredLabel:
     Black and white of 16 bits are those of 8.
 
     Raises:
-        DataError: the file is missing, no picture, or truncated, or its colours are not of 8 bits.
+        DataError: the file is missing, no picture, or truncated, its colours are not of 8 bits, or
+            transparent pixels hide such as are seen elsewhere.
     """
     data = _read(path)
     if data.startswith(_PNG_SIGNATURE) and data[25] in (_GRAY, _PALETTE):
@@ -241,11 +242,31 @@ def read_stored_label(path: Path) -> StoredLabel:
     if values.ndim == 2:
         return StoredLabel(_narrowed(values))
     colors_HW3 = cv2.cvtColor(values[:, :, :3], cv2.COLOR_BGR2RGB)
+    if values.shape[2] == 4:
+        _refuse_hidden(path, colors_HW3, values[:, :, 3])
     if colors_HW3.dtype != np.uint8:
         return StoredLabel(_colors_of_8_bits(path, colors_HW3))
     if data.startswith(_GIF_START) and (colors_HW3 == colors_HW3[:, :, :1]).all():
         return StoredLabel(colors_HW3[:, :, 0])  # GIF knows no grey: it has a palette of greys
     return StoredLabel(colors_HW3)
+
+
+def _refuse_hidden(path: Path, colors_HW3: Array, alpha_HW: Array) -> None:
+    """Refuse colours under transparent pixels, but for black and a background of its own colour.
+
+    Programs that erase leave there what they erased.
+    """
+    transparent_HW = alpha_HW == 0
+    if not transparent_HW.any() or transparent_HW.all():
+        return
+    codes_HW = colors_HW3.astype(np.int64) @ np.array([1 << 32, 1 << 16, 1])
+    hidden, seen = ({*np.unique(codes_HW[m])} for m in (transparent_HW, ~transparent_HW))
+    hidden -= {0}
+    if len(hidden) > 1 or hidden & seen:
+        raise DataError(
+            f"{path}: {transparent_HW.mean():.1%} of it are transparent, over colours that are "
+            "classes elsewhere; fill these pixels with their class and save it without alpha"
+        )
 
 
 def _narrowed(values_HW: Array) -> Array:

@@ -334,3 +334,31 @@ def test_a_flipped_byte_in_a_png_is_an_error_or_changes_nothing(
     except DataError:
         return
     assert (read == pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("hidden", "is_refused"),
+    [
+        ([(255, 0, 0)], True),
+        ([(0, 255, 0), (0, 0, 255)], True),
+        ([(0, 0, 0)], False),
+        ([(255, 255, 255)], False),
+        ([], False),
+    ],
+)
+def test_transparent_pixels_of_a_label_are_refused_where_they_hide_what_was_erased(
+    hidden: list[tuple[int, int, int]], is_refused: bool, tmp_path: Path
+) -> None:
+    pixels = np.zeros((6, 8, 4), np.uint8)
+    pixels[3:] = (255, 0, 0, 255)
+    pixels[2] = (0, 0, 0, 255)
+    for column, color in enumerate(hidden):
+        pixels[:2, column::2, :3] = color
+    if not hidden:  # as some write alpha that say nothing by it
+        pixels[..., 3] = 0
+    PIL.fromarray(pixels).save(tmp_path / "a.png")
+    if is_refused:
+        with pytest.raises(DataError, match=r"a\.png: .* transparent, .* without alpha"):
+            read_label_file(tmp_path / "a.png")
+    else:
+        assert (read_label_file(tmp_path / "a.png") == pixels[..., :3]).all()
