@@ -295,7 +295,17 @@ def _dataset(
         for pair in pairs
         if not pair.image.is_file()
     ]
-    pairs = [pair for pair in pairs if pair.image.is_file()]
+    users = Counter(pair.image for pair in pairs)
+    problems += [
+        Problem(
+            str(pair.image),
+            f"is the picture of {users[pair.image]} images of {source.name}, such as {pair.name!r}; "
+            "give each its own file where that says, or join their annotations",
+        )
+        for pair in pairs
+        if users[pair.image] > 1
+    ]
+    pairs = [pair for pair in pairs if pair.image.is_file() and users[pair.image] == 1]
     return FileDataset(
         "coco",
         split,

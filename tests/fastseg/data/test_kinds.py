@@ -731,6 +731,17 @@ def test_two_jsons_of_labelme_s_that_name_one_picture_are_refused(tmp_path: Path
         open_dataset(str(root), "train")
 
 
+def test_two_images_of_coco_s_that_are_one_file_are_refused(tmp_path: Path) -> None:
+    root = cvat_coco(tmp_path)
+    file = root / "annotations/instances_default.json"
+    table = json.loads(file.read_text())
+    for image in table["images"]:  # frames of two cameras, of which one's pictures are there
+        image["file_name"] = f"cam{image['id'] % 2}/f{image['id'] // 2}.jpg"
+    write_json(file, table)
+    with pytest.raises(DataError, match=r"f0\.jpg: is the picture of 2 images of .* 'cam0/f0';"):
+        open_dataset(f"coco:{root}", "train")
+
+
 def test_one_file_of_annotations_may_be_named(tmp_path: Path) -> None:
     file = cvat_coco(tmp_path / "d") / "annotations/instances_default.json"
     assert len(samples_of(str(file))) == len(samples_of(f"coco:{file}")) == COUNT
