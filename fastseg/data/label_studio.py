@@ -61,6 +61,7 @@ def open_label_studio(location: str, split: str) -> FileDataset:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(f"{source}: expected a list of tasks, as the exports JSON and JSON-MIN are")
     results = [(_picture_name(task), _results(task)) for task in tasks]
+    _refuse_several_pictures(source, tasks, [mark for _, marks in results for mark in marks])
     labels = [_label(result) for _, marks in results for result in marks]
     classes, ids = name_classes(labels, str(source))
     empty = [_is_empty(task) for task in tasks]
@@ -103,12 +104,30 @@ def _is_label_studio(path: Path) -> bool:
 
 def _picture_name(task: Table) -> str:
     """Return what a task says of its picture: file_upload, or the one value that is a path."""
-    data = task.get("data") if isinstance(task.get("data"), dict) else task
-    texts = [value for value in (data or {}).values() if isinstance(value, str)]
-    paths = [text for text in texts if "." in clean_path(text).rpartition("/")[2]]
-    paths.sort(key=lambda text: not clean_path(text).lower().endswith(IMAGE_SUFFIXES))
+    paths = [text for text in _texts(task) if "." in clean_path(text).rpartition("/")[2]]
+    paths.sort(key=lambda text: not _is_picture(text))
     named = task.get("file_upload")
     return named if isinstance(named, str) and named else paths[0] if paths else ""
+
+
+def _texts(task: Table) -> list[str]:
+    data = task.get("data") if isinstance(task.get("data"), dict) else task
+    return [value for value in (data or {}).values() if isinstance(value, str)]
+
+
+def _is_picture(text: str) -> bool:
+    return clean_path(text).lower().endswith(IMAGE_SUFFIXES)
+
+
+def _refuse_several_pictures(source: Path, tasks: Sequence[Table], marks: Sequence[Table]) -> None:
+    """Refuse marks on more than one picture of a task: nothing says which is whose."""
+    tags = sorted({str(mark["to_name"]) for mark in marks if mark.get("to_name")})
+    several = any(len({*filter(_is_picture, _texts(task))}) > 1 for task in tasks)
+    if len(tags) > 1 and several:
+        raise DataError(
+            f"{source}: has marks on several pictures of a task, {' and '.join(tags)}; export a "
+            "project of one picture a task"
+        )
 
 
 def _results(task: Table) -> list[Table]:

@@ -1018,3 +1018,22 @@ def test_marks_that_are_no_masks_are_counted(tmp_path: Path) -> None:
     notes = open_dataset(str(file), "train").notes  # type: ignore[attr-defined]
     assert "1 marks of type keypointlabels are no masks and are left out" in notes
     assert "1 tasks have no annotation and are left out" in notes
+
+
+@pytest.mark.parametrize("other", ["after.jpg", None])
+def test_marks_on_two_pictures_of_a_label_studio_task_are_refused(
+    other: str | None, tmp_path: Path
+) -> None:
+    file = label_studio_brush(tmp_path / "d") / "project-1.json"
+    tasks = json.loads(file.read_text())
+    for number, task in enumerate(tasks[:COUNT]):
+        for mark in task["annotations"][0]["result"]:
+            mark["to_name"] = ("before", "after")[number % 2]
+        if other:
+            task["data"]["after"] = f"/data/upload/1/{other}"
+    write_json(file, tasks)
+    if other:
+        with pytest.raises(DataError, match="on several pictures of a task, after and before"):
+            open_dataset(str(file), "train")
+    else:  # two views of one picture
+        assert len(samples_of(str(file))) == COUNT
