@@ -299,8 +299,8 @@ def _dataset(
     problems += [
         Problem(
             str(pair.image),
-            f"is the picture of {users[pair.image]} images of {source.name}, such as {pair.name!r}; "
-            "give each its own file where that says, or join their annotations",
+            f"is the picture of {users[pair.image]} images of {source.name}, such as "
+            f"{pair.name!r}; give each its own file where that says, or join their annotations",
         )
         for pair in pairs
         if users[pair.image] > 1
