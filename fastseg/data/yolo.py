@@ -168,13 +168,17 @@ def _pairs(root: Path, split: str, table: Mapping[str, Any]) -> tuple[tuple[Pair
     pairs = [Pair(name_within(root, f), f, _label_of(root, f)) for f in pictures]
     folders = {pair.label.parent for pair in pairs if pair.label.parent.is_dir()}
     labels = sorted({f for folder in folders for f in list_files(folder, (".txt",))})
-    listed = any(place.is_file() for place in places)  # a list may leave pictures out
-    return _as_stored(pairs, labels), [] if listed else labels
+    pairs_stored = _as_stored(pairs, labels)
+    if any(place.is_file() for place in places):  # a list may leave pictures out
+        lost = {str(p.label).lower() for p in pairs_stored if not p.label.is_file()}
+        labels = [file for file in labels if str(file).lower() in lost]
+    return pairs_stored, labels
 
 
 def _as_stored(pairs: Sequence[Pair], labels: Sequence[Path]) -> tuple[Pair, ...]:
     """Return pairs with the label files that are there, whichever system wrote their accents."""
-    stored = {composed(str(file)): file for file in labels}
+    names = {composed(str(file)): file for file in labels}
+    stored = {composed(str(file.with_suffix(".txt"))): file for file in labels} | names  # or .TXT
     found = (stored.get(composed(str(pair.label)), pair.label) for pair in pairs)
     return tuple(replace(pair, label=label) for pair, label in zip(pairs, found, strict=True))
 

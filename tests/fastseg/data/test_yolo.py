@@ -197,3 +197,23 @@ def test_two_images_with_one_label_are_refused(
     write_picture(root / "images" / "train" / "a.bmp", picture)
     with pytest.raises(DataError, match=r"a\.png: has the same name as a\.bmp"):
         open_dataset(f"yolo:{root}", "train")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_label_file_in_capital_letters_is_found_or_named(
+    listed: bool, write_yolo: Writer, write_picture: Writer, picture: np.ndarray
+) -> None:
+    pytest.importorskip("yaml")
+    text = "names: [cat, dog]\n" + "train: list.txt\n" * listed
+    root = write_yolo(BOX, text, "data.yaml")
+    write_picture(root / "images" / "train" / "b.png", picture)
+    (root / "list.txt").write_text("images/train/a.png\nimages/train/b.png\n")
+    labels = root / "labels" / "train"
+    (labels / "a.txt").rename(labels / "a.TXT")
+    dataset = open_dataset(f"yolo:{root}", "train")
+    assert dataset[0].label_HW.any() and not dataset[1].label_HW.any()
+    (labels / "B.txt").write_text(BOX)
+    if (labels / "b.txt").exists():
+        pytest.skip("this disk knows no capital letters")
+    with pytest.raises(DataError, match=r"B\.txt: label has no image B"):
+        open_dataset(f"yolo:{root}", "train")
