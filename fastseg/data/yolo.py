@@ -1,7 +1,7 @@
 """YOLO segment labels as class maps, in the folders that ultralytics describes.
 
     images/train/NAME.jpg  labels/train/NAME.txt     or  train/images/...  train/labels/...
-    classes.txt, one name a line, or a YAML with `names:` (needs PyYAML), such as data.yaml; its
+    classes.txt, one name a line, and/or a YAML with `names:` (needs PyYAML), such as data.yaml; its
     `path:`, `train:`, `val:` and `test:` say where pictures are: folders, or lists of files
 
 The path may be that YAML itself. Where its paths lead out of its folder, as `../train/images` or
@@ -131,8 +131,14 @@ def open_yolo(location: str, split: str) -> FileDataset:
     """
     path = Path(location)
     root, yaml = (path.parent, path) if path.is_file() else (path, _yaml_file(path))
-    table = _read_yaml(yaml) if yaml and (path.is_file() or not _names_file(root)) else {}
-    classes, class_ids = _classes(_names(root, yaml, table))
+    listed = None if path.is_file() else _names_file(root)
+    table = _table(yaml, listed)
+    if "kpt_shape" in table:
+        raise DataError(
+            f"{yaml}: has kpt_shape, whose labels are boxes with key points; expected polygons, as "
+            "of a YOLO segment export"
+        )
+    classes, class_ids = _classes(_names(root, yaml, table, listed))
     pairs, labels = _pairs(root, split, table)
     if pairs and not any(pair.label.is_file() for pair in pairs):
         unlabelled = split == "test" and not labels  # as many sets give theirs out
@@ -255,23 +261,43 @@ def _names_file(root: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def _names(root: Path, yaml: Path | None, table: Mapping[str, Any]) -> list[str]:
-    """Return the class names of a YAML, or of classes.txt."""
-    if table:
-        assert yaml is not None
-        source, names = yaml, _yaml_names(yaml, table)
-    elif listed := _names_file(root):
-        source, lines = listed, read_lines(listed)
-        names = [line.name for line in lines]
-        if [line.value for line in lines] != list(range(len(lines))):
-            raise DataError(f"{source}: YOLO's classes are numbered from 0, without a gap")
-    else:
-        source = root / "data.yaml"
-        names = _yaml_names(source, _read_yaml(source))
+def _table(yaml: Path | None, listed: Path | None) -> Mapping[str, Any]:
+    """Return what a YAML says; nothing where it cannot be read and classes.txt has the names."""
+    try:
+        return _read_yaml(yaml) if yaml else {}
+    except DataError:
+        if listed is None:
+            raise
+        return {}
+
+
+def _names(
+    root: Path, yaml: Path | None, table: Mapping[str, Any], listed: Path | None
+) -> list[str]:
+    """Return the class names of classes.txt, or of a YAML."""
+    source = listed or yaml or root / "data.yaml"
+    names = _listed_names(listed) if listed else _yaml_names(source, table or _read_yaml(source))
+    if listed and table and yaml and not _alike(names, others := _yaml_names(yaml, table)):
+        raise DataError(
+            f"{listed}: has the classes {', '.join(names)!s:.80}, {yaml.name} has "
+            f"{', '.join(others)!s:.80}; which of them number the labels is not clear: move one "
+            "file away"
+        )
     if not 1 <= len(names) < MAX_CLASSES or len(set(names)) < len(names):
         wanted = f"expected 1 to {MAX_CLASSES - 1} different names"
         raise DataError(f"{source}: {wanted}, got {len(names)}: {names!s:.80}")
     return names
+
+
+def _listed_names(listed: Path) -> list[str]:
+    lines = read_lines(listed)
+    if [line.value for line in lines] != list(range(len(lines))):
+        raise DataError(f"{listed}: YOLO's classes are numbered from 0, without a gap")
+    return [line.name for line in lines]
+
+
+def _alike(names: Sequence[str], others: Sequence[str]) -> bool:
+    return [name.lower() for name in names] == [name.lower() for name in others]
 
 
 def _yaml_file(root: Path) -> Path | None:

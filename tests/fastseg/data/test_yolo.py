@@ -217,3 +217,47 @@ def test_a_label_file_in_capital_letters_is_found_or_named(
         pytest.skip("this disk knows no capital letters")
     with pytest.raises(DataError, match=r"B\.txt: label has no image B"):
         open_dataset(f"yolo:{root}", "train")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("names: [dog, cat]\n", "classes cat, dog, data.yaml has dog, cat; which of them"),
+        ("names: [cat]\n", "data.yaml has cat;"),
+        ("kpt_shape: [4, 2]\nnames: [cat, dog]\n", "expected polygons"),
+        ("names: {0: Cat, 1: dog}\n", ""),
+        ("nc: 2\n", ""),
+    ],
+)
+def test_a_yaml_beside_classes_txt_has_to_say_the_same(
+    yaml: str, message: str, write_yolo: Writer
+) -> None:
+    pytest.importorskip("yaml")
+    root = write_yolo(BOX)
+    (root / "data.yaml").write_text(yaml)
+    if message:
+        with pytest.raises(DataError, match=message):
+            open_dataset(f"yolo:{root}", "train")
+    else:
+        dataset = open_dataset(f"yolo:{root}", "train")
+        assert [info.name for info in dataset.classes] == ["background", "cat", "dog"]
+
+
+def test_a_yaml_beside_classes_txt_says_where_pictures_are(
+    write_yolo: Writer, write_picture: Writer, picture: np.ndarray
+) -> None:
+    pytest.importorskip("yaml")
+    root = write_yolo(BOX)
+    write_picture(root / "images" / "more" / "b.png", picture)
+    (root / "labels" / "more").mkdir()
+    (root / "data.yaml").write_text("names: [cat, dog]\ntrain: [images/train, images/more]\n")
+    assert len(open_dataset(f"yolo:{root}", "train")) == 2
+
+
+def test_without_pyyaml_classes_txt_is_enough(
+    write_yolo: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_yolo(BOX)
+    (root / "data.yaml").write_text("names: [cat, dog]\n")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert len(open_dataset(f"yolo:{root}", "train")) == 1
