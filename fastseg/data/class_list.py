@@ -6,8 +6,9 @@ or colons, the index may be left out before "name R G B", and the first line may
 columns are: so Roboflow's _classes.csv, CVAT's labelmap.txt and a class_dict.csv are read as they
 are. A line that can mean two things is refused.
 
-Classes called void, ignore, unlabeled or unlabelled are ignored in training and in metrics, and so
-is the stored value 255 unless a line gives it to a class. A list of one class means that against
+Classes called void, ignore, unlabeled or unlabelled, between underscores too, are ignored in
+training and in metrics, and so is the stored value 255 unless a line gives it to a class. LabelMe's
+"__ignore__", first of names alone, has no number. A list of one class means that against
 "background", the value 0. Classes without a colour get one of the Pascal VOC colour map to be
 shown in; labels are read by colours that the file names, never by these.
 """
@@ -28,6 +29,7 @@ from fastseg.data.label_codec import Color, LabelCodec, of_16_bits
 
 MOST_SHOWN = 4  # names in a line
 IGNORED_NAMES = ("void", "ignore", "unlabeled", "unlabelled")
+_LABELME_IGNORED = "__ignore__"
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 _SEPARATOR = re.compile(r"[ ]*[,;:=|\t][ ]*")  # becomes a tab
 _COLUMNS = re.compile(
@@ -118,14 +120,14 @@ def read_classes(path: Path) -> tuple[tuple[ClassInfo, ...], LabelCodec]:
     Raises:
         DataError: the file is missing, or a line is not of the form above.
     """
-    lines = read_lines(path)
-    kept = [line for line in lines if line.name.lower() not in IGNORED_NAMES]
+    lines = _numbered_as_labelme(read_lines(path))
+    kept = [line for line in lines if not is_ignored(line.name)]
     if not 1 <= len(kept) <= MAX_CLASSES:
         raise DataError(f"{path}: {len(kept)} classes; expected 1 to {MAX_CLASSES}")
     alone = len(kept) == 1
     if alone:
         lines = _against_background(path, lines, kept[0])
-        kept = [line for line in lines if line.name.lower() not in IGNORED_NAMES]
+        kept = [line for line in lines if not is_ignored(line.name)]
     id_by_value = {line.value: index for index, line in enumerate(kept)}
     ids = {line.value: id_by_value.get(line.value, IGNORE_INDEX) for line in lines}
     colors = {line.color: ids[line.value] for line in lines if line.color is not None}
@@ -152,6 +154,11 @@ def generated_color(index: int) -> Color:
 def is_background(name: str) -> bool:
     """Return whether a class is what is around the others, as annotation tools spell it."""
     return name.strip("_ ").lower() == BACKGROUND.name
+
+
+def is_ignored(name: str) -> bool:
+    """Return whether a class is what nobody judged, as annotation tools spell it."""
+    return name.strip("_ ").lower() in IGNORED_NAMES
 
 
 def read_lines(path: Path) -> list[ClassLine]:
@@ -246,6 +253,14 @@ def _unreadable(path: Path, row: str, why: str) -> DataError:
         f"{path}: cannot read the line {shown!r:.80}: {why}; expected 'index name R G B', 'index "
         "name' or a name alone, one class a line, with numbers from 0 to 255"
     )
+
+
+def _numbered_as_labelme(lines: list[ClassLine]) -> list[ClassLine]:
+    """Return lines as labelme2voc numbers names, which stores the one before its class 0 as 255."""
+    if not lines or not lines[0].counted or lines[0].name != _LABELME_IGNORED:
+        return lines
+    others = (replace(line, value=line.value - 1) for line in lines[1:])
+    return [*others, replace(lines[0], value=IGNORE_INDEX)]
 
 
 def _against_background(path: Path, lines: list[ClassLine], alone: ClassLine) -> list[ClassLine]:

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
+from fastseg.data.class_list import BACKGROUND, generated_color, is_background, is_ignored
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import FileDataset, LabelReader, MaskReader, Pair, Problem, Sieve
 from fastseg.data.label_codec import (
@@ -246,7 +246,7 @@ def _classes(
             notes.append(f"category {name!r} is the head of others and has no object: no class")
         elif is_background(name):
             class_ids[number] = 0
-        elif name.strip("_").lower() in IGNORED_NAMES:
+        elif is_ignored(name):
             class_ids[number] = IGNORE_INDEX
         elif name in names:
             raise DataError(

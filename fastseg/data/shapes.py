@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import BACKGROUND, IGNORED_NAMES, generated_color, is_background
+from fastseg.data.class_list import BACKGROUND, generated_color, is_background, is_ignored
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError
 from fastseg.data.file_dataset import Pair, Sieve
 from fastseg.data.label_codec import (
@@ -121,7 +121,7 @@ def name_classes(
     """
     labels = {*labels}
     found = {*(label.strip() for label in labels), *listed}
-    ignored = {name for name in found if name.strip("_").lower() in IGNORED_NAMES}
+    ignored = {name for name in found if is_ignored(name)}
     around = {name for name in found if is_background(name)}
     order = [*dict.fromkeys(listed), *sorted(found - {*listed})]
     names = [name for name in order if name not in ignored | around]

@@ -23,9 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastseg_runtime.bundle.manifest import ClassInfo
+from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo
 
-from fastseg.data.class_list import BACKGROUND, generated_color, is_background, read_lines
+from fastseg.data.class_list import (
+    BACKGROUND,
+    generated_color,
+    is_background,
+    is_ignored,
+    read_lines,
+)
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, MissingSplitError
 from fastseg.data.file_dataset import (
     IMAGE_SUFFIXES,
@@ -153,9 +159,11 @@ def open_yolo(location: str, split: str) -> FileDataset:
 
 def _classes(names: Sequence[str]) -> tuple[tuple[ClassInfo, ...], tuple[int, ...]]:
     """Return the classes, and the class id of each of YOLO's: its background is ours."""
-    own = [name for name in names if not is_background(name)]
+    own = [name for name in names if not is_background(name) and not is_ignored(name)]
     classes = (BACKGROUND, *(ClassInfo(n, generated_color(i)) for i, n in enumerate(own)))
-    return classes, tuple(own.index(n) + 1 if n in own else 0 for n in names)
+    ids = {name: place for place, name in enumerate(own, start=1)}
+    others = {name: IGNORE_INDEX if is_ignored(name) else 0 for name in names if name not in ids}
+    return classes, tuple((ids | others)[name] for name in names)
 
 
 def _pairs(root: Path, split: str, table: Mapping[str, Any]) -> tuple[tuple[Pair, ...], list[Path]]:

@@ -35,6 +35,17 @@ def test_void_is_ignored_and_no_class(tmp_path: Path) -> None:
     assert codec.colors[(0, 0, 0)] == 255
 
 
+def test_labelme_s_list_is_numbered_as_labelme_numbers_it(tmp_path: Path) -> None:
+    text = "__ignore__\n_background_\ncar\nroad\n"
+    classes, codec = read_classes(_classes(tmp_path, text))
+    assert [info.name for info in classes] == ["_background_", "car", "road"]
+    assert codec.ids == {0: 0, 1: 1, 2: 2, 255: 255}
+    _, numbered = read_classes(_classes(tmp_path, "0 __ignore__\n1 car\n2 road\n"))
+    assert numbered.ids == {0: 255, 1: 0, 2: 1, 255: 255}
+    _, void = read_classes(_classes(tmp_path, "void\ncar\nroad\n"))
+    assert void.ids == numbered.ids
+
+
 def test_plain_names_are_numbered_and_get_colours(tmp_path: Path) -> None:
     classes, codec = read_classes(_classes(tmp_path, "background\nliver\n"))
     assert [info.name for info in classes] == ["background", "liver"]

@@ -37,6 +37,13 @@ def test_polygons_become_classes_and_the_rest_background(write_yolo: Writer) -> 
     assert (label == 2).mean() == pytest.approx(0.25, abs=0.08)
 
 
+def test_an_object_of_a_class_that_is_ignored_is_not_judged(write_yolo: Writer) -> None:
+    root = write_yolo(BOX, "cat\nignore\ndog\n")
+    dataset = open_dataset(f"yolo:{root}", "train")
+    assert [info.name for info in dataset.classes] == ["background", "cat", "dog"]
+    assert set(np.unique(dataset[0].label_HW)) == {0, 255}
+
+
 def test_later_objects_lie_on_top(write_yolo: Writer) -> None:
     label = open_dataset(f"yolo:{write_yolo(BOX + BOX.replace('1', '0', 1))}", "train")[0].label_HW
     assert label[8, 12] == 1
