@@ -44,6 +44,7 @@ _MAX_LINE = 300  # characters: a list of classes has none that long
 _HEADER_WORD = re.compile(
     "names?|class|classes|labels?|category|index|idx|id|value|pixel|colou?r|rgb|[rgb]|red|green|blue"
 )
+_HEADER_ALONE = re.compile("names?|class|classes|labels?|categor(y|ies)")
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,11 @@ def read_lines(path: Path) -> list[ClassLine]:
     rows = list(_rows(text))
     if len(rows) > 1 and _is_header(rows[0]):
         del rows[0]
+    if rows and _HEADER_ALONE.fullmatch(rows[0].lower()):
+        raise DataError(
+            f"{path}: the first line, {rows[0]!r}, is a header or a class; take it out, or write "
+            f"'0 {rows[0]}', '1 ...'"
+        )
     found = [_match(path, row) for row in rows]
     numbered = bool(found) and found[0]["index"] is not None
     for row, match in zip(rows, found, strict=True):

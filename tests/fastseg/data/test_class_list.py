@@ -35,6 +35,11 @@ def test_void_is_ignored_and_no_class(tmp_path: Path) -> None:
     assert codec.colors[(0, 0, 0)] == 255
 
 
+def test_colours_and_numbered_header_words_are_classes(tmp_path: Path) -> None:
+    for text, first in (("red\nblue\n", "red"), ("0 class\n1 other\n", "class")):
+        assert read_classes(_classes(tmp_path, text))[0][0].name == first
+
+
 def test_labelme_s_list_is_numbered_as_labelme_numbers_it(tmp_path: Path) -> None:
     text = "__ignore__\n_background_\ncar\nroad\n"
     classes, codec = read_classes(_classes(tmp_path, text))
@@ -68,6 +73,8 @@ def test_generated_colours_are_those_of_pascal_voc() -> None:
         ("0 a 1 1 1\n0 b 2 2 2\n", "two classes have the index 0"),
         ("0 a 1 1 1\n1 b 1 1 1\n", "two classes have the colour"),
         ("0 a 1 1 1\n1 a 2 2 2\n", "two classes have the name a"),
+        ("name\nroad\ncar\n", "'name', is a header or a class; take it out, or write '0 name'"),
+        ("Class\nroad\ncar\n", "'Class', is a header or a class"),
         ("0 a 1 1 300\n", "cannot read the line .*: a number is above 255; expected"),
         ("0 a\n1000 b\n", "if masks store it, they have values of 16 bits: renumber them to 0 to"),
         ("0 a 1 1 1\nb 2 2 2\n", "cannot read the line"),
