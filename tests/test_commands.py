@@ -29,7 +29,7 @@ INSIDE = {
         ["tiny.fastseg", "a.png"],
         "fastseg_runtime.cli.run_inputs.open_session",
     ),
-    "remote_bench": (["localhost"], "remote_bench.cli.main.on_hosts"),
+    "remote_bench": (["localhost"], "remote_bench.cli.bench.on_hosts"),
     "compare_models": (["nano"], "compare_models.cli.carry_out"),
     "fastseg-web": (["tiny.fastseg"], "fastseg_web.cli.choose_artifact"),
 }

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from fastseg_runtime.arrays.image import encode_rgb
+from remote_bench.cli.doctor import examine
 from remote_bench.cli.evidence import EVIDENCE, gather_evidence
-from remote_bench.cli.main import examine
 from remote_bench.host.connect import Connector
 from remote_bench.host.host import Cancel
 from remote_bench.report.page import render_html

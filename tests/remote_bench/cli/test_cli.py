@@ -17,7 +17,10 @@ from fastseg_runtime.arrays.image import encode_rgb
 from fastseg_runtime.bundle.reader import open_bundle
 from remote_bench.analysis.report import BundleFacts
 from remote_bench.cli.beforehand import split_names
-from remote_bench.cli.main import Bench, Compare, Doctor, app
+from remote_bench.cli.bench import Bench
+from remote_bench.cli.compare import Compare
+from remote_bench.cli.doctor import Doctor
+from remote_bench.cli.main import app
 from remote_bench.host.errors import (
     UNTRUSTED,
     BoardBusy,
@@ -200,7 +203,7 @@ def test_compare_on_a_host_measures_both_bundles_in_turns_and_says_what_came(
         asked.append((measurement.host.name, bundles, rounds, measurement.benchmark.seconds))
         return *([report_of(made_result(seconds=2))] * rounds for _ in bundles), failed[-1]
 
-    monkeypatch.setattr("remote_bench.cli.main.measure_in_turns", in_turns)
+    monkeypatch.setattr("remote_bench.cli.compare.measure_in_turns", in_turns)
     options = {"on": "localhost", "repeats": 5, "seconds": 20.0, "as_json": True}
     assert Compare(str(bundle), str(bundle), **options).carry_out() == 0
     assert asked == [("localhost", (bundle, bundle), 5, 4.0)]
@@ -230,7 +233,7 @@ def sweep_that_fails(monkeypatch, report_of, made_result, after, error):
             raise error
         return done.pop(0)
 
-    monkeypatch.setattr("remote_bench.cli.main.measure", measured)
+    monkeypatch.setattr("remote_bench.cli.bench.measure", measured)
     return Bench(names=["localhost"], sweep="nano", sizes="64x32,128x64,256x64", as_json=True)
 
 

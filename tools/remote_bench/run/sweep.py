@@ -5,18 +5,13 @@ answer is the largest one that keeps --require.
 """
 
 from pathlib import Path
-from typing import Any
 
 from fastseg_runtime.arrays.image import parse_size
-from fastseg_runtime.arrays.terminal import TextTable
 from fastseg_targets.device import Device
 from fastseg_targets.target import load_target
 
-from remote_bench.analysis.report import Report
-from remote_bench.analysis.requirements import Requirements
 from remote_bench.host.errors import UsageError
 from remote_bench.host.host import Watch
-from remote_bench.host.live import plain
 from remote_bench.host.local import cache_folder
 from remote_bench.run.benchmark import Untrained
 from remote_bench.run.bundles import ONE_EXPORT, exported, target_for
@@ -60,58 +55,3 @@ def untrained_bundle(size: Untrained, target: str | None, device: Device, watch:
         save_checkpoint(checkpoint, FastSegNet(_CLASSES, size.variant), info)
         source = NetworkSource(str(checkpoint))
         return exported(source, source.open(), (wanted,), checkpoint.parent, watch)
-
-
-def summarise_sweep(reports: list[Report], requirements: Requirements | None) -> dict[str, Any]:
-    """Return {"networks", "largest"}: a row a network, and the name of the largest that does.
-
-    Largest is by multiply-adds; without requirements any valid run does.
-    """
-    rows = [_row(report, requirements) for report in reports]
-    good = [row for row in rows if row["verdict"] != "invalid" and not row["missed"]]
-    largest = max(good, key=lambda row: int(row["macs"]), default=None)
-    return {"networks": rows, "largest": largest["network"] if largest else None}
-
-
-def _row(report: Report, requirements: Requirements | None) -> dict[str, Any]:
-    bundle, latency, power = report.bundle, report.latency_ms, report.power
-    return {
-        "network": f"{bundle.variant}-{bundle.width}x{bundle.height}",
-        "macs": bundle.macs,
-        "parameters": bundle.parameters,
-        "verdict": report.verdict,
-        "error": report.error.message if report.error else None,
-        "fps": report.fps,
-        "p50_ms": latency.p50 if latency else None,
-        "p99_ms": latency.p99 if latency else None,
-        "memory_mb": report.memory.peak_mb,
-        "power_w": power.flat_out.mean_w if power else None,
-        "missed": list(requirements.check(report).missed) if requirements else [],
-    }
-
-
-def sweep_table(host: str, sweep: dict[str, Any]) -> TextTable:
-    """Return the rows of a sweep for the terminal."""
-    names = (
-        "network",
-        "GMACs",
-        "FPS",
-        "p50 ms",
-        "p99 ms",
-        "MB",
-        "W",
-        "verdict",
-        "why",
-    )
-    figures = ("fps", "p50_ms", "p99_ms", "memory_mb", "power_w")
-    rows = [
-        (
-            row["network"],
-            f"{row['macs'] / 1e9:.2f}",
-            *("-" if row[key] is None else f"{row[key]:.1f}" for key in figures),
-            row["verdict"].replace("_", " "),
-            plain(row["error"] or "; ".join(row["missed"])),
-        )
-        for row in sweep["networks"]
-    ]
-    return TextTable(names, rows, plain(host), right=range(1, 7))
