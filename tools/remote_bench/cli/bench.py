@@ -50,10 +50,12 @@ class Bench(Login):
         ),
     ] = None
     target: Annotated[str | None, typer.Option(help="Run this artifact of the bundle.")] = None
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of the timed run.")] = 20.0
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of the timed run.")] = (
+        Benchmark.seconds
+    )
     repeats: Annotated[
         int, typer.Option(min=1, max=100, help="Blocks of the timed run, each opened anew.")
-    ] = 3
+    ] = Benchmark.repeats
     lengthen: Annotated[
         bool, typer.Option("--lengthen", help="Run on until p99, or what --require has, is told.")
     ] = False
@@ -61,7 +63,9 @@ class Bench(Login):
         str | None,
         typer.Option(metavar="MINUTES|steady", help="Run on: what is kept up, after the cold run."),
     ] = None
-    idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds, twice.")] = 5.0
+    idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds, twice.")] = (
+        Benchmark.idle_s
+    )
     allow_busy: AllowBusyOption = False
     strict: Annotated[
         bool, typer.Option("--strict", help="A run with notes is invalid (code 9).")
