@@ -1,6 +1,5 @@
 """One way to name a network, for every command: a checkpoint, a shipped one, or one's own."""
 
-import contextlib
 import dataclasses
 import hashlib
 import re
@@ -25,8 +24,9 @@ from fastseg.checkpoint import (
     read_state_dict,
 )
 from fastseg.deploy import DeployGraph, OutputKind
-from fastseg.normalization import CENTRED, Normalization
-from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
+from fastseg.logit_check import check_logits, noise
+from fastseg.normalization import Normalization
+from fastseg.outputs import Reading
 from fastseg.own_code import call_own, import_own, own_code
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 TORCH = (".pth", ".pt")  # plain state dicts, which say nothing of pictures
-LOUD = 1000  # times a picture: logits leave 0 to 1 there, probabilities do not
-
-SATURATED = 1e-3  # of the largest: as near as that to an end of a sigmoid
 SAMPLED = 64  # logits, to know a network by
 
 
@@ -89,7 +86,7 @@ class Network:
 
     def sample(self) -> tuple[float, ...]:
         """Return some of its logits for noise: what it computes with may be no weight of it."""
-        logits = self.logits(_noise((self.info.width, self.info.height))).flatten()
+        logits = self.logits(noise((self.info.width, self.info.height))).flatten()
         places = torch.arange(SAMPLED) * (len(logits) - 1) // (SAMPLED - 1)
         return tuple(logits[places].tolist())
 
@@ -200,120 +197,6 @@ def open_network(
         model.eval()
     used = Network(model, info, name_of(spec), "", output_name, threshold, onnx_file)
     return dataclasses.replace(used, sha256=hash_weights(model.state_dict(), _how_used(used)))
-
-
-def check_logits(
-    spec: str,
-    model: nn.Module,
-    num_classes: int | None,
-    size: tuple[int, int],
-    normalization: Normalization = CENTRED,
-    reading: Reading | None = None,
-    for_training: bool = False,
-) -> list[str]:
-    """Run a network on a picture of noise and refuse one that has no logits for each class.
-
-    Args:
-        spec: its name, for the message.
-        model: in eval mode.
-        num_classes: K; None: any number, in maps of any size.
-        size: (width, height) to try it at.
-        normalization: its own.
-        reading: which of several outputs are the logits; None: the one that can be.
-        for_training: refuse probabilities, which losses would take for logits.
-
-    Returns:
-        What a user should know of its logits, one line each.
-
-    Raises:
-        CheckpointError: it fails at that size, or what it gives is no (N, K, h, w).
-    """
-    doing, reading = f"{spec}, tried at {size[0]}x{size[1]}", reading or Reading()
-
-    def run(image_N3HW: Tensor) -> tuple[Choice, Tensor]:
-        # Not inference_mode(): a network that keeps a grid by size could not be trained with it.
-        with own_code(doing, getattr(type(model), "forward", model)), torch.no_grad():
-            result = model(image_N3HW)
-        choice = choose(result, image_N3HW, num_classes, reading.output_name)
-        return choice, leaves(result)[choice.path]
-
-    image_N3HW = normalization.normalise(_noise(size))
-    try:
-        try:
-            choice, logits_NKhw = run(image_N3HW)
-        except CheckpointError as error:
-            if "view size is not compatible" not in str(error):
-                raise
-            raise CheckpointError(
-                f"{error}; pictures are channels last in memory here, which .reshape() takes too"
-            ) from error
-        if reading.threshold != Reading.threshold and logits_NKhw.shape[1] > 1:
-            raise ReadingError("has a logit for each class; --threshold is for one: leave it out")
-        kind, loud_NKhw = kind_of_probabilities(logits_NKhw), logits_NKhw
-        if kind or logits_NKhw.shape[1] == 1:
-            with contextlib.suppress(CheckpointError):  # its author may assert what pictures can be
-                loud_NKhw = run(LOUD * image_N3HW)[1]
-        kind = kind and kind_of_probabilities(loud_NKhw)
-        if kind and (for_training or logits_NKhw.shape[1] == 1):
-            raise ReadingError(
-                f"gives probabilities ({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g}) and no "
-                f"logits; leave the {kind} out of its forward()"
-            )
-        if logits_NKhw.shape[1] == 1 and bool((logits_NKhw == logits_NKhw.round()).all()):
-            raise ReadingError(
-                "gives whole numbers as floats, such as class ids; leave the argmax out"
-            )
-        one = logits_NKhw.shape[1] == 1 and reading.threshold == Reading.threshold
-        side = _only_side(logits_NKhw, loud_NKhw) if one else ""
-        cut = for_training and not (bool(logits_NKhw.all()) or bool(loud_NKhw.all()))
-        if side and (cut or _is_saturated(loud_NKhw)):
-            raise ReadingError(side)
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"{spec} {error}; tried at {size[0]}x{size[1]}") from error
-    notes = [choice.note, side]
-    if kind and not bool(((logits_NKhw == 0) | (logits_NKhw == 1)).all()):  # ids as scores
-        notes.append(
-            f"gives probabilities ({kind}): the class map is that of the largest, and --output "
-            "logits would give them in place of logits"
-        )
-    return [f"{spec} {note}" for note in notes if note]
-
-
-def _noise(size: tuple[int, int]) -> Tensor:
-    """Return a picture of noise, uint8 (1, H, W, 3), the same each time."""
-    return torch.randint(
-        0,
-        256,
-        (1, size[1], size[0], 3),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
-def _only_side(logits_NKhw: Tensor, loud_NKhw: Tensor) -> str:
-    """Return at which side of 0 one logit ends, for a picture and a loud one; "" at none.
-
-    An end AT 0 tells of an activation: a network that calls all noise background has none.
-    """
-    if loud_NKhw.abs().min() > SATURATED * loud_NKhw.abs().max():
-        return ""
-    span = f"({logits_NKhw.min():.3g} to {logits_NKhw.max():.3g} for noise)"
-    for sign, side, only in ((1, "below", "second"), (-1, "above", "first")):
-        if all(bool((sign * values >= 0).all()) for values in (logits_NKhw, loud_NKhw)):
-            return (
-                f"gives one logit that is never {side} 0 {span}: all but 0 is the {only} class; a "
-                "sigmoid, ReLU or scale at its end? leave it out of its forward()"
-            )
-    return ""
-
-
-def _is_saturated(loud_NKhw: Tensor) -> bool:
-    """Return whether one logit of a loud picture is at its ends, 0 and another: k * sigmoid."""
-    parts = loud_NKhw / loud_NKhw.flatten()[loud_NKhw.abs().argmax()]
-    off, on = parts < SATURATED, parts > 1 - SATURATED
-    return bool(off.any()) and bool(2 * on.sum() > (~off).sum())
 
 
 def name_of(spec: str | Path) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 from fastseg import CheckpointError, CheckpointInfo, FastSegNet, open_network, save_checkpoint
 from fastseg.data.dataset import DataError
 from fastseg.data.own_dataset import open_own
-from fastseg.network import check_logits, hash_weights
+from fastseg.network import hash_weights
 from fastseg.normalization import NAMED
 
 FACTORY = """
@@ -42,26 +42,6 @@ def scripted(num_classes):
     with warnings.catch_warnings(action="ignore"):  # that it is deprecated
         return torch.jit.script(small_net(num_classes))
 
-class Odd(torch.nn.Module):
-    def __init__(self, answer):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, x):
-        return self.answer(x)
-
-def three_classes():
-    return torch.nn.Conv2d(3, 3, 3)
-
-def other_names():
-    return Odd(lambda x: {"seg": x, "aux": x})
-
-def flat():
-    return Odd(lambda x: x[0])
-
-def text():
-    return Odd(lambda x: ["logits"])
-
 def fixed():
     torch.manual_seed(0)
     return torch.nn.Conv2d(3, 2, 1)
@@ -75,74 +55,7 @@ def leaves(num_classes):
 def misspelt(num_classes):
     return {"depth": 3}["depht"]
 
-def after(layer, channels):
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Conv2d(3, channels, 3, 1, 1), layer)
-
-class TwoPictures(torch.nn.Conv2d):
-    def forward(self, x, before):
-        return super().forward(x - before)
-
-def two_pictures(num_classes):
-    return TwoPictures(3, num_classes, 1)
-
-def sigmoid():
-    return after(torch.nn.Sigmoid(), 1)
-
-class Bounded(torch.nn.Module):
-    def __init__(self, bound):
-        super().__init__()
-        self.bound = bound
-
-    def forward(self, x):
-        return self.bound(x)
-
-def scaled_sigmoid():
-    return after(Bounded(lambda z: 255 * z.sigmoid()), 1)
-
-def below_0():
-    return after(Bounded(lambda z: -9 * z.sigmoid()), 1)
-
-def log_sigmoid():
-    return after(torch.nn.LogSigmoid(), 1)
-
-def softplus():
-    return after(torch.nn.Softplus(), 1)
-
-def exp():
-    return after(Bounded(torch.exp), 1)
-
-def ten_sigmoid():
-    return after(Bounded(lambda z: 10 * z.sigmoid()), 1)
-
-def relu():
-    return after(torch.nn.ReLU(), 1)
-
-def level():
-    net = after(torch.nn.Sequential(torch.nn.InstanceNorm2d(1), torch.nn.Conv2d(1, 1, 1)), 1)
-    torch.nn.init.constant_(net[1][1].weight, 0.01)
-    torch.nn.init.constant_(net[1][1].bias, 5.5)
-    return net
-
 an_instance = small_net(2)
-
-def softmax():
-    return after(torch.nn.Softmax(dim=1), 2)
-
-def many():
-    return torch.nn.Conv2d(3, 256, 1)
-
-def rounded():
-    return Odd(lambda x: (x[:, :1] > 0).float())
-
-def faint():
-    net = torch.nn.Conv2d(3, 1, 1)
-    torch.nn.init.constant_(net.weight, 0.01)
-    torch.nn.init.constant_(net.bias, 0.5)
-    return net
-
-def of_one_size():
-    return Odd(lambda x: x[:, :2] + torch.zeros(1, 2, 32, 32))
 """
 
 
@@ -200,37 +113,9 @@ def test_a_factory_that_cannot_serve_is_refused(project: Path, spec: str, messag
         open_network(spec, numbered_classes(2))
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("three_classes", "three_classes tells 3 classes apart, expected 2; .* num_classes"),
-        ("other_names", r"gives seg: .1, 3, 48, 64., aux: .*none can be the logits"),
-        ("flat", r"gives \(3, 48, 64\); expected logits \(N, classes, height, width\)"),
-        ("text", "gives str; expected logits"),
-        ("of_one_size", "of_one_size, tried at 64x48: .* must match the size"),
-    ],
-)
-def test_a_network_without_logits_for_each_class_is_refused(
-    project: Path, name: str, message: str
-) -> None:
-    spec = f"their_nets:{name}"
-    model = open_network(spec, numbered_classes(2)).model
-    with pytest.raises(CheckpointError, match=message):
-        check_logits(spec, model, 2, (64, 48))
-
-
 def test_weights_beside_a_network_that_has_its_own_are_refused() -> None:
     with pytest.raises(CheckpointError, match="nano-synthetic holds its weights; leave --weights"):
         open_network("nano-synthetic", weights="nowhere.pth")
-
-
-def test_trying_a_network_leaves_the_chances_of_a_training_to_its_seed(project: Path) -> None:
-    model = open_network("their_nets:small_net", numbered_classes(4)).model
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    check_logits("their_nets:small_net", model, 4, (64, 48))
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_weights_that_do_not_fit_are_refused(project: Path) -> None:
@@ -390,67 +275,3 @@ def test_what_lies_beside_a_module_of_ones_own_is_its_own_whatever_is_installed(
         open_own("set_of_ones_own:samples", "train")
     assert sys.path[0] == str(tmp_path / "installed")
     assert sys.path[-1] == str(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("sigmoid", r"sigmoid gives probabilities \(.*; leave the sigmoid out of its forward"),
-        ("rounded", "gives probabilities"),
-        ("scaled_sigmoid", r"one logit that is never below 0 \(.* all but 0 is the second"),
-        ("below_0", r"one logit that is never above 0 \(.* all but 0 is the first"),
-        ("many", "tells 256 classes apart; ids are bytes, so 255 at most"),
-    ],
-)
-def test_outputs_that_are_no_logits_are_recognised(project: Path, name: str, message: str) -> None:
-    network = open_network(f"their_nets:{name}", numbered_classes(2), size=(64, 48))
-    with pytest.raises(CheckpointError, match=message):
-        network.check()
-
-
-def test_a_forward_that_needs_more_is_named_with_its_place(project: Path) -> None:
-    network = open_network("their_nets:two_pictures", numbered_classes(2), size=(64, 48))
-    with pytest.raises(CheckpointError, match=r"missing 1 .*'before' \(.*their_nets.py:\d+\)"):
-        network.check()
-
-
-def test_a_softmax_is_said_and_refused_where_logits_are_needed(project: Path) -> None:
-    network = open_network("their_nets:softmax", numbered_classes(2), size=(64, 48))
-    (note,) = network.check("their_nets:softmax")
-    assert "their_nets:softmax gives probabilities (softmax)" in note
-    with pytest.raises(CheckpointError, match="leave the softmax out"):
-        check_logits("it", network.model, 2, (64, 48), for_training=True)
-
-
-@pytest.mark.parametrize("name", ["relu", "softplus", "exp", "log_sigmoid"])
-def test_a_logit_on_one_side_that_may_be_meant_is_told(project: Path, name: str) -> None:
-    network = open_network(f"their_nets:{name}", numbered_classes(2), size=(64, 48))
-    (note,) = network.check()
-    assert f"{name} gives one logit that is never " in note
-
-
-def test_a_logit_far_on_one_side_of_0_has_no_end_there_and_is_as_meant(project: Path) -> None:
-    assert open_network("their_nets:level", numbered_classes(2), size=(64, 48)).check() == []
-
-
-def test_a_logit_on_one_side_is_as_meant_where_a_threshold_is_named(project: Path) -> None:
-    network = open_network(
-        "their_nets:ten_sigmoid", numbered_classes(2), size=(64, 48), threshold=0.9933
-    )
-    assert network.check() == []
-
-
-def test_a_logit_that_is_bounded_cannot_be_trained(project: Path) -> None:
-    network = open_network("their_nets:relu", numbered_classes(2), size=(64, 48))
-    with pytest.raises(CheckpointError, match="never below 0"):
-        check_logits("it", network.model, 2, (64, 48), for_training=True)
-
-
-def test_a_logit_that_falls_to_0_can_be_trained(project: Path) -> None:
-    network = open_network("their_nets:softplus", numbered_classes(2), size=(64, 48))
-    (note,) = check_logits("it", network.model, 2, (64, 48), for_training=True)
-    assert "never below 0" in note
-
-
-def test_faint_logits_are_no_probabilities(project: Path) -> None:
-    assert open_network("their_nets:faint", numbered_classes(2), size=(64, 48)).check() == []

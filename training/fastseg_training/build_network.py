@@ -25,7 +25,8 @@ from fastseg.backbones import BackboneVariant
 from fastseg.checkpoint import narrow_to_weights, read_info, read_state_dict, usage_of_data
 from fastseg.fastsegnet import Head
 from fastseg.imagenet_weights import LICENCE, find_weights, load_backbone, package_of, sha256_of
-from fastseg.network import check_logits, name_of
+from fastseg.logit_check import check_logits
+from fastseg.network import name_of
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import Reading
 from fastseg_training.config import ConfigError, TrainConfig

@@ -26,7 +26,8 @@ from fastseg import CheckpointError, Network, open_network
 from fastseg.checkpoint import read_info, usage_of_weights
 from fastseg.data import Array
 from fastseg.imagenet_weights import split_terms
-from fastseg.network import check_logits, is_factory, is_onnx, name_of, open_onnx
+from fastseg.logit_check import check_logits
+from fastseg.network import is_factory, is_onnx, name_of, open_onnx
 from fastseg.normalization import CENTRED, Normalization, parse_normalization
 from fastseg.outputs import SUM_ERROR, Reading, ReadingError
 from fastseg.own_code import code_sha256
