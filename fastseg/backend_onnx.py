@@ -30,7 +30,7 @@ from fastseg.checkpoint import CheckpointError
 from fastseg.cost import StageCost
 from fastseg.normalization import CENTRED, Normalization
 from fastseg.onnx_graph import cost_of, graph_at
-from fastseg.outputs import ReadingError, choose, leaves
+from fastseg.outputs import Reading, ReadingError, leaves
 
 DOMAIN = "fastseg"  # of the two steps that exporters put the file's own nodes in place of
 RUN, ONE_HOT = f"{DOMAIN}::Run", f"{DOMAIN}::OneHot"
@@ -129,7 +129,8 @@ class OnnxFile(nn.Module):
         image_13HW = torch.zeros(1, 3, size[1], size[0])
         result = self(image_13HW)
         try:
-            count = leaves(result)[choose(result, image_13HW, name=output_name).path].shape[1]
+            choice = Reading(None, output_name).choose(result, image_13HW)
+            count = leaves(result)[choice.path].shape[1]
         except ReadingError as error:
             ids = any(not value.is_floating_point() for value in result.values())
             why = (

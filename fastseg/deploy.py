@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fastseg.fastsegnet import LOGITS_STRIDE, STRIDE, FastSegNet, upsample
 from fastseg.fold import bake_parametrizations, fold_batch_norms
 from fastseg.normalization import Normalization
-from fastseg.outputs import Reading, choose, leaves
+from fastseg.outputs import Reading, leaves
 from fastseg.own_code import own_code
 from fastseg.restate import FOR_ALL, Restated, spread_dilated_kernels
 
@@ -205,7 +205,7 @@ class ChosenLogits(nn.Module):
         with torch.no_grad():  # what it keeps of that may be trained with later
             image_13HW = enter(image_13HW)
             result = network(image_13HW)
-        self.path = choose(result, image_13HW, reading.num_classes, reading.output_name).path
+        self.path = reading.choose(result, image_13HW).path
         one_logit = leaves(result)[self.path].shape[1] == 1
         self.leave = two_logits(reading.logit_threshold) if one_logit else nn.Identity()
 

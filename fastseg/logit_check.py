@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastseg.checkpoint import CheckpointError
 from fastseg.normalization import CENTRED, Normalization
-from fastseg.outputs import Choice, Reading, ReadingError, choose, kind_of_probabilities, leaves
+from fastseg.outputs import Choice, Reading, ReadingError, kind_of_probabilities, leaves
 from fastseg.own_code import own_code
 
 LOUD = 1000  # times a picture: logits leave 0 to 1 there, probabilities do not
@@ -40,10 +40,9 @@ class _Given:
 def check_logits(
     spec: str,
     model: nn.Module,
-    num_classes: int | None,
+    reading: Reading,
     size: tuple[int, int],
     normalization: Normalization = CENTRED,
-    reading: Reading | None = None,
     for_training: bool = False,
 ) -> list[str]:
     """Run a network on a picture of noise and refuse one that has no logits for each class.
@@ -51,10 +50,9 @@ def check_logits(
     Args:
         spec: its name, for the message.
         model: in eval mode.
-        num_classes: K; None: any number, in maps of any size.
+        reading: which of its outputs are the logits, of how many classes.
         size: (width, height) to try it at.
         normalization: its own.
-        reading: which of several outputs are the logits; None: the one that can be.
         for_training: refuse probabilities, which losses would take for logits.
 
     Returns:
@@ -63,10 +61,10 @@ def check_logits(
     Raises:
         CheckpointError: it fails at that size, or what it gives is no (N, K, h, w).
     """
-    tried, reading = f"tried at {size[0]}x{size[1]}", reading or Reading()
+    tried = f"tried at {size[0]}x{size[1]}"
     image_N3HW = normalization.normalise(noise(size))
     try:
-        given = _try(f"{spec}, {tried}", model, num_classes, reading, image_N3HW)
+        given = _try(f"{spec}, {tried}", model, reading, image_N3HW)
         _refuse(given, reading, for_training)
     except CheckpointError:
         raise
@@ -86,14 +84,12 @@ def noise(size: tuple[int, int]) -> Tensor:
     )
 
 
-def _try(
-    doing: str, model: nn.Module, num_classes: int | None, reading: Reading, image_N3HW: Tensor
-) -> _Given:
+def _try(doing: str, model: nn.Module, reading: Reading, image_N3HW: Tensor) -> _Given:
     def run(image_N3HW: Tensor) -> tuple[Choice, Tensor]:
         # Not inference_mode(): a network that keeps a grid by size could not be trained with it.
         with own_code(doing, getattr(type(model), "forward", model)), torch.no_grad():
             result = model(image_N3HW)
-        choice = choose(result, image_N3HW, num_classes, reading.output_name)
+        choice = reading.choose(result, image_N3HW)
         return choice, leaves(result)[choice.path]
 
     try:

@@ -97,15 +97,8 @@ class Network:
 
     def check(self, spec: str = "") -> list[str]:
         """Run it once, see check_logits, at its own size; `spec` is its name in messages."""
-        info = self.info
-        return check_logits(
-            spec or self.name,
-            self.model,
-            len(info.classes),
-            (info.width, info.height),
-            info.input_normalization(),
-            self.reading,
-        )
+        size, own = (self.info.width, self.info.height), self.info.input_normalization()
+        return check_logits(spec or self.name, self.model, self.reading, size, own)
 
     def reading_table(self) -> dict[str, Any] | None:
         """Return what a user said of its outputs, as JSON has it; None for nothing."""

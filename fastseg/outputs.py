@@ -110,10 +110,37 @@ class Reading:
     def heads(self, result: Any, image_N3HW: Tensor) -> list[Tensor]:
         """Return the logits, and after them the other outputs with as many; see logits()."""
         found = leaves(result)
-        main = choose(result, image_N3HW, self.num_classes, self.output_name).path
+        main = self.choose(result, image_N3HW).path
         images, count = tuple(image_N3HW.shape), found[main].shape[1]
         others = [x for path, x in found.items() if path != main and not misfit(x, images, count)]
         return [self._two_or_more(x) for x in (found[main], *others) if x.shape[1] == count]
+
+    def choose(self, result: Any, image_N3HW: Tensor) -> Choice:
+        """Find the logits in what a network gave for images; see logits() for the errors."""
+        found = leaves(result)
+        images = tuple(image_N3HW.shape)
+        reasons = {path: misfit(x, images, self.num_classes) for path, x in found.items()}
+        if self.output_name and list(found) != [""]:
+            return Choice(_named(self.output_name, found, reasons))
+        fitting = [path for path, reason in reasons.items() if not reason]
+        main = [path for path in fitting if path in MAIN_NAMES]
+        if len(main) == 1 or len(found) == len(fitting) == 1:
+            return Choice((main or fitting)[0])
+        if len(fitting) == 1:
+            return Choice(
+                fitting[0], f"gives {listing(found)}: output {fitting[0]} alone can be logits"
+            )
+        if fitting:
+            raise ReadingError(
+                f"gives {listing(found)}; {' and '.join(fitting)} can all be the logits: say which "
+                f"are, such as --output-name {fitting[0]}"
+            )
+        if len(found) == 1:
+            raise ReadingError(*reasons.values())
+        if not found:
+            raise ReadingError(f"gives nothing; {EXPECTED}")
+        reason = next(iter(reasons.values()))
+        raise ReadingError(f"gives {listing(found)}; none can be the logits: the first {reason}")
 
     def _two_or_more(self, logits_NKhw: Tensor) -> Tensor:
         if logits_NKhw.shape[1] > 1:
@@ -121,35 +148,6 @@ class Reading:
         # softmax of (-z/2, z/2) is sigmoid(z): these two logits say what the one said.
         half_N1hw = (logits_NKhw.float() - self.logit_threshold) / 2
         return torch.cat([-half_N1hw, half_N1hw], dim=1)
-
-
-def choose(
-    result: Any, image_N3HW: Tensor, num_classes: int | None = None, name: str = ""
-) -> Choice:
-    """Find the logits in what a network gave; see Reading for the arguments and errors."""
-    found = leaves(result)
-    reasons = {path: misfit(x, tuple(image_N3HW.shape), num_classes) for path, x in found.items()}
-    if name and list(found) != [""]:
-        return Choice(_named(name, found, reasons))
-    fitting = [path for path, reason in reasons.items() if not reason]
-    main = [path for path in fitting if path in MAIN_NAMES]
-    if len(main) == 1 or len(found) == len(fitting) == 1:
-        return Choice((main or fitting)[0])
-    if len(fitting) == 1:
-        return Choice(
-            fitting[0], f"gives {listing(found)}: output {fitting[0]} alone can be logits"
-        )
-    if fitting:
-        raise ReadingError(
-            f"gives {listing(found)}; {' and '.join(fitting)} can all be the logits: say which "
-            f"are, such as --output-name {fitting[0]}"
-        )
-    if len(found) == 1:
-        raise ReadingError(*reasons.values())
-    if not found:
-        raise ReadingError(f"gives nothing; {EXPECTED}")
-    reason = next(iter(reasons.values()))
-    raise ReadingError(f"gives {listing(found)}; none can be the logits: the first {reason}")
 
 
 def _named(name: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> str:

@@ -31,7 +31,7 @@ class TwoPictures(nn.Conv2d):
 
 def check(model: nn.Module, threshold: float = 0.5, for_training: bool = False) -> list[str]:
     reading = Reading(2, "", threshold)
-    return check_logits("it", model.eval(), 2, (64, 48), reading=reading, for_training=for_training)
+    return check_logits("it", model.eval(), reading, (64, 48), for_training=for_training)
 
 
 def level() -> nn.Module:

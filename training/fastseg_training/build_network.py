@@ -252,9 +252,7 @@ def own_network(start: Start, classes: Classes, normalization: Normalization | N
     network = open_network(config.model, classes, None, None, normalization, *how)
     model, own = network.model, network.info.input_normalization()
     size = parse_size(config.crop)
-    for note in check_logits(
-        config.model, model, len(classes), size, own, network.reading, for_training=True
-    ):
+    for note in check_logits(config.model, model, network.reading, size, own, for_training=True):
         print(printable(note), file=sys.stderr)
     if start.file:
         weights = read_state_dict(Path(start.file))

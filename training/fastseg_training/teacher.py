@@ -298,7 +298,7 @@ def _from_onnx(
     file.chosen = _output_of(file, config)  # integers of others are no ids of these classes
     reading = Reading(None, file.chosen)  # in maps of any size, brought to the soft labels'
     if len(class_map.teacher) == 2:
-        check_logits(str(path), file, None, wanted, taken, reading)
+        check_logits(str(path), file, reading, wanted, taken)
 
     def scores(image_1HW3: Array) -> Tensor:
         image_13HW = taken.normalise(torch.from_numpy(image_1HW3))
