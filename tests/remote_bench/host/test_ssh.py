@@ -297,6 +297,11 @@ def test_a_refused_login_says_what_was_tried(sshd, ssh_client, other_key):
     assert asked == []  # this sshd takes no password
 
 
+def test_a_networks_name_in_place_of_a_host_is_told_what_is_measured(ssh_client):
+    with pytest.raises(Unreachable, match=r"lite-camvid has no address: .*fastseg-export"):
+        connect("lite-camvid")
+
+
 def test_a_name_without_an_address_says_so_and_a_local_one_hints_at_mdns(ssh_client):
     with pytest.raises(Unreachable, match=r"no-such-board.local has no address: .*mDNS"):
         connect("no-such-board.local")

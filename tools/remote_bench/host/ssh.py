@@ -21,6 +21,9 @@ from remote_bench.host.proxy_command import ProxyCommand
 from remote_bench.host.ssh_config import SshSettings, read_settings
 
 _MOST_JUMPS = 8  # more is a loop
+_NETWORK_HINT = (
+    " Is it a network? What is measured is a bundle: fastseg-export NETWORK, then name NAME.fastseg"
+)
 _MDNS_HINT = (
     " Names in .local need mDNS on both sides (avahi-daemon, libnss-mdns) and one network; "
     "try the board's address, on a Jetson's USB cable 192.168.55.1"
@@ -142,7 +145,7 @@ def _dial(settings: SshSettings) -> tuple[socket.socket, str]:
         found = socket.getaddrinfo(name, port, settings.family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        hint = _MDNS_HINT if name.endswith(".local") else ""
+        hint = _MDNS_HINT if name.endswith(".local") else "" if "." in name else _NETWORK_HINT
         raise Unreachable(f"{name} has no address: {why}.{hint}") from error
     failures = []
     for family, kind, protocol, _, address in found:
