@@ -28,7 +28,7 @@ from fastseg.data.file_dataset import (
     list_files,
     pair_files,
 )
-from fastseg.data.mask_folders import looks_like_folders, open_mask_folders
+from fastseg.data.mask_folders import looks_like_folders, open_mask_folders, refuse_other_order
 from fastseg.data.pairing import folders_there
 from fastseg.data.recognise import recognised_by
 from fastseg.data.splits import SPLIT_NAMES, hashed_split
@@ -48,7 +48,9 @@ def open_folder(location: str, split: str) -> FileDataset:
     root = Path(location)
     if not _is_plain(root):
         return open_mask_folders(location, split)
-    classes, codec = read_classes(file_called(root, "classes.txt"))
+    named = file_called(root, "classes.txt")
+    classes, codec = read_classes(named)
+    refuse_other_order(root, named)
     images, labels = _folders(root, split)
     image_files, label_files = (
         list_files(images, IMAGE_SUFFIXES),

@@ -17,6 +17,7 @@ as mmseg has it, and 255 is ignored. All other masks need a list of classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from fastseg_runtime.bundle.manifest import IGNORE_INDEX, ClassInfo, numbered_classes
 
-from fastseg.data.class_list import read_classes
+from fastseg.data.class_list import read_classes, read_lines
 from fastseg.data.dataset import MAX_CLASSES, Array, DataError, LabelSizeError, MissingSplitError
 from fastseg.data.file_dataset import (
     IMAGE_SUFFIXES,
@@ -196,6 +197,27 @@ def class_list(root: Path) -> Path | None:
     return next((file for file in named if file.is_file()), None)
 
 
+def refuse_other_order(root: Path, named: Path) -> None:
+    """Refuse another list of the same names in another order, where values alone say the class.
+
+    Raises:
+        DataError: there is one.
+    """
+    lines = read_lines(named)
+    ours = [line.name.lower() for line in lines]
+    others = [file_called(root, name) for name in CLASS_LISTS]
+    for other in others if not any(line.color for line in lines) else []:
+        theirs = ours
+        if other.is_file() and other != named:
+            with suppress(DataError):
+                theirs = [line.name.lower() for line in read_lines(other)]
+        if theirs != ours and sorted(theirs) == sorted(ours):
+            raise DataError(
+                f"{named}: has the classes {', '.join(ours)!s:.80}, {other.name} has them in "
+                "another order; which of them the values follow is not clear: move one file away"
+            )
+
+
 def _classes(
     root: Path, places: Sequence[Place]
 ) -> tuple[tuple[ClassInfo, ...], LabelReader, tuple[str, ...]]:
@@ -204,6 +226,7 @@ def _classes(
         raise DataError(f"{root}: no picture has a mask of its name; compare the files' names")
     if named := class_list(root):
         classes, codec = read_classes(named)
+        refuse_other_order(root, named)
         if masks[0].suffix.lower() in _JPEG:
             if len(classes) != len(_BINARY):
                 raise DataError(

@@ -325,3 +325,29 @@ def test_a_pair_called_by_nothing_but_a_number_is_a_pair(tmp_path: Path) -> None
     for folder in ("images", "masks"):
         (root / folder / "p00.png").rename(root / folder / "_1.png")
     assert len(open_dataset(f"folder:{root}", "train")) == 1
+
+
+@pytest.mark.parametrize("labels", ["labels", "masks"])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_refused"),
+    [
+        ("sky\nroad\ntree\n", "index,name,r,g,b\n0,sky,1,1,1\n1,Tree,2,2,2\n2,road,3,3,3\n", True),
+        ("sky\nroad\ntree\n", "name,r,g,b\nsky,1,1,1\nroad,2,2,2\ntree,3,3,3\n", False),
+        ("sky\nroad\ntree\n", "name,r,g,b\nsky,1,1,1\nroad,2,2,2\n", False),
+        ("0 sky 1 1 1\n1 road 2 2 2\n2 tree 3 3 3\n", "tree,3,3,3\nroad,2,2,2\nsky,1,1,1\n", False),
+        ("sky\nroad\ntree\n", "no list: 3, 4, 5\n", False),
+    ],
+)
+def test_two_lists_of_the_same_classes_in_another_order_are_refused(
+    labels: str, ours: str, theirs: str, is_refused: bool, tmp_path: Path, write_folder: Writer
+) -> None:
+    root = write_folder(tmp_path)
+    for split in ("train", "val"):
+        (root / split / "labels").rename(root / split / labels)
+    (root / "classes.txt").write_text(ours)
+    (root / "class_dict.csv").write_text(theirs)
+    if is_refused:
+        with pytest.raises(DataError, match=r"classes\.txt: .*class_dict\.csv has them in another"):
+            open_dataset(f"folder:{root}", "train")
+    else:
+        assert len(open_dataset(f"folder:{root}", "train")) == 3
