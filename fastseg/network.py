@@ -117,20 +117,20 @@ class Network:
             self.model,
             info.width,
             info.height,
-            info.mean,
-            info.std,
-            output,
-            mask_stride,
-            info.normalization,
-            self.reading,
-            keep_norms,
+            mean=info.mean,
+            std=info.std,
+            output=output,
+            mask_stride=mask_stride,
+            normalization=info.normalization,
+            reading=self.reading,
+            keep_norms=keep_norms,
         ).eval()
 
 
 def open_network(
     spec: str | Path,
     classes: tuple[ClassInfo, ...] | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     size: tuple[int, int] | None = None,
     normalization: Normalization | None = None,
     output_name: str = "",
@@ -302,7 +302,7 @@ def _with_normalization(
 def _from_factory(
     spec: str,
     classes: tuple[ClassInfo, ...] | None,
-    weights: Path | None,
+    weights: str | Path | None,
     normalization: Normalization | None,
 ) -> tuple[nn.Module, CheckpointInfo]:
     weights = None if weights is None else pretrained.file_of(weights)

@@ -127,12 +127,12 @@ def _grow(
         runner,
         plan.recipe,
         bundle,
-        plan.verify_data,
-        plan.verify_images,
-        plan.confidence,
-        plan.timeout_s,
-        tell,
-        progress,
+        verify_data=plan.verify_data,
+        verify_images=plan.verify_images,
+        confidence=plan.confidence,
+        timeout_s=plan.timeout_s,
+        tell=tell,
+        progress=progress,
     ) as workshop:
         mask_cost = workshop.mask_cost(network)
         climbed: dict[str, Passed] = {}

@@ -34,7 +34,16 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         bundle = GrowingBundle(Path(name, "b.fastseg"), network, recipe, runner, replace=True)
         with open_workshop(
-            network, runner, recipe, bundle, data, 1, False, Plan.timeout_s, log.print, silent
+            network,
+            runner,
+            recipe,
+            bundle,
+            verify_data=data,
+            verify_images=1,
+            confidence=False,
+            timeout_s=Plan.timeout_s,
+            tell=log.print,
+            progress=silent,
         ) as made:
             workshop = dataclasses.replace(made, scenes=open_scenes(network, data, images))
             for target in targets:

@@ -44,17 +44,7 @@ class NetworkSource:
 
     def open(self) -> Network:
         """Open the network; see open_network for the errors."""
-        weights = None if self.weights is None else Path(self.weights)
-        return open_network(
-            self.spec,
-            self.classes,
-            weights,
-            self.size,
-            self.normalization,
-            self.output_name,
-            self.threshold,
-            self.fit,
-        )
+        return open_network(**vars(self))
 
 
 def default_checkpoint(folder: Path) -> tuple[str, str]:

@@ -211,6 +211,7 @@ def open_workshop(
     runner: FrameRunner,
     recipe: Recipe,
     bundle: GrowingBundle,
+    *,
     verify_data: str | None,
     verify_images: int,
     confidence: bool,
