@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from fastseg.fastsegnet import FastSegNet
 from fastseg.normalization import Normalization
-from fastseg.outputs import MAX_CLASSES
+from fastseg.outputs import MAX_CLASSES, Reading
 from fastseg.variants import VARIANTS
 
 HEADER_KEY = "fastseg"
@@ -85,7 +85,7 @@ class CheckpointInfo:
         None  # the network's own, where it is not (x - mean) / std
     )
     output_name: str = ""  # of a network of one's own: which output are its logits
-    threshold: float = 0.5  # with one logit: it was trained for the second class above this
+    threshold: float = Reading.threshold  # of one logit: it was trained for class 1 above this
     fit: str = FITS[0]  # how a picture of another aspect comes into its input, one of FITS
 
     def input_spec(self) -> InputSpec:

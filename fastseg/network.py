@@ -57,7 +57,7 @@ class Network:
     name: str
     sha256: str
     output_name: str = ""
-    threshold: float = 0.5
+    threshold: float = Reading.threshold
     onnx_file: Path | None = None
 
     def logits(self, image_NHW3: Tensor) -> Tensor:

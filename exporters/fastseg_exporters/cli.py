@@ -116,11 +116,11 @@ class Options:
     calibration: Annotated[
         str | None, typer.Option(help="Images for int8: a data set, or a folder of images.")
     ] = None
-    calibration_images: Annotated[int, typer.Option(min=1, help="How many.")] = 64
+    calibration_images: Annotated[int, typer.Option(min=1, help="How many.")] = Calibration.count
     verify: Annotated[
         str | None, typer.Option(help="A labelled data set to verify on, its val split.")
     ] = None
-    verify_images: Annotated[int, typer.Option(min=1, help="How many.")] = 20
+    verify_images: Annotated[int, typer.Option(min=1, help="How many.")] = Plan.verify_images
     output: Annotated[str, typer.Option(help="classes or logits.")] = "classes"
     mask_stride: Annotated[int, typer.Option(help="1, 2 or 4: a smaller class map.")] = 1
     confidence: Annotated[
@@ -138,7 +138,7 @@ class Options:
     strict: Annotated[bool, typer.Option("--strict", help="Stop where a gate fails.")] = False
     resume: Annotated[bool, typer.Option("--resume", help="Skip what the bundle has.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace another bundle.")] = False
-    timeout: Annotated[float, typer.Option(help="Seconds for each conversion.")] = 900.0
+    timeout: Annotated[float, typer.Option(help="Seconds for each conversion.")] = Plan.timeout_s
     require_usage: Annotated[
         str | None,
         typer.Option(help="commercial: refuse weights that are not known to allow it."),

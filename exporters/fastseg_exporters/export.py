@@ -28,7 +28,7 @@ from fastseg_exporters.gate.ladder import climb_down
 from fastseg_exporters.gate.record import GrowingBundle, Passed
 from fastseg_exporters.gate.referees.hearing import hear, refusal
 from fastseg_exporters.gate.referees.referee import Referee, referees
-from fastseg_exporters.gate.reference import pytorch_runner
+from fastseg_exporters.gate.reference import VERIFY_IMAGES, pytorch_runner
 from fastseg_exporters.gate.workshop import Workshop, open_workshop
 
 
@@ -57,7 +57,7 @@ class Plan:
     targets: tuple[Target, ...]
     out: Path
     verify_data: str | None = None
-    verify_images: int = 20
+    verify_images: int = VERIFY_IMAGES
     confidence: bool = False
     strict: bool = False
     resume: bool = False

@@ -1,7 +1,8 @@
 """Encoders of others for FastSegNet, a file each: a class that is a Backbone, and its VARIANTS.
 
 Another one is a file in here and nothing else: fastseg.variants takes up the VARIANTS of each. They
-may import this module and fastseg.blocks; only fastseg.variants imports them.
+may import this module, fastseg.blocks and fastseg.normalization; fastseg.variants alone imports
+them.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastseg.backbones import BackboneVariant
 from fastseg.blocks import ConvBNReLU, Stage
+from fastseg.normalization import NAMED
 
 STEM_CHANNELS = 32
 ROWS = (  # of the paper's table 2
@@ -39,8 +40,8 @@ class MobileNetV2(nn.Module):
 
     channels = (32, 96, 320)  # of the maps at 1/8, 1/16 and 1/32
     first_layers = ("features.0.0", "features.0.1")  # the convolution that sees pixels, its norm
-    pixel_mean = tuple(255 * mean for mean in (0.485, 0.456, 0.406))  # torchvision's and timm's
-    pixel_std = tuple(255 * std for std in (0.229, 0.224, 0.225))
+    pixel_mean = tuple(255 * mean for mean in NAMED["imagenet"].mean)  # torchvision's and timm's
+    pixel_std = tuple(255 * std for std in NAMED["imagenet"].std)
 
     def __init__(self) -> None:
         super().__init__()

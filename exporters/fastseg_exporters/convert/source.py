@@ -24,6 +24,7 @@ from fastseg.data.file_dataset import IMAGE_SUFFIXES, list_files
 from fastseg.data.image_file import read_image
 from fastseg.fitting import fit_image
 from fastseg.normalization import Normalization
+from fastseg.outputs import Reading
 
 FOLDERS_TOLD = 5  # in one line
 DATA_KEY = "data"  # in CheckpointInfo.training: the data set as fastseg-train was given it
@@ -39,7 +40,7 @@ class NetworkSource:
     size: tuple[int, int] | None = None
     normalization: Normalization | None = None
     output_name: str = ""
-    threshold: float = 0.5
+    threshold: float = Reading.threshold
     fit: str | None = None
 
     def open(self) -> Network:

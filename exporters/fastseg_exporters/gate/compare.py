@@ -18,7 +18,7 @@ from fastseg_runtime.engines.selection import made_for
 from fastseg import Network
 from fastseg_exporters.convert.progress import Progressing, silent
 from fastseg_exporters.convert.source import unseen_split, why_unusable
-from fastseg_exporters.gate.reference import VerificationSet, pytorch_runner
+from fastseg_exporters.gate.reference import VERIFY_IMAGES, VerificationSet, pytorch_runner
 from fastseg_exporters.gate.verify import Verification, verify
 from fastseg_exporters.gate.workshop import proving_backend
 
@@ -78,7 +78,7 @@ def compare_bundle(
     path: Path,
     network: Network | None = None,
     data: str | None = None,
-    count: int = 20,
+    count: int = VERIFY_IMAGES,
     tell: Callable[[str], None] = lambda line: None,
     progress: Progressing = silent,
 ) -> Comparison:

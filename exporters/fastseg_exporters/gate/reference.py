@@ -25,6 +25,7 @@ from fastseg_exporters.convert.progress import Progressing, silent
 DARK, BRIGHT = (0, 6, 12, 18), (255, 249, 243, 237)
 # Of the tile of noise: few rows, since deflate looks back 32 kB, and sides that no stride divides.
 NOISE_PX = (7, 61)
+VERIFY_IMAGES = 20  # where nobody says how many
 MOSAIC_PX = 16  # side of a field: two cells of the network's 1/8, so that each has a border
 
 

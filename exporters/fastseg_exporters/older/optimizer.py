@@ -42,7 +42,7 @@ class ModelOptimizer:
         size: tuple[int, int] = (1024, 512),
         normalization: Normalization | None = None,
         output_name: str = "",
-        threshold: float = 0.5,
+        threshold: float = Reading.threshold,
     ) -> None:
         self.model, self.size = model, size
         self.normalization, self.reading = normalization, Reading(None, output_name, threshold)
