@@ -33,8 +33,11 @@ _SIZES = (Tensor.shape.__get__, Tensor.nbytes.__get__)  # type: ignore[attr-defi
 _SPLITTERS = {"split", "chunk"}
 _ATEN = torch.ops.aten
 _UNIQUE = (_ATEN._unique2, _ATEN.unique_dim, _ATEN.unique_consecutive)
-# What leaves all values and another number of places: of what was found, as unknown as it was.
-_RESIZERS = (_ATEN.cat, _ATEN.slice, _ATEN.view, _ATEN._unsafe_view, _ATEN.constant_pad_nd)
+# What leaves the values and another number of places: of what was found, as unknown as it was.
+_RESIZERS = (
+    *(_ATEN.cat, _ATEN.repeat, _ATEN.slice, _ATEN.unfold),
+    *(_ATEN.view, _ATEN._unsafe_view, _ATEN.constant_pad_nd),
+)
 _NOT_THE_NETWORKS = (str(Path(torch.__file__).parent), __file__, restate.__file__)
 
 

@@ -99,6 +99,8 @@ FROZEN: dict[str, Callable[[Reading, Tensor], Any]] = {
     "all places found": lambda n, x: n.layer(x) * torch.where(x[0, 0, 0] < 9)[0].shape[0],
     "found and more": lambda n, x: n.layer(x) * len(torch.cat([x[x > 9], torch.zeros(3)])),
     "found in a row": lambda n, x: n.layer(x) * len(torch.nonzero(x > 1).flatten()[1:]),
+    "found and repeated": lambda n, x: n.layer(x) * len(x[x > 1].repeat(2)),
+    "found, in windows": lambda n, x: n.layer(x) * x[x > 1].unfold(0, 5, 1).shape[0],
     "bytes of what is found": lambda n, x: n.layer(x) * x[x > 1].nbytes,
     "found in tens": lambda n, x: n.layer(x) * len(x[x > 1].split(10)),
     "how often each": lambda n, x: n.layer(x) * len(torch.bincount(x.flatten().abs().int())),
