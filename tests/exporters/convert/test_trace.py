@@ -28,8 +28,15 @@ class Reading(nn.Module):
         self.register_buffer("keep", torch.tensor([True, False, True, True, False]))
         self.register_buffer("order", torch.tensor([2, 0, 1, 4, 3]))
 
+        self.grid: Tensor | None = None
+
     def forward(self, x: Tensor) -> Any:
         return self.read(self, x)
+
+    def grid_of(self, x: Tensor) -> Tensor:
+        if self.grid is None or self.grid.shape[2:] != x.shape[2:]:
+            self.grid = torch.linspace(0, 1, x.shape[3]).expand(1, 1, *x.shape[2:])
+        return self.grid
 
 
 def _swish(x: Tensor) -> Tensor:
@@ -65,6 +72,10 @@ def per_class(ids: Tensor) -> Tensor:
 
 def columns(x: Tensor) -> Tensor:
     return torch.nonzero(x[0, 0, 0] > 1).flatten()
+
+
+def largest(count: int, x: Tensor) -> Tensor:
+    return x[0, 0] >= x[0, 0].flatten().topk(count).values[-1]
 
 
 def written(n: Reading, x: Tensor) -> Tensor:
@@ -104,6 +115,10 @@ FROZEN: dict[str, Callable[[Reading, Tensor], Any]] = {
     "bytes of what is found": lambda n, x: n.layer(x) * x[x > 1].nbytes,
     "found in tens": lambda n, x: n.layer(x) * len(x[x > 1].split(10)),
     "how often each": lambda n, x: n.layer(x) * len(torch.bincount(x.flatten().abs().int())),
+    "found in no picture of noise, nor an empty one": lambda n, x: (
+        n.layer(x) * torch.nonzero(x.mean((2, 3)) > 5 * x.std((2, 3))).shape[0]
+    ),
+    "as many as there are channels": lambda n, x: n.layer(x) * x[:, :, largest(3, x)].shape[2],
     "selected": lambda n, x: n.layer(x) * int(torch.masked_select(x, x > 1).shape[0]),
 }
 FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
@@ -123,6 +138,10 @@ FOLLOWED: dict[str, Callable[[Reading, Tensor], Any]] = {
     "coordinates": lambda n, x: n.layer(x) + sum(i.sum() for i in torch.nonzero(x).unbind(1)),
     "own numbers found": lambda n, x: n.layer(x) * torch.nonzero(n.layer.weight > 0).shape[0],
     "an index": lambda n, x: n.layer(x)[:, n.layer.weight.mean((1, 2, 3)) > 0],
+    "a grid kept for its size": lambda n, x: n.layer(x) + n.grid_of(x),
+    "a random part": lambda n, x: (
+        F.dropout(n.layer(x), training=True) / n.layer(x)[:, torch.rand(5) > 0.5].shape[1]
+    ),
     "a selection of its own": lambda n, x: (
         n.layer(x)[:, n.keep] * x.new_ones(n.layer(x)[:, n.keep].shape[2])
     ),
