@@ -30,10 +30,14 @@ _BLOCK_ROWS = 16  # rows at a time: intermediate values stay in the CPU's cache
 _MAX_SIDE = 1 << 15
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 # Netpbm's magic number, then width, height and what is white, between them blanks and comments.
-_NETPBM = re.compile(rb"P([2356])(?:\s+(?:#.*\n\s*)*(\d{1,5})){3}")
+_NETPBM = re.compile(rb"P([2356])(?:\s+(?:#[^\r\n]*[\r\n]\s*)*0*(\d{1,5})(?!\d)){3}")
 
-# ExtraSamples of a TIFF or BigTIFF, or of a big-endian TIFF: alpha that is in no colour yet.
-_ALPHA = re.compile(rb"(R\x01\x03\0\x01\0{3}(?:\0{4})?|\x01R\0\x03\0{3}\x01\0)\x02")
+# ExtraSamples of a TIFF, a BigTIFF and a big-endian TIFF, but for what kind of alpha it is.
+_ALPHA = (
+    b"R\x01\x03\0\x01\0\0\0",
+    b"R\x01\x03\0\x01" + bytes(7),
+    b"\x01R\0\x03\0\0\0\x01\0",
+)
 
 
 def parse_size(text: str) -> Tuple[int, int]:
@@ -398,9 +402,10 @@ def _by_opencv(cv2: Any, content: bytes) -> Any:
 
 def keep_colors(content: bytes) -> bytes:
     """Return a picture file that OpenCV does not darken by its alpha, as it does with a TIFF."""
-    if not content.startswith((b"II", b"MM")):
-        return content
-    return _ALPHA.sub(lambda match: match.group(1) + b"\x01", content)  # it is in them already
+    if content.startswith((b"II", b"MM")):
+        for alpha in _ALPHA:  # it is in them already, so nothing is left to do
+            content = content.replace(alpha + b"\x02", alpha + b"\x01")
+    return content
 
 
 def unscaled_white(content: bytes) -> int:

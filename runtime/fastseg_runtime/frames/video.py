@@ -12,7 +12,7 @@ from typing import IO, Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fastseg_runtime.arrays.image import SUFFIXES, as_frame, read_image
+from fastseg_runtime.arrays.image import as_frame, read_image
 from fastseg_runtime.arrays.metrics import Array
 from fastseg_runtime.frames.containers import Avi, Mkv, Mp4, missing_bytes
 from fastseg_runtime.frames.sources import CAMERA, SourceName, numbered_pictures, parse_source
@@ -32,6 +32,8 @@ _STALL_S = 5.0  # without a frame, after which a camera is given up, or connecte
 _LATE_TICKS = 2  # of an .avi, a picture each: rates that waver catch up
 _TAIL_S = 1.0  # by which sound may be longer than the pictures
 _LOOK_PAST = 1000  # frames that may be damaged in a row; OpenCV tells each from the end by grab()
+# Read as pictures are: upright, and whole or refused. A .png or .ppm may hold several frames.
+_ONE_FRAME = (".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _RETRY_S = 1.0  # between attempts to connect
 # Of JPEG. Nearer to the picture than OpenCV's MPEG-4, at half its time and two to four times its
 # bytes: measured on dash-cam clips, 39.5 against 36.6 dB.
@@ -100,13 +102,12 @@ class FrameSource:
         elif self._goes_on:
             frames += ": what follows cannot be read; it is damaged there, copy it again"
         short = not self.is_live and done < self.count - 1  # some formats count one too many
-        # Of a pipe nothing but time tells: a clip of variable rate has few frames, none is missing.
-        cut = (
-            short and self._name.kind == "stdin" and self._time_s < self.count / self.fps - _TAIL_S
-        )
-        if missing or self._goes_on or cut or (short and self._name.kind == "network"):
+        if missing or self._goes_on or (short and self._name.kind == "network"):
             raise VideoError(f"{self.source} ends early, {frames}")
-        if short:
+        # Of a pipe nothing but time tells, and sound or a start above 0 look as a cut does.
+        if short and self._name.kind == "stdin" and self._time_s < self.count / self.fps - _TAIL_S:
+            log.warning("%s: %s; was it cut off? A file given by its name is checked", "-", frames)
+        elif short:
             log.info("%s: %s; a trimmed video holds more than it shows", self.source, frames)
 
     def _follows(self, most: int) -> bool:
@@ -193,7 +194,7 @@ def _open(name: SourceName) -> Any:
         return cv2.VideoCapture(_for_opencv(name.place), cv2.CAP_GSTREAMER)
     if name.kind == "file" and not os.path.isfile(name.place):
         raise VideoError(f"{name.shown}: no such file")
-    if name.kind == "file" and name.place.lower().endswith(SUFFIXES):  # upright, and whole
+    if name.kind == "file" and name.place.lower().endswith(_ONE_FRAME):
         return _Pictures([Path(name.place)], None)
     # FFmpeg takes what stands before the first colon for a protocol, but not behind a slash.
     path = "pipe:0" if name.kind == "stdin" else os.path.join(os.curdir, name.place)

@@ -247,7 +247,7 @@ class TestReading:
         text = " ".join(map(str, stored.ravel())) + "\n"
         body = text.encode() if kind < 5 else stored.tobytes()
         path = tmp_path / "a.ppm"
-        path.write_bytes(b"P%d # a camera's\n48 # by\n 32\n%d\n" % (kind, white) + body)
+        path.write_bytes(b"P%d # a camera's\r48 # by\n 32\n0%d\n" % (kind, white) + body)
         expected = stored.astype(float) * (255 / white)
         assert np.abs(read_image(path) - expected).max() <= 1.5  # >> 8 and rounding
 

@@ -578,19 +578,19 @@ def test_a_close_that_ctrl_c_interrupts_can_be_repeated(monkeypatch: pytest.Monk
 
 
 def test_ctrl_c_at_any_moment_of_a_frame_loses_no_engine() -> None:
-    """Signals are heard after calls into C, among others."""
+    """Signals are heard where a function begins and after calls into C, among others."""
 
     def interrupt_after(calls: int) -> Any:
         left = itertools.count(calls, -1)
 
         def profile(frame: Any, event: str, argument: Any) -> None:
-            if event == "c_return" and next(left) == 0:
+            if event in ("call", "c_return") and next(left) == 0:
                 raise KeyboardInterrupt
 
         return profile
 
     closed: list[int] = []
-    for calls in range(100):
+    for calls in range(150):
         pool = EnginePool([object()], partial(closed.append, calls))  # type: ignore[list-item]
         try:
             sys.setprofile(interrupt_after(calls))

@@ -99,6 +99,12 @@ def test_a_picture_as_a_video_is_the_upright_and_whole_one_of_infer(tmp_path: Pa
         list(FrameSource(str(path)))
 
 
+def test_an_animated_png_is_all_its_frames(tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(noise(48, 64)) for _ in range(3))
+    first.save(tmp_path / "a.png", save_all=True, append_images=others)
+    assert len(list(FrameSource(str(tmp_path / "a.png")))) == 3
+
+
 @pytest.mark.parametrize("name", ["2024-05-01T12:30:05.mp4", "cam:front.mp4", "concat:x.mp4"])
 def test_a_colon_in_the_name_of_a_file_is_no_protocol(
     name: str, clip: Path, monkeypatch: pytest.MonkeyPatch
