@@ -111,6 +111,7 @@ class MaskReader:
 
     codec: LabelCodec
     evidence: Evidence = field(default_factory=Evidence, compare=False)
+    notes_palettes: bool = False  # of a codec without colours: every file has to have the same
 
     def __call__(self, pair: Pair, height: int, width: int) -> Array:
         """Return the class map, which has to be of the image's size."""
@@ -124,18 +125,21 @@ class MaskReader:
             )
         if self.codec.listed:
             return decode_listed(self.codec, stored, str(pair.label), self.evidence)
-        if (palette_P3 := self._color_table(stored)) is not None:
+        if (palette_P3 := self._color_table(stored, str(pair.label))) is not None:
             values = palette_P3[values.clip(0, len(palette_P3) - 1)]
-        elif stored.palette_P3 is not None and not self.codec.colors:
+        elif stored.palette_P3 is not None and self.notes_palettes:
             used = np.unique(values).tolist()
             note_palette(self.codec, stored, used, str(pair.label), self.evidence)
         return self.codec.decode(values, str(pair.label))
 
-    def _color_table(self, stored: StoredLabel) -> Array | None:
+    def _color_table(self, stored: StoredLabel, place: str) -> Array | None:
         """Return the colours of the values, (P, 3), where these count; None where values do.
 
-        A palette of nothing but the kind's own colours says more than its numbers, which a program
-        that drops unused entries gives anew.
+        A palette of nothing but the kind's own colours, another for each value, says more than its
+        numbers, which a program that drops unused entries gives anew.
+
+        Raises:
+            DataError: it differs from the numbers in black alone, which pads palettes too.
         """
         palette_P3 = stored.palette_P3
         if stored.values.ndim == 3:
@@ -144,7 +148,17 @@ class MaskReader:
             return _GREYS_256 if palette_P3 is None else palette_P3
         if palette_P3 is None or stored.values.max() >= min(len(palette_P3), IGNORE_INDEX):
             return None
-        return palette_P3 if {*map(tuple, palette_P3.tolist())} <= {*self.codec.colors} else None
+        colors = [tuple(color) for color in palette_P3.tolist()]
+        used = {value: colors[value] for value in np.unique(stored.values).tolist()}
+        if not {*colors} <= {*self.codec.colors} or len({*used.values()}) < len(used):
+            return None
+        ids = self.codec.ids
+        if {c for v, c in used.items() if ids.get(v) != self.codec.colors[c]} == {(0, 0, 0)}:
+            raise DataError(
+                f"{place}: its palette has black for a value that is another class; save it in "
+                "grey if the values are right, with three channels if the colours are"
+            )
+        return palette_P3
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def open_label_studio(location: str, split: str) -> FileDataset:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(f"{source}: expected a list of tasks, as the exports JSON and JSON-MIN are")
     results = [(_picture_name(task), _results(task)) for task in tasks]
-    _refuse_several_pictures(source, tasks, [mark for _, marks in results for mark in marks])
+    _refuse_several_pictures(source, [(t, r[1]) for t, r in zip(tasks, results, strict=True)])
     labels = [_label(result) for _, marks in results for result in marks]
     classes, ids = name_classes(labels, str(source))
     empty = [_is_empty(task) for task in tasks]
@@ -119,15 +119,21 @@ def _is_picture(text: str) -> bool:
     return clean_path(text).lower().endswith(IMAGE_SUFFIXES)
 
 
-def _refuse_several_pictures(source: Path, tasks: Sequence[Table], marks: Sequence[Table]) -> None:
-    """Refuse marks on more than one picture of a task: nothing says which is whose."""
-    tags = sorted({str(mark["to_name"]) for mark in marks if mark.get("to_name")})
-    several = any(len({*filter(_is_picture, _texts(task))}) > 1 for task in tasks)
-    if len(tags) > 1 and several:
-        raise DataError(
-            f"{source}: has marks on several pictures of a task, {' and '.join(tags)}; export a "
-            "project of one picture a task"
-        )
+def _refuse_several_pictures(
+    source: Path, results: Sequence[tuple[Table, Sequence[Table]]]
+) -> None:
+    """Refuse marks on another picture of a task than the one taken, or on more than one."""
+    for task, marks in results:
+        tags = sorted({str(mark["to_name"]) for mark in marks if mark.get("to_name")})
+        pictures = {*filter(_is_picture, _texts(task))}
+        data = task["data"] if isinstance(task.get("data"), dict) else {}
+        of_tags = [data[tag] for tag in tags if data.get(tag) in [*pictures]]
+        others = [name for name in of_tags if name != _picture_name(task)]
+        if len(pictures) > 1 and (len(tags) > 1 or others):
+            raise DataError(
+                f"{source}: has marks on {' and '.join(tags)}, but a task has several pictures; "
+                "export a project of one picture a task"
+            )
 
 
 def _results(task: Table) -> list[Table]:

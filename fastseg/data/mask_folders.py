@@ -131,7 +131,10 @@ class BinaryReader:
 
     def _note_palette(self, place: str, stored: StoredLabel) -> None:
         """Refuse colours that are not those of the other files, or black for the foreground."""
-        note_palette(self.ids, stored, np.unique(stored.values).tolist(), place, self.evidence)
+        used = np.unique(stored.values).tolist()
+        if stored.palette_P3 is not None and not stored.palette_P3[0].any():
+            used = [value for value in used if value == 0]  # on black any colour is the object's
+        note_palette(self.ids, stored, used, place, self.evidence)
         black = [v for v, (color, _) in self.evidence.colors.items() if color == (0, 0, 0) and v]
         if black:
             raise DataError(
@@ -249,7 +252,8 @@ def _classes(
         classes = numbered_classes(len(ids))
         table = {value: index for index, value in enumerate(ids)} | {IGNORE_INDEX: IGNORE_INDEX}
         note = f"no list of classes; those of the values {ids[0]} to {ids[-1]} are numbered, and"
-        return classes, MaskReader(LabelCodec(table, {})), (f"{note} --classes FILE names them",)
+        reader = MaskReader(LabelCodec(table, {}), notes_palettes=True)
+        return classes, reader, (f"{note} --classes FILE names them",)
     if high > IGNORE_INDEX:
         raise DataError(f"{root}: its masks store {_shown(ids)}, {of_16_bits(ids)}")
     raise DataError(

@@ -229,7 +229,10 @@ def _pictures(root: Path, place: Path) -> list[Path]:
     lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
     found = [finder.below(line) for line in lines]
     if lost := [line for line, file in zip(lines, found, strict=True) if file is None]:
-        raise DataError(f"{place}: lists {lost[0]!r} and {len(lost) - 1} more, no such picture")
+        raise DataError(
+            f"{place}: lists {lost[0]!r} and {len(lost) - 1} more, no such picture; "
+            "make the list anew, or take it out of the YAML, and the folders of the splits count"
+        )
     return [file for file in found if file]
 
 
@@ -272,11 +275,14 @@ def _names_file(root: Path) -> Path | None:
 def _table(yaml: Path | None, listed: Path | None) -> Mapping[str, Any]:
     """Return what a YAML says; nothing where it cannot be read and classes.txt has the names."""
     try:
-        return _read_yaml(yaml) if yaml else {}
+        table = _read_yaml(yaml) if yaml else {}
+        if yaml and listed:
+            _yaml_names(yaml, table)
     except DataError:
         if listed is None:
             raise
         return {}
+    return table
 
 
 def _names(

@@ -81,11 +81,24 @@ def test_a_palette_is_read_by_camvid_s_colours_and_another_one_by_its_values(
     file = tmp_path / "trainannot" / "a.png"
     file.parent.mkdir()
     car, road, sky = (CLASSES[number].color for number in (8, 3, 0))
-    for palette, expected in (((car, road, sky), (8, 0)), (((0, 0, 0), (9, 9, 9), car), (0, 2))):
+    palettes = {(car, road, sky): (8, 0), ((0, 0, 0), (9, 9, 9), car): (0, 2), (sky,) * 9: (0, 2)}
+    for palette, expected in palettes.items():
         label.putpalette([value for color in palette for value in color])
         label.save(file)
         label_HW = open_dataset(f"camvid:{tmp_path}", "train")[0].label_HW
         assert (label_HW[0, 1], label_HW[0, 0]) == expected
+
+
+def test_a_palette_cut_to_black_and_a_colour_that_is_right_is_refused(
+    tmp_path: Path, write_picture: Writer, picture: np.ndarray
+) -> None:
+    write_picture(tmp_path / "train" / "a.png", picture)
+    label, file = Image.fromarray(np.eye(16, 24, dtype=np.uint8)), tmp_path / "trainannot" / "a.png"
+    file.parent.mkdir()
+    label.putpalette([0, 0, 0, *CLASSES[1].color])
+    label.save(file)
+    with pytest.raises(DataError, match="black for a value that is another class"):
+        open_dataset(f"camvid:{tmp_path}", "train")[0]
 
 
 def test_an_unknown_colour_is_refused_by_name(

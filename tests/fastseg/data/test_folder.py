@@ -224,10 +224,11 @@ BLACK, RED = (0, 0, 0), (255, 0, 0)
 def test_a_palette_of_black_and_a_colour_is_read_without_a_list(tmp_path: Path) -> None:
     empty = Image.fromarray(np.zeros((16, 24), np.uint8))
     empty.putpalette(BLACK)
-    masks = [in_colors(BLACK, RED), in_colors(BLACK, RED, BLACK), empty]
-    write_masks(tmp_path, 9, lambda number: (masks[number % 3], ".png"))
+    full = [in_colors(BLACK, RED), in_colors(BLACK, RED, BLACK), in_colors(BLACK, (0, 9, 200))]
+    masks = [*full, empty]
+    write_masks(tmp_path, 9, lambda number: (masks[number % 4], ".png"))
     for sample in open_dataset(f"folder:{tmp_path}", "train"):
-        assert (sample.label_HW == (OBJECT_HW & (int(sample.name[1:]) % 3 < 2))).all()
+        assert (sample.label_HW == (OBJECT_HW & (int(sample.name[1:]) % 4 < 3))).all()
 
 
 @pytest.mark.parametrize(
