@@ -303,9 +303,10 @@ def missing_bytes(path: Path) -> int:
         is_mp4, is_riff = head[4:8] in _FIRST_BOXES, head[:4] == b"RIFF"
         if head[:4] == bytes.fromhex("1A45DFA3"):  # EBML: a header, then one Segment with all else
             file.seek(4)
-            file.seek(_ebml_size(file), 1)
-            file.seek(4, 1)
             end = _ebml_size(file) + file.tell()
+            if end <= there:  # beyond it a place may be one that no file can have
+                file.seek(end + 4)
+                end = _ebml_size(file) + file.tell()
         while (is_mp4 or is_riff) and end < there:
             file.seek(end)
             head = file.read(16)
