@@ -100,11 +100,8 @@ def _try(doing: str, model: nn.Module, reading: Reading, image_N3HW: Tensor) -> 
         raise CheckpointError(
             f"{error}; pictures are channels last in memory here, which .reshape() takes too"
         ) from error
-    kind, loud_NKhw, one = (
-        kind_of_probabilities(logits_NKhw),
-        logits_NKhw,
-        logits_NKhw.shape[1] == 1,
-    )
+    kind, one = kind_of_probabilities(logits_NKhw), logits_NKhw.shape[1] == 1
+    loud_NKhw = logits_NKhw
     if kind or one:
         with contextlib.suppress(CheckpointError):  # its author may assert what pictures can be
             loud_NKhw = run(LOUD * image_N3HW)[1]
@@ -115,11 +112,8 @@ def _try(doing: str, model: nn.Module, reading: Reading, image_N3HW: Tensor) -> 
 
 
 def _refuse(given: _Given, reading: Reading, for_training: bool) -> None:
-    logits_NKhw, loud_NKhw, one = (
-        given.logits_NKhw,
-        given.loud_NKhw,
-        given.logits_NKhw.shape[1] == 1,
-    )
+    logits_NKhw, loud_NKhw = given.logits_NKhw, given.loud_NKhw
+    one = logits_NKhw.shape[1] == 1
     if reading.threshold != Reading.threshold and not one:
         raise ReadingError("has a logit for each class; --threshold is for one: leave it out")
     if given.kind and (for_training or one):

@@ -149,8 +149,10 @@ class MaskReader:
         if palette_P3 is None or stored.values.max() >= min(len(palette_P3), IGNORE_INDEX):
             return None
         colors = [tuple(color) for color in palette_P3.tolist()]
+        if not {*colors} <= {*self.codec.colors}:
+            return None
         used = {value: colors[value] for value in np.unique(stored.values).tolist()}
-        if not {*colors} <= {*self.codec.colors} or len({*used.values()}) < len(used):
+        if len({*used.values()}) < len(used):
             return None
         ids = self.codec.ids
         if {c for v, c in used.items() if ids.get(v) != self.codec.colors[c]} == {(0, 0, 0)}:

@@ -22,7 +22,8 @@ def export(request: Request, out_dir: Path) -> ExportedArtifact:
         ValueError: a file that is int8 already, of which OpenVINO computes nothing in bf16.
     """
     made = to_onnx.export(request, out_dir)
-    nodes = onnx.load(out_dir / made.entry).graph.node
-    if request.conversion.precision == "bf16" and any(n.op_type == "QuantizeLinear" for n in nodes):
-        raise ValueError(ALREADY_INT8)
+    if request.conversion.precision == "bf16":
+        nodes = onnx.load(out_dir / made.entry, load_external_data=False).graph.node
+        if any(node.op_type == "QuantizeLinear" for node in nodes):
+            raise ValueError(ALREADY_INT8)
     return replace(made, requires={**made.requires, **ENGINES["openvino"].requirement})
